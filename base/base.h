@@ -1,0 +1,21 @@
+#pragma once
+// The front door of `base`: bytes, files, digests, threads and errors. It knows no model and no torrent.
+//
+//   error.h         the one exception type and its exit codes      invariant.h  what aborts when we are wrong
+//   bytes.h         little-endian access, checked arithmetic       text.h       sizes for people, UTF-8
+//   file.h          files, maps, atomic writes, locks              progress.h   how work tells what it does
+//   digest.h        digest values                                  hasher.h     what makes them
+//   merkle.h        the BEP 52 tree                                multi_digest.h  every digest in one read
+//   parallel.h      fork-join worker pool
+
+#include "base/bytes.h"         // IWYU pragma: export
+#include "base/digest.h"        // IWYU pragma: export
+#include "base/error.h"         // IWYU pragma: export
+#include "base/file.h"          // IWYU pragma: export
+#include "base/hasher.h"        // IWYU pragma: export
+#include "base/invariant.h"     // IWYU pragma: export
+#include "base/merkle.h"        // IWYU pragma: export
+#include "base/multi_digest.h"  // IWYU pragma: export
+#include "base/parallel.h"      // IWYU pragma: export
+#include "base/progress.h"      // IWYU pragma: export
+#include "base/text.h"          // IWYU pragma: export

@@ -1,0 +1,215 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
+
+namespace sluice::base {
+namespace {
+
+// What one system call takes at the most; Linux stops at 2 GiB - 4 KiB anyway.
+constexpr std::size_t kTransferBytesMax = std::size_t{1} << 30;
+
+void require_regular(int descriptor, const std::filesystem::path& path) {
+  struct stat status {};
+  if (fstat(descriptor, &status) != 0) throw_errno(path, "stat", errno);
+  if (S_ISDIR(status.st_mode)) throw Error(ErrorKind::io, path.string() + ": is a folder, not a file");
+  if (!S_ISREG(status.st_mode)) throw Error(ErrorKind::io, path.string() + ": is not a regular file");
+}
+
+// A rename is durable only when the folder is.
+void sync_directory(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) throw_errno(path, "open folder", errno);
+  const int result = ::fsync(descriptor);
+  const int cause = errno;
+  ::close(descriptor);
+  // Some file systems cannot sync a folder and say EINVAL; there is nothing more to do then.
+  if (result != 0 && cause != EINVAL) throw_errno(path, "sync folder", cause);
+}
+
+std::filesystem::path parent_or_dot(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+}
+
+// Hidden, in the same folder, and of nobody else: other processes and threads may write the same file.
+std::filesystem::path temporary_path(const std::filesystem::path& final_path) {
+  constexpr std::size_t kNameBytesMax = 200;  // leaves room for the rest within NAME_MAX
+  static std::atomic<unsigned> count{0};
+  const std::string name = final_path.filename().string().substr(0, kNameBytesMax);
+  return parent_or_dot(final_path) /
+         ("." + name + ".part-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
+}
+
+}  // namespace
+
+File::File(int descriptor, std::filesystem::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+
+File::~File() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+File::File(File&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+File File::open(const std::filesystem::path& path, int flags, const char* operation) {
+  // O_NONBLOCK: opening a pipe must not hang; it has no effect on regular files.
+  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666);
+  if (descriptor < 0) throw_errno(path, operation, errno);
+  File file(descriptor, path);
+  require_regular(descriptor, path);
+  return file;
+}
+
+File File::open_read(const std::filesystem::path& path) { return open(path, O_RDONLY, "open"); }
+File File::open_update(const std::filesystem::path& path) { return open(path, O_RDWR, "open for writing"); }
+File File::create(const std::filesystem::path& path) {
+  return open(path, O_RDWR | O_CREAT | O_TRUNC, "create");
+}
+
+std::uint64_t File::size_bytes() const {
+  struct stat status {};
+  if (fstat(descriptor_, &status) != 0) throw_errno(path_, "stat", errno);
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+std::size_t File::read_at(std::uint64_t offset_bytes, MutableBytes out) const {
+  std::size_t done = 0;
+  while (done < out.size()) {
+    const auto want = std::min(out.size() - done, kTransferBytesMax);
+    const auto got = ::pread(descriptor_, out.data() + done, want, static_cast<off_t>(offset_bytes + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_errno(path_, "read", errno);
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+void File::read_exact_at(std::uint64_t offset_bytes, MutableBytes out) const {
+  const std::size_t got = read_at(offset_bytes, out);
+  if (got != out.size()) {
+    throw_malformed(path_.string(), "ends at byte " + std::to_string(offset_bytes + got) +
+                                        ", expected at least " + std::to_string(offset_bytes + out.size()));
+  }
+}
+
+void File::write_at(std::uint64_t offset_bytes, Bytes bytes) {
+  while (!bytes.empty()) {
+    const auto want = std::min(bytes.size(), kTransferBytesMax);
+    const auto put = ::pwrite(descriptor_, bytes.data(), want, static_cast<off_t>(offset_bytes));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) throw_errno(path_, "write", errno);
+    offset_bytes += static_cast<std::uint64_t>(put);
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+  }
+}
+
+void File::resize(std::uint64_t size_bytes) {
+  if (::ftruncate(descriptor_, static_cast<off_t>(size_bytes)) != 0) throw_errno(path_, "resize", errno);
+}
+
+void File::sync() {
+  if (::fdatasync(descriptor_) != 0) throw_errno(path_, "sync", errno);
+}
+
+void File::drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
+  ::posix_fadvise(descriptor_, static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes),
+                  POSIX_FADV_DONTNEED);
+}
+
+MappedFile MappedFile::open_read(const std::filesystem::path& path) {
+  const File file = File::open_read(path);
+  const auto size = static_cast<std::size_t>(file.size_bytes());
+  MappedFile mapped;
+  mapped.path_ = path;
+  if (size == 0) return mapped;
+  void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
+  if (address == MAP_FAILED) throw_errno(path, "map", errno);
+  mapped.bytes_ = Bytes(static_cast<const std::byte*>(address), size);
+  return mapped;
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+AtomicFile::AtomicFile(const std::filesystem::path& final_path)
+    : final_path_(final_path),
+      temporary_path_(temporary_path(final_path)),
+      file_(File::create(temporary_path_)) {}
+
+AtomicFile::~AtomicFile() {
+  if (!committed_) ::unlink(temporary_path_.c_str());
+}
+
+void AtomicFile::commit() {
+  file_.sync();
+  if (::rename(temporary_path_.c_str(), final_path_.c_str()) != 0)
+    throw_errno(final_path_, "rename into place", errno);
+  committed_ = true;
+  sync_directory(parent_or_dot(final_path_));
+}
+
+std::vector<std::byte> read_file(const std::filesystem::path& path, std::uint64_t bytes_max) {
+  const File file = File::open_read(path);
+  const std::uint64_t size = file.size_bytes();
+  if (size > bytes_max) {
+    throw_malformed(path.string(),
+                    "has " + std::to_string(size) + " bytes, expected at most " + std::to_string(bytes_max));
+  }
+  std::vector<std::byte> content(static_cast<std::size_t>(size));
+  file.read_exact_at(0, content);
+  return content;
+}
+
+std::string read_text_file(const std::filesystem::path& path, std::uint64_t bytes_max) {
+  const auto content = read_file(path, bytes_max);
+  return std::string(as_text(content));
+}
+
+void write_file(const std::filesystem::path& path, Bytes bytes) {
+  AtomicFile atomic(path);
+  atomic.file().write_at(0, bytes);
+  atomic.commit();
+}
+
+void make_directories(const std::filesystem::path& path) {
+  std::error_code code;
+  std::filesystem::create_directories(path, code);
+  if (code) throw_errno(path, "create folder", code.value());
+}
+
+FileLock::FileLock(const std::filesystem::path& path) : file_(File::create(path)) {
+  while (::flock(file_.descriptor(), LOCK_EX) != 0) {
+    if (errno != EINTR) throw_errno(path, "lock", errno);
+  }
+}
+
+}  // namespace sluice::base

@@ -1,0 +1,66 @@
+#include "base/hasher.h"
+
+#include <openssl/evp.h>
+
+#include <type_traits>
+
+#include "base/invariant.h"
+
+namespace sluice::base {
+namespace {
+
+template <typename D>
+const EVP_MD* algorithm() {
+  if constexpr (std::is_same_v<D, Md5>) return EVP_md5();
+  if constexpr (std::is_same_v<D, Sha1>) return EVP_sha1();
+  if constexpr (std::is_same_v<D, Sha256>) return EVP_sha256();
+}
+
+}  // namespace
+
+template <typename D>
+struct Hasher<D>::Context {
+  EVP_MD_CTX* evp = EVP_MD_CTX_new();
+
+  Context() {
+    INVARIANT(evp != nullptr);
+    start();
+  }
+  ~Context() { EVP_MD_CTX_free(evp); }
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  // These calls fail only for want of memory or of the algorithm itself.
+  void start() { INVARIANT(EVP_DigestInit_ex(evp, algorithm<D>(), nullptr) == 1); }
+};
+
+template <typename D>
+Hasher<D>::Hasher() : context_(std::make_unique<Context>()) {}
+template <typename D>
+Hasher<D>::~Hasher() = default;
+template <typename D>
+Hasher<D>::Hasher(Hasher&&) noexcept = default;
+template <typename D>
+Hasher<D>& Hasher<D>::operator=(Hasher&&) noexcept = default;
+
+template <typename D>
+void Hasher<D>::update(Bytes bytes) {
+  INVARIANT(EVP_DigestUpdate(context_->evp, bytes.data(), bytes.size()) == 1);
+}
+
+template <typename D>
+D Hasher<D>::final() {
+  D digest;
+  unsigned length = 0;
+  INVARIANT(
+      EVP_DigestFinal_ex(context_->evp, reinterpret_cast<unsigned char*>(digest.bytes.data()), &length) == 1);
+  INVARIANT(length == D::kBytes);
+  context_->start();
+  return digest;
+}
+
+template class Hasher<Md5>;
+template class Hasher<Sha1>;
+template class Hasher<Sha256>;
+
+}  // namespace sluice::base

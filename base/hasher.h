@@ -1,0 +1,43 @@
+#pragma once
+// Streaming hashers over OpenSSL: update in pieces of any size, then final once.
+// A hasher belongs to one thread at a time.
+
+#include <memory>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+
+namespace sluice::base {
+
+/// D is Md5 (RFC 1321), Sha1 or Sha256 (FIPS 180-4).
+template <typename D>
+class Hasher {
+ public:
+  Hasher();
+  ~Hasher();
+  Hasher(Hasher&&) noexcept;
+  Hasher& operator=(Hasher&&) noexcept;
+
+  void update(Bytes bytes);
+
+  /// The digest of all that was fed; the hasher is then as new.
+  [[nodiscard]] D final();
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
+
+extern template class Hasher<Md5>;
+extern template class Hasher<Sha1>;
+extern template class Hasher<Sha256>;
+
+/// The digest of one message.
+template <typename D>
+[[nodiscard]] D hash(Bytes bytes) {
+  Hasher<D> hasher;
+  hasher.update(bytes);
+  return hasher.final();
+}
+
+}  // namespace sluice::base

@@ -1,0 +1,73 @@
+#include "base/merkle.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "base/invariant.h"
+
+namespace sluice::base {
+
+Sha256 merkle_parent(const Sha256& left, const Sha256& right) {
+  Hasher<Sha256> hasher;
+  hasher.update(left.bytes);
+  hasher.update(right.bytes);
+  return hasher.final();
+}
+
+Sha256 merkle_root(std::span<const Sha256> nodes, unsigned height, std::uint64_t width) {
+  INVARIANT(!nodes.empty());
+  if (width == 0) width = std::bit_ceil(nodes.size());
+  INVARIANT(std::has_single_bit(width) && width >= nodes.size());
+
+  Sha256 pad;  // the root of a tree of zero leaves that stands at this row's height
+  for (unsigned level = 0; level < height; ++level) pad = merkle_parent(pad, pad);
+
+  std::vector<Sha256> row(nodes.begin(), nodes.end());
+  for (; width > 1; width /= 2) {
+    if (row.size() % 2 != 0) row.push_back(pad);
+    for (std::size_t i = 0; i < row.size() / 2; ++i) row[i] = merkle_parent(row[2 * i], row[2 * i + 1]);
+    row.resize(row.size() / 2);
+    pad = merkle_parent(pad, pad);
+  }
+  return row.front();
+}
+
+std::vector<Sha256> merkle_layer(std::span<const Sha256> leaves, std::uint64_t blocks_per_node) {
+  std::vector<Sha256> layer;
+  layer.reserve(divide_up(leaves.size(), blocks_per_node));
+  while (!leaves.empty()) {
+    const auto count = std::min<std::uint64_t>(blocks_per_node, leaves.size());
+    layer.push_back(merkle_root(leaves.first(count), 0, blocks_per_node));
+    leaves = leaves.subspan(count);
+  }
+  return layer;
+}
+
+void LeafHasher::update(Bytes bytes) {
+  while (!bytes.empty()) {
+    const auto take = std::min(bytes.size(), kMerkleBlockBytes - block_bytes_);
+    block_.update(bytes.first(take));
+    block_bytes_ += take;
+    bytes = bytes.subspan(take);
+    if (block_bytes_ == kMerkleBlockBytes) {
+      leaves_.push_back(block_.final());
+      block_bytes_ = 0;
+    }
+  }
+}
+
+std::vector<Sha256> LeafHasher::final() {
+  if (block_bytes_ > 0) leaves_.push_back(block_.final());
+  block_bytes_ = 0;
+  return std::exchange(leaves_, {});
+}
+
+Sha256 merkle_digest(Bytes bytes) {
+  LeafHasher hasher;
+  hasher.update(bytes);
+  const auto leaves = hasher.final();
+  return leaves.empty() ? Sha256{} : merkle_root(leaves);
+}
+
+}  // namespace sluice::base

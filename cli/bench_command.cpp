@@ -1,0 +1,64 @@
+#include "cli/commands.h"
+#include "cli/environment.h"
+#include "cli/model_source.h"
+#include "cli/options.h"
+#include "cli/stopwatch.h"
+#include "cli/table.h"
+#include "runtime/runtime.h"
+
+namespace sluice::cli {
+namespace {
+
+constexpr std::uint64_t kTokensMax = 1u << 24;
+
+}  // namespace
+
+int bench_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  ModelRequest request;
+  runtime::BenchOptions bench;
+  Options options("bench", "Measures prefill and decode speed, and how near decode is to memory bandwidth.",
+                  "sluice bench stories-moe -p 512 -n 32 -r 3");
+  auto& app = options.app();
+  app.add_option("MODEL", request.model, ".sluice file, release folder, release name or magnet link")
+      ->required();
+  app.add_option("-p", bench.prompt_tokens, "Tokens of prompt (default: 512)")
+      ->check(CLI::Range(std::uint64_t{1}, kTokensMax));
+  app.add_option("-n", bench.decode_tokens, "Tokens to decode (default: 32)")
+      ->check(CLI::Range(std::uint64_t{1}, kTokensMax));
+  app.add_option("-r", bench.repetitions, "Repetitions; the medians are told (default: 3)")
+      ->check(CLI::Range(1U, 1000U));
+  options.add_threads(request.thread_count);
+  options.add_quant(request.quant, "When the model is to be converted first: q4 (default), q8 or bf16");
+  options.parse(invocation);
+
+  const auto isa = forced_isa();
+  const auto path = prepare_model(request, console, invocation.stop);
+  const Stopwatch load_watch;
+  const auto model = runtime::Model::open(path);
+  const double load_s = load_watch.seconds();
+  runtime::SessionOptions session;
+  session.thread_count = request.thread_count;
+  session.context_tokens = bench.prompt_tokens + bench.decode_tokens;
+  session.isa = isa;
+  const auto result = runtime::bench(model, session, bench, invocation.stop);
+  console.event(format::Json::object({{"event", "result"},
+                                      {"prefill_tokens_per_s", result.prefill_tokens_per_s},
+                                      {"decode_tokens_per_s", result.decode_tokens_per_s},
+                                      {"decode_bytes_per_token", result.decode_bytes_per_token},
+                                      {"read_bandwidth_gb_per_s", result.read_bandwidth_gb_per_s},
+                                      {"decode_bandwidth_fraction", result.decode_bandwidth_fraction},
+                                      {"load_s", load_s},
+                                      {"peak_rss_bytes", runtime::peak_rss_bytes()}}));
+  Table table;
+  table.add_row({"prefill", format_number("%.1f tokens/s", result.prefill_tokens_per_s)});
+  table.add_row({"decode", format_number("%.1f tokens/s", result.decode_tokens_per_s)});
+  table.add_row({"weights read a token", with_commas(result.decode_bytes_per_token) + " bytes"});
+  table.add_row({"plain reads", format_number("%.2f GB/s", result.read_bandwidth_gb_per_s)});
+  table.add_row({"decode against that", format_number("%.1f %%", result.decode_bandwidth_fraction * 100)});
+  table.add_row({"load", format_number("%.3f s", load_s)});
+  console.write(table.text());
+  return 0;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,52 @@
+#pragma once
+// The table of subcommands. Each is one function in a file of its own: it declares its options, does its work
+// through the rooms' front doors and prints the result. Failures are thrown as base::Error.
+
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/console.h"
+
+namespace sluice::cli {
+
+/// What every command gets. `stop` is asked to stop by Ctrl-C and SIGTERM.
+struct Invocation {
+  std::vector<std::string> arguments;  ///< after the command's name
+  Console& console;
+  std::stop_token stop;
+};
+
+using CommandFunction = int (*)(const Invocation&);
+
+struct Command {
+  std::string_view name;
+  std::string_view summary;
+  CommandFunction function = nullptr;
+  /// The exit code when the reader of stdout goes away, as `| head` does. 0 for commands whose printing is
+  /// all that was asked for; the others have not finished what they were asked to do.
+  int closed_output_exit = 7;
+  bool hidden = false;
+};
+
+[[nodiscard]] std::span<const Command> commands();
+
+/// The known name nearest to a misspelt one; empty when nothing is near.
+[[nodiscard]] std::string_view suggest_command(std::string_view name);
+
+int fetch_command(const Invocation& invocation);
+int fetch_worker_command(const Invocation& invocation);
+int verify_command(const Invocation& invocation);
+int convert_command(const Invocation& invocation);
+int run_command(const Invocation& invocation);
+int publish_command(const Invocation& invocation);
+int seed_command(const Invocation& invocation);
+int inspect_command(const Invocation& invocation);
+int bench_command(const Invocation& invocation);
+int eval_command(const Invocation& invocation);
+int releases_command(const Invocation& invocation);
+int models_command(const Invocation& invocation);
+
+}  // namespace sluice::cli

@@ -1,0 +1,123 @@
+#include "cli/console.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/text.h"
+#include "cli/environment.h"
+
+namespace sluice::cli {
+namespace {
+
+// Writes all of `text`; returns 0 or errno.
+int write_all(int descriptor, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(descriptor, text.data(), text.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return errno;
+    }
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return 0;
+}
+
+}  // namespace
+
+Console::Console()
+    : color_(::isatty(STDOUT_FILENO) == 1 && color_allowed()),
+      output_is_terminal_(::isatty(STDOUT_FILENO) == 1),
+      live_(::isatty(STDERR_FILENO) == 1) {}
+
+Console::~Console() { clear_status(); }
+
+void Console::configure(bool json, bool quiet) {
+  const std::lock_guard lock(mutex_);
+  json_ = json;
+  quiet_ = quiet;
+}
+
+void Console::event(const format::Json& object) {
+  if (!json_) return;
+  const std::lock_guard lock(mutex_);
+  write_locked(object.dump() + "\n");
+}
+
+void Console::write(std::string_view text) {
+  if (json_) return;
+  const std::lock_guard lock(mutex_);
+  clear_status_locked();
+  write_locked(text);
+}
+
+void Console::print(std::string_view line) { write(std::string(line) + "\n"); }
+
+void Console::note(std::string_view line) {
+  if (json_ || quiet_) return;
+  const std::lock_guard lock(mutex_);
+  clear_status_locked();
+  write_error_locked(std::string(line) + "\n");
+}
+
+void Console::warn(std::string_view message) {
+  if (json_) {
+    event(format::Json::object({{"event", "warning"}, {"message", message}}));
+    return;
+  }
+  if (quiet_) return;
+  const std::lock_guard lock(mutex_);
+  clear_status_locked();
+  write_error_locked("sluice: warning: " + base::to_printable(message) + "\n");
+}
+
+int Console::fail(base::ErrorKind kind, std::string_view message) {
+  const int code = base::exit_code(kind);
+  const std::lock_guard lock(mutex_);
+  clear_status_locked();
+  if (json_) {
+    const auto object = format::Json::object(
+        {{"event", "error"}, {"kind", base::to_string(kind)}, {"message", message}, {"exit", code}});
+    // The exit code still tells what happened when nobody reads any more.
+    static_cast<void>(write_all(STDOUT_FILENO, object.dump() + "\n"));
+  } else {
+    write_error_locked("sluice: " + base::to_printable(message) + "\n");
+  }
+  return code;
+}
+
+void Console::show_status(std::string_view line) {
+  if (!live()) return;
+  const std::lock_guard lock(mutex_);
+  write_error_locked("\r\x1b[K" + std::string(line));
+  status_shown_ = true;
+}
+
+void Console::clear_status() {
+  const std::lock_guard lock(mutex_);
+  clear_status_locked();
+}
+
+std::size_t Console::status_columns() {
+  struct winsize size {};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
+  return size.ws_col;
+}
+
+void Console::write_locked(std::string_view text) {
+  const int cause = write_all(STDOUT_FILENO, text);
+  if (cause == EPIPE) throw OutputClosed();
+  if (cause != 0) base::throw_errno("standard output", "write", cause);
+}
+
+// What cannot be said on stderr cannot be said at all: failures are ignored.
+void Console::write_error_locked(std::string_view text) { static_cast<void>(write_all(STDERR_FILENO, text)); }
+
+void Console::clear_status_locked() {
+  if (!status_shown_) return;
+  write_error_locked("\r\x1b[K");
+  status_shown_ = false;
+}
+
+}  // namespace sluice::cli

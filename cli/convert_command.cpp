@@ -1,0 +1,97 @@
+#include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/expectations.h"
+#include "cli/model_source.h"
+#include "cli/options.h"
+#include "cli/progress_line.h"
+#include "cli/report.h"
+#include "cli/stopwatch.h"
+#include "cli/table.h"
+#include "convert/convert.h"
+#include "runtime/runtime.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A container may only claim an origin that was proven right now. A release that is not as released can still
+// be converted: by its owner, who changed it.
+void record_provenance(convert::Request& request, base::Progress& progress, const Invocation& invocation) {
+  const fs::path release =
+      fs::is_directory(request.input) ? request.input : fs::absolute(request.input).parent_path();
+  const auto found = find_expectations(release, {}, invocation.console);
+  if (found.empty()) return;
+  verify::Options options;
+  options.thread_count = request.thread_count;
+  const auto report = prove(found, options, progress, invocation.stop);
+  if (!report.ok) {
+    invocation.console.warn(release.string() + ": " + report_summary(report) +
+                            "; it is converted without naming its origin (sluice verify shows where)");
+    return;
+  }
+  request.release_name = found.release_name();
+  request.infohash_v1 = found.infohash_v1();
+  request.infohash_v2 = found.infohash_v2();
+  request.licence = found.licence();
+}
+
+// NAME-QUANT.sluice in the current folder.
+fs::path default_output(const fs::path& input, const std::string& quant) {
+  auto absolute = fs::absolute(input).lexically_normal();
+  if (!absolute.has_filename()) absolute = absolute.parent_path();
+  const auto folder = fs::is_directory(input) ? absolute : absolute.parent_path();
+  return folder.filename().string() + "-" + quant + ".sluice";
+}
+
+}  // namespace
+
+int convert_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  std::string input;
+  std::string output;
+  std::string quant = "q4";
+  convert::Request request;
+  Options options("convert", "Turns a released checkpoint into one .sluice file.",
+                  "sluice convert downloads/mixtral-8x7b-32kseqlen --quant q4 -o mixtral-q4.sluice");
+  auto& app = options.app();
+  app.add_option("PATH", input, "Release folder, or its checkpoint file")->required();
+  app.add_option("-o,--output", output,
+                 "The .sluice file (default: NAME-QUANT.sluice in the current folder)");
+  options.add_quant(quant, "q4 (default), q8 or bf16");
+  options.add_bytes("--memory", request.memory_bytes, "Memory for the whole conversion (default: 512MiB)");
+  options.add_threads(request.thread_count);
+  options.parse(invocation);
+
+  if (!fs::exists(input)) throw base::Error(base::ErrorKind::usage, input + ": does not exist");
+  request.input = input;
+  request.output = output.empty() ? default_output(input, quant) : fs::path(output);
+  request.quant = parse_quant(quant);
+  ProgressLine progress(console);
+  record_provenance(request, progress, invocation);
+  const Stopwatch watch;
+  const auto result = convert::convert(request, progress, invocation.stop);
+  const double seconds = watch.seconds();
+  console.clear_status();
+  console.event(
+      format::Json::object({{"event", "result"},
+                            {"output", request.output.string()},
+                            {"bytes", result.output_bytes},
+                            {"bits_per_weight", result.bits_per_weight},
+                            {"relative_error", result.relative_error},
+                            {"seconds", seconds},
+                            {"input_bytes_per_s", static_cast<double>(result.input_bytes) / seconds},
+                            {"peak_rss_bytes", runtime::peak_rss_bytes()},
+                            {"root_sha256", base::to_hex(result.root)},
+                            {"file_sha256", base::to_hex(result.file_sha256)}}));
+  console.print(request.output.string() + ": " + base::to_human_bytes(result.output_bytes) + " from " +
+                base::to_human_bytes(result.input_bytes) + " in " + format_number("%.1f s", seconds) + ", " +
+                format_number("%.2f bits a weight", result.bits_per_weight) +
+                format_number(", relative error %.4f", result.relative_error));
+  console.print("root " + base::to_hex(result.root));
+  return 0;
+}
+
+}  // namespace sluice::cli

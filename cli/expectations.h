@@ -1,0 +1,49 @@
+#pragma once
+// What a release folder can be proven against, as named on the command line or found around the folder.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/console.h"
+#include "format/manifest.h"
+#include "verify/verify.h"
+
+namespace sluice::cli {
+
+/// Named on the command line: then only these count.
+struct ExpectationSources {
+  std::string torrent;
+  std::string manifest;  ///< a file, or the name of a known release
+  std::string sums;      ///< SHA256SUMS or md5sum list
+
+  [[nodiscard]] bool empty() const { return torrent.empty() && manifest.empty() && sums.empty(); }
+};
+
+struct FoundExpectations {
+  std::filesystem::path folder;  ///< that verify_release looks at
+  verify::Expectations expectations;
+  std::vector<std::string> found_in;  ///< the files they were read from
+
+  [[nodiscard]] bool empty() const { return !expectations.layout && !expectations.manifest; }
+  // What they say about the release; empty when they do not.
+  [[nodiscard]] std::string release_name() const;
+  [[nodiscard]] std::string infohash_v1() const;
+  [[nodiscard]] std::string infohash_v2() const;
+  [[nodiscard]] std::string licence() const;
+};
+
+/// `path`: a release folder, or the file of a single-file release. Without `sources` it looks, in this order:
+///   .sluice/*.torrent beside the folder (made by fetch) and NAME.torrent beside or above, of this name
+///   NAME.manifest.json beside or above; a known release of this name or torrent name, unless the
+///     torrent is another one
+///   only when there was neither: NAME.SHA256SUMS beside or above; SHA256SUMS, RELEASE in the folder
+[[nodiscard]] FoundExpectations find_expectations(const std::filesystem::path& path,
+                                                  const ExpectationSources& sources, Console& console);
+
+/// Proves the release; files outside a single-file torrent are not mentioned.
+[[nodiscard]] verify::Report prove(const FoundExpectations& found, const verify::Options& options,
+                                   base::Progress& progress, const std::stop_token& stop);
+
+}  // namespace sluice::cli

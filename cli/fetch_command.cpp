@@ -1,0 +1,170 @@
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/parallel.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/expectations.h"
+#include "cli/fetch_observer.h"
+#include "cli/model_source.h"
+#include "cli/network_options.h"
+#include "cli/report.h"
+#include "cli/stopwatch.h"
+#include "cli/table.h"
+#include "fetch/fetch.h"
+
+namespace sluice::cli {
+namespace {
+
+using format::Json;
+
+struct FetchOptions {
+  std::string source;
+  std::string output = ".";
+  bool list = false;
+  NetworkOptions network;
+  fetch::FetchRequest request;
+};
+
+void declare(Options& options, FetchOptions& values) {
+  auto& app = options.app();
+  auto& request = values.request;
+  app.add_option("SOURCE", values.source, "Magnet link, .torrent or the name of a known release")->required();
+  app.add_option("-o,--output", values.output, "Folder in which the release's folder is made (default: .)");
+  options.add_list("--select", request.select, "Only files that match this glob");
+  options.add_list("--exclude", request.exclude, "Not the files that match this glob");
+  app.add_flag("--list", values.list, "Show the files, fetch none");
+  app.add_flag("--dry-run", request.dry_run, "Get and check the metadata only");
+  declare_network(options, values.network);
+  options.add_number("--seed-ratio", request.seed_ratio, 0, 1e6,
+                     "Go on sharing until so many times the size is sent");
+  options.add_number("--seed-time", request.seed_time_min, 0, 1e9, "Go on sharing for so many minutes");
+  options.add_bytes("--memory", request.memory_bytes, "Memory of all its processes (default: 512MiB)");
+}
+
+// What is known about the release beside its torrent.
+std::optional<format::Manifest> resolve_source(FetchOptions& values) {
+  const Source source = find_source(values.source);
+  values.request.source = source.text;
+  if (source.kind == Source::Kind::path && std::filesystem::is_directory(source.text)) {
+    throw base::Error(base::ErrorKind::usage,
+                      source.text + ": is a folder; fetch takes a magnet link, a .torrent or a release name");
+  }
+  if (source.kind != Source::Kind::release) return std::nullopt;
+  values.request.source = source.release->manifest.magnet();
+  if (values.request.source.empty()) {
+    throw base::Error(base::ErrorKind::usage,
+                      values.source + ": no magnet link of this release is known" +
+                          (source.release->embedded_folder ? ", it comes with the program" : ""));
+  }
+  return source.release->manifest;
+}
+
+Json infohash_json(const auto& digest) { return digest ? Json(base::to_hex(*digest)) : Json(nullptr); }
+
+Json make_result(const fetch::FetchResult& fetched, double seconds) {
+  return Json::object({{"event", "result"},
+                       {"path", fetched.path.string()},
+                       {"torrent", fetched.torrent.string()},
+                       {"infohash_v1", infohash_json(fetched.layout.infohash_v1)},
+                       {"infohash_v2", infohash_json(fetched.layout.infohash_v2)},
+                       {"bytes", fetched.layout.payload_bytes()},
+                       {"downloaded_bytes", fetched.downloaded_bytes},
+                       {"rehashed_bytes", fetched.rehashed_bytes},
+                       {"seconds", seconds}});
+}
+
+void list_files(const format::ReleaseLayout& layout, Console& console) {
+  Table table({0});
+  for (const auto& file : layout.files) {
+    if (file.pad) continue;
+    console.event(Json::object({{"event", "file"}, {"path", file.path}, {"bytes", file.length_bytes}}));
+    table.add_row({base::to_human_bytes(file.length_bytes), base::to_printable(file.path)});
+  }
+  console.write(table.text());
+}
+
+// As fetch itself chooses: the whole path or the file's own name.
+bool matches_any(const std::vector<std::string>& globs, const std::string& path) {
+  const std::string name = path.substr(path.rfind('/') + 1);
+  return std::ranges::any_of(globs, [&](const std::string& glob) {
+    return ::fnmatch(glob.c_str(), path.c_str(), 0) == 0 || ::fnmatch(glob.c_str(), name.c_str(), 0) == 0;
+  });
+}
+
+// Files that were not asked for need not be there.
+void forgive_unselected(verify::Report& report, const fetch::FetchRequest& request) {
+  if (request.select.empty() && request.exclude.empty()) return;
+  std::erase_if(report.files, [&](const verify::FileReport& file) {
+    const bool selected = (request.select.empty() || matches_any(request.select, file.path)) &&
+                          !matches_any(request.exclude, file.path);
+    return !selected && file.state != verify::FileState::ok;
+  });
+  report.ok = std::ranges::all_of(report.files, [](const verify::FileReport& file) {
+    return file.state == verify::FileState::ok || file.state == verify::FileState::extra;
+  });
+}
+
+verify::Report prove_fetched(const fetch::FetchResult& fetched, std::optional<format::Manifest> manifest,
+                             const FetchOptions& values, const Invocation& invocation) {
+  FoundExpectations found;
+  found.expectations.layout = fetched.layout;
+  found.expectations.manifest = std::move(manifest);
+  found.folder = fetched.layout.single_file ? fetched.path.parent_path() : fetched.path;
+  verify::Options options;
+  options.thread_count = base::available_threads();
+  ProgressLine progress(invocation.console);
+  auto report = prove(found, options, progress, invocation.stop);
+  forgive_unselected(report, values.request);
+  return report;
+}
+
+}  // namespace
+
+int fetch_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  FetchOptions values;
+  Options options("fetch", "Downloads a release and proves it.",
+                  "sluice fetch 'magnet:?xt=urn:btih:...' -o downloads --limit-down 10M/s");
+  declare(options, values);
+  options.parse(invocation);
+
+  auto manifest = resolve_source(values);
+  auto& request = values.request;
+  request.output_folder = values.output;
+  apply(values.network, request);
+  request.dry_run = request.dry_run || values.list;
+  request.worker_command = worker_command();
+
+  const Stopwatch watch;
+  FetchObserver observer(console);
+  const auto fetched = fetch::fetch(request, observer, invocation.stop);
+  console.clear_status();
+  if (request.dry_run) {
+    if (values.list) list_files(fetched.layout, console);
+    console.event(make_result(fetched, watch.seconds()));
+    return 0;
+  }
+  const auto report = prove_fetched(fetched, std::move(manifest), values, invocation);
+  console.clear_status();
+  if (!report.ok) {
+    tell_files(report, console);
+    throw base::Error(base::ErrorKind::verification, fetched.path.string() + ": " + report_summary(report));
+  }
+  console.event(make_result(fetched, watch.seconds()));
+  console.print(fetched.path.string() + ": " + report_summary(report));
+  return 0;
+}
+
+int fetch_worker_command(const Invocation&) {
+  // Ctrl-C reaches the whole process group; the parent decides when its helper ends.
+  std::signal(SIGINT, SIG_IGN);
+  std::signal(SIGTERM, SIG_DFL);
+  return fetch::run_worker();
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,23 @@
+#pragma once
+// fetch's progress on the console.
+
+#include "cli/console.h"
+#include "cli/progress_line.h"
+#include "fetch/fetch.h"
+
+namespace sluice::cli {
+
+class FetchObserver final : public fetch::FetchObserver {
+ public:
+  explicit FetchObserver(Console& console) : console_(console), line_(console) {}
+
+  void on_layout(const format::ReleaseLayout& layout) override;
+  void on_status(const fetch::FetchStatus& status) override;
+  void on_warning(std::string_view message) override { console_.warn(message); }
+
+ private:
+  Console& console_;
+  ProgressLine line_;
+};
+
+}  // namespace sluice::cli

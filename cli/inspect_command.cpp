@@ -1,0 +1,252 @@
+#include <fnmatch.h>
+
+#include <array>
+#include <map>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/expectations.h"
+#include "cli/options.h"
+#include "cli/table.h"
+#include "fetch/fetch.h"
+#include "format/checkpoint_index.h"
+#include "format/container_reader.h"
+#include "format/manifest.h"
+#include "format/model_params.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using format::Json;
+
+constexpr std::uint64_t kTorrentBytesMax = 256u << 20;
+
+struct TensorInfo {
+  std::string name;
+  std::string type;
+  format::Shape shape;
+  std::uint64_t bytes = 0;
+  std::string file;
+  std::uint64_t offset_bytes = 0;
+};
+
+/// What every kind of file comes down to. `facts` are the further members of the result, in order.
+struct Inspection {
+  std::string kind;
+  std::vector<TensorInfo> tensors;
+  Json provenance = Json::object();
+  Json::Object facts;
+};
+
+Json hex_or_null(const auto& digest) { return digest ? Json(base::to_hex(*digest)) : Json(nullptr); }
+
+std::vector<TensorInfo> list_tensors(const format::CheckpointIndex& index) {
+  std::vector<TensorInfo> tensors;
+  for (const auto& tensor : index.tensors) {
+    tensors.push_back({tensor.name, std::string(format::to_string(tensor.dtype)), tensor.shape,
+                       tensor.extent_bytes, index.files[tensor.file_index].filename().string(),
+                       tensor.offset_bytes});
+  }
+  return tensors;
+}
+
+Inspection inspect_checkpoint(const fs::path& path) {
+  const auto index = format::open_checkpoint(path);
+  return {index.kind, list_tensors(index), Json::object(), {{"bytes", fs::file_size(path)}}};
+}
+
+Inspection inspect_container(const fs::path& path) {
+  const auto reader = format::ContainerReader::open(path);
+  Inspection found{"sluice", {}, reader.provenance(), {}};
+  for (const auto& tensor : reader.tensors()) {
+    found.tensors.push_back({tensor.name, std::string(format::type_name(tensor.storage)), tensor.shape,
+                             tensor.length_bytes, path.filename().string(), tensor.offset_bytes});
+  }
+  Json sections = Json::array();
+  for (const auto& section : reader.sections()) sections.push_back(section.name);
+  found.facts = {{"bytes", reader.footer().file_bytes},
+                 {"format_version", format::kContainerVersion},
+                 {"params", format::to_json(reader.params())},
+                 {"recipe", reader.recipe()},
+                 {"sections", std::move(sections)},
+                 {"root_sha256", base::to_hex(reader.footer().root)}};
+  return found;
+}
+
+Json layout_files(const format::ReleaseLayout& layout) {
+  Json files = Json::array();
+  for (const auto& file : layout.files) {
+    if (file.pad) continue;
+    files.push_back(
+        Json::object({{"path", file.path}, {"bytes", file.length_bytes}, {"root", hex_or_null(file.root)}}));
+  }
+  return files;
+}
+
+Inspection inspect_torrent(const fs::path& path) {
+  const auto layout = fetch::parse_torrent(base::read_text_file(path, kTorrentBytesMax), path.string());
+  Inspection found{"torrent", {}, Json::object(), {}};
+  found.provenance.set("infohash_v1", hex_or_null(layout.infohash_v1));
+  found.provenance.set("infohash_v2", hex_or_null(layout.infohash_v2));
+  found.facts = {{"name", layout.name},
+                 {"bytes", layout.payload_bytes()},
+                 {"piece_bytes", layout.piece_bytes},
+                 {"files", layout_files(layout)}};
+  return found;
+}
+
+Inspection inspect_manifest(const fs::path& path) {
+  const auto manifest = format::read_manifest(path);
+  Inspection found{"manifest", {}, Json::object(), {}};
+  found.provenance = Json::object({{"source", manifest.source},
+                                   {"infohash_v1", hex_or_null(manifest.infohash_v1)},
+                                   {"infohash_v2", hex_or_null(manifest.infohash_v2)},
+                                   {"licence", manifest.licence}});
+  Json files = Json::array();
+  for (const auto& file : manifest.files) {
+    auto json = Json::object({{"path", file.path}});
+    if (file.length_bytes) json.set("bytes", *file.length_bytes);
+    if (file.sha256) json.set("sha256", base::to_hex(*file.sha256));
+    if (file.md5) json.set("md5", base::to_hex(*file.md5));
+    files.push_back(std::move(json));
+  }
+  found.facts = {{"name", manifest.name},
+                 {"description", manifest.description},
+                 {"magnet", manifest.magnet()},
+                 {"files", std::move(files)}};
+  if (manifest.params) found.facts.emplace_back("params", format::to_json(*manifest.params));
+  if (manifest.tensor_count) found.facts.emplace_back("tensors_expected", *manifest.tensor_count);
+  if (manifest.parameter_count) found.facts.emplace_back("parameters_expected", *manifest.parameter_count);
+  return found;
+}
+
+Inspection inspect_release(const fs::path& folder, Console& console) {
+  const auto index = format::open_checkpoint(folder);
+  const auto known = find_expectations(folder, {}, console);
+  Inspection found{"release", list_tensors(index), Json::object(), {}};
+  found.provenance = Json::object({{"name", known.release_name()},
+                                   {"infohash_v1", known.infohash_v1()},
+                                   {"infohash_v2", known.infohash_v2()},
+                                   {"licence", known.licence()},
+                                   {"proven", false},  // sluice verify does that
+                                   {"found_in", Json::array_of(known.found_in)}});
+  found.facts = {{"checkpoint", index.kind}};
+  if (const auto params = folder / "params.json"; fs::exists(params)) {
+    found.facts.emplace_back(
+        "params", format::to_json(format::parse_params(base::read_text_file(params), params.string())));
+  }
+  return found;
+}
+
+Inspection inspect_file(const fs::path& path) {
+  if (path.extension() == ".sluice" || format::is_container(path)) return inspect_container(path);
+  std::array<std::byte, 4> start{};
+  const auto file = base::File::open_read(path);
+  const auto count = file.read_at(0, start);
+  const auto text = base::as_text(base::Bytes(start).first(count));
+  if (text == "PK\x03\x04") return inspect_checkpoint(path);
+  if (path.extension() == ".torrent" ||
+      (text.size() == 4 && text[0] == 'd' && text[1] >= '1' && text[1] <= '9')) {
+    return inspect_torrent(path);
+  }
+  if (path.extension() == ".json" || text.starts_with('{')) return inspect_manifest(path);
+  base::throw_malformed(path.string(),
+                        "is neither a .pth checkpoint, a .sluice file, a torrent nor a manifest");
+}
+
+std::uint64_t elements(const format::Shape& shape) { return format::element_count(shape).value_or(0); }
+
+void tell_tensors(const Inspection& found, const std::string& glob, Console& console) {
+  Table table({3, 4});
+  for (const auto& tensor : found.tensors) {
+    if (::fnmatch(glob.c_str(), tensor.name.c_str(), 0) != 0) continue;
+    console.event(Json::object({{"event", "tensor"},
+                                {"name", tensor.name},
+                                {"dtype", tensor.type},
+                                {"shape", Json::array_of(tensor.shape)},
+                                {"bytes", tensor.bytes},
+                                {"file", tensor.file},
+                                {"offset", tensor.offset_bytes}}));
+    table.add_row({base::to_printable(tensor.name), tensor.type, format::to_string(tensor.shape),
+                   with_commas(tensor.bytes), with_commas(tensor.offset_bytes)});
+  }
+  console.write(table.text());
+}
+
+// Nested values are for machines; people get the short ones.
+void print_facts(const Json::Object& facts, const std::string& prefix, Table& table) {
+  for (const auto& [key, value] : facts) {
+    if (value.is_string()) {
+      const auto& text = value.as_string(key);
+      if (!text.empty()) table.add_row({prefix + key, base::to_printable(text)});
+    } else if (value.is_object()) {
+      print_facts(value.as_object(key), prefix + key + ".", table);
+    } else if (value.is_array() && key == "files") {
+      for (const Json& file : value.as_array(key)) {
+        const Json* bytes = file.find("bytes");
+        table.add_row(
+            {"file", base::to_printable(file.at("path", key).as_string(key)) +
+                         (bytes == nullptr ? "" : "  " + base::to_human_bytes(bytes->as_uint(key)))});
+      }
+    } else if (value.is_array()) {
+      for (const Json& item : value.as_array(key)) {
+        if (item.is_string()) table.add_row({prefix + key, base::to_printable(item.as_string(key))});
+      }
+    } else if (!value.is_null()) {
+      table.add_row({prefix + key, value.dump()});
+    }
+  }
+}
+
+}  // namespace
+
+int inspect_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  std::string path;
+  std::string glob;
+  Options options("inspect", "Says what a file or folder is and holds, without loading it.",
+                  "sluice inspect model.sluice --tensors 'layers.0.*'");
+  auto& app = options.app();
+  app.add_option("PATH", path, "Release folder, checkpoint, .sluice file, torrent or manifest")->required();
+  app.add_option("--tensors", glob, "List the tensors whose names match this glob, '*' for all");
+  options.parse(invocation);
+
+  if (!fs::exists(path)) throw base::Error(base::ErrorKind::usage, path + ": does not exist");
+  const auto found = fs::is_directory(path) ? inspect_release(path, console) : inspect_file(path);
+
+  std::uint64_t parameters = 0;
+  std::map<std::string, std::uint64_t> type_counts;
+  for (const auto& tensor : found.tensors) {
+    parameters += elements(tensor.shape);
+    ++type_counts[tensor.type];
+  }
+  Json dtypes = Json::object();
+  for (const auto& [type, count] : type_counts) dtypes.set(type, count);
+
+  if (!glob.empty()) tell_tensors(found, glob, console);
+  auto result = Json::object({{"event", "result"},
+                              {"kind", found.kind},
+                              {"tensors", found.tensors.size()},
+                              {"parameters", parameters},
+                              {"dtypes", dtypes},
+                              {"provenance", found.provenance}});
+  for (const auto& [key, value] : found.facts) result.set(key, value);
+  console.event(result);
+
+  Table table;
+  table.add_row({"kind", found.kind});
+  if (!found.tensors.empty()) {
+    table.add_row({"tensors", with_commas(found.tensors.size())});
+    table.add_row({"parameters", with_commas(parameters)});
+    for (const auto& [type, count] : type_counts) table.add_row({"of type " + type, with_commas(count)});
+  }
+  print_facts(found.facts, "", table);
+  print_facts(found.provenance.as_object("provenance"), "provenance.", table);
+  if (glob.empty() || !console.quiet()) console.write(table.text());
+  return 0;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,64 @@
+#include "cli/interrupt.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <thread>
+
+#include "base/error.h"
+
+namespace sluice::cli {
+namespace {
+
+// timeout(1) signals the process and then its group: what comes so soon after the first is the same request.
+constexpr std::int64_t kSameRequestNs = 100'000'000;
+constexpr int kSecondInterruptExit = 130;
+
+std::atomic<std::int64_t> first_signal_ns{0};
+std::atomic<int> wake_descriptor{-1};
+static_assert(std::atomic<std::int64_t>::is_always_lock_free);  // used in a signal handler
+
+// Only async-signal-safe calls (signal-safety(7)): requesting a stop is not one of them, so a thread does it.
+extern "C" void on_signal(int) {
+  const int saved_errno = errno;
+  struct timespec now {};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  const std::int64_t now_ns = std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+  std::int64_t first_ns = 0;
+  if (first_signal_ns.compare_exchange_strong(first_ns, now_ns)) {
+    const char byte = 0;
+    static_cast<void>(!::write(wake_descriptor.load(), &byte, 1));
+  } else if (now_ns - first_ns > kSameRequestNs) {
+    ::_exit(kSecondInterruptExit);
+  }
+  errno = saved_errno;
+}
+
+}  // namespace
+
+std::stop_token InterruptHandler::install() {
+  static std::stop_source source;
+  int ends[2] = {-1, -1};
+  if (::pipe2(ends, O_CLOEXEC) != 0) base::throw_errno("pipe", "create", errno);
+  wake_descriptor = ends[1];
+  // Lives until the process ends; it holds nothing that would have to be given back.
+  std::thread([descriptor = ends[0]] {
+    char byte = 0;
+    while (::read(descriptor, &byte, 1) < 0 && errno == EINTR) {
+    }
+    source.request_stop();
+  }).detach();
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  return source.get_token();
+}
+
+}  // namespace sluice::cli

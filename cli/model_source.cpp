@@ -1,0 +1,164 @@
+#include "cli/model_source.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/environment.h"
+#include "cli/expectations.h"
+#include "cli/fetch_observer.h"
+#include "cli/progress_line.h"
+#include "cli/report.h"
+#include "cli/store.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool starts_with_folded(std::string_view text, std::string_view prefix) {
+  if (text.size() < prefix.size()) return false;
+  for (std::size_t i = 0; i < prefix.size(); ++i) {
+    const char c = text[i];
+    if ((c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c) != prefix[i]) return false;
+  }
+  return true;
+}
+
+// Makes one model, doing what is missing of fetch, verify and convert.
+class ModelMaker {
+ public:
+  ModelMaker(const ModelRequest& request, Console& console, const std::stop_token& stop)
+      : request_(request), console_(console), stop_(stop), store_(store_folder()) {}
+
+  fs::path from_magnet(const std::string& uri, const std::optional<CatalogEntry>& release) {
+    const auto magnet = fetch::parse_magnet(uri);
+    const std::string infohash = store_infohash(magnet);
+    ModelSource source{release ? release->manifest.name : magnet.name, request_.quant, infohash, {}};
+    if (source.name.empty()) source.name = infohash;
+    // The release need not be at hand any more once it has been converted.
+    if (const auto model = store_.find(source)) return model->path;
+    const auto lock = store_.lock(source.name, source.quant, console_, stop_);
+    if (const auto model = store_.find(source)) return model->path;
+
+    fetch::FetchRequest fetch_request;
+    apply(request_.network, fetch_request);
+    fetch_request.source = uri;
+    fetch_request.output_folder = store_.release_folder(infohash);
+    fetch_request.worker_command = worker_command();
+    base::make_directories(fetch_request.output_folder);
+    FetchObserver observer(console_);
+    const auto fetched = fetch::fetch(fetch_request, observer, stop_);
+    FoundExpectations found;
+    found.expectations.layout = fetched.layout;
+    if (release) found.expectations.manifest = release->manifest;
+    found.folder = fetched.layout.single_file ? fetched.path.parent_path() : fetched.path;
+    return convert_proven(fetched.path, found, source);
+  }
+
+  fs::path from_folder(const fs::path& folder, const std::optional<CatalogEntry>& release) {
+    ModelSource source;
+    source.quant = request_.quant;
+    source.identity = fs::canonical(folder).string();
+    source.name = release ? release->manifest.name : fs::path(source.identity).filename().string();
+    source.files = list_source_files(folder);
+    if (const auto model = store_.find(source)) return model->path;
+    const auto lock = store_.lock(source.name, source.quant, console_, stop_);
+    if (const auto model = store_.find(source)) return model->path;
+
+    FoundExpectations found;
+    if (release) {
+      found.folder = folder;
+      found.expectations.manifest = release->manifest;
+    } else {
+      found = find_expectations(folder, {}, console_);
+    }
+    return convert_proven(folder, found, source);
+  }
+
+ private:
+  fs::path convert_proven(const fs::path& input, const FoundExpectations& found, const ModelSource& source) {
+    convert::Request convert_request;
+    ProgressLine progress(console_);
+    if (found.empty()) {
+      console_.warn(input.string() + ": no torrent, manifest or checksums found, so it cannot be proven");
+    } else {
+      verify::Options options;
+      options.thread_count = request_.thread_count;
+      const auto report = prove(found, options, progress, stop_);
+      if (!report.ok) {
+        throw base::Error(base::ErrorKind::verification,
+                          input.string() + ": " + report_summary(report) + "; sluice verify shows where");
+      }
+      convert_request.release_name = found.release_name();
+      convert_request.infohash_v1 = found.infohash_v1();
+      convert_request.infohash_v2 = found.infohash_v2();
+      convert_request.licence = found.licence();
+    }
+    convert_request.input = input;
+    convert_request.output = store_.unfinished_path(source);
+    convert_request.quant = parse_quant(request_.quant);
+    convert_request.thread_count = request_.thread_count;
+    const auto result = convert::convert(convert_request, progress, stop_);
+    console_.clear_status();
+    return store_.keep(convert_request.output, source, result.root).path;
+  }
+
+  const ModelRequest& request_;
+  Console& console_;
+  std::stop_token stop_;
+  Store store_;
+};
+
+}  // namespace
+
+Source find_source(const std::string& text) {
+  if (starts_with_folded(text, "magnet:")) return {Source::Kind::magnet, text, std::nullopt};
+  if (starts_with_folded(text, "http://") || starts_with_folded(text, "https://")) {
+    throw base::Error(base::ErrorKind::malformed,
+                      text + ": URLs are not supported; give a magnet link or a downloaded .torrent");
+  }
+  std::error_code unreadable;
+  if (fs::exists(text, unreadable)) return {Source::Kind::path, text, std::nullopt};
+  if (auto release = find_release(text)) return {Source::Kind::release, text, std::move(release)};
+  throw base::Error(base::ErrorKind::usage,
+                    "'" + text +
+                        "' is neither a magnet link nor an existing path nor a known release "
+                        "(sluice releases lists them)");
+}
+
+std::string store_infohash(const fetch::Magnet& magnet) {
+  if (magnet.infohash_v1) return base::to_hex(*magnet.infohash_v1);
+  return base::to_hex(magnet.infohash_v2.value());
+}
+
+convert::Quant parse_quant(const std::string& text) {
+  if (text == "bf16") return convert::Quant::bf16;
+  if (text == "q8") return convert::Quant::q8;
+  if (text == "q4") return convert::Quant::q4;
+  throw base::Error(base::ErrorKind::usage, "'" + text + "' is no quantization, expected q4, q8 or bf16");
+}
+
+fs::path prepare_model(const ModelRequest& request, Console& console, const std::stop_token& stop) {
+  const Source source = find_source(request.model);
+  if (source.kind == Source::Kind::path && !fs::is_directory(source.text) &&
+      fs::path(source.text).extension() != ".pth") {
+    return source.text;  // a container, or something that Model::open refuses
+  }
+  ModelMaker maker(request, console, stop);
+  switch (source.kind) {
+    case Source::Kind::magnet: return maker.from_magnet(source.text, std::nullopt);
+    case Source::Kind::release:
+      if (source.release->embedded_folder) {
+        return maker.from_folder(*source.release->embedded_folder, source.release);
+      }
+      if (const auto magnet = source.release->manifest.magnet(); !magnet.empty()) {
+        return maker.from_magnet(magnet, source.release);
+      }
+      throw base::Error(base::ErrorKind::usage, source.text + ": no magnet link of this release is known");
+    case Source::Kind::path: break;
+  }
+  return maker.from_folder(source.text, std::nullopt);
+}
+
+std::vector<std::string> worker_command() { return {executable_path().string(), "fetch-worker"}; }
+
+}  // namespace sluice::cli

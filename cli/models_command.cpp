@@ -1,0 +1,37 @@
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/environment.h"
+#include "cli/options.h"
+#include "cli/store.h"
+#include "cli/table.h"
+
+namespace sluice::cli {
+
+int models_command(const Invocation& invocation) {
+  using format::Json;
+  Console& console = invocation.console;
+  Options options("models", "Lists what the model store holds. Files there may be removed at any time.",
+                  "sluice models");
+  options.parse(invocation);
+
+  const Store store(store_folder());
+  Json models = Json::array();
+  Table table({2});
+  for (const auto& model : store.list(console)) {
+    models.push_back(Json::object({{"name", model.source.name},
+                                   {"quant", model.source.quant},
+                                   {"path", model.path.string()},
+                                   {"bytes", model.bytes},
+                                   {"root_sha256", model.root_sha256},
+                                   {"made_from", model.source.identity}}));
+    table.add_row(
+        {model.source.name, model.source.quant, base::to_human_bytes(model.bytes), model.path.string()});
+  }
+  console.write(table.text());
+  console.note("the model store is " + store.folder().string());
+  console.event(
+      Json::object({{"event", "result"}, {"store", store.folder().string()}, {"models", std::move(models)}}));
+  return 0;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,30 @@
+#pragma once
+// The options that say how to reach peers; fetch and run share them.
+
+#include <string>
+#include <vector>
+
+#include "cli/options.h"
+#include "fetch/fetch.h"
+
+namespace sluice::cli {
+
+struct NetworkOptions {
+  std::vector<std::string> peers;
+  std::vector<std::string> trackers;
+  bool no_dht = false;
+  bool no_pex = false;
+  bool no_lsd = false;
+  bool allow_private = false;
+  int port = 0;
+  double timeout_s = 0;
+  std::uint64_t limit_down_bytes_per_s = 0;
+  std::uint64_t limit_up_bytes_per_s = 0;
+};
+
+/// Declares them all on `options`.
+void declare_network(Options& options, NetworkOptions& values);
+
+void apply(const NetworkOptions& values, fetch::FetchRequest& request);
+
+}  // namespace sluice::cli

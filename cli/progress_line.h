@@ -1,0 +1,77 @@
+#pragma once
+// Long work made visible: a single live line on a terminal, a "progress" event a second with --json.
+//   verifying   42 %  [########            ]  36.5 GiB of 87.0 GiB  1.8 GiB/s  0:28 left
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/progress.h"
+#include "cli/console.h"
+
+namespace sluice::cli {
+
+/// What the line shows.
+struct ProgressState {
+  std::string_view phase;
+  std::uint64_t done = 0;
+  std::uint64_t total = 0;  ///< 0: not known
+  double rate_per_s = 0;
+  std::optional<unsigned> peers;
+  bool bytes = true;  ///< the numbers are bytes; else they just count
+};
+
+/// At most `columns` wide.
+[[nodiscard]] std::string format_progress(const ProgressState& state, std::size_t columns);
+
+/// Smoothed rate of a growing count: an exponential average over about five seconds, so that neither one
+/// stalled disk nor one burst makes the time left jump.
+class RateMeter {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  void reset(std::uint64_t count, Clock::time_point now);
+  /// Takes the count at `now`, returns the rate a second.
+  double update(std::uint64_t count, Clock::time_point now);
+
+ private:
+  std::uint64_t last_count_ = 0;
+  Clock::time_point start_;
+  Clock::time_point last_;
+  double rate_ = 0;
+};
+
+/// base::Progress on the console.
+class ProgressLine final : public base::Progress {
+ public:
+  explicit ProgressLine(Console& console) : console_(console) {}
+  ~ProgressLine() override { console_.clear_status(); }
+
+  void begin(std::string_view phase, std::uint64_t total_bytes) override;
+  void advance(std::uint64_t bytes) override;
+  void warn(std::string_view message) override { console_.warn(message); }
+
+  /// For work that counts something else than bytes, or knows its rate itself: shows the state as it is.
+  void show(ProgressState state);
+  /// The count as a whole, instead of by steps.
+  void set_done(std::uint64_t done, bool bytes = false);
+
+ private:
+  void draw(std::uint64_t done);
+  [[nodiscard]] bool due(RateMeter::Clock::time_point now);
+
+  Console& console_;
+  std::atomic<std::uint64_t> done_{0};
+  std::mutex mutex_;  // guards what follows
+  std::string phase_;
+  std::uint64_t total_ = 0;
+  bool bytes_ = true;
+  RateMeter meter_;
+  RateMeter::Clock::time_point next_draw_;
+};
+
+}  // namespace sluice::cli

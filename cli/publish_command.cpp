@@ -1,0 +1,51 @@
+#include "base/error.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/progress_line.h"
+#include "fetch/fetch.h"
+
+namespace sluice::cli {
+
+int publish_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  std::string folder;
+  std::string torrent;
+  fetch::PublishRequest request;
+  Options options("publish", "Makes the torrent, the magnet link and the manifest of a release.",
+                  "sluice publish my-model --tracker udp://tracker.example.org:6969/announce");
+  auto& app = options.app();
+  app.add_option("DIR", folder, "Release folder, or a single file")->required();
+  app.add_option("-o,--output", torrent, "The .torrent (default: DIR.torrent beside DIR)");
+  options.add_list("--tracker", request.trackers, "Tracker URL");
+  options.add_list("--web-seed", request.web_seeds, "URL of the same files on a web server (BEP 19)");
+  options.add_bytes("--piece-size", request.piece_bytes, "A power of two, at least 16KiB (default: by size)");
+  app.add_flag("--v1-only", request.v1_only, "Without BitTorrent v2's hash trees, for old clients");
+  options.add_threads(request.thread_count);
+  options.parse(invocation);
+
+  if (!std::filesystem::exists(folder))
+    throw base::Error(base::ErrorKind::usage, folder + ": does not exist");
+  request.folder = folder;
+  request.torrent = torrent;
+  ProgressLine progress(console);
+  const auto published = fetch::publish(request, progress, invocation.stop);
+  console.clear_status();
+  const auto& layout = published.layout;
+  const auto hex = [](const auto& digest) {
+    return digest ? format::Json(base::to_hex(*digest)) : format::Json();
+  };
+  console.event(format::Json::object({{"event", "result"},
+                                      {"torrent", published.torrent.string()},
+                                      {"magnet", published.magnet},
+                                      {"infohash_v1", hex(layout.infohash_v1)},
+                                      {"infohash_v2", hex(layout.infohash_v2)},
+                                      {"manifest", published.manifest_path.string()},
+                                      {"bytes", layout.payload_bytes()}}));
+  console.print("torrent   " + published.torrent.string());
+  console.print("manifest  " + published.manifest_path.string());
+  console.print("magnet    " + published.magnet);
+  return 0;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,51 @@
+#include "base/text.h"
+#include "cli/catalog.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/table.h"
+
+namespace sluice::cli {
+namespace {
+
+using format::Json;
+
+std::string parameters_text(const format::Manifest& manifest) {
+  if (!manifest.parameter_count) return "";
+  const auto count = static_cast<double>(*manifest.parameter_count);
+  return count < 1e9 ? format_number("%.1f M", count / 1e6) : format_number("%.1f G", count / 1e9);
+}
+
+Json to_json(const CatalogEntry& entry) {
+  const auto& manifest = entry.manifest;
+  auto json = Json::object({{"name", manifest.name},
+                            {"description", manifest.description},
+                            {"licence", manifest.licence},
+                            {"source", manifest.source},
+                            {"magnet", manifest.magnet()},
+                            {"embedded", entry.embedded_folder.has_value()},
+                            {"manifest", entry.manifest_path.string()}});
+  if (manifest.parameter_count) json.set("parameters", *manifest.parameter_count);
+  return json;
+}
+
+}  // namespace
+
+int releases_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  Options options("releases", "Lists the known releases; each name can be given to fetch, verify and run.",
+                  "sluice releases");
+  options.parse(invocation);
+
+  Json releases = Json::array();
+  Table table({1});
+  for (const auto& entry : list_catalog(console)) {
+    releases.push_back(to_json(entry));
+    table.add_row({entry.manifest.name, parameters_text(entry.manifest), entry.manifest.licence,
+                   entry.embedded_folder ? "embedded" : "by magnet link", entry.manifest.description});
+  }
+  console.write(table.text());
+  console.event(Json::object({{"event", "result"}, {"releases", std::move(releases)}}));
+  return 0;
+}
+
+}  // namespace sluice::cli

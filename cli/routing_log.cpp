@@ -1,0 +1,95 @@
+#include "cli/routing_log.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/bytes.h"
+#include "base/invariant.h"
+#include "cli/table.h"
+#include "format/json.h"
+
+namespace sluice::cli {
+namespace {
+
+constexpr std::size_t kTraceBufferBytes = 1 << 16;
+
+// Colours of the xterm 256-colour palette from cold to hot, all dark enough for white digits.
+constexpr std::array kHeat = {17, 18, 19, 55, 91, 127, 161, 160, 196};
+
+std::string cell(double share, double share_max, bool color) {
+  std::string text = format_number("%5.1f ", share * 100);
+  if (!color) return text;
+  const double heat = share_max > 0 ? share / share_max : 0;
+  const auto step = static_cast<std::size_t>(std::lround(heat * static_cast<double>(kHeat.size() - 1)));
+  return "\x1b[48;5;" + std::to_string(kHeat[step]) + "m\x1b[97m" + text + "\x1b[0m";
+}
+
+}  // namespace
+
+TraceFile::TraceFile(const std::filesystem::path& path) : file_(base::File::create(path)) {}
+
+void TraceFile::add(const runtime::RoutingEvent& event) {
+  using format::Json;
+  Json weights = Json::array();
+  for (const float weight : event.weights) weights.push_back(Json(static_cast<double>(weight)));
+  buffer_ += Json::object({{"position", event.position},
+                           {"token", event.token},
+                           {"layer", event.layer},
+                           {"experts", Json::array_of(event.experts)},
+                           {"weights", std::move(weights)}})
+                 .dump();
+  buffer_ += '\n';
+  if (buffer_.size() >= kTraceBufferBytes) flush();
+}
+
+void TraceFile::finish() { flush(); }
+
+void TraceFile::flush() {
+  file_.write_at(offset_bytes_, base::as_bytes(buffer_));
+  offset_bytes_ += buffer_.size();
+  buffer_.clear();
+}
+
+RoutingCounts::RoutingCounts(std::uint64_t layer_count, std::uint64_t expert_count)
+    : expert_count_(expert_count), tokens_(layer_count), chosen_(layer_count * expert_count) {}
+
+void RoutingCounts::add(const runtime::RoutingEvent& event) {
+  INVARIANT(event.layer < tokens_.size());
+  ++tokens_[event.layer];
+  for (const std::uint32_t expert : event.experts) {
+    INVARIANT(expert < expert_count_);
+    ++chosen_[event.layer * expert_count_ + expert];
+  }
+}
+
+double RoutingCounts::share(std::size_t layer, std::size_t expert) const {
+  if (tokens_[layer] == 0) return 0;
+  return static_cast<double>(chosen_[layer * expert_count_ + expert]) / static_cast<double>(tokens_[layer]);
+}
+
+std::string format_routing_table(const RoutingCounts& counts, bool color) {
+  double share_max = 0;
+  for (std::size_t layer = 0; layer < counts.layer_count(); ++layer) {
+    for (std::size_t expert = 0; expert < counts.expert_count(); ++expert) {
+      share_max = std::max(share_max, counts.share(layer, expert));
+    }
+  }
+  std::string text = "Share of the tokens that chose each expert, in percent\nlayer  expert";
+  // The header's first cell stands under "expert": cells are six columns wide.
+  text += "\n     ";
+  for (std::size_t expert = 0; expert < counts.expert_count(); ++expert) {
+    text += format_number("%5.0f ", static_cast<double>(expert));
+  }
+  text += '\n';
+  for (std::size_t layer = 0; layer < counts.layer_count(); ++layer) {
+    text += format_number("%4.0f ", static_cast<double>(layer));
+    for (std::size_t expert = 0; expert < counts.expert_count(); ++expert) {
+      text += cell(counts.share(layer, expert), share_max, color);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,84 @@
+#include "base/error.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/progress_line.h"
+#include "fetch/fetch.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+class SeedObserver final : public fetch::SeedObserver {
+ public:
+  explicit SeedObserver(Console& console) : console_(console), line_(console) {}
+
+  void on_listening(int port) override {
+    console_.event(format::Json::object({{"event", "listening"}, {"port", port}}));
+    console_.print("listening on port " + std::to_string(port));
+  }
+  void on_status(std::uint64_t uploaded_bytes, std::uint64_t rate_bytes_per_s, unsigned peers) override {
+    uploaded_bytes_ = uploaded_bytes;
+    line_.show({"seeding", uploaded_bytes, 0, static_cast<double>(rate_bytes_per_s), peers, true});
+  }
+  void on_warning(std::string_view message) override { console_.warn(message); }
+
+  [[nodiscard]] std::uint64_t uploaded_bytes() const { return uploaded_bytes_; }
+
+ private:
+  Console& console_;
+  ProgressLine line_;
+  std::uint64_t uploaded_bytes_ = 0;
+};
+
+// The folder in which the release lies: beside the torrent, or above when the torrent is in .sluice/.
+// A user may also name the release's own folder.
+fs::path find_folder(const fs::path& torrent, const fs::path& given, const std::string& name) {
+  const auto beside = fs::absolute(torrent).parent_path();
+  const auto start = given.empty() ? beside : fs::absolute(given).lexically_normal();
+  const auto named = start.has_filename() ? start : start.parent_path();
+  if (fs::exists(start / name)) return start;
+  if (given.empty() && fs::exists(beside.parent_path() / name)) return beside.parent_path();
+  if (!given.empty() && named.filename() == name && fs::exists(named)) return named.parent_path();
+  throw base::Error(base::ErrorKind::usage, (start / name).string() +
+                                                ": does not exist; name the folder in which '" +
+                                                base::to_printable(name) + "' lies");
+}
+
+}  // namespace
+
+int seed_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  std::string torrent;
+  std::string folder;
+  bool no_dht = false;
+  bool no_lsd = false;
+  fetch::SeedRequest request;
+  Options options("seed", "Shares a release until it is stopped.",
+                  "sluice seed my-model.torrent --port 6881");
+  auto& app = options.app();
+  app.add_option("TORRENT", torrent, "The .torrent")->required();
+  app.add_option("DIR", folder, "Folder in which the release's folder lies (default: beside the torrent)");
+  options.add_port(request.port);
+  app.add_option("--listen", request.listen_address, "Listen at this address only");
+  options.add_list("--tracker", request.trackers, "Tracker URL to announce to, beside the torrent's");
+  options.add_bytes("--limit-up", request.limit_up_bytes_per_s, "Send at most so much a second");
+  app.add_flag("--no-dht", no_dht, "Do not announce in the distributed hash table");
+  app.add_flag("--no-lsd", no_lsd, "Do not announce in the local network");
+  options.parse(invocation);
+
+  if (!fs::exists(torrent)) throw base::Error(base::ErrorKind::usage, torrent + ": does not exist");
+  request.torrent = torrent;
+  request.folder = find_folder(torrent, folder, fetch::read_torrent(torrent).name);
+  request.dht = !no_dht;
+  request.lsd = !no_lsd;
+  SeedObserver observer(console);
+  fetch::seed(request, observer, invocation.stop);
+  console.clear_status();
+  console.event(format::Json::object({{"event", "result"}, {"uploaded_bytes", observer.uploaded_bytes()}}));
+  console.note("sent " + base::to_human_bytes(observer.uploaded_bytes()));
+  return 0;
+}
+
+}  // namespace sluice::cli

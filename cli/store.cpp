@@ -1,0 +1,169 @@
+#include "cli/store.h"
+
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "format/container_format.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using format::Json;
+
+constexpr std::size_t kRootDigitsShown = 12;
+constexpr std::chrono::milliseconds kLockPause{50};
+
+// A release's name may hold anything that a file name may; models and locks get a tame one.
+std::string file_stem(const std::string& name, const std::string& quant) {
+  std::string stem;
+  for (const char c : name.empty() ? std::string("model") : name) {
+    const bool tame = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                      c == '.' || c == '_' || c == '-';
+    stem += tame ? c : '_';
+  }
+  if (stem.front() == '.') stem.front() = '_';
+  constexpr std::size_t kStemBytesMax = 100;
+  if (stem.size() > kStemBytesMax) stem.resize(kStemBytesMax);
+  return stem + "-" + quant;
+}
+
+ModelSource::File describe(const fs::path& path, std::string name) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) base::throw_errno(path, "stat", errno);
+  return {std::move(name), static_cast<std::uint64_t>(status.st_size),
+          std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+}
+
+Json to_json(const ModelSource& source, const std::string& root) {
+  Json files = Json::array();
+  for (const auto& file : source.files) {
+    files.push_back(
+        Json::object({{"path", file.path}, {"bytes", file.bytes}, {"modified_ns", file.modified_ns}}));
+  }
+  return Json::object({{"name", source.name},
+                       {"quant", source.quant},
+                       {"identity", source.identity},
+                       {"container_version", format::kContainerVersion},
+                       {"root_sha256", root},
+                       {"files", std::move(files)}});
+}
+
+StoredModel read_record(const fs::path& record) {
+  const std::string subject = record.string();
+  const Json json = format::parse_json(base::read_text_file(record), subject);
+  if (json.at("container_version", subject).as_uint(subject) != format::kContainerVersion) {
+    base::throw_malformed(subject, "stands for a model of another container version");
+  }
+  StoredModel model;
+  model.path = record;
+  model.path.replace_extension(".sluice");
+  model.root_sha256 = json.at("root_sha256", subject).as_string(subject);
+  model.source.name = json.at("name", subject).as_string(subject);
+  model.source.quant = json.at("quant", subject).as_string(subject);
+  model.source.identity = json.at("identity", subject).as_string(subject);
+  for (const Json& file : json.at("files", subject).as_array(subject)) {
+    model.source.files.push_back(
+        {file.at("path", subject).as_string(subject), file.at("bytes", subject).as_uint(subject),
+         static_cast<std::int64_t>(file.at("modified_ns", subject).as_uint(subject))});
+  }
+  model.bytes = fs::file_size(model.path);
+  return model;
+}
+
+std::vector<fs::path> list_records(const fs::path& models) {
+  std::vector<fs::path> records;
+  std::error_code absent;
+  for (const auto& item : fs::directory_iterator(models, absent)) {
+    auto model = item.path();
+    if (item.path().extension() == ".json" && fs::is_regular_file(model.replace_extension(".sluice"))) {
+      records.push_back(item.path());
+    }
+  }
+  std::ranges::sort(records);
+  return records;
+}
+
+}  // namespace
+
+std::vector<ModelSource::File> list_source_files(const fs::path& release) {
+  if (!fs::is_directory(release)) return {describe(release, release.filename().string())};
+  std::vector<ModelSource::File> files;
+  for (const auto& item : fs::recursive_directory_iterator(release)) {
+    if (!item.is_regular_file()) continue;
+    files.push_back(describe(item.path(), item.path().lexically_relative(release).generic_string()));
+  }
+  std::ranges::sort(files, {}, &ModelSource::File::path);
+  return files;
+}
+
+fs::path Store::release_folder(const std::string& infohash) const { return folder_ / "releases" / infohash; }
+
+std::optional<StoredModel> Store::find(const ModelSource& source) const {
+  for (const auto& record : list_records(folder_ / "models")) {
+    try {
+      StoredModel model = read_record(record);
+      const bool same = source.files.empty()
+                            ? model.source.identity == source.identity && model.source.quant == source.quant
+                            : model.source == source;
+      if (same) return model;
+    } catch (const base::Error& error) {
+      // A record that cannot be read stands for no model; the conversion replaces it.
+      if (error.kind() != base::ErrorKind::malformed) throw;
+    }
+  }
+  return std::nullopt;
+}
+
+std::vector<StoredModel> Store::list(Console& console) const {
+  std::vector<StoredModel> models;
+  for (const auto& record : list_records(folder_ / "models")) {
+    try {
+      models.push_back(read_record(record));
+    } catch (const base::Error& error) {
+      console.warn(error.what());
+    }
+  }
+  return models;
+}
+
+StoreLock Store::lock(const std::string& name, const std::string& quant, Console& console,
+                      const std::stop_token& stop) {
+  const auto locks = folder_ / "locks";
+  base::make_directories(locks);
+  auto file = base::File::create(locks / (file_stem(name, quant) + ".lock"));
+  bool told = false;
+  while (::flock(file.descriptor(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) base::throw_errno(file.path(), "lock", errno);
+    if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+    if (!std::exchange(told, true)) console.note("another process is making this model; waiting for it");
+    std::this_thread::sleep_for(kLockPause);
+  }
+  return StoreLock(std::move(file));
+}
+
+fs::path Store::unfinished_path(const ModelSource& source) {
+  base::make_directories(folder_ / "models");
+  return folder_ / "models" / (file_stem(source.name, source.quant) + ".unfinished");
+}
+
+StoredModel Store::keep(const fs::path& unfinished, const ModelSource& source, const base::Sha256& root) {
+  const std::string root_hex = base::to_hex(root);
+  const std::string stem = file_stem(source.name, source.quant) + "-" + root_hex.substr(0, kRootDigitsShown);
+  const auto path = folder_ / "models" / (stem + ".sluice");
+  fs::rename(unfinished, path);
+  // The record comes last: a model without one is made again. Writing it makes the renames durable, too.
+  const std::string text = to_json(source, root_hex).dump_pretty();
+  base::write_file(folder_ / "models" / (stem + ".json"), base::as_bytes(text));
+  return {path, fs::file_size(path), root_hex, source};
+}
+
+}  // namespace sluice::cli

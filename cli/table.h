@@ -1,0 +1,36 @@
+#pragma once
+// Columns of text for people: each as wide as its widest cell, two spaces between them.
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace sluice::cli {
+
+class Table {
+ public:
+  /// Columns listed in `right_aligned` hold numbers.
+  explicit Table(std::vector<std::size_t> right_aligned = {}) : right_aligned_(std::move(right_aligned)) {}
+
+  void add_row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  /// All rows, each with a line end.
+  [[nodiscard]] std::string text() const;
+
+ private:
+  std::vector<std::size_t> right_aligned_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+/// Columns that a UTF-8 text takes on a terminal, counting one a character.
+[[nodiscard]] std::size_t display_width(std::string_view text);
+
+/// printf with one number: format_number("%.1f", 2.04) -> "2.0".
+[[nodiscard]] std::string format_number(const char* format, double number);
+
+/// 46702792704 -> "46,702,792,704"
+[[nodiscard]] std::string with_commas(std::uint64_t number);
+
+}  // namespace sluice::cli

@@ -1,0 +1,54 @@
+#pragma once
+// Checkpoint in, container out: reads a release's tensors as a stream, quantizes the matrices into tiles and
+// writes one .sluice file with digests. Same input, same bytes, whatever the number of threads.
+
+#include <cstdint>
+#include <filesystem>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "base/digest.h"
+#include "base/progress.h"
+
+namespace sluice::convert {
+
+enum class Quant : std::uint8_t { bf16, q8, q4 };
+
+/// A file of the release, as proven by whoever calls; the container records it.
+struct SourceFile {
+  std::string path;
+  std::uint64_t length_bytes = 0;
+  std::string sha256;  ///< hex; empty when not known
+};
+
+struct Request {
+  std::filesystem::path input;   ///< a release folder, or its checkpoint file
+  std::filesystem::path output;  ///< the .sluice file; replaced only when the new one is complete
+  Quant quant = Quant::q4;
+  std::uint64_t memory_bytes = 512u << 20;
+  unsigned thread_count = 1;
+  // What the container records about where its input came from; empty when not known.
+  std::string release_name;
+  std::string infohash_v1;
+  std::string infohash_v2;
+  std::string licence;
+  std::vector<SourceFile> files;
+};
+
+struct Result {
+  std::uint64_t input_bytes = 0;   ///< tensor bytes read
+  std::uint64_t output_bytes = 0;  ///< size of the container
+  /// Codes, sub-scales and row scales of the experts over the number of expert weights, without padding.
+  double bits_per_weight = 0;
+  /// Relative RMS error of the expert weights: |decoded - released| / |released|.
+  double relative_error = 0;
+  base::Sha256 root;
+  base::Sha256 file_sha256;
+};
+
+/// Error{malformed} for a checkpoint that is damaged, hostile, incomplete, contradicts its params.json or
+/// holds NaN or infinity: one sentence naming file, tensor and cause, and nothing is written.
+[[nodiscard]] Result convert(const Request& request, base::Progress& progress, const std::stop_token& stop);
+
+}  // namespace sluice::convert

@@ -1,0 +1,38 @@
+#pragma once
+// From float rows to codes. Plain arithmetic in one order, so that every machine makes the same bytes.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace sluice::convert {
+
+/// Sums that give a relative RMS error: sqrt(squared_error / squared_weights).
+struct QuantError {
+  double squared_error = 0;
+  double squared_weights = 0;
+
+  QuantError& operator+=(const QuantError& other) {
+    squared_error += other.squared_error;
+    squared_weights += other.squared_weights;
+    return *this;
+  }
+};
+
+/// q8: code = round(weight / scale), scale = max |weight| / 127. Returns the scale; 0 for a row of zeros.
+[[nodiscard]] float quantize_row_q8(std::span<const float> row, std::span<std::int8_t> codes);
+
+/// A q4 row: value = code * sub_scale * scale (format/tile.h).
+struct Q4Row {
+  float scale = 0;
+  std::vector<std::int8_t> codes;       ///< in [-8, 7], one a weight
+  std::vector<std::int8_t> sub_scales;  ///< in +-[1, 16], one a group of 16
+};
+
+/// Chooses scale, sub-scales and codes with the least squared error that a search finds: the row scale from a
+/// few starting points, improved by least squares; each group's sub-scale among the neighbours of both signs.
+/// row.size() is a multiple of 16 (filled up with zeros).
+void quantize_row_q4(std::span<const float> row, Q4Row& result);
+
+}  // namespace sluice::convert

@@ -1,0 +1,38 @@
+#pragma once
+// Where a release says that peers and trackers are: checks of URLs and "host:port" that come from outside.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace sluice::fetch {
+
+struct HostPort {
+  std::string host;  ///< a name or an address; IPv6 without brackets
+  std::uint16_t port = 0;
+};
+
+/// "host:port" or "[v6]:port".
+[[nodiscard]] std::optional<HostPort> parse_host_port(std::string_view text);
+
+struct Url {
+  std::string scheme;  ///< lower case
+  HostPort host;       ///< with the scheme's own port when the URL names none; 0 for udp without one
+};
+
+/// Nothing when it is not "scheme://host[:port][/...]" with a plausible host and port, or when it has a user
+/// name.
+[[nodiscard]] std::optional<Url> parse_url(std::string_view text);
+
+/// Why a tracker cannot be used: empty when it can (udp, http or https).
+[[nodiscard]] std::string tracker_problem(std::string_view url);
+/// The same for a web seed (http or https).
+[[nodiscard]] std::string web_seed_problem(std::string_view url);
+
+/// True for addresses that a link from outside has no business to send anybody to: loopback, private,
+/// link-local, multicast, unspecified; also for "localhost" and names in ".local" or ".internal".
+/// Other names are not looked up here.
+[[nodiscard]] bool is_private_host(std::string_view host);
+
+}  // namespace sluice::fetch

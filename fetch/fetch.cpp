@@ -1,0 +1,247 @@
+#include "fetch/fetch.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "fetch/address.h"
+#include "fetch/output_folder.h"
+#include "fetch/supervisor.h"
+#include "fetch/torrent_file.h"
+#include "fetch/worker.h"
+
+namespace sluice::fetch {
+namespace {
+
+namespace fs = std::filesystem;
+using base::Error;
+using base::ErrorKind;
+using format::ReleaseLayout;
+
+bool is_magnet(std::string_view source) {
+  constexpr std::string_view kScheme = "magnet:";
+  return source.size() >= kScheme.size() &&
+         std::ranges::equal(source.substr(0, kScheme.size()), kScheme,
+                            [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a - 'A' + 'a' : a) == b; });
+}
+
+bool matches_any(const std::vector<std::string>& globs, const std::string& path) {
+  const std::string name = fs::path(path).filename().string();
+  return std::ranges::any_of(globs, [&](const std::string& glob) {
+    return ::fnmatch(glob.c_str(), path.c_str(), 0) == 0 || ::fnmatch(glob.c_str(), name.c_str(), 0) == 0;
+  });
+}
+
+/// One fetch. The source is known as a magnet link or as a torrent; in the end always as a torrent.
+class Fetch {
+ public:
+  Fetch(const FetchRequest& request, FetchObserver& observer, const std::stop_token& stop)
+      : request_(request), observer_(observer), stop_(stop) {
+    for (const std::string& peer : request.peers) {
+      if (!parse_host_port(peer)) throw Error(ErrorKind::usage, "peer '" + peer + "': expected HOST:PORT");
+      peers_.push_back({peer, true});
+    }
+    for (const std::string& url : request.trackers) {
+      if (const auto problem = tracker_problem(url); !problem.empty())
+        throw Error(ErrorKind::usage, "tracker '" + url + "' " + problem);
+      trackers_.push_back({url, true});
+    }
+  }
+
+  FetchResult run() {
+    if (is_magnet(request_.source)) {
+      magnet_ = parse_magnet(request_.source);
+      for (const std::string& warning : magnet_.warnings) observer_.on_warning(warning);
+      add_contacts(magnet_.peers, magnet_.trackers, magnet_.web_seeds);
+      const OutputFolder folder(request_.output_folder, magnet_key());
+      if (!find_saved_torrent(folder)) fetch_metadata(folder);
+      return fetch_release(folder);
+    }
+    torrent_ = parse_torrent_file(base::read_text_file(request_.source, kTorrentBytesMax), request_.source);
+    const OutputFolder folder(request_.output_folder, torrent_key(torrent_.layout));
+    save_torrent(folder);
+    return fetch_release(folder);
+  }
+
+ private:
+  [[nodiscard]] std::string magnet_key() const {
+    return magnet_.infohash_v1 ? base::to_hex(*magnet_.infohash_v1) : base::to_hex(*magnet_.infohash_v2);
+  }
+
+  [[nodiscard]] bool fits_magnet(const ReleaseLayout& layout) const {
+    return (!magnet_.infohash_v1 || magnet_.infohash_v1 == layout.infohash_v1) &&
+           (!magnet_.infohash_v2 || magnet_.infohash_v2 == layout.infohash_v2);
+  }
+
+  /// What the source names beside the release. It comes from strangers: private addresses are dropped.
+  void add_contacts(const std::vector<std::string>& peers, const std::vector<std::string>& trackers,
+                    const std::vector<std::string>& web_seeds) {
+    const auto add = [&](std::vector<Contact>& list, const char* what, const std::string& address,
+                         std::string problem, const std::string& host) {
+      const auto same = [&](const Contact& contact) { return contact.address == address; };
+      if (std::ranges::any_of(list, same) || left_out_.contains(address)) return;
+      if (problem.empty() && !request_.allow_private && is_private_host(host))
+        problem = "leads to a private address (--allow-private permits that)";
+      if (problem.empty()) {
+        list.push_back({address, false});
+      } else {
+        left_out_.insert(address);
+        observer_.on_warning(std::string(what) + " '" + base::to_printable(address) + "' is left out: it " +
+                             problem);
+      }
+    };
+    const auto host_of = [](const std::string& text) {
+      const auto url = parse_url(text);
+      return url ? url->host.host : std::string();
+    };
+    for (const std::string& peer : peers)
+      add(peers_, "peer", peer, "", parse_host_port(peer).value_or(HostPort()).host);
+    for (const std::string& url : trackers)
+      add(trackers_, "tracker", url, tracker_problem(url), host_of(url));
+    for (const std::string& url : web_seeds)
+      add(web_seeds_, "web seed", url, web_seed_problem(url), host_of(url));
+  }
+
+  // ---- Metadata ----
+
+  bool find_saved_torrent(const OutputFolder& folder) {
+    if (!fs::exists(folder.torrent_path())) return false;
+    try {
+      Torrent saved = parse_torrent_file(base::read_text_file(folder.torrent_path(), kTorrentBytesMax),
+                                         folder.torrent_path().string());
+      if (!fits_magnet(saved.layout)) return false;
+      torrent_ = std::move(saved);
+      return true;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::malformed) throw;
+      observer_.on_warning(std::string(error.what()) + "; the metadata is fetched again");
+      return false;
+    }
+  }
+
+  void fetch_metadata(const OutputFolder& folder) {
+    WorkerJob job = make_job(JobKind::metadata, folder);
+    job.infohash_v1 = magnet_.infohash_v1;
+    job.infohash_v2 = magnet_.infohash_v2;
+    static_cast<void>(run_supervised(request_, std::move(job), folder.lock_descriptor(), observer_, stop_));
+    torrent_.info = base::read_text_file(folder.info_path(), kTorrentBytesMax);
+    fs::remove(folder.info_path());
+    const std::string subject = "metadata of " + magnet_key();
+    torrent_.layout = parse_info(torrent_.info, subject);
+    if (!fits_magnet(torrent_.layout))
+      base::throw_malformed(subject, "does not have the magnet link's info-hash");
+    torrent_.trackers = magnet_.trackers;
+    torrent_.web_seeds = magnet_.web_seeds;
+    save_torrent(folder);
+  }
+
+  void save_torrent(const OutputFolder& folder) const {
+    base::write_file(folder.torrent_path(), base::as_bytes(to_text(torrent_)));
+  }
+
+  // ---- Payload ----
+
+  [[nodiscard]] std::vector<bool> choose_files() const {
+    std::vector<bool> wanted;
+    std::uint64_t wanted_bytes = 0;
+    for (const format::ReleaseFile& file : torrent_.layout.files) {
+      const bool chosen = !file.pad && (request_.select.empty() || matches_any(request_.select, file.path)) &&
+                          !matches_any(request_.exclude, file.path);
+      wanted.push_back(chosen);
+      if (chosen) wanted_bytes += file.length_bytes;
+    }
+    if (wanted_bytes == 0)
+      throw Error(ErrorKind::usage, "--select and --exclude leave no file of the release");
+    return wanted;
+  }
+
+  FetchResult fetch_release(const OutputFolder& folder) {
+    add_contacts({}, torrent_.trackers, torrent_.web_seeds);
+    observer_.on_layout(torrent_.layout);
+    FetchResult result;
+    result.path = folder.release_path(torrent_.layout);
+    result.torrent = folder.torrent_path();
+    if (!request_.dry_run) {
+      const std::vector<bool> wanted = choose_files();
+      folder.check_paths(torrent_.layout);
+      folder.check_space(torrent_.layout, wanted);
+      take_piece_layers(folder);
+      WorkerJob job = make_job(JobKind::payload, folder);
+      job.torrent = folder.torrent_path();
+      job.folder = folder.path();
+      job.resume = folder.resume_path();
+      for (std::size_t i = 0; i < wanted.size(); ++i)
+        if (!wanted[i]) job.unwanted.push_back(i);
+      const JobOutcome outcome =
+          run_supervised(request_, std::move(job), folder.lock_descriptor(), observer_, stop_);
+      result.downloaded_bytes = outcome.downloaded_bytes;
+      result.rehashed_bytes = outcome.rehashed_bytes;
+      take_piece_layers(folder);
+    }
+    result.layout = std::move(torrent_.layout);
+    return result;
+  }
+
+  /// A magnet link brings no piece layers, but whoever shares a v2 torrent needs them (BEP 52). The worker
+  /// saves them as soon as it knows them.
+  void take_piece_layers(const OutputFolder& folder) {
+    if (!torrent_.layout.infohash_v2 || !fs::exists(folder.layers_path())) return;
+    try {
+      add_piece_layers(torrent_.layout, base::read_text_file(folder.layers_path(), kTorrentBytesMax),
+                       folder.layers_path().string());
+      save_torrent(folder);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::malformed) throw;
+      observer_.on_warning(error.what());
+    }
+    fs::remove(folder.layers_path());
+  }
+
+  [[nodiscard]] WorkerJob make_job(JobKind kind, const OutputFolder& folder) const {
+    WorkerJob job;
+    job.kind = kind;
+    job.result = kind == JobKind::metadata ? folder.info_path() : folder.layers_path();
+    job.peers = peers_;
+    job.trackers = trackers_;
+    job.web_seeds = web_seeds_;
+    job.limit_down_bytes_per_s = request_.limit_down_bytes_per_s;
+    job.limit_up_bytes_per_s = request_.limit_up_bytes_per_s;
+    job.memory_bytes = request_.memory_bytes;
+    job.dht = request_.dht;
+    job.pex = request_.pex;
+    job.lsd = request_.lsd;
+    job.allow_private = request_.allow_private;
+    job.port = request_.port;
+    job.seed_ratio = request_.seed_ratio;
+    job.seed_time_min = request_.seed_time_min;
+    return job;
+  }
+
+  const FetchRequest& request_;
+  FetchObserver& observer_;
+  const std::stop_token& stop_;
+  Magnet magnet_;
+  Torrent torrent_;
+  std::vector<Contact> peers_;
+  std::vector<Contact> trackers_;
+  std::vector<Contact> web_seeds_;
+  std::set<std::string> left_out_;  // told once
+};
+
+}  // namespace
+
+FetchResult fetch(const FetchRequest& request, FetchObserver& observer, const std::stop_token& stop) {
+  if (request.worker_command.empty()) throw Error(ErrorKind::usage, "fetch: no worker command");
+  try {
+    return Fetch(request, observer, stop).run();
+  } catch (const fs::filesystem_error& error) {
+    base::throw_errno(error.path1(), "use", error.code().value());
+  }
+}
+
+}  // namespace sluice::fetch

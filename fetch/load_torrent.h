@@ -1,0 +1,17 @@
+#pragma once
+// From our reading of a torrent to libtorrent's, such that both mean the same files.
+
+#include <libtorrent/add_torrent_params.hpp>
+
+#include "fetch/torrent_file.h"
+
+namespace sluice::fetch {
+
+/// libtorrent reads the same bytes; where it would give a file another path (it mends names), its path is set
+/// to ours. Error{malformed} when the two readings differ in anything else.
+[[nodiscard]] lt::add_torrent_params load_torrent(const Torrent& torrent);
+
+[[nodiscard]] lt::info_hash_t to_info_hashes(const std::optional<base::Sha1>& v1,
+                                             const std::optional<base::Sha256>& v2);
+
+}  // namespace sluice::fetch

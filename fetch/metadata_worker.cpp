@@ -1,0 +1,95 @@
+// The worker's first job: the info dictionary of a magnet link, from peers (BEP 9). Nothing else is fetched,
+// and the session cannot write to the disk.
+
+#include <chrono>
+#include <libtorrent/add_torrent_params.hpp>
+#include <libtorrent/alert_types.hpp>
+#include <libtorrent/torrent_flags.hpp>
+#include <libtorrent/torrent_info.hpp>
+#include <libtorrent/torrent_status.hpp>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "fetch/contacts.h"
+#include "fetch/job_options.h"
+#include "fetch/load_torrent.h"
+#include "fetch/session.h"
+#include "fetch/worker.h"
+
+namespace sluice::fetch {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using format::Json;
+
+class MetadataWorker {
+ public:
+  MetadataWorker(const WorkerJob& job, WorkerPipe& pipe) : job_(job), pipe_(pipe) {
+    SessionOptions options = session_options(job);
+    options.without_disk = true;
+    session_ = make_session(options);
+    lt::add_torrent_params params;
+    params.info_hashes = to_info_hashes(job.infohash_v1, job.infohash_v2);
+    params.save_path = "/nonexistent";
+    params.flags = torrent_flags(job) | lt::torrent_flags::default_dont_download;
+    torrent_ = session_->add_torrent(std::move(params));
+    introduce(job, *session_, torrent_, pipe);
+  }
+
+  void run() {
+    auto next_status = Clock::now();
+    while (!pipe_.stop_requested()) {
+      session_->wait_for_alert(std::chrono::milliseconds(100));
+      if (handle_alerts()) return;
+      if (Clock::now() < next_status) continue;
+      next_status = Clock::now() + std::chrono::milliseconds(500);
+      send_status();
+    }
+    pipe_.send(Json::object({{"event", "stopped"}, {"downloaded", 0}, {"rehashed", 0}}));
+  }
+
+ private:
+  /// True when the job is done.
+  bool handle_alerts() {
+    std::vector<lt::alert*> alerts;
+    session_->pop_alerts(&alerts);
+    for (const lt::alert* alert : alerts) {
+      if (lt::alert_cast<lt::metadata_received_alert>(alert) != nullptr) {
+        const auto info = torrent_.torrent_file()->info_section();
+        base::write_file(job_.result, base::as_bytes({info.data(), static_cast<std::size_t>(info.size())}));
+        pipe_.send(Json::object({{"event", "done"}, {"downloaded", 0}, {"rehashed", 0}}));
+        return true;
+      }
+      if (const auto* failed = lt::alert_cast<lt::metadata_failed_alert>(alert)) {
+        pipe_.warn("a peer sent metadata that does not fit the info-hash: " + failed->error.message());
+      } else if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(alert)) {
+        send_tracker_problem(*tracker, pipe_);
+      }
+    }
+    return false;
+  }
+
+  void send_status() {
+    const lt::torrent_status status = torrent_.status({});
+    pipe_.send(Json::object({{"event", "status"},
+                             {"phase", "metadata"},
+                             {"done", 0},
+                             {"total", 0},
+                             {"rate", status.download_rate},
+                             {"peers", status.num_peers},
+                             {"seeds", status.num_seeds},
+                             {"downloaded", status.total_download},
+                             {"rehashed", 0}}));
+  }
+
+  const WorkerJob& job_;
+  WorkerPipe& pipe_;
+  std::unique_ptr<lt::session> session_;
+  lt::torrent_handle torrent_;
+};
+
+}  // namespace
+
+void run_metadata_job(const WorkerJob& job, WorkerPipe& pipe) { MetadataWorker(job, pipe).run(); }
+
+}  // namespace sluice::fetch

@@ -1,0 +1,109 @@
+#include "fetch/output_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <set>
+#include <thread>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
+
+namespace sluice::fetch {
+namespace {
+
+namespace fs = std::filesystem;
+using base::Error;
+using base::ErrorKind;
+
+enum class Expected { folder, file };
+
+/// What does not exist is fine.
+void check_entry(const fs::path& path, Expected expected) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return;
+    base::throw_errno(path, "look at", errno);
+  }
+  if (S_ISLNK(info.st_mode))
+    throw Error(ErrorKind::io, path.string() + ": is a symbolic link; fetch does not write through it");
+  if (expected == Expected::folder && !S_ISDIR(info.st_mode))
+    throw Error(ErrorKind::io, path.string() + ": exists and is not a folder");
+  if (expected == Expected::file && !S_ISREG(info.st_mode))
+    throw Error(ErrorKind::io, path.string() + ": exists and is not a regular file");
+}
+
+int open_lock(const fs::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+  if (descriptor < 0) base::throw_errno(path, "open", errno);
+  // A fetch that was killed this moment may have a worker that has not ended yet.
+  constexpr int kTries = 20;
+  for (int i = 0; i < kTries; ++i) {
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return descriptor;
+    if (errno != EWOULDBLOCK && errno != EINTR) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  const int error = errno;
+  ::close(descriptor);
+  if (error != EWOULDBLOCK) base::throw_errno(path, "lock", error);
+  throw Error(ErrorKind::usage, path.parent_path().parent_path().string() +
+                                    ": another process is fetching the same torrent into this folder");
+}
+
+}  // namespace
+
+OutputFolder::OutputFolder(fs::path folder, const std::string& key)
+    : folder_(fs::absolute(folder).lexically_normal()), key_(key) {
+  const fs::path own = folder_ / ".sluice";
+  check_entry(own, Expected::folder);
+  base::make_directories(own);
+  lock_ = open_lock(own_file(".lock"));
+}
+
+OutputFolder::~OutputFolder() { ::close(lock_); }
+
+void OutputFolder::check_paths(const format::ReleaseLayout& layout) const {
+  const fs::path root = layout.single_file ? folder_ : folder_ / layout.name;
+  if (!layout.single_file) check_entry(root, Expected::folder);
+  std::set<fs::path> checked;
+  for (const format::ReleaseFile& file : layout.files) {
+    if (file.pad) continue;
+    const fs::path path(file.path);
+    fs::path folder = root;
+    for (const fs::path& element : path.parent_path()) {
+      folder /= element;
+      if (checked.insert(folder).second) check_entry(folder, Expected::folder);
+    }
+    check_entry(root / path, Expected::file);
+  }
+}
+
+void OutputFolder::check_space(const format::ReleaseLayout& layout, const std::vector<bool>& wanted) const {
+  constexpr std::uint64_t kStatBlockBytes = 512;  // POSIX: the unit of st_blocks
+  const fs::path root = layout.single_file ? folder_ : folder_ / layout.name;
+  std::uint64_t needed_bytes = 0;
+  for (std::size_t i = 0; i < layout.files.size(); ++i) {
+    const format::ReleaseFile& file = layout.files[i];
+    if (file.pad || !wanted[i]) continue;
+    struct stat info {};
+    std::uint64_t present_bytes = 0;
+    if (::stat((root / file.path).c_str(), &info) == 0)
+      present_bytes = static_cast<std::uint64_t>(info.st_blocks) * kStatBlockBytes;
+    needed_bytes += file.length_bytes - std::min(present_bytes, file.length_bytes);
+  }
+  struct statvfs disk {};
+  if (::statvfs(folder_.c_str(), &disk) != 0) base::throw_errno(folder_, "ask for free space of", errno);
+  const std::uint64_t free_bytes = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
+  if (needed_bytes > free_bytes)
+    throw Error(ErrorKind::no_space, folder_.string() + ": " + base::to_human_bytes(needed_bytes) +
+                                         " are needed, " + base::to_human_bytes(free_bytes) + " are free");
+}
+
+}  // namespace sluice::fetch

@@ -1,0 +1,50 @@
+#pragma once
+// The folder that a fetch writes into: DIR, its .sluice for our own files, and the lock on one torrent in it.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "format/release_layout.h"
+
+namespace sluice::fetch {
+
+class OutputFolder final {
+ public:
+  /// Makes DIR and DIR/.sluice and locks `key` (torrent_key). Error{usage} when another process fetches the
+  /// same torrent into the same folder.
+  OutputFolder(std::filesystem::path folder, const std::string& key);
+  ~OutputFolder();
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
+
+  [[nodiscard]] const std::filesystem::path& path() const { return folder_; }
+  [[nodiscard]] std::filesystem::path torrent_path() const { return own_file(".torrent"); }
+  [[nodiscard]] std::filesystem::path resume_path() const { return own_file(".resume"); }
+  [[nodiscard]] std::filesystem::path info_path() const { return own_file(".info"); }  ///< from the worker
+  [[nodiscard]] std::filesystem::path layers_path() const {
+    return own_file(".layers");
+  }  ///< from the worker
+  [[nodiscard]] int lock_descriptor() const { return lock_; }
+
+  [[nodiscard]] std::filesystem::path release_path(const format::ReleaseLayout& layout) const {
+    return folder_ / layout.name;
+  }
+
+  /// Error{io} when something on the way to a file is a symbolic link, or a file where a folder is needed.
+  void check_paths(const format::ReleaseLayout& layout) const;
+
+  /// Error{no_space} when the wanted files do not fit beside what is there. Asks before the first byte.
+  void check_space(const format::ReleaseLayout& layout, const std::vector<bool>& wanted) const;
+
+ private:
+  [[nodiscard]] std::filesystem::path own_file(const char* suffix) const {
+    return folder_ / ".sluice" / (key_ + suffix);
+  }
+
+  std::filesystem::path folder_;
+  std::string key_;
+  int lock_ = -1;
+};
+
+}  // namespace sluice::fetch

@@ -1,0 +1,264 @@
+#include <algorithm>
+#include <bit>
+#include <cctype>
+#include <optional>
+#include <system_error>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/invariant.h"
+#include "base/merkle.h"
+#include "base/multi_digest.h"
+#include "fetch/address.h"
+#include "fetch/fetch.h"
+#include "fetch/info_text.h"
+#include "fetch/torrent_file.h"
+
+namespace sluice::fetch {
+namespace {
+
+namespace fs = std::filesystem;
+using format::ReleaseFile;
+using format::ReleaseLayout;
+
+constexpr std::uint64_t kPieceBytesMin = 16 << 10;
+constexpr std::uint64_t kPieceBytesMax = 16 << 20;  // many clients fail above
+constexpr std::uint64_t kPieceCountMax = 24'000;    // 4 MiB pieces for 94 GB, 8 MiB for 200 GB
+
+[[noreturn]] void throw_usage(const std::string& message) {
+  throw base::Error(base::ErrorKind::usage, message);
+}
+
+std::uint64_t choose_piece_bytes(std::uint64_t payload_bytes) {
+  std::uint64_t bytes = kPieceBytesMin;
+  while (bytes < kPieceBytesMax && payload_bytes / bytes > kPieceCountMax) bytes *= 2;
+  return bytes;
+}
+
+/// An absolute path without "." and "..", whose last element is the release's name.
+fs::path to_source(const fs::path& path) {
+  fs::path source = fs::absolute(path).lexically_normal();
+  if (source.filename().empty()) source = source.parent_path();
+  return source;
+}
+
+void add_entry(const fs::directory_entry& entry, const fs::path& root, ReleaseLayout& layout) {
+  const auto status = entry.symlink_status();
+  const std::string path = entry.path().lexically_relative(root).generic_string();
+  if (fs::is_directory(status)) return;
+  if (fs::is_symlink(status))
+    base::throw_malformed(entry.path().string(), "is a symbolic link, which cannot be published");
+  if (!fs::is_regular_file(status)) base::throw_malformed(entry.path().string(), "is not a regular file");
+  ReleaseFile& file = layout.files.emplace_back();
+  file.path = path;
+  file.length_bytes = entry.file_size();
+}
+
+/// The order of BEP 52's file tree: element by element, by bytes.
+bool in_tree_order(const ReleaseFile& a, const ReleaseFile& b) {
+  return std::ranges::lexicographical_compare(
+      fs::path(a.path), fs::path(b.path),
+      [](const fs::path& x, const fs::path& y) { return x.native() < y.native(); });
+}
+
+ReleaseLayout list_files(const fs::path& source) {
+  ReleaseLayout layout;
+  layout.name = source.filename().string();
+  const auto status = fs::symlink_status(source);
+  if (!fs::exists(status)) throw base::Error(base::ErrorKind::io, source.string() + ": does not exist");
+  if (!fs::is_directory(status)) {
+    layout.single_file = true;
+    add_entry(fs::directory_entry(source), source.parent_path(), layout);
+  } else {
+    const fs::path own = source / ".sluice";
+    for (auto it = fs::recursive_directory_iterator(source); it != fs::recursive_directory_iterator(); ++it) {
+      if (it->path() == own) {
+        it.disable_recursion_pending();
+        continue;
+      }
+      add_entry(*it, source, layout);
+    }
+  }
+  std::ranges::sort(layout.files, in_tree_order);
+  format::check_release_names(layout, source.string());
+  if (layout.payload_bytes() == 0) base::throw_malformed(source.string(), "holds no bytes to publish");
+  return layout;
+}
+
+void choose_pieces(const PublishRequest& request, ReleaseLayout& layout) {
+  layout.piece_bytes =
+      request.piece_bytes == 0 ? choose_piece_bytes(layout.payload_bytes()) : request.piece_bytes;
+  if (!std::has_single_bit(layout.piece_bytes) || layout.piece_bytes < kPieceBytesMin ||
+      layout.piece_bytes > kPieceBytesMax)
+    throw_usage("piece size " + std::to_string(layout.piece_bytes) +
+                ": expected a power of two from 16 KiB to 16 MiB");
+}
+
+/// Digests of the files and pieces, in one read.
+base::StreamDigests read_release(const PublishRequest& request, const fs::path& source,
+                                 const ReleaseLayout& layout, base::Progress& progress,
+                                 const std::stop_token& stop) {
+  std::vector<base::DigestInput> inputs;
+  inputs.reserve(layout.files.size());
+  const fs::path folder = layout.single_file ? source.parent_path() : source;
+  for (const ReleaseFile& file : layout.files)
+    inputs.push_back({.path = file.pad ? fs::path() : folder / file.path, .length_bytes = file.length_bytes});
+  base::DigestWants wants;
+  wants.md5 = true;
+  wants.sha256 = true;
+  wants.leaves = !request.v1_only;
+  wants.v1_piece_bytes = layout.piece_bytes;
+  base::DigestOptions options;
+  options.thread_count = request.thread_count;
+  progress.begin("hashing", layout.payload_bytes());
+  base::StreamDigests digests = base::compute_digests(inputs, wants, options, progress, stop);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (digests.files[i].state == base::ReadState::complete) continue;
+    const std::string& problem = digests.files[i].problem;
+    throw base::Error(base::ErrorKind::io, inputs[i].path.string() + ": " +
+                                               (problem.empty() ? "it changed while it was read" : problem));
+  }
+  return digests;
+}
+
+void take_digests(base::StreamDigests& digests, bool v1_only, ReleaseLayout& layout) {
+  layout.v1_pieces.reserve(digests.v1_pieces.size());
+  for (const auto& piece : digests.v1_pieces) {
+    INVARIANT(piece.has_value());
+    layout.v1_pieces.push_back(*piece);
+  }
+  if (v1_only) return;
+  for (std::size_t i = 0; i < layout.files.size(); ++i) {
+    ReleaseFile& file = layout.files[i];
+    if (file.pad || file.length_bytes == 0) continue;
+    const auto leaves = std::move(digests.files[i].leaves);
+    file.root = base::merkle_root(leaves);
+    if (file.length_bytes > layout.piece_bytes)
+      file.piece_layer = base::merkle_layer(leaves, layout.piece_bytes / base::kMerkleBlockBytes);
+  }
+}
+
+std::string to_release_name(const std::string& name) {
+  std::string out;
+  for (const char c : name) {
+    const char lower = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    const bool letter = (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9');
+    if (letter || (!out.empty() && (lower == '.' || lower == '_'))) {
+      out += lower;
+    } else if (!out.empty() && out.back() != '-') {
+      out += '-';
+    }
+  }
+  return out.empty() ? "release" : out;
+}
+
+format::Manifest make_manifest(const ReleaseLayout& layout, const base::StreamDigests& digests,
+                               const std::vector<std::string>& trackers) {
+  format::Manifest manifest;
+  manifest.name = to_release_name(layout.name);
+  manifest.torrent_name = layout.name;
+  manifest.infohash_v1 = layout.infohash_v1;
+  manifest.infohash_v2 = layout.infohash_v2;
+  manifest.trackers = trackers;
+  for (std::size_t i = 0; i < layout.files.size(); ++i) {
+    const ReleaseFile& file = layout.files[i];
+    if (file.pad) continue;
+    format::ManifestFile& out = manifest.files.emplace_back();
+    out.path = file.path;
+    out.length_bytes = file.length_bytes;
+    out.md5 = digests.files[i].md5;
+    out.sha256 = digests.files[i].sha256;
+    out.root = file.root;
+  }
+  return manifest;
+}
+
+std::string to_sums(const format::Manifest& manifest) {
+  std::string out;
+  for (const format::ManifestFile& file : manifest.files)
+    if (file.sha256) out += base::to_hex(*file.sha256) + "  " + file.path + '\n';
+  return out;
+}
+
+std::string percent_encode(std::string_view text) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) != 0 || std::string_view("-._~").find(c) != std::string_view::npos) {
+      out += c;
+    } else {
+      out += '%';
+      out += kDigits[byte >> 4];
+      out += kDigits[byte & 15];
+    }
+  }
+  return out;
+}
+
+/// Where the .torrent goes. What is published must not change by being published.
+fs::path choose_output(const PublishRequest& request, const fs::path& source) {
+  fs::path output =
+      request.torrent.empty() ? fs::path(source.string() + ".torrent") : to_source(request.torrent);
+  const fs::path inside = fs::weakly_canonical(output).lexically_relative(fs::canonical(source));
+  if (fs::is_directory(source) && !inside.empty() && *inside.begin() != "..")
+    throw_usage(output.string() + ": lies inside the folder that is published");
+  return output;
+}
+
+void check_urls(const PublishRequest& request) {
+  for (const std::string& url : request.trackers)
+    if (const auto problem = tracker_problem(url); !problem.empty())
+      throw_usage("tracker '" + url + "' " + problem);
+  for (const std::string& url : request.web_seeds)
+    if (const auto problem = web_seed_problem(url); !problem.empty())
+      throw_usage("web seed '" + url + "' " + problem);
+}
+
+void write_text(const fs::path& path, std::string_view text) { base::write_file(path, base::as_bytes(text)); }
+
+PublishResult publish_source(const PublishRequest& request, const fs::path& source, base::Progress& progress,
+                             const std::stop_token& stop) {
+  ReleaseLayout layout = list_files(source);
+  choose_pieces(request, layout);
+  if (!request.v1_only) add_pad_files(layout);
+  PublishResult result;
+  result.torrent = choose_output(request, source);
+  fs::path stem = result.torrent;
+  if (stem.extension() == ".torrent") stem.replace_extension();
+  result.manifest_path = stem.string() + ".manifest.json";
+
+  base::StreamDigests digests = read_release(request, source, layout, progress, stop);
+  take_digests(digests, request.v1_only, layout);
+  Torrent torrent;
+  torrent.info = to_info_text(layout);
+  torrent.layout = std::move(layout);
+  torrent.layout.infohash_v1 = base::hash<base::Sha1>(base::as_bytes(torrent.info));
+  if (!request.v1_only) torrent.layout.infohash_v2 = base::hash<base::Sha256>(base::as_bytes(torrent.info));
+  torrent.trackers = request.trackers;
+  torrent.web_seeds = request.web_seeds;
+  const std::string content = to_text(torrent);
+  result.layout = parse_torrent(content, result.torrent.string());
+  result.manifest = make_manifest(result.layout, digests, request.trackers);
+  result.magnet = result.manifest.magnet();
+  for (const std::string& url : request.web_seeds) result.magnet += "&ws=" + percent_encode(url);
+
+  write_text(stem.string() + ".SHA256SUMS", to_sums(result.manifest));
+  write_text(result.manifest_path, format::to_text(result.manifest));
+  write_text(result.torrent, content);
+  return result;
+}
+
+}  // namespace
+
+PublishResult publish(const PublishRequest& request, base::Progress& progress, const std::stop_token& stop) {
+  check_urls(request);
+  const fs::path source = to_source(request.folder);
+  try {
+    return publish_source(request, source, progress, stop);
+  } catch (const fs::filesystem_error& error) {
+    base::throw_errno(error.path1().empty() ? source : error.path1(), "read", error.code().value());
+  }
+}
+
+}  // namespace sluice::fetch

@@ -1,0 +1,137 @@
+#include <sys/stat.h>
+
+#include <chrono>
+#include <libtorrent/add_torrent_params.hpp>
+#include <libtorrent/alert_types.hpp>
+#include <libtorrent/torrent_handle.hpp>
+#include <libtorrent/torrent_status.hpp>
+#include <thread>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "fetch/fetch.h"
+#include "fetch/load_torrent.h"
+#include "fetch/session.h"
+#include "fetch/torrent_file.h"
+
+namespace sluice::fetch {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+void check_files(const format::ReleaseLayout& layout, const std::filesystem::path& folder) {
+  const auto root = layout.single_file ? folder : folder / layout.name;
+  for (const format::ReleaseFile& file : layout.files) {
+    if (file.pad) continue;
+    const auto path = root / file.path;
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) {
+      if (errno != ENOENT && errno != ENOTDIR) base::throw_errno(path, "look at", errno);
+      throw base::Error(base::ErrorKind::incomplete,
+                        path.string() + ": the file is missing, so it cannot be shared");
+    }
+    if (!S_ISREG(info.st_mode)) base::throw_malformed(path.string(), "is not a regular file");
+    if (static_cast<std::uint64_t>(info.st_size) != file.length_bytes)
+      throw base::Error(base::ErrorKind::incomplete, path.string() + ": has " + std::to_string(info.st_size) +
+                                                         " bytes, expected " +
+                                                         std::to_string(file.length_bytes));
+  }
+}
+
+class Seeder {
+ public:
+  Seeder(const SeedRequest& request, SeedObserver& observer, const Torrent& torrent)
+      : observer_(observer), session_(make_session(session_options(request))) {
+    lt::add_torrent_params params = load_torrent(torrent);
+    params.save_path = request.folder.string();
+    params.trackers.insert(params.trackers.end(), request.trackers.begin(), request.trackers.end());
+    params.tracker_tiers.resize(params.trackers.size(), 0);
+    // Each piece is hashed when it is first asked for, so that the start takes no time and still nothing
+    // wrong is sent.
+    params.flags = lt::torrent_flags::seed_mode;
+    lt::error_code error;
+    handle_ = session_->add_torrent(std::move(params), error);
+    if (error) base::throw_malformed(request.torrent.string(), error.message());
+  }
+
+  void run(const std::stop_token& stop) {
+    auto next_status = Clock::now();
+    while (!stop.stop_requested()) {
+      session_->wait_for_alert(std::chrono::milliseconds(50));
+      handle_alerts();
+      check_listening();
+      if (Clock::now() < next_status) continue;
+      next_status = Clock::now() + std::chrono::seconds(1);
+      const lt::torrent_status status = handle_.status({});
+      observer_.on_status(static_cast<std::uint64_t>(status.total_payload_upload),
+                          static_cast<std::uint64_t>(status.upload_payload_rate),
+                          static_cast<unsigned>(status.num_peers));
+    }
+  }
+
+ private:
+  static SessionOptions session_options(const SeedRequest& request) {
+    SessionOptions options;
+    options.port = request.port;
+    options.listen_address = request.listen_address;
+    options.dht = request.dht;
+    options.lsd = request.lsd;
+    options.limit_up_bytes_per_s = request.limit_up_bytes_per_s;
+    return options;
+  }
+
+  void handle_alerts() {
+    std::vector<lt::alert*> alerts;
+    session_->pop_alerts(&alerts);
+    for (const lt::alert* alert : alerts) {
+      if (const auto* listening = lt::alert_cast<lt::listen_succeeded_alert>(alert)) {
+        if (listening->socket_type == lt::socket_type_t::tcp && !listening_) {
+          listening_ = true;
+          observer_.on_listening(listening->port);
+        }
+      } else if (const auto* failed = lt::alert_cast<lt::listen_failed_alert>(alert)) {
+        listen_problem_ = failed->error.message();
+      } else if (const auto* error = lt::alert_cast<lt::file_error_alert>(alert)) {
+        throw base::Error(base::ErrorKind::io,
+                          std::string(error->filename()) + ": " + error->error.message());
+      } else if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(alert)) {
+        observer_.on_warning(std::string("tracker ") + tracker->tracker_url() + ": " +
+                             tracker->error.message());
+      } else if (const auto* bad = lt::alert_cast<lt::hash_failed_alert>(alert)) {
+        observer_.on_warning("piece " + std::to_string(static_cast<int>(bad->piece_index)) +
+                             " on disk is not what the torrent says; it is not shared");
+      }
+    }
+  }
+
+  /// One of IPv4 and IPv6 is enough.
+  void check_listening() {
+    if (listening_ || Clock::now() < listen_deadline_) return;
+    throw base::Error(base::ErrorKind::io, "cannot listen for peers: " +
+                                               (listen_problem_.empty() ? "no address" : listen_problem_));
+  }
+
+  SeedObserver& observer_;
+  std::unique_ptr<lt::session> session_;
+  lt::torrent_handle handle_;
+  bool listening_ = false;
+  std::string listen_problem_;
+  Clock::time_point listen_deadline_ = Clock::now() + std::chrono::seconds(2);
+};
+
+}  // namespace
+
+void seed(const SeedRequest& request, SeedObserver& observer, const std::stop_token& stop) {
+  const std::string content = base::read_text_file(request.torrent, kTorrentBytesMax);
+  const Torrent torrent = parse_torrent_file(content, request.torrent.string());
+  check_files(torrent.layout, request.folder);
+  if (!torrent.layout.infohash_v1) {
+    for (const format::ReleaseFile& file : torrent.layout.files)
+      if (file.length_bytes > torrent.layout.piece_bytes && file.piece_layer.empty())
+        base::throw_malformed(request.torrent.string(),
+                              "has no piece layer of '" + file.path + "', so it cannot be shared");
+  }
+  Seeder(request, observer, torrent).run(stop);
+}
+
+}  // namespace sluice::fetch

@@ -1,0 +1,126 @@
+#include "fetch/session.h"
+
+#include <algorithm>
+#include <libtorrent/disabled_disk_io.hpp>
+#include <libtorrent/ip_filter.hpp>
+#include <libtorrent/peer_class.hpp>
+#include <libtorrent/posix_disk_io.hpp>
+#include <libtorrent/session_params.hpp>
+#include <libtorrent/settings_pack.hpp>
+#include <limits>
+
+#include "fetch/torrent_file.h"
+
+namespace sluice::fetch {
+namespace {
+
+using Settings = lt::settings_pack;
+
+int to_setting(std::uint64_t value) {
+  return static_cast<int>(std::min<std::uint64_t>(value, std::numeric_limits<int>::max()));
+}
+
+std::string listen_interfaces(const SessionOptions& options) {
+  const std::string port = std::to_string(options.port);
+  if (options.listen_address.empty()) return "0.0.0.0:" + port + ",[::]:" + port;
+  if (options.listen_address.find(':') != std::string::npos)
+    return "[" + options.listen_address + "]:" + port;
+  return options.listen_address + ":" + port;
+}
+
+void set_network(Settings& settings, const SessionOptions& options) {
+  settings.set_str(Settings::user_agent, "Sluice/0.1");
+  settings.set_str(Settings::peer_fingerprint, lt::generate_fingerprint("SL", 0, 1));
+  settings.set_str(Settings::listen_interfaces, listen_interfaces(options));
+  settings.set_bool(Settings::listen_system_port_fallback, false);
+  settings.set_int(Settings::max_retry_port_bind, 0);
+  settings.set_str(Settings::dht_bootstrap_nodes,
+                   "dht.libtorrent.org:25401,router.bittorrent.com:6881,dht.transmissionbt.com:6881");
+  settings.set_bool(Settings::enable_dht, options.dht);
+  settings.set_bool(Settings::enable_lsd, options.lsd);
+  settings.set_bool(Settings::enable_upnp, false);
+  settings.set_bool(Settings::enable_natpmp, false);
+  // uTP of 2.0.8 can corrupt payload on close and use freed memory (fixed in 2.0.11 and 2.0.14).
+  settings.set_bool(Settings::enable_incoming_utp, false);
+  settings.set_bool(Settings::enable_outgoing_utp, false);
+  settings.set_bool(Settings::ssrf_mitigation, true);
+  settings.set_bool(Settings::validate_https_trackers, true);
+  settings.set_bool(Settings::allow_idna, false);
+  settings.set_bool(Settings::apply_ip_filter_to_trackers, true);
+  settings.set_bool(Settings::announce_to_all_tiers, true);  // mangled lists put good trackers last
+  settings.set_bool(Settings::announce_to_all_trackers, true);
+  settings.set_int(Settings::stop_tracker_timeout, 1);
+  settings.set_int(Settings::max_http_recv_buffer_size, 4 << 20);
+  // Several peers behind one address are normal in a laboratory, and all of them on loopback.
+  settings.set_bool(Settings::allow_multiple_connections_per_ip, true);
+  settings.set_bool(Settings::smooth_connects, false);
+  settings.set_int(Settings::min_reconnect_time, 5);
+  settings.set_int(Settings::max_failcount, 20);
+  settings.set_int(Settings::tick_interval, 100);  // new peers and rate limits are served once a tick
+  settings.set_int(Settings::connections_limit, 200);
+  settings.set_int(Settings::download_rate_limit, to_setting(options.limit_down_bytes_per_s));
+  settings.set_int(Settings::upload_rate_limit, to_setting(options.limit_up_bytes_per_s));
+}
+
+void set_sizes(Settings& settings, const SessionOptions& options) {
+  settings.set_int(Settings::max_metadata_size, to_setting(kTorrentBytesMax));
+  settings.set_int(Settings::max_piece_count, kPiecesMax);
+  settings.set_int(Settings::metadata_token_limit, kTokensMax);
+  settings.set_int(Settings::alert_queue_size, 20'000);  // alerts are dropped when it is full
+  settings.set_int(Settings::file_pool_size, 500);
+  constexpr std::uint64_t kMiB = 1 << 20;
+  settings.set_int(Settings::max_queued_disk_bytes,
+                   to_setting(std::clamp(options.memory_bytes / 8, kMiB, 64 * kMiB)));
+  settings.set_int(Settings::send_buffer_watermark,
+                   to_setting(std::clamp(options.memory_bytes / 128, kMiB / 2, 4 * kMiB)));
+  settings.set_int(Settings::max_out_request_queue, 1500);
+  settings.set_int(Settings::max_allowed_in_request_queue, 2000);
+  settings.set_int(Settings::alert_mask,
+                   static_cast<int>(static_cast<std::uint32_t>(
+                       lt::alert_category::error | lt::alert_category::status | lt::alert_category::storage |
+                       lt::alert_category::tracker | lt::alert_category::piece_progress)));
+}
+
+/// libtorrent leaves peers on local networks out of the rate limits; whoever sets a limit means all peers.
+void limit_local_peers(lt::session& session) {
+  lt::ip_filter everywhere;
+  constexpr std::uint32_t kGlobalClass = 1u << static_cast<std::uint32_t>(lt::session::global_peer_class_id);
+  everywhere.add_rule(lt::make_address("0.0.0.0"), lt::make_address("255.255.255.255"), kGlobalClass);
+  everywhere.add_rule(lt::make_address("::"), lt::make_address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+                      kGlobalClass);
+  session.set_peer_class_filter(everywhere);
+}
+
+}  // namespace
+
+lt::ip_filter make_address_filter(const std::vector<lt::address>& trusted) {
+  lt::ip_filter filter;
+  const auto block = [&](const char* first, const char* last) {
+    filter.add_rule(lt::make_address(first), lt::make_address(last), lt::ip_filter::blocked);
+  };
+  block("0.0.0.0", "0.255.255.255");
+  block("127.0.0.0", "127.255.255.255");
+  block("169.254.0.0", "169.254.255.255");
+  block("::", "::1");
+  block("::ffff:0.0.0.0", "::ffff:0.255.255.255");
+  block("::ffff:127.0.0.0", "::ffff:127.255.255.255");
+  block("::ffff:169.254.0.0", "::ffff:169.254.255.255");
+  block("fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+  for (const lt::address& address : trusted) filter.add_rule(address, address, 0);
+  return filter;
+}
+
+std::unique_ptr<lt::session> make_session(const SessionOptions& options) {
+  lt::session_params params;  // with ut_metadata, ut_pex and smart_ban
+  set_network(params.settings, options);
+  set_sizes(params.settings, options);
+  // Not the default mmap back end: memory that it maps cannot be bounded, and 2.0.8 loses read errors in it.
+  params.disk_io_constructor = lt::posix_disk_io_constructor;
+  if (options.without_disk) params.disk_io_constructor = lt::disabled_disk_io_constructor;
+  if (!options.allow_private) params.ip_filter = make_address_filter(options.trusted);
+  auto session = std::make_unique<lt::session>(std::move(params));
+  limit_local_peers(*session);
+  return session;
+}
+
+}  // namespace sluice::fetch

@@ -1,0 +1,30 @@
+#pragma once
+// The one place that makes a libtorrent session, with settings chosen for a few huge files and for 2.0.8.
+
+#include <cstdint>
+#include <libtorrent/session.hpp>
+#include <string>
+#include <vector>
+
+namespace sluice::fetch {
+
+struct SessionOptions {
+  int port = 0;                ///< 0: any free one
+  std::string listen_address;  ///< empty: all, IPv4 and IPv6
+  bool dht = true;
+  bool lsd = true;
+  std::uint64_t limit_down_bytes_per_s = 0;  ///< 0: none
+  std::uint64_t limit_up_bytes_per_s = 0;
+  std::uint64_t memory_bytes = 512u << 20;
+  bool without_disk = false;  ///< for metadata only: nothing can be written
+  bool allow_private = true;  ///< false: loopback and link-local addresses are blocked, but for `trusted`
+  std::vector<lt::address> trusted;
+};
+
+[[nodiscard]] std::unique_ptr<lt::session> make_session(const SessionOptions& options);
+
+/// Loopback, link-local and unspecified are blocked except for `trusted`. Private networks are not: peers
+/// found on the local network (LSD) are there.
+[[nodiscard]] lt::ip_filter make_address_filter(const std::vector<lt::address>& trusted);
+
+}  // namespace sluice::fetch

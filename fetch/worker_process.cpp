@@ -1,0 +1,140 @@
+#include "fetch/worker_process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/error.h"
+#include "base/invariant.h"
+
+namespace sluice::fetch {
+namespace {
+
+constexpr int kLockDescriptor = 3;  // in the worker
+
+class SpawnSetup {
+ public:
+  SpawnSetup(int input, int output, int lock) {
+    posix_spawn_file_actions_init(&actions_);
+    posix_spawn_file_actions_adddup2(&actions_, input, STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions_, lock, kLockDescriptor);
+    posix_spawn_file_actions_addclosefrom_np(&actions_, kLockDescriptor + 1);
+    // A process group of its own: Ctrl-C at the terminal goes to the parent, which asks workers to stop.
+    posix_spawnattr_init(&attributes_);
+    posix_spawnattr_setflags(&attributes_,
+                             POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawnattr_setsigmask(&attributes_, &none);
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    posix_spawnattr_setsigdefault(&attributes_, &pipe);
+  }
+  ~SpawnSetup() {
+    posix_spawn_file_actions_destroy(&actions_);
+    posix_spawnattr_destroy(&attributes_);
+  }
+  SpawnSetup(const SpawnSetup&) = delete;
+  SpawnSetup& operator=(const SpawnSetup&) = delete;
+
+  posix_spawn_file_actions_t actions_{};
+  posix_spawnattr_t attributes_{};
+};
+
+}  // namespace
+
+WorkerProcess::WorkerProcess(const std::vector<std::string>& command, std::string_view job,
+                             int lock_descriptor) {
+  INVARIANT(!command.empty());
+  // A socket, because writing to a pipe that nobody reads raises SIGPIPE.
+  int sockets[2];
+  int pipes[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0)
+    base::throw_errno(command.front(), "start", errno);
+  if (::pipe2(pipes, O_CLOEXEC) != 0) {
+    const int error = errno;
+    ::close(sockets[0]);
+    ::close(sockets[1]);
+    base::throw_errno(command.front(), "start", error);
+  }
+  input_ = sockets[0];
+  output_ = pipes[0];
+  std::vector<char*> argv;
+  for (const std::string& argument : command) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  const SpawnSetup setup(sockets[1], pipes[1], lock_descriptor);
+  const int error =
+      ::posix_spawnp(&process_, argv.front(), &setup.actions_, &setup.attributes_, argv.data(), environ);
+  ::close(sockets[1]);
+  ::close(pipes[1]);
+  if (error != 0) {
+    process_ = -1;
+    ::close(input_);
+    ::close(output_);
+    base::throw_errno(command.front(), "start", error);
+  }
+  send(std::string(job) + '\n');
+}
+
+WorkerProcess::~WorkerProcess() {
+  if (process_ > 0) {
+    ::kill(process_, SIGKILL);
+    static_cast<void>(wait());
+  }
+  ::close(input_);
+  ::close(output_);
+}
+
+bool WorkerProcess::take_line(std::string& line) {
+  const std::size_t end = buffer_.find('\n');
+  if (end == std::string::npos) return false;
+  line = buffer_.substr(0, end);
+  buffer_.erase(0, end + 1);
+  return true;
+}
+
+WorkerProcess::ReadState WorkerProcess::read_line(std::string& line, std::chrono::milliseconds wait) {
+  if (take_line(line)) return ReadState::line;
+  pollfd output{.fd = output_, .events = POLLIN, .revents = 0};
+  if (::poll(&output, 1, static_cast<int>(wait.count())) <= 0) return ReadState::nothing_yet;
+  char chunk[16384];
+  const auto got = ::read(output_, chunk, sizeof chunk);
+  if (got < 0) return ReadState::nothing_yet;
+  if (got == 0) return ReadState::ended;
+  constexpr std::size_t kLineBytesMax = 1 << 20;
+  buffer_.append(chunk, static_cast<std::size_t>(got));
+  if (take_line(line)) return ReadState::line;
+  // A worker that was taken over by a peer must not fill our memory.
+  if (buffer_.size() > kLineBytesMax) return ReadState::ended;
+  return ReadState::nothing_yet;
+}
+
+void WorkerProcess::send(std::string_view text) {
+  while (!text.empty()) {
+    const auto put = ::send(input_, text.data(), text.size(), MSG_NOSIGNAL);
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return;  // it has ended; reading will tell
+    text.remove_prefix(static_cast<std::size_t>(put));
+  }
+}
+
+void WorkerProcess::ask_to_stop() { send("stop\n"); }
+
+std::string WorkerProcess::wait() {
+  int status = 0;
+  while (::waitpid(process_, &status, 0) < 0 && errno == EINTR) {
+  }
+  process_ = -1;
+  if (WIFSIGNALED(status)) return "killed by signal " + std::to_string(WTERMSIG(status));
+  return "exit code " + std::to_string(WEXITSTATUS(status));
+}
+
+}  // namespace sluice::fetch

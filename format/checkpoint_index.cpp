@@ -1,0 +1,276 @@
+#include "format/checkpoint_index.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "format/pickle.h"
+#include "format/zip_index.h"
+
+namespace sluice::format {
+namespace {
+
+using base::checked_add;
+using base::checked_mul;
+using std::string_view_literals::operator""sv;
+
+constexpr std::uint64_t kPickleBytesMax = 16u << 20;
+constexpr std::uint64_t kSmallRecordBytesMax = 64;
+constexpr std::size_t kNameBytesMax = 512;
+constexpr std::uint64_t kTorchVersionMax = 10;  // caffe2/serialize/versions.h: kMaxSupportedFileFormatVersion
+
+constexpr std::string_view kZipMagic = "PK\x03\x04"sv;
+
+/// What people have in the place of a checkpoint, by its first bytes.
+struct Lookalike {
+  std::size_t offset_bytes;
+  std::string_view magic;
+  std::string_view what;
+};
+
+constexpr std::array<Lookalike, 12> kLookalikes{{
+    // torch's magic number 0x1950a86a20f9469cfc6c, pickled: torch/serialization.py, _legacy_save
+    {2, "\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."sv,
+     "is in torch's format from before version 1.6, which is not supported: load and save it with a newer "
+     "torch"},
+    {0, "\x80"sv, "is a bare pickle, not a torch zip file"},
+    {257, "ustar"sv,
+     "is a tar archive: unpack it first (torch's own tar format, before 0.2, is not supported)"},
+    {0, "7z\xbc\xaf\x27\x1c"sv, "is a 7z archive, not a torch zip file"},
+    {0, "\x1f\x8b"sv, "is a gzip file, not a torch zip file: unpack it first"},
+    {0, "PK\x05\x06"sv, "is an empty zip archive"},
+    {0, "<"sv, "is a web page, not a checkpoint: the download saved an error page"},
+    {0, "version https://git-lfs"sv, "is a Git LFS pointer, not the checkpoint it stands for"},
+    {0, "GGUF"sv, "is a GGUF file, not a torch zip file"},
+    {0, "\x89HDF"sv, "is an HDF5 file, not a torch zip file"},
+    {0, "\x93NUMPY"sv, "is a NumPy file, not a torch zip file"},
+    {8, "{\""sv, "looks like a safetensors file, not a torch zip file"},
+}};
+
+std::string read_head(const base::File& file) {
+  std::string head(512, '\0');
+  head.resize(file.read_at(0, {reinterpret_cast<std::byte*>(head.data()), head.size()}));
+  return head;
+}
+
+bool is_zip(std::string_view head) { return head.starts_with(kZipMagic); }
+
+void require_zip(const base::File& file) {
+  const std::string head = read_head(file);
+  const std::string subject = file.path().string();
+  if (is_zip(head)) return;
+  if (head.empty()) base::throw_malformed(subject, "is empty");
+  for (const auto& [offset_bytes, magic, what] : kLookalikes) {
+    if (head.size() > offset_bytes && std::string_view(head).substr(offset_bytes).starts_with(magic)) {
+      base::throw_malformed(subject, what);
+    }
+  }
+  base::throw_malformed(subject, "is not a torch zip file: it does not begin with 'PK\\x03\\x04'");
+}
+
+bool is_row_major(const Shape& shape, const std::vector<std::uint64_t>& strides) {
+  if (element_count(shape) == 0) return true;
+  std::uint64_t expected = 1;
+  for (std::size_t axis = shape.size(); axis-- > 0;) {
+    // An axis of one element is never stepped along.
+    if (shape[axis] != 1 && strides[axis] != expected) return false;
+    expected *= shape[axis];
+  }
+  return true;
+}
+
+/// Elements from the first to the last that the view touches, or why it is no proper view.
+std::optional<std::uint64_t> span_elements(const Shape& shape, const std::vector<std::uint64_t>& strides) {
+  std::vector<std::size_t> axes;
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    if (shape[axis] == 0) return 0;
+    if (shape[axis] > 1) axes.push_back(axis);
+  }
+  // From the innermost axis outwards, each step must lead past all that the axes inside it touch: so no
+  // element has two places. All that slicing, transposing and splitting makes is of this kind.
+  std::ranges::sort(axes, {}, [&](std::size_t axis) { return strides[axis]; });
+  std::uint64_t span = 1;
+  for (const std::size_t axis : axes) {
+    if (strides[axis] < span) return std::nullopt;
+    const auto reach = checked_mul(strides[axis], shape[axis] - 1);
+    const auto sum = reach ? checked_add(*reach, span) : std::nullopt;
+    if (!sum) return std::nullopt;
+    span = *sum;
+  }
+  return span;
+}
+
+class PthReader final {
+ public:
+  explicit PthReader(const std::filesystem::path& path)
+      : file_(base::File::open_read(path)), subject_(path.string()) {}
+
+  [[nodiscard]] CheckpointIndex read() {
+    require_zip(file_);
+    sort_members(read_zip_index(file_));
+    check_version();
+    check_byteorder();
+    CheckpointIndex index;
+    index.kind = "pth";
+    index.files.push_back(file_.path());
+    const auto pickle = read_zip_member(file_, member("data.pkl"), kPickleBytesMax);
+    for (const PickledTensor& tensor : read_state_dict(pickle, subject_ + ": data.pkl")) {
+      index.tensors.push_back(place(tensor));
+    }
+    std::ranges::sort(index.tensors, {}, &CheckpointTensor::name);
+    return index;
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& cause) const { base::throw_malformed(subject_, cause); }
+
+  /// Finds the one top folder and files the members under their names in it.
+  void sort_members(std::vector<ZipMember> members) {
+    if (members.empty()) refuse("is an empty zip archive");
+    const std::string& first = members.front().name;
+    const std::size_t slash = first.find('/');
+    if (slash == 0 || slash == std::string::npos) {
+      refuse("zip member '" + base::to_printable(first) + "' stands in no folder: not a torch file");
+    }
+    const std::string top = first.substr(0, slash + 1);
+    for (ZipMember& member : members) {
+      if (!member.name.starts_with(top)) {
+        refuse("zip member '" + base::to_printable(member.name) + "' stands outside the folder '" +
+               base::to_printable(top) + "'");
+      }
+      std::string name = member.name.substr(top.size());
+      members_.emplace(std::move(name), std::move(member));
+    }
+    if (members_.contains("constants.pkl")) refuse("is a TorchScript program, not a state dict");
+    if (!members_.contains("data.pkl")) refuse("has no member 'data.pkl': not a torch file");
+    for (const auto& [name, member] : members_) {
+      const bool known = name == "data.pkl" || name == "version" || name == "byteorder" ||
+                         name.starts_with("data/") || name == ".data/serialization_id" ||
+                         name == ".format_version" || name == ".storage_alignment";
+      if (!known)
+        refuse("zip member '" + base::to_printable(member.name) + "' does not occur in a plain torch file");
+    }
+  }
+
+  [[nodiscard]] const ZipMember& member(std::string_view name) const {
+    const auto found = members_.find(name);
+    if (found == members_.end()) refuse("has no member '" + std::string(name) + "'");
+    return found->second;
+  }
+
+  [[nodiscard]] std::string read_text(std::string_view name) const {
+    const auto bytes = read_zip_member(file_, member(name), kSmallRecordBytesMax);
+    std::string text(base::as_text(bytes));
+    while (text.ends_with('\n')) text.pop_back();
+    return text;
+  }
+
+  void check_version() const {
+    const std::string text = read_text("version");
+    for (std::uint64_t version = 1; version <= kTorchVersionMax; ++version) {
+      if (text == std::to_string(version)) return;
+    }
+    refuse("is of torch's file version '" + base::to_printable(text) + "', expected 1 to " +
+           std::to_string(kTorchVersionMax));
+  }
+
+  void check_byteorder() const {
+    if (!members_.contains("byteorder")) return;  // older files, all little-endian
+    const std::string text = read_text("byteorder");
+    if (text != "little") refuse("has the byte order '" + base::to_printable(text) + "', expected 'little'");
+  }
+
+  /// Checks that the view lies in its storage, and turns it into bytes of the file.
+  [[nodiscard]] CheckpointTensor place(const PickledTensor& tensor) const {
+    const std::string name = base::to_printable(tensor.name);
+    const auto refuse_tensor = [&](const std::string& cause) { refuse("tensor '" + name + "': " + cause); };
+    if (tensor.name.empty() || tensor.name.size() > kNameBytesMax || name != tensor.name) {
+      refuse_tensor("is not a proper name");
+    }
+    const auto storage = members_.find("data/" + tensor.storage_key);
+    if (storage == members_.end()) refuse_tensor("its storage 'data/" + tensor.storage_key + "' is missing");
+    const std::uint64_t item_bytes = size_bytes(tensor.dtype);
+    const std::uint64_t storage_bytes = storage->second.length_bytes;
+    if (checked_mul(tensor.storage_elements, item_bytes) != storage_bytes) {
+      refuse_tensor("its storage 'data/" + tensor.storage_key + "' has " + std::to_string(storage_bytes) +
+                    " bytes, expected " + std::to_string(tensor.storage_elements) + " x " +
+                    std::string(to_string(tensor.dtype)));
+    }
+    const auto count = element_count(tensor.shape);
+    const auto span = span_elements(tensor.shape, tensor.strides);
+    if (!count || !span) {
+      refuse_tensor("shape " + to_string(tensor.shape) + " with strides " + to_string(tensor.strides) +
+                    " is too large or overlaps itself");
+    }
+    const auto end = checked_add(tensor.offset_elements, *span);
+    if (!end || *end > tensor.storage_elements) {
+      refuse_tensor("shape " + to_string(tensor.shape) + " with strides " + to_string(tensor.strides) +
+                    " at element " + std::to_string(tensor.offset_elements) + " overruns its storage of " +
+                    std::to_string(tensor.storage_elements) + " elements");
+    }
+    return CheckpointTensor{
+        .name = tensor.name,
+        .dtype = tensor.dtype,
+        .shape = tensor.shape,
+        .strides = tensor.strides,
+        .file_index = 0,
+        .offset_bytes = storage->second.offset_bytes + tensor.offset_elements * item_bytes,
+        .extent_bytes = *span * item_bytes};
+  }
+
+  base::File file_;
+  std::string subject_;
+  std::map<std::string, ZipMember, std::less<>> members_;
+};
+
+/// The checkpoint in a folder: the one torch zip file; failing that, the one file that is named like one,
+/// so that its own error tells what is wrong with it.
+std::filesystem::path find_in_folder(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> zips;
+  std::vector<std::filesystem::path> named;
+  std::error_code error;
+  for (auto entry = std::filesystem::directory_iterator(folder, error);
+       !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    std::error_code unreadable;  // a broken link, say: not a file then
+    if (!entry->is_regular_file(unreadable)) continue;
+    const auto& path = entry->path();
+    if (is_zip(read_head(base::File::open_read(path)))) zips.push_back(path);
+    if (path.extension() == ".pth" || path.extension() == ".pt") named.push_back(path);
+  }
+  if (error) base::throw_errno(folder, "read folder", error.value());
+  const auto& candidates = zips.empty() ? named : zips;
+  if (candidates.empty()) base::throw_malformed(folder.string(), "holds no checkpoint (a torch zip file)");
+  if (candidates.size() == 1) return candidates.front();
+  std::vector<std::string> names;
+  for (const auto& path : candidates) names.push_back(base::to_printable(path.filename().string()));
+  std::ranges::sort(names);
+  base::throw_malformed(folder.string(),
+                        "holds " + std::to_string(names.size()) + " torch files ('" + names[0] + "', '" +
+                            names[1] + "'" + (names.size() > 2 ? ", ..." : "") +
+                            "), expected one: a checkpoint in several files is not supported");
+}
+
+}  // namespace
+
+bool CheckpointTensor::row_major() const { return is_row_major(shape, strides); }
+
+const CheckpointTensor* CheckpointIndex::find(std::string_view name) const {
+  const auto found = std::ranges::lower_bound(
+      tensors, name, {}, [](const CheckpointTensor& tensor) { return std::string_view(tensor.name); });
+  return found != tensors.end() && found->name == name ? &*found : nullptr;
+}
+
+CheckpointIndex open_pth(const std::filesystem::path& path) { return PthReader(path).read(); }
+
+CheckpointIndex open_checkpoint(const std::filesystem::path& path) {
+  std::error_code error;  // opening the path tells it better
+  return open_pth(std::filesystem::is_directory(path, error) ? find_in_folder(path) : path);
+}
+
+}  // namespace sluice::format

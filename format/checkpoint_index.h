@@ -1,0 +1,49 @@
+#pragma once
+// Where the tensors of a released checkpoint lie in its files: name, type, shape, strides, byte range.
+// Data only: nothing in the file is executed, and the payload is not read.
+//
+// Readable: torch's zip .pth (pickle protocol 2, allow-listed opcodes and globals). A .pth keeps each
+// storage as a stored zip member; tensors are views into storages with offset and strides, which are
+// honoured.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "format/tensor.h"
+
+namespace sluice::format {
+
+struct CheckpointTensor {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  /// Steps in elements, one an axis; row-major for nearly all released tensors.
+  std::vector<std::uint64_t> strides;
+  std::size_t file_index = 0;      ///< into CheckpointIndex::files
+  std::uint64_t offset_bytes = 0;  ///< of element [0, 0, ..] in the file
+  /// From the first to the last byte that an element touches. Checked to lie inside the storage.
+  std::uint64_t extent_bytes = 0;
+
+  [[nodiscard]] bool row_major() const;
+};
+
+struct CheckpointIndex {
+  std::string kind;  ///< "pth"
+  std::vector<std::filesystem::path> files;
+  std::vector<CheckpointTensor> tensors;  ///< sorted by name; names are unique
+
+  [[nodiscard]] const CheckpointTensor* find(std::string_view name) const;
+};
+
+/// Opens one .pth file. Error{malformed} names the file and the cause for everything that is damaged,
+/// hostile or unsupported: see docs/checkpoints.md.
+[[nodiscard]] CheckpointIndex open_pth(const std::filesystem::path& path);
+
+/// A checkpoint file, or the one in a release folder (by content, not by name).
+[[nodiscard]] CheckpointIndex open_checkpoint(const std::filesystem::path& path);
+
+}  // namespace sluice::format

@@ -1,0 +1,233 @@
+#include "format/container_directory.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/invariant.h"
+#include "format/model_tensors.h"
+
+namespace sluice::format {
+namespace {
+
+Json shape_json(const Shape& shape) { return Json::array_of(shape); }
+
+Json tensor_json(const ContainerTensor& tensor) {
+  return Json::object({{"name", tensor.name},
+                       {"shape", shape_json(tensor.shape)},
+                       {"type", type_name(tensor.storage)},
+                       {"layout", layout_name(tensor.storage)},
+                       {"offset", tensor.offset_bytes},
+                       {"bytes", tensor.length_bytes},
+                       {"digest", base::to_hex(tensor.digest)},
+                       {"source_dtype", to_string(tensor.source_dtype)},
+                       {"source_digest", base::to_hex(tensor.source_digest)}});
+}
+
+Json expert_json(const ContainerExpert& expert) {
+  return Json::object({{"layer", expert.layer},
+                       {"expert", expert.expert},
+                       {"offset", expert.offset_bytes},
+                       {"bytes", expert.length_bytes},
+                       {"digest", base::to_hex(expert.digest)}});
+}
+
+Json section_json(const ContainerSection& section) {
+  return Json::object({{"name", section.name},
+                       {"offset", section.offset_bytes},
+                       {"bytes", section.length_bytes},
+                       {"sha256", base::to_hex(section.sha256)}});
+}
+
+template <typename Range, typename F>
+Json list_json(const Range& range, F to_item) {
+  Json::Array items;
+  for (const auto& item : range) items.push_back(to_item(item));
+  return Json(std::move(items));
+}
+
+base::Sha256 digest_of(const Json& object, std::string_view key, std::string_view subject) {
+  const std::string& hex = object.at(key, subject).as_string(subject);
+  const auto digest = base::parse_digest<base::Sha256>(hex);
+  if (!digest) base::throw_malformed(subject, "key '" + std::string(key) + "': expected 64 hex digits");
+  return *digest;
+}
+
+std::uint64_t uint_of(const Json& object, std::string_view key, std::string_view subject) {
+  return object.at(key, subject).as_uint(subject);
+}
+
+Storage storage_of(const Json& object, std::string_view subject) {
+  const std::string& type = object.at("type", subject).as_string(subject);
+  const std::string& layout = object.at("layout", subject).as_string(subject);
+  for (const Storage storage :
+       {Storage::f32_rows, Storage::bf16_rows, Storage::bf16_tiles, Storage::q8_tiles, Storage::q4_tiles}) {
+    if (type_name(storage) == type && layout_name(storage) == layout) return storage;
+  }
+  base::throw_malformed(subject, "unknown type '" + type + "' in layout '" + layout + "'");
+}
+
+ContainerTensor parse_tensor(const Json& json, std::string_view subject) {
+  require_known_keys(
+      json, {"name", "shape", "type", "layout", "offset", "bytes", "digest", "source_dtype", "source_digest"},
+      subject);
+  ContainerTensor tensor;
+  tensor.name = json.at("name", subject).as_string(subject);
+  for (const Json& extent : json.at("shape", subject).as_array(subject))
+    tensor.shape.push_back(extent.as_uint(subject));
+  tensor.storage = storage_of(json, subject);
+  tensor.offset_bytes = uint_of(json, "offset", subject);
+  tensor.length_bytes = uint_of(json, "bytes", subject);
+  tensor.digest = digest_of(json, "digest", subject);
+  const auto dtype = parse_dtype(json.at("source_dtype", subject).as_string(subject));
+  if (!dtype) base::throw_malformed(subject, "tensor '" + tensor.name + "': unknown source_dtype");
+  tensor.source_dtype = *dtype;
+  tensor.source_digest = digest_of(json, "source_digest", subject);
+  return tensor;
+}
+
+ContainerExpert parse_expert(const Json& json, std::string_view subject) {
+  require_known_keys(json, {"layer", "expert", "offset", "bytes", "digest"}, subject);
+  return {uint_of(json, "layer", subject), uint_of(json, "expert", subject), uint_of(json, "offset", subject),
+          uint_of(json, "bytes", subject), digest_of(json, "digest", subject)};
+}
+
+ContainerSection parse_section(const Json& json, std::string_view subject) {
+  require_known_keys(json, {"name", "offset", "bytes", "sha256"}, subject);
+  return {json.at("name", subject).as_string(subject), uint_of(json, "offset", subject),
+          uint_of(json, "bytes", subject), digest_of(json, "sha256", subject)};
+}
+
+/// A stretch of the payload, for the checks of order and overlap.
+struct Extent {
+  std::string_view name;
+  std::uint64_t offset_bytes;
+  std::uint64_t length_bytes;
+};
+
+void check_extents(std::vector<Extent> extents, std::uint64_t payload_end_bytes, std::string_view subject) {
+  std::ranges::sort(extents, {}, &Extent::offset_bytes);
+  std::uint64_t end = kContainerHeaderBytes;
+  for (const Extent& extent : extents) {
+    const auto next = base::checked_add(extent.offset_bytes, extent.length_bytes);
+    if (extent.offset_bytes < end || !next || *next > payload_end_bytes) {
+      base::throw_malformed(subject, "'" + std::string(extent.name) + "' at byte " +
+                                         std::to_string(extent.offset_bytes) + " with " +
+                                         std::to_string(extent.length_bytes) +
+                                         " bytes overlaps or leaves the payload");
+    }
+    if (extent.offset_bytes % kTensorAlignmentBytes != 0)
+      base::throw_malformed(subject, "'" + std::string(extent.name) + "' does not start on a page");
+    end = *next;
+  }
+}
+
+void check_tensors(const ContainerDirectory& directory, std::string_view subject) {
+  const auto expected = model_tensors(directory.params);
+  if (directory.tensors.size() != expected.size()) {
+    base::throw_malformed(subject, "has " + std::to_string(directory.tensors.size()) +
+                                       " tensors, its parameters ask for " + std::to_string(expected.size()));
+  }
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const ContainerTensor& tensor = directory.tensors[i];
+    if (tensor.name != expected[i].name || tensor.shape != expected[i].shape) {
+      base::throw_malformed(subject, "tensor '" + tensor.name + "' " + to_string(tensor.shape) +
+                                         ": expected '" + expected[i].name + "' " +
+                                         to_string(expected[i].shape));
+    }
+    const bool tiled = is_tiled(tensor.storage);
+    const TensorRole role = expected[i].role;
+    const bool fits = role == TensorRole::norm || role == TensorRole::router
+                          ? tensor.storage == Storage::f32_rows
+                          : (role == TensorRole::embedding ? tensor.storage == Storage::bf16_rows : tiled);
+    if (!fits) {
+      base::throw_malformed(subject, "tensor '" + tensor.name + "': type " +
+                                         std::string(type_name(tensor.storage)) + " in " +
+                                         std::string(layout_name(tensor.storage)) + " is not possible here");
+    }
+    if (tensor.length_bytes != storage_bytes(tensor.storage, tensor.shape)) {
+      base::throw_malformed(subject, "tensor '" + tensor.name + "': has " +
+                                         std::to_string(tensor.length_bytes) + " bytes, its shape needs " +
+                                         std::to_string(storage_bytes(tensor.storage, tensor.shape)));
+    }
+  }
+}
+
+void check_experts(const ContainerDirectory& directory, std::string_view subject) {
+  const auto expected = experts_of(directory.tensors, directory.params);
+  const auto same = [](const ContainerExpert& a, const ContainerExpert& b) {
+    return a.layer == b.layer && a.expert == b.expert && a.offset_bytes == b.offset_bytes &&
+           a.length_bytes == b.length_bytes && a.digest == b.digest;
+  };
+  if (!std::ranges::equal(directory.experts, expected, same))
+    base::throw_malformed(subject, "the list of experts does not follow from the tensors");
+}
+
+}  // namespace
+
+std::string to_text(const ContainerDirectory& directory) {
+  return Json::object({{"params", to_json(directory.params)},
+                       {"tensors", list_json(directory.tensors, tensor_json)},
+                       {"experts", list_json(directory.experts, expert_json)},
+                       {"sections", list_json(directory.sections, section_json)},
+                       {"provenance", directory.provenance},
+                       {"recipe", directory.recipe}})
+      .dump();
+}
+
+ContainerDirectory parse_directory(std::string_view text, std::string_view subject) {
+  const Json json = parse_json(text, subject);
+  require_known_keys(json, {"params", "tensors", "experts", "sections", "provenance", "recipe"}, subject);
+  ContainerDirectory directory;
+  directory.params = params_from_json(json.at("params", subject), subject);
+  for (const Json& item : json.at("tensors", subject).as_array(subject))
+    directory.tensors.push_back(parse_tensor(item, subject));
+  for (const Json& item : json.at("experts", subject).as_array(subject))
+    directory.experts.push_back(parse_expert(item, subject));
+  for (const Json& item : json.at("sections", subject).as_array(subject))
+    directory.sections.push_back(parse_section(item, subject));
+  directory.provenance = json.at("provenance", subject);
+  directory.recipe = json.at("recipe", subject);
+  static_cast<void>(directory.provenance.as_object(subject));
+  static_cast<void>(directory.recipe.as_object(subject));
+  return directory;
+}
+
+std::vector<ContainerExpert> experts_of(const std::vector<ContainerTensor>& tensors,
+                                        const ModelParams& params) {
+  const auto expected = model_tensors(params);
+  INVARIANT(tensors.size() == expected.size());
+  std::vector<ContainerExpert> experts;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (expected[i].role != TensorRole::expert) continue;
+    const ContainerTensor& w1 = tensors[i];
+    const ContainerTensor& w3 = tensors[i + 1];
+    const ContainerTensor& w2 = tensors[i + 2];
+    experts.push_back({expected[i].layer, expected[i].expert, w1.offset_bytes,
+                       w2.offset_bytes + w2.length_bytes - w1.offset_bytes,
+                       expert_digest(w1.digest, w3.digest, w2.digest)});
+    i += 2;
+  }
+  return experts;
+}
+
+void check_directory(const ContainerDirectory& directory, std::uint64_t payload_end_bytes,
+                     const base::Sha256& root, std::string_view subject) {
+  check_tensors(directory, subject);
+  std::vector<Extent> extents;
+  for (const ContainerTensor& tensor : directory.tensors)
+    extents.push_back({tensor.name, tensor.offset_bytes, tensor.length_bytes});
+  for (const ContainerSection& section : directory.sections)
+    extents.push_back({section.name, section.offset_bytes, section.length_bytes});
+  if (!std::ranges::is_sorted(directory.tensors, {}, &ContainerTensor::offset_bytes))
+    base::throw_malformed(subject, "tensors do not lie in the order of the directory");
+  check_extents(std::move(extents), payload_end_bytes, subject);
+  check_experts(directory, subject);
+  if (root_digest(directory.tensors) != root)
+    base::throw_malformed(subject, "the root digest does not follow from the tensors' digests");
+}
+
+}  // namespace sluice::format

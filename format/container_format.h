@@ -1,0 +1,107 @@
+#pragma once
+// The .sluice container, byte for byte: constants and records that reader and writer share.
+// docs/container.md is the prose with a worked example.
+//
+//   header   4096 bytes: magic, version, header size; the rest is zero
+//   payload  sections (tokenizer, licence, ..) and tensors in the order in which a forward pass needs them;
+//            every tensor starts on a page (4096); gaps are zero
+//   directory  canonical JSON: parameters, tensors, experts, sections, provenance, recipe
+//   footer   128 bytes: where the directory is, its SHA-256, the root, the footer's own SHA-256, end magic
+//
+// What is only known at the end stands at the end, so that one pass writes the file and its SHA-256.
+// One expert is one contiguous run w1, w3, w2; experts larger than 2 MiB start on a 2 MiB boundary, so that
+// they can lie in huge pages.
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/digest.h"
+#include "format/tensor.h"
+#include "format/tile.h"
+
+namespace sluice::format {
+
+constexpr std::string_view kContainerMagic = "\x89SLUICE\n";
+constexpr std::string_view kContainerEndMagic = "SLUICEnd";
+static_assert(kContainerMagic.size() == 8 && kContainerEndMagic.size() == 8);
+constexpr std::uint32_t kContainerVersion = 1;
+constexpr std::uint64_t kContainerHeaderBytes = 4096;
+constexpr std::uint64_t kContainerFooterBytes = 128;
+constexpr std::uint64_t kTensorAlignmentBytes = 4096;
+constexpr std::uint64_t kLargeExpertBytes = 2u << 20;  ///< experts above this are aligned to it
+constexpr std::uint64_t kDirectoryBytesMax = 256u << 20;
+
+/// How a tensor's elements are stored.
+enum class Storage : std::uint8_t {
+  f32_rows,    ///< row-major f32: norms and routers
+  bf16_rows,   ///< row-major bf16: the embedding
+  bf16_tiles,  ///< tile.h
+  q8_tiles,
+  q4_tiles,
+};
+
+/// The directory's "type": "f32", "bf16", "q8", "q4".
+[[nodiscard]] std::string_view type_name(Storage storage);
+/// The directory's "layout": "rows" or "tiles".
+[[nodiscard]] std::string_view layout_name(Storage storage);
+[[nodiscard]] bool is_tiled(Storage storage);
+[[nodiscard]] TileType tile_type(Storage storage);
+
+/// Size of a tensor in the payload.
+[[nodiscard]] std::uint64_t storage_bytes(Storage storage, const Shape& shape);
+
+struct ContainerTensor {
+  std::string name;
+  Shape shape;
+  Storage storage = Storage::f32_rows;
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t length_bytes = 0;
+  base::Sha256 digest;  ///< merkle_digest of the stored bytes
+  DType source_dtype = DType::bf16;
+  base::Sha256 source_digest;  ///< merkle_digest of the released values, row-major, in source_dtype
+
+  /// Only for tiled storage.
+  [[nodiscard]] TileLayout tile_layout() const;
+};
+
+struct ContainerExpert {
+  std::uint64_t layer = 0;
+  std::uint64_t expert = 0;
+  std::uint64_t offset_bytes = 0;  ///< of w1; the run ends with w2
+  std::uint64_t length_bytes = 0;
+  base::Sha256 digest;  ///< SHA-256 of the digests of w1, w3, w2
+};
+
+/// A named piece of the payload that is no tensor.
+struct ContainerSection {
+  std::string name;  ///< "tokenizer", "licence", ...
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t length_bytes = 0;
+  base::Sha256 sha256;
+};
+
+struct ContainerFooter {
+  std::uint64_t directory_offset_bytes = 0;
+  std::uint64_t directory_length_bytes = 0;
+  std::uint64_t file_bytes = 0;
+  base::Sha256 root;
+  base::Sha256 directory_sha256;
+};
+
+[[nodiscard]] std::array<std::byte, kContainerHeaderBytes> encode_header();
+[[nodiscard]] std::array<std::byte, kContainerFooterBytes> encode_footer(const ContainerFooter& footer);
+/// Error{malformed} naming `subject` for anything that encode_* would not have written.
+void check_header(base::Bytes header, std::string_view subject);
+[[nodiscard]] ContainerFooter decode_footer(base::Bytes footer, std::string_view subject);
+
+[[nodiscard]] base::Sha256 expert_digest(const base::Sha256& w1, const base::Sha256& w3,
+                                         const base::Sha256& w2);
+
+/// SHA-256 over "name type layout shape digest\n" of all tensors, sorted by name: the same for every
+/// container that computes the same, whatever its provenance, recipe or tokenizer.
+[[nodiscard]] base::Sha256 root_digest(const std::vector<ContainerTensor>& tensors);
+
+}  // namespace sluice::format

@@ -1,0 +1,98 @@
+#include "format/container_writer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/invariant.h"
+#include "format/container_directory.h"
+
+namespace sluice::format {
+
+std::uint64_t expert_run_bytes(const ModelParams& params, Storage storage) {
+  const auto up = storage_bytes(storage, {params.hidden_dim, params.dim});
+  const auto down = storage_bytes(storage, {params.dim, params.hidden_dim});
+  return 2 * base::align_up(up, kTensorAlignmentBytes) + down;
+}
+
+ContainerWriter::ContainerWriter(const std::filesystem::path& path, const ModelParams& params)
+    : params_(params), output_(path) {
+  write(encode_header());
+}
+
+void ContainerWriter::write(base::Bytes bytes) {
+  output_.file().write_at(offset_bytes_, bytes);
+  file_hasher_.update(bytes);
+  offset_bytes_ += bytes.size();
+}
+
+void ContainerWriter::pad_to(std::uint64_t alignment_bytes) {
+  static constexpr std::array<std::byte, 4096> kZeros{};
+  std::uint64_t missing = base::align_up(offset_bytes_, alignment_bytes) - offset_bytes_;
+  while (missing > 0) {
+    const auto take = std::min<std::uint64_t>(missing, kZeros.size());
+    write(base::Bytes(kZeros).first(static_cast<std::size_t>(take)));
+    missing -= take;
+  }
+}
+
+void ContainerWriter::add_section(std::string_view name, base::Bytes bytes) {
+  pad_to(kTensorAlignmentBytes);
+  sections_.push_back({std::string(name), offset_bytes_, bytes.size(), base::hash<base::Sha256>(bytes)});
+  write(bytes);
+}
+
+void ContainerWriter::begin_tensor(const ModelTensor& tensor, Storage storage, DType source_dtype,
+                                   std::uint64_t expert_bytes) {
+  pad_to(expert_bytes > kLargeExpertBytes ? kLargeExpertBytes : kTensorAlignmentBytes);
+  ContainerTensor entry;
+  entry.name = tensor.name;
+  entry.shape = tensor.shape;
+  entry.storage = storage;
+  entry.offset_bytes = offset_bytes_;
+  entry.length_bytes = storage_bytes(storage, tensor.shape);
+  entry.source_dtype = source_dtype;
+  tensors_.push_back(std::move(entry));
+}
+
+void ContainerWriter::append(base::Bytes bytes) {
+  tensor_hasher_.update(bytes);
+  write(bytes);
+}
+
+void ContainerWriter::end_tensor(const base::Sha256& source_digest) {
+  ContainerTensor& tensor = tensors_.back();
+  INVARIANT(offset_bytes_ == tensor.offset_bytes + tensor.length_bytes);
+  tensor.digest = base::merkle_root(tensor_hasher_.final());
+  tensor.source_digest = source_digest;
+}
+
+WrittenContainer ContainerWriter::finish() {
+  ContainerDirectory directory;
+  directory.params = params_;
+  directory.experts = experts_of(tensors_, params_);
+  directory.tensors = std::move(tensors_);
+  directory.sections = std::move(sections_);
+  directory.provenance = std::move(provenance_);
+  directory.recipe = std::move(recipe_);
+  const std::string text = to_text(directory);
+
+  pad_to(kTensorAlignmentBytes);
+  ContainerFooter footer;
+  footer.directory_offset_bytes = offset_bytes_;
+  footer.directory_length_bytes = text.size();
+  footer.file_bytes = offset_bytes_ + text.size() + kContainerFooterBytes;
+  footer.root = root_digest(directory.tensors);
+  footer.directory_sha256 = base::hash<base::Sha256>(base::as_bytes(text));
+  write(base::as_bytes(text));
+  write(encode_footer(footer));
+
+  WrittenContainer written;
+  written.file_bytes = offset_bytes_;
+  written.root = footer.root;
+  written.file_sha256 = file_hasher_.final();
+  output_.commit();
+  return written;
+}
+
+}  // namespace sluice::format

@@ -1,0 +1,74 @@
+#pragma once
+// Writes a container front to back in one pass, with all its digests. The file appears under its name only
+// when finish() has made it durable. Used by one thread.
+//
+//   ContainerWriter writer(path, params);
+//   writer.add_section("tokenizer", bytes);
+//   for (const ModelTensor& tensor : model_tensors(params)) {
+//     writer.begin_tensor(tensor, storage, DType::bf16);
+//     writer.append(bytes);  // any number of times, storage_bytes() in all
+//     writer.end_tensor(source_digest);
+//   }
+//   const auto written = writer.finish();
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+#include "base/hasher.h"
+#include "base/merkle.h"
+#include "format/container_format.h"
+#include "format/json.h"
+#include "format/model_params.h"
+#include "format/model_tensors.h"
+
+namespace sluice::format {
+
+struct WrittenContainer {
+  std::uint64_t file_bytes = 0;
+  base::Sha256 root;
+  base::Sha256 file_sha256;
+};
+
+class ContainerWriter final {
+ public:
+  ContainerWriter(const std::filesystem::path& path, const ModelParams& params);
+
+  void add_section(std::string_view name, base::Bytes bytes);
+
+  /// `expert_bytes`: for the first matrix of an expert, the size of its whole run, which decides its
+  /// alignment; see expert_run_bytes.
+  void begin_tensor(const ModelTensor& tensor, Storage storage, DType source_dtype,
+                    std::uint64_t expert_bytes = 0);
+  void append(base::Bytes bytes);
+  void end_tensor(const base::Sha256& source_digest);
+
+  /// Facts about where the weights came from, and how they were made; shown by inspect.
+  void set_provenance(Json provenance) { provenance_ = std::move(provenance); }
+  void set_recipe(Json recipe) { recipe_ = std::move(recipe); }
+
+  [[nodiscard]] WrittenContainer finish();
+
+ private:
+  void write(base::Bytes bytes);
+  void pad_to(std::uint64_t alignment_bytes);
+
+  ModelParams params_;
+  base::AtomicFile output_;
+  std::uint64_t offset_bytes_ = 0;
+  base::Hasher<base::Sha256> file_hasher_;
+  base::LeafHasher tensor_hasher_;
+  std::vector<ContainerTensor> tensors_;
+  std::vector<ContainerSection> sections_;
+  Json provenance_ = Json::object();
+  Json recipe_ = Json::object();
+};
+
+/// Size of an expert's run when w1, w3, w2 are stored so, with the page alignment between them.
+[[nodiscard]] std::uint64_t expert_run_bytes(const ModelParams& params, Storage storage);
+
+}  // namespace sluice::format

@@ -1,0 +1,20 @@
+#pragma once
+// The front door of `format`: what bytes mean. It reads and writes formats and executes nothing.
+//
+//   json.h              JSON values                       tensor.h            element types and shapes
+//   model_params.h      params.json                       model_tensors.h     which tensors a model has
+//   release_layout.h    what a .torrent promises          manifest.h          what is known of a release
+//   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles, q8 and q4
+//   container_format.h, container_reader.h, container_writer.h   the .sluice file
+
+#include "format/checkpoint_index.h"   // IWYU pragma: export
+#include "format/container_format.h"   // IWYU pragma: export
+#include "format/container_reader.h"   // IWYU pragma: export
+#include "format/container_writer.h"   // IWYU pragma: export
+#include "format/json.h"               // IWYU pragma: export
+#include "format/manifest.h"           // IWYU pragma: export
+#include "format/model_params.h"       // IWYU pragma: export
+#include "format/model_tensors.h"      // IWYU pragma: export
+#include "format/release_layout.h"     // IWYU pragma: export
+#include "format/tensor.h"             // IWYU pragma: export
+#include "format/tile.h"               // IWYU pragma: export

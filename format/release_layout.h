@@ -1,0 +1,49 @@
+#pragma once
+// What a .torrent promises about a release: its files, and the hashes that prove them. A plain value:
+// fetch makes it from a .torrent, verify proves a folder against it; neither needs the other.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/digest.h"
+
+namespace sluice::format {
+
+struct ReleaseFile {
+  /// Path below the release folder with '/' between elements, already checked by check_release_path.
+  /// In a single-file torrent there is no folder, and the path is the torrent's name.
+  std::string path;
+  std::uint64_t length_bytes = 0;
+  bool pad = false;  ///< BEP 47 padding: zeros in the v1 stream, never on disk
+
+  // BEP 52; absent in a v1 torrent, and for empty files.
+  std::optional<base::Sha256> root;            ///< "pieces root"
+  std::vector<base::Sha256> piece_layer;       ///< one a v2 piece; empty when the file fits one piece or unknown
+  std::vector<base::Sha256> leaves;            ///< one a 16 KiB block; empty when unknown
+};
+
+struct ReleaseLayout {
+  std::string name;              ///< the torrent's name: the folder, or the only file
+  bool single_file = false;
+  std::uint64_t piece_bytes = 0;
+  std::optional<base::Sha1> infohash_v1;
+  std::optional<base::Sha256> infohash_v2;
+  std::vector<ReleaseFile> files;            ///< in torrent order; v1 pieces run over them in this order
+  std::vector<base::Sha1> v1_pieces;         ///< empty in a v2-only torrent
+
+  [[nodiscard]] std::uint64_t payload_bytes() const;  ///< without pad files
+};
+
+/// Refuses a path that could harm or confuse: absolute, empty elements, "." and "..", control or
+/// bidirectional-override characters, malformed UTF-8, backslash, elements over 255 bytes, more than 16
+/// elements. Throws Error{malformed} "SUBJECT: unsafe file name 'x': why".
+void check_release_path(std::string_view path, std::string_view subject);
+
+/// check_release_path for the name and all files, and no two paths that are equal when case is folded
+/// (also file against folder). Throws Error{malformed}.
+void check_release_names(const ReleaseLayout& layout, std::string_view subject);
+
+}  // namespace sluice::format

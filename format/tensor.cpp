@@ -1,0 +1,97 @@
+#include "format/tensor.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <limits>
+
+#include "base/bytes.h"
+#include "base/invariant.h"
+
+namespace sluice::format {
+namespace {
+
+struct DTypeRow {
+  DType dtype;
+  std::string_view name;
+  std::size_t size_bytes;
+};
+
+constexpr std::array<DTypeRow, 10> kDTypes{{
+    {DType::f64, "f64", 8},
+    {DType::f32, "f32", 4},
+    {DType::f16, "f16", 2},
+    {DType::bf16, "bf16", 2},
+    {DType::i64, "i64", 8},
+    {DType::i32, "i32", 4},
+    {DType::i16, "i16", 2},
+    {DType::i8, "i8", 1},
+    {DType::u8, "u8", 1},
+    {DType::boolean, "bool", 1},
+}};
+
+const DTypeRow& row_of(DType dtype) {
+  const auto row = std::ranges::find(kDTypes, dtype, &DTypeRow::dtype);
+  INVARIANT(row != kDTypes.end());
+  return *row;
+}
+
+}  // namespace
+
+std::size_t size_bytes(DType dtype) { return row_of(dtype).size_bytes; }
+
+std::string_view to_string(DType dtype) { return row_of(dtype).name; }
+
+std::optional<DType> parse_dtype(std::string_view text) {
+  const auto row = std::ranges::find(kDTypes, text, &DTypeRow::name);
+  if (row == kDTypes.end()) return std::nullopt;
+  return row->dtype;
+}
+
+std::string to_string(const Shape& shape) {
+  std::string text = "[";
+  for (const std::uint64_t extent : shape) {
+    if (text.size() > 1) text += ", ";
+    text += std::to_string(extent);
+  }
+  return text + "]";
+}
+
+std::optional<std::uint64_t> element_count(const Shape& shape) {
+  if (std::ranges::find(shape, 0u) != shape.end()) return 0;
+  std::uint64_t count = 1;
+  for (const std::uint64_t extent : shape) {
+    const auto product = base::checked_mul(count, extent);
+    if (!product || *product > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+      return std::nullopt;
+    }
+    count = *product;
+  }
+  return count;
+}
+
+float bf16_to_f32(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+
+std::uint16_t f32_to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
+  // The quiet bit keeps a NaN whose payload lies only in the lower half from becoming infinity.
+  if (nan) return static_cast<std::uint16_t>((bits >> 16) | 0x40);
+  const std::uint32_t half_to_even = 0x7FFF + ((bits >> 16) & 1);
+  return static_cast<std::uint16_t>((bits + half_to_even) >> 16);
+}
+
+float f16_to_f32(std::uint16_t bits) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000) << 16;
+  const std::uint32_t exponent = (bits >> 10) & 31;
+  const std::uint32_t fraction = bits & 0x3FF;
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000 | (fraction << 13));
+  if (exponent == 0) {
+    // Zero or subnormal: fraction x 2^-24, exact in f32.
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24F;
+    return sign == 0 ? magnitude : -magnitude;
+  }
+  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
+}
+
+}  // namespace sluice::format

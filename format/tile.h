@@ -1,0 +1,99 @@
+#pragma once
+// How matrices lie in a container: in the tiles in which they are multiplied, so nothing is repacked at load.
+//
+// A matrix W [rows, cols] (out x in, row-major as released) is filled up with zero weights to multiples of 64
+// in both directions and stored as planes, one after the other:
+//
+//   bf16   codes       2 bytes a weight
+//   q8     codes       1 byte a weight (s8); row scales (f32)
+//   q4     codes       4 bits a weight; magnitudes (4 bits) and signs (1 bit) of the sub-scales, one for 16
+//                      inputs of a row; row scales (f32)
+//
+// Weight values:  q8: code * row_scale      q4: code * sub_scale * row_scale
+// with code in [-8, 7] and sub_scale in +-[1, 16], the pair (-8, -16) excluded, so that code * sub_scale is
+// exactly an int8: both types are int8 matrices under one float scale a row.
+//
+// Codes lie in tiles of 64 rows (n) x 64 inputs (k), all k tiles of a panel of 64 rows after one another. In
+// q8 a tile is what oneDNN names BA16a64b4a: 16 quads of k, each 64 rows x 4 inputs (the VNNI order). In q4
+// two neighbouring quads share their 256 bytes: the even one in the low nibbles, the odd one in the high
+// ones, each code stored as code + 8. In bf16 a tile is 64 rows x 32 inputs, BA16a64b2a.
+// docs/container.md has the same as a worked example.
+//
+// Rejected: scales beside every tile (no plane would be a matrix that oneDNN can use in place), fp16 block
+// scales (the products would not be integers).
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/bytes.h"
+
+namespace sluice::format {
+
+constexpr std::uint64_t kPanelRows = 64;
+constexpr std::uint64_t kTileCols = 64;
+constexpr std::uint64_t kQ8TileBytes = 4096;
+constexpr std::uint64_t kQ4TileBytes = 2048;
+constexpr std::uint64_t kGroupCols = 16;  ///< inputs that share a q4 sub-scale
+constexpr std::uint64_t kGroupsPerTile = 4;
+constexpr std::uint64_t kMagnitudeBytesPerTile = 128;  ///< 64 rows x 4 groups x 4 bits
+constexpr std::uint64_t kSignBytesPerTile = 32;        ///< 64 rows x 4 groups x 1 bit
+constexpr std::uint64_t kBf16TileCols = 32;
+
+// Activations are quantized to s8 in chunks of this many inputs, one f32 scale a token and chunk. The
+// inputs of w2 have the largest outliers (SiLU times up) and get finer chunks. Both are multiples of a tile's
+// 64 columns. Constants of the format: containers are only comparable when all use the same.
+// measured: docs/decisions/0002-activation-chunks.md
+constexpr std::uint64_t kActivationChunk = 128;
+constexpr std::uint64_t kActivationChunkDown = 64;
+
+enum class TileType : std::uint8_t { bf16, q8, q4 };
+
+[[nodiscard]] std::string_view to_string(TileType type);
+
+/// Sizes and offsets of a matrix's planes, in bytes from its start. Offsets are multiples of 64.
+struct TileLayout {
+  TileLayout(TileType type, std::uint64_t rows, std::uint64_t cols);
+
+  TileType type;
+  std::uint64_t rows;
+  std::uint64_t cols;
+  std::uint64_t padded_rows;
+  std::uint64_t padded_cols;
+  std::uint64_t panels;       ///< padded_rows / 64
+  std::uint64_t panel_tiles;  ///< k tiles of 64 inputs in a panel: padded_cols / 64
+
+  std::uint64_t panel_code_bytes;  ///< codes of one panel
+  std::uint64_t magnitudes_offset_bytes;
+  std::uint64_t signs_offset_bytes;
+  std::uint64_t row_scales_offset_bytes;
+  std::uint64_t total_bytes;
+
+  // Where the code of a weight lies, in bytes from the matrix's start. For q4 the byte that holds it.
+  [[nodiscard]] std::uint64_t code_offset_bytes(std::uint64_t row, std::uint64_t col) const;
+  /// q4: true when the code is in the high nibble.
+  [[nodiscard]] static bool in_high_nibble(std::uint64_t col) { return col / 4 % 2 == 1; }
+  /// q4: the byte of the magnitude of (row, group of col); rows 32..63 of a panel are in high nibbles.
+  [[nodiscard]] std::uint64_t magnitude_offset_bytes(std::uint64_t row, std::uint64_t col) const;
+  /// q4: the byte of the sign bit; bit row % 8.
+  [[nodiscard]] std::uint64_t sign_offset_bytes(std::uint64_t row, std::uint64_t col) const;
+};
+
+// The slow twins of every kernel: one weight at a time, by the definition above.
+
+/// q4: sub-scale of the group that (row, col) is in.
+[[nodiscard]] int sub_scale_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row,
+                               std::uint64_t col);
+/// q8, q4: the int8 weight under the row's scale.
+[[nodiscard]] int integer_weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row,
+                                    std::uint64_t col);
+/// q8, q4: the row's scale.
+[[nodiscard]] float row_scale_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row);
+/// Any type: the weight as a float.
+[[nodiscard]] float weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row,
+                              std::uint64_t col);
+
+/// Bits that describe one weight, on average: codes, sub-scales and row scales, without padding.
+[[nodiscard]] double bits_per_weight(TileType type, std::uint64_t rows, std::uint64_t cols);
+
+}  // namespace sluice::format

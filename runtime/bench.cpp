@@ -1,0 +1,105 @@
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "runtime/buffer.h"
+#include "runtime/runtime.h"
+
+namespace sluice::runtime {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+/// Bytes a second that `threads` threads read from an array far larger than the caches.
+double measure_read_bandwidth(unsigned threads) {
+  constexpr std::size_t kBytes = std::size_t{1} << 29;
+  constexpr std::size_t kWords = kBytes / sizeof(std::uint64_t);
+  constexpr std::size_t kTasks = 64;
+  Buffer<std::uint64_t> words(kWords);
+  base::WorkerPool pool(threads);
+  std::vector<std::uint64_t> sums(kTasks);
+  std::vector<double> rates;
+  for (int repetition = 0; repetition < 3; ++repetition) {
+    const auto start = Clock::now();
+    pool.run(kTasks, [&](std::size_t task, unsigned) {
+      std::uint64_t sum[8] = {};
+      const std::size_t first = task * (kWords / kTasks);
+      for (std::size_t i = first; i < first + kWords / kTasks; i += 8)
+        for (std::size_t lane = 0; lane < 8; ++lane) sum[lane] += words[i + lane];
+      sums[task] = sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
+    });
+    rates.push_back(static_cast<double>(kBytes) / seconds_since(start));
+  }
+  // The sums must be used, or the reads would be left out.
+  if (std::ranges::any_of(sums, [](std::uint64_t sum) { return sum != 0; }))
+    throw base::Error(base::ErrorKind::io, "memory that was filled with zeros holds something else");
+  return median(rates);
+}
+
+std::vector<TokenId> random_tokens(const Model& model, std::uint64_t count) {
+  std::mt19937_64 random(1);
+  std::vector<TokenId> tokens{model.tokenizer().bos()};
+  while (tokens.size() < count) tokens.push_back(static_cast<TokenId>(random() % model.params().vocab_size));
+  return tokens;
+}
+
+}  // namespace
+
+BenchResult bench(const Model& model, const SessionOptions& session_options, const BenchOptions& bench,
+                  const std::stop_token& stop) {
+  if (bench.prompt_tokens == 0 || bench.decode_tokens == 0 || bench.repetitions == 0)
+    throw base::Error(base::ErrorKind::usage,
+                      "bench needs at least one prompt token, one token and one repetition");
+  SessionOptions options = session_options;
+  options.context_tokens = std::max(options.context_tokens, bench.prompt_tokens + bench.decode_tokens);
+  Session session(model, options);
+  const auto prompt = random_tokens(model, bench.prompt_tokens);
+  const auto next = random_tokens(model, bench.decode_tokens + 1);
+
+  // The first pass proves the weights, creates primitives and brings pages in; it is not measured.
+  session.feed(prompt);
+
+  std::vector<double> prefill;
+  std::vector<double> decode;
+  for (unsigned repetition = 0; repetition < bench.repetitions; ++repetition) {
+    if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+    session.reset();
+    auto start = Clock::now();
+    session.feed(prompt);
+    prefill.push_back(static_cast<double>(prompt.size()) / seconds_since(start));
+    start = Clock::now();
+    for (std::uint64_t i = 0; i < bench.decode_tokens; ++i) session.feed(std::span(&next[i + 1], 1));
+    decode.push_back(static_cast<double>(bench.decode_tokens) / seconds_since(start));
+  }
+
+  BenchResult result;
+  result.prefill_tokens_per_s = median(prefill);
+  result.decode_tokens_per_s = median(decode);
+  result.decode_bytes_per_token = model.decode_bytes_per_token();
+  const double bandwidth = measure_read_bandwidth(options.thread_count);
+  result.read_bandwidth_gb_per_s = bandwidth / 1e9;
+  result.decode_bandwidth_fraction =
+      result.decode_tokens_per_s * static_cast<double>(result.decode_bytes_per_token) / bandwidth;
+  return result;
+}
+
+std::uint64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+}  // namespace sluice::runtime

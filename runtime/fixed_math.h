@@ -1,0 +1,14 @@
+#pragma once
+// Elementary functions of our own: the C library's choose a variant by CPU and differ in the last bit, and
+// one bit is enough to change a token.
+
+namespace sluice::runtime {
+
+/// sin and cos of x, |x| < 2^30, to about 1e-15; the same bits on every machine.
+void sine_cosine(double x, double& sine, double& cosine);
+
+/// e^x and ln x to about 1e-15; the same bits on every machine.
+[[nodiscard]] double exponential(double x);
+[[nodiscard]] double logarithm(double x);
+
+}  // namespace sluice::runtime

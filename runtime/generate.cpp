@@ -1,0 +1,104 @@
+#include <chrono>
+
+#include "base/invariant.h"
+#include "base/text.h"
+#include "runtime/runtime.h"
+#include "runtime/sampler.h"
+
+namespace sluice::runtime {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Turns pieces into text: holds bytes back until a UTF-8 character is whole, and replaces what can never
+/// become one by U+FFFD.
+class Utf8Joiner {
+ public:
+  std::string add(std::string_view bytes) {
+    pending_ += bytes;
+    return take(/*at_end=*/false);
+  }
+  std::string finish() { return take(/*at_end=*/true); }
+
+ private:
+  std::string take(bool at_end) {
+    std::string text;
+    while (!pending_.empty()) {
+      const int length = base::utf8_length(pending_);
+      if (length < 0 && !at_end) break;
+      if (length > 0) {
+        text += pending_.substr(0, static_cast<std::size_t>(length));
+        pending_.erase(0, static_cast<std::size_t>(length));
+      } else {
+        text += "\uFFFD";
+        pending_.erase(0, 1);
+      }
+    }
+    return text;
+  }
+
+  std::string pending_;
+};
+
+}  // namespace
+
+std::string_view to_string(StopReason reason) {
+  switch (reason) {
+    case StopReason::eos: return "eos";
+    case StopReason::length: return "length";
+    case StopReason::interrupt: return "interrupt";
+  }
+  INVARIANT(!"a StopReason without name");
+}
+
+Generation generate(Session& session, const Model& model, std::span<const TokenId> prompt,
+                    std::uint64_t tokens_max, const SamplingOptions& sampling,
+                    const std::function<void(TokenId, std::string_view)>& on_token,
+                    const std::stop_token& stop) {
+  const Tokenizer& tokenizer = model.tokenizer();
+  Generation result;
+  Sampler sampler(sampling);
+  Utf8Joiner joiner;
+  if (tokens_max == 0) return result;
+
+  const auto start = Clock::now();
+  std::span<const float> logits = session.feed(prompt);
+  const double prefill_s = seconds_since(start);
+  result.prefill_tokens_per_s = static_cast<double>(prompt.size()) / prefill_s;
+
+  auto decode_start = Clock::now();
+  while (true) {
+    const TokenId token = sampler.sample(logits);
+    result.ids.push_back(token);
+    if (result.ids.size() == 1) {
+      result.first_token_s = seconds_since(start);
+      decode_start = Clock::now();
+    }
+    const std::string text = joiner.add(tokenizer.piece_bytes(token));
+    result.text += text;
+    on_token(token, text);
+    if (token == tokenizer.eos()) {
+      result.stop = StopReason::eos;
+      break;
+    }
+    if (result.ids.size() == tokens_max || session.position() == session.context_tokens()) {
+      result.stop = StopReason::length;
+      break;
+    }
+    if (stop.stop_requested()) {
+      result.stop = StopReason::interrupt;
+      break;
+    }
+    logits = session.feed(std::span(&token, 1));
+  }
+  if (result.ids.size() > 1)
+    result.decode_tokens_per_s = static_cast<double>(result.ids.size() - 1) / seconds_since(decode_start);
+  result.text += joiner.finish();
+  return result;
+}
+
+}  // namespace sluice::runtime

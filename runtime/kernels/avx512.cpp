@@ -1,0 +1,146 @@
+// The kernels for AVX-512 with VNNI (Ice Lake, Zen 4 and later).
+
+#include <immintrin.h>
+
+#include "runtime/kernels/kernels.h"
+
+namespace sluice::runtime {
+namespace {
+
+constexpr const char* kName = "avx512";
+
+#include "runtime/kernels/simd.h"
+
+#include "runtime/kernels/float_kernels.h"
+
+inline __m512i load512(const void* p) { return _mm512_loadu_si512(p); }
+
+// Four activations, the same for all sixteen outputs of a register.
+inline __m512i broadcast_quad(const std::int8_t* p) {
+  std::int32_t quad;
+  __builtin_memcpy(&quad, p, sizeof(quad));
+  return _mm512_set1_epi32(quad);
+}
+
+// Sub-scales of one group for 64 outputs, as s32, sixteen a register.
+struct SubScales {
+  __m512i part[4];
+};
+
+inline SubScales load_sub_scales(const PanelView& panel, std::size_t tile, std::size_t group) {
+  const __m256i packed =
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel.magnitudes + tile * 128 + group * 32));
+  const __m256i mask = _mm256_set1_epi8(15);
+  const __m256i halves[2] = {_mm256_and_si256(packed, mask),
+                             _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask)};
+  std::uint64_t signs;
+  __builtin_memcpy(&signs, panel.signs + tile * 32 + group * 8, sizeof(signs));
+  SubScales scales;
+  for (int i = 0; i < 4; ++i) {
+    const __m128i bytes =
+        i % 2 == 0 ? _mm256_castsi256_si128(halves[i / 2]) : _mm256_extracti128_si256(halves[i / 2], 1);
+    const __m512i magnitude = _mm512_add_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(1));
+    const auto negative = static_cast<__mmask16>(signs >> (16 * i));
+    scales.part[i] = _mm512_mask_sub_epi32(magnitude, negative, _mm512_setzero_si512(), magnitude);
+  }
+  return scales;
+}
+
+// code * scale in every byte; the products fit int8, so the low bytes of 16-bit products are enough.
+// `scale` holds the sub-scale in both halves of each 32 bits.
+inline __m512i scale_codes(__m512i nibbles, __m512i scale) {
+  const __m512i codes = _mm512_sub_epi8(nibbles, _mm512_set1_epi8(8));
+  const __m512i low = _mm512_mullo_epi16(codes, scale);
+  const __m512i high = _mm512_mullo_epi16(_mm512_srli_epi16(codes, 8), scale);
+  return _mm512_mask_blend_epi8(0xAAAAAAAAAAAAAAAAull, low, _mm512_slli_epi16(high, 8));
+}
+
+void unpack_q4(const PanelView& panel, std::size_t first_tile, std::size_t count, std::int8_t* tiles) {
+  const __m512i mask = _mm512_set1_epi8(15);
+  for (std::size_t t = 0; t < count; ++t) {
+    const std::byte* packed = panel.codes + (first_tile + t) * 2048;
+    std::int8_t* out = tiles + t * 4096;
+    for (std::size_t group = 0; group < 4; ++group) {
+      const SubScales scales = load_sub_scales(panel, first_tile + t, group);
+      for (std::size_t i = 0; i < 4; ++i) {
+        const __m512i scale =
+            _mm512_mask_blend_epi16(0xAAAAAAAAu, scales.part[i], _mm512_slli_epi32(scales.part[i], 16));
+        for (std::size_t pair = 0; pair < 2; ++pair) {
+          const __m512i both = load512(packed + (group * 2 + pair) * 256 + i * 64);
+          const __m512i even = scale_codes(_mm512_and_si512(both, mask), scale);
+          const __m512i odd = scale_codes(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask), scale);
+          std::int8_t* quad = out + (group * 4 + pair * 2) * 256 + i * 64;
+          _mm512_storeu_si512(quad, even);
+          _mm512_storeu_si512(quad + 256, odd);
+        }
+      }
+    }
+  }
+}
+
+void bias_sums(const std::int8_t* tiles, std::size_t count, std::int32_t* sums) {
+  __m512i total[4] = {};
+  for (std::size_t quad = 0; quad < count * 16; ++quad)
+    for (std::size_t i = 0; i < 4; ++i)
+      total[i] = _mm512_dpbusd_epi32(total[i], _mm512_set1_epi8(-128), load512(tiles + quad * 256 + i * 64));
+  for (std::size_t i = 0; i < 4; ++i) _mm512_storeu_si512(sums + i * 16, total[i]);
+}
+
+// vpdpbusd takes u8 x s8. Weights become u8 by adding 128 (flipping the sign bit); the start value takes
+// 128 x the sum of the activations back off.
+template <int kRows>
+void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::size_t row_stride,
+             const std::int32_t* chunk_sums, std::int32_t* sums) {
+  __m512i total[kRows][4];
+  for (int r = 0; r < kRows; ++r)
+    for (auto& t : total[r]) t = _mm512_set1_epi32(-128 * chunk_sums[r]);
+  const __m512i flip = _mm512_set1_epi8(-128);
+  for (std::size_t quad = 0; quad < count * 16; ++quad) {
+    __m512i w[4];
+    for (std::size_t i = 0; i < 4; ++i) w[i] = _mm512_xor_si512(load512(tiles + quad * 256 + i * 64), flip);
+    for (int r = 0; r < kRows; ++r) {
+      const __m512i x = broadcast_quad(codes + static_cast<std::size_t>(r) * row_stride + quad * 4);
+      for (std::size_t i = 0; i < 4; ++i) total[r][i] = _mm512_dpbusd_epi32(total[r][i], w[i], x);
+    }
+  }
+  for (int r = 0; r < kRows; ++r)
+    for (std::size_t i = 0; i < 4; ++i)
+      _mm512_store_si512(sums + static_cast<std::size_t>(r) * 64 + i * 16, total[r][i]);
+}
+
+// Codes stand as code + 8, which is already u8; the start value takes 8 x the group's sum back off. A group
+// is 16 inputs: two pairs of quads.
+void q4_sums(const PanelView& panel, std::size_t first_tile, std::size_t count, const std::int8_t* codes,
+             const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
+  const __m512i mask = _mm512_set1_epi8(15);
+  __m512i total[4] = {};
+  for (std::size_t t = 0; t < count; ++t) {
+    const std::byte* packed = panel.codes + (first_tile + t) * 2048;
+    for (std::size_t group = 0; group < 4; ++group) {
+      const __m512i start = _mm512_set1_epi32(-8 * group_sums[(t * 4 + group) * group_stride]);
+      __m512i sum[4] = {start, start, start, start};
+      for (std::size_t pair = 0; pair < 2; ++pair) {
+        const std::int8_t* x = codes + t * 64 + group * 16 + pair * 8;
+        const __m512i x_even = broadcast_quad(x);
+        const __m512i x_odd = broadcast_quad(x + 4);
+        for (std::size_t i = 0; i < 4; ++i) {
+          const __m512i both = load512(packed + (group * 2 + pair) * 256 + i * 64);
+          sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(both, mask), x_even);
+          sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(_mm512_srli_epi16(both, 4), mask), x_odd);
+        }
+      }
+      const SubScales scales = load_sub_scales(panel, first_tile + t, group);
+      for (std::size_t i = 0; i < 4; ++i)
+        total[i] = _mm512_add_epi32(total[i], _mm512_mullo_epi32(sum[i], scales.part[i]));
+    }
+  }
+  for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
+}
+
+#include "runtime/kernels/integer_products.h"
+
+}  // namespace
+
+const Kernels& avx512_kernels() { return kTable; }
+
+}  // namespace sluice::runtime

@@ -1,0 +1,194 @@
+// Float kernels over the sixteen lanes of simd.h. Included once by each kernel file, after simd.h, inside its
+// unnamed namespace. What they compute stands in kernels.h.
+
+void rms_norm(const float* x, const float* weight, float eps, std::size_t true_count, std::size_t n,
+              float* out) {
+  Float16 squares = zero();
+  for (std::size_t i = 0; i < n; i += 16) {
+    const Float16 v = load(x + i);
+    squares = fma(v, v, squares);
+  }
+  const float mean = sum_of(squares) / static_cast<float>(true_count);
+  const Float16 scale = broadcast(1.0f / __builtin_sqrtf(mean + eps));
+  for (std::size_t i = 0; i < n; i += 16) store(out + i, load(x + i) * scale * load(weight + i));
+}
+
+float dot(const float* a, const float* b, std::size_t n) {
+  Float16 total = zero();
+  for (std::size_t i = 0; i < n; i += 16) total = fma(load(a + i), load(b + i), total);
+  return sum_of(total);
+}
+
+void silu_multiply(const float* gate, const float* up, std::size_t n, float* out) {
+  const Float16 one = broadcast(1.0f);
+  for (std::size_t i = 0; i < n; i += 16) {
+    const Float16 g = load(gate + i);
+    store(out + i, g / (one + exp(zero() - g)) * load(up + i));
+  }
+}
+
+void add_scaled(const float* x, float scale, std::size_t n, float* y) {
+  const Float16 s = broadcast(scale);
+  for (std::size_t i = 0; i < n; i += 16) store(y + i, fma(s, load(x + i), load(y + i)));
+}
+
+void add(const float* x, std::size_t n, float* y) {
+  for (std::size_t i = 0; i < n; i += 16) store(y + i, load(y + i) + load(x + i));
+}
+
+void multiply(const float* scale, std::size_t n, float* x) {
+  for (std::size_t i = 0; i < n; i += 16) store(x + i, load(x + i) * load(scale + i));
+}
+
+float exp_sum(float* x, std::size_t count, float max) {
+  // What stands behind the values must not count: exp of it becomes 0.
+  for (std::size_t i = count; i % 16 != 0; ++i) x[i] = -__builtin_inff();
+  const Float16 m = broadcast(max);
+  Float16 total = zero();
+  for (std::size_t i = 0; i < count; i += 16) {
+    const Float16 e = exp(load(x + i) - m);
+    store(x + i, e);
+    total = total + e;
+  }
+  return sum_of(total);
+}
+
+std::int32_t quantize_chunk(const float* x, std::size_t count, std::int8_t* codes, float* scale,
+                            std::int32_t* group_sums, std::size_t group_stride) {
+  Float16 largest = zero();
+  for (std::size_t i = 0; i < count; i += 16) largest = max(abs(load(x + i)), largest);
+  const float amax = max_of(largest);
+  *scale = amax / 127.0f;
+  const Float16 inverse = broadcast(amax > 0 ? 127.0f / amax : 0.0f);
+  std::int32_t total = 0;
+  for (std::size_t i = 0; i < count; i += 16) {
+    const Float16 scaled = min(max(load(x + i) * inverse, broadcast(-127.0f)), broadcast(127.0f));
+    const Int16 bits = bits_of(scaled + broadcast(kRoundMagic));
+    std::int32_t lane[16];
+    __builtin_memcpy(lane, &bits, sizeof(lane));
+    std::int32_t sum = 0;
+    for (int j = 0; j < 16; ++j) {
+      codes[i + static_cast<std::size_t>(j)] = static_cast<std::int8_t>(lane[j]);
+      sum += static_cast<std::int8_t>(lane[j]);
+    }
+    group_sums[i / 16 * group_stride] = sum;
+    total += sum;
+  }
+  return total;
+}
+
+void accumulate(const std::int32_t* sums, const std::int32_t* bias, float scale, float* totals,
+                std::size_t count) {
+  const Float16 s = broadcast(scale);
+  for (std::size_t i = 0; i < count; i += 16) {
+    Float16 exact;  // below 2^24, so the conversion does not round
+    for (int p = 0; p < kParts; ++p) {
+      IntPart a;
+      IntPart b;
+      __builtin_memcpy(&a, sums + i + static_cast<std::size_t>(p * kPartLanes), sizeof(a));
+      __builtin_memcpy(&b, bias + i + static_cast<std::size_t>(p * kPartLanes), sizeof(b));
+      exact.part[p] = __builtin_convertvector(a - b, FloatPart);
+    }
+    store(totals + i, fma(exact, s, load(totals + i)));
+  }
+}
+
+void to_bf16(const float* x, std::size_t n, std::uint16_t* out) {
+  for (std::size_t i = 0; i < n; ++i) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, x + i, sizeof(bits));
+    const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+    const std::uint32_t rounded = bits + 0x7FFFu + (bits >> 16 & 1u);
+    out[i] = static_cast<std::uint16_t>(nan ? bits >> 16 | 0x40u : rounded >> 16);
+  }
+}
+
+inline Float16 load_element(const float* p) { return load(p); }
+inline Float16 load_element(const std::uint16_t* p) { return load_bf16(p); }
+
+constexpr std::size_t kAttentionBlock = 64;  // keys; blocks stand at absolute positions
+
+// Online softmax (arXiv 1805.02867): per block its own maximum, totals rescaled when the maximum grows. The
+// blocks do not depend on where a prompt was cut, so neither do the bits.
+template <typename T>
+void attend_to(const float* query, const T* keys, const T* values, std::size_t stride, std::size_t first,
+               std::size_t end, float* out) {
+  float max_so_far = -__builtin_inff();
+  float denominator = 0;
+  for (std::size_t i = 0; i < stride; i += 16) store(out + i, zero());
+  alignas(64) float score[kAttentionBlock];
+  for (std::size_t block = first / kAttentionBlock * kAttentionBlock; block < end; block += kAttentionBlock) {
+    const std::size_t begin = block < first ? first : block;
+    const std::size_t stop = block + kAttentionBlock < end ? block + kAttentionBlock : end;
+    float block_max = -__builtin_inff();
+    for (std::size_t p = begin; p < stop; ++p) {
+      Float16 total = zero();
+      for (std::size_t i = 0; i < stride; i += 16)
+        total = fma(load(query + i), load_element(keys + p * stride + i), total);
+      const float s = sum_of(total);
+      score[p - begin] = s;
+      block_max = s > block_max ? s : block_max;
+    }
+    if (block_max > max_so_far) {
+      alignas(64) float rescale[16] = {max_so_far};
+      const float factor = exp_sum(rescale, 1, block_max);
+      denominator *= factor;
+      for (std::size_t i = 0; i < stride; i += 16) store(out + i, load(out + i) * broadcast(factor));
+      max_so_far = block_max;
+    }
+    denominator += exp_sum(score, stop - begin, max_so_far);
+    for (std::size_t i = 0; i < stride; i += 16) {
+      Float16 total = load(out + i);
+      for (std::size_t p = begin; p < stop; ++p)
+        total = fma(broadcast(score[p - begin]), load_element(values + p * stride + i), total);
+      store(out + i, total);
+    }
+  }
+  const Float16 inverse = broadcast(1.0f / denominator);
+  for (std::size_t i = 0; i < stride; i += 16) store(out + i, load(out + i) * inverse);
+}
+
+void attend(const float* query, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
+  if (kv.bf16) {
+    attend_to(query, static_cast<const std::uint16_t*>(kv.keys), static_cast<const std::uint16_t*>(kv.values),
+              kv.stride, first, end, out);
+  } else {
+    attend_to(query, static_cast<const float*>(kv.keys), static_cast<const float*>(kv.values), kv.stride,
+              first, end, out);
+  }
+}
+
+// A bf16 tile is 32 inputs x 64 outputs, two inputs of an output side by side (format/tile.h). Four rows of x
+// share each load of weights; every output sums its inputs in order.
+template <int kRows>
+void multiply_bf16_rows(const PanelView& panel, const float* x, std::size_t x_stride, float* out,
+                        std::size_t out_stride) {
+  for (std::size_t block = 0; block < 4; ++block) {  // 16 outputs at a time
+    Float16 total[kRows];
+    for (auto& t : total) t = zero();
+    const auto* weights = reinterpret_cast<const std::uint16_t*>(panel.codes) + block * 32;
+    for (std::size_t pair = 0; pair < panel.tiles * 32; ++pair) {
+      Int16 both;
+      __builtin_memcpy(&both, weights + pair * 128, sizeof(both));
+      Int16 even = both;
+      Int16 odd = both;
+      for (auto& part : even.part) part <<= 16;
+      for (auto& part : odd.part) part &= static_cast<std::int32_t>(0xFFFF0000u);
+      for (int r = 0; r < kRows; ++r) {
+        const float* row = x + static_cast<std::size_t>(r) * x_stride + pair * 2;
+        total[r] = fma(float_of_bits(even), broadcast(row[0]), total[r]);
+        total[r] = fma(float_of_bits(odd), broadcast(row[1]), total[r]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r)
+      store(out + static_cast<std::size_t>(r) * out_stride + block * 16, total[r]);
+  }
+}
+
+void multiply_bf16(const PanelView& panel, const float* x, std::size_t rows, std::size_t x_stride, float* out,
+                   std::size_t out_stride) {
+  for (; rows >= 4; rows -= 4, x += 4 * x_stride, out += 4 * out_stride)
+    multiply_bf16_rows<4>(panel, x, x_stride, out, out_stride);
+  for (; rows > 0; --rows, x += x_stride, out += out_stride)
+    multiply_bf16_rows<1>(panel, x, x_stride, out, out_stride);
+}

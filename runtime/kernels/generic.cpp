@@ -1,0 +1,78 @@
+// The kernels in plain C++: for every machine, and the slow twin of the others.
+
+#include "runtime/kernels/kernels.h"
+
+namespace sluice::runtime {
+namespace {
+
+constexpr const char* kName = "generic";
+
+#include "runtime/kernels/simd.h"
+
+#include "runtime/kernels/float_kernels.h"
+
+// Sub-scale of output n in group g of a tile (format/tile.h).
+inline int sub_scale(const PanelView& panel, std::size_t tile, std::size_t g, std::size_t n) {
+  const auto packed = static_cast<unsigned>(panel.magnitudes[tile * 128 + g * 32 + n % 32]);
+  const int magnitude = static_cast<int>(n < 32 ? packed & 15u : packed >> 4) + 1;
+  const auto signs = static_cast<unsigned>(panel.signs[tile * 32 + g * 8 + n / 8]);
+  return (signs >> n % 8 & 1u) != 0 ? -magnitude : magnitude;
+}
+
+void unpack_q4(const PanelView& panel, std::size_t first_tile, std::size_t count, std::int8_t* tiles) {
+  for (std::size_t t = 0; t < count; ++t) {
+    const std::byte* packed = panel.codes + (first_tile + t) * 2048;
+    for (std::size_t quad = 0; quad < 16; ++quad) {
+      for (std::size_t n = 0; n < 64; ++n) {
+        const int scale = sub_scale(panel, first_tile + t, quad / 4, n);
+        for (std::size_t k = 0; k < 4; ++k) {
+          const auto byte = static_cast<unsigned>(packed[quad / 2 * 256 + n * 4 + k]);
+          const int code = static_cast<int>(quad % 2 == 0 ? byte & 15u : byte >> 4) - 8;
+          tiles[t * 4096 + quad * 256 + n * 4 + k] = static_cast<std::int8_t>(code * scale);
+        }
+      }
+    }
+  }
+}
+
+void bias_sums(const std::int8_t* tiles, std::size_t count, std::int32_t* sums) {
+  for (std::size_t n = 0; n < 64; ++n) sums[n] = 0;
+  for (std::size_t quad = 0; quad < count * 16; ++quad)
+    for (std::size_t n = 0; n < 64; ++n)
+      for (std::size_t k = 0; k < 4; ++k) sums[n] += 128 * tiles[quad * 256 + n * 4 + k];
+}
+
+template <int kRows>
+void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::size_t row_stride,
+             const std::int32_t*, std::int32_t* sums) {
+  for (std::size_t i = 0; i < kRows * 64; ++i) sums[i] = 0;
+  for (std::size_t quad = 0; quad < count * 16; ++quad) {
+    for (std::size_t r = 0; r < kRows; ++r) {
+      const std::int8_t* x = codes + r * row_stride + quad * 4;
+      for (std::size_t n = 0; n < 64; ++n) {
+        const std::int8_t* w = tiles + quad * 256 + n * 4;
+        sums[r * 64 + n] += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
+      }
+    }
+  }
+}
+
+void q4_sums(const PanelView& panel, std::size_t first_tile, std::size_t count, const std::int8_t* codes,
+             const std::int32_t*, std::size_t, std::int32_t* sums) {
+  for (std::size_t n = 0; n < 64; ++n) sums[n] = 0;
+  alignas(64) std::int8_t tile[4096];
+  for (std::size_t t = 0; t < count; ++t) {
+    unpack_q4(panel, first_tile + t, 1, tile);
+    alignas(64) std::int32_t tile_sums[64];
+    q8_sums<1>(tile, 1, codes + t * 64, 0, nullptr, tile_sums);
+    for (std::size_t n = 0; n < 64; ++n) sums[n] += tile_sums[n];
+  }
+}
+
+#include "runtime/kernels/integer_products.h"
+
+}  // namespace
+
+const Kernels& generic_kernels() { return kTable; }
+
+}  // namespace sluice::runtime

@@ -1,0 +1,99 @@
+#pragma once
+// The inner loops, once for every instruction set. The rest of the runtime calls them through one table that
+// is chosen when a session starts.
+//
+// Integer kernels give the same integers on every instruction set. Float kernels give the same bits too:
+// they work in 16 virtual lanes with fused multiply-adds in one fixed order and one reduction tree, whatever
+// the width of the registers. A result never depends on how many rows are computed together.
+//
+// This header is seen by files that are compiled for AVX2 or AVX-512, so it has no inline functions: the
+// linker could keep such a file's copy and run it on a machine that has no AVX.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sluice::runtime {
+
+constexpr std::size_t kLanes = 16;  ///< float rows are padded with zeros to a multiple of this
+
+/// Activations as the integer kernels read them: s8 codes in chunks, chunk after chunk, each dense.
+struct QuantizedView {
+  const std::int8_t* codes;        ///< [chunk][row][chunk_cols]
+  const float* scales;             ///< [chunk][row]
+  const std::int32_t* group_sums;  ///< [cols / 16][row]: sums of 16 codes, what q4 subtracts its bias with
+  const std::int32_t* chunk_sums;  ///< [chunk][row]: sums of a chunk's codes, the same for q8
+  std::size_t rows;
+  std::size_t cols;        ///< padded, a multiple of 64
+  std::size_t chunk_cols;  ///< the last chunk may be narrower, by whole 64s
+};
+
+/// One panel of a weight matrix: 64 outputs. See format/tile.h for the bytes.
+struct PanelView {
+  const std::byte* codes;
+  const std::byte* magnitudes;  ///< q4 only
+  const std::byte* signs;       ///< q4 only
+  const float* row_scales;      ///< [64]; q8 and q4
+  std::size_t tiles;            ///< of 64 inputs
+};
+
+/// One head's keys and values; rows of `stride` elements, f32 or bf16.
+struct KeyValueView {
+  const void* keys;
+  const void* values;
+  std::size_t stride;  ///< head_dim padded to kLanes
+  bool bf16;
+};
+
+struct Kernels {
+  const char* name;
+
+  // out[r, n] = sum over inputs of weight[n] x activation[r], for the panel's 64 outputs n; out rows are
+  // out_stride floats apart. Integer sums a chunk; then, chunk by chunk, fma(float(sum), scale, total);
+  // then times the row scale.
+  void (*multiply_q8)(const PanelView& panel, const QuantizedView& x, float* out, std::size_t out_stride);
+  void (*multiply_q4)(const PanelView& panel, const QuantizedView& x, float* out, std::size_t out_stride);
+  /// x: [row][x_stride] f32, zero beyond the matrix's columns. Sums in order of the inputs.
+  void (*multiply_bf16)(const PanelView& panel, const float* x, std::size_t rows, std::size_t x_stride,
+                        float* out, std::size_t out_stride);
+
+  /// Expands tiles [first, first + count) of a q4 panel to q8 tiles (int8 under the row scale).
+  void (*unpack_q4)(const PanelView& panel, std::size_t first_tile, std::size_t count, std::int8_t* tiles);
+  /// For oneDNN's u8 source: sums[n] = 128 x the sum over `count` q8 tiles of the weights of output n.
+  void (*bias_sums)(const std::int8_t* tiles, std::size_t count, std::int32_t* sums);
+  /// totals[n] = fma(float(sums[n] - bias[n]), scale, totals[n]) for n < count, a multiple of 16.
+  void (*accumulate)(const std::int32_t* sums, const std::int32_t* bias, float scale, float* totals,
+                     std::size_t count);
+
+  /// Codes, scale and sums of one chunk of one row: scale = max|x| / 127, codes rounded to nearest even.
+  /// count is a multiple of 16. group_sums are group_stride apart. Returns the sum of all codes.
+  std::int32_t (*quantize_chunk)(const float* x, std::size_t count, std::int8_t* codes, float* scale,
+                                 std::int32_t* group_sums, std::size_t group_stride);
+
+  // Rows of floats; n is a multiple of kLanes, and padding is zero before and after.
+  /// out = x * rsqrt(mean(x^2) + eps) * weight; the mean is over `true_count` elements.
+  void (*rms_norm)(const float* x, const float* weight, float eps, std::size_t true_count, std::size_t n,
+                   float* out);
+  float (*dot)(const float* a, const float* b, std::size_t n);
+  /// out = silu(gate) * up
+  void (*silu_multiply)(const float* gate, const float* up, std::size_t n, float* out);
+  /// y = fma(scale, x, y)
+  void (*add_scaled)(const float* x, float scale, std::size_t n, float* y);
+  /// y += x
+  void (*add)(const float* x, std::size_t n, float* y);
+  /// x *= scale[i]
+  void (*multiply)(const float* scale, std::size_t n, float* x);
+  /// x = exp(x - max) for `count` values at x, which has room for a multiple of kLanes; returns their sum.
+  float (*exp_sum)(float* x, std::size_t count, float max);
+  /// Softmax attention of one query over positions [first, end), in blocks of 64 keys at absolute positions.
+  /// query: [stride], already scaled. out: [stride].
+  void (*attend)(const float* query, const KeyValueView& kv, std::size_t first, std::size_t end, float* out);
+  void (*to_bf16)(const float* x, std::size_t n, std::uint16_t* out);
+};
+
+const Kernels& generic_kernels();
+#if defined(__x86_64__)
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+#endif
+
+}  // namespace sluice::runtime

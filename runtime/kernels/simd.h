@@ -1,0 +1,162 @@
+// Sixteen float lanes on any instruction set. Included once by each kernel file, inside its unnamed
+// namespace, and compiled with that file's flags: 1 x 512, 2 x 256 or 4 x 128 bits.
+//
+// Only operations whose result IEEE 754 fixes are used, so that the lanes hold the same bits everywhere.
+
+#if defined(__AVX512F__)
+constexpr int kPartLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kPartLanes = 8;
+#else
+constexpr int kPartLanes = 4;
+#endif
+constexpr int kParts = 16 / kPartLanes;
+
+typedef float FloatPart __attribute__((vector_size(kPartLanes * 4)));
+typedef std::int32_t IntPart __attribute__((vector_size(kPartLanes * 4)));
+
+inline FloatPart fma_part(FloatPart a, FloatPart b, FloatPart c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  for (int i = 0; i < kPartLanes; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+#endif
+}
+
+struct Int16 {
+  IntPart part[kParts];
+};
+
+struct Float16 {  // sixteen floats, not half precision
+  FloatPart part[kParts];
+};
+
+inline Float16 load(const float* p) {
+  Float16 v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+
+inline void store(float* p, const Float16& v) { __builtin_memcpy(p, &v, sizeof(v)); }
+
+inline Float16 broadcast(float x) {
+  Float16 v;
+  for (auto& part : v.part) part = x - FloatPart{};
+  return v;
+}
+
+inline Float16 zero() { return Float16{}; }
+
+inline Float16 operator+(Float16 a, const Float16& b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] += b.part[i];
+  return a;
+}
+inline Float16 operator-(Float16 a, const Float16& b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] -= b.part[i];
+  return a;
+}
+inline Float16 operator*(Float16 a, const Float16& b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] *= b.part[i];
+  return a;
+}
+inline Float16 operator/(Float16 a, const Float16& b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] /= b.part[i];
+  return a;
+}
+inline Float16 fma(const Float16& a, const Float16& b, Float16 c) {
+  for (int i = 0; i < kParts; ++i) c.part[i] = fma_part(a.part[i], b.part[i], c.part[i]);
+  return c;
+}
+// a > b ? a : b, so NaN in a gives b.
+inline Float16 max(Float16 a, const Float16& b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] > b.part[i] ? a.part[i] : b.part[i];
+  return a;
+}
+inline Float16 min(Float16 a, const Float16& b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] < b.part[i] ? a.part[i] : b.part[i];
+  return a;
+}
+
+inline Int16 bits_of(const Float16& v) {
+  Int16 bits;
+  __builtin_memcpy(&bits, &v, sizeof(v));
+  return bits;
+}
+inline Float16 float_of_bits(const Int16& bits) {
+  Float16 v;
+  __builtin_memcpy(&v, &bits, sizeof(v));
+  return v;
+}
+
+inline Float16 abs(const Float16& v) {
+  Int16 bits = bits_of(v);
+  for (auto& part : bits.part) part &= 0x7FFFFFFF;
+  return float_of_bits(bits);
+}
+
+// The reduction tree: lane i with i + 8, then + 4, + 2, + 1.
+inline float sum_of(const Float16& v) {
+  float lane[16];
+  store(lane, v);
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+  return lane[0];
+}
+
+inline float max_of(const Float16& v) {
+  float lane[16];
+  store(lane, v);
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lane[i] = lane[i] > lane[i + width] ? lane[i] : lane[i + width];
+  return lane[0];
+}
+
+// Adding 1.5 * 2^23 rounds to an integer (nearest, ties to even) and leaves it in the low mantissa bits.
+constexpr float kRoundMagic = 12582912.0f;
+
+// exp(x) to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2; 2^n by exponent bits, exp(r) by the polynomial of
+// Cephes' expf. Below -87.3 the result is 0, above 88.3 it stays at the largest value of the range; NaN stays
+// NaN.
+inline Float16 exp(Float16 x) {
+  constexpr float kLow = -87.33654f;  // ln of the smallest normal float
+  const Float16 original = x;
+  x = min(max(x, broadcast(kLow)), broadcast(88.3762f));
+  const Float16 shifted = fma(x, broadcast(1.44269504088896341f), broadcast(kRoundMagic));
+  const Float16 n = shifted - broadcast(kRoundMagic);
+  Float16 r = fma(n, broadcast(-0.693359375f), x);
+  r = fma(n, broadcast(2.12194440e-4f), r);
+  Float16 p = broadcast(1.9875691500e-4f);
+  p = fma(p, r, broadcast(1.3981999507e-3f));
+  p = fma(p, r, broadcast(8.3334519073e-3f));
+  p = fma(p, r, broadcast(4.1665795894e-2f));
+  p = fma(p, r, broadcast(1.6666665459e-1f));
+  p = fma(p, r, broadcast(5.0000001201e-1f));
+  p = fma(p, r * r, r + broadcast(1.0f));
+  Int16 power = bits_of(shifted);
+  // The low bits of `shifted` hold n; shifting them into the exponent drops the rest.
+  for (auto& part : power.part) part = (part << 23) + 0x3F800000;
+  Float16 result = p * float_of_bits(power);
+  for (int i = 0; i < kParts; ++i) {
+    const IntPart below = original.part[i] < kLow;
+    const IntPart nan = original.part[i] != original.part[i];
+    IntPart result_bits;
+    __builtin_memcpy(&result_bits, &result.part[i], sizeof(result_bits));
+    result_bits = (result_bits & ~below) | nan;  // all bits set are a NaN
+    __builtin_memcpy(&result.part[i], &result_bits, sizeof(result_bits));
+  }
+  return result;
+}
+
+inline Float16 load_bf16(const std::uint16_t* p) {
+  Int16 bits;
+  for (int i = 0; i < kParts; ++i) {
+    typedef std::uint16_t HalfPart __attribute__((vector_size(kPartLanes * 2)));
+    HalfPart half;
+    __builtin_memcpy(&half, p + i * kPartLanes, sizeof(half));
+    bits.part[i] = __builtin_convertvector(half, IntPart) << 16;
+  }
+  return float_of_bits(bits);
+}

@@ -1,0 +1,92 @@
+#pragma once
+// Matrix products of the forward pass: [rows of activations] x [weights in tiles].
+//
+// A product is cut into slices of whole panels (64 outputs), which workers take as tasks. A slice computes
+// all its rows; nothing is summed across slices, so the bits do not depend on how work was shared out. For
+// many rows at once on a CPU with VNNI a slice goes through oneDNN's int8 matmul; for few rows, and
+// elsewhere, through our own kernels. Both compute the same integers.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/bytes.h"
+#include "format/tile.h"
+#include "runtime/buffer.h"
+#include "runtime/kernels/kernels.h"
+
+namespace sluice::runtime {
+
+/// A weight matrix [rows = outputs, cols = inputs] in the container's mapping.
+struct Matrix {
+  format::TileLayout layout;
+  const std::byte* data;
+
+  [[nodiscard]] PanelView panel(std::size_t index) const;
+};
+
+/// What a product reads: a batch of activation rows, prepared once for all matrices that read it. For bf16
+/// matrices f32 rows; for q8 and q4 rows of s8 codes in chunks.
+class Operand {
+ public:
+  /// Sets shape and kind; keeps memory. cols is padded to 64.
+  void reset(format::TileType type, std::size_t rows, std::size_t cols, std::size_t chunk_cols);
+
+  [[nodiscard]] std::size_t rows() const { return rows_; }
+  [[nodiscard]] std::size_t cols() const { return cols_; }
+  [[nodiscard]] std::size_t chunk_cols() const { return chunk_cols_; }
+
+  /// Fills columns [first_col, first_col + count) of one row; whole chunks. Different rows or columns may be
+  /// filled by different threads.
+  void fill(const Kernels& kernels, std::size_t row, std::size_t first_col, std::size_t count,
+            const float* x);
+
+  /// Copies row `source_row` of an operand of the same width and kind.
+  void copy_row(std::size_t row, const Operand& source, std::size_t source_row);
+
+  [[nodiscard]] QuantizedView quantized() const;
+  [[nodiscard]] const float* floats() const { return floats_.data(); }  ///< [row][cols]
+
+ private:
+  [[nodiscard]] bool is_float() const { return type_ == format::TileType::bf16; }
+  [[nodiscard]] std::size_t chunk_width(std::size_t chunk) const;
+
+  format::TileType type_ = format::TileType::bf16;
+  std::size_t rows_ = 0;
+  std::size_t cols_ = 0;
+  std::size_t chunk_cols_ = 64;
+  Buffer<float> floats_;
+  Buffer<std::int8_t> codes_;
+  Buffer<float> scales_;
+  Buffer<std::int32_t> group_sums_;
+  Buffer<std::int32_t> chunk_sums_;
+};
+
+/// One worker's memory for products, and its oneDNN primitives. Not thread-safe: one a worker.
+class MatmulWorker {
+ public:
+  MatmulWorker(const Kernels& kernels, bool use_onednn);
+  ~MatmulWorker();
+  MatmulWorker(MatmulWorker&&) noexcept;
+
+  /// out[row][n - 64 * first_panel] for the panels [first_panel, first_panel + panels); rows of `out` are
+  /// out_stride floats apart. At most kSlicePanels panels.
+  void multiply(const Matrix& matrix, const Operand& x, std::size_t first_panel, std::size_t panels,
+                float* out, std::size_t out_stride);
+
+ private:
+  class Onednn;
+
+  const Kernels* kernels_;
+  std::unique_ptr<Onednn> onednn_;
+};
+
+constexpr std::size_t kSlicePanels = 4;  ///< 256 outputs: measured best for oneDNN, docs/decisions/0003
+
+/// Panels a task should have so that `workers` have work evenly.
+[[nodiscard]] std::size_t slice_panels(std::size_t panels_total, std::size_t workers,
+                                       std::size_t multiple = 1);
+
+}  // namespace sluice::runtime

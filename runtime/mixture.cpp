@@ -1,0 +1,154 @@
+// The mixture of experts: y = sum over the k chosen experts e of weight_e * w2_e(silu(w1_e h) * w3_e h), with
+// weights = softmax over the k largest gate logits (arXiv 2401.04088, section 2.1, and mistral-inference
+// moe.py).
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "runtime/session_impl.h"
+
+namespace sluice::runtime {
+namespace {
+
+/// Indices of the k largest of `logits`, largest first; of equal ones the lower index.
+void top_k(std::span<const float> logits, std::span<std::uint32_t> chosen) {
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    std::size_t best = logits.size();
+    for (std::size_t e = 0; e < logits.size(); ++e) {
+      if (std::ranges::find(chosen.first(i), static_cast<std::uint32_t>(e)) != chosen.begin() + i) continue;
+      if (best == logits.size() || logits[e] > logits[best]) best = e;
+    }
+    chosen[i] = static_cast<std::uint32_t>(best);
+  }
+}
+
+}  // namespace
+
+void Session::Impl::mixture(std::size_t layer, std::span<const TokenId> tokens) {
+  const LayerWeights& w = weights.layers[layer];
+  experts_in.reset(w.experts.front().w1.matrix.layout.type, tokens_now, dim, format::kActivationChunk);
+  normalize(w.ffn_norm.data(), experts_in);
+  route(layer);
+  report_routing(layer, tokens);
+  gather(layer);
+  experts_up(layer);
+  experts_down(layer);
+  for_each_token([&](std::size_t t, unsigned) { kernels.add(&update[t * dim], dim, &x[t * dim]); });
+}
+
+void Session::Impl::route(std::size_t layer) {
+  const LayerWeights& w = weights.layers[layer];
+  const std::size_t top = params.num_experts_per_tok;
+  routing.experts.assign(tokens_now * top, 0);
+  routing.weights.assign(tokens_now * top, 1.0f);
+  if (!params.dense) {
+    for_each_token([&](std::size_t t, unsigned) {
+      // A thread's own small arrays; the number of experts is at most 1024.
+      std::vector<float> gate(params.num_experts);
+      for (std::size_t e = 0; e < params.num_experts; ++e) {
+        gate[e] = kernels.dot(&normed[t * dim], &w.router[e * dim], dim);
+        if (!std::isfinite(gate[e])) {
+          throw base::Error(base::ErrorKind::malformed,
+                            weights.container.path().string() + ": layer " + std::to_string(layer) +
+                                ": the router gives a value that is not finite at position " +
+                                std::to_string(position + t));
+        }
+      }
+      const std::span chosen(&routing.experts[t * top], top);
+      top_k(gate, chosen);
+      std::vector<float> scores(base::align_up(top, kLanes));
+      for (std::size_t i = 0; i < top; ++i) scores[i] = gate[chosen[i]];
+      const float sum = kernels.exp_sum(scores.data(), top, gate[chosen[0]]);
+      for (std::size_t i = 0; i < top; ++i) routing.weights[t * top + i] = scores[i] / sum;
+    });
+  }
+  for (auto& slots : routing.by_expert) slots.clear();
+  for (std::uint32_t t = 0; t < tokens_now; ++t)
+    for (std::size_t i = 0; i < top; ++i)
+      routing.by_expert[routing.experts[t * top + i]].push_back({t, routing.weights[t * top + i]});
+}
+
+void Session::Impl::report_routing(std::size_t layer, std::span<const TokenId> tokens) {
+  if (!options.on_routing || params.dense) return;
+  const std::size_t top = params.num_experts_per_tok;
+  for (std::size_t t = 0; t < tokens_now; ++t) {
+    options.on_routing({.position = position + t,
+                        .token = tokens[t],
+                        .layer = layer,
+                        .experts = std::span(&routing.experts[t * top], top),
+                        .weights = std::span(&routing.weights[t * top], top)});
+  }
+}
+
+// Every chosen expert gets its tokens' rows side by side, so that its weights are read once for all of them.
+void Session::Impl::gather(std::size_t layer) {
+  const LayerWeights& w = weights.layers[layer];
+  std::vector<TensorIndex> used;
+  for (std::size_t e = 0; e < params.num_experts; ++e) {
+    const auto& slots = routing.by_expert[e];
+    if (slots.empty()) continue;
+    const ExpertWeights& expert = w.experts[e];
+    for (const WeightMatrix* m : {&expert.w1, &expert.w3, &expert.w2}) used.push_back(m->tensor);
+    expert_in[e].reset(expert.w1.matrix.layout.type, slots.size(), dim, format::kActivationChunk);
+    expert_hidden[e].reset(expert.w2.matrix.layout.type, slots.size(), hidden, format::kActivationChunkDown);
+    for (std::size_t row = 0; row < slots.size(); ++row)
+      expert_in[e].copy_row(row, experts_in, slots[row].token);
+  }
+  if (options.verify) weights.prove(used, pool);
+}
+
+// First region: silu(w1 h) * (w3 h), quantized as soon as a slice is done. Tasks are (expert, slice of
+// hidden).
+void Session::Impl::experts_up(std::size_t layer) {
+  const LayerWeights& w = weights.layers[layer];
+  const std::size_t panels_total = hidden / format::kPanelRows;
+  // A slice must hold whole chunks of w2's input.
+  constexpr std::size_t kChunkPanels = format::kActivationChunkDown / format::kPanelRows;
+  const std::size_t slice =
+      slice_panels(panels_total * params.num_experts_per_tok, pool.thread_count(), kChunkPanels);
+  const std::size_t slices = base::divide_up(panels_total, slice);
+  pool.run(params.num_experts * slices, [&](std::size_t task, unsigned worker) {
+    const std::size_t e = task / slices;
+    const std::size_t rows = routing.by_expert[e].size();
+    if (rows == 0) return;
+    const std::size_t first = task % slices * slice;
+    const std::size_t panels = std::min(slice, panels_total - first);
+    const std::size_t width = panels * format::kPanelRows;
+    float* gate = scratch[worker].gate.data();
+    float* up = scratch[worker].up.data();
+    matmul[worker].multiply(w.experts[e].w1.matrix, expert_in[e], first, panels, gate, width);
+    matmul[worker].multiply(w.experts[e].w3.matrix, expert_in[e], first, panels, up, width);
+    for (std::size_t row = 0; row < rows; ++row) {
+      kernels.silu_multiply(gate + row * width, up + row * width, width, gate + row * width);
+      expert_hidden[e].fill(kernels, row, first * format::kPanelRows, width, gate + row * width);
+    }
+  });
+}
+
+// Second region: tasks are slices of dim; each adds up all experts, in the order of their index.
+void Session::Impl::experts_down(std::size_t layer) {
+  const LayerWeights& w = weights.layers[layer];
+  const std::size_t panels_total = dim / format::kPanelRows;
+  const std::size_t slice = slice_panels(panels_total, pool.thread_count());
+  pool.run(base::divide_up(panels_total, slice), [&](std::size_t task, unsigned worker) {
+    const std::size_t first = task * slice;
+    const std::size_t panels = std::min(slice, panels_total - first);
+    const std::size_t width = panels * format::kPanelRows;
+    float* out = scratch[worker].gate.data();
+    for (std::size_t t = 0; t < tokens_now; ++t)
+      std::fill_n(&update[t * dim + first * format::kPanelRows], width, 0.0f);
+    for (std::size_t e = 0; e < params.num_experts; ++e) {
+      const auto& slots = routing.by_expert[e];
+      if (slots.empty()) continue;
+      matmul[worker].multiply(w.experts[e].w2.matrix, expert_hidden[e], first, panels, out, width);
+      for (std::size_t row = 0; row < slots.size(); ++row)
+        kernels.add_scaled(out + row * width, slots[row].weight, width,
+                           &update[slots[row].token * dim + first * format::kPanelRows]);
+    }
+  });
+}
+
+}  // namespace sluice::runtime

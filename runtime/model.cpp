@@ -1,0 +1,137 @@
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/invariant.h"
+#include "format/model_tensors.h"
+#include "runtime/model_impl.h"
+#include "runtime/tokenizer.h"
+
+namespace sluice::runtime {
+namespace {
+
+std::unique_ptr<Tokenizer> open_tokenizer(const format::ContainerReader& container) {
+  const std::string subject = container.path().string();
+  const auto* section = container.find_section("tokenizer");
+  if (section == nullptr) base::throw_malformed(subject, "has no tokenizer");
+  if (!container.proves(*section)) {
+    throw base::Error(base::ErrorKind::verification,
+                      subject + ": section 'tokenizer' does not match its SHA-256");
+  }
+  auto tokenizer = make_tokenizer(container.bytes(*section), subject + ": tokenizer");
+  if (tokenizer->size() > container.params().vocab_size) {
+    base::throw_malformed(subject, "tokenizer has " + std::to_string(tokenizer->size()) +
+                                       " pieces, the model a vocabulary of " +
+                                       std::to_string(container.params().vocab_size));
+  }
+  return tokenizer;
+}
+
+}  // namespace
+
+Model::Impl::Impl(const std::filesystem::path& path)
+    : container(format::ContainerReader::open(path)),
+      params(container.params()),
+      tokenizer(open_tokenizer(container)),
+      dim_padded(base::align_up(params.dim, format::kTileCols)),
+      embedding(nullptr),
+      embedding_tensor(find("tok_embeddings.weight")),
+      head(matrix("output.weight")),
+      proven_(container.tensors().size()) {
+  embedding =
+      reinterpret_cast<const std::uint16_t*>(container.bytes(container.tensors()[embedding_tensor]).data());
+  final_norm = padded_rows("norm.weight");
+  for (std::uint64_t l = 0; l < params.n_layers; ++l) {
+    const auto name = [&](std::string_view rest) { return format::layer_tensor_name(l, rest); };
+    LayerWeights layer{
+        .attention_norm = padded_rows(name("attention_norm.weight")),
+        .wq = matrix(name("attention.wq.weight")),
+        .wk = matrix(name("attention.wk.weight")),
+        .wv = matrix(name("attention.wv.weight")),
+        .wo = matrix(name("attention.wo.weight")),
+        .ffn_norm = padded_rows(name("ffn_norm.weight")),
+        .router = params.dense ? Buffer<float>() : padded_rows(name("feed_forward.gate.weight")),
+        .experts = {},
+    };
+    for (std::uint64_t e = 0; e < params.num_experts; ++e) {
+      const auto expert = [&](std::string_view m) {
+        return matrix(format::expert_tensor_name(params, l, e, m));
+      };
+      layer.experts.push_back({expert("w1"), expert("w3"), expert("w2")});
+    }
+    layers.push_back(std::move(layer));
+  }
+}
+
+TensorIndex Model::Impl::find(const std::string& name) const {
+  const auto* tensor = container.find(name);
+  INVARIANT(tensor != nullptr);  // the reader has compared the directory with the parameters
+  return static_cast<TensorIndex>(tensor - container.tensors().data());
+}
+
+WeightMatrix Model::Impl::matrix(const std::string& name) const {
+  const TensorIndex index = find(name);
+  const auto& tensor = container.tensors()[index];
+  return {{tensor.tile_layout(), container.bytes(tensor).data()}, index};
+}
+
+// Norms and routers are small and always needed: proven and copied when the model is opened.
+Buffer<float> Model::Impl::padded_rows(const std::string& name) const {
+  const auto& tensor = container.tensors()[find(name)];
+  if (!container.proves(tensor)) {
+    throw base::Error(base::ErrorKind::verification,
+                      container.path().string() + ": tensor '" + name + "' does not match its digest");
+  }
+  const std::size_t rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
+  const std::size_t cols = tensor.shape.back();
+  const std::size_t stride = base::align_up(cols, format::kTileCols);
+  Buffer<float> padded(rows * stride);
+  const std::byte* source = container.bytes(tensor).data();
+  for (std::size_t row = 0; row < rows; ++row)
+    std::memcpy(&padded[row * stride], source + row * cols * sizeof(float), cols * sizeof(float));
+  return padded;
+}
+
+void Model::Impl::prove(std::span<const TensorIndex> tensors, base::WorkerPool& pool) const {
+  std::vector<TensorIndex> open;
+  for (const TensorIndex tensor : tensors)
+    if (!proven_[tensor].load(std::memory_order_relaxed)) open.push_back(tensor);
+  pool.run(open.size(), [&](std::size_t task, unsigned) {
+    const auto& tensor = container.tensors()[open[task]];
+    if (!container.proves(tensor)) {
+      throw base::Error(base::ErrorKind::verification, container.path().string() + ": tensor '" +
+                                                           tensor.name + "' does not match its digest");
+    }
+    proven_[open[task]].store(true, std::memory_order_relaxed);
+  });
+}
+
+Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Model::~Model() = default;
+Model::Model(Model&&) noexcept = default;
+
+Model Model::open(const std::filesystem::path& path) { return Model(std::make_unique<Impl>(path)); }
+
+const format::ModelParams& Model::params() const { return impl_->params; }
+const Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
+
+std::string_view Model::quant() const {
+  return format::to_string(impl_->layers.front().experts.front().w1.matrix.layout.type);
+}
+
+std::uint64_t Model::decode_bytes_per_token() const {
+  const auto& p = impl_->params;
+  const auto bytes = [](const WeightMatrix& m) { return m.matrix.layout.total_bytes; };
+  std::uint64_t total = bytes(impl_->head) + p.dim * sizeof(float);
+  for (const LayerWeights& layer : impl_->layers) {
+    const ExpertWeights& expert = layer.experts.front();  // all experts of a layer have the same size
+    total += bytes(layer.wq) + bytes(layer.wk) + bytes(layer.wv) + bytes(layer.wo);
+    total += p.num_experts_per_tok * (bytes(expert.w1) + bytes(expert.w3) + bytes(expert.w2));
+    total += (2 + (p.dense ? 0 : p.num_experts)) * p.dim * sizeof(float);
+  }
+  return total;
+}
+
+}  // namespace sluice::runtime

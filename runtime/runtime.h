@@ -1,0 +1,189 @@
+#pragma once
+// Executes prompts: a mapped .sluice file, its tokenizer, the forward pass, sampling, evaluation and bench.
+//
+// With q8 and q4 containers the logits are the same bits for any number of threads, any split of the tokens
+// into feed() calls and any prefill chunk (on one instruction set): every matrix product is integer until its
+// last step, and every float operation has one fixed order that does not depend on how tokens were batched.
+// The bf16 container computes in f32 and is the reference path.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "format/model_params.h"
+
+namespace sluice::runtime {
+
+using TokenId = std::int32_t;
+
+/// Kernel families. Each computes the same integers; the fastest that the CPU has is the default.
+enum class Isa : std::uint8_t { generic, avx2, avx512 };
+
+[[nodiscard]] std::string_view to_string(Isa isa);
+/// "avx512", "avx2" or "generic"; nothing for other texts.
+[[nodiscard]] std::optional<Isa> parse_isa(std::string_view text);
+/// The best that this CPU can execute.
+[[nodiscard]] Isa detect_isa();
+
+enum class KvType : std::uint8_t { f32, bf16 };
+
+/// SentencePiece, from the container's copy of tokenizer.model. Thread-safe after construction.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  /// Text to ids, without BOS and EOS.
+  [[nodiscard]] virtual std::vector<TokenId> encode(std::string_view text) const = 0;
+  /// The bytes that an id stands for: a leading space for the word mark, one raw byte for a byte piece,
+  /// nothing for control pieces.
+  [[nodiscard]] virtual std::string piece_bytes(TokenId id) const = 0;
+  [[nodiscard]] virtual TokenId bos() const = 0;
+  [[nodiscard]] virtual TokenId eos() const = 0;
+  [[nodiscard]] virtual std::size_t size() const = 0;  ///< number of pieces
+};
+
+/// A mapped container: immutable, shared by sessions and threads.
+class Model {
+ public:
+  /// Maps the file and checks its header and directory (Error{malformed} for what is not as it should be).
+  /// Tensor payload is proven when it is first used.
+  [[nodiscard]] static Model open(const std::filesystem::path& path);
+  ~Model();
+  Model(Model&&) noexcept;
+
+  [[nodiscard]] const format::ModelParams& params() const;
+  [[nodiscard]] const Tokenizer& tokenizer() const;
+  /// "bf16", "q8" or "q4": the type of the expert weights.
+  [[nodiscard]] std::string_view quant() const;
+  /// Bytes of weights that computing one token reads: k experts a layer, attention, router, norms, head.
+  [[nodiscard]] std::uint64_t decode_bytes_per_token() const;
+
+  struct Impl;
+  [[nodiscard]] const Impl& impl() const { return *impl_; }
+
+ private:
+  explicit Model(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Which experts one token chose in one layer. Valid during the call only.
+struct RoutingEvent {
+  std::uint64_t position = 0;
+  TokenId token = 0;
+  std::uint64_t layer = 0;
+  std::span<const std::uint32_t> experts;  ///< in order of falling gate logit
+  std::span<const float> weights;          ///< softmax over the chosen ones
+};
+
+struct SessionOptions {
+  unsigned thread_count = 1;
+  std::uint64_t context_tokens = 4096;
+  std::uint64_t prefill_chunk_tokens = 512;  ///< feed() works in chunks of at most so many tokens
+  std::optional<KvType> kv;                  ///< default: f32 for bf16 containers, else bf16
+  std::optional<Isa> isa;                    ///< default: detect_isa()
+  bool verify = true;                        ///< prove each tensor's digest when it is first used
+  std::function<void(const RoutingEvent&)>
+      on_routing;  ///< called in order of layer, then position, per chunk
+};
+
+/// One sequence: KV cache, buffers and worker threads. Used by one thread at a time.
+class Session {
+ public:
+  /// Error{usage} naming the numbers when the KV cache would not fit into memory.
+  Session(const Model& model, SessionOptions options);
+  ~Session();
+  Session(Session&&) noexcept;
+
+  /// Appends tokens and returns the logits [vocab_size] after the last one; valid until the next call.
+  /// More tokens than the context has left are an Error{malformed}; an expert whose bytes do not match its
+  /// digest is Error{verification}; NaN from the router is Error{malformed}.
+  std::span<const float> feed(std::span<const TokenId> tokens);
+
+  /// The same, with the logits of every token: `visit(index in tokens, logits [vocab_size])`.
+  void feed_all(std::span<const TokenId> tokens,
+                const std::function<void(std::size_t, std::span<const float>)>& visit);
+
+  /// Forgets all tokens.
+  void reset();
+  [[nodiscard]] std::uint64_t position() const;
+  [[nodiscard]] std::uint64_t context_tokens() const;
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+struct SamplingOptions {
+  double temperature = 0.7;  ///< 0: greedy, the lowest id among equals
+  double top_p = 0.95;       ///< 1: off
+  std::uint64_t top_k = 0;   ///< 0: off
+  double min_p = 0;          ///< 0: off
+  std::uint64_t seed = 0;
+};
+
+enum class StopReason : std::uint8_t { eos, length, interrupt };
+[[nodiscard]] std::string_view to_string(StopReason reason);
+
+struct Generation {
+  std::vector<TokenId> ids;  ///< generated; an EOS that ended it is the last
+  std::string text;          ///< their text
+  StopReason stop = StopReason::length;
+  double prefill_tokens_per_s = 0;
+  double decode_tokens_per_s = 0;  ///< of the tokens after the first; 0 when there is only one
+  double first_token_s = 0;        ///< from the call to the first token
+};
+
+/// Feeds the prompt (ids with BOS) and samples up to `tokens_max` tokens. `on_token(id, text)` gets each
+/// token with the text that became complete with it: UTF-8 is held back until a character is whole.
+[[nodiscard]] Generation generate(Session& session, const Model& model, std::span<const TokenId> prompt,
+                                  std::uint64_t tokens_max, const SamplingOptions& sampling,
+                                  const std::function<void(TokenId, std::string_view)>& on_token,
+                                  const std::stop_token& stop);
+
+struct Evaluation {
+  double nll = 0;  ///< mean negative log likelihood, nats a token
+  double perplexity = 0;
+  std::uint64_t tokens = 0;
+  // Against the reference model; absent without one.
+  std::optional<double> kl_divergence;      ///< mean KL(reference || model), nats
+  std::optional<double> top1_agreement;     ///< share of positions with the same most likely token
+  std::optional<double> routing_agreement;  ///< share of (layer, position) with the same set of experts
+  std::vector<double> routing_agreement_by_layer;
+};
+
+/// The text as one string of ids, cut into chunks of context_tokens - 1, each scored alone after BOS.
+/// `on_progress(tokens done, tokens total)`.
+[[nodiscard]] Evaluation evaluate(const Model& model, const Model* reference, std::string_view text,
+                                  const SessionOptions& options,
+                                  const std::function<void(std::uint64_t, std::uint64_t)>& on_progress,
+                                  const std::stop_token& stop);
+
+struct BenchOptions {
+  std::uint64_t prompt_tokens = 512;
+  std::uint64_t decode_tokens = 32;
+  unsigned repetitions = 3;
+};
+
+struct BenchResult {  // medians
+  double prefill_tokens_per_s = 0;
+  double decode_tokens_per_s = 0;
+  std::uint64_t decode_bytes_per_token = 0;
+  double read_bandwidth_gb_per_s = 0;    ///< plain reads by the same threads in the same run
+  double decode_bandwidth_fraction = 0;  ///< decode's weight bytes a second over that
+};
+
+/// Random token ids (one repeated token would always choose the same experts).
+[[nodiscard]] BenchResult bench(const Model& model, const SessionOptions& options, const BenchOptions& bench,
+                                const std::stop_token& stop);
+
+/// Highest resident set of this process so far, in bytes.
+[[nodiscard]] std::uint64_t peak_rss_bytes();
+
+}  // namespace sluice::runtime

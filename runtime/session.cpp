@@ -1,0 +1,173 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/invariant.h"
+#include "format/tensor.h"
+#include "runtime/isa.h"
+#include "runtime/session_impl.h"
+
+namespace sluice::runtime {
+namespace {
+
+std::size_t padded(std::uint64_t width) {
+  return static_cast<std::size_t>(base::align_up(width, format::kTileCols));
+}
+
+KvType default_kv(const Model& model) { return model.quant() == "bf16" ? KvType::f32 : KvType::bf16; }
+
+}  // namespace
+
+Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
+    : model(model_in),
+      weights(model_in.impl()),
+      params(weights.params),
+      options(std::move(options_in)),
+      kernels(kernels_for(options.isa.value_or(detect_isa()))),
+      pool(options.thread_count),
+      cache(params, options.context_tokens, options.kv.value_or(default_kv(model_in))),
+      rope(params.head_dim, params.rope_theta),
+      dim(padded(params.dim)),
+      query_width(padded(params.n_heads * params.head_dim)),
+      key_width(padded(params.n_kv_heads * params.head_dim)),
+      hidden(padded(params.hidden_dim)),
+      vocab(padded(params.vocab_size)),
+      expert_in(params.num_experts),
+      expert_hidden(params.num_experts),
+      scratch(options.thread_count) {
+  // oneDNN's int8 is exact only where VNNI is: without it u8 x s8 pairs saturate (measured, 2.6.3).
+  const bool use_onednn = options.isa.value_or(detect_isa()) == Isa::avx512;
+  for (unsigned worker = 0; worker < options.thread_count; ++worker) matmul.emplace_back(kernels, use_onednn);
+
+  const std::size_t rows = std::min(options.prefill_chunk_tokens, options.context_tokens);
+  x.reserve(rows * dim);
+  normed.reserve(rows * dim);
+  q.reserve(rows * query_width);
+  k.reserve(rows * key_width);
+  v.reserve(rows * key_width);
+  mixed.reserve(rows * query_width);
+  update.reserve(rows * dim);
+  cosines.reserve(rows * params.head_dim / 2);
+  sines.reserve(rows * params.head_dim / 2);
+  logits.reserve(vocab);
+  routing.by_expert.resize(params.num_experts);
+  for (Scratch& s : scratch) {
+    s.head.reserve(2 * cache.stride());
+    s.gate.reserve(rows * kSlicePanels * format::kPanelRows);
+    s.up.reserve(rows * kSlicePanels * format::kPanelRows);
+  }
+}
+
+// The forward pass of a pre-norm mixture-of-experts transformer (arXiv 2401.04088):
+//   h = x + attention(norm(x));  x = h + mixture(norm(h))
+void Session::Impl::forward(std::span<const TokenId> tokens) {
+  tokens_now = tokens.size();
+  embed(tokens);
+  for (std::size_t layer = 0; layer < params.n_layers; ++layer) {
+    attention(layer);
+    mixture(layer, tokens);
+  }
+  position += tokens.size();
+}
+
+void Session::Impl::embed(std::span<const TokenId> tokens) {
+  if (options.verify) weights.prove(std::span(&weights.embedding_tensor, 1), pool);
+  for_each_token([&](std::size_t t, unsigned) {
+    const std::uint16_t* row = weights.embedding + static_cast<std::size_t>(tokens[t]) * params.dim;
+    for (std::size_t i = 0; i < params.dim; ++i) x[t * dim + i] = format::bf16_to_f32(row[i]);
+    rope.angles(position + t, &cosines[t * params.head_dim / 2], &sines[t * params.head_dim / 2]);
+  });
+}
+
+void Session::Impl::normalize(const float* weight, Operand& operand) {
+  for_each_token([&](std::size_t t, unsigned) {
+    kernels.rms_norm(&x[t * dim], weight, static_cast<float>(params.norm_eps), params.dim, dim,
+                     &normed[t * dim]);
+    operand.fill(kernels, t, 0, dim, &normed[t * dim]);
+  });
+}
+
+void Session::Impl::product(const Matrix& matrix, const Operand& operand, float* out,
+                            std::size_t out_stride) {
+  const std::size_t slice = slice_panels(matrix.layout.panels, pool.thread_count());
+  pool.run(base::divide_up(matrix.layout.panels, slice), [&](std::size_t task, unsigned worker) {
+    const std::size_t first = task * slice;
+    const std::size_t panels = std::min<std::size_t>(slice, matrix.layout.panels - first);
+    matmul[worker].multiply(matrix, operand, first, panels, out + first * format::kPanelRows, out_stride);
+  });
+}
+
+void Session::Impl::head(std::size_t first, std::size_t count) {
+  if (options.verify) weights.prove(std::span(&weights.head.tensor, 1), pool);
+  const Matrix& matrix = weights.head.matrix;
+  logits.reserve(count * vocab);
+  head_in.reset(matrix.layout.type, count, dim, format::kActivationChunk);
+  for (std::size_t row = 0; row < count; ++row) {
+    float* out = &normed[row * dim];
+    kernels.rms_norm(&x[(first + row) * dim], weights.final_norm.data(), static_cast<float>(params.norm_eps),
+                     params.dim, dim, out);
+    head_in.fill(kernels, row, 0, dim, out);
+  }
+  product(matrix, head_in, logits.data(), vocab);
+}
+
+Session::Session(const Model& model, SessionOptions options)
+    : impl_(std::make_unique<Impl>(model, std::move(options))) {}
+Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+
+namespace {
+
+void check_tokens(const Session::Impl& s, std::span<const TokenId> tokens) {
+  if (tokens.size() > s.options.context_tokens - s.position) {
+    throw base::Error(base::ErrorKind::malformed, "prompt: " + std::to_string(tokens.size()) +
+                                                      " tokens after " + std::to_string(s.position) +
+                                                      " do not fit the context of " +
+                                                      std::to_string(s.options.context_tokens));
+  }
+  for (const TokenId token : tokens) {
+    if (token < 0 || static_cast<std::uint64_t>(token) >= s.params.vocab_size) {
+      throw base::Error(base::ErrorKind::malformed, "prompt: token id " + std::to_string(token) +
+                                                        " is outside the vocabulary of " +
+                                                        std::to_string(s.params.vocab_size));
+    }
+  }
+}
+
+}  // namespace
+
+std::span<const float> Session::feed(std::span<const TokenId> tokens) {
+  INVARIANT(!tokens.empty());
+  check_tokens(*impl_, tokens);
+  std::size_t last = 0;
+  while (!tokens.empty()) {
+    const auto count = std::min<std::size_t>(tokens.size(), impl_->options.prefill_chunk_tokens);
+    impl_->forward(tokens.first(count));
+    tokens = tokens.subspan(count);
+    last = count - 1;
+  }
+  impl_->head(last, 1);
+  return {impl_->logits.data(), static_cast<std::size_t>(impl_->params.vocab_size)};
+}
+
+void Session::feed_all(std::span<const TokenId> tokens,
+                       const std::function<void(std::size_t, std::span<const float>)>& visit) {
+  check_tokens(*impl_, tokens);
+  for (std::size_t done = 0; done < tokens.size();) {
+    const auto count = std::min<std::size_t>(tokens.size() - done, impl_->options.prefill_chunk_tokens);
+    impl_->forward(tokens.subspan(done, count));
+    impl_->head(0, count);
+    for (std::size_t row = 0; row < count; ++row)
+      visit(done + row,
+            {&impl_->logits[row * impl_->vocab], static_cast<std::size_t>(impl_->params.vocab_size)});
+    done += count;
+  }
+}
+
+void Session::reset() { impl_->position = 0; }
+std::uint64_t Session::position() const { return impl_->position; }
+std::uint64_t Session::context_tokens() const { return impl_->options.context_tokens; }
+
+}  // namespace sluice::runtime

@@ -1,0 +1,117 @@
+#pragma once
+// The forward pass: buffers, and the steps that session.cpp, attention.cpp and mixture.cpp implement.
+//
+// Rows of floats are padded with zeros to whole tiles (64), so that no kernel has a tail. T is the number of
+// tokens in the chunk at hand.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/parallel.h"
+#include "runtime/buffer.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/kv_cache.h"
+#include "runtime/matmul.h"
+#include "runtime/model_impl.h"
+#include "runtime/rope.h"
+#include "runtime/runtime.h"
+
+namespace sluice::runtime {
+
+/// Which experts the tokens of a chunk go to in one layer.
+struct Routing {
+  std::vector<std::uint32_t> experts;  ///< [token][k], by falling gate logit
+  std::vector<float> weights;          ///< [token][k]
+  struct Slot {
+    std::uint32_t token;  ///< index in the chunk
+    float weight;
+  };
+  std::vector<std::vector<Slot>> by_expert;  ///< tokens in ascending order
+};
+
+struct Session::Impl {
+  Impl(const Model& model_in, SessionOptions options_in);
+
+  /// Tokens of one chunk through all layers; the residual stream is then in `x`.
+  void forward(std::span<const TokenId> tokens);
+  /// Logits of rows [first, first + count) of the chunk -> `logits` [row][vocab padded].
+  void head(std::size_t first, std::size_t count);
+
+  const Model& model;
+  const Model::Impl& weights;
+  const format::ModelParams& params;
+  SessionOptions options;
+  const Kernels& kernels;
+  base::WorkerPool pool;
+  std::vector<MatmulWorker> matmul;  ///< one a worker
+  KvCache cache;
+  Rope rope;
+  std::uint64_t position = 0;  ///< tokens seen so far
+
+  // Widths of rows, padded.
+  std::size_t dim;
+  std::size_t query_width;
+  std::size_t key_width;
+  std::size_t hidden;
+  std::size_t vocab;
+
+  Buffer<float> x;        ///< [T][dim] residual stream
+  Buffer<float> normed;   ///< [T][dim]
+  Buffer<float> q;        ///< [T][query_width]
+  Buffer<float> k;        ///< [T][key_width]
+  Buffer<float> v;        ///< [T][key_width]
+  Buffer<float> mixed;    ///< [T][query_width] attention's output, heads side by side
+  Buffer<float> update;   ///< [T][dim] what a block adds to x
+  Buffer<float> cosines;  ///< [T][head_dim / 2]
+  Buffer<float> sines;    ///< [T][head_dim / 2]
+  Buffer<float> logits;   ///< [T or 1][vocab]
+  Operand attention_in;   ///< normed, for wq, wk, wv
+  Operand attention_out;  ///< mixed, for wo
+  Operand experts_in;     ///< normed, for all experts
+  Operand head_in;
+  std::vector<Operand> expert_in;      ///< [expert] its tokens' rows of experts_in
+  std::vector<Operand> expert_hidden;  ///< [expert] silu(gate) * up of its tokens
+  Routing routing;
+  struct Scratch {       ///< one a worker
+    Buffer<float> head;  ///< query, key or value of one head, padded to kLanes, and attention's result
+    Buffer<float> gate;  ///< [rows][slice]
+    Buffer<float> up;    ///< [rows][slice]
+  };
+  std::vector<Scratch> scratch;
+
+ private:
+  void embed(std::span<const TokenId> tokens);
+  void attention(std::size_t layer);
+  void mixture(std::size_t layer, std::span<const TokenId> tokens);
+
+  // attention.cpp
+  void project_heads(std::size_t layer);
+  void rotate_and_store(std::size_t layer);
+  void attend(std::size_t layer);
+
+  // mixture.cpp
+  void route(std::size_t layer);
+  void gather(std::size_t layer);
+  void experts_up(std::size_t layer);
+  void experts_down(std::size_t layer);
+  void report_routing(std::size_t layer, std::span<const TokenId> tokens);
+
+  /// out[T][matrix rows padded] = operand x matrix, sliced over the workers.
+  void product(const Matrix& matrix, const Operand& operand, float* out, std::size_t out_stride);
+  /// normed = rms_norm(x) for all tokens, and `operand` filled with it.
+  void normalize(const float* weight, Operand& operand);
+  /// body(token, worker) for all tokens of the chunk.
+  template <typename F>
+  void for_each_token(F body) {
+    if (tokens_now == 1) return body(std::size_t{0}, 0u);
+    pool.run(tokens_now, std::move(body));
+  }
+
+  std::size_t tokens_now = 0;  ///< T of the chunk at hand
+};
+
+}  // namespace sluice::runtime

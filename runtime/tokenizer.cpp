@@ -1,0 +1,65 @@
+#include "runtime/tokenizer.h"
+
+#include <sentencepiece_processor.h>
+
+#include <charconv>
+
+#include "base/error.h"
+
+namespace sluice::runtime {
+namespace {
+
+constexpr std::string_view kWordMark = "\u2581";
+
+class SentencePieceTokenizer final : public Tokenizer {
+ public:
+  SentencePieceTokenizer(base::Bytes model, std::string_view subject) {
+    const auto status = processor_.LoadFromSerializedProto(base::as_text(model));
+    if (!status.ok()) base::throw_malformed(subject, "is no SentencePiece model: " + status.ToString());
+    if (processor_.bos_id() < 0 || processor_.eos_id() < 0)
+      base::throw_malformed(subject, "has no BOS or EOS piece");
+  }
+
+  std::vector<TokenId> encode(std::string_view text) const override {
+    std::vector<int> ids;
+    const auto status = processor_.Encode(text, &ids);
+    if (!status.ok()) base::throw_malformed("prompt", "cannot be tokenized: " + status.ToString());
+    return ids;
+  }
+
+  std::string piece_bytes(TokenId id) const override {
+    if (id < 0 || id >= processor_.GetPieceSize() || processor_.IsControl(id)) return {};
+    const std::string& piece = processor_.IdToPiece(id);
+    if (processor_.IsUnknown(id)) return "\u2047";
+    if (processor_.IsByte(id)) return byte_of(piece);
+    std::string bytes;
+    for (std::size_t at = 0; at < piece.size();) {
+      const bool mark = piece.compare(at, kWordMark.size(), kWordMark) == 0;
+      bytes += mark ? ' ' : piece[at];
+      at += mark ? kWordMark.size() : 1;
+    }
+    return bytes;
+  }
+
+  TokenId bos() const override { return processor_.bos_id(); }
+  TokenId eos() const override { return processor_.eos_id(); }
+  std::size_t size() const override { return static_cast<std::size_t>(processor_.GetPieceSize()); }
+
+ private:
+  // "<0x0A>" is the byte 10.
+  static std::string byte_of(const std::string& piece) {
+    unsigned value = 0;
+    std::from_chars(piece.data() + 3, piece.data() + piece.size(), value, 16);
+    return std::string(1, static_cast<char>(value));
+  }
+
+  sentencepiece::SentencePieceProcessor processor_;
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> make_tokenizer(base::Bytes model, std::string_view subject) {
+  return std::make_unique<SentencePieceTokenizer>(model, subject);
+}
+
+}  // namespace sluice::runtime

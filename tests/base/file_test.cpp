@@ -1,0 +1,236 @@
+#include "base/file.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+#include "base/error.h"
+#include "tests/support/check_error.h"
+#include "tests/support/temp_dir.h"
+
+using namespace sluice::base;
+using sluice::tests::TempDir;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::size_t entries_in(const fs::path& folder) {
+  return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+}
+
+/// A file system of one MiB, where that can be had.
+class TinyDisk {
+ public:
+  TinyDisk() { mounted_ = ::mount("tmpfs", dir_.path().c_str(), "tmpfs", 0, "size=1m,nr_inodes=20") == 0; }
+  ~TinyDisk() {
+    if (mounted_) ::umount2(dir_.path().c_str(), MNT_DETACH);
+  }
+  [[nodiscard]] bool mounted() const { return mounted_; }
+  [[nodiscard]] fs::path operator/(const char* name) const { return dir_ / name; }
+  [[nodiscard]] const fs::path& path() const { return dir_.path(); }
+
+ private:
+  TempDir dir_;
+  bool mounted_ = false;
+};
+
+}  // namespace
+
+TEST_CASE("a file is written and read at any offset") {
+  const TempDir dir;
+  {
+    File file = File::create(dir / "f");
+    file.write_at(5, as_bytes("world"));
+    file.write_at(0, as_bytes("hello"));
+    file.sync();
+    CHECK(file.size_bytes() == 10);
+    file.resize(8);
+  }
+  const File file = File::open_read(dir / "f");
+  std::array<std::byte, 20> buffer{};
+  CHECK(file.read_at(0, buffer) == 8);
+  CHECK(as_text(Bytes(buffer).first(8)) == "hellowor");
+  CHECK(file.read_at(6, buffer) == 2);
+  CHECK(file.read_at(8, buffer) == 0);
+  CHECK(file.read_at(1u << 20, buffer) == 0);
+  CHECK_ERROR(file.read_exact_at(6, buffer), ErrorKind::malformed, "ends at byte 8, expected at least 26");
+}
+
+TEST_CASE("create empties a file, open_update keeps it") {
+  const TempDir dir;
+  write_file(dir / "f", as_bytes("content"));
+  File::open_update(dir / "f").write_at(0, as_bytes("C"));
+  CHECK(read_text_file(dir / "f") == "Content");
+  CHECK(File::create(dir / "f").size_bytes() == 0);
+}
+
+TEST_CASE("what is not a regular file is refused without waiting") {
+  const TempDir dir;
+  REQUIRE(::mkfifo((dir / "pipe").c_str(), 0600) == 0);
+  CHECK_ERROR(File::open_read(dir / "none"), ErrorKind::io, "cannot open: No such file");
+  CHECK_ERROR(File::open_read(dir.path()), ErrorKind::io, "is a folder, not a file");
+  CHECK_ERROR(File::open_read(dir / "pipe"), ErrorKind::io, "is not a regular file");
+  CHECK_ERROR(File::open_read("/dev/zero"), ErrorKind::io, "is not a regular file");
+  CHECK_ERROR(MappedFile::open_read(dir / "none"), ErrorKind::io, "none");
+  CHECK_ERROR(File::create(dir / "no/such/folder"), ErrorKind::io, "cannot create");
+  CHECK_ERROR(File::open_update(dir / "none"), ErrorKind::io, "cannot open for writing");
+}
+
+TEST_CASE("a moved file has one owner") {
+  const TempDir dir;
+  File first = File::create(dir / "f");
+  const int descriptor = first.descriptor();
+  File second = std::move(first);
+  CHECK(first.descriptor() == -1);
+  CHECK(second.descriptor() == descriptor);
+  File third = File::create(dir / "g");
+  third = std::move(second);
+  CHECK(third.descriptor() == descriptor);
+  third.write_at(0, as_bytes("x"));
+  CHECK(read_text_file(dir / "f") == "x");
+}
+
+TEST_CASE("a mapped file has the bytes of the file, also when it is empty") {
+  const TempDir dir;
+  write_file(dir / "f", as_bytes("mapped"));
+  write_file(dir / "empty", {});
+  auto mapped = MappedFile::open_read(dir / "f");
+  auto moved = std::move(mapped);
+  CHECK(as_text(moved.bytes()) == "mapped");
+  CHECK(MappedFile::open_read(dir / "empty").bytes().empty());
+}
+
+TEST_CASE("an atomic file appears when it is committed, and leaves nothing when it is not") {
+  const TempDir dir;
+  write_file(dir / "f", as_bytes("old"));
+  {
+    AtomicFile abandoned(dir / "f");
+    abandoned.file().write_at(0, as_bytes("new"));
+    CHECK(read_text_file(dir / "f") == "old");
+    CHECK(entries_in(dir.path()) == 2);
+  }
+  CHECK(entries_in(dir.path()) == 1);
+  CHECK(read_text_file(dir / "f") == "old");
+  {
+    AtomicFile committed(dir / "f");
+    committed.file().write_at(0, as_bytes("new"));
+    committed.commit();
+  }
+  CHECK(entries_in(dir.path()) == 1);
+  CHECK(read_text_file(dir / "f") == "new");
+}
+
+TEST_CASE("two atomic files of one name in one process do not write into each other") {
+  const TempDir dir;
+  AtomicFile first(dir / "f");
+  AtomicFile second(dir / "f");
+  first.file().write_at(0, as_bytes("first, the longer"));
+  second.file().write_at(0, as_bytes("second"));
+  first.commit();
+  CHECK(read_text_file(dir / "f") == "first, the longer");
+  second.commit();
+  CHECK(read_text_file(dir / "f") == "second");
+  CHECK(entries_in(dir.path()) == 1);
+}
+
+TEST_CASE("an atomic file may have the longest name that there is") {
+  const TempDir dir;
+  const fs::path path = dir / std::string(255, 'n');
+  write_file(path, as_bytes("x"));
+  CHECK(read_text_file(path) == "x");
+}
+
+TEST_CASE("a commit that cannot rename says so and leaves nothing behind") {
+  const TempDir dir;
+  fs::create_directory(dir / "f");
+  CHECK_ERROR(write_file(dir / "f", as_bytes("x")), ErrorKind::io, "cannot rename into place");
+  CHECK(entries_in(dir.path()) == 1);
+}
+
+TEST_CASE("a file that is too large to be read whole is refused") {
+  const TempDir dir;
+  write_file(dir / "f", as_bytes("0123456789"));
+  CHECK(read_file(dir / "f", 10).size() == 10);
+  CHECK_ERROR(read_file(dir / "f", 9), ErrorKind::malformed, "has 10 bytes, expected at most 9");
+}
+
+TEST_CASE("folders are made with their parents, and not over files") {
+  const TempDir dir;
+  make_directories(dir / "a/b/c");
+  make_directories(dir / "a/b/c");
+  CHECK(fs::is_directory(dir / "a/b/c"));
+  write_file(dir / "f", as_bytes("x"));
+  CHECK_ERROR(make_directories(dir / "f/g"), ErrorKind::io, "cannot create folder");
+  CHECK_ERROR(make_directories(dir / "f"), ErrorKind::io, "f");
+}
+
+TEST_CASE("a full disk is no_space wherever it is met") {
+  const TinyDisk disk;
+  if (!disk.mounted()) {
+    MESSAGE("SKIPPED: mounting a small tmpfs is refused here: " << std::strerror(errno));
+    return;
+  }
+  const std::vector<std::byte> two_mib(2u << 20);
+  CHECK_ERROR(write_file(disk / "big", two_mib), ErrorKind::no_space, "big");
+  CHECK(entries_in(disk.path()) == 0);  // nothing half written is left
+  File file = File::create(disk / "grown");
+  CHECK_ERROR(file.write_at(0, two_mib), ErrorKind::no_space, "cannot write: No space left on device");
+  std::string why = "nothing was refused";
+  try {
+    for (int i = 0; i < 50; ++i) static_cast<void>(File::create(disk / ("f" + std::to_string(i)).c_str()));
+  } catch (const Error& error) {
+    why = to_string(error.kind());
+  }
+  CHECK(why == "no_space");  // no inode is left
+}
+
+TEST_CASE("a lock is waited for, and is free again when its holder ends") {
+  const TempDir dir;
+  const fs::path path = dir / "lock";
+  std::atomic<bool> held_by_other{false};
+  std::thread other;
+  {
+    const FileLock lock(path);
+    other = std::thread([&] {
+      const FileLock second(path);
+      held_by_other = true;
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    CHECK_FALSE(held_by_other);
+  }
+  other.join();
+  CHECK(held_by_other);
+
+  // Also when the holder is another process that is killed.
+  int ready[2];
+  REQUIRE(::pipe(ready) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const FileLock lock(path);
+    static_cast<void>(!::write(ready[1], "x", 1));
+    ::pause();
+    ::_exit(0);
+  }
+  char byte = 0;
+  REQUIRE(::read(ready[0], &byte, 1) == 1);
+  std::thread killer([child] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    ::kill(child, SIGKILL);
+  });
+  const FileLock lock(path);
+  killer.join();
+  int status = 0;
+  CHECK(::waitpid(child, &status, 0) == child);
+  CHECK(WIFSIGNALED(status));
+  ::close(ready[0]);
+  ::close(ready[1]);
+}

@@ -1,0 +1,93 @@
+#include "base/hasher.h"
+
+#include <doctest/doctest.h>
+
+#include <random>
+#include <string>
+
+#include "base/digest.h"
+
+using namespace sluice::base;
+
+namespace {
+
+struct Vector {
+  std::string message, hex;
+};
+
+// RFC 1321, A.5
+const Vector kMd5[] = {
+    {"", "d41d8cd98f00b204e9800998ecf8427e"},
+    {"a", "0cc175b9c0f1b6a831c399e269772661"},
+    {"abc", "900150983cd24fb0d6963f7d28e17f72"},
+    {"message digest", "f96b697d7cb7938d525a2f31aaf161d0"},
+    {"abcdefghijklmnopqrstuvwxyz", "c3fcd3d76192e4007dfb496cca67e13b"},
+    {"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", "d174ab98d277d9f5a5611c2c9f419d9f"},
+    {"12345678901234567890123456789012345678901234567890123456789012345678901234567890",
+     "57edf4a22be3c955ac49da2e2107b67a"},
+};
+
+constexpr const char* kTwoBlocks = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+
+// FIPS 180-2, appendix A (the same examples accompany FIPS 180-4)
+const Vector kSha1[] = {
+    {"abc", "a9993e364706816aba3e25717850c26c9cd0d89d"},
+    {kTwoBlocks, "84983e441c3bd26ebaae4aa1f95129e5e54670f1"},
+    {std::string(1000000, 'a'), "34aa973cd4c4daa4f61eeb2bdbad27316534016f"},
+    {"", "da39a3ee5e6b4b0d3255bfef95601890afd80709"},
+};
+
+// FIPS 180-2, appendix B
+const Vector kSha256[] = {
+    {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+    {kTwoBlocks, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+    {std::string(1000000, 'a'), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"},
+    {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+};
+
+template <typename D, std::size_t N>
+void check_vectors(const Vector (&vectors)[N], std::mt19937& random) {
+  Hasher<D> reused;
+  for (const auto& [message, hex] : vectors) {
+    CHECK(to_hex(hash<D>(as_bytes(message))) == hex);
+    for (int round = 0; round < 20; ++round) {
+      Bytes rest = as_bytes(message);
+      while (!rest.empty()) {
+        const std::size_t limit = std::min<std::size_t>(rest.size(), round % 2 == 0 ? 70 : rest.size());
+        const auto take = std::uniform_int_distribution<std::size_t>(0, limit)(random);
+        reused.update(rest.first(take));
+        rest = rest.subspan(take);
+      }
+      CHECK(to_hex(reused.final()) == hex);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("hashers give the published digests, whole and in any chunks, and start anew after final") {
+  std::mt19937 random(1);
+  check_vectors<Md5>(kMd5, random);
+  check_vectors<Sha1>(kSha1, random);
+  check_vectors<Sha256>(kSha256, random);
+}
+
+TEST_CASE("a moved hasher goes on where it was") {
+  Hasher<Sha256> first;
+  first.update(as_bytes("a"));
+  Hasher<Sha256> second = std::move(first);
+  second.update(as_bytes("bc"));
+  CHECK(to_hex(second.final()) == kSha256[0].hex);
+}
+
+TEST_CASE("hex is read in either case and written in lower case, and nothing else is hex") {
+  const auto digest = parse_digest<Md5>("00FF7f80aBcDeF0123456789AbCdEf01");
+  REQUIRE(digest);
+  CHECK(to_hex(*digest) == "00ff7f80abcdef0123456789abcdef01");
+  for (const char* bad : {"", "00", "00ff7f80abcdef0123456789abcdef0", "00ff7f80abcdef0123456789abcdef011",
+                          "0gff7f80abcdef0123456789abcdef01", "00ff7f80abcdef0123456789abcdef 1",
+                          "0x0f7f80abcdef0123456789abcdef01", "-0ff7f80abcdef0123456789abcdef01"}) {
+    CAPTURE(bad);
+    CHECK_FALSE(parse_digest<Md5>(bad));
+  }
+}

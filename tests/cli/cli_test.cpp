@@ -1,0 +1,207 @@
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <filesystem>
+
+#include "base/file.h"
+#include "cli/catalog.h"
+#include "cli/commands.h"
+#include "cli/model_source.h"
+#include "cli/options.h"
+#include "cli/progress_line.h"
+#include "cli/routing_log.h"
+#include "cli/store.h"
+#include "cli/table.h"
+#include "tests/support/check_error.h"
+#include "tests/support/temp_dir.h"
+
+using namespace sluice;
+using namespace sluice::cli;
+using base::ErrorKind;
+
+TEST_CASE("a misspelt command gets the nearest name, a strange one gets none") {
+  CHECK(suggest_command("fech") == "fetch");
+  CHECK(suggest_command("verfiy") == "verify");
+  CHECK(suggest_command("ru") == "run");
+  CHECK(suggest_command("release") == "releases");
+  CHECK(suggest_command("banana").empty());
+  CHECK(suggest_command("fetch-worke").empty());  // hidden commands are not suggested
+}
+
+TEST_CASE("a table aligns its columns and counts characters, not bytes") {
+  Table table({1});
+  table.add_row({"a", "1", "end"});
+  table.add_row({"\xC3\xA9\xC3\xA9", "200", "x"});  // two characters, four bytes
+  CHECK(table.text() == "a     1  end\n\xC3\xA9\xC3\xA9  200  x\n");
+}
+
+TEST_CASE("numbers for people have commas in threes") {
+  CHECK(with_commas(0) == "0");
+  CHECK(with_commas(999) == "999");
+  CHECK(with_commas(1000) == "1,000");
+  CHECK(with_commas(46702792704) == "46,702,792,704");
+}
+
+TEST_CASE("the progress line shows share, amount, rate, time left and peers") {
+  const ProgressState state{"fetching", 256u << 20, 1024u << 20, 64.0 * (1 << 20), 3, true};
+  CHECK(format_progress(state, 200) ==
+        "fetching  25 %  [######                  ]  256 MiB of 1.0 GiB  64.0 MiB/s  0:12 left  3 peers");
+  const std::string narrow = format_progress(state, 40);
+  CHECK(narrow.size() < 40);
+  CHECK(narrow.starts_with("fetching  25 %  256 MiB"));
+}
+
+TEST_CASE("progress is 100 % only when all is done, and never more") {
+  const ProgressState nearly{"verifying", 999, 1000, 0, std::nullopt, true};
+  CHECK(format_progress(nearly, 200).find(" 99 %") != std::string::npos);
+  const ProgressState beyond{"verifying", 1500, 1000, 10, std::nullopt, true};
+  CHECK(format_progress(beyond, 200).find(" 100 %") != std::string::npos);
+}
+
+TEST_CASE("a rate meter follows a steady rate and forgets an old one") {
+  using namespace std::chrono_literals;
+  RateMeter meter;
+  auto now = RateMeter::Clock::time_point{};
+  meter.reset(0, now);
+  std::uint64_t count = 0;
+  double rate = 0;
+  for (int i = 0; i < 50; ++i) rate = meter.update(count += 100, now += 100ms);
+  CHECK(rate == doctest::Approx(1000));
+  for (int i = 0; i < 300; ++i) rate = meter.update(count += 10, now += 100ms);
+  CHECK(rate == doctest::Approx(100).epsilon(0.05));
+}
+
+TEST_CASE("a source is a magnet link, then a path, then a release name, and else a usage error") {
+  CHECK(find_source("magnet:?xt=urn:btih:0123").kind == Source::Kind::magnet);
+  CHECK(find_source("MAGNET:?xt=urn:btih:0123").kind == Source::Kind::magnet);
+  CHECK(find_source("/").kind == Source::Kind::path);
+  CHECK_ERROR(find_source("no-such-release"), ErrorKind::usage, "no-such-release");
+  CHECK_ERROR(find_source("https://example.org/x.torrent"), ErrorKind::malformed, "URLs are not supported");
+}
+
+TEST_CASE("a release name cannot leave the manifests folder") {
+  CHECK(is_release_name("mixtral-8x7b"));
+  CHECK_FALSE(is_release_name("../secret"));
+  CHECK_FALSE(is_release_name(".hidden"));
+  CHECK_FALSE(is_release_name("UPPER"));
+  CHECK_FALSE(is_release_name(""));
+}
+
+namespace {
+
+ModelSource make_source(const std::filesystem::path& release) {
+  return {"demo", "q4", release.string(), list_source_files(release)};
+}
+
+StoredModel keep_model(Store& store, const ModelSource& source) {
+  const auto unfinished = store.unfinished_path(source);
+  base::write_file(unfinished, base::as_bytes("a model"));
+  base::Sha256 root;
+  root.bytes.fill(std::byte{0xab});
+  return store.keep(unfinished, source, root);
+}
+
+}  // namespace
+
+TEST_CASE("the store finds a model again while its source is unchanged") {
+  const tests::TempDir dir;
+  const auto release = dir / "release";
+  std::filesystem::create_directory(release);
+  base::write_file(release / "params.json", base::as_bytes("{}"));
+  Store store(dir / "store");
+  const auto source = make_source(release);
+  CHECK_FALSE(store.find(source));
+
+  const auto kept = keep_model(store, source);
+  CHECK(kept.path.filename() == "demo-q4-abababababab.sluice");
+  REQUIRE(store.find(source));
+  CHECK(store.find(source)->path == kept.path);
+
+  auto other_quant = source;
+  other_quant.quant = "q8";
+  CHECK_FALSE(store.find(other_quant));
+
+  base::write_file(release / "params.json", base::as_bytes("{ }"));
+  CHECK_FALSE(store.find(make_source(release)));
+}
+
+TEST_CASE("the store finds a fetched model by info-hash alone, and none whose file was removed") {
+  const tests::TempDir dir;
+  Store store(dir / "store");
+  const ModelSource source{"demo", "q4", "0123456789abcdef", {}};
+  const auto kept = keep_model(store, source);
+  CHECK(store.find(source));
+  std::filesystem::remove(kept.path);
+  CHECK_FALSE(store.find(source));
+}
+
+TEST_CASE("a damaged record stands for no model") {
+  const tests::TempDir dir;
+  Store store(dir / "store");
+  const ModelSource source{"demo", "q4", "0123456789abcdef", {}};
+  auto record = keep_model(store, source).path;
+  base::write_file(record.replace_extension(".json"), base::as_bytes("{\"name\": 7"));
+  CHECK_FALSE(store.find(source));
+}
+
+TEST_CASE("names with strange characters make tame file names in the store") {
+  const tests::TempDir dir;
+  Store store(dir / "store");
+  const auto path = store.unfinished_path({"../a b/\x1b[31m", "q4", "x", {}});
+  CHECK(path.parent_path() == dir / "store" / "models");
+  CHECK(path.filename() == "_._a_b___31m-q4.unfinished");
+}
+
+TEST_CASE("routing counts are shares of the tokens a layer") {
+  RoutingCounts counts(2, 4);
+  const std::vector<float> weights = {0.6F, 0.4F};
+  const std::vector<std::uint32_t> first = {0, 1};
+  const std::vector<std::uint32_t> second = {1, 3};
+  counts.add({0, 5, 0, first, weights});
+  counts.add({1, 6, 0, second, weights});
+  CHECK(counts.share(0, 0) == 0.5);
+  CHECK(counts.share(0, 1) == 1.0);
+  CHECK(counts.share(0, 2) == 0.0);
+  CHECK(counts.share(1, 0) == 0.0);  // a layer that saw no token
+  const std::string plain = format_routing_table(counts, false);
+  CHECK(plain.find("   0  50.0 100.0   0.0  50.0 \n") != std::string::npos);
+  CHECK(plain.find('\x1b') == std::string::npos);
+  CHECK(format_routing_table(counts, true).find("\x1b[48;5;") != std::string::npos);
+}
+
+TEST_CASE("a trace file has one JSON object a line") {
+  const tests::TempDir dir;
+  const std::vector<float> weights = {0.75F, 0.25F};
+  const std::vector<std::uint32_t> experts = {3, 1};
+  TraceFile trace(dir / "trace");
+  trace.add({7, 42, 1, experts, weights});
+  trace.finish();
+  CHECK(base::read_text_file(dir / "trace") ==
+        "{\"position\":7,\"token\":42,\"layer\":1,\"experts\":[3,1],\"weights\":[0.75,0.25]}\n");
+}
+
+TEST_CASE("options take sizes, repeated values and prompts that look like options") {
+  Console console;
+  std::uint64_t memory_bytes = 0;
+  std::vector<std::string> peers;
+  std::string source;
+  std::string prompt = "unset";
+  const auto parse = [&](std::vector<std::string> arguments) {
+    Options options("test", "A test.", "sluice test");
+    options.app().add_option("SOURCE", source);
+    options.app().add_option("-p", prompt);
+    options.add_bytes("--memory", memory_bytes, "Memory");
+    options.add_list("--peer", peers, "Peer");
+    options.parse({std::move(arguments), console, {}});
+  };
+  parse({"--peer", "a:1", "--peer", "b:2", "the-source", "--memory", "64MiB", "-p", "--json"});
+  CHECK(peers == std::vector<std::string>{"a:1", "b:2"});
+  CHECK(source == "the-source");
+  CHECK(memory_bytes == 64u << 20);
+  CHECK(prompt == "--json");
+  CHECK_FALSE(console.json());
+  parse({"-p", ""});
+  CHECK(prompt.empty());
+  CHECK_ERROR(parse({"--memory", "lots"}), ErrorKind::usage, "'lots' is no size");
+  CHECK_ERROR(parse({"--unknown"}), ErrorKind::usage, "--unknown");
+}

@@ -1,0 +1,42 @@
+# Plants one wrong include after another in an otherwise empty tree and wants tests/layering.cmake to fail, naming it.
+#   cmake -D SOURCE_DIR=... -D WORK_DIR=... -P wrong_includes.cmake
+cmake_minimum_required(VERSION 3.25)
+
+# plant(FILE INCLUDE EXPECTED): EXPECTED is "ok" or a part of the complaint.
+function(plant file include expected)
+  file(REMOVE_RECURSE ${WORK_DIR})
+  file(WRITE ${WORK_DIR}/${file} "#include ${include}\n")
+  execute_process(COMMAND ${CMAKE_COMMAND} -D SOURCE_DIR=${WORK_DIR} -P ${SOURCE_DIR}/tests/layering.cmake
+    RESULT_VARIABLE result ERROR_VARIABLE complaint OUTPUT_QUIET)
+  string(REGEX REPLACE "[ \n]+" " " complaint "${complaint}")
+  if(expected STREQUAL "ok")
+    if(NOT result EQUAL 0)
+      message(SEND_ERROR "${file} may include ${include}, and was refused: ${complaint}")
+    endif()
+  elseif(result EQUAL 0)
+    message(SEND_ERROR "${file} including ${include} was not seen")
+  elseif(NOT complaint MATCHES "${expected}")
+    message(SEND_ERROR "${file} including ${include}: expected '${expected}' in: ${complaint}")
+  endif()
+endfunction()
+
+plant(base/a.cpp "\"format/json.h\"" "no arrow leads there from base")
+plant(format/a.h "\"verify/verify.h\"" "no arrow leads there from format")
+plant(fetch/a.cpp "\"verify/verify.h\"" "no arrow leads there from fetch")
+plant(runtime/kernels/a.h "\"convert/convert.h\"" "no arrow leads there from runtime")
+plant(verify/a.cpp "\"cli/console.h\"" "no arrow leads there from verify")
+plant(cli/a.cpp "\"fetch/session.h\"" "no arrow leads there from cli")
+plant(cli/a.cpp "<libtorrent/session.hpp>" "belongs to fetch alone")
+plant(verify/a.cpp "<openssl/evp.h>" "belongs to base alone")
+plant(cli/a.cpp "<nlohmann/json.hpp>" "belongs to format alone")
+plant(convert/a.cpp "<dnnl.hpp>" "belongs to runtime alone")
+plant(convert/a.cpp "<sentencepiece_processor.h>" "belongs to runtime alone")
+plant(fetch/a.cpp "<CLI/CLI.hpp>" "belongs to cli alone")
+plant(format/a.cpp "\"json.h\"" "path must start at the root")
+
+plant(cli/a.cpp "\"fetch/fetch.h\"" ok)
+plant(cli/a.cpp "\"format/json.h\"" ok)
+plant(fetch/a.cpp "\"fetch/session.h\"" ok)
+plant(runtime/a.cpp "<oneapi/dnnl/dnnl.hpp>" ok)
+plant(base/a.cpp "<vector>" ok)
+file(REMOVE_RECURSE ${WORK_DIR})

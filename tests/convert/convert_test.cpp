@@ -1,0 +1,250 @@
+#include "convert/convert.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "base/hasher.h"
+#include "base/merkle.h"
+#include "format/container_reader.h"
+#include "tests/support/check_error.h"
+#include "tests/support/pth_writer.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_release.h"
+
+using namespace sluice;
+using base::ErrorKind;
+using convert::Quant;
+using tests::TempDir;
+using tests::TinyTensor;
+
+namespace {
+
+convert::Result run(const std::filesystem::path& input, const std::filesystem::path& output, Quant quant,
+                    unsigned threads = 2, std::uint64_t memory = 512u << 20) {
+  base::NoProgress progress;
+  convert::Request request;
+  request.input = input;
+  request.output = output;
+  request.quant = quant;
+  request.thread_count = threads;
+  request.memory_bytes = memory;
+  return convert::convert(request, progress, {});
+}
+
+std::map<std::string, TinyTensor> by_name(const std::vector<TinyTensor>& tensors) {
+  std::map<std::string, TinyTensor> map;
+  for (const TinyTensor& tensor : tensors) map[tensor.name] = tensor;
+  return map;
+}
+
+base::Bytes bytes_of(const TinyTensor& tensor) { return std::as_bytes(std::span(tensor.bf16)); }
+
+std::string raw(const std::vector<std::byte>& bytes) { return std::string(base::as_text(bytes)); }
+
+}  // namespace
+
+TEST_CASE("bf16 keeps every released bit, and the source digests are of the released bytes") {
+  const TempDir folder;
+  auto params = tests::tiny_params();
+  params.hidden_dim = 100;  // not whole tiles
+  const auto tensors = tests::make_tiny_tensors(params, 1);
+  tests::write_tiny_release(folder.path(), params, tensors);
+  const auto result = run(folder.path(), folder / "m.sluice", Quant::bf16);
+  CHECK(result.bits_per_weight == 16);
+  CHECK(result.relative_error == 0);
+
+  const auto reader = format::ContainerReader::open(folder / "m.sluice");
+  const auto source = by_name(tensors);
+  for (const auto& stored : reader.tensors()) {
+    CAPTURE(stored.name);
+    const TinyTensor& released = source.at(stored.name);
+    CHECK(stored.source_digest == base::merkle_digest(bytes_of(released)));
+    CHECK(reader.proves(stored));
+    const base::Bytes bytes = reader.bytes(stored);
+    for (std::size_t i = 0; i < released.bf16.size(); ++i) {
+      const std::uint64_t row = i / released.shape.back();
+      const std::uint64_t col = i % released.shape.back();
+      std::uint16_t bits = 0;
+      switch (stored.storage) {
+        case format::Storage::f32_rows: bits = base::load_le<std::uint16_t>(bytes, i * 4 + 2); break;
+        case format::Storage::bf16_rows: bits = base::load_le<std::uint16_t>(bytes, i * 2); break;
+        default: bits = base::load_le<std::uint16_t>(bytes, stored.tile_layout().code_offset_bytes(row, col));
+      }
+      REQUIRE(bits == released.bf16[i]);
+    }
+  }
+}
+
+TEST_CASE("q8 and q4 decode to weights near the released ones, padding to zero") {
+  for (const auto& [quant, bound] : {std::pair{Quant::q8, 0.01}, {Quant::q4, 0.08}}) {
+    const TempDir folder;
+    auto params = tests::tiny_params();
+    params.hidden_dim = 100;
+    const auto tensors = tests::make_tiny_tensors(params, 2);
+    tests::write_tiny_release(folder.path(), params, tensors);
+    const auto result = run(folder.path(), folder / "m.sluice", quant);
+    const auto reader = format::ContainerReader::open(folder / "m.sluice");
+    const auto source = by_name(tensors);
+    double expert_error = 0;
+    double expert_squares = 0;
+    for (const auto& stored : reader.tensors()) {
+      if (!format::is_tiled(stored.storage)) continue;
+      CAPTURE(stored.name);
+      const TinyTensor& released = source.at(stored.name);
+      const format::TileLayout layout = stored.tile_layout();
+      double error = 0;
+      double squares = 0;
+      for (std::uint64_t row = 0; row < layout.padded_rows; ++row) {
+        for (std::uint64_t col = 0; col < layout.padded_cols; ++col) {
+          const double found = static_cast<double>(format::weight_at(layout, reader.bytes(stored), row, col));
+          if (row >= layout.rows || col >= layout.cols) {
+            REQUIRE(found == 0);
+            continue;
+          }
+          const auto expected =
+              static_cast<double>(format::bf16_to_f32(released.bf16[row * layout.cols + col]));
+          error += (found - expected) * (found - expected);
+          squares += expected * expected;
+        }
+      }
+      CHECK(std::sqrt(error / squares) < bound);
+      if (stored.name.find("experts") != std::string::npos) expert_error += error, expert_squares += squares;
+    }
+    CHECK(result.relative_error == doctest::Approx(std::sqrt(expert_error / expert_squares)).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("the same input gives the same bytes, whatever the threads and the memory") {
+  const TempDir folder;
+  auto params = tests::tiny_params();
+  params.dim = 128;
+  params.hidden_dim = 320;
+  tests::write_tiny_release(folder.path(), params, 3);
+  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q4}) {
+    const auto first = run(folder.path(), folder / "1", quant, 1);
+    const auto second = run(folder.path(), folder / "2", quant, 3, 64u << 20);
+    const auto content = base::read_file(folder / "1");
+    CHECK(content == base::read_file(folder / "2"));
+    CHECK(first.root == second.root);
+    CHECK(first.file_sha256 == base::hash<base::Sha256>(content));
+    CHECK(first.output_bytes == content.size());
+  }
+}
+
+TEST_CASE("transposed and shared storages give the same root as plain ones") {
+  const TempDir plain;
+  const TempDir views;
+  const auto params = tests::tiny_params();
+  const auto tensors = tests::make_tiny_tensors(params, 4);
+  tests::write_tiny_release(plain.path(), params, tensors);
+  tests::write_tiny_release(views.path(), params, tensors);
+
+  tests::PthWriter writer;
+  for (const TinyTensor& tensor : tensors) {
+    if (!tensor.name.ends_with("w2.weight")) {
+      writer.add(tensor.name, format::DType::bf16, tensor.shape, base::as_text(bytes_of(tensor)));
+      continue;
+    }
+    // Stored transposed behind ten elements of something else, as a view with strides.
+    const std::uint64_t rows = tensor.shape[0];
+    const std::uint64_t cols = tensor.shape[1];
+    std::vector<std::uint16_t> storage(10, 0x7FC0);
+    for (std::uint64_t c = 0; c < cols; ++c)
+      for (std::uint64_t r = 0; r < rows; ++r) storage.push_back(tensor.bf16[r * cols + c]);
+    writer.add_strided(tensor.name, format::DType::bf16, tensor.shape, {1, rows}, 10,
+                       base::as_text(std::as_bytes(std::span(storage))));
+  }
+  writer.write(views / "consolidated.00.pth");
+  for (const Quant quant : {Quant::bf16, Quant::q4})
+    CHECK(run(plain.path(), plain / "m", quant).root == run(views.path(), views / "m", quant).root);
+}
+
+TEST_CASE("f32 and f16 checkpoints of the same values give the same experts") {
+  const auto params = tests::tiny_params();
+  const auto tensors = tests::make_tiny_tensors(params, 5);
+  const TempDir bf16;
+  tests::write_tiny_release(bf16.path(), params, tensors);
+  const auto expected = run(bf16.path(), bf16 / "m", Quant::q8).root;
+  const TempDir f32;
+  tests::write_tiny_release(f32.path(), params, tensors);
+  tests::PthWriter writer;
+  for (const TinyTensor& tensor : tensors) {
+    std::vector<std::byte> wide(tensor.bf16.size() * 4);
+    for (std::size_t i = 0; i < tensor.bf16.size(); ++i) base::store_le(wide, i * 4 + 2, tensor.bf16[i]);
+    writer.add(tensor.name, format::DType::f32, tensor.shape, raw(wide));
+  }
+  writer.write(f32 / "consolidated.00.pth");
+  CHECK(run(f32.path(), f32 / "m", Quant::q8).root == expected);
+}
+
+TEST_CASE("bad releases are refused with their cause, and nothing is written") {
+  struct Case {
+    const char* cause;
+    void (*spoil)(format::ModelParams&, std::vector<TinyTensor>&);
+  };
+  const Case cases[] = {
+      {"tensor 'layers.1.feed_forward.experts.3.w3.weight' is missing", [](auto&, auto& t) { t.pop_back(); }},
+      {"is not part of the model",
+       [](auto&, auto& t) {
+         t.push_back({"extra.weight", {1}, {0}});
+       }},
+      {"has NaN at [0, 7]",
+       [](auto&, auto& t) {
+         for (auto& tensor : t)
+           if (tensor.name == "layers.1.feed_forward.experts.3.w1.weight") tensor.bf16[7] = 0x7FC0;
+       }},
+      {"layers.1.feed_forward.experts.3.w2.weight': has infinity at [1, 2]",
+       [](auto&, auto& t) {
+         for (auto& tensor : t)
+           if (tensor.name == "layers.1.feed_forward.experts.3.w2.weight")
+             tensor.bf16[tensor.shape[1] + 2] = 0xFF80;
+       }},
+      {"params.json asks for", [](auto& p, auto&) { p.hidden_dim += 64; }},
+      {"params.json asks for", [](auto& p, auto&) { p.n_kv_heads = 1; }},
+      {"has shape [4, 64], params.json asks for [5, 64]", [](auto& p, auto&) { p.num_experts += 1; }},
+      {"is not part of the model", [](auto& p, auto&) { p.n_layers -= 1; }},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(std::string(c.cause));
+    const TempDir folder;
+    auto params = tests::tiny_params();
+    auto tensors = tests::make_tiny_tensors(params, 6);
+    c.spoil(params, tensors);
+    tests::write_tiny_release(folder.path(), params, tensors);
+    std::filesystem::create_directory(folder / "out");
+    CHECK_ERROR(run(folder.path(), folder / "out" / "m.sluice", Quant::q4), ErrorKind::malformed,
+                std::string(c.cause));
+    CHECK(std::filesystem::is_empty(folder / "out"));
+  }
+}
+
+TEST_CASE("missing files and unusable requests are refused") {
+  const TempDir folder;
+  tests::write_tiny_release(folder.path(), tests::tiny_params(), 6);
+  CHECK_ERROR(run(folder / "nowhere", folder / "m", Quant::q4), ErrorKind::usage, "no such file");
+  CHECK_ERROR(run(folder.path(), folder / "m", Quant::q4, 1, 1u << 20), ErrorKind::usage, "at least 64 MiB");
+  CHECK_ERROR(run(folder.path(), folder / "no" / "m", Quant::q4), ErrorKind::io, "No such file");
+  std::filesystem::remove(folder / "tokenizer.model");
+  CHECK_ERROR(run(folder.path(), folder / "m", Quant::q4), ErrorKind::malformed,
+              "tokenizer.model is missing");
+}
+
+TEST_CASE("a stop request ends a conversion and leaves nothing behind") {
+  const TempDir folder;
+  tests::write_tiny_release(folder.path(), tests::tiny_params(), 6);
+  std::filesystem::create_directory(folder / "out");
+  base::NoProgress progress;
+  std::stop_source stop;
+  stop.request_stop();
+  convert::Request request;
+  request.input = folder.path();
+  request.output = folder / "out" / "m.sluice";
+  CHECK_ERROR(convert::convert(request, progress, stop.get_token()), ErrorKind::interrupted, "interrupted");
+  CHECK(std::filesystem::is_empty(folder / "out"));
+}

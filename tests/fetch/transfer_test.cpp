@@ -1,0 +1,334 @@
+// fetch() against seeders on loopback, with real worker processes.
+
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+
+#include "base/file.h"
+#include "tests/fetch/fetch_support.h"
+#include "tests/fetch/lt_support.h"
+#include "tests/support/check_error.h"
+
+using namespace sluice;
+using namespace sluice::tests;
+using base::ErrorKind;
+namespace fs = std::filesystem;
+
+namespace {
+
+fetch::FetchResult fetch_quietly(const fetch::FetchRequest& request) {
+  RecordingObserver observer;
+  auto result = fetch::fetch(request, observer, {});
+  CHECK_FALSE(observer.went_backwards);
+  return result;
+}
+
+std::string magnet_of(const format::ReleaseLayout& layout) {
+  if (layout.infohash_v1) return "magnet:?xt=urn:btih:" + base::to_hex(*layout.infohash_v1);
+  return "magnet:?xt=urn:btmh:1220" + base::to_hex(*layout.infohash_v2);
+}
+
+struct Published {
+  TempDir dir;
+  fetch::PublishResult result;
+
+  explicit Published(bool v1_only = false, const Files& files = sample_files()) {
+    write_files(dir / "model", files);
+    result = publish_folder(dir / "model", v1_only);
+  }
+  [[nodiscard]] fs::path out() const { return dir / "out"; }
+};
+
+}  // namespace
+
+TEST_CASE("a hybrid release is fetched by its magnet link and can be shared from there") {
+  const Published release;
+  {
+    const SeedThread seeder(release.result.torrent, release.dir.path());
+    const auto result = fetch_quietly(make_request(release.result.magnet, release.out(), {seeder.peer()}));
+    CHECK(result.path == release.out() / "model");
+    CHECK((read_files(result.path) == sample_files()));
+    CHECK(result.downloaded_bytes >= result.layout.payload_bytes());
+    CHECK(result.rehashed_bytes == 0);
+    // The piece layers, which a magnet link does not bring, have been kept.
+    const auto saved = fetch::read_torrent(result.torrent);
+    REQUIRE(saved.files.size() == release.result.layout.files.size());
+    for (std::size_t i = 0; i < saved.files.size(); ++i)
+      CHECK((saved.files[i].piece_layer == release.result.layout.files[i].piece_layer));
+  }
+  const SeedThread second(
+      release.out() / ".sluice" / (base::to_hex(*release.result.layout.infohash_v1) + ".torrent"),
+      release.out());
+  const auto again =
+      fetch_quietly(make_request(release.result.magnet, release.dir / "out2", {second.peer()}));
+  CHECK((read_files(again.path) == sample_files()));
+}
+
+TEST_CASE("a v1 release is fetched by its magnet link") {
+  const Published release(true);
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  const auto result = fetch_quietly(make_request(release.result.magnet, release.out(), {seeder.peer()}));
+  CHECK((read_files(result.path) == sample_files()));
+  CHECK_FALSE(result.layout.infohash_v2.has_value());
+}
+
+TEST_CASE("a v2-only release is fetched by its magnet link") {
+  const TempDir dir;
+  write_files(dir / "model", sample_files());
+  write_text(dir / "v2.torrent", make_lt_torrent(dir / "model", LtVersion::v2));
+  const auto layout = fetch::read_torrent(dir / "v2.torrent");
+  CHECK_FALSE(layout.infohash_v1.has_value());
+  const SeedThread seeder(dir / "v2.torrent", dir.path());
+  const auto result = fetch_quietly(make_request(magnet_of(layout), dir / "out", {seeder.peer()}));
+  CHECK((read_files(result.path) == sample_files()));
+  const auto saved = fetch::read_torrent(result.torrent);
+  for (std::size_t i = 0; i < saved.files.size(); ++i)
+    CHECK((saved.files[i].piece_layer == layout.files[i].piece_layer));
+}
+
+TEST_CASE("a hybrid release is fetched by its v2 info-hash alone") {
+  const Published release;
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  const std::string magnet = "magnet:?xt=urn:btmh:1220" + base::to_hex(*release.result.layout.infohash_v2);
+  const auto result = fetch_quietly(make_request(magnet, release.out(), {seeder.peer()}));
+  CHECK((read_files(result.path) == sample_files()));
+}
+
+TEST_CASE("a release of one file is fetched from a .torrent") {
+  for (const bool v1_only : {false, true}) {
+    const TempDir dir;
+    write_text(dir / "weights.bin", noise(7, 100'000));
+    const auto published = publish_folder(dir / "weights.bin", v1_only);
+    const SeedThread seeder(published.torrent, dir.path());
+    const auto result = fetch_quietly(make_request(published.torrent, dir / "out", {seeder.peer()}));
+    CHECK(result.path == dir / "out/weights.bin");
+    CHECK((read_text(dir / "out/weights.bin") == noise(7, 100'000)));
+  }
+}
+
+TEST_CASE("what is complete is not fetched again") {
+  const Published release;
+  {
+    const SeedThread seeder(release.result.torrent, release.dir.path());
+    static_cast<void>(fetch_quietly(make_request(release.result.magnet, release.out(), {seeder.peer()})));
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const auto result = fetch_quietly(make_request(release.result.magnet, release.out(), {}));
+  CHECK(result.downloaded_bytes == 0);
+  CHECK(result.rehashed_bytes == 0);
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
+}
+
+TEST_CASE("files that are there without resume data are checked and kept") {
+  const Published release;
+  fs::create_directories(release.out());
+  fs::copy(release.dir / "model", release.out() / "model", fs::copy_options::recursive);
+  std::string damaged = sample_files().at("consolidated.00.pth");
+  damaged[300'000] = static_cast<char>(damaged[300'000] ^ 1);
+  write_text(release.out() / "model/consolidated.00.pth", damaged);
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  const auto result = fetch_quietly(make_request(release.result.torrent, release.out(), {seeder.peer()}));
+  CHECK((read_files(result.path) == sample_files()));
+  CHECK(result.rehashed_bytes == result.layout.payload_bytes());
+  CHECK(result.downloaded_bytes > 0);
+  CHECK(result.downloaded_bytes <= 65536);
+}
+
+TEST_CASE("a fetch that is stopped says so and goes on from there") {
+  for (const LtVersion version : {LtVersion::v2, LtVersion::hybrid}) {
+    CAPTURE(static_cast<int>(version));
+    const TempDir dir;
+    const Files files = large_files();
+    write_files(dir / "model", files);
+    write_text(dir / "model.torrent", make_lt_torrent(dir / "model", version));
+    const auto layout = fetch::read_torrent(dir / "model.torrent");
+    const SeedThread seeder(dir / "model.torrent", dir.path());
+    auto request = make_request(magnet_of(layout), dir / "out", {seeder.peer()});
+    request.limit_down_bytes_per_s = kSlowBytesPerS;
+    RecordingObserver observer;
+    std::stop_source stop;
+    observer.hook = [&](const fetch::FetchStatus& status) {
+      if (status.done_bytes > 5'000'000) stop.request_stop();
+    };
+    CHECK_ERROR(fetch::fetch(request, observer, stop.get_token()), ErrorKind::interrupted, "goes on");
+    CHECK_FALSE(observer.went_backwards);
+    request.limit_down_bytes_per_s = 0;
+    const auto result = fetch_quietly(request);
+    CHECK((read_files(result.path) == files));
+    CHECK(result.rehashed_bytes == 0);
+    CHECK(result.downloaded_bytes < layout.payload_bytes() - 4'000'000);
+  }
+}
+
+TEST_CASE("only the chosen files are fetched, and the others can follow") {
+  for (const bool v1_only : {false, true}) {  // in v1, files share pieces
+    CAPTURE(v1_only);
+    const Published release(v1_only);
+    const SeedThread seeder(release.result.torrent, release.dir.path());
+    auto request = make_request(release.result.magnet, release.out(), {seeder.peer()});
+    request.select = {"*.json", "tokenizer*"};
+    request.exclude = {"*.txt"};
+    const auto some = fetch_quietly(request);
+    CHECK((read_text(some.path / "params.json") == sample_files().at("params.json")));
+    CHECK((read_text(some.path / "tokenizer/tokenizer.model") ==
+           sample_files().at("tokenizer/tokenizer.model")));
+    CHECK_FALSE(fs::exists(some.path / "consolidated.00.pth"));
+    CHECK_FALSE(fs::exists(some.path / "tokenizer.txt"));
+    const auto again = fetch_quietly(request);
+    CHECK(again.downloaded_bytes == 0);
+    CHECK(again.rehashed_bytes == 0);
+    request.select = {};
+    request.exclude = {};
+    const auto all = fetch_quietly(request);
+    CHECK((read_files(all.path) == sample_files()));
+    CHECK(all.downloaded_bytes < all.layout.payload_bytes());
+    request.select = {"nothing-has-this-name"};
+    CHECK_ERROR(fetch_quietly(request), ErrorKind::usage, "leave no file");
+  }
+}
+
+TEST_CASE("a dry run gets the file list and nothing else") {
+  const Published release;
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  auto request = make_request(release.result.magnet, release.out(), {seeder.peer()});
+  request.dry_run = true;
+  RecordingObserver observer;
+  static_cast<void>(fetch::fetch(request, observer, {}));
+  REQUIRE(observer.layouts.size() == 1);
+  CHECK(observer.layouts[0].payload_bytes() == release.result.layout.payload_bytes());
+  CHECK_FALSE(fs::exists(release.out() / "model"));
+}
+
+TEST_CASE("a seeder that sends wrong bytes is not believed") {
+  for (const LtVersion version : {LtVersion::v1, LtVersion::v2}) {
+    const TempDir dir;
+    write_files(dir / "model", sample_files());
+    write_text(dir / "lie.torrent", make_lt_torrent(dir / "model", version));
+    std::string damaged = sample_files().at("consolidated.00.pth");
+    damaged[100'000] = static_cast<char>(damaged[100'000] ^ 1);
+    write_text(dir / "model/consolidated.00.pth", damaged);
+    const LtSeeder liar(dir / "lie.torrent", dir.path(), LtSeeder::Check::nothing);
+    auto request = make_request(dir / "lie.torrent", dir / "out", {liar.peer()});
+    request.timeout_s = 2;
+    CHECK_ERROR(fetch_quietly(request), ErrorKind::no_peers, "no peer delivered payload for 2 s");
+    // An honest peer mends it.
+    write_files(dir / "model", sample_files());
+    const SeedThread honest(dir / "lie.torrent", dir.path());
+    request.peers = {honest.peer()};
+    request.timeout_s = 20;
+    CHECK((read_files(fetch_quietly(request).path) == sample_files()));
+  }
+}
+
+TEST_CASE("a fetch without peers ends after the timeout and says what was tried") {
+  const TempDir dir;
+  auto request = make_request("magnet:?xt=urn:btih:5546272da9065eddeb6fcd7ffddeef5b75be79a7", dir / "out",
+                              {"127.0.0.1:1"});
+  request.timeout_s = 1;
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::no_peers,
+              "no peer delivered metadata for 1 s (tried: 1 given peers");
+}
+
+TEST_CASE("a worker that crashes is started again") {
+  const Published release;
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  auto request = make_request(release.result.torrent, release.out(), {seeder.peer()});
+  const std::string mark = release.dir / "crashed";
+  request.worker_command = {
+      "/bin/sh", "-c",
+      "if [ -e " + mark + " ]; then exec " SLUICE_FETCH_WORKER "; fi; touch " + mark + "; kill -9 $$"};
+  RecordingObserver observer;
+  const auto result = fetch::fetch(request, observer, {});
+  CHECK((read_files(result.path) == sample_files()));
+  REQUIRE(observer.warnings.size() == 1);
+  CHECK(observer.warnings[0] == "the transfer process crashed (killed by signal 9) and is started again");
+
+  request.worker_command = {"/bin/false"};
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "crashed 6 times, the last time: exit code 1");
+  request.worker_command = {release.dir / "no-such-program"};
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "cannot start");
+}
+
+TEST_CASE("two fetches of one torrent into one folder do not mix") {
+  const Published release;
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  auto request = make_request(release.result.torrent, release.out(), {seeder.peer()});
+  request.limit_down_bytes_per_s = 300'000;
+  RecordingObserver observer;
+  std::stop_source stop;
+  bool tried = false;
+  observer.hook = [&](const fetch::FetchStatus&) {
+    if (std::exchange(tried, true)) return;
+    CHECK_ERROR(fetch_quietly(request), ErrorKind::usage, "another process is fetching the same torrent");
+    stop.request_stop();
+  };
+  CHECK_ERROR(fetch::fetch(request, observer, stop.get_token()), ErrorKind::interrupted, "");
+  CHECK(tried);
+}
+
+TEST_CASE("fetch does not write through links or over files that are in the way") {
+  const Published release;
+  const auto request = make_request(release.result.torrent, release.out(), {});
+  fs::create_directories(release.out());
+  fs::create_directories(release.dir / "elsewhere");
+  fs::create_directory_symlink(release.dir / "elsewhere", release.out() / "model");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "out/model: is a symbolic link");
+  fs::remove(release.out() / "model");
+  write_text(release.out() / "model", "a file");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "out/model: exists and is not a folder");
+  fs::remove(release.out() / "model");
+  fs::create_directories(release.out() / "model");
+  fs::create_directory_symlink(release.dir / "elsewhere", release.out() / "model/tokenizer");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "model/tokenizer: is a symbolic link");
+  fs::remove(release.out() / "model/tokenizer");
+  fs::create_symlink(release.dir / "elsewhere/x", release.out() / "model/params.json");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "model/params.json: is a symbolic link");
+  fs::remove(release.out() / "model/params.json");
+  fs::create_directories(release.out() / "model/params.json");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "model/params.json: exists and is not a regular file");
+  CHECK(fs::is_empty(release.dir / "elsewhere"));
+}
+
+TEST_CASE("metadata with unsafe names is refused before anything is created") {
+  for (const std::string name : {"../escape", "/absolute", "a\nb"}) {
+    const TempDir dir;
+    const HostileSeeder seeder(make_hostile_info(name));
+    const auto request = make_request(seeder.magnet(), dir / "out", {seeder.peer()});
+    CHECK_ERROR(fetch_quietly(request), ErrorKind::malformed, "unsafe file name");
+    for (const auto& entry : fs::directory_iterator(dir.path())) CHECK(entry.path() == dir / "out");
+    for (const auto& entry : fs::directory_iterator(dir / "out")) CHECK(entry.path() == dir / "out/.sluice");
+  }
+}
+
+TEST_CASE("bad trackers and private addresses of a magnet are left out with a warning") {
+  const Published release;
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  const auto request = make_request(magnet_of(release.result.layout) +
+                                        "&tr=udp%3A%2F%http://2Fopentracker.i2p.rocks%3A6969%2Fannounce"
+                                        "&tr=http://127.0.0.1:9/announce&tr=http://169.254.169.254/announce"
+                                        "&x.pe=10.0.0.1:80&ws=http://localhost/x",
+                                    release.out(), {seeder.peer()});
+  RecordingObserver observer;
+  const auto result = fetch::fetch(request, observer, {});
+  CHECK((read_files(result.path) == sample_files()));
+  REQUIRE(observer.warnings.size() == 5);
+  CHECK(observer.warnings[0].find("is not a usable URL") != std::string::npos);
+  for (std::size_t i = 1; i < 5; ++i)
+    CHECK(observer.warnings[i].find("private address") != std::string::npos);
+}
+
+TEST_CASE("a folder that cannot be written gives an io error") {
+  if (::geteuid() == 0) {
+    MESSAGE("SKIPPED: root can write everywhere");
+    return;
+  }
+  const Published release;
+  fs::create_directories(release.out());
+  ::chmod(release.out().c_str(), 0555);
+  CHECK_ERROR(fetch_quietly(make_request(release.result.torrent, release.out(), {})), ErrorKind::io,
+              "cannot");
+  ::chmod(release.out().c_str(), 0755);
+}

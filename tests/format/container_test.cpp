@@ -1,0 +1,211 @@
+// Writer and reader against each other, and the reader against every kind of damage.
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hasher.h"
+#include "base/merkle.h"
+#include "format/container_directory.h"
+#include "format/container_reader.h"
+#include "format/container_writer.h"
+#include "tests/support/check_error.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_release.h"
+
+using namespace sluice;
+using namespace sluice::format;
+using base::ErrorKind;
+using tests::TempDir;
+
+namespace {
+
+Storage storage_of(TensorRole role) {
+  if (role == TensorRole::norm || role == TensorRole::router) return Storage::f32_rows;
+  if (role == TensorRole::embedding) return Storage::bf16_rows;
+  return role == TensorRole::expert ? Storage::q4_tiles : Storage::q8_tiles;
+}
+
+/// A container of tiny_params() whose tensors hold counted bytes.
+WrittenContainer write_container(const std::filesystem::path& path) {
+  const ModelParams params = tests::tiny_params();
+  ContainerWriter writer(path, params);
+  writer.add_section("tokenizer", base::as_bytes("not looked at here"));
+  const auto expert_bytes = expert_run_bytes(params, Storage::q4_tiles);
+  unsigned char value = 0;
+  for (const ModelTensor& tensor : model_tensors(params)) {
+    const Storage storage = storage_of(tensor.role);
+    writer.begin_tensor(tensor, storage, DType::bf16, expert_bytes);
+    std::vector<std::byte> bytes(storage_bytes(storage, tensor.shape));
+    for (std::byte& b : bytes) b = static_cast<std::byte>(++value);
+    writer.append(base::Bytes(bytes).first(bytes.size() / 3));
+    writer.append(base::Bytes(bytes).subspan(bytes.size() / 3));
+    writer.end_tensor(base::Sha256{});
+  }
+  writer.set_provenance(Json::object({{"release", "test"}}));
+  writer.set_recipe(Json::object({{"quant", "q4"}}));
+  return writer.finish();
+}
+
+void write_bytes(const std::filesystem::path& path, base::Bytes bytes) {
+  auto file = base::File::create(path);
+  file.write_at(0, bytes);
+}
+
+}  // namespace
+
+TEST_CASE("what was written is read back, and the digests are those of the bytes") {
+  const TempDir folder;
+  const auto written = write_container(folder / "m.sluice");
+  const auto content = base::read_file(folder / "m.sluice");
+  CHECK(written.file_bytes == content.size());
+  CHECK(written.file_sha256 == base::hash<base::Sha256>(content));
+
+  const auto reader = ContainerReader::open(folder / "m.sluice");
+  CHECK(reader.params() == tests::tiny_params());
+  CHECK(reader.footer().root == written.root);
+  CHECK(reader.tensors().size() == model_tensors(tests::tiny_params()).size());
+  CHECK(base::as_text(reader.bytes(*reader.find_section("tokenizer"))) == "not looked at here");
+  CHECK(reader.provenance().at("release", "test").as_string("test") == "test");
+  for (const auto& tensor : reader.tensors()) {
+    CHECK(reader.proves(tensor));
+    CHECK(tensor.offset_bytes % 4096 == 0);
+    CHECK(reader.find(tensor.name) == &tensor);
+  }
+  CHECK(reader.find("layers.9.attention.wq.weight") == nullptr);
+  for (const auto& expert : reader.experts()) {
+    const auto* w1 = reader.find(expert_tensor_name(reader.params(), expert.layer, expert.expert, "w1"));
+    const auto* w2 = reader.find(expert_tensor_name(reader.params(), expert.layer, expert.expert, "w2"));
+    CHECK(expert.offset_bytes == w1->offset_bytes);
+    CHECK(expert.offset_bytes + expert.length_bytes == w2->offset_bytes + w2->length_bytes);
+  }
+}
+
+TEST_CASE("without finish() nothing appears") {
+  const TempDir folder;
+  { ContainerWriter writer(folder / "m.sluice", tests::tiny_params()); }
+  CHECK(std::filesystem::is_empty(folder.path()));
+}
+
+TEST_CASE("large experts start on 2 MiB") {
+  const TempDir folder;
+  ModelParams params = tests::tiny_params();
+  params.n_layers = 1;
+  params.num_experts = 2;
+  params.dim = 1024;
+  params.hidden_dim = 2048;
+  params.head_dim = 64;
+  const auto expert_bytes = expert_run_bytes(params, Storage::q4_tiles);
+  REQUIRE(expert_bytes > kLargeExpertBytes);
+  ContainerWriter writer(folder / "m.sluice", params);
+  for (const ModelTensor& tensor : model_tensors(params)) {
+    const Storage storage = storage_of(tensor.role);
+    const bool first = tensor.role == TensorRole::expert && tensor.name.ends_with("w1.weight");
+    writer.begin_tensor(tensor, storage, DType::bf16, first ? expert_bytes : 0);
+    writer.append(std::vector<std::byte>(storage_bytes(storage, tensor.shape)));
+    writer.end_tensor({});
+  }
+  static_cast<void>(writer.finish());
+  const auto reader = ContainerReader::open(folder / "m.sluice");
+  for (const auto& expert : reader.experts()) {
+    CHECK(expert.offset_bytes % kLargeExpertBytes == 0);
+    CHECK(expert.length_bytes == expert_bytes);
+  }
+}
+
+TEST_CASE("a container cut anywhere is refused") {
+  const TempDir folder;
+  write_container(folder / "m.sluice");
+  const auto content = base::read_file(folder / "m.sluice");
+  const auto check_cut = [&](std::size_t length) {
+    write_bytes(folder / "cut", base::Bytes(content).first(length));
+    CHECK_ERROR(ContainerReader::open(folder / "cut"), ErrorKind::malformed, "cut");
+  };
+  for (std::size_t length = 0; length < 5000; length += 7) check_cut(length);
+  for (std::size_t length = content.size() - 20000; length < content.size(); length += 13) check_cut(length);
+  check_cut(content.size() - 1);
+  auto longer = content;
+  longer.push_back(std::byte{0});
+  write_bytes(folder / "cut", longer);
+  CHECK_ERROR(ContainerReader::open(folder / "cut"), ErrorKind::malformed, "cut");
+}
+
+TEST_CASE("one flipped bit in header, directory or footer is refused") {
+  const TempDir folder;
+  write_container(folder / "m.sluice");
+  auto content = base::read_file(folder / "m.sluice");
+  const std::uint64_t directory = ContainerReader::open(folder / "m.sluice").footer().directory_offset_bytes;
+  const auto check_flip = [&](std::size_t at, unsigned bit) {
+    content[at] ^= static_cast<std::byte>(1u << bit);
+    write_bytes(folder / "flipped", content);
+    CHECK_ERROR(ContainerReader::open(folder / "flipped"), ErrorKind::malformed, "flipped: ");
+    content[at] ^= static_cast<std::byte>(1u << bit);
+  };
+  for (std::size_t at = 0; at < kContainerHeaderBytes; at += at < 16 ? 1 : 61) check_flip(at, at % 8);
+  for (std::size_t at = directory; at < content.size(); at += at < content.size() - 128 ? 41 : 1)
+    check_flip(at, at % 8);
+}
+
+TEST_CASE("another version is refused by its number") {
+  const TempDir folder;
+  write_container(folder / "m.sluice");
+  auto content = base::read_file(folder / "m.sluice");
+  content[8] = std::byte{2};
+  write_bytes(folder / "m.sluice", content);
+  CHECK_ERROR(ContainerReader::open(folder / "m.sluice"), ErrorKind::malformed, "container version 2");
+  write_bytes(folder / "text", base::as_bytes(std::string(5000, 'x')));
+  CHECK_ERROR(ContainerReader::open(folder / "text"), ErrorKind::malformed, "is not a .sluice container");
+}
+
+TEST_CASE("a directory that contradicts itself is refused, each by its cause") {
+  const TempDir folder;
+  write_container(folder / "m.sluice");
+  const auto reader = ContainerReader::open(folder / "m.sluice");
+  const base::Bytes bytes = reader.bytes();
+  const std::string text(base::as_text(
+      bytes.subspan(reader.footer().directory_offset_bytes, reader.footer().directory_length_bytes)));
+  const auto check = [&](auto change, std::string_view cause) {
+    ContainerDirectory directory = parse_directory(text, "d");
+    change(directory);
+    CHECK_ERROR(check_directory(directory, reader.footer().directory_offset_bytes, reader.footer().root, "d"),
+                ErrorKind::malformed, std::string(cause));
+  };
+  check([](auto& d) { d.tensors.pop_back(); }, "its parameters ask for");
+  check([](auto& d) { d.tensors[3].name = "layers.0.attention.wx.weight"; },
+        "expected 'layers.0.attention.wk.weight'");
+  check([](auto& d) { d.tensors[3].shape[0] += 1; }, "expected");
+  check([](auto& d) { d.tensors[1].storage = Storage::q4_tiles; }, "is not possible here");
+  check([](auto& d) { d.tensors[2].length_bytes -= 1; }, "its shape needs");
+  check([](auto& d) { d.tensors[2].offset_bytes += 1; }, "does not start on a page");
+  check([](auto& d) { d.tensors[2].offset_bytes = d.tensors[1].offset_bytes; },
+        "overlaps or leaves the payload");
+  check([](auto& d) { d.tensors[2].offset_bytes = std::uint64_t{0} - 4096; }, "do not lie in the order");
+  check([](auto& d) { d.tensors.back().offset_bytes = std::uint64_t{0} - 4096; },
+        "overlaps or leaves the payload");
+  check([](auto& d) { d.sections[0].length_bytes = std::uint64_t{0} - 1; }, "overlaps or leaves the payload");
+  check([](auto& d) { d.experts.pop_back(); }, "list of experts");
+  check([](auto& d) { d.experts[1].digest.bytes[0] ^= std::byte{1}; }, "list of experts");
+  check([](auto& d) { d.tensors[2].digest.bytes[0] ^= std::byte{1}; }, "root digest");
+  check([](auto& d) { d.params.num_experts += 1; }, "its parameters ask for");
+  CHECK_ERROR(parse_directory(text.substr(0, text.size() - 1) + ",\"x\":1}", "d"), ErrorKind::malformed,
+              "unknown key 'x'");
+  CHECK_ERROR(parse_directory("[]", "d"), ErrorKind::malformed, "d");
+}
+
+TEST_CASE("the root depends on names, shapes, types and bytes alone") {
+  const TempDir folder;
+  write_container(folder / "m.sluice");
+  const auto reader = ContainerReader::open(folder / "m.sluice");
+  auto tensors = reader.tensors();
+  const auto root = root_digest(tensors);
+  std::swap(tensors[3], tensors[4]);
+  tensors[5].offset_bytes += 4096;
+  tensors[6].source_digest.bytes[1] ^= std::byte{1};
+  CHECK(root_digest(tensors) == root);
+  tensors[6].digest.bytes[1] ^= std::byte{1};
+  CHECK(root_digest(tensors) != root);
+}

@@ -1,0 +1,229 @@
+#include "format/manifest.h"
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+
+#include "base/file.h"
+#include "base/hasher.h"
+#include "base/merkle.h"
+#include "tests/support/check_error.h"
+
+using namespace sluice;
+using base::ErrorKind;
+using format::Manifest;
+using format::parse_manifest;
+using format::parse_sums;
+
+namespace {
+
+constexpr const char* kMd5 = "900150983cd24fb0d6963f7d28e17f72";
+constexpr const char* kSha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+constexpr const char* kSha1 = "a9993e364706816aba3e25717850c26c9cd0d89d";
+
+/// A manifest with these members beside the two that must be there.
+std::string with(const std::string& members) {
+  return R"({"manifest":1,"name":"m")" + (members.empty() ? "" : ',' + members) + '}';
+}
+
+const std::filesystem::path kDemo = SLUICE_DEMO_RELEASE;
+const std::filesystem::path kManifests = kDemo.parent_path();
+
+}  // namespace
+
+TEST_CASE("a manifest keeps all that it says, and its text reads back as the same text") {
+  const std::string text = with(
+      std::string(R"("description":"d","licence":"MIT","source":"s",
+    "torrent":{"name":"n","infohash_v1":")") +
+      kSha1 + R"(","infohash_v2":")" + kSha256 +
+      R"(","trackers":["udp://t.example:80/announce"]},"tensor_count":3,"parameter_count":18446744073709551615,
+    "files":[{"path":"a/b","bytes":5,"md5":")" +
+      kMd5 + R"(","sha256":")" + kSha256 + R"(","root":")" + kSha256 + R"("},{"path":"c"}])");
+  const Manifest manifest = parse_manifest(text, "m.json");
+  CHECK(manifest.name == "m");
+  CHECK(manifest.description == "d");
+  CHECK(manifest.licence == "MIT");
+  CHECK(manifest.source == "s");
+  CHECK(manifest.torrent_name == "n");
+  CHECK(base::to_hex(*manifest.infohash_v1) == kSha1);
+  CHECK(base::to_hex(*manifest.infohash_v2) == kSha256);
+  CHECK(manifest.trackers == std::vector<std::string>{"udp://t.example:80/announce"});
+  CHECK(manifest.tensor_count == 3);
+  CHECK(manifest.parameter_count == ~0ull);
+  REQUIRE(manifest.files.size() == 2);
+  CHECK(manifest.find_file("a/b") == &manifest.files[0]);
+  CHECK(manifest.find_file("b") == nullptr);
+  CHECK(manifest.files[0].length_bytes == 5);
+  CHECK(base::to_hex(*manifest.files[0].md5) == kMd5);
+  CHECK(base::to_hex(*manifest.files[0].sha256) == kSha256);
+  CHECK(base::to_hex(*manifest.files[0].root) == kSha256);
+  CHECK_FALSE(manifest.files[1].length_bytes);
+  CHECK_FALSE(manifest.files[1].md5);
+
+  const std::string again = to_text(manifest);
+  CHECK(to_text(parse_manifest(again, "again")) == again);
+  CHECK(parse_manifest(again, "again").files[0].sha256 == manifest.files[0].sha256);
+}
+
+TEST_CASE("what is not known stays absent") {
+  const Manifest manifest = parse_manifest(with(""), "m.json");
+  CHECK(manifest.magnet().empty());
+  CHECK_FALSE(manifest.params);
+  CHECK(to_text(manifest) == "{\n  \"manifest\": 1,\n  \"name\": \"m\"\n}\n");
+}
+
+TEST_CASE("damaged manifests are refused with place and cause") {
+  const struct {
+    std::string text, cause;
+  } cases[] = {
+      {"", "is not valid JSON"},
+      {"[]", "expected an object"},
+      {R"({"name":"m"})", "key 'manifest' is missing"},
+      {R"({"manifest":1})", "key 'name' is missing"},
+      {R"({"manifest":2,"name":"m"})", "expected manifest version 1, found 2"},
+      {R"({"manifest":1,"name":""})", "expected a name"},
+      {R"({"manifest":1,"name":"../x"})", "expected a name"},
+      {R"({"manifest":1,"name":"Big"})", "expected a name"},
+      {R"({"manifest":1,"name":"-m"})", "expected a name"},
+      {with(R"("licence":"")"), "licence: is empty"},
+      {with(R"("licence":5)"), "licence: expected a string, found 5"},
+      {with(R"("source":"a\u001b[2J")"), "source: has characters that cannot be shown"},
+      {with(R"("sha256":"x")"), "unknown key 'sha256'"},
+      {with(R"("torrent":[])"), "torrent: expected an object"},
+      {with(R"("torrent":{"piece_length":1})"), "unknown key 'piece_length'"},
+      {with(R"("torrent":{"infohash_v1":"123"})"), "infohash_v1: expected 40 hex digits, found '123'"},
+      {with(R"("torrent":{"name":"../n"})"), "unsafe file name"},
+      {with(R"("torrent":{"trackers":["udp:/x"]})"), "expected the URL of a tracker"},
+      {with(R"("torrent":{"trackers":["http://a b"]})"), "expected the URL of a tracker"},
+      {with(R"("torrent":{"trackers":["udp://"]})"), "expected the URL of a tracker"},
+      {with(R"("tensor_count":-1)"), "tensor_count: expected a whole number"},
+      {with(R"("tensor_count":1.5)"), "tensor_count: expected a whole number"},
+      {with(R"("params":{"dim":1})"), "m.json: params"},
+      {with(R"("files":{})"), "files: expected an array"},
+      {with(R"("files":[{}])"), "key 'path' is missing"},
+      {with(R"("files":[{"path":"../a"}])"), "unsafe file name '../a'"},
+      {with(R"("files":[{"path":"a"},{"path":"A"}])"), "same name"},
+      {with(R"("files":[{"path":"a"},{"path":"a/b"}])"), "both a file and a folder"},
+      {with(R"("files":[{"path":"a","size":1}])"), "unknown key 'size'"},
+      {with(R"("files":[{"path":"a","bytes":"1"}])"), "'a': bytes: expected a whole number"},
+      {with(R"("files":[{"path":"a","md5":"zz"}])"), "'a': md5: expected 32 hex digits"},
+      {with(R"("files":[{"path":"a","sha256":""}])"), "'a': sha256: expected 64 hex digits"},
+  };
+  for (const auto& [text, cause] : cases) {
+    CAPTURE(text);
+    CHECK_ERROR(parse_manifest(text, "m.json"), ErrorKind::malformed, cause);
+    CHECK_ERROR(parse_manifest(text, "m.json"), ErrorKind::malformed, "m.json: ");
+  }
+}
+
+TEST_CASE("a manifest cut anywhere is refused") {
+  const std::string text = base::read_text_file(kManifests / "stories-moe.json");
+  const std::size_t end = text.rfind('}');
+  for (std::size_t cut = 0; cut <= end; ++cut) {
+    CAPTURE(cut);
+    CHECK_ERROR(parse_manifest(text.substr(0, cut), "m"), ErrorKind::malformed, "m: ");
+  }
+}
+
+TEST_CASE("the magnet link has both hashes, and everything else escaped") {
+  Manifest manifest;
+  manifest.torrent_name = "a b&c/\u00e9";
+  manifest.trackers = {"udp://t.example:80/announce?x=1"};
+  CHECK(manifest.magnet().empty());
+  manifest.infohash_v2 = base::parse_digest<base::Sha256>(kSha256);
+  const std::string rest = "&dn=a%20b%26c%2F%C3%A9&tr=udp%3A%2F%2Ft.example%3A80%2Fannounce%3Fx%3D1";
+  CHECK(manifest.magnet() == std::string("magnet:?xt=urn:btmh:1220") + kSha256 + rest);
+  manifest.infohash_v1 = base::parse_digest<base::Sha1>(kSha1);
+  CHECK(manifest.magnet() ==
+        std::string("magnet:?xt=urn:btih:") + kSha1 + "&xt=urn:btmh:1220" + kSha256 + rest);
+  manifest.infohash_v2.reset();
+  manifest.torrent_name.clear();
+  manifest.trackers.clear();
+  CHECK(manifest.magnet() == std::string("magnet:?xt=urn:btih:") + kSha1);
+}
+
+TEST_CASE("the embedded release is what its manifest says") {
+  const Manifest manifest = format::read_manifest(kManifests / "stories-moe.json");
+  CHECK(manifest.name == "stories-moe");
+  CHECK(manifest.licence == "Apache-2.0");
+  CHECK(manifest.tensor_count == 127);
+  CHECK(manifest.parameter_count == 14297344);
+  CHECK(manifest.params == format::parse_params(base::read_text_file(kDemo / "params.json"), "params.json"));
+  std::size_t on_disk = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kDemo)) {
+    ++on_disk;
+    const auto* file = manifest.find_file(entry.path().filename().string());
+    REQUIRE(file != nullptr);
+    CAPTURE(file->path);
+    const auto bytes = base::read_file(entry.path());
+    CHECK(file->length_bytes == bytes.size());
+    CHECK(file->md5 == base::hash<base::Md5>(bytes));
+    CHECK(file->sha256 == base::hash<base::Sha256>(bytes));
+    CHECK(file->root == base::merkle_digest(bytes));
+  }
+  CHECK(on_disk == manifest.files.size());
+}
+
+TEST_CASE("every shipped manifest can be read and is called as its file") {
+  std::size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kManifests)) {
+    if (entry.path().extension() != ".json") continue;
+    CHECK(format::read_manifest(entry.path()).name == entry.path().stem().string());
+    ++count;
+  }
+  CHECK(count >= 2);
+}
+
+TEST_CASE("mixtral-8x7b has what is confirmed of it") {
+  const Manifest manifest = format::read_manifest(kManifests / "mixtral-8x7b.json");
+  CHECK(manifest.magnet() ==
+        "magnet:?xt=urn:btih:5546272da9065eddeb6fcd7ffddeef5b75be79a7&dn=mixtral-8x7b-32kseqlen");
+  REQUIRE(manifest.params);
+  CHECK(manifest.params->num_experts == 8);
+  CHECK(manifest.params->rope_theta == 1e6);  // by the rule for a missing one
+  const auto* tokenizer = manifest.find_file("tokenizer.model");
+  REQUIRE(tokenizer != nullptr);
+  CHECK(tokenizer->length_bytes == 493443);
+  // Not published by anyone: absent, not guessed.
+  const auto* weights = manifest.find_file("consolidated.00.pth");
+  REQUIRE(weights != nullptr);
+  CHECK_FALSE(weights->length_bytes);
+  CHECK_FALSE(weights->sha256);
+}
+
+TEST_CASE("checksum lists are read as md5sum and sha256sum write them") {
+  const auto files =
+      parse_sums(std::string(kMd5) + "  a b.txt\r\n" + kSha256 + " *c/d\n\n" + kSha256 + "  ./a b.txt");
+  REQUIRE(files.size() == 2);
+  CHECK(files[0].path == "a b.txt");
+  CHECK(base::to_hex(*files[0].md5) == kMd5);
+  CHECK(base::to_hex(*files[0].sha256) == kSha256);
+  CHECK(files[1].path == "c/d");
+  CHECK_FALSE(files[1].md5);
+  CHECK_FALSE(files[1].length_bytes);
+  CHECK(base::to_hex(*files[1].sha256) == kSha256);
+}
+
+TEST_CASE("a RELEASE text gives the sums in its frame") {
+  const auto files = parse_sums(base::read_text_file(kDemo / "RELEASE"));
+  REQUIRE(files.size() == 3);
+  CHECK(files[0].path == "consolidated.00.pth");
+  CHECK(base::to_hex(*files[0].md5) == "ec0f974c440193f090ac79f75e540211");
+  CHECK(files[1].path == "tokenizer.model");
+  CHECK(files[2].path == "params.json");
+}
+
+TEST_CASE("lines that are no sums do not count, and hostile ones are refused") {
+  const std::string md5 = kMd5;
+  for (const std::string& line : {std::string(""), std::string("hello world"), md5, md5 + " a", md5 + "  ",
+                                  md5 + "\ta", 'x' + md5 + "  a", md5 + "0  a", std::string(kSha1) + "  a",
+                                  md5.substr(1) + "  a", "g" + md5.substr(1) + "  a"}) {
+    CAPTURE(line);
+    CHECK(parse_sums(line).empty());
+  }
+  CHECK_ERROR(parse_sums(md5 + "  ../a"), ErrorKind::malformed, "unsafe file name '../a'");
+  CHECK_ERROR(parse_sums(md5 + "  /etc/passwd"), ErrorKind::malformed, "is absolute");
+  CHECK_ERROR(parse_sums(md5 + "  a\n" + std::string(32, '0') + "  a"), ErrorKind::malformed,
+              "two different digests");
+  CHECK(parse_sums(md5 + "  a\n" + md5 + "  a").size() == 1);
+}

@@ -1,0 +1,172 @@
+#include <doctest/doctest.h>
+
+#include <string>
+#include <string_view>
+
+#include "base/file.h"
+#include "format/model_params.h"
+#include "tests/support/check_error.h"
+
+namespace sluice::format {
+namespace {
+
+using base::ErrorKind;
+
+// params.json of Mixtral 8x7B, the values that its first users quoted.
+constexpr const char* kMixtral = R"({"dim": 4096, "n_layers": 32, "head_dim": 128, "hidden_dim": 14336,
+  "n_heads": 32, "n_kv_heads": 8, "norm_eps": 1e-05, "vocab_size": 32000,
+  "moe": {"num_experts_per_tok": 2, "num_experts": 8}})";
+
+// params.json of Mistral-7B-v0.1.
+constexpr const char* kMistral7b = R"({"dim": 4096, "n_layers": 32, "head_dim": 128, "hidden_dim": 14336,
+  "n_heads": 32, "n_kv_heads": 8, "norm_eps": 1e-05, "sliding_window": 4096, "vocab_size": 32000})";
+
+// The variant beside the early upload in eight shards, where the window is a string.
+constexpr const char* kHubDialect =
+    R"({"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+  "num_key_value_heads": 8, "intermediate_size": 14336, "num_local_experts": 8, "rms_norm_eps": 1e-05,
+  "rope_theta": 1000000.0, "vocab_size": 32000, "sliding_window": "4096"})";
+
+ModelParams mixtral() {
+  ModelParams params;
+  params.dim = 4096;
+  params.n_layers = 32;
+  params.head_dim = 128;
+  params.hidden_dim = 14336;
+  params.n_heads = 32;
+  params.n_kv_heads = 8;
+  params.vocab_size = 32000;
+  params.num_experts = 8;
+  params.num_experts_per_tok = 2;
+  params.norm_eps = 1e-5;
+  params.rope_theta = 1e6;
+  return params;
+}
+
+/// The text of Mixtral's params.json with one member set or, with an empty value, taken out.
+std::string changed(std::string_view key, std::string_view value, const char* text = kMixtral) {
+  const Json original = parse_json(text, "original");
+  Json json = Json::object();
+  for (const auto& [name, member] : original.as_object("original")) {
+    if (name != key) json.set(name, member);
+  }
+  if (!value.empty()) json.set(std::string(key), parse_json(value, "value"));
+  return json.dump();
+}
+
+TEST_CASE("params.json of Mixtral, in both dialects") {
+  CHECK(parse_params(kMixtral, "p") == mixtral());
+  ModelParams with_window = mixtral();
+  with_window.sliding_window = 4096;
+  CHECK(parse_params(kHubDialect, "p") == with_window);
+  with_window.num_experts_per_tok = 3;
+  with_window.head_dim = 64;
+  CHECK(parse_params(changed("head_dim", "64", changed("num_experts_per_tok", "3", kHubDialect).c_str()),
+                     "p") == with_window);
+}
+
+TEST_CASE("the demo release's params.json") {
+  const auto path = std::string(SLUICE_DEMO_RELEASE) + "/params.json";
+  const ModelParams params = parse_params(base::read_text_file(path), path);
+  CHECK(params.dim == 256);
+  CHECK(params.n_layers == 4);
+  CHECK(params.num_experts == 8);
+  CHECK(params.rope_theta == 1e6);
+  CHECK_FALSE(params.dense);
+}
+
+TEST_CASE("a model without `moe` is dense, and a missing rope_theta follows from the sliding window") {
+  const ModelParams dense = parse_params(kMistral7b, "p");
+  CHECK(dense.dense);
+  CHECK(dense.num_experts == 1);
+  CHECK(dense.num_experts_per_tok == 1);
+  CHECK(dense.sliding_window == 4096);
+  CHECK(dense.rope_theta == 1e4);
+  CHECK(parse_params(changed("sliding_window", "null", kMistral7b), "p").rope_theta == 1e6);
+  CHECK(parse_params(changed("sliding_window", "", kMistral7b), "p").rope_theta == 1e6);
+  CHECK(parse_params(changed("rope_theta", "5e5", kMistral7b), "p").rope_theta == 5e5);
+  CHECK(parse_params(changed("rope_theta", "null", kMistral7b), "p").rope_theta == 1e4);
+  CHECK(parse_params(changed("sliding_window", "\"None\"", kHubDialect), "p").sliding_window == std::nullopt);
+}
+
+TEST_CASE("parameters go to JSON and back") {
+  for (const char* text : {kMixtral, kMistral7b, kHubDialect}) {
+    const ModelParams params = parse_params(text, "p");
+    CHECK(parse_params(to_json(params).dump(), "again") == params);
+    CHECK(params_from_json(to_json(params), "again") == params);
+  }
+}
+
+TEST_CASE("keys that cannot change the result are accepted, all others are refused by name") {
+  for (const auto& [key, value] : {std::pair{"max_seq_len", "32768"},
+                                   {"max_batch_size", "4"},
+                                   {"use_biases", "false"},
+                                   {"rope_scaling", "null"},
+                                   {"model_type", "\"transformer\""}}) {
+    CHECK(parse_params(changed(key, value), "p") == mixtral());
+  }
+  CHECK_ERROR(parse_params(changed("use_biases", "true"), "params.json"), ErrorKind::malformed,
+              "params.json: key \"use_biases\" with value true is not known, and may change the result");
+  CHECK_ERROR(parse_params(changed("q_lora_rank", "512"), "p"), ErrorKind::malformed, "key \"q_lora_rank\"");
+  CHECK_ERROR(parse_params(changed("num_local_experts", "8"), "p"), ErrorKind::malformed,
+              "\"num_local_experts\"");
+  CHECK_ERROR(
+      parse_params(changed("moe", R"({"num_experts":8,"num_experts_per_tok":2,"num_shared":1})"), "p"),
+      ErrorKind::malformed, "p: key 'moe': unknown key 'num_shared'");
+  CHECK_ERROR(parse_params(changed("dim", "4096", kHubDialect), "p"), ErrorKind::malformed, "two dialects");
+}
+
+TEST_CASE("each key of params.json that is missing is named") {
+  for (const char* key :
+       {"dim", "n_layers", "head_dim", "hidden_dim", "n_heads", "n_kv_heads", "norm_eps", "vocab_size"}) {
+    CHECK_ERROR(parse_params(changed(key, ""), "params.json"), ErrorKind::malformed,
+                "params.json: key '" + std::string(key) + "' is missing");
+  }
+  CHECK_ERROR(parse_params(changed("moe", R"({"num_experts":8})"), "p"), ErrorKind::malformed,
+              "p: key 'moe': key 'num_experts_per_tok' is missing");
+  for (const char* key : {"num_hidden_layers", "intermediate_size", "rms_norm_eps", "vocab_size"}) {
+    CHECK_ERROR(parse_params(changed(key, "", kHubDialect), "p"), ErrorKind::malformed,
+                "key '" + std::string(key) + "' is missing");
+  }
+}
+
+TEST_CASE("values that cannot be are refused with the key") {
+  struct Case {
+    const char* key;
+    const char* value;
+    const char* cause;
+  };
+  for (const auto& [key, value, cause] : {
+           Case{"dim", "0", "p: key 'dim': expected a whole number from 1 to 1048576, found 0"},
+           Case{"dim", "1048577", "found 1048577"},
+           Case{"dim", "-1", "p: key 'dim': expected a whole number"},
+           Case{"dim", "\"4096\"", "found the string '4096'"},
+           Case{"dim", "4096.5", "found 4096.5"},
+           Case{"n_layers", "18446744073709551615", "key 'n_layers': expected a whole number from 1 to 1024"},
+           Case{"head_dim", "127", "key 'head_dim': is odd (127)"},
+           Case{"head_dim", "65536", "key 'n_heads x head_dim'"},
+           Case{"n_kv_heads", "5", "'n_heads' 32 does not divide by 'n_kv_heads' 5"},
+           Case{"n_kv_heads", "0", "key 'n_kv_heads'"},
+           Case{"vocab_size", "-1", "key 'vocab_size'"},
+           Case{"norm_eps", "0", "key 'norm_eps': expected a positive number, found 0.0"},
+           Case{"norm_eps", "\"1e-5\"", "key 'norm_eps': expected a number"},
+           Case{"rope_theta", "-1", "key 'rope_theta': expected a positive number"},
+           Case{"sliding_window", "0", "key 'sliding_window'"},
+           Case{"sliding_window", "\"wide\"",
+                "key 'sliding_window': expected a whole number, found the string"},
+           Case{"moe", "[8, 2]", "key 'moe': expected an object, found an array"},
+           Case{"moe", R"({"num_experts":8,"num_experts_per_tok":9})", "key 'num_experts_per_tok'"},
+           Case{"moe", R"({"num_experts":0,"num_experts_per_tok":0})", "key 'num_experts'"},
+           Case{"moe", R"({"num_experts":1025,"num_experts_per_tok":1})", "from 1 to 1024, found 1025"},
+       }) {
+    CAPTURE(key);
+    CHECK_ERROR(parse_params(changed(key, value), "p"), ErrorKind::malformed, cause);
+  }
+  CHECK_ERROR(parse_params("[]", "p"), ErrorKind::malformed, "p: expected an object, found an array");
+  CHECK_ERROR(parse_params("{", "p"), ErrorKind::malformed, "p: is not valid JSON");
+  CHECK_ERROR(parse_params(changed("hidden_size", "4097", kHubDialect), "p"), ErrorKind::malformed,
+              "'hidden_size' 4097 does not divide by 32 heads");
+}
+
+}  // namespace
+}  // namespace sluice::format

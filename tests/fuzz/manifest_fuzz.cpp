@@ -1,0 +1,27 @@
+// Manifests and checksum lists from strangers.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/invariant.h"
+#include "format/manifest.h"
+
+using namespace sluice;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  try {
+    const format::Manifest manifest = format::parse_manifest(text, "fuzz");
+    // What was accepted can be written, and reads back as the same.
+    const std::string written = format::to_text(manifest);
+    INVARIANT(format::to_text(format::parse_manifest(written, "again")) == written);
+  } catch (const base::Error&) {
+  }
+  try {
+    static_cast<void>(format::parse_sums(text));
+  } catch (const base::Error&) {
+  }
+  return 0;
+}

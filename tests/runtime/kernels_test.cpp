@@ -1,0 +1,273 @@
+// Every instruction set against the slow twins in format/tile.h and against each other, bit for bit.
+
+#include "runtime/kernels/kernels.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "runtime/buffer.h"
+#include "runtime/isa.h"
+#include "tests/runtime/random_matrix.h"
+
+using namespace sluice;
+using runtime::Buffer;
+using runtime::Isa;
+using runtime::Kernels;
+using runtime::Operand;
+using tests::RandomMatrix;
+
+namespace {
+
+std::vector<const Kernels*> all_kernels() {
+  std::vector<const Kernels*> kernels;
+  for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
+    try {
+      kernels.push_back(&runtime::kernels_for(isa));
+    } catch (const base::Error& error) {
+      MESSAGE("SKIPPED: " << error.what());
+    }
+  }
+  return kernels;
+}
+
+std::vector<float> random_floats(std::size_t count, std::uint64_t seed, float scale = 1.0f) {
+  std::mt19937_64 random(seed);
+  std::vector<float> values(count);
+  for (float& v : values) v = (static_cast<float>(random() % 200001) - 100000.0f) * 1e-5f * scale;
+  return values;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+Operand random_operand(const Kernels& kernels, std::size_t rows, std::size_t cols, std::size_t chunk,
+                       std::uint64_t seed) {
+  Operand operand;
+  operand.reset(format::TileType::q8, rows, cols, chunk);
+  for (std::size_t r = 0; r < rows; ++r)
+    operand.fill(kernels, r, 0, cols, random_floats(cols, seed + r).data());
+  return operand;
+}
+
+// What kernels.h says of multiply_q8 and multiply_q4, with the weights one by one.
+std::vector<float> slow_product(const RandomMatrix& w, const runtime::QuantizedView& x, std::size_t panel) {
+  std::vector<float> out(x.rows * 64);
+  for (std::size_t r = 0; r < x.rows; ++r) {
+    for (std::size_t n = 0; n < 64; ++n) {
+      float total = 0;
+      for (std::size_t first = 0; first < x.cols; first += x.chunk_cols) {
+        const std::size_t width = std::min(x.chunk_cols, x.cols - first);
+        std::int64_t sum = 0;
+        for (std::size_t c = 0; c < width; ++c)
+          sum += format::integer_weight_at(w.layout, w.view(), panel * 64 + n, first + c) *
+                 x.codes[first * x.rows + r * width + c];
+        total = std::fma(static_cast<float>(sum), x.scales[first / x.chunk_cols * x.rows + r], total);
+      }
+      out[r * 64 + n] = total * format::row_scale_at(w.layout, w.view(), panel * 64 + n);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("integer products are those of the definition, on every instruction set") {
+  const auto& generic = runtime::kernels_for(Isa::generic);
+  for (const auto type : {format::TileType::q8, format::TileType::q4}) {
+    std::uint64_t seed = 1;
+    for (const auto& [rows, cols] :
+         {std::pair{64, 64}, {64, 192}, {70, 128}, {1, 40}, {130, 320}, {64, 1000}}) {
+      const RandomMatrix w(type, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols), ++seed);
+      for (const std::size_t batch : {1u, 2u, 3u, 4u, 5u, 9u}) {
+        for (const std::size_t chunk : {64u, 128u}) {
+          const Operand x = random_operand(generic, batch, w.layout.padded_cols, chunk, ++seed);
+          for (std::size_t panel = 0; panel < w.layout.panels; ++panel) {
+            const auto expected = slow_product(w, x.quantized(), panel);
+            for (const Kernels* kernels : all_kernels()) {
+              CAPTURE(std::string(kernels->name));
+              CAPTURE(batch);
+              CAPTURE(cols);
+              std::vector<float> out(batch * 64);
+              const auto multiply =
+                  type == format::TileType::q8 ? kernels->multiply_q8 : kernels->multiply_q4;
+              multiply(w.matrix().panel(panel), x.quantized(), out.data(), 64);
+              REQUIRE(same_bits(out, expected));
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the largest weights against the largest activations do not saturate") {
+  // |w| = 128 and |x| = 127 in every place: where 16-bit sums of pairs would overflow first.
+  const std::size_t cols = 128;
+  for (const int weight : {-128, 127}) {
+    for (const int activation : {-127, 127}) {
+      Buffer<std::int8_t> tiles(cols * 64);
+      std::fill_n(tiles.data(), cols * 64, static_cast<std::int8_t>(weight));
+      Buffer<float> scales(64);
+      std::fill_n(scales.data(), 64, 1.0f);
+      for (const Kernels* kernels : all_kernels()) {
+        CAPTURE(std::string(kernels->name));
+        Operand x;
+        x.reset(format::TileType::q8, 1, cols, cols);
+        const std::vector<float> row(cols, static_cast<float>(activation));
+        x.fill(*kernels, 0, 0, cols, row.data());
+        std::vector<float> out(64);
+        const runtime::PanelView panel{.codes = reinterpret_cast<const std::byte*>(tiles.data()),
+                                       .magnitudes = nullptr,
+                                       .signs = nullptr,
+                                       .row_scales = scales.data(),
+                                       .tiles = cols / 64};
+        kernels->multiply_q8(panel, x.quantized(), out.data(), 64);
+        for (const float value : out) REQUIRE(value == static_cast<float>(weight * activation) * cols);
+      }
+    }
+  }
+}
+
+TEST_CASE("unpacked q4 tiles are the q8 tiles of the same integers") {
+  const RandomMatrix w(format::TileType::q4, 64, 256, 7);
+  const format::TileLayout q8(format::TileType::q8, 64, 256);
+  for (const Kernels* kernels : all_kernels()) {
+    CAPTURE(std::string(kernels->name));
+    std::vector<std::int8_t> tiles(q8.panel_code_bytes);
+    kernels->unpack_q4(w.matrix().panel(0), 0, 4, tiles.data());
+    std::vector<std::int32_t> sums(64);
+    kernels->bias_sums(tiles.data(), 4, sums.data());
+    for (std::uint64_t row = 0; row < 64; ++row) {
+      int sum = 0;
+      for (std::uint64_t col = 0; col < 256; ++col) {
+        const int weight = format::integer_weight_at(w.layout, w.view(), row, col);
+        REQUIRE(tiles[q8.code_offset_bytes(row, col)] == weight);
+        sum += weight;
+      }
+      REQUIRE(sums[row] == 128 * sum);
+    }
+  }
+}
+
+TEST_CASE("bf16 products sum in order of the inputs, whatever the batch") {
+  const RandomMatrix w(format::TileType::bf16, 64, 96, 3);
+  const std::size_t cols = w.layout.padded_cols;
+  for (const std::size_t batch : {1u, 3u, 4u, 7u}) {
+    const auto x = random_floats(batch * cols, 5);
+    std::vector<float> expected(batch * 64);
+    for (std::size_t r = 0; r < batch; ++r)
+      for (std::size_t n = 0; n < 64; ++n)
+        for (std::size_t c = 0; c < cols; ++c)
+          expected[r * 64 + n] =
+              std::fma(format::weight_at(w.layout, w.view(), n, c), x[r * cols + c], expected[r * 64 + n]);
+    for (const Kernels* kernels : all_kernels()) {
+      CAPTURE(std::string(kernels->name));
+      std::vector<float> out(batch * 64);
+      kernels->multiply_bf16(w.matrix().panel(0), x.data(), batch, cols, out.data(), 64);
+      REQUIRE(same_bits(out, expected));
+    }
+  }
+}
+
+TEST_CASE("float kernels give the same bits on every instruction set") {
+  const std::size_t n = 192;
+  const auto a = random_floats(n, 1, 3.0f);
+  const auto b = random_floats(n, 2, 3.0f);
+  const auto run = [&](const Kernels& k) {
+    std::vector<float> all;
+    const auto keep = [&](const std::vector<float>& values) {
+      all.insert(all.end(), values.begin(), values.end());
+    };
+    std::vector<float> out(n);
+    k.rms_norm(a.data(), b.data(), 1e-5f, 190, n, out.data());
+    keep(out);
+    k.silu_multiply(a.data(), b.data(), n, out.data());
+    keep(out);
+    out = b;
+    k.add_scaled(a.data(), 0.37f, n, out.data());
+    k.add(b.data(), n, out.data());
+    k.multiply(a.data(), n, out.data());
+    keep(out);
+    all.push_back(k.dot(a.data(), b.data(), n));
+    out = a;
+    all.push_back(k.exp_sum(out.data(), 187, 3.0f));
+    keep(out);
+    for (const std::size_t end : {1u, 63u, 64u, 65u, 200u}) {
+      const std::size_t stride = 32;
+      const auto keys = random_floats(200 * stride, 3);
+      const auto values = random_floats(200 * stride, 4);
+      std::vector<float> result(stride);
+      k.attend(a.data(), {keys.data(), values.data(), stride, false}, end / 3, end, result.data());
+      keep(result);
+      std::vector<std::uint16_t> keys16(keys.size());
+      std::vector<std::uint16_t> values16(values.size());
+      k.to_bf16(keys.data(), keys.size(), keys16.data());
+      k.to_bf16(values.data(), values.size(), values16.data());
+      k.attend(a.data(), {keys16.data(), values16.data(), stride, true}, 0, end, result.data());
+      keep(result);
+    }
+    return all;
+  };
+  const auto expected = run(runtime::kernels_for(Isa::generic));
+  for (const Kernels* kernels : all_kernels()) {
+    CAPTURE(std::string(kernels->name));
+    CHECK(same_bits(run(*kernels), expected));
+  }
+}
+
+TEST_CASE("exp is within two units in the last place over its range, and keeps NaN") {
+  for (const Kernels* kernels : all_kernels()) {
+    CAPTURE(std::string(kernels->name));
+    double worst = 0;
+    for (float x = -87.0f; x < 88.0f; x += 0.0137f) {
+      float value[16] = {x};
+      kernels->exp_sum(value, 1, 0.0f);
+      const double expected = std::exp(static_cast<double>(x));
+      worst = std::max(worst, std::fabs(static_cast<double>(value[0]) - expected) / (expected * 0x1p-24));
+    }
+    MESSAGE("largest error: " << worst << " half units in the last place");
+    CHECK(worst <= 4);
+    float special[16] = {-200.0f, -INFINITY, NAN};
+    kernels->exp_sum(special, 3, 0.0f);
+    CHECK(special[0] == 0.0f);
+    CHECK(special[1] == 0.0f);
+    CHECK(std::isnan(special[2]));
+  }
+}
+
+TEST_CASE("quantization rounds to nearest even, and its sums are the sums of its codes") {
+  for (const Kernels* kernels : all_kernels()) {
+    CAPTURE(std::string(kernels->name));
+    const auto x = random_floats(128, 9);
+    std::vector<std::int8_t> codes(128);
+    float scale = 0;
+    std::vector<std::int32_t> groups(8 * 3);
+    const std::int32_t sum = kernels->quantize_chunk(x.data(), 128, codes.data(), &scale, groups.data(), 3);
+    float most = 0;
+    for (const float v : x) most = std::max(most, std::fabs(v));
+    CHECK(scale == most / 127.0f);
+    std::int32_t expected_sum = 0;
+    for (std::size_t i = 0; i < 128; ++i) {
+      REQUIRE(codes[i] == static_cast<std::int8_t>(std::nearbyintf(x[i] * (127.0f / most))));
+      expected_sum += codes[i];
+      if (i % 16 == 15) {
+        std::int32_t group = 0;
+        for (std::size_t j = i - 15; j <= i; ++j) group += codes[j];
+        REQUIRE(groups[i / 16 * 3] == group);
+      }
+    }
+    CHECK(sum == expected_sum);
+
+    const std::vector<float> nothing(64);
+    CHECK(kernels->quantize_chunk(nothing.data(), 64, codes.data(), &scale, groups.data(), 1) == 0);
+    CHECK(scale == 0);
+    CHECK(codes[0] == 0);
+  }
+}

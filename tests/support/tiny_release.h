@@ -1,0 +1,47 @@
+#pragma once
+// Makes a release in the layout of the Mixtral 8x7B torrent (params.json, consolidated.00.pth,
+// tokenizer.model) with random weights of any size, the same for the same seed on every machine.
+//
+//   TempDir folder;
+//   write_tiny_release(folder.path(), tiny_params(), 1);
+//
+// To break it on purpose, change the tensors in between:
+//
+//   auto tensors = make_tiny_tensors(params, 1);
+//   tensors.pop_back();
+//   write_tiny_release(folder.path(), params, tensors);
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "format/model_params.h"
+#include "format/tensor.h"
+
+namespace sluice::tests {
+
+/// The vocabulary of the only tokenizer that the repository has, that of stories-moe.
+constexpr std::uint64_t kTinyVocab = 2048;
+
+/// 2 layers of width 64, 4 heads over 2, 4 experts of width 128, 2 of them a token.
+[[nodiscard]] format::ModelParams tiny_params();
+
+struct TinyTensor {
+  std::string name;
+  format::Shape shape;
+  std::vector<std::uint16_t> bf16;  ///< row-major
+};
+
+/// All tensors of a model of these sizes under their native names. Norms lie around 1, matrices have the
+/// variance 1 / inputs. A tensor's values depend on the seed, its name and its shape alone.
+[[nodiscard]] std::vector<TinyTensor> make_tiny_tensors(const format::ModelParams& params,
+                                                        std::uint64_t seed);
+
+/// Writes the release into an existing folder. params.vocab_size must be kTinyVocab.
+void write_tiny_release(const std::filesystem::path& folder, const format::ModelParams& params,
+                        const std::vector<TinyTensor>& tensors);
+void write_tiny_release(const std::filesystem::path& folder, const format::ModelParams& params,
+                        std::uint64_t seed);
+
+}  // namespace sluice::tests

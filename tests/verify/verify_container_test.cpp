@@ -1,0 +1,217 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "base/file.h"
+#include "format/container_reader.h"
+#include "format/container_writer.h"
+#include "tests/support/check_error.h"
+#include "tests/support/temp_dir.h"
+#include "verify/verify.h"
+
+using namespace sluice;
+using base::ErrorKind;
+using sluice::tests::TempDir;
+using verify::FileState;
+namespace fs = std::filesystem;
+
+namespace {
+
+format::ModelParams small_params() {
+  format::ModelParams params;
+  params.dim = 64;
+  params.n_layers = 2;
+  params.head_dim = 16;
+  params.hidden_dim = 128;
+  params.n_heads = 4;
+  params.n_kv_heads = 2;
+  params.vocab_size = 65;
+  params.num_experts = 2;
+  params.num_experts_per_tok = 1;
+  return params;
+}
+
+/// A container with random bytes for weights: to verify asks only whether they are the bytes that were
+/// written.
+format::WrittenContainer write_container(const fs::path& path, format::Storage matrices) {
+  std::mt19937 random(5);
+  const auto params = small_params();
+  format::ContainerWriter writer(path, params);
+  writer.add_section("tokenizer", base::as_bytes("not really a tokenizer"));
+  writer.add_section("licence", base::as_bytes("Apache-2.0"));
+  for (const format::ModelTensor& tensor : format::model_tensors(params)) {
+    const bool rows = tensor.role == format::TensorRole::norm || tensor.role == format::TensorRole::router;
+    const auto storage = rows                                           ? format::Storage::f32_rows
+                         : tensor.role == format::TensorRole::embedding ? format::Storage::bf16_rows
+                                                                        : matrices;
+    writer.begin_tensor(tensor, storage, format::DType::bf16, format::expert_run_bytes(params, matrices));
+    std::vector<std::byte> bytes(static_cast<std::size_t>(format::storage_bytes(storage, tensor.shape)));
+    for (std::byte& b : bytes) b = static_cast<std::byte>(random());
+    writer.append(bytes);
+    writer.end_tensor({});
+  }
+  writer.set_recipe(format::Json::object({{"quant", "test"}}));
+  return writer.finish();
+}
+
+verify::Report run(const fs::path& file, unsigned threads = 2, std::uint64_t memory_bytes = 1u << 20) {
+  base::NoProgress progress;
+  return verify::verify_container(file, {threads, memory_bytes}, progress, {});
+}
+
+/// What verification says about a broken file: "malformed", or the report's problem. Never ok.
+std::string verdict(const fs::path& file) {
+  try {
+    const auto report = run(file, 1);
+    CHECK_FALSE(report.ok);
+    REQUIRE(report.files.size() == 1);
+    CHECK(report.files[0].state == FileState::damaged);
+    CHECK_FALSE(report.files[0].damaged.empty());
+    CHECK(report.damaged_bytes > 0);
+    return report.files[0].problem;
+  } catch (const base::Error& error) {
+    CHECK(error.kind() == ErrorKind::malformed);
+    CHECK(std::string(error.what()).starts_with(file.string() + ": "));
+    return "malformed";
+  }
+}
+
+void flip(base::File& file, std::uint64_t at_byte, int bit) {
+  std::byte b{};
+  file.read_exact_at(at_byte, {&b, 1});
+  b ^= std::byte{1} << bit;
+  file.write_at(at_byte, {&b, 1});
+}
+
+}  // namespace
+
+TEST_CASE("an intact container proves itself, with any threads and memory") {
+  const TempDir dir;
+  for (const auto storage :
+       {format::Storage::q4_tiles, format::Storage::q8_tiles, format::Storage::bf16_tiles}) {
+    const auto written = write_container(dir / "m.sluice", storage);
+    for (const unsigned threads : {1u, 3u}) {
+      const auto report = run(dir / "m.sluice", threads, threads == 1 ? 0 : 1u << 20);
+      CHECK(report.ok);
+      CHECK(report.proven_by == std::vector<std::string>{"container"});
+      CHECK(report.root_sha256 == base::to_hex(written.root));
+      CHECK(report.bytes == written.file_bytes);
+      CHECK(report.damaged_bytes == 0);
+      REQUIRE(report.files.size() == 1);
+      CHECK(report.files[0].path == "m.sluice");
+      CHECK(report.files[0].state == FileState::ok);
+      CHECK(report.files[0].bytes == written.file_bytes);
+    }
+  }
+}
+
+TEST_CASE("one flipped bit anywhere is found, and blamed on the part that holds it") {
+  const TempDir dir;
+  const fs::path path = dir / "m.sluice";
+  const auto written = write_container(path, format::Storage::q4_tiles);
+  const auto reader = format::ContainerReader::open(path);
+  const std::uint64_t payload_end = reader.footer().directory_offset_bytes;
+
+  // The borders of every part, and random places, more of them where few bytes mean much.
+  std::vector<std::uint64_t> places;
+  for (const auto& tensor : reader.tensors()) {
+    for (const std::uint64_t at :
+         {tensor.offset_bytes - 1, tensor.offset_bytes, tensor.offset_bytes + tensor.length_bytes - 1,
+          tensor.offset_bytes + tensor.length_bytes})
+      places.push_back(at);
+  }
+  for (const auto& section : reader.sections()) places.push_back(section.offset_bytes);
+  std::mt19937_64 random(6);
+  for (int i = 0; i < 200; ++i) places.push_back(random() % written.file_bytes);
+  for (int i = 0; i < 200; ++i) places.push_back(payload_end + random() % (written.file_bytes - payload_end));
+  for (std::uint64_t at = 0; at < 64; ++at) places.push_back(at);
+  for (std::uint64_t at = 1; at <= format::kContainerFooterBytes; ++at)
+    places.push_back(written.file_bytes - at);
+
+  base::File file = base::File::open_update(path);
+  for (const std::uint64_t at : places) {
+    CAPTURE(at);
+    const int bit = static_cast<int>(random() % 8);
+    flip(file, at, bit);
+    const std::string found = verdict(path);
+    if (at < format::kContainerHeaderBytes || at >= payload_end) {
+      CHECK(found == "malformed");
+    } else {
+      std::string expected = "the padding at byte";
+      for (const auto& tensor : reader.tensors())
+        if (at >= tensor.offset_bytes && at < tensor.offset_bytes + tensor.length_bytes)
+          expected = "tensor '" + tensor.name + "' does not have its digest";
+      for (const auto& section : reader.sections())
+        if (at >= section.offset_bytes && at < section.offset_bytes + section.length_bytes)
+          expected = "section '" + section.name + "' does not have its SHA-256";
+      CHECK(found.starts_with(expected));
+    }
+    flip(file, at, bit);
+  }
+  CHECK(run(path).ok);
+}
+
+TEST_CASE("a container that is cut anywhere, or goes on, is malformed") {
+  const TempDir dir;
+  const fs::path path = dir / "m.sluice";
+  const auto written = write_container(path, format::Storage::q8_tiles);
+  const auto content = base::read_file(path);
+  std::vector<std::uint64_t> lengths;
+  for (std::uint64_t length = 0; length < 100; ++length) lengths.push_back(length);
+  for (std::uint64_t cut = 1; cut < 300; ++cut) lengths.push_back(written.file_bytes - cut);
+  std::mt19937_64 random(8);
+  for (int i = 0; i < 200; ++i) lengths.push_back(random() % written.file_bytes);
+  for (std::uint64_t page = 4096; page < written.file_bytes; page += 4096) lengths.push_back(page);
+  std::ranges::sort(lengths, std::greater{});
+  base::File file = base::File::open_update(path);
+  for (const std::uint64_t length : lengths) {
+    CAPTURE(length);
+    file.resize(length);
+    CHECK(verdict(path) == "malformed");
+  }
+  file.write_at(0, content);
+  CHECK(run(path).ok);
+  file.resize(written.file_bytes + 1);
+  CHECK(verdict(path) == "malformed");
+}
+
+TEST_CASE("all damaged parts are listed with their ranges and tensors") {
+  const TempDir dir;
+  const fs::path path = dir / "m.sluice";
+  write_container(path, format::Storage::q4_tiles);
+  const auto reader = format::ContainerReader::open(path);
+  const auto* first = reader.find("layers.0.attention.wq.weight");
+  const auto* second = reader.find("layers.1.feed_forward.experts.1.w2.weight");
+  REQUIRE(first != nullptr);
+  REQUIRE(second != nullptr);
+  base::File file = base::File::open_update(path);
+  flip(file, first->offset_bytes + 5, 0);
+  flip(file, second->offset_bytes, 7);
+  flip(file, reader.find_section("licence")->offset_bytes, 1);
+  const auto report = run(path);
+  REQUIRE(report.files.size() == 1);
+  const auto& damaged = report.files[0].damaged;
+  REQUIRE(damaged.size() == 3);
+  CHECK(damaged[0].tensors.empty());
+  CHECK(damaged[1].tensors == std::vector{first->name});
+  CHECK(damaged[1].offset_bytes == first->offset_bytes);
+  CHECK(damaged[1].length_bytes == first->length_bytes);
+  CHECK(damaged[2].tensors == std::vector{second->name});
+  CHECK(report.files[0].problem == "section 'licence' does not have its SHA-256; 2 more parts are wrong");
+  CHECK(report.damaged_bytes == 10 + first->length_bytes + second->length_bytes);
+}
+
+TEST_CASE("what is no container is an error, and verification can be stopped") {
+  const TempDir dir;
+  base::write_file(dir / "text", base::as_bytes("no container"));
+  CHECK_ERROR(run(dir / "text"), ErrorKind::malformed, "text: ");
+  CHECK_ERROR(run(dir / "none"), ErrorKind::io, "none");
+  CHECK_ERROR(run(dir.path()), ErrorKind::io, "is a folder");
+  write_container(dir / "m.sluice", format::Storage::q4_tiles);
+  std::stop_source stop;
+  stop.request_stop();
+  base::NoProgress progress;
+  CHECK_ERROR(verify::verify_container(dir / "m.sluice", {}, progress, stop.get_token()),
+              ErrorKind::interrupted, "interrupted");
+}

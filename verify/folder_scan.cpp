@@ -1,0 +1,124 @@
+#include "verify/folder_scan.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/error.h"
+
+namespace sluice::verify {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kOwnFolder = ".sluice";
+constexpr std::string_view kTemporaryMark = ".part-";  // base::AtomicFile's ".NAME.part-PID-COUNT"
+
+bool is_own(const std::string& path, std::string_view name) {
+  if (path == kOwnFolder) return true;
+  const std::size_t mark = name.rfind(kTemporaryMark);
+  if (!name.starts_with('.') || mark == std::string_view::npos) return false;
+  const std::string_view process = name.substr(mark + kTemporaryMark.size());
+  return !process.empty() &&
+         std::ranges::all_of(process, [](char c) { return (c >= '0' && c <= '9') || c == '-'; });
+}
+
+Entry entry_of(const struct stat& status) {
+  if (S_ISREG(status.st_mode)) return {EntryKind::file, static_cast<std::uint64_t>(status.st_size)};
+  if (S_ISDIR(status.st_mode)) return {EntryKind::folder};
+  if (S_ISLNK(status.st_mode)) return {EntryKind::symlink};
+  return {EntryKind::other};
+}
+
+void require_folder(const fs::path& folder) {
+  struct stat status {};
+  if (::stat(folder.c_str(), &status) != 0) base::throw_errno(folder, "open folder", errno);
+  if (!S_ISDIR(status.st_mode)) throw base::Error(base::ErrorKind::io, folder.string() + ": is not a folder");
+}
+
+}  // namespace
+
+std::string describe(EntryKind kind) {
+  switch (kind) {
+    case EntryKind::file: return {};
+    case EntryKind::folder: return "is a folder, not a file";
+    case EntryKind::symlink: return "is, or lies behind, a symbolic link, which is not followed";
+    case EntryKind::other: return "is not a regular file";
+    case EntryKind::unreadable: return "cannot be looked at: the system refuses";
+  }
+  return {};
+}
+
+FolderScan FolderScan::walk(const fs::path& folder) {
+  require_folder(folder);
+  FolderScan scan;
+  std::vector<std::string> pending;
+  try {
+    scan.add_children(folder, "", pending);
+  } catch (const fs::filesystem_error& error) {
+    base::throw_errno(folder, "read folder", error.code().value());
+  }
+  while (!pending.empty()) {
+    const std::string path = std::move(pending.back());
+    pending.pop_back();
+    try {
+      scan.add_children(folder / path, path + '/', pending);
+    } catch (const fs::filesystem_error&) {
+      scan.entries_.at(path).kind = EntryKind::unreadable;
+    }
+  }
+  return scan;
+}
+
+void FolderScan::add_children(const fs::path& folder, const std::string& prefix,
+                              std::vector<std::string>& pending) {
+  for (const fs::directory_entry& child : fs::directory_iterator(folder)) {
+    const std::string name = child.path().filename().string();
+    const std::string path = prefix + name;
+    if (is_own(path, name)) continue;
+    struct stat status {};
+    const bool seen = ::lstat(child.path().c_str(), &status) == 0;
+    if (!seen && errno == ENOENT) continue;  // it went away while we looked
+    const Entry entry = seen ? entry_of(status) : Entry{EntryKind::unreadable};
+    entries_.emplace(path, entry);
+    if (entry.kind == EntryKind::folder) pending.push_back(path);
+  }
+}
+
+FolderScan FolderScan::look_up(const fs::path& folder, const std::vector<std::string>& paths) {
+  require_folder(folder);
+  FolderScan scan;
+  for (const std::string& path : paths) {
+    // Element by element, so that a link on the way is seen.
+    std::size_t slash = path.find('/');
+    while (slash != std::string::npos && scan.look_at(folder, path.substr(0, slash)))
+      slash = path.find('/', slash + 1);
+    if (slash == std::string::npos) static_cast<void>(scan.look_at(folder, path));
+  }
+  return scan;
+}
+
+/// True when `path` is a folder, so that it makes sense to look below it.
+bool FolderScan::look_at(const fs::path& folder, const std::string& path) {
+  struct stat status {};
+  if (::lstat((folder / path).c_str(), &status) == 0) {
+    return entries_.insert_or_assign(path, entry_of(status)).first->second.kind == EntryKind::folder;
+  }
+  if (errno != ENOENT && errno != ENOTDIR) entries_.insert_or_assign(path, Entry{EntryKind::unreadable});
+  return false;
+}
+
+const Entry* FolderScan::find(std::string_view path) const {
+  if (const auto found = entries_.find(path); found != entries_.end()) return &found->second;
+  for (std::size_t slash = path.rfind('/'); slash != std::string_view::npos && slash > 0;
+       slash = path.rfind('/', slash - 1)) {
+    const auto parent = entries_.find(path.substr(0, slash));
+    if (parent == entries_.end()) continue;
+    const EntryKind kind = parent->second.kind;
+    return kind == EntryKind::symlink || kind == EntryKind::unreadable ? &parent->second : nullptr;
+  }
+  return nullptr;
+}
+
+}  // namespace sluice::verify

@@ -1,0 +1,72 @@
+#pragma once
+// Proves bytes: a release folder against what its torrent and manifest promise, a .sluice file against its
+// own digests. What is wrong is a value in the report; only what keeps us from looking is an Error.
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "format/manifest.h"
+#include "format/release_layout.h"
+
+namespace sluice::verify {
+
+enum class FileState : std::uint8_t { ok, damaged, missing, extra, unreadable, unproven, changed };
+
+/// "ok", "damaged", ... as in the JSON report, and the report's one-character marks: = * - + ! ? ~
+[[nodiscard]] std::string_view to_string(FileState state);
+[[nodiscard]] char to_mark(FileState state);
+
+/// Half-open range of bytes in a file.
+struct DamagedRange {
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t length_bytes = 0;
+  std::vector<std::string> tensors;  ///< names of the tensors that it touches, where known
+};
+
+struct FileReport {
+  std::string path;  ///< below the release folder, with '/'
+  FileState state = FileState::ok;
+  std::uint64_t bytes = 0;  ///< size on disk
+  std::string problem;      ///< one sentence for states other than ok: expected and found
+  std::vector<DamagedRange> damaged;
+};
+
+struct Report {
+  bool ok = false;  ///< everything that was promised is there and proven
+  std::vector<FileReport> files;
+  std::uint64_t bytes = 0;  ///< read and compared
+  std::uint64_t damaged_bytes = 0;
+  std::vector<std::string> proven_by;  ///< of "v1", "v2", "sha256", "md5", "container"
+  /// .sluice files: the root as stated and recomputed; nothing outside the file pins it unless cli says so.
+  std::string root_sha256;
+};
+
+struct Expectations {
+  std::optional<format::ReleaseLayout> layout;
+  std::optional<format::Manifest> manifest;  ///< its files' sizes, SHA-256, MD5 and roots
+};
+
+struct Options {
+  unsigned thread_count = 1;
+  std::uint64_t memory_bytes = 64u << 20;
+  bool strict = false;  ///< extra and unproven files make the report not ok
+};
+
+/// `folder` holds the release's files (for a single-file torrent: the folder in which the file lies).
+/// Files that no expectation covers are `unproven` when they are named without any digest, else `extra`.
+/// With no expectation at all, or none with a digest, the report is not ok.
+[[nodiscard]] Report verify_release(const std::filesystem::path& folder, const Expectations& expectations,
+                                    const Options& options, base::Progress& progress,
+                                    const std::stop_token& stop);
+
+/// Every tensor, expert, section, padding byte, the directory, the header and the root of a .sluice file.
+/// A file that cannot be read as a container is Error{malformed}.
+[[nodiscard]] Report verify_container(const std::filesystem::path& file, const Options& options,
+                                      base::Progress& progress, const std::stop_token& stop);
+
+}  // namespace sluice::verify
