@@ -44,12 +44,30 @@ std::filesystem::path parent_or_dot(const std::filesystem::path& path) {
 }
 
 // Hidden, in the same folder, and of nobody else: other processes and threads may write the same file.
+// Between the name and the process that writes it.
+constexpr char kPartMark[] = ".part-";
+
 std::filesystem::path temporary_path(const std::filesystem::path& final_path) {
   constexpr std::size_t kNameBytesMax = 200;  // leaves room for the rest within NAME_MAX
   static std::atomic<unsigned> count{0};
   const std::string name = final_path.filename().string().substr(0, kNameBytesMax);
   return parent_or_dot(final_path) /
-         ("." + name + ".part-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
+         ("." + name + kPartMark + std::to_string(::getpid()) + "-" + std::to_string(count++));
+}
+
+// A process that was killed leaves its unfinished file behind; its lock is gone with it.
+void remove_abandoned(const std::filesystem::path& mine) {
+  const std::string own = mine.filename().string();
+  const std::string prefix = own.substr(0, own.rfind(kPartMark) + std::string_view(kPartMark).size());
+  std::error_code unreadable;
+  for (const auto& item : std::filesystem::directory_iterator(mine.parent_path(), unreadable)) {
+    const std::string name = item.path().filename().string();
+    if (name == own || !name.starts_with(prefix) || !item.is_regular_file(unreadable)) continue;
+    const int descriptor = ::open(item.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (descriptor < 0) continue;
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(item.path().c_str());
+    ::close(descriptor);
+  }
 }
 
 }  // namespace
@@ -163,7 +181,11 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 AtomicFile::AtomicFile(const std::filesystem::path& final_path)
     : final_path_(final_path),
       temporary_path_(temporary_path(final_path)),
-      file_(File::create(temporary_path_)) {}
+      file_(File::create(temporary_path_)) {
+  // Held as long as the file is open; it cannot fail, since the name is this process's own.
+  ::flock(file_.descriptor(), LOCK_EX | LOCK_NB);
+  remove_abandoned(temporary_path_);
+}
 
 AtomicFile::~AtomicFile() {
   if (!committed_) ::unlink(temporary_path_.c_str());

@@ -72,7 +72,8 @@ class MappedFile final {
 };
 
 /// A file that appears under its name only when it is complete: it is written beside it under a hidden
-/// name, and commit() makes it durable and renames it. Without commit() nothing is left behind.
+/// name, and commit() makes it durable and renames it. Without commit() nothing is left behind; what a killed
+/// process left behind is removed by the next one that writes the same name.
 class AtomicFile final {
  public:
   explicit AtomicFile(const std::filesystem::path& final_path);

@@ -3,8 +3,11 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <string>
+#include <system_error>
 #include <utility>
 
+#include "base/error.h"
 #include "base/invariant.h"
 
 namespace sluice::base {
@@ -26,11 +29,18 @@ void relax() {
 WorkerPool::WorkerPool(unsigned thread_count) {
   INVARIANT(thread_count >= 1);
   threads_.reserve(thread_count - 1);
-  for (unsigned worker = 1; worker < thread_count; ++worker)
-    threads_.emplace_back([this, worker] { work(worker); });
+  try {
+    for (unsigned worker = 1; worker < thread_count; ++worker)
+      threads_.emplace_back([this, worker] { work(worker); });
+  } catch (const std::system_error& error) {
+    end();
+    throw Error(ErrorKind::io, "cannot start " + std::to_string(thread_count) + " threads: " + error.what());
+  }
 }
 
-WorkerPool::~WorkerPool() {
+WorkerPool::~WorkerPool() { end(); }
+
+void WorkerPool::end() {
   ending_.store(true);
   generation_.fetch_add(1);
   generation_.notify_all();

@@ -47,6 +47,7 @@ class WorkerPool final {
   void run(std::size_t task_count, TaskRef body);
 
  private:
+  void end();
   void work(unsigned worker);
   void take_tasks(unsigned worker);
 

@@ -49,7 +49,7 @@ int bench_command(const Invocation& invocation) {
                                       {"read_bandwidth_gb_per_s", result.read_bandwidth_gb_per_s},
                                       {"decode_bandwidth_fraction", result.decode_bandwidth_fraction},
                                       {"load_s", load_s},
-                                      {"peak_rss_bytes", runtime::peak_rss_bytes()}}));
+                                      {"peak_rss_bytes", result.peak_rss_bytes}}));
   Table table;
   table.add_row({"prefill", format_number("%.1f tokens/s", result.prefill_tokens_per_s)});
   table.add_row({"decode", format_number("%.1f tokens/s", result.decode_tokens_per_s)});

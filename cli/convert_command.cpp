@@ -32,10 +32,7 @@ void record_provenance(convert::Request& request, base::Progress& progress, cons
                             "; it is converted without naming its origin (sluice verify shows where)");
     return;
   }
-  request.release_name = found.release_name();
-  request.infohash_v1 = found.infohash_v1();
-  request.infohash_v2 = found.infohash_v2();
-  request.licence = found.licence();
+  record_origin(found, request);
 }
 
 // NAME-QUANT.sluice in the current folder.

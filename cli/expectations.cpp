@@ -1,6 +1,7 @@
 #include "cli/expectations.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "base/digest.h"
@@ -204,6 +205,29 @@ verify::Report prove(const FoundExpectations& found, const verify::Options& opti
                   [](const verify::FileReport& file) { return file.state == verify::FileState::extra; });
   }
   return report;
+}
+
+void record_origin(const FoundExpectations& found, convert::Request& request) {
+  request.release_name = found.release_name();
+  request.infohash_v1 = found.infohash_v1();
+  request.infohash_v2 = found.infohash_v2();
+  request.licence = found.licence();
+  std::map<std::string, convert::SourceFile> files;
+  if (found.expectations.layout) {
+    for (const auto& file : found.expectations.layout->files) {
+      if (!file.pad) files[file.path] = {file.path, file.length_bytes, "", hex_or_empty(file.root)};
+    }
+  }
+  if (found.expectations.manifest) {
+    for (const auto& file : found.expectations.manifest->files) {
+      auto& entry = files[file.path];
+      entry.path = file.path;
+      if (file.length_bytes) entry.length_bytes = *file.length_bytes;
+      if (file.sha256) entry.sha256 = base::to_hex(*file.sha256);
+      if (file.root) entry.pieces_root = base::to_hex(*file.root);
+    }
+  }
+  for (auto& [path, file] : files) request.files.push_back(std::move(file));
 }
 
 }  // namespace sluice::cli

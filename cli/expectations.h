@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/console.h"
+#include "convert/convert.h"
 #include "format/manifest.h"
 #include "verify/verify.h"
 
@@ -45,5 +46,9 @@ struct FoundExpectations {
 /// Proves the release; files outside a single-file torrent are not mentioned.
 [[nodiscard]] verify::Report prove(const FoundExpectations& found, const verify::Options& options,
                                    base::Progress& progress, const std::stop_token& stop);
+
+/// Writes into the request what a proven release says of its origin: names, info-hashes, digests of its
+/// files.
+void record_origin(const FoundExpectations& found, convert::Request& request);
 
 }  // namespace sluice::cli

@@ -88,10 +88,7 @@ class ModelMaker {
         throw base::Error(base::ErrorKind::verification,
                           input.string() + ": " + report_summary(report) + "; sluice verify shows where");
       }
-      convert_request.release_name = found.release_name();
-      convert_request.infohash_v1 = found.infohash_v1();
-      convert_request.infohash_v2 = found.infohash_v2();
-      convert_request.licence = found.licence();
+      record_origin(found, convert_request);
     }
     convert_request.input = input;
     convert_request.output = store_.unfinished_path(source);

@@ -49,7 +49,7 @@ void declare(Options& options, RunOptions& values) {
   app.add_option("-f,--file", values.prompt_file, "Read the prompt from this file, - for standard input")
       ->excludes(prompt);
   app.add_option("-n,--tokens", values.tokens_max, "Tokens to generate at the most (default: 128)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 30));
   options.add_number("--temperature", sampling.temperature, 0, 100,
                      "0 takes the most likely token (default: 0.7)");
   options.add_number("--top-p", sampling.top_p, 0, 1,
@@ -63,7 +63,7 @@ void declare(Options& options, RunOptions& values) {
   options.add_threads(values.model.thread_count);
   app.add_option("--context", values.context_tokens,
                  "Tokens that prompt and text may have (default: what they need, at most 32768)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 30));
   app.add_option("--kv", values.kv, "Type of the KV cache (default: f32 for bf16 models, else bf16)")
       ->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--trace", values.trace, "Write which experts each token chose to this file");
@@ -205,6 +205,7 @@ class Run {
     if (values_.kv == "f32") options.kv = runtime::KvType::f32;
     if (values_.kv == "bf16") options.kv = runtime::KvType::bf16;
     options.isa = forced_isa();
+    options.stop = invocation_.stop;
     if (trace_ || counts_) {
       options.on_routing = [this](const runtime::RoutingEvent& event) {
         if (trace_) trace_->add(event);

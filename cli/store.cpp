@@ -95,7 +95,15 @@ std::vector<fs::path> list_records(const fs::path& models) {
 }  // namespace
 
 std::vector<ModelSource::File> list_source_files(const fs::path& release) {
-  if (!fs::is_directory(release)) return {describe(release, release.filename().string())};
+  if (!fs::is_directory(release)) {
+    // The model is also what stands beside the checkpoint.
+    std::vector<ModelSource::File> files{describe(release, release.filename().string())};
+    for (const char* name : {"params.json", "tokenizer.model"}) {
+      const auto sibling = release.parent_path() / name;
+      if (fs::is_regular_file(sibling)) files.push_back(describe(sibling, name));
+    }
+    return files;
+  }
   std::vector<ModelSource::File> files;
   for (const auto& item : fs::recursive_directory_iterator(release)) {
     if (!item.is_regular_file()) continue;

@@ -41,8 +41,10 @@ Json provenance_json(const Request& request) {
   set("licence", request.licence);
   Json files = Json::array();
   for (const SourceFile& file : request.files) {
-    Json entry = Json::object({{"path", file.path}, {"bytes", file.length_bytes}});
+    Json entry = Json::object({{"path", file.path}});
+    if (file.length_bytes) entry.set("bytes", *file.length_bytes);
     if (!file.sha256.empty()) entry.set("sha256", file.sha256);
+    if (!file.pieces_root.empty()) entry.set("pieces_root", file.pieces_root);
     files.push_back(std::move(entry));
   }
   if (!request.files.empty()) provenance.set("files", std::move(files));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -18,8 +19,9 @@ enum class Quant : std::uint8_t { bf16, q8, q4 };
 /// A file of the release, as proven by whoever calls; the container records it.
 struct SourceFile {
   std::string path;
-  std::uint64_t length_bytes = 0;
-  std::string sha256;  ///< hex; empty when not known
+  std::optional<std::uint64_t> length_bytes;
+  std::string sha256;       ///< hex; empty when not known
+  std::string pieces_root;  ///< BEP 52 tree of the file, hex; empty when not known
 };
 
 struct Request {

@@ -71,11 +71,15 @@ void TensorSource::to_floats(base::Bytes bytes, std::uint64_t first_row, std::sp
       break;
     default: INVARIANT(!"the constructor refuses other dtypes");
   }
+  // Larger f32 values would become infinity in bf16.
+  constexpr float kBf16Max = 0x1.FEp127f;
   for (std::size_t i = 0; i < out.size(); ++i) {
-    if (std::isfinite(out[i])) continue;
+    if (std::fabs(out[i]) <= kBf16Max) continue;
     base::throw_malformed(file_.path().string(), "tensor '" + tensor_.name + "': has " +
-                                                     (std::isnan(out[i]) ? "NaN" : "infinity") + " at [" +
-                                                     std::to_string(first_row + i / cols_) + ", " +
+                                                     (std::isnan(out[i])   ? "NaN"
+                                                      : std::isinf(out[i]) ? "infinity"
+                                                                           : "a value beyond bf16") +
+                                                     " at [" + std::to_string(first_row + i / cols_) + ", " +
                                                      std::to_string(i % cols_) + "]");
   }
 }

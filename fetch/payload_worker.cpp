@@ -10,6 +10,7 @@
 #include <libtorrent/torrent_status.hpp>
 #include <map>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "base/bytes.h"
@@ -18,6 +19,7 @@
 #include "fetch/contacts.h"
 #include "fetch/job_options.h"
 #include "fetch/load_torrent.h"
+#include "fetch/piece_layers.h"
 #include "fetch/resume_data.h"
 #include "fetch/session.h"
 #include "fetch/torrent_file.h"
@@ -129,16 +131,16 @@ class PayloadWorker {
   void handle_alerts() {
     std::vector<lt::alert*> alerts;
     session_->pop_alerts(&alerts);
-    for (const lt::alert* alert : alerts) handle_alert(*alert);
+    for (lt::alert* alert : alerts) handle_alert(*alert);
   }
 
-  void handle_alert(const lt::alert& alert) {
+  void handle_alert(lt::alert& alert) {
     if (const auto* piece = lt::alert_cast<lt::piece_finished_alert>(&alert)) {
       ++pieces_since_save_;
       const auto& files = handle_files();
       for (const auto& slice : files.map_block(piece->piece_index, 0, files.piece_size(piece->piece_index)))
         if (!files.pad_file_at(slice.file_index)) unsynced_.insert(slice.file_index);
-    } else if (const auto* saved = lt::alert_cast<lt::save_resume_data_alert>(&alert)) {
+    } else if (auto* saved = lt::alert_cast<lt::save_resume_data_alert>(&alert)) {
       write_resume_data(saved->params);
     } else if (lt::alert_cast<lt::save_resume_data_failed_alert>(&alert) != nullptr) {
       save_pending_ = false;
@@ -252,13 +254,13 @@ class PayloadWorker {
   void request_save() {
     if (save_pending_) return;
     save_pending_ = true;
+    save_start_ = Clock::now();
     handle_.save_resume_data(lt::torrent_handle::flush_disk_cache);
   }
 
   /// The files first, then the data that calls them finished: after a power loss the first without the second
   /// is harmless.
-  void write_resume_data(const lt::add_torrent_params& params) {
-    const auto start = Clock::now();
+  void write_resume_data(lt::add_torrent_params& params) {
     pieces_since_save_ = 0;
     // Alerts come in order, so every piece in `params` has put its files in here.
     for (const lt::file_index_t index : std::exchange(unsynced_, {})) {
@@ -266,11 +268,14 @@ class PayloadWorker {
       if (path != paths_.end() && std::filesystem::exists(path->second))
         base::File::open_update(path->second).sync();
     }
+    save_piece_layers(params);
+    params.merkle_trees.clear();  // large, and of no use: see read_resume_data
+    params.merkle_tree_mask.clear();
+    params.verified_leaf_hashes.clear();
     fetch::write_resume_data(job_.resume, params);
-    save_piece_layers();
     save_pending_ = false;
     // On a slow disk, saving takes at most a tenth of the time.
-    next_save_ = Clock::now() + std::max<Clock::duration>(kSavePause, 10 * (Clock::now() - start));
+    next_save_ = Clock::now() + std::max<Clock::duration>(kSavePause, 10 * (Clock::now() - save_start_));
   }
 
   void save_and_wait() {
@@ -288,21 +293,19 @@ class PayloadWorker {
   }
 
   /// For the .torrent: without the layers nobody could share it. The parent checks them.
-  void save_piece_layers() {
+  void save_piece_layers(const lt::add_torrent_params& params) {
     if (layers_saved_) return;
-    const auto info = handle_.torrent_file_with_hashes();  // empty while hashes are missing
-    if (!info) return;
     std::map<std::string, std::string> layers;
     bool all_known = true;
     for (const auto& [index, ours] : ours_) {
       const format::ReleaseFile& file = torrent_.layout.files[ours];
       if (!needs_layer(file)) continue;
-      const auto layer = info->piece_layer(index);
-      if (layer.empty()) {
-        all_known = false;
-      } else {
-        layers.emplace(base::as_text(file.root->bytes), std::string(layer.begin(), layer.end()));
-      }
+      if (index >= params.merkle_trees.end_index() || index >= params.merkle_tree_mask.end_index()) return;
+      const auto layer = find_piece_layer(params.merkle_trees[index], params.merkle_tree_mask[index],
+                                          file.length_bytes, torrent_.layout.piece_bytes);
+      all_known = all_known && !layer.empty();
+      if (!layer.empty())
+        layers.emplace(base::as_text(file.root->bytes), base::as_text(std::as_bytes(std::span(layer))));
     }
     if (!all_known && !complete_) return;
     std::string out = "d";
@@ -335,6 +338,7 @@ class PayloadWorker {
   std::set<lt::file_index_t> unsynced_;  // files with pieces that finished since the last save
   std::uint64_t pieces_since_save_ = 0;
   bool save_pending_ = false;
+  Clock::time_point save_start_;
   Clock::time_point next_save_ = Clock::now();
   bool layers_saved_ = false;
   bool failing_ = false;

@@ -156,6 +156,30 @@ void check_tensors(const ContainerDirectory& directory, std::string_view subject
   }
 }
 
+/// Matrices that read the same activations must agree whether these are floats (bf16) or integers (q8, q4).
+void check_shared_inputs(const ContainerDirectory& directory, std::string_view subject) {
+  const auto expected = model_tensors(directory.params);
+  const ContainerTensor* first = nullptr;  // of the attention projections, or of the experts of a layer
+  TensorRole role = TensorRole::norm;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const ContainerTensor& tensor = directory.tensors[i];
+    const bool reads_other =
+        tensor.name.ends_with("attention.wo.weight") || tensor.name.ends_with("w2.weight");
+    if (reads_other) continue;
+    if (expected[i].role != role) first = nullptr;
+    role = expected[i].role;
+    if (!is_tiled(tensor.storage)) continue;
+    if (first == nullptr) first = &tensor;
+    const bool floats = tensor.storage == Storage::bf16_tiles;
+    if (floats != (first->storage == Storage::bf16_tiles)) {
+      base::throw_malformed(subject, "tensor '" + tensor.name + "': type " +
+                                         std::string(type_name(tensor.storage)) + " does not go with '" +
+                                         first->name + "' of type " + std::string(type_name(first->storage)) +
+                                         ", which has the same input");
+    }
+  }
+}
+
 void check_experts(const ContainerDirectory& directory, std::string_view subject) {
   const auto expected = experts_of(directory.tensors, directory.params);
   const auto same = [](const ContainerExpert& a, const ContainerExpert& b) {
@@ -217,6 +241,7 @@ std::vector<ContainerExpert> experts_of(const std::vector<ContainerTensor>& tens
 void check_directory(const ContainerDirectory& directory, std::uint64_t payload_end_bytes,
                      const base::Sha256& root, std::string_view subject) {
   check_tensors(directory, subject);
+  check_shared_inputs(directory, subject);
   std::vector<Extent> extents;
   for (const ContainerTensor& tensor : directory.tensors)
     extents.push_back({tensor.name, tensor.offset_bytes, tensor.length_bytes});

@@ -3,7 +3,7 @@
 // docs/container.md is the prose with a worked example.
 //
 //   header   4096 bytes: magic, version, header size; the rest is zero
-//   payload  sections (tokenizer, licence, ..) and tensors in the order in which a forward pass needs them;
+//   payload  sections (tokenizer, params.json) and tensors in the order in which a forward pass needs them;
 //            every tensor starts on a page (4096); gaps are zero
 //   directory  canonical JSON: parameters, tensors, experts, sections, provenance, recipe
 //   footer   128 bytes: where the directory is, its SHA-256, the root, the footer's own SHA-256, end magic
@@ -77,7 +77,7 @@ struct ContainerExpert {
 
 /// A named piece of the payload that is no tensor.
 struct ContainerSection {
-  std::string name;  ///< "tokenizer", "licence", ...
+  std::string name;  ///< "tokenizer", "params.json"
   std::uint64_t offset_bytes = 0;
   std::uint64_t length_bytes = 0;
   base::Sha256 sha256;

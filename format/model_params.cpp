@@ -17,6 +17,8 @@ constexpr std::uint64_t kWidthMax = 1u << 20;
 constexpr std::uint64_t kVocabMax = 1u << 24;
 constexpr std::uint64_t kLayersMax = 1u << 10;
 constexpr std::uint64_t kExpertsMax = 1u << 10;
+// Bounds the list of tensors, which is made before any of them is looked for.
+constexpr std::uint64_t kLayersTimesExpertsMax = 1u << 16;
 
 /// How one dialect spells the keys; nullptr: it has none.
 struct Dialect {
@@ -67,9 +69,10 @@ void require_range(std::uint64_t value, std::uint64_t max, std::string_view key,
                                                  ", found " + std::to_string(value));
 }
 
-void require_positive(double value, std::string_view key, std::string_view subject) {
-  if (value > 0 && std::isfinite(value)) return;
-  base::throw_malformed(place(subject, key), "expected a positive number, found " + Json(value).dump());
+void require_between(double value, double low, double high, std::string_view key, std::string_view subject) {
+  if (value >= low && value <= high) return;
+  base::throw_malformed(place(subject, key), "expected a number from " + Json(low).dump() + " to " +
+                                                 Json(high).dump() + ", found " + Json(value).dump());
 }
 
 /// A number, null, or, as in one release, the number as a string.
@@ -216,8 +219,10 @@ void validate(const ModelParams& params, std::string_view subject) {
   require_range(params.num_experts, kExpertsMax, "num_experts", subject);
   require_range(params.num_experts_per_tok, params.num_experts, "num_experts_per_tok", subject);
   if (params.sliding_window) require_range(*params.sliding_window, 1u << 30, "sliding_window", subject);
-  require_positive(params.norm_eps, "norm_eps", subject);
-  require_positive(params.rope_theta, "rope_theta", subject);
+  require_range(params.n_layers * params.num_experts, kLayersTimesExpertsMax, "n_layers x num_experts",
+                subject);
+  require_between(params.norm_eps, 1e-12, 1, "norm_eps", subject);
+  require_between(params.rope_theta, 1, 1e12, "rope_theta", subject);
   if (params.head_dim % 2 != 0) {
     base::throw_malformed(place(subject, "head_dim"),
                           "is odd (" + std::to_string(params.head_dim) + "), but RoPE turns pairs");

@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "base/bytes.h"
-#include "base/invariant.h"
 #include "runtime/session_impl.h"
 
 namespace sluice::runtime {
@@ -41,8 +40,6 @@ void Session::Impl::project_heads(std::size_t layer) {
   };
   const std::array parts = {Part{&w.wq.matrix, q.data(), query_width},
                             Part{&w.wk.matrix, k.data(), key_width}, Part{&w.wv.matrix, v.data(), key_width}};
-  INVARIANT(w.wk.matrix.layout.type == w.wq.matrix.layout.type &&
-            w.wv.matrix.layout.type == w.wq.matrix.layout.type);
   std::size_t panels_total = 0;
   for (const Part& part : parts) panels_total += part.matrix->layout.panels;
   const std::size_t slice = slice_panels(panels_total, pool.thread_count());

@@ -64,6 +64,7 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
     throw base::Error(base::ErrorKind::usage,
                       "bench needs at least one prompt token, one token and one repetition");
   SessionOptions options = session_options;
+  options.stop = stop;
   options.context_tokens = std::max(options.context_tokens, bench.prompt_tokens + bench.decode_tokens);
   Session session(model, options);
   const auto prompt = random_tokens(model, bench.prompt_tokens);
@@ -89,6 +90,7 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
   result.prefill_tokens_per_s = median(prefill);
   result.decode_tokens_per_s = median(decode);
   result.decode_bytes_per_token = model.decode_bytes_per_token();
+  result.peak_rss_bytes = peak_rss_bytes();
   const double bandwidth = measure_read_bandwidth(options.thread_count);
   result.read_bandwidth_gb_per_s = bandwidth / 1e9;
   result.decode_bandwidth_fraction =

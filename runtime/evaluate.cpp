@@ -3,11 +3,14 @@
 #include <vector>
 
 #include "base/error.h"
+#include "runtime/model_impl.h"
 #include "runtime/runtime.h"
-#include "runtime/sampler.h"
 
 namespace sluice::runtime {
 namespace {
+
+// Rows of log probabilities that are held at once; a vocabulary of 32,000 takes 16 MB.
+constexpr std::size_t kBlockTokens = 64;
 
 /// ln of the softmax of `logits`, in double.
 std::vector<double> log_softmax(std::span<const float> logits) {
@@ -40,10 +43,13 @@ class Scorer {
   Scorer(const Model& model, SessionOptions options)
       : record_{model.params().n_layers, {}}, session_(model, with_record(std::move(options))) {}
 
-  /// Log probabilities [position][vocab] of a chunk that starts the context.
-  std::vector<std::vector<double>> score(std::span<const TokenId> input) {
+  void start() {
     session_.reset();
     record_.sets.clear();
+  }
+
+  /// Log probabilities [token][vocab] of the next tokens.
+  std::vector<std::vector<double>> score(std::span<const TokenId> input) {
     std::vector<std::vector<double>> rows;
     rows.reserve(input.size());
     session_.feed_all(
@@ -98,9 +104,12 @@ struct Totals {
 void require_comparable(const Model& model, const Model& reference) {
   const auto& a = model.params();
   const auto& b = reference.params();
-  if (a.vocab_size != b.vocab_size || a.n_layers != b.n_layers || a.num_experts != b.num_experts) {
+  const auto* tokenizer_a = model.impl().container.find_section("tokenizer");
+  const auto* tokenizer_b = reference.impl().container.find_section("tokenizer");
+  if (a.vocab_size != b.vocab_size || a.n_layers != b.n_layers || a.num_experts != b.num_experts ||
+      a.dense != b.dense || tokenizer_a->sha256 != tokenizer_b->sha256) {
     throw base::Error(base::ErrorKind::usage,
-                      "the reference is another model: vocabulary, layers or experts differ");
+                      "the reference is another model: tokenizer, vocabulary, layers or experts differ");
   }
 }
 
@@ -115,11 +124,13 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
   const std::vector<TokenId> ids = model.tokenizer().encode(text);
   if (ids.empty()) throw base::Error(base::ErrorKind::malformed, "the text to evaluate has no tokens");
 
-  Scorer scorer(model, options);
+  SessionOptions scorer_options = options;
+  scorer_options.stop = stop;
+  Scorer scorer(model, scorer_options);
   std::optional<Scorer> reference_scorer;
   if (reference != nullptr) {
     require_comparable(model, *reference);
-    SessionOptions reference_options = options;
+    SessionOptions reference_options = scorer_options;
     reference_options.kv.reset();  // each model with its own default
     reference_scorer.emplace(*reference, reference_options);
   }
@@ -133,12 +144,16 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
     std::vector<TokenId> input{model.tokenizer().bos()};
     input.insert(input.end(), chunk.begin(), chunk.end() - 1);
 
-    const auto rows = scorer.score(input);
-    for (std::size_t i = 0; i < chunk.size(); ++i) totals.nll -= rows[i][static_cast<std::size_t>(chunk[i])];
-    if (reference_scorer) {
-      totals.compare(rows, reference_scorer->score(input));
-      totals.compare(scorer.routing(), reference_scorer->routing());
+    scorer.start();
+    if (reference_scorer) reference_scorer->start();
+    for (std::size_t first = 0; first < input.size(); first += kBlockTokens) {
+      const auto block = std::span(input).subspan(first, std::min(kBlockTokens, input.size() - first));
+      const auto rows = scorer.score(block);
+      for (std::size_t i = 0; i < rows.size(); ++i)
+        totals.nll -= rows[i][static_cast<std::size_t>(chunk[first + i])];
+      if (reference_scorer) totals.compare(rows, reference_scorer->score(block));
     }
+    if (reference_scorer) totals.compare(scorer.routing(), reference_scorer->routing());
     done += chunk.size();
     on_progress(done, ids.size());
   }

@@ -1,5 +1,7 @@
 #include <chrono>
+#include <optional>
 
+#include "base/error.h"
 #include "base/invariant.h"
 #include "base/text.h"
 #include "runtime/runtime.h"
@@ -66,38 +68,41 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
   if (tokens_max == 0) return result;
 
   const auto start = Clock::now();
-  std::span<const float> logits = session.feed(prompt);
-  const double prefill_s = seconds_since(start);
-  result.prefill_tokens_per_s = static_cast<double>(prompt.size()) / prefill_s;
-
-  auto decode_start = Clock::now();
-  while (true) {
-    const TokenId token = sampler.sample(logits);
-    result.ids.push_back(token);
-    if (result.ids.size() == 1) {
-      result.first_token_s = seconds_since(start);
-      decode_start = Clock::now();
+  auto decode_start = start;
+  try {
+    std::span<const float> logits = session.feed(prompt);
+    result.prefill_tokens_per_s = static_cast<double>(prompt.size()) / seconds_since(start);
+    for (std::optional<StopReason> ended; !ended;) {
+      const TokenId token = sampler.sample(logits);
+      result.ids.push_back(token);
+      if (result.ids.size() == 1) {
+        result.first_token_s = seconds_since(start);
+        decode_start = Clock::now();
+      }
+      if (token == tokenizer.eos()) {
+        ended = StopReason::eos;
+      } else if (result.ids.size() == tokens_max || session.position() == session.context_tokens()) {
+        ended = StopReason::length;
+      } else if (stop.stop_requested()) {
+        ended = StopReason::interrupt;
+      }
+      std::string text = joiner.add(tokenizer.piece_bytes(token));
+      if (ended) text += joiner.finish();
+      result.text += text;
+      on_token(token, text);
+      if (ended) {
+        result.stop = *ended;
+      } else {
+        logits = session.feed(std::span(&token, 1));
+      }
     }
-    const std::string text = joiner.add(tokenizer.piece_bytes(token));
-    result.text += text;
-    on_token(token, text);
-    if (token == tokenizer.eos()) {
-      result.stop = StopReason::eos;
-      break;
-    }
-    if (result.ids.size() == tokens_max || session.position() == session.context_tokens()) {
-      result.stop = StopReason::length;
-      break;
-    }
-    if (stop.stop_requested()) {
-      result.stop = StopReason::interrupt;
-      break;
-    }
-    logits = session.feed(std::span(&token, 1));
+  } catch (const base::Error& error) {
+    // Stopped within a feed(): what has been generated so far stands.
+    if (error.kind() != base::ErrorKind::interrupted) throw;
+    result.stop = StopReason::interrupt;
   }
   if (result.ids.size() > 1)
     result.decode_tokens_per_s = static_cast<double>(result.ids.size() - 1) / seconds_since(decode_start);
-  result.text += joiner.finish();
   return result;
 }
 

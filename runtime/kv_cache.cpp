@@ -38,10 +38,12 @@ std::uint64_t available_memory_bytes() {
   return available;
 }
 
-std::uint64_t KvCache::size_bytes(const format::ModelParams& params, std::uint64_t context_tokens,
-                                  KvType type) {
+std::optional<std::uint64_t> KvCache::size_bytes(const format::ModelParams& params,
+                                                 std::uint64_t context_tokens, KvType type) {
   const std::uint64_t row = base::align_up(params.head_dim, kLanes) * element_bytes(type);
-  return 2 * params.n_layers * params.n_kv_heads * row * context_tokens;
+  // The parameters' product fits: each is bounded, and their weights are in a file.
+  const auto size = base::checked_mul(2 * params.n_layers * params.n_kv_heads * row, context_tokens);
+  return size && *size < std::uint64_t{1} << 63 ? size : std::nullopt;
 }
 
 KvCache::KvCache(const format::ModelParams& params, std::uint64_t context_tokens, KvType type)
@@ -50,14 +52,16 @@ KvCache::KvCache(const format::ModelParams& params, std::uint64_t context_tokens
       context_tokens_(context_tokens),
       kv_heads_(params.n_kv_heads),
       element_bytes_(element_bytes(type)),
-      half_bytes_(static_cast<std::size_t>(size_bytes(params, context_tokens, type) / 2)) {
+      half_bytes_(0) {
   const std::uint64_t available = available_memory_bytes();
-  if (2 * half_bytes_ > available) {
-    throw base::Error(base::ErrorKind::usage, "a context of " + std::to_string(context_tokens) +
-                                                  " tokens needs " + base::to_human_bytes(2 * half_bytes_) +
-                                                  " of memory for keys and values, " +
-                                                  base::to_human_bytes(available) + " are free");
+  const auto needed = size_bytes(params, context_tokens, type);
+  if (!needed || *needed > available) {
+    throw base::Error(base::ErrorKind::usage,
+                      "a context of " + std::to_string(context_tokens) + " tokens needs " +
+                          (needed ? base::to_human_bytes(*needed) : std::string("more than 8 EiB")) +
+                          " of memory for keys and values, " + base::to_human_bytes(available) + " are free");
   }
+  half_bytes_ = static_cast<std::size_t>(*needed / 2);
   data_.reset(static_cast<std::byte*>(std::calloc(2 * half_bytes_, 1)));
   if (data_ == nullptr) throw std::bad_alloc();
 }

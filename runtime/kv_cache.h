@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 
 #include "runtime/kernels/kernels.h"
 #include "runtime/runtime.h"
@@ -17,8 +18,9 @@ class KvCache {
   /// positions are written.
   KvCache(const format::ModelParams& params, std::uint64_t context_tokens, KvType type);
 
-  [[nodiscard]] static std::uint64_t size_bytes(const format::ModelParams& params,
-                                                std::uint64_t context_tokens, KvType type);
+  /// Nothing when it does not fit 63 bits.
+  [[nodiscard]] static std::optional<std::uint64_t> size_bytes(const format::ModelParams& params,
+                                                               std::uint64_t context_tokens, KvType type);
   [[nodiscard]] std::size_t stride() const { return stride_; }
 
   /// Writes a head's key and value [stride] f32 of one position.

@@ -65,7 +65,7 @@ void Operand::fill(const Kernels& kernels, std::size_t row, std::size_t first_co
 }
 
 void Operand::copy_row(std::size_t row, const Operand& source, std::size_t source_row) {
-  INVARIANT(type_ == source.type_ && cols_ == source.cols_ && chunk_cols_ == source.chunk_cols_);
+  INVARIANT(is_float() == source.is_float() && cols_ == source.cols_ && chunk_cols_ == source.chunk_cols_);
   if (is_float()) {
     std::memcpy(&floats_[row * cols_], &source.floats_[source_row * cols_], cols_ * sizeof(float));
     return;
@@ -170,6 +170,7 @@ void MatmulWorker::multiply(const Matrix& matrix, const Operand& x, std::size_t 
                             std::size_t panels, float* out, std::size_t out_stride) {
   INVARIANT(panels <= kSlicePanels && x.cols() == matrix.layout.padded_cols);
   const format::TileType type = matrix.layout.type;
+  INVARIANT(x.is_float() == (type == format::TileType::bf16));
   if (onednn_ && type != format::TileType::bf16 && x.rows() >= kOnednnRowsMin) {
     onednn_->multiply(matrix, x, first_panel, panels, out, out_stride);
     return;

@@ -47,10 +47,11 @@ class Operand {
   void copy_row(std::size_t row, const Operand& source, std::size_t source_row);
 
   [[nodiscard]] QuantizedView quantized() const;
+  /// f32 rows, for bf16 matrices; else integers, for q8 and q4 alike.
+  [[nodiscard]] bool is_float() const { return type_ == format::TileType::bf16; }
   [[nodiscard]] const float* floats() const { return floats_.data(); }  ///< [row][cols]
 
  private:
-  [[nodiscard]] bool is_float() const { return type_ == format::TileType::bf16; }
   [[nodiscard]] std::size_t chunk_width(std::size_t chunk) const;
 
   format::TileType type_ = format::TileType::bf16;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -27,6 +28,39 @@ std::unique_ptr<Tokenizer> open_tokenizer(const format::ContainerReader& contain
                                        std::to_string(container.params().vocab_size));
   }
   return tokenizer;
+}
+
+void require_finite(const float* values, std::size_t count, std::string_view subject,
+                    const std::string& name) {
+  if (!std::all_of(values, values + count, [](float v) { return std::isfinite(v); }))
+    base::throw_malformed(subject, "tensor '" + name + "' holds values that are not finite");
+}
+
+/// What a digest does not say: a container from a stranger could be consistent and hold NaN, or have weights
+/// where it must be filled up with zeros, which would reach the padding of activations.
+void check_values(const format::ContainerReader& container, const format::ContainerTensor& tensor) {
+  const std::string subject = container.path().string();
+  const base::Bytes bytes = container.bytes(tensor);
+  if (tensor.storage == format::Storage::bf16_rows || tensor.storage == format::Storage::bf16_tiles) {
+    const std::span halves(reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / 2);
+    if (std::ranges::any_of(halves, [](std::uint16_t bits) { return (bits & 0x7F80) == 0x7F80; }))
+      base::throw_malformed(subject, "tensor '" + tensor.name + "' holds values that are not finite");
+  }
+  if (!format::is_tiled(tensor.storage)) return;
+  const format::TileLayout layout = tensor.tile_layout();
+  bool padding_is_zero = true;
+  if (layout.type == format::TileType::bf16) {
+    for (std::uint64_t row = layout.rows; row < layout.padded_rows; ++row)
+      for (std::uint64_t col = 0; col < layout.padded_cols; ++col)
+        padding_is_zero &= format::weight_at(layout, bytes, row, col) == 0;
+  } else {
+    const auto* scales = reinterpret_cast<const float*>(bytes.data() + layout.row_scales_offset_bytes);
+    require_finite(scales, layout.padded_rows, subject, tensor.name);
+    padding_is_zero =
+        std::all_of(scales + layout.rows, scales + layout.padded_rows, [](float s) { return s == 0; });
+  }
+  if (!padding_is_zero)
+    base::throw_malformed(subject, "tensor '" + tensor.name + "': its padding is not zero");
 }
 
 }  // namespace
@@ -91,6 +125,7 @@ Buffer<float> Model::Impl::padded_rows(const std::string& name) const {
   const std::byte* source = container.bytes(tensor).data();
   for (std::size_t row = 0; row < rows; ++row)
     std::memcpy(&padded[row * stride], source + row * cols * sizeof(float), cols * sizeof(float));
+  require_finite(padded.data(), rows * stride, container.path().string(), name);
   return padded;
 }
 
@@ -104,6 +139,7 @@ void Model::Impl::prove(std::span<const TensorIndex> tensors, base::WorkerPool& 
       throw base::Error(base::ErrorKind::verification, container.path().string() + ": tensor '" +
                                                            tensor.name + "' does not match its digest");
     }
+    check_values(container, tensor);
     proven_[open[task]].store(true, std::memory_order_relaxed);
   });
 }
@@ -126,9 +162,10 @@ std::uint64_t Model::decode_bytes_per_token() const {
   const auto bytes = [](const WeightMatrix& m) { return m.matrix.layout.total_bytes; };
   std::uint64_t total = bytes(impl_->head) + p.dim * sizeof(float);
   for (const LayerWeights& layer : impl_->layers) {
-    const ExpertWeights& expert = layer.experts.front();  // all experts of a layer have the same size
+    std::uint64_t experts = 0;  // a token reads k of them; on average, where their types differ
+    for (const ExpertWeights& e : layer.experts) experts += bytes(e.w1) + bytes(e.w3) + bytes(e.w2);
     total += bytes(layer.wq) + bytes(layer.wk) + bytes(layer.wv) + bytes(layer.wo);
-    total += p.num_experts_per_tok * (bytes(expert.w1) + bytes(expert.w3) + bytes(expert.w2));
+    total += p.num_experts_per_tok * experts / p.num_experts;
     total += (2 + (p.dense ? 0 : p.num_experts)) * p.dim * sizeof(float);
   }
   return total;

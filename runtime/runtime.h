@@ -87,6 +87,7 @@ struct SessionOptions {
   std::uint64_t prefill_chunk_tokens = 512;  ///< feed() works in chunks of at most so many tokens
   std::optional<KvType> kv;                  ///< default: f32 for bf16 containers, else bf16
   std::optional<Isa> isa;                    ///< default: detect_isa()
+  std::stop_token stop;                      ///< asked between layers: feed() then throws Error{interrupted}
   bool verify = true;                        ///< prove each tensor's digest when it is first used
   std::function<void(const RoutingEvent&)>
       on_routing;  ///< called in order of layer, then position, per chunk
@@ -102,7 +103,8 @@ class Session {
 
   /// Appends tokens and returns the logits [vocab_size] after the last one; valid until the next call.
   /// More tokens than the context has left are an Error{malformed}; an expert whose bytes do not match its
-  /// digest is Error{verification}; NaN from the router is Error{malformed}.
+  /// digest is Error{verification}; weights, router values or logits that are not finite are
+  /// Error{malformed}.
   std::span<const float> feed(std::span<const TokenId> tokens);
 
   /// The same, with the logits of every token: `visit(index in tokens, logits [vocab_size])`.
@@ -176,6 +178,7 @@ struct BenchResult {  // medians
   double decode_tokens_per_s = 0;
   std::uint64_t decode_bytes_per_token = 0;
   double read_bandwidth_gb_per_s = 0;    ///< plain reads by the same threads in the same run
+  std::uint64_t peak_rss_bytes = 0;      ///< before the memory for measuring bandwidth was taken
   double decode_bandwidth_fraction = 0;  ///< decode's weight bytes a second over that
 };
 

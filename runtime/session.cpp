@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -66,6 +67,7 @@ void Session::Impl::forward(std::span<const TokenId> tokens) {
   tokens_now = tokens.size();
   embed(tokens);
   for (std::size_t layer = 0; layer < params.n_layers; ++layer) {
+    if (options.stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
     attention(layer);
     mixture(layer, tokens);
   }
@@ -111,6 +113,14 @@ void Session::Impl::head(std::size_t first, std::size_t count) {
     head_in.fill(kernels, row, 0, dim, out);
   }
   product(matrix, head_in, logits.data(), vocab);
+  for (std::size_t row = 0; row < count; ++row) {
+    const std::span values(&logits[row * vocab], static_cast<std::size_t>(params.vocab_size));
+    if (!std::ranges::all_of(values, [](float logit) { return std::isfinite(logit); })) {
+      throw base::Error(base::ErrorKind::malformed,
+                        weights.container.path().string() + ": the logits at position " +
+                            std::to_string(position - tokens_now + first + row) + " are not finite");
+    }
+  }
 }
 
 Session::Session(const Model& model, SessionOptions options)

@@ -56,9 +56,14 @@ float exp_sum(float* x, std::size_t count, float max) {
 std::int32_t quantize_chunk(const float* x, std::size_t count, std::int8_t* codes, float* scale,
                             std::int32_t* group_sums, std::size_t group_stride) {
   Float16 largest = zero();
-  for (std::size_t i = 0; i < count; i += 16) largest = max(abs(load(x + i)), largest);
+  Float16 poison = zero();  // becomes NaN with the first value that is not finite
+  for (std::size_t i = 0; i < count; i += 16) {
+    const Float16 v = load(x + i);
+    largest = max(abs(v), largest);
+    poison = poison + (v - v);
+  }
   const float amax = max_of(largest);
-  *scale = amax / 127.0f;
+  *scale = amax / 127.0f + sum_of(poison);
   const Float16 inverse = broadcast(amax > 0 ? 127.0f / amax : 0.0f);
   std::int32_t total = 0;
   for (std::size_t i = 0; i < count; i += 16) {

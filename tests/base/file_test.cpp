@@ -234,3 +234,18 @@ TEST_CASE("a lock is waited for, and is free again when its holder ends") {
   ::close(ready[0]);
   ::close(ready[1]);
 }
+
+TEST_CASE("an unfinished file of a process that is gone is removed, one of a living writer is not") {
+  const TempDir folder;
+  write_file(folder / ".m.sluice.part-99999-0", as_bytes("left behind"));
+  AtomicFile living(folder / "m.sluice");
+  {
+    AtomicFile other(folder / "m.sluice");
+    CHECK(!std::filesystem::exists(folder / ".m.sluice.part-99999-0"));
+    other.file().write_at(0, as_bytes("other"));
+    other.commit();
+  }
+  living.file().write_at(0, as_bytes("living"));
+  living.commit();
+  CHECK(read_text_file(folder / "m.sluice") == "living");
+}

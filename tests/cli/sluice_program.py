@@ -125,5 +125,6 @@ def main():
     """Runs the tests of the calling file; a skipped one is told in a way that CTest sees."""
     result = unittest.main(exit=False).result
     for test, reason in result.skipped:
-        print(f"SKIPPED: {test}: {reason}")
+        # CTest takes the word as "not run", which must not hide a failure beside it.
+        print(f"{'SKIPPED' if result.wasSuccessful() else 'left out'}: {test}: {reason}")
     raise SystemExit(0 if result.wasSuccessful() else 1)

@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 
-#include <thread>
+#include <algorithm>
+#include <filesystem>
+#include <optional>
 
 #include "tests/fetch/child_process.h"
 #include "tests/fetch/fetch_support.h"
@@ -19,12 +21,24 @@ std::string magnet_of(const format::ReleaseLayout& layout) {
   return "magnet:?xt=urn:btmh:1220" + base::to_hex(*layout.infohash_v2);
 }
 
-/// Starts a fetch at a limited rate and kills it when so many bytes are done.
+/// When the newest resume data in the folder was written.
+std::filesystem::file_time_type last_save(const std::filesystem::path& output) {
+  auto newest = std::filesystem::file_time_type::min();
+  for (const auto& entry : std::filesystem::directory_iterator(output / ".sluice"))
+    if (entry.path().extension() == ".resume") newest = std::max(newest, entry.last_write_time());
+  return newest;
+}
+
+/// Starts a fetch at a limited rate and kills it when so many bytes are done and resume data has been saved
+/// since.
 void fetch_and_kill(const std::string& source, const std::filesystem::path& output, const std::string& peer,
                     std::uint64_t done_bytes) {
-  ChildProcess child({SLUICE_FETCH_WORKER, source, output.string(), peer, "8000000"});
-  while (const auto line = child.read_line())
-    if (std::stoull(*line) >= done_bytes) break;
+  ChildProcess child({SLUICE_FETCH_WORKER, source, output.string(), peer, "6000000"});
+  std::optional<std::filesystem::file_time_type> reached;
+  while (const auto line = child.read_line()) {
+    if (!reached && std::stoull(*line) >= done_bytes) reached = last_save(output);
+    if (reached && last_save(output) > *reached) break;
+  }
   child.kill_now();
   CHECK(child.wait() == 128 + SIGKILL);
 }
@@ -41,7 +55,7 @@ TEST_CASE("a fetch that is killed again and again ends with the right bytes and 
     const auto layout = fetch::read_torrent(dir / "model.torrent");
     const SeedThread seeder(dir / "model.torrent", dir.path());
     fetch_and_kill(magnet_of(layout), dir / "out", seeder.peer(), 2'000'000);
-    fetch_and_kill(magnet_of(layout), dir / "out", seeder.peer(), 15'000'000);
+    fetch_and_kill(magnet_of(layout), dir / "out", seeder.peer(), 6'000'000);
     RecordingObserver observer;
     const auto result =
         fetch::fetch(make_request(magnet_of(layout), dir / "out", {seeder.peer()}), observer, {});

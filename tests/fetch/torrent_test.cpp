@@ -151,11 +151,18 @@ TEST_CASE("unsafe names are refused") {
   const auto name = [](const std::string& value) {
     return with_info("d6:lengthi5e4:name" + text(value) + "12:piece lengthi16384e" + kPieces1 + "e");
   };
-  for (const std::string bad :
-       {"", ".", "..", "a/b", "/", "a\\b", "a\nb", std::string("a\0b", 3).c_str(), "\xff",
-        "\xe2\x80\xae"
-        "gpj.exe"})
-    refused(name(bad), "unsafe file name");
+  const std::vector<std::string> bad_names{"",
+                                           ".",
+                                           "..",
+                                           "a/b",
+                                           "/",
+                                           "a\\b",
+                                           "a\nb",
+                                           std::string("a\0b", 3),
+                                           "\xff",
+                                           "\xe2\x80\xae"
+                                           "gpj.exe"};
+  for (const std::string& bad : bad_names) refused(name(bad), "unsafe file name");
   refused(name(std::string(256, 'a')), "256 bytes");
   for (const std::string bad : {"", ".", "..", "a/b", "/etc", "../x", "a\x1b", "\xc0\xaf", "\xe2\x80\xae"})
     refused(v1(v1_file(bad)), "unsafe file name");

@@ -293,7 +293,7 @@ TEST_CASE("fetch does not write through links or over files that are in the way"
 }
 
 TEST_CASE("metadata with unsafe names is refused before anything is created") {
-  for (const std::string name : {"../escape", "/absolute", "a\nb"}) {
+  for (const std::string name : {"../escape", "a\nb"}) {
     const TempDir dir;
     const HostileSeeder seeder(make_hostile_info(name));
     const auto request = make_request(seeder.magnet(), dir / "out", {seeder.peer()});

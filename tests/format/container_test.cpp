@@ -31,14 +31,15 @@ Storage storage_of(TensorRole role) {
 }
 
 /// A container of tiny_params() whose tensors hold counted bytes.
-WrittenContainer write_container(const std::filesystem::path& path) {
+WrittenContainer write_container(const std::filesystem::path& path,
+                                 Storage (*storage_for)(const ModelTensor&) = nullptr) {
   const ModelParams params = tests::tiny_params();
   ContainerWriter writer(path, params);
   writer.add_section("tokenizer", base::as_bytes("not looked at here"));
   const auto expert_bytes = expert_run_bytes(params, Storage::q4_tiles);
   unsigned char value = 0;
   for (const ModelTensor& tensor : model_tensors(params)) {
-    const Storage storage = storage_of(tensor.role);
+    const Storage storage = storage_for != nullptr ? storage_for(tensor) : storage_of(tensor.role);
     writer.begin_tensor(tensor, storage, DType::bf16, expert_bytes);
     std::vector<std::byte> bytes(storage_bytes(storage, tensor.shape));
     for (std::byte& b : bytes) b = static_cast<std::byte>(++value);
@@ -208,4 +209,27 @@ TEST_CASE("the root depends on names, shapes, types and bytes alone") {
   CHECK(root_digest(tensors) == root);
   tensors[6].digest.bytes[1] ^= std::byte{1};
   CHECK(root_digest(tensors) != root);
+}
+
+TEST_CASE("types may be mixed, but matrices with one input are all floats or all integers") {
+  const TempDir folder;
+  write_container(folder / "q4-and-q8", [](const ModelTensor& tensor) {
+    return tensor.role == TensorRole::expert && tensor.expert % 2 == 1 ? Storage::q8_tiles
+                                                                       : storage_of(tensor.role);
+  });
+  CHECK(ContainerReader::open(folder / "q4-and-q8").tensors().size() > 0);
+  write_container(folder / "w2", [](const ModelTensor& tensor) {
+    return tensor.name.ends_with("w2.weight") ? Storage::bf16_tiles : storage_of(tensor.role);
+  });
+  CHECK(ContainerReader::open(folder / "w2").tensors().size() > 0);
+  write_container(folder / "wk", [](const ModelTensor& tensor) {
+    return tensor.name.ends_with("wk.weight") ? Storage::bf16_tiles : storage_of(tensor.role);
+  });
+  CHECK_ERROR(ContainerReader::open(folder / "wk"), ErrorKind::malformed,
+              "'layers.0.attention.wk.weight': type bf16 does not go with 'layers.0.attention.wq.weight'");
+  write_container(folder / "w3", [](const ModelTensor& tensor) {
+    return tensor.name == "layers.1.feed_forward.experts.2.w3.weight" ? Storage::bf16_tiles
+                                                                      : storage_of(tensor.role);
+  });
+  CHECK_ERROR(ContainerReader::open(folder / "w3"), ErrorKind::malformed, "experts.2.w3.weight': type bf16");
 }

@@ -148,9 +148,11 @@ TEST_CASE("values that cannot be are refused with the key") {
            Case{"n_kv_heads", "5", "'n_heads' 32 does not divide by 'n_kv_heads' 5"},
            Case{"n_kv_heads", "0", "key 'n_kv_heads'"},
            Case{"vocab_size", "-1", "key 'vocab_size'"},
-           Case{"norm_eps", "0", "key 'norm_eps': expected a positive number, found 0.0"},
+           Case{"norm_eps", "0", "key 'norm_eps': expected a number from 1e-12 to 1.0, found 0.0"},
            Case{"norm_eps", "\"1e-5\"", "key 'norm_eps': expected a number"},
-           Case{"rope_theta", "-1", "key 'rope_theta': expected a positive number"},
+           Case{"norm_eps", "1e300", "key 'norm_eps': expected a number from 1e-12 to 1.0"},
+           Case{"rope_theta", "1e-300", "key 'rope_theta': expected a number from 1.0 to"},
+           Case{"rope_theta", "-1", "key 'rope_theta': expected a number from 1.0 to"},
            Case{"sliding_window", "0", "key 'sliding_window'"},
            Case{"sliding_window", "\"wide\"",
                 "key 'sliding_window': expected a whole number, found the string"},
@@ -162,6 +164,10 @@ TEST_CASE("values that cannot be are refused with the key") {
     CAPTURE(key);
     CHECK_ERROR(parse_params(changed(key, value), "p"), ErrorKind::malformed, cause);
   }
+  auto many = parse_params(kMixtral, "p");
+  many.n_layers = 1024;
+  many.num_experts = 1024;
+  CHECK_ERROR(validate(many, "p"), ErrorKind::malformed, "key 'n_layers x num_experts'");
   CHECK_ERROR(parse_params("[]", "p"), ErrorKind::malformed, "p: expected an object, found an array");
   CHECK_ERROR(parse_params("{", "p"), ErrorKind::malformed, "p: is not valid JSON");
   CHECK_ERROR(parse_params(changed("hidden_size", "4097", kHubDialect), "p"), ErrorKind::malformed,

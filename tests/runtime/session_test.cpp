@@ -69,6 +69,7 @@ std::vector<float> logits_of(const Model& model, std::span<const TokenId> ids, u
                           .prefill_chunk_tokens = chunk,
                           .kv = {},
                           .isa = isa,
+                          .stop = {},
                           .verify = true,
                           .on_routing = {}});
   std::vector<float> all;
@@ -205,6 +206,29 @@ TEST_CASE("a context whose keys and values cannot fit is refused with the number
   const Model model =
       Model::open(tests::make_container(folder.path(), folder / "m.sluice", convert::Quant::q8));
   SessionOptions options;
-  options.context_tokens = std::uint64_t{1} << 36;
-  CHECK_ERROR(Session(model, options), ErrorKind::usage, "tokens needs");
+  // Also sizes whose product does not fit 64 bits.
+  for (const std::uint64_t context : {std::uint64_t{1} << 36, std::uint64_t{1} << 55, ~std::uint64_t{0}}) {
+    options.context_tokens = context;
+    CHECK_ERROR(Session(model, options), ErrorKind::usage, "tokens needs");
+  }
+}
+
+TEST_CASE("a stop request ends a long prompt between two layers") {
+  const tests::TempDir folder;
+  tests::write_tiny_release(folder.path(), tests::tiny_params(), 4);
+  const Model model =
+      Model::open(tests::make_container(folder.path(), folder / "m.sluice", convert::Quant::q8));
+  std::stop_source stop;
+  SessionOptions options;
+  options.stop = stop.get_token();
+  options.on_routing = [&](const runtime::RoutingEvent& event) {
+    if (event.layer == 0 && event.position == 3) stop.request_stop();
+  };
+  Session session(model, options);
+  CHECK_ERROR(session.feed(random_tokens(8, 1)), ErrorKind::interrupted, "interrupted");
+  session.reset();
+  const auto generation = runtime::generate(
+      session, model, random_tokens(8, 1), 5, {}, [](TokenId, std::string_view) {}, stop.get_token());
+  CHECK(generation.stop == runtime::StopReason::interrupt);
+  CHECK(generation.ids.empty());
 }

@@ -1,0 +1,151 @@
+// Containers that are consistent, every digest right, and still wrong: what a stranger could publish.
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "format/container_reader.h"
+#include "format/container_writer.h"
+#include "runtime/runtime.h"
+#include "tests/support/check_error.h"
+#include "tests/support/make_container.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_release.h"
+
+using namespace sluice;
+using base::ErrorKind;
+using format::ContainerReader;
+using format::ContainerTensor;
+using runtime::Model;
+using runtime::Session;
+using runtime::SessionOptions;
+using runtime::TokenId;
+using tests::TempDir;
+
+namespace {
+
+const std::vector<TokenId> kPrompt = {1, 400, 500, 600, 700, 800, 900, 1000, 1100, 1200,
+                                      5, 450, 550, 650, 750, 850, 950, 1050, 1150, 1250};
+
+struct Replacement {
+  format::Storage storage;
+  std::vector<std::byte> bytes;
+};
+
+/// Writes `source` again with what `replace` makes of each tensor, and digests to match.
+void rewrite(const ContainerReader& source, const std::filesystem::path& path,
+             const std::function<Replacement(const ContainerTensor&, std::vector<std::byte>)>& replace) {
+  format::ContainerWriter writer(path, source.params());
+  for (const auto& section : source.sections()) writer.add_section(section.name, source.bytes(section));
+  for (const auto& target : format::model_tensors(source.params())) {
+    const ContainerTensor& tensor = *source.find(target.name);
+    const base::Bytes bytes = source.bytes(tensor);
+    const Replacement replacement = replace(tensor, {bytes.begin(), bytes.end()});
+    writer.begin_tensor(target, replacement.storage, tensor.source_dtype);
+    writer.append(replacement.bytes);
+    writer.end_tensor(tensor.source_digest);
+  }
+  static_cast<void>(writer.finish());
+}
+
+/// A tiny container with one float replaced in one tensor.
+void rewrite_float(const std::filesystem::path& from, const std::filesystem::path& to,
+                   const std::string& name, std::uint64_t offset_bytes, float value) {
+  rewrite(ContainerReader::open(from), to, [&](const ContainerTensor& tensor, std::vector<std::byte> bytes) {
+    if (tensor.name == name) base::store_le(bytes, offset_bytes, value);
+    return Replacement{tensor.storage, std::move(bytes)};
+  });
+}
+
+void run(const std::filesystem::path& path) {
+  const Model model = Model::open(path);
+  Session session(model, {});
+  session.feed(kPrompt);
+}
+
+}  // namespace
+
+TEST_CASE("values that are not finite are refused by the tensor's name") {
+  const TempDir folder;
+  tests::write_tiny_release(folder.path(), tests::tiny_params(), 4);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const auto q4 = tests::make_container(folder.path(), folder / "q4", convert::Quant::q4);
+  for (const char* name :
+       {"norm.weight", "layers.0.attention_norm.weight", "layers.1.feed_forward.gate.weight"}) {
+    rewrite_float(q4, folder / "bad", name, 8, nan);
+    CHECK_ERROR(run(folder / "bad"), ErrorKind::malformed,
+                std::string(name) + "' holds values that are not finite");
+  }
+  const auto reader = ContainerReader::open(q4);
+  for (const char* name : {"output.weight", "layers.0.attention.wq.weight"}) {
+    const auto offset = reader.find(name)->tile_layout().row_scales_offset_bytes;
+    rewrite_float(q4, folder / "bad", name, offset, nan);
+    CHECK_ERROR(run(folder / "bad"), ErrorKind::malformed,
+                std::string(name) + "' holds values that are not finite");
+  }
+  const auto bf16 = tests::make_container(folder.path(), folder / "bf16", convert::Quant::bf16);
+  for (const char* name : {"tok_embeddings.weight", "output.weight", "layers.0.attention.wk.weight"}) {
+    rewrite_float(bf16, folder / "bad", name, 64, std::numeric_limits<float>::infinity());
+    CHECK_ERROR(run(folder / "bad"), ErrorKind::malformed,
+                std::string(name) + "' holds values that are not finite");
+  }
+}
+
+TEST_CASE("numbers that overflow on the way are an error, not a text") {
+  const TempDir folder;
+  tests::write_tiny_release(folder.path(), tests::tiny_params(), 4);
+  for (const auto quant : {convert::Quant::q8, convert::Quant::bf16}) {
+    const auto good = tests::make_container(folder.path(), folder / "good", quant);
+    rewrite_float(good, folder / "bad", "norm.weight", 0, 3e38f);
+    CHECK_ERROR(run(folder / "bad"), ErrorKind::malformed, "are not finite");
+    rewrite_float(good, folder / "bad", "layers.0.ffn_norm.weight", 0, 3e38f);
+    CHECK_ERROR(run(folder / "bad"), ErrorKind::malformed, "finite");
+  }
+}
+
+TEST_CASE("rows beyond the matrix must be zero") {
+  const TempDir folder;
+  auto params = tests::tiny_params();
+  params.dim = 72;
+  params.head_dim = 18;
+  tests::write_tiny_release(folder.path(), params, 4);
+  const auto q8 = tests::make_container(folder.path(), folder / "q8", convert::Quant::q8);
+  const std::string name = "layers.0.attention.wo.weight";
+  const auto layout = ContainerReader::open(q8).find(name)->tile_layout();
+  REQUIRE(layout.padded_rows > layout.rows);
+  rewrite_float(q8, folder / "bad", name, layout.row_scales_offset_bytes + layout.rows * 4, 1.0f);
+  CHECK_ERROR(run(folder / "bad"), ErrorKind::malformed, name + "': its padding is not zero");
+}
+
+TEST_CASE("experts of q4 and q8 in one layer give the same bits however they are fed") {
+  const TempDir folder;
+  tests::write_tiny_release(folder.path(), tests::tiny_params(), 4);
+  const auto q4 =
+      ContainerReader::open(tests::make_container(folder.path(), folder / "q4", convert::Quant::q4));
+  const auto q8 =
+      ContainerReader::open(tests::make_container(folder.path(), folder / "q8", convert::Quant::q8));
+  rewrite(q4, folder / "mixed", [&](const ContainerTensor& tensor, std::vector<std::byte> bytes) {
+    if (tensor.name.find("experts.1.") == std::string::npos &&
+        tensor.name.find("experts.2.w3") == std::string::npos)
+      return Replacement{tensor.storage, std::move(bytes)};
+    const base::Bytes other = q8.bytes(*q8.find(tensor.name));
+    return Replacement{format::Storage::q8_tiles, {other.begin(), other.end()}};
+  });
+  const Model model = Model::open(folder / "mixed");
+  SessionOptions two_threads;
+  two_threads.thread_count = 2;
+  Session at_once(model, two_threads);
+  const auto logits = at_once.feed(kPrompt);
+  const std::vector<float> expected(logits.begin(), logits.end());
+  Session one_by_one(model, {});
+  for (const TokenId token : kPrompt) {
+    const auto next = one_by_one.feed(std::span(&token, 1));
+    if (one_by_one.position() == kPrompt.size())
+      CHECK(std::memcmp(next.data(), expected.data(), expected.size() * sizeof(float)) == 0);
+  }
+}
