@@ -127,10 +127,11 @@ Inspection inspect_release(const fs::path& folder, Console& console) {
   const auto index = format::open_checkpoint(folder);
   const auto known = find_expectations(folder, {}, console);
   Inspection found{"release", list_tensors(index), Json::object(), {}};
-  found.provenance = Json::object({{"name", known.release_name()},
-                                   {"infohash_v1", known.infohash_v1()},
-                                   {"infohash_v2", known.infohash_v2()},
-                                   {"licence", known.licence()},
+  const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
+  found.provenance = Json::object({{"name", or_null(known.release_name())},
+                                   {"infohash_v1", or_null(known.infohash_v1())},
+                                   {"infohash_v2", or_null(known.infohash_v2())},
+                                   {"licence", or_null(known.licence())},
                                    {"proven", false},  // sluice verify does that
                                    {"found_in", Json::array_of(known.found_in)}});
   found.facts = {{"checkpoint", index.kind}};

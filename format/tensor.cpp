@@ -70,17 +70,6 @@ std::optional<std::uint64_t> element_count(const Shape& shape) {
   return count;
 }
 
-float bf16_to_f32(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
-
-std::uint16_t f32_to_bf16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
-  // The quiet bit keeps a NaN whose payload lies only in the lower half from becoming infinity.
-  if (nan) return static_cast<std::uint16_t>((bits >> 16) | 0x40);
-  const std::uint32_t half_to_even = 0x7FFF + ((bits >> 16) & 1);
-  return static_cast<std::uint16_t>((bits + half_to_even) >> 16);
-}
-
 float f16_to_f32(std::uint16_t bits) {
   const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000) << 16;
   const std::uint32_t exponent = (bits >> 10) & 31;

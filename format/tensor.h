@@ -1,6 +1,7 @@
 #pragma once
 // What a tensor is before anything is done with it: element type and shape.
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -27,10 +28,19 @@ using Shape = std::vector<std::uint64_t>;
 /// Product of the extents; nothing when it does not fit 63 bits.
 [[nodiscard]] std::optional<std::uint64_t> element_count(const Shape& shape);
 
-// bf16 is the upper half of an f32.
-[[nodiscard]] float bf16_to_f32(std::uint16_t bits);
+/// bf16 is the upper half of an f32.
+[[nodiscard]] inline float bf16_to_f32(std::uint16_t bits) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
 /// Rounds to nearest, ties to even; NaN stays NaN.
-[[nodiscard]] std::uint16_t f32_to_bf16(float value);
+[[nodiscard]] inline std::uint16_t f32_to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
+  // The quiet bit keeps a NaN whose payload lies only in the lower half from becoming infinity.
+  const std::uint32_t quiet = (bits >> 16) | 0x40;
+  const std::uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  return static_cast<std::uint16_t>(nan ? quiet : rounded);
+}
 /// IEEE 754 binary16 to binary32, exact.
 [[nodiscard]] float f16_to_f32(std::uint16_t bits);
 
