@@ -4,12 +4,14 @@
 //   error.h         the one exception type and its exit codes      invariant.h  what aborts when we are wrong
 //   bytes.h         little-endian access, checked arithmetic       text.h       sizes for people, UTF-8
 //   file.h          files, maps, atomic writes, locks              progress.h   how work tells what it does
+//   directory.h     files below a folder, no link followed
 //   digest.h        digest values                                  hasher.h     what makes them
 //   merkle.h        the BEP 52 tree                                multi_digest.h  every digest in one read
 //   parallel.h      fork-join worker pool
 
 #include "base/bytes.h"         // IWYU pragma: export
 #include "base/digest.h"        // IWYU pragma: export
+#include "base/directory.h"     // IWYU pragma: export
 #include "base/error.h"         // IWYU pragma: export
 #include "base/file.h"          // IWYU pragma: export
 #include "base/hasher.h"        // IWYU pragma: export

@@ -96,6 +96,17 @@ File File::open(const std::filesystem::path& path, int flags, const char* operat
   return file;
 }
 
+File File::open_at(int parent, const std::filesystem::path& path, int flags, const char* operation) {
+  const int descriptor =
+      ::openat(parent, path.filename().c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666);
+  if (descriptor < 0 && errno == ELOOP)
+    throw Error(ErrorKind::io, path.string() + ": is a symbolic link, which is not followed");
+  if (descriptor < 0) throw_errno(path, operation, errno);
+  File file(descriptor, path);
+  require_regular(descriptor, path);
+  return file;
+}
+
 File File::open_read(const std::filesystem::path& path) { return open(path, O_RDONLY, "open"); }
 File File::open_update(const std::filesystem::path& path) { return open(path, O_RDWR, "open for writing"); }
 File File::create(const std::filesystem::path& path) {
@@ -151,6 +162,11 @@ void File::sync() {
 void File::drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
   ::posix_fadvise(descriptor_, static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes),
                   POSIX_FADV_DONTNEED);
+}
+
+void File::start_writeback(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
+  ::sync_file_range(descriptor_, static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes),
+                    SYNC_FILE_RANGE_WRITE);
 }
 
 MappedFile MappedFile::open_read(const std::filesystem::path& path) {

@@ -43,10 +43,16 @@ class File final {
   /// Tells the kernel that this range will not be needed again soon, so that reading a big release does
   /// not push a running model out of memory. Only advice: failures are ignored.
   void drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
+  /// Tells the kernel to begin writing this range to the disk, so that a later sync() has less to wait for.
+  void start_writeback(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
 
  private:
   File(int descriptor, std::filesystem::path path);
   [[nodiscard]] static File open(const std::filesystem::path& path, int flags, const char* operation);
+  /// The last element of `path` in the folder `parent`.
+  [[nodiscard]] static File open_at(int parent, const std::filesystem::path& path, int flags,
+                                    const char* operation);
+  friend class Directory;
 
   int descriptor_ = -1;
   std::filesystem::path path_;

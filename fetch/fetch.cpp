@@ -10,7 +10,9 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "fetch/address.h"
+#include "fetch/journal.h"
 #include "fetch/output_folder.h"
+#include "fetch/resume.h"
 #include "fetch/supervisor.h"
 #include "fetch/torrent_file.h"
 #include "fetch/worker.h"
@@ -174,7 +176,8 @@ class Fetch {
       WorkerJob job = make_job(JobKind::payload, folder);
       job.torrent = folder.torrent_path();
       job.folder = folder.path();
-      job.resume = folder.resume_path();
+      job.journal = folder.journal_path().lexically_relative(folder.path());
+      job.parts = folder.parts_path().lexically_relative(folder.path());
       for (std::size_t i = 0; i < wanted.size(); ++i)
         if (!wanted[i]) job.unwanted.push_back(i);
       const JobOutcome outcome =
@@ -182,9 +185,29 @@ class Fetch {
       result.downloaded_bytes = outcome.downloaded_bytes;
       result.rehashed_bytes = outcome.rehashed_bytes;
       take_piece_layers(folder);
+      check_journal(folder, wanted);
     }
     result.layout = std::move(torrent_.layout);
     return result;
+  }
+
+  /// The worker has talked to strangers; what counts is what its journal says against the torrent's hashes,
+  /// which it had not got from them alone.
+  void check_journal(const OutputFolder& folder, const std::vector<bool>& wanted) const {
+    const PieceMap map(torrent_.layout);
+    const PieceJudge judge(torrent_.layout, map);
+    JournalState state(map, judge, torrent_.layout.files.size());
+    const auto storage = open_storage(folder.path());
+    const Journal journal(*storage, folder.journal_path().lexically_relative(folder.path()), torrent_.layout,
+                          [&](const JournalRecord& record) { state.take(record); });
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const auto [first, last] = wanted[i] ? map.pieces_of(i) : PieceMap::Range();
+      for (std::uint64_t piece = first; piece < last; ++piece)
+        if (!state.proven(piece))
+          throw Error(ErrorKind::incomplete, torrent_.layout.files[i].path + ": piece " +
+                                                 std::to_string(piece) +
+                                                 " is not proven; the same command goes on from here");
+    }
   }
 
   /// A magnet link brings no piece layers, but whoever shares a v2 torrent needs them (BEP 52). The worker

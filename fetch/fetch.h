@@ -46,6 +46,7 @@ struct FetchRequest {
   std::filesystem::path output_folder;  ///< DIR: makes DIR/<torrent name>/ and DIR/.sluice/
   std::vector<std::string> peers;       ///< "host:port", given by the user and so trusted
   std::vector<std::string> trackers;    ///< added to the source's
+  std::vector<std::string> mirrors;     ///< http(s) URLs below which the release's files lie
   std::vector<std::string> select;      ///< globs of files; empty: all
   std::vector<std::string> exclude;
   std::uint64_t limit_down_bytes_per_s = 0;  ///< 0: none
@@ -70,6 +71,16 @@ struct FetchStatus {
   std::uint64_t rate_bytes_per_s = 0;
   unsigned peers = 0;
   unsigned seeds = 0;
+  std::optional<double> availability;  ///< copies of the rarest wanted piece among the connected peers
+};
+
+/// What is known before the first byte of payload is asked for.
+struct Preflight {
+  std::uint64_t wanted_bytes = 0;
+  std::uint64_t present_bytes = 0;  ///< of them on the disk already
+  std::uint64_t free_bytes = 0;
+  std::string file_system;            ///< "ext4", "nfs", ...
+  std::vector<std::string> warnings;  ///< about the file system
 };
 
 /// What fetch tells while it works; called from the thread that called fetch().
@@ -77,6 +88,7 @@ class FetchObserver {
  public:
   virtual ~FetchObserver() = default;
   virtual void on_layout(const format::ReleaseLayout& layout) = 0;  ///< metadata is known and checked
+  virtual void on_preflight(const Preflight& preflight) { static_cast<void>(preflight); }
   virtual void on_status(const FetchStatus& status) = 0;
   virtual void on_warning(std::string_view message) = 0;
 };

@@ -26,7 +26,6 @@ class MetadataWorker {
  public:
   MetadataWorker(const WorkerJob& job, WorkerPipe& pipe) : job_(job), pipe_(pipe) {
     SessionOptions options = session_options(job);
-    options.without_disk = true;
     session_ = make_session(options);
     lt::add_torrent_params params;
     params.info_hashes = to_info_hashes(job.infohash_v1, job.infohash_v2);

@@ -20,7 +20,9 @@ class OutputFolder final {
 
   [[nodiscard]] const std::filesystem::path& path() const { return folder_; }
   [[nodiscard]] std::filesystem::path torrent_path() const { return own_file(".torrent"); }
-  [[nodiscard]] std::filesystem::path resume_path() const { return own_file(".resume"); }
+  [[nodiscard]] std::filesystem::path journal_path() const { return own_file(".journal"); }
+  /// Holds what pieces share with files that are not wanted, by the files' indices.
+  [[nodiscard]] std::filesystem::path parts_path() const { return own_file(".parts"); }
   [[nodiscard]] std::filesystem::path info_path() const { return own_file(".info"); }  ///< from the worker
   [[nodiscard]] std::filesystem::path layers_path() const {
     return own_file(".layers");

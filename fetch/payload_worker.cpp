@@ -1,7 +1,9 @@
-// The worker's second job: the files of a checked .torrent. It keeps libtorrent's resume data beside them, so
-// that a worker that is killed at any instant goes on from what was durable.
+// The worker's second job: the files of a checked .torrent, through a disk layer and a journal of our own
+// (fetch/piece_store.h, fetch/journal.h), so that a worker that is killed at any instant goes on from what
+// was durable.
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <libtorrent/add_torrent_params.hpp>
@@ -9,18 +11,21 @@
 #include <libtorrent/torrent_info.hpp>
 #include <libtorrent/torrent_status.hpp>
 #include <map>
-#include <set>
+#include <mutex>
 #include <span>
 #include <utility>
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/parallel.h"
 #include "fetch/bencode.h"
 #include "fetch/contacts.h"
+#include "fetch/disk_io.h"
 #include "fetch/job_options.h"
 #include "fetch/load_torrent.h"
 #include "fetch/piece_layers.h"
-#include "fetch/resume_data.h"
+#include "fetch/piece_order.h"
+#include "fetch/resume.h"
 #include "fetch/session.h"
 #include "fetch/torrent_file.h"
 #include "fetch/worker.h"
@@ -28,18 +33,163 @@
 namespace sluice::fetch {
 namespace {
 
+namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 using format::Json;
 using std::chrono::milliseconds;
 
-constexpr auto kSavePause = std::chrono::seconds(1);
+constexpr auto kLayersPauseMin = milliseconds(250);
+constexpr auto kLayersPauseMax = milliseconds(10'000);
+
+StoreOptions store_options(const WorkerJob& job, std::function<void(const base::Error&)> on_failure) {
+  constexpr std::uint64_t kMiB = 1 << 20;
+  return {.thread_count = std::clamp(base::available_threads(), 2u, 4u),
+          .memory_bytes = std::clamp(job.memory_bytes / 8, 4 * kMiB, 128 * kMiB),
+          .on_failure = std::move(on_failure)};
+}
 
 class PayloadWorker {
  public:
   PayloadWorker(const WorkerJob& job, WorkerPipe& pipe)
       : job_(job),
         pipe_(pipe),
-        torrent_(parse_torrent_file(base::read_text_file(job.torrent, kTorrentBytesMax), job.torrent)) {
+        torrent_(parse_torrent_file(base::read_text_file(job.torrent, kTorrentBytesMax), job.torrent)),
+        map_(torrent_.layout),
+        judge_(torrent_.layout, map_),
+        wanted_(torrent_.layout.files.size(), true),
+        storage_(open_storage(job.folder)),
+        files_(*storage_, map_, place_files()),
+        journal_state_(map_, judge_, torrent_.layout.files.size()),
+        journal_(*storage_, job.journal, torrent_.layout,
+                 [this](const JournalRecord& record) { journal_state_.take(record); }),
+        committer_(files_, map_, journal_,
+                   {.on_durable = [this](std::span<const std::uint64_t> pieces) { note_durable(pieces); },
+                    .on_failure = [this](const base::Error& error) { note_failure(error); }}),
+        store_(files_, map_, judge_, &committer_,
+               store_options(job, [this](const base::Error& error) { note_failure(error); })),
+        order_(torrent_.layout, map_, wanted_) {
+    for (std::size_t i = 0; i < wanted_.size(); ++i)
+      if (wanted_[i] && !torrent_.layout.files[i].pad) wanted_bytes_ += torrent_.layout.files[i].length_bytes;
+    layers_saved_ =
+        std::ranges::none_of(torrent_.layout.files, [&](const auto& file) { return needs_layer(file); });
+  }
+
+  void run() {
+    if (!look_at_disk()) return send_end("stopped");
+    start_session();
+    auto next_status = Clock::now();
+    while (!pipe_.stop_requested()) {
+      session_->wait_for_alert(milliseconds(50));
+      handle_alerts();
+      throw_failure();
+      if (!complete_ && missing_pieces() == 0) finish();
+      if (Clock::now() >= next_status || complete_) {
+        next_status = Clock::now() + milliseconds(250);
+        look_at_status();
+      }
+      if (ended_) break;
+      if (!layers_saved_ && Clock::now() >= next_layers_) ask_for_layers();
+    }
+    wait_for_layers();
+    session_.reset();
+    committer_.close_files();
+    throw_failure();
+    send_end(ended_ ? "done" : "stopped");
+  }
+
+ private:
+  // ---- Files ----
+
+  /// The release's folder for what is wanted or is there already; beside our own files for the rest.
+  [[nodiscard]] std::vector<fs::path> place_files() {
+    for (const std::uint64_t index : job_.unwanted) wanted_.at(index) = false;
+    std::vector<fs::path> paths;
+    for (std::size_t i = 0; i < wanted_.size(); ++i) {
+      const format::ReleaseFile& file = torrent_.layout.files[i];
+      fs::path path =
+          torrent_.layout.single_file ? fs::path(file.path) : torrent_.layout.name / fs::path(file.path);
+      const fs::path part = fs::path(job_.parts) / std::to_string(i);
+      if (!file.pad && !storage_->find(path)) {
+        if (!wanted_[i]) {
+          path = part;
+        } else if (storage_->find(part)) {
+          storage_->rename(part, path);
+        }
+      }
+      paths.push_back(std::move(path));
+    }
+    return paths;
+  }
+
+  /// False when it was asked to stop meanwhile.
+  bool look_at_disk() {
+    std::atomic<bool> stopped = false;
+    std::mutex mutex;
+    auto next_status = Clock::now();
+    const ResumeObserver observer{.on_progress =
+                                      [&](std::uint64_t done, std::uint64_t total) {
+                                        const std::lock_guard lock(mutex);
+                                        stopped = stopped || pipe_.stop_requested();
+                                        if (Clock::now() < next_status) return;
+                                        next_status = Clock::now() + milliseconds(250);
+                                        rehashed_bytes_ = done;
+                                        send_status("checking", done, total, {});
+                                      },
+                                  .on_warning = [&](const std::string& message) { pipe_.warn(message); },
+                                  .stop_requested = [&] { return stopped.load(); }};
+    const Resumed resumed = resume(torrent_.layout, map_, judge_, journal_state_, files_, store_, committer_,
+                                   base::available_threads(), observer);
+    committer_.flush();
+    throw_failure();
+    rehashed_bytes_ = resumed.rehashed_bytes;
+    if (stopped) return false;
+    {
+      const std::lock_guard lock(mutex_);
+      durable_ = resumed.proven;
+      recount();
+    }
+    prepare_files();
+    return true;
+  }
+
+  /// Empty files have no piece that would bring them; longer ones than the release's end in what is not its.
+  void prepare_files() {
+    std::vector<std::size_t> to_write;
+    for (std::size_t i = 0; i < wanted_.size(); ++i) {
+      const format::ReleaseFile& file = torrent_.layout.files[i];
+      if (file.pad) continue;
+      const auto found = files_.find(i);
+      if (wanted_[i] && !found && file.length_bytes == 0) static_cast<void>(files_.open_for_writing(i));
+      if (will_be_written(i) || too_long(i) || (found && !known_closed(i))) to_write.push_back(i);
+    }
+    committer_.open_files(to_write);
+    for (const std::size_t i : to_write) {
+      if (!too_long(i)) continue;
+      pipe_.warn(files_.path(i).string() + ": is longer than the release's file, and is cut");
+      files_.open_for_writing(i)->resize(torrent_.layout.files[i].length_bytes);
+    }
+  }
+
+  /// Also when it is only the share of a piece that another file needs.
+  [[nodiscard]] bool will_be_written(std::size_t file) const {
+    const auto [first, last] = map_.pieces_of(file);
+    for (std::uint64_t piece = first; piece < last; ++piece)
+      if (order_.wanted(piece) && !durable_[piece]) return true;
+    return false;
+  }
+
+  [[nodiscard]] bool too_long(std::size_t file) const {
+    const auto found = files_.find(file);
+    return wanted_[file] && found && found->size_bytes > torrent_.layout.files[file].length_bytes;
+  }
+
+  [[nodiscard]] bool known_closed(std::size_t file) const {
+    return journal_state_.file(file).state == JournalState::File::State::closed;
+  }
+
+  // ---- The transfer ----
+
+  void start_session() {
     lt::add_torrent_params params = load_torrent(torrent_);
     params.trackers.clear();  // the job says which of them are used
     params.tracker_tiers.clear();
@@ -47,85 +197,40 @@ class PayloadWorker {
     params.dht_nodes.clear();
     params.ti->clear_trackers();
     params.ti->clear_web_seeds();
-    params.save_path = job.folder;
-    params.storage_mode = lt::storage_mode_sparse;
-    params.flags = torrent_flags(job);
-    choose_files(params);
-    existing_bytes_ = count_existing();
-    make_empty_files();
-    layers_saved_ =
-        std::ranges::none_of(torrent_.layout.files, [&](const auto& file) { return needs_layer(file); });
-    if (const std::string problem = read_resume_data(job.resume, params); !problem.empty())
-      pipe.warn(problem);
-    session_ = make_session(session_options(job));
-    const std::vector<lt::download_priority_t> priorities = params.file_priorities;
+    params.save_path = job_.folder;
+    params.flags = torrent_flags(job_);
+    match_files(std::as_const(*params.ti).files());
+    set_pieces(params);
+    SessionOptions options = session_options(job_);
+    options.disk_io = make_disk_io(store_);
+    session_ = make_session(options);
     handle_ = session_->add_torrent(std::move(params));
-    // The POSIX back end of 2.0.8 learns of unwanted files only in this way, and only then keeps their shares
-    // of v1 pieces out of the folder.
-    handle_.prioritize_files(priorities);
-    introduce(job, *session_, handle_, pipe);
+    introduce(job_, *session_, handle_, pipe_);
   }
 
-  void run() {
-    auto next_status = Clock::now();
-    while (!pipe_.stop_requested()) {
-      session_->wait_for_alert(milliseconds(50));
-      handle_alerts();
-      if (Clock::now() >= next_status) {
-        next_status = Clock::now() + milliseconds(250);
-        look_at_status();
-      }
-      if (ended_) return send_end("done");
-      if (pieces_since_save_ > 0 && Clock::now() >= next_save_) request_save();
-    }
-    save_and_wait();
-    send_end("stopped");
-  }
-
- private:
-  void choose_files(lt::add_torrent_params& params) {
-    const std::set<std::uint64_t> unwanted(job_.unwanted.begin(), job_.unwanted.end());
+  void match_files(const lt::file_storage& files) {
+    lt_files_.resize(torrent_.layout.files.size(), lt::file_index_t{-1});
     std::size_t ours = 0;
-    const lt::file_storage& files = std::as_const(*params.ti).files();
     for (const lt::file_index_t index : files.file_range()) {
-      params.file_priorities.push_back(lt::default_priority);
       if (files.pad_file_at(index)) continue;
       while (torrent_.layout.files[ours].pad) ++ours;
-      if (unwanted.contains(ours)) {
-        params.file_priorities.back() = lt::dont_download;
-      } else {
-        wanted_.push_back(index);
-        wanted_bytes_ += torrent_.layout.files[ours].length_bytes;
-      }
-      paths_[index] = path_of(torrent_.layout.files[ours]);
-      ours_[index] = ours;
-      ++ours;
+      lt_files_[ours++] = index;
     }
   }
 
-  [[nodiscard]] std::filesystem::path path_of(const format::ReleaseFile& file) const {
-    const std::filesystem::path folder(job_.folder);
-    return torrent_.layout.single_file ? folder / file.path : folder / torrent_.layout.name / file.path;
-  }
-
-  [[nodiscard]] std::uint64_t count_existing() const {
-    std::uint64_t total = 0;
-    for (const format::ReleaseFile& file : torrent_.layout.files) {
-      std::error_code missing;
-      const auto size = file.pad ? 0 : std::filesystem::file_size(path_of(file), missing);
-      if (!missing) total += std::min<std::uint64_t>(size, file.length_bytes);
+  void set_pieces(lt::add_torrent_params& params) {
+    const auto count = static_cast<int>(map_.piece_count());
+    params.have_pieces.resize(count, false);
+    const std::lock_guard lock(mutex_);
+    for (int i = 0; i < count; ++i) {
+      const auto piece = static_cast<std::size_t>(i);
+      if (durable_[piece]) params.have_pieces.set_bit(lt::piece_index_t(i));
+      params.piece_priorities.push_back(order_.wanted(piece) ? lt::default_priority : lt::dont_download);
     }
-    return total;
-  }
-
-  /// libtorrent makes them only when it looks at the files itself.
-  void make_empty_files() const {
-    for (const lt::file_index_t index : wanted_) {
-      const auto& path = paths_.at(index);
-      if (torrent_.layout.files[ours_.at(index)].length_bytes > 0 || std::filesystem::exists(path)) continue;
-      base::make_directories(path.parent_path());
-      static_cast<void>(base::File::create(path));
-    }
+    if (params.have_pieces.none_set())
+      params.have_pieces.clear();
+    else
+      params.flags |= lt::torrent_flags::no_verify_files;
   }
 
   void handle_alerts() {
@@ -135,105 +240,119 @@ class PayloadWorker {
   }
 
   void handle_alert(lt::alert& alert) {
-    if (const auto* piece = lt::alert_cast<lt::piece_finished_alert>(&alert)) {
-      ++pieces_since_save_;
-      const auto& files = handle_files();
-      for (const auto& slice : files.map_block(piece->piece_index, 0, files.piece_size(piece->piece_index)))
-        if (!files.pad_file_at(slice.file_index)) unsynced_.insert(slice.file_index);
-    } else if (auto* saved = lt::alert_cast<lt::save_resume_data_alert>(&alert)) {
-      write_resume_data(saved->params);
+    if (auto* saved = lt::alert_cast<lt::save_resume_data_alert>(&alert)) {
+      layers_pending_ = false;
+      save_piece_layers(saved->params);
     } else if (lt::alert_cast<lt::save_resume_data_failed_alert>(&alert) != nullptr) {
-      save_pending_ = false;
-    } else if (const auto* changed = lt::alert_cast<lt::state_changed_alert>(&alert)) {
-      if (changed->state == lt::torrent_status::checking_files) {
-        rehashed_bytes_ = existing_bytes_;
-        for (const auto& [index, path] : paths_) unsynced_.insert(index);  // written by nobody knows whom
-        ++pieces_since_save_;
-      }
+      layers_pending_ = false;
     } else if (const auto* bad = lt::alert_cast<lt::hash_failed_alert>(&alert)) {
-      pipe_.warn("piece " + std::to_string(static_cast<int>(bad->piece_index)) +
-                 " arrived damaged and is fetched again");
-    } else if (const auto* rejected = lt::alert_cast<lt::fastresume_rejected_alert>(&alert)) {
-      pipe_.warn("the files have changed since they were fetched and are checked again: " +
-                 rejected->error.message());
+      const auto piece = static_cast<std::uint64_t>(static_cast<int>(bad->piece_index));
+      pipe_.warn("piece " + std::to_string(piece) + " arrived damaged and is fetched again");
+      note_wrong(piece);
     } else if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(&alert)) {
       send_tracker_problem(*tracker, pipe_);
     } else if (const auto* file = lt::alert_cast<lt::file_error_alert>(&alert)) {
-      fail_on_file(*file);
+      throw_failure();  // in our words, when it was our disk layer
+      throw base::Error(base::ErrorKind::io, std::string(file->filename()) + ": " + file->error.message());
     } else if (const auto* broken = lt::alert_cast<lt::torrent_error_alert>(&alert)) {
+      throw_failure();
       throw base::Error(base::ErrorKind::io,
                         std::string(broken->filename()) + ": " + broken->error.message());
     }
   }
 
-  [[noreturn]] void fail_on_file(const lt::file_error_alert& alert) {
-    const std::string path = alert.filename();
-    const lt::error_code error = alert.error;
-    if (!failing_) {
-      failing_ = true;
-      save_and_wait();
+  // ---- What is durable; told by the committer's thread ----
+
+  void note_durable(std::span<const std::uint64_t> pieces) {
+    const std::lock_guard lock(mutex_);
+    for (const std::uint64_t piece : pieces) {
+      if (durable_.empty() || durable_[piece]) continue;  // empty: resume() counts for itself
+      durable_[piece] = true;
+      durable_bytes_ += order_.wanted_bytes(piece);
+      if (order_.wanted(piece)) --missing_pieces_;
     }
-    const bool system = error.category() == boost::system::system_category() ||
-                        error.category() == boost::system::generic_category();
-    if (system) base::throw_errno(path, "read or write", error.value());
-    throw base::Error(base::ErrorKind::io, path + ": " + error.message());
   }
 
-  [[nodiscard]] const lt::file_storage& handle_files() {
-    if (!info_) info_ = handle_.torrent_file();
-    return info_->files();
+  /// Only where the torrent's hashes are not known to us yet, and libtorrent knew better.
+  void note_wrong(std::uint64_t piece) {
+    committer_.flush();
+    const std::lock_guard lock(mutex_);
+    if (!durable_[piece]) return;
+    durable_[piece] = false;
+    recount();
+    committer_.lose_pieces({{piece}});
+  }
+
+  void recount() {
+    missing_pieces_ = 0;
+    durable_bytes_ = 0;
+    for (std::uint64_t piece = 0; piece < durable_.size(); ++piece) {
+      if (durable_[piece])
+        durable_bytes_ += order_.wanted_bytes(piece);
+      else if (order_.wanted(piece))
+        ++missing_pieces_;
+    }
+  }
+
+  [[nodiscard]] std::uint64_t missing_pieces() {
+    const std::lock_guard lock(mutex_);
+    return missing_pieces_;
+  }
+
+  void note_failure(const base::Error& error) {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = error;
+  }
+
+  void throw_failure() {
+    const std::lock_guard lock(mutex_);
+    if (failure_) throw *failure_;
   }
 
   // ---- Progress ----
 
   void look_at_status() {
-    const lt::torrent_status status = handle_.status({});
+    const lt::torrent_status status = handle_.status(lt::torrent_handle::query_distributed_copies);
     downloaded_bytes_ = static_cast<std::uint64_t>(status.total_payload_download);
-    const bool checking = status.state == lt::torrent_status::checking_files ||
-                          status.state == lt::torrent_status::checking_resume_data;
-    std::uint64_t done = 0;
-    if (checking) {
-      done = wanted_bytes_ / 1'000'000 * static_cast<std::uint64_t>(status.progress_ppm);
-    } else {
-      done = count_done(false);
+    std::uint64_t done = wanted_bytes_;
+    if (!complete_) {
+      const std::lock_guard lock(mutex_);
+      done = std::min(durable_bytes_ + store_.unfinished_bytes(), wanted_bytes_);
+      if (const auto pieces = order_.next(durable_); !pieces.empty()) prefer(pieces);
     }
-    if (!complete_ && !checking && status.is_finished && count_done(true) == wanted_bytes_) finish();
-    send_status(status, checking, complete_ ? wanted_bytes_ : done);
+    send_status(complete_ ? "seeding" : "fetching", done, wanted_bytes_, status);
     if (complete_ && seeding_done(status)) ended_ = true;
   }
 
-  /// libtorrent's own totals can go past the files' lengths; these cannot.
-  [[nodiscard]] std::uint64_t count_done(bool whole_pieces) const {
-    const std::vector<std::int64_t> progress = handle_.file_progress(
-        whole_pieces ? lt::torrent_handle::piece_granularity : lt::file_progress_flags_t{});
-    std::uint64_t done = 0;
-    for (const lt::file_index_t index : wanted_) {
-      const auto at = static_cast<std::size_t>(static_cast<int>(index));
-      if (at < progress.size())
-        done += std::min(static_cast<std::uint64_t>(progress[at]),
-                         torrent_.layout.files[ours_.at(index)].length_bytes);
-    }
-    return done;
+  /// Those before the rest; among them, and among the rest, the rarest first.
+  void prefer(const std::vector<std::uint64_t>& pieces) {
+    std::vector<std::pair<lt::piece_index_t, lt::download_priority_t>> priorities;
+    for (const std::uint64_t piece : pieces)
+      priorities.emplace_back(lt::piece_index_t(static_cast<int>(piece)), lt::top_priority);
+    handle_.prioritize_pieces(priorities);
   }
 
-  void send_status(const lt::torrent_status& status, bool checking, std::uint64_t done) {
-    pipe_.send(Json::object({{"event", "status"},
-                             {"phase", checking    ? "checking"
-                                       : complete_ ? "seeding"
-                                                   : "fetching"},
-                             {"done", done},
-                             {"total", wanted_bytes_},
-                             {"rate", status.download_payload_rate},
-                             {"peers", status.num_peers},
-                             {"seeds", status.num_seeds},
-                             {"downloaded", downloaded_bytes_},
-                             {"rehashed", rehashed_bytes_}}));
+  void send_status(const char* phase, std::uint64_t done, std::uint64_t total,
+                   const lt::torrent_status& status) {
+    Json event = Json::object({{"event", "status"},
+                               {"phase", phase},
+                               {"done", done},
+                               {"total", total},
+                               {"rate", status.download_payload_rate},
+                               {"peers", status.num_peers},
+                               {"seeds", status.num_seeds},
+                               {"downloaded", downloaded_bytes_},
+                               {"rehashed", rehashed_bytes_}});
+    if (status.distributed_copies >= 0)
+      event.set("availability", static_cast<double>(status.distributed_copies));
+    pipe_.send(event);
   }
 
   void finish() {
     complete_ = true;
     complete_since_ = Clock::now();
-    save_and_wait();
+    committer_.close_files();
+    wait_for_layers();
   }
 
   [[nodiscard]] bool seeding_done(const lt::torrent_status& status) const {
@@ -249,47 +368,23 @@ class PayloadWorker {
         Json::object({{"event", event}, {"downloaded", downloaded_bytes_}, {"rehashed", rehashed_bytes_}}));
   }
 
-  // ---- What is kept ----
+  // ---- Piece layers ----
 
-  void request_save() {
-    if (save_pending_) return;
-    save_pending_ = true;
-    save_start_ = Clock::now();
-    handle_.save_resume_data(lt::torrent_handle::flush_disk_cache);
-  }
-
-  /// The files first, then the data that calls them finished: after a power loss the first without the second
-  /// is harmless.
-  void write_resume_data(lt::add_torrent_params& params) {
-    pieces_since_save_ = 0;
-    // Alerts come in order, so every piece in `params` has put its files in here.
-    for (const lt::file_index_t index : std::exchange(unsynced_, {})) {
-      const auto path = paths_.find(index);
-      if (path != paths_.end() && std::filesystem::exists(path->second))
-        base::File::open_update(path->second).sync();
+  /// The last chance for it. Without the layers the journal of a v2 torrent proves nothing.
+  void wait_for_layers() {
+    for (int i = 0; i < 20 && !layers_saved_; ++i) {
+      if (!layers_pending_) ask_for_layers();
+      session_->wait_for_alert(milliseconds(100));
+      handle_alerts();
     }
-    save_piece_layers(params);
-    params.merkle_trees.clear();  // large, and of no use: see read_resume_data
-    params.merkle_tree_mask.clear();
-    params.verified_leaf_hashes.clear();
-    fetch::write_resume_data(job_.resume, params);
-    save_pending_ = false;
-    // On a slow disk, saving takes at most a tenth of the time.
-    next_save_ = Clock::now() + std::max<Clock::duration>(kSavePause, 10 * (Clock::now() - save_start_));
   }
 
-  void save_and_wait() {
-    constexpr auto kPatience = std::chrono::seconds(60);
-    const auto deadline = Clock::now() + kPatience;
-    const auto wait = [&] {
-      while (save_pending_ && Clock::now() < deadline) {
-        session_->wait_for_alert(milliseconds(50));
-        handle_alerts();
-      }
-    };
-    wait();  // for one that is under way, which may lack the last pieces
-    request_save();
-    wait();
+  void ask_for_layers() {
+    next_layers_ = Clock::now() + layers_pause_;
+    layers_pause_ = std::min(2 * layers_pause_, kLayersPauseMax);
+    if (layers_pending_) return;
+    layers_pending_ = true;
+    handle_.save_resume_data();
   }
 
   /// For the .torrent: without the layers nobody could share it. The parent checks them.
@@ -297,8 +392,9 @@ class PayloadWorker {
     if (layers_saved_) return;
     std::map<std::string, std::string> layers;
     bool all_known = true;
-    for (const auto& [index, ours] : ours_) {
-      const format::ReleaseFile& file = torrent_.layout.files[ours];
+    for (std::size_t i = 0; i < lt_files_.size(); ++i) {
+      const lt::file_index_t index = lt_files_[i];
+      const format::ReleaseFile& file = torrent_.layout.files[i];
       if (!needs_layer(file)) continue;
       if (index >= params.merkle_trees.end_index() || index >= params.merkle_tree_mask.end_index()) return;
       const auto layer = find_piece_layer(params.merkle_trees[index], params.merkle_tree_mask[index],
@@ -325,23 +421,34 @@ class PayloadWorker {
   const WorkerJob& job_;
   WorkerPipe& pipe_;
   Torrent torrent_;
-  std::unique_ptr<lt::session> session_;
-  lt::torrent_handle handle_;
-  std::shared_ptr<const lt::torrent_info> info_;
-  std::vector<lt::file_index_t> wanted_;
-  std::map<lt::file_index_t, std::filesystem::path> paths_;
-  std::map<lt::file_index_t, std::size_t> ours_;  // index into torrent_.layout.files
+  PieceMap map_;
+  PieceJudge judge_;
+  std::vector<bool> wanted_;  // one a file
   std::uint64_t wanted_bytes_ = 0;
-  std::uint64_t existing_bytes_ = 0;
   std::uint64_t downloaded_bytes_ = 0;
   std::uint64_t rehashed_bytes_ = 0;
-  std::set<lt::file_index_t> unsynced_;  // files with pieces that finished since the last save
-  std::uint64_t pieces_since_save_ = 0;
-  bool save_pending_ = false;
-  Clock::time_point save_start_;
-  Clock::time_point next_save_ = Clock::now();
+
+  std::mutex mutex_;           // guards what follows
+  std::vector<bool> durable_;  // one a piece; empty before look_at_disk
+  std::uint64_t durable_bytes_ = 0;
+  std::uint64_t missing_pieces_ = 0;
+  std::optional<base::Error> failure_;
+
+  std::unique_ptr<Storage> storage_;
+  ReleaseFiles files_;
+  JournalState journal_state_;
+  Journal journal_;
+  Committer committer_;
+  PieceStore store_;
+  PieceOrder order_;
+  std::unique_ptr<lt::session> session_;  // uses the store
+  lt::torrent_handle handle_;
+  std::vector<lt::file_index_t> lt_files_;  // one of ours each
+
+  Clock::time_point next_layers_ = Clock::now();
+  milliseconds layers_pause_ = kLayersPauseMin;
+  bool layers_pending_ = false;
   bool layers_saved_ = false;
-  bool failing_ = false;
   bool complete_ = false;
   bool ended_ = false;
   Clock::time_point complete_since_;

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "fetch/fetch.h"
+#include "fetch/disk_io.h"
 #include "fetch/load_torrent.h"
 #include "fetch/session.h"
 #include "fetch/torrent_file.h"
@@ -38,10 +39,26 @@ void check_files(const format::ReleaseLayout& layout, const std::filesystem::pat
   }
 }
 
+std::vector<std::filesystem::path> release_paths(const format::ReleaseLayout& layout) {
+  std::vector<std::filesystem::path> paths;
+  for (const format::ReleaseFile& file : layout.files)
+    paths.push_back(layout.single_file ? std::filesystem::path(file.path)
+                                       : layout.name / std::filesystem::path(file.path));
+  return paths;
+}
+
 class Seeder {
  public:
   Seeder(const SeedRequest& request, SeedObserver& observer, const Torrent& torrent)
-      : observer_(observer), session_(make_session(session_options(request))) {
+      : observer_(observer),
+        map_(torrent.layout),
+        judge_(torrent.layout, map_),
+        storage_(open_storage(request.folder)),
+        files_(*storage_, map_, release_paths(torrent.layout)),
+        store_(files_, map_, judge_, nullptr, {}) {
+    SessionOptions options = session_options(request);
+    options.disk_io = make_disk_io(store_);
+    session_ = make_session(options);
     lt::add_torrent_params params = load_torrent(torrent);
     params.save_path = request.folder.string();
     params.trackers.insert(params.trackers.end(), request.trackers.begin(), request.trackers.end());
@@ -112,7 +129,12 @@ class Seeder {
   }
 
   SeedObserver& observer_;
-  std::unique_ptr<lt::session> session_;
+  PieceMap map_;
+  PieceJudge judge_;
+  std::unique_ptr<Storage> storage_;
+  ReleaseFiles files_;
+  PieceStore store_;
+  std::unique_ptr<lt::session> session_;  // uses the store
   lt::torrent_handle handle_;
   bool listening_ = false;
   std::string listen_problem_;

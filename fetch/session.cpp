@@ -4,7 +4,6 @@
 #include <libtorrent/disabled_disk_io.hpp>
 #include <libtorrent/ip_filter.hpp>
 #include <libtorrent/peer_class.hpp>
-#include <libtorrent/posix_disk_io.hpp>
 #include <libtorrent/session_params.hpp>
 #include <libtorrent/settings_pack.hpp>
 #include <limits>
@@ -114,9 +113,7 @@ std::unique_ptr<lt::session> make_session(const SessionOptions& options) {
   lt::session_params params;  // with ut_metadata, ut_pex and smart_ban
   set_network(params.settings, options);
   set_sizes(params.settings, options);
-  // Not the default mmap back end: memory that it maps cannot be bounded, and 2.0.8 loses read errors in it.
-  params.disk_io_constructor = lt::posix_disk_io_constructor;
-  if (options.without_disk) params.disk_io_constructor = lt::disabled_disk_io_constructor;
+  params.disk_io_constructor = options.disk_io ? options.disk_io : lt::disabled_disk_io_constructor;
   if (!options.allow_private) params.ip_filter = make_address_filter(options.trusted);
   auto session = std::make_unique<lt::session>(std::move(params));
   limit_local_peers(*session);

@@ -16,7 +16,7 @@ struct SessionOptions {
   std::uint64_t limit_down_bytes_per_s = 0;  ///< 0: none
   std::uint64_t limit_up_bytes_per_s = 0;
   std::uint64_t memory_bytes = 512u << 20;
-  bool without_disk = false;  ///< for metadata only: nothing can be written
+  lt::disk_io_constructor_type disk_io;  ///< none for metadata only: nothing can be written
   bool allow_private = true;  ///< false: loopback and link-local addresses are blocked, but for `trusted`
   std::vector<lt::address> trusted;
 };

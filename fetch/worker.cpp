@@ -56,11 +56,13 @@ Json to_json(const WorkerJob& job) {
       {"result", job.result},
       {"torrent", job.torrent},
       {"folder", job.folder},
-      {"resume", job.resume},
+      {"journal", job.journal},
+      {"parts", job.parts},
       {"unwanted", Json::array_of(job.unwanted)},
       {"peers", to_json(job.peers)},
       {"trackers", to_json(job.trackers)},
       {"web_seeds", to_json(job.web_seeds)},
+      {"mirrors", to_json(job.mirrors)},
       {"limit_down", job.limit_down_bytes_per_s},
       {"limit_up", job.limit_up_bytes_per_s},
       {"memory", job.memory_bytes},
@@ -88,12 +90,14 @@ WorkerJob parse_job(std::string_view line) {
   job.result = text("result");
   job.torrent = text("torrent");
   job.folder = text("folder");
-  job.resume = text("resume");
+  job.journal = text("journal");
+  job.parts = text("parts");
   for (const Json& index : json.at("unwanted", kSubject).as_array(kSubject))
     job.unwanted.push_back(index.as_uint(kSubject));
   job.peers = parse_contacts(json.at("peers", kSubject));
   job.trackers = parse_contacts(json.at("trackers", kSubject));
   job.web_seeds = parse_contacts(json.at("web_seeds", kSubject));
+  job.mirrors = parse_contacts(json.at("mirrors", kSubject));
   job.limit_down_bytes_per_s = number("limit_down");
   job.limit_up_bytes_per_s = number("limit_up");
   job.memory_bytes = number("memory");

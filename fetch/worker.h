@@ -43,11 +43,13 @@ struct WorkerJob {
   std::optional<base::Sha256> infohash_v2;  // metadata
   std::string torrent;                      // payload
   std::string folder;                       // payload
-  std::string resume;                       // payload: where libtorrent's resume data is kept
+  std::string journal;                      // payload: below `folder`
+  std::string parts;                        // payload: below `folder`; shares of pieces in unwanted files
   std::vector<std::uint64_t> unwanted;      // payload: indices into the layout's files
   std::vector<Contact> peers;
   std::vector<Contact> trackers;
   std::vector<Contact> web_seeds;
+  std::vector<Contact> mirrors;
   std::uint64_t limit_down_bytes_per_s = 0;
   std::uint64_t limit_up_bytes_per_s = 0;
   std::uint64_t memory_bytes = 512u << 20;

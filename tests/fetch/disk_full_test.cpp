@@ -76,6 +76,6 @@ TEST_CASE(
   RecordingObserver again;
   const auto result = fetch::fetch(request, again, {});
   CHECK((read_files(result.path) == large_files()));
-  CHECK(result.rehashed_bytes == 0);
+  CHECK(result.rehashed_bytes <= kSampledBytesMax);
   CHECK(result.downloaded_bytes < result.layout.payload_bytes());
 }

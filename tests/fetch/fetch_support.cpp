@@ -73,13 +73,17 @@ namespace {
 
 class PortObserver final : public fetch::SeedObserver {
  public:
-  explicit PortObserver(std::function<void(int)> on_port) : on_port_(std::move(on_port)) {}
+  PortObserver(std::function<void(int)> on_port, std::atomic<std::uint64_t>& uploaded_bytes)
+      : on_port_(std::move(on_port)), uploaded_bytes_(uploaded_bytes) {}
   void on_listening(int port) override { on_port_(port); }
-  void on_status(std::uint64_t, std::uint64_t, unsigned) override {}
+  void on_status(std::uint64_t uploaded_bytes, std::uint64_t, unsigned) override {
+    uploaded_bytes_ = uploaded_bytes;
+  }
   void on_warning(std::string_view message) override { MESSAGE("seeder: " << std::string(message)); }
 
  private:
   std::function<void(int)> on_port_;
+  std::atomic<std::uint64_t>& uploaded_bytes_;
 };
 
 }  // namespace
@@ -93,11 +97,13 @@ SeedThread::SeedThread(const fs::path& torrent, const fs::path& folder, std::uin
   request.lsd = false;
   request.limit_up_bytes_per_s = limit_up_bytes_per_s;
   thread_ = std::jthread([this, request](const std::stop_token& stop) {
-    PortObserver observer([this](int port) {
-      const std::lock_guard lock(mutex_);
-      port_ = port;
-      changed_.notify_all();
-    });
+    PortObserver observer(
+        [this](int port) {
+          const std::lock_guard lock(mutex_);
+          port_ = port;
+          changed_.notify_all();
+        },
+        uploaded_bytes_);
     try {
       fetch::seed(request, observer, stop);
     } catch (const std::exception& error) {

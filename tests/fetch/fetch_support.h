@@ -1,6 +1,7 @@
 #pragma once
 // Releases, seeders and fetches on loopback for the tests of fetch.
 
+#include <atomic>
 #include <condition_variable>
 #include <filesystem>
 #include <functional>
@@ -29,6 +30,9 @@ Files read_files(const std::filesystem::path& folder);
 /// A small release of several files: large, tiny, empty, in a sub-folder.
 Files sample_files();
 
+/// A resumed fetch looks at 16 pieces at random; those of the tests have 16 KiB.
+constexpr std::uint64_t kSampledBytesMax = 16 * 16384;
+
 /// 30 MB: large enough to be interrupted at kSlowBytesPerS.
 Files large_files();
 constexpr std::uint64_t kSlowBytesPerS = 15'000'000;
@@ -48,8 +52,11 @@ class SeedThread {
 
   [[nodiscard]] int port() const { return port_; }
   [[nodiscard]] std::string peer() const { return "127.0.0.1:" + std::to_string(port_); }
+  /// Payload sent so far; told once a second.
+  [[nodiscard]] std::uint64_t uploaded_bytes() const { return uploaded_bytes_; }
 
  private:
+  std::atomic<std::uint64_t> uploaded_bytes_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
   int port_ = 0;

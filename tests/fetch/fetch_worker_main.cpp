@@ -1,5 +1,6 @@
 // The worker process of the tests (`sluice fetch-worker` in the product), and with arguments a whole fetch
-// that a test can kill: fetch_test_worker SOURCE FOLDER PEER LIMIT_DOWN. It prints how many bytes are done.
+// that a test can kill: fetch_test_worker SOURCE FOLDER PEER LIMIT_DOWN. It prints how many bytes are done,
+// and warnings.
 
 #include <cstdio>
 #include <cstdlib>
@@ -16,7 +17,10 @@ class PrintingObserver final : public sluice::fetch::FetchObserver {
     std::printf("%llu\n", static_cast<unsigned long long>(status.done_bytes));
     std::fflush(stdout);
   }
-  void on_warning(std::string_view) override {}
+  void on_warning(std::string_view message) override {
+    std::printf("warning: %.*s\n", static_cast<int>(message.size()), message.data());
+    std::fflush(stdout);
+  }
 };
 
 }  // namespace

@@ -118,7 +118,7 @@ TEST_CASE("what is complete is not fetched again") {
   const auto start = std::chrono::steady_clock::now();
   const auto result = fetch_quietly(make_request(release.result.magnet, release.out(), {}));
   CHECK(result.downloaded_bytes == 0);
-  CHECK(result.rehashed_bytes == 0);
+  CHECK(result.rehashed_bytes <= kSampledBytesMax);
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
 }
 
@@ -158,7 +158,7 @@ TEST_CASE("a fetch that is stopped says so and goes on from there") {
     request.limit_down_bytes_per_s = 0;
     const auto result = fetch_quietly(request);
     CHECK((read_files(result.path) == files));
-    CHECK(result.rehashed_bytes == 0);
+    CHECK(result.rehashed_bytes <= kSampledBytesMax);
     CHECK(result.downloaded_bytes < layout.payload_bytes() - 4'000'000);
   }
 }
@@ -179,7 +179,7 @@ TEST_CASE("only the chosen files are fetched, and the others can follow") {
     CHECK_FALSE(fs::exists(some.path / "tokenizer.txt"));
     const auto again = fetch_quietly(request);
     CHECK(again.downloaded_bytes == 0);
-    CHECK(again.rehashed_bytes == 0);
+    CHECK(again.rehashed_bytes <= kSampledBytesMax);
     request.select = {};
     request.exclude = {};
     const auto all = fetch_quietly(request);

@@ -1,0 +1,158 @@
+#include "base/directory.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "base/error.h"
+#include "base/invariant.h"
+
+namespace sluice::base {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  ~Descriptor() {
+    if (value_ >= 0) ::close(value_);
+  }
+  Descriptor(Descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(value_, other.value_);
+    return *this;
+  }
+  [[nodiscard]] int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+[[noreturn]] void fail(const fs::path& path, const char* operation, int cause) {
+  // O_NOFOLLOW says ELOOP for a link to a file, and ENOTDIR for a link where a folder is needed.
+  struct stat status {};
+  if ((cause == ELOOP || cause == ENOTDIR) && ::lstat(path.c_str(), &status) == 0 && S_ISLNK(status.st_mode))
+    throw Error(ErrorKind::io, path.string() + ": is a symbolic link, which is not followed");
+  throw_errno(path, operation, cause);
+}
+
+void sync_folder(int descriptor, const fs::path& path) {
+  // Some file systems cannot sync a folder and say EINVAL; there is nothing more to do then.
+  if (::fsync(descriptor) != 0 && errno != EINVAL) throw_errno(path, "sync folder", errno);
+}
+
+Descriptor open_folder(int parent, const char* name) {
+  return Descriptor(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+}
+
+enum class Missing { fail, make, tell };
+
+/// The folder that holds `relative`; one without a descriptor when it is missing and Missing::tell.
+Descriptor open_parent(int root, const fs::path& root_path, const fs::path& relative, Missing missing) {
+  INVARIANT(relative.is_relative() && relative.has_filename());
+  Descriptor folder = open_folder(root, ".");
+  if (folder.get() < 0) throw_errno(root_path, "open folder", errno);
+  fs::path path = root_path;
+  for (const fs::path& element : relative.parent_path()) {
+    INVARIANT(element != ".." && element != "." && !element.empty());
+    path /= element;
+    Descriptor next = open_folder(folder.get(), element.c_str());
+    if (next.get() < 0 && errno == ENOENT && missing == Missing::make) {
+      if (::mkdirat(folder.get(), element.c_str(), 0777) != 0 && errno != EEXIST)
+        throw_errno(path, "make folder", errno);
+      sync_folder(folder.get(), path.parent_path());
+      next = open_folder(folder.get(), element.c_str());
+    }
+    if (next.get() < 0) {
+      if (errno == ENOENT && missing == Missing::tell) return Descriptor(-1);
+      fail(path, "open folder", errno);
+    }
+    folder = std::move(next);
+  }
+  return folder;
+}
+
+constexpr std::int64_t kNanosecondsPerSecond = 1'000'000'000;
+
+FileStamp to_stamp(const struct stat& status) {
+  return {.size_bytes = static_cast<std::uint64_t>(status.st_size),
+          .modified_ns = status.st_mtim.tv_sec * kNanosecondsPerSecond + status.st_mtim.tv_nsec};
+}
+
+}  // namespace
+
+Directory::Directory(int descriptor, fs::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+
+Directory Directory::open(const fs::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) throw_errno(path, "open folder", errno);
+  return {descriptor, path};
+}
+
+Directory::~Directory() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Directory::Directory(Directory&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
+
+Directory& Directory::operator=(Directory&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+File Directory::open_read(const fs::path& relative) const {
+  const Descriptor parent = open_parent(descriptor_, path_, relative, Missing::fail);
+  return File::open_at(parent.get(), path_ / relative, O_RDONLY | O_NOFOLLOW, "open");
+}
+
+File Directory::open_update(const fs::path& relative) const {
+  const Descriptor parent = open_parent(descriptor_, path_, relative, Missing::fail);
+  return File::open_at(parent.get(), path_ / relative, O_RDWR | O_NOFOLLOW, "open for writing");
+}
+
+File Directory::open_or_create(const fs::path& relative) const {
+  const Descriptor parent = open_parent(descriptor_, path_, relative, Missing::make);
+  struct stat status {};
+  const bool exists = ::fstatat(parent.get(), relative.filename().c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
+  File file = File::open_at(parent.get(), path_ / relative, O_RDWR | O_CREAT | O_NOFOLLOW, "create");
+  if (!exists) sync_folder(parent.get(), (path_ / relative).parent_path());
+  return file;
+}
+
+std::optional<FileStamp> Directory::find(const fs::path& relative) const {
+  const Descriptor parent = open_parent(descriptor_, path_, relative, Missing::tell);
+  if (parent.get() < 0) return std::nullopt;
+  const fs::path path = path_ / relative;
+  struct stat status {};
+  if (::fstatat(parent.get(), relative.filename().c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (errno == ENOENT) return std::nullopt;
+    throw_errno(path, "look at", errno);
+  }
+  if (S_ISLNK(status.st_mode))
+    throw Error(ErrorKind::io, path.string() + ": is a symbolic link, which is not followed");
+  if (!S_ISREG(status.st_mode)) throw Error(ErrorKind::io, path.string() + ": is not a regular file");
+  return to_stamp(status);
+}
+
+void Directory::rename(const fs::path& from, const fs::path& to) const {
+  const Descriptor source = open_parent(descriptor_, path_, from, Missing::fail);
+  const Descriptor target = open_parent(descriptor_, path_, to, Missing::make);
+  if (::renameat(source.get(), from.filename().c_str(), target.get(), to.filename().c_str()) != 0)
+    throw_errno(path_ / from, "rename", errno);
+  sync_folder(target.get(), (path_ / to).parent_path());
+  sync_folder(source.get(), (path_ / from).parent_path());
+}
+
+FileStamp stamp_of(const File& file) {
+  struct stat status {};
+  if (::fstat(file.descriptor(), &status) != 0) throw_errno(file.path(), "stat", errno);
+  return to_stamp(status);
+}
+
+}  // namespace sluice::base

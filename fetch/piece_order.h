@@ -1,0 +1,33 @@
+#pragma once
+// In which order pieces are asked for: those of small files first (parameters, tokenizer), since work on a
+// release can begin with them; then a window that moves through the release in its own order, in which layers
+// lie as they are needed. Inside the window, and behind it when nobody has what is in it, the rarest first.
+
+#include <cstdint>
+#include <vector>
+
+#include "fetch/piece_map.h"
+
+namespace sluice::fetch {
+
+class PieceOrder final {
+ public:
+  PieceOrder(const format::ReleaseLayout& layout, const PieceMap& map, const std::vector<bool>& wanted_files);
+
+  [[nodiscard]] bool wanted(std::uint64_t piece) const { return wanted_bytes_[piece] > 0; }
+  /// Of wanted files in it.
+  [[nodiscard]] std::uint64_t wanted_bytes(std::uint64_t piece) const { return wanted_bytes_[piece]; }
+  [[nodiscard]] const std::vector<std::uint64_t>& pieces() const { return order_; }
+
+  /// Pieces that have entered the window since the last call.
+  [[nodiscard]] std::vector<std::uint64_t> next(const std::vector<bool>& have);
+
+ private:
+  std::vector<std::uint32_t> wanted_bytes_;
+  std::vector<std::uint64_t> order_;  // all that are wanted
+  std::uint64_t window_pieces_;
+  std::size_t first_missing_ = 0;  // into order_
+  std::size_t told_ = 0;           // as far as the window has come
+};
+
+}  // namespace sluice::fetch

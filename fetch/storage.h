@@ -1,0 +1,42 @@
+#pragma once
+// The seam between what a fetch keeps on the disk and the disk: tests put one in that remembers every write
+// and loses those that were not synced, as a power loss does.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "base/bytes.h"
+#include "base/directory.h"
+
+namespace sluice::fetch {
+
+/// An open file. Used by several threads at once. Errors: io, no_space.
+class StorageFile {
+ public:
+  virtual ~StorageFile() = default;
+  /// Fewer bytes than asked for only at the end of the file.
+  [[nodiscard]] virtual std::size_t read_at(std::uint64_t offset_bytes, base::MutableBytes out) const = 0;
+  virtual void write_at(std::uint64_t offset_bytes, base::Bytes bytes) = 0;
+  virtual void resize(std::uint64_t size_bytes) = 0;
+  /// What was written before is durable on return, the file's length and name with it.
+  virtual void sync() = 0;
+  [[nodiscard]] virtual base::FileStamp stamp() const = 0;
+  virtual void start_writeback(std::uint64_t offset_bytes, std::uint64_t length_bytes) const = 0;
+  virtual void drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const = 0;
+};
+
+/// Files by path below one folder; see base::Directory for what is refused.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  [[nodiscard]] virtual std::shared_ptr<StorageFile> open_read(const std::filesystem::path& path) = 0;
+  [[nodiscard]] virtual std::shared_ptr<StorageFile> open_or_create(const std::filesystem::path& path) = 0;
+  [[nodiscard]] virtual std::optional<base::FileStamp> find(const std::filesystem::path& path) const = 0;
+  virtual void rename(const std::filesystem::path& from, const std::filesystem::path& to) = 0;
+};
+
+[[nodiscard]] std::unique_ptr<Storage> open_storage(const std::filesystem::path& folder);
+
+}  // namespace sluice::fetch

@@ -1,0 +1,179 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <future>
+#include <thread>
+
+#include "tests/fetch/fetch_support.h"
+#include "tests/fetch/store_support.h"
+
+using namespace sluice;
+using namespace sluice::tests;
+
+namespace {
+
+struct Fixture {
+  explicit Fixture(bool v1_only) {
+    const Files content = {
+        {"a.json", noise(1, 5'000)}, {"b.bin", noise(2, 600'000)}, {"c.bin", noise(3, 70'001)}};
+    write_files(dir / "model", content);
+    release =
+        std::make_unique<StreamedRelease>(publish_folder(dir / "model", v1_only, 131072).layout, content);
+  }
+  TempDir dir;
+  std::unique_ptr<StreamedRelease> release;
+  MemoryStorage storage;
+};
+
+bool write_block(StoreStack& stack, std::uint64_t piece, base::Bytes bytes, std::uint64_t at) {
+  const auto length = std::min<std::uint64_t>(fetch::kBlockBytes, bytes.size() - at);
+  return stack.store.write(
+      piece, at, bytes.subspan(at, length), [](const auto& failure) { CHECK(!failure); }, [] {});
+}
+
+void write_blocks(StoreStack& stack, std::uint64_t piece, base::Bytes bytes, std::mt19937& random) {
+  std::vector<std::uint64_t> offsets;
+  for (std::uint64_t at = 0; at < bytes.size(); at += fetch::kBlockBytes) offsets.push_back(at);
+  std::ranges::shuffle(offsets, random);
+  for (const auto at : offsets) write_block(stack, piece, bytes, at);
+}
+
+fetch::PieceDigest hash(StoreStack& stack, std::uint64_t piece) {
+  std::promise<fetch::PieceDigest> digest;
+  stack.store.hash(piece, [&](const fetch::PieceStore::HashResult& result) {
+    CHECK(!result.failure);
+    digest.set_value(result.digest);
+  });
+  return digest.get_future().get();
+}
+
+}  // namespace
+
+TEST_CASE("blocks in any order, with much memory or none, give the digests of the piece in one go") {
+  std::mt19937 random(1);
+  for (const bool v1_only : {true, false}) {
+    for (const std::uint64_t memory_bytes : {std::uint64_t{1} << 24, std::uint64_t{1}}) {
+      CAPTURE(v1_only);
+      CAPTURE(memory_bytes);
+      Fixture fixture(v1_only);
+      const StreamedRelease& release = *fixture.release;
+      StoreStack stack(release, fixture.storage, memory_bytes);
+      for (std::uint64_t piece = 0; piece < release.map.piece_count(); ++piece) {
+        const auto bytes = release.piece(piece);
+        write_blocks(stack, piece, bytes, random);
+        CHECK(hash(stack, piece) == release.judge.digest(piece, bytes));
+        CHECK(hash(stack, piece) == release.judge.digest(piece, bytes));  // now from the disk
+      }
+      stack.committer.close_files();
+      CHECK(stack.store.unfinished_bytes() == 0);
+      for (const auto& [path, content] : release.files)
+        CHECK((base::as_text(fixture.storage.image().at(path)) == content));
+    }
+  }
+}
+
+TEST_CASE("a wrong piece is not committed, and its blocks can come again") {
+  std::mt19937 random(2);
+  for (const bool v1_only : {true, false}) {
+    Fixture fixture(v1_only);
+    const StreamedRelease& release = *fixture.release;
+    {
+      StoreStack stack(release, fixture.storage);
+      auto bytes = release.piece(1);
+      bytes[20'000] ^= std::byte{1};
+      write_blocks(stack, 1, bytes, random);
+      CHECK(release.judge.judge(1, hash(stack, 1)) == fetch::Verdict::wrong);
+      std::promise<void> forgotten;
+      stack.store.forget(1, [&] { forgotten.set_value(); });
+      forgotten.get_future().wait();
+      stack.committer.flush();
+    }
+    {
+      StoreStack stack(release, fixture.storage);
+      CHECK_FALSE(stack.state.proven(1));
+      write_block(stack, 1, release.piece(1), fetch::kBlockBytes);  // only the wrong one, as in v2
+      CHECK(release.judge.judge(1, hash(stack, 1)) == fetch::Verdict::right);
+      stack.committer.flush();
+    }
+    const StoreStack stack(release, fixture.storage);
+    CHECK(stack.state.proven(1));
+  }
+}
+
+TEST_CASE("a piece of which a write failed is not committed, whatever its blocks hash to in memory") {
+  for (const bool v1_only : {true, false}) {
+    Fixture fixture(v1_only);
+    const StreamedRelease& release = *fixture.release;
+    const auto bytes = release.piece(1);
+    {
+      StoreStack stack(release, fixture.storage);
+      for (std::uint64_t at = 0; at < bytes.size(); at += fetch::kBlockBytes) {
+        fixture.storage.set_full(at == 2 * fetch::kBlockBytes);
+        const auto block = base::Bytes(bytes).subspan(at, std::min(fetch::kBlockBytes, bytes.size() - at));
+        stack.store.write(1, at, block, [](const auto&) {}, [] {});
+        std::promise<void> written;
+        stack.store.flush([&] { written.set_value(); });
+        written.get_future().wait();
+      }
+      std::promise<bool> failed;
+      stack.store.hash(1, [&](const auto& result) { failed.set_value(result.failure.has_value()); });
+      CHECK(failed.get_future().get());
+      CHECK(release.judge.judge(1, hash(stack, 1)) == fetch::Verdict::wrong);  // from the disk
+    }
+    const StoreStack stack(release, fixture.storage);
+    CHECK_FALSE(stack.state.proven(1));
+  }
+}
+
+TEST_CASE("a full store says so, and tells when there is room again") {
+  Fixture fixture(true);
+  const StreamedRelease& release = *fixture.release;
+  StoreStack stack(release, fixture.storage, 3 * fetch::kBlockBytes);
+  const auto bytes = release.piece(0);
+  std::promise<void> room;
+  bool full = false;
+  for (std::uint64_t at = bytes.size() / fetch::kBlockBytes * fetch::kBlockBytes; at > 0 && !full;) {
+    at -= fetch::kBlockBytes;  // backwards: nothing can be hashed
+    full = !stack.store.write(
+        0, at, base::Bytes(bytes).subspan(at, fetch::kBlockBytes), [](const auto&) {},
+        [&] { room.set_value(); });
+  }
+  REQUIRE(full);
+  CHECK(room.get_future().wait_for(std::chrono::seconds(20)) == std::future_status::ready);
+}
+
+TEST_CASE("what is read is what was written before") {
+  Fixture fixture(false);
+  const StreamedRelease& release = *fixture.release;
+  StoreStack stack(release, fixture.storage);
+  const auto bytes = release.piece(1);
+  write_block(stack, 1, bytes, 0);
+  std::vector<std::byte> out(1000);
+  std::promise<bool> failed;
+  stack.store.read(1, 500, out, [&](const auto& failure) { failed.set_value(failure.has_value()); });
+  CHECK_FALSE(failed.get_future().get());
+  CHECK(std::equal(out.begin(), out.end(), bytes.begin() + 500));
+  std::promise<bool> missing;
+  stack.store.read(0, 0, out, [&](const auto& failure) { missing.set_value(failure.has_value()); });
+  CHECK(missing.get_future().get());
+}
+
+TEST_CASE("pieces and files of a layout: every byte of every file is in exactly one place") {
+  for (const bool v1_only : {true, false}) {
+    const Fixture fixture(v1_only);
+    const StreamedRelease& release = *fixture.release;
+    std::map<std::size_t, std::uint64_t> seen_bytes;
+    for (std::uint64_t piece = 0; piece < release.map.piece_count(); ++piece) {
+      for (const auto& slice : release.map.slices(piece)) {
+        CHECK(slice.file_offset_bytes == seen_bytes[slice.file_index]);
+        seen_bytes[slice.file_index] += slice.length_bytes;
+        const auto [first, last] = release.map.pieces_of(slice.file_index);
+        CHECK((first <= piece && piece < last));
+      }
+      CHECK(release.judge.judge(piece, release.judge.digest(piece, release.piece(piece))) ==
+            fetch::Verdict::right);
+    }
+    for (std::size_t i = 0; i < release.layout.files.size(); ++i)
+      CHECK(seen_bytes[i] == (release.layout.files[i].pad ? 0 : release.layout.files[i].length_bytes));
+  }
+}

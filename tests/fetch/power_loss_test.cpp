@@ -1,0 +1,95 @@
+// The power goes at any instant, and of what was not synced any part is lost: nothing that the journal proves
+// may be wrong, and what it proves must not be less than what was told to be durable.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <future>
+
+#include "tests/fetch/fetch_support.h"
+#include "tests/fetch/store_support.h"
+
+using namespace sluice;
+using namespace sluice::tests;
+
+namespace {
+
+/// Puts all pieces through the store, some at a time, their blocks in any order.
+void transfer(const StreamedRelease& release, MemoryStorage& storage, std::mt19937& random) {
+  StoreStack stack(release, storage);
+  std::vector<std::size_t> all(release.layout.files.size());
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
+  stack.committer.open_files(all);
+  constexpr std::uint64_t kTogether = 4;
+  for (std::uint64_t first = 0; first < release.map.piece_count(); first += kTogether) {
+    const auto last = std::min(first + kTogether, release.map.piece_count());
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> blocks;  // piece, offset
+    for (auto piece = first; piece < last; ++piece)
+      for (std::uint64_t at = 0; at < release.map.piece_bytes(piece); at += fetch::kBlockBytes)
+        blocks.emplace_back(piece, at);
+    std::ranges::shuffle(blocks, random);
+    for (const auto& [piece, at] : blocks) {
+      const auto bytes = release.piece(piece);
+      const auto length = std::min<std::uint64_t>(fetch::kBlockBytes, bytes.size() - at);
+      stack.store.write(
+          piece, at, base::Bytes(bytes).subspan(at, length), [](const auto&) {}, [] {});
+    }
+    std::vector<std::promise<void>> hashed(last - first);
+    for (auto piece = first; piece < last; ++piece)
+      stack.store.hash(piece, [&hashed, at = piece - first](const auto&) { hashed[at].set_value(); });
+    for (auto& promise : hashed) promise.get_future().wait();
+    if (random() % 2 == 0) stack.committer.flush();
+  }
+  stack.committer.close_files();
+}
+
+}  // namespace
+
+TEST_CASE("after 500 power losses nothing that the journal proves is wrong") {
+  std::mt19937 random(7);
+  std::uint64_t proven = 0;
+  for (const bool v1_only : {true, false}) {
+    CAPTURE(v1_only);
+    const TempDir dir;
+    const Files content = {
+        {"a.json", noise(1, 5'000)}, {"b.bin", noise(2, 900'000)}, {"c.bin", noise(3, 70'001)}};
+    write_files(dir / "model", content);
+    const StreamedRelease release(publish_folder(dir / "model", v1_only, 65536).layout, content);
+    for (int transfers = 0; transfers < 10; ++transfers) {
+      MemoryStorage storage;
+      transfer(release, storage, random);
+      for (int losses = 0; losses < 25; ++losses) {
+        const auto steps = random() % (storage.step_count() + 1);
+        MemoryStorage found(storage.after_power_loss(steps, random));
+        const StoreStack stack(release, found);
+        for (std::uint64_t piece = 0; piece < release.map.piece_count(); ++piece) {
+          if (!stack.state.proven(piece)) continue;
+          ++proven;
+          const auto digest = stack.store.digest_on_disk(piece);
+          REQUIRE(digest);
+          REQUIRE(release.judge.judge(piece, *digest) == fetch::Verdict::right);
+        }
+      }
+      MemoryStorage complete(storage.image());
+      const StoreStack stack(release, complete);
+      CHECK(std::ranges::count(stack.state.proven(), false) == 0);
+    }
+  }
+  CHECK(proven > 500);  // or the test has seen nothing
+}
+
+TEST_CASE("a disk that forgets what was synced is found out: the test above can fail") {
+  std::mt19937 random(8);
+  const TempDir dir;
+  const Files content = {{"b.bin", noise(2, 900'000)}};
+  write_files(dir / "model", content);
+  const StreamedRelease release(publish_folder(dir / "model", false, 65536).layout, content);
+  MemoryStorage storage;
+  transfer(release, storage, random);
+  auto image = storage.image();
+  image.at("b.bin")[100] ^= std::byte{1};
+  MemoryStorage found(image);
+  const StoreStack stack(release, found);
+  REQUIRE(stack.state.proven(0));
+  CHECK(release.judge.judge(0, stack.store.digest_on_disk(0).value()) == fetch::Verdict::wrong);
+}
