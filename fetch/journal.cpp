@@ -37,7 +37,9 @@ Check make_check(base::Bytes salt, base::Bytes bytes) {
   return check;
 }
 
-std::vector<std::byte> make_header(const format::ReleaseLayout& layout) {
+}  // namespace
+
+std::vector<std::byte> journal_header(const format::ReleaseLayout& layout) {
   std::vector<std::byte> header(kHeaderBytes);
   const base::MutableBytes out(header);
   std::ranges::copy(base::as_bytes(kMagic), out.begin());
@@ -50,6 +52,8 @@ std::vector<std::byte> make_header(const format::ReleaseLayout& layout) {
   std::ranges::copy(make_check({}, body), out.begin() + static_cast<std::ptrdiff_t>(body.size()));
   return header;
 }
+
+namespace {
 
 base::Bytes salt_of(base::Bytes header) { return header.last(kCheckBytes); }
 
@@ -107,7 +111,7 @@ void visit_records(base::Bytes records, base::Bytes salt, const JournalVisitor& 
 }  // namespace
 
 bool parse_journal(base::Bytes content, const format::ReleaseLayout& layout, const JournalVisitor& visit) {
-  const std::vector<std::byte> header = make_header(layout);
+  const std::vector<std::byte> header = journal_header(layout);
   if (content.size() < kHeaderBytes || !std::ranges::equal(content.first(kHeaderBytes), header)) return false;
   visit_records(content.subspan(kHeaderBytes), salt_of(header), visit);
   return true;
@@ -115,7 +119,7 @@ bool parse_journal(base::Bytes content, const format::ReleaseLayout& layout, con
 
 Journal::Journal(Storage& storage, const std::filesystem::path& path, const format::ReleaseLayout& layout,
                  const JournalVisitor& visit)
-    : file_(storage.open_or_create(path)), header_(make_header(layout)) {
+    : file_(storage.open_or_create(path)), header_(journal_header(layout)) {
   std::vector<std::byte> found(kHeaderBytes);
   if (file_->read_at(0, found) != kHeaderBytes || found != header_) {
     start();

@@ -11,7 +11,7 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <string_view>
+#include <vector>
 
 #include "base/directory.h"
 #include "fetch/piece_digest.h"
@@ -36,6 +36,9 @@ struct JournalRecord {
 };
 
 using JournalVisitor = std::function<void(const JournalRecord&)>;
+
+/// How a journal of this torrent begins.
+[[nodiscard]] std::vector<std::byte> journal_header(const format::ReleaseLayout& layout);
 
 /// Calls `visit` for each whole record in a journal's bytes, in order; returns false (nothing visited) when
 /// they are not a journal of this torrent.
