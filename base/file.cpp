@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -97,8 +98,7 @@ File File::open(const std::filesystem::path& path, int flags, const char* operat
 }
 
 File File::open_at(int parent, const std::filesystem::path& path, int flags, const char* operation) {
-  const int descriptor =
-      ::openat(parent, path.filename().c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666);
+  const int descriptor = ::openat(parent, path.filename().c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666);
   if (descriptor < 0 && errno == ELOOP)
     throw Error(ErrorKind::io, path.string() + ": is a symbolic link, which is not followed");
   if (descriptor < 0) throw_errno(path, operation, errno);
@@ -215,21 +215,30 @@ void AtomicFile::commit() {
   sync_directory(parent_or_dot(final_path_));
 }
 
-std::vector<std::byte> read_file(const std::filesystem::path& path, std::uint64_t bytes_max) {
+namespace {
+
+/// Straight into its place: the content may be large, and is held once.
+template <typename Container>
+Container read_whole(const std::filesystem::path& path, std::uint64_t bytes_max) {
   const File file = File::open_read(path);
   const std::uint64_t size = file.size_bytes();
   if (size > bytes_max) {
     throw_malformed(path.string(),
                     "has " + std::to_string(size) + " bytes, expected at most " + std::to_string(bytes_max));
   }
-  std::vector<std::byte> content(static_cast<std::size_t>(size));
-  file.read_exact_at(0, content);
+  Container content(static_cast<std::size_t>(size), typename Container::value_type{});
+  file.read_exact_at(0, std::as_writable_bytes(std::span(content)));
   return content;
 }
 
+}  // namespace
+
+std::vector<std::byte> read_file(const std::filesystem::path& path, std::uint64_t bytes_max) {
+  return read_whole<std::vector<std::byte>>(path, bytes_max);
+}
+
 std::string read_text_file(const std::filesystem::path& path, std::uint64_t bytes_max) {
-  const auto content = read_file(path, bytes_max);
-  return std::string(as_text(content));
+  return read_whole<std::string>(path, bytes_max);
 }
 
 void write_file(const std::filesystem::path& path, Bytes bytes) {

@@ -43,6 +43,14 @@ std::filesystem::path store_folder() {
                     "neither XDG_DATA_HOME nor HOME is set: there is no place for the model store");
 }
 
+std::filesystem::path cache_folder() {
+  if (const auto cache = variable("XDG_CACHE_HOME"); cache && cache->starts_with('/')) {
+    return std::filesystem::path(*cache) / "sluice";
+  }
+  if (const auto home = variable("HOME")) return std::filesystem::path(*home) / ".cache" / "sluice";
+  return {};
+}
+
 std::optional<runtime::Isa> forced_isa() {
   const auto text = variable("SLUICE_ISA");
   if (!text) return std::nullopt;

@@ -18,6 +18,9 @@ namespace sluice::cli {
 /// $XDG_DATA_HOME/sluice, by default ~/.local/share/sluice. Error{usage} without either variable.
 [[nodiscard]] std::filesystem::path store_folder();
 
+/// $XDG_CACHE_HOME/sluice, by default ~/.cache/sluice. Empty without either variable: nothing is cached.
+[[nodiscard]] std::filesystem::path cache_folder();
+
 /// $SLUICE_ISA, if set. Error{usage} for what is unknown or what this CPU cannot execute.
 [[nodiscard]] std::optional<runtime::Isa> forced_isa();
 

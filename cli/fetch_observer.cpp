@@ -1,8 +1,10 @@
 #include "cli/fetch_observer.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/text.h"
+#include "cli/table.h"
 
 namespace sluice::cli {
 
@@ -17,9 +19,47 @@ void FetchObserver::on_layout(const format::ReleaseLayout& layout) {
   }
 }
 
+void FetchObserver::on_preflight(const fetch::Preflight& preflight) {
+  console_.event(format::Json::object({{"event", "preflight"},
+                                       {"wanted_bytes", preflight.wanted_bytes},
+                                       {"present_bytes", preflight.present_bytes},
+                                       {"free_bytes", preflight.free_bytes},
+                                       {"file_system", preflight.file_system},
+                                       {"warnings", format::Json::array_of(preflight.warnings)}}));
+  std::string line = base::to_human_bytes(preflight.wanted_bytes) + " to fetch";
+  if (preflight.present_bytes > 0)
+    line += ", " + base::to_human_bytes(preflight.present_bytes) + " of them on the disk";
+  console_.note(line + "; " + base::to_human_bytes(preflight.free_bytes) + " free on " +
+                preflight.file_system);
+  if (!console_.json())
+    for (const std::string& warning : preflight.warnings) console_.warn(warning);
+}
+
+void FetchObserver::on_swarm(const fetch::Swarm& swarm) {
+  auto event = format::Json::object({{"event", "swarm"}, {"peers", swarm.peers}, {"seeds", swarm.seeds}});
+  std::string line = "swarm: ";
+  if (swarm.complete) {
+    event.set("complete", *swarm.complete);
+    line += "the trackers know " + std::to_string(*swarm.complete) + " complete";
+    if (swarm.incomplete) {
+      event.set("incomplete", *swarm.incomplete);
+      line += " and " + std::to_string(*swarm.incomplete) + " incomplete";
+    }
+    line += "; ";
+  }
+  line += std::to_string(swarm.peers) + " connected, " + std::to_string(swarm.seeds) + " of them complete";
+  if (swarm.availability) {
+    event.set("availability", *swarm.availability);
+    line += "; availability " + format_number("%.2f", std::floor(*swarm.availability * 100) / 100);
+  }
+  console_.event(event);
+  console_.note(line);
+}
+
 void FetchObserver::on_status(const fetch::FetchStatus& status) {
   line_.show({status.phase, status.done_bytes, status.total_bytes,
-              static_cast<double>(status.rate_bytes_per_s), status.peers, true});
+              static_cast<double>(status.rate_bytes_per_s), status.peers, true, status.waiting,
+              status.availability});
 }
 
 }  // namespace sluice::cli

@@ -12,6 +12,8 @@ class FetchObserver final : public fetch::FetchObserver {
   explicit FetchObserver(Console& console) : console_(console), line_(console) {}
 
   void on_layout(const format::ReleaseLayout& layout) override;
+  void on_preflight(const fetch::Preflight& preflight) override;
+  void on_swarm(const fetch::Swarm& swarm) override;
   void on_status(const fetch::FetchStatus& status) override;
   void on_warning(std::string_view message) override { console_.warn(message); }
 

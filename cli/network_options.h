@@ -12,6 +12,7 @@ namespace sluice::cli {
 struct NetworkOptions {
   std::vector<std::string> peers;
   std::vector<std::string> trackers;
+  std::vector<std::string> mirrors;
   bool no_dht = false;
   bool no_pex = false;
   bool no_lsd = false;

@@ -48,7 +48,10 @@ std::string format_progress(const ProgressState& state, std::size_t columns) {
               " left";
     }
   }
-  if (state.peers) tail += "  " + std::to_string(*state.peers) + (*state.peers == 1 ? " peer" : " peers");
+  if (!state.waiting.empty()) {
+    tail += "  waiting: " + std::string(state.waiting);
+  } else if (state.peers)
+    tail += "  " + std::to_string(*state.peers) + (*state.peers == 1 ? " peer" : " peers");
   // A narrow terminal loses the bar first, then the end of the line.
   const bool bar_fits = line.size() + bar_text.size() + tail.size() < columns;
   std::string whole = line + (bar_fits ? bar_text : "") + tail;
@@ -111,6 +114,8 @@ void ProgressLine::show(ProgressState state) {
                                        {"total", state.total},
                                        {"rate_per_s", state.rate_per_s}});
     if (state.peers) event.set("peers", *state.peers);
+    if (state.availability) event.set("availability", *state.availability);
+    if (!state.waiting.empty()) event.set("waiting", state.waiting);
     console_.event(event);
   } else {
     console_.show_status(format_progress(state, Console::status_columns()));

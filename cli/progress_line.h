@@ -22,7 +22,9 @@ struct ProgressState {
   std::uint64_t total = 0;  ///< 0: not known
   double rate_per_s = 0;
   std::optional<unsigned> peers;
-  bool bytes = true;  ///< the numbers are bytes; else they just count
+  bool bytes = true;              ///< the numbers are bytes; else they just count
+  std::string_view waiting = {};  ///< why nothing moves; empty while something does
+  std::optional<double> availability = {};
 };
 
 /// At most `columns` wide.

@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/environment.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
 #include "fetch/fetch.h"
@@ -53,6 +54,7 @@ int seed_command(const Invocation& invocation) {
   std::string torrent;
   std::string folder;
   bool no_dht = false;
+  bool no_pex = false;
   bool no_lsd = false;
   fetch::SeedRequest request;
   Options options("seed", "Shares a release until it is stopped.",
@@ -65,6 +67,7 @@ int seed_command(const Invocation& invocation) {
   options.add_list("--tracker", request.trackers, "Tracker URL to announce to, beside the torrent's");
   options.add_bytes("--limit-up", request.limit_up_bytes_per_s, "Send at most so much a second");
   app.add_flag("--no-dht", no_dht, "Do not announce in the distributed hash table");
+  app.add_flag("--no-pex", no_pex, "Do not exchange peers with peers");
   app.add_flag("--no-lsd", no_lsd, "Do not announce in the local network");
   options.parse(invocation);
 
@@ -72,7 +75,9 @@ int seed_command(const Invocation& invocation) {
   request.torrent = torrent;
   request.folder = find_folder(torrent, folder, fetch::read_torrent(torrent).name);
   request.dht = !no_dht;
+  request.pex = !no_pex;
   request.lsd = !no_lsd;
+  request.cache_folder = cache_folder();
   SeedObserver observer(console);
   fetch::seed(request, observer, invocation.stop);
   console.clear_status();

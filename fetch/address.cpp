@@ -8,6 +8,8 @@
 #include <cctype>
 #include <charconv>
 #include <cstring>
+#include <initializer_list>
+#include <span>
 
 namespace sluice::fetch {
 namespace {
@@ -57,22 +59,69 @@ std::size_t parse_address(std::string_view host, std::array<unsigned char, 16>& 
   return inet_pton(AF_INET6, text.c_str(), out.data()) == 1 ? 16 : 0;
 }
 
-bool is_private_v4(const unsigned char* a) {
-  return a[0] == 0 || a[0] == 10 || a[0] == 127 || a[0] >= 224  // RFC 1122, 1918, 5771
-         || (a[0] == 100 && a[1] >= 64 && a[1] < 128)           // RFC 6598
-         || (a[0] == 169 && a[1] == 254)                        // RFC 3927: cloud metadata lives here
-         || (a[0] == 172 && a[1] >= 16 && a[1] < 32)            // RFC 1918
-         || (a[0] == 192 && a[1] == 168);                       // RFC 1918
+using V6Bytes = std::array<unsigned char, 16>;
+
+struct V4Block {
+  std::uint32_t first;
+  std::uint32_t last;
+};
+
+constexpr std::array kPrivateV4{
+    V4Block{0x00000000, 0x00ffffff},  // 0.0.0.0/8, RFC 1122
+    V4Block{0x0a000000, 0x0affffff},  // 10/8, RFC 1918
+    V4Block{0x64400000, 0x647fffff},  // 100.64/10, RFC 6598; a metadata service is at 100.100.100.200
+    V4Block{0x7f000000, 0x7fffffff},  // 127/8, RFC 1122
+    V4Block{0xa83f8110, 0xa83f8110},  // 168.63.129.16: a cloud's metadata service at a public address
+    V4Block{0xa9fe0000, 0xa9feffff},  // 169.254/16, RFC 3927; metadata services are at 169.254.169.254
+    V4Block{0xac100000, 0xac1fffff},  // 172.16/12, RFC 1918
+    V4Block{0xc0000000, 0xc00000ff},  // 192.0.0/24, RFC 6890; a metadata service is at 192.0.0.192
+    V4Block{0xc0a80000, 0xc0a8ffff},  // 192.168/16, RFC 1918
+    V4Block{0xc6120000, 0xc613ffff},  // 198.18/15, RFC 2544
+    V4Block{0xe0000000, 0xffffffff},  // multicast, reserved, broadcast: RFC 5771, 1112, 919
+};
+
+/// `prefix`, then the IPv4 address, then `fill`.
+V6Bytes embed(std::span<const unsigned char> prefix, std::uint32_t v4, unsigned char fill) {
+  V6Bytes bytes{};
+  std::ranges::fill(bytes, fill);
+  std::ranges::copy(prefix, bytes.begin());
+  for (std::size_t i = 0; i < 4; ++i)
+    bytes[prefix.size() + i] = static_cast<unsigned char>(v4 >> (24 - 8 * i));
+  return bytes;
 }
 
-bool is_private_v6(const unsigned char* a) {
+/// A whole prefix of so many bits, with the rest of its last byte.
+AddressRange whole(std::initializer_list<unsigned char> first, std::initializer_list<unsigned char> last) {
+  AddressRange range{};
+  range.last.fill(0xff);
+  std::ranges::copy(first, range.first.begin());
+  std::ranges::copy(last, range.last.begin());
+  return range;
+}
+
+std::vector<AddressRange> make_private_ranges() {
   constexpr std::array<unsigned char, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};  // RFC 4291
   constexpr std::array<unsigned char, 12> kNat64{0, 0x64, 0xff, 0x9b};                        // RFC 6052
-  if (std::equal(kMapped.begin(), kMapped.end(), a) || std::equal(kNat64.begin(), kNat64.end(), a))
-    return is_private_v4(a + 12);
-  // ::/96 with loopback and unspecified, multicast, link-local, site-local, unique local
-  return std::all_of(a, a + 12, [](unsigned char byte) { return byte == 0; }) || a[0] == 0xff ||
-         (a[0] == 0xfe && (a[1] & 0x80) != 0) || (a[0] & 0xfe) == 0xfc;
+  constexpr std::array<unsigned char, 2> k6to4{0x20, 0x02};                                   // RFC 3056
+  std::vector<AddressRange> ranges;
+  for (const auto& [first, last] : kPrivateV4) {
+    ranges.push_back({embed(kMapped, first, 0), embed(kMapped, last, 0xff)});
+    ranges.push_back({embed(kNat64, first, 0), embed(kNat64, last, 0xff)});
+    ranges.push_back({embed(k6to4, first, 0), embed(k6to4, last, 0xff)});
+  }
+  ranges.push_back(whole({}, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}));  // ::/96 with ::1, RFC 4291
+  ranges.push_back(whole({0, 0x64, 0xff, 0x9b, 0, 1}, {0, 0x64, 0xff, 0x9b, 0, 1}));  // RFC 8215
+  ranges.push_back(whole({0xfc}, {0xfd}));        // unique local, RFC 4193
+  ranges.push_back(whole({0xfe, 0x80}, {0xfe}));  // link-local and site-local, RFC 4291, 3879
+  ranges.push_back(whole({0xff}, {0xff}));        // multicast
+  return ranges;
+}
+
+V6Bytes map_v4(const V6Bytes& v4) {
+  V6Bytes mapped{};
+  mapped[10] = mapped[11] = 0xff;
+  std::copy_n(v4.begin(), 4, mapped.begin() + 12);
+  return mapped;
 }
 
 std::string url_problem(std::string_view text, bool with_udp) {
@@ -127,11 +176,22 @@ std::optional<Url> parse_url(std::string_view text) {
 std::string tracker_problem(std::string_view url) { return url_problem(url, true); }
 std::string web_seed_problem(std::string_view url) { return url_problem(url, false); }
 
+const std::vector<AddressRange>& private_ranges() {
+  static const std::vector<AddressRange> ranges = make_private_ranges();
+  return ranges;
+}
+
+bool is_private_address(const std::array<unsigned char, 16>& address) {
+  return std::ranges::any_of(private_ranges(), [&](const AddressRange& range) {
+    return range.first <= address && address <= range.last;
+  });
+}
+
 bool is_private_host(std::string_view host) {
-  std::array<unsigned char, 16> address{};
+  V6Bytes address{};
   switch (parse_address(host, address)) {
-    case 4: return is_private_v4(address.data());
-    case 16: return is_private_v6(address.data());
+    case 4: return is_private_address(map_v4(address));
+    case 16: return is_private_address(address);
     default: break;
   }
   std::string name = to_lower(host);

@@ -1,10 +1,12 @@
 #pragma once
 // Where a release says that peers and trackers are: checks of URLs and "host:port" that come from outside.
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace sluice::fetch {
 
@@ -30,9 +32,19 @@ struct Url {
 /// The same for a web seed (http or https).
 [[nodiscard]] std::string web_seed_problem(std::string_view url);
 
-/// True for addresses that a link from outside has no business to send anybody to: loopback, private,
-/// link-local, multicast, unspecified; also for "localhost" and names in ".local" or ".internal".
-/// Other names are not looked up here.
+/// Addresses of IPv6, those of IPv4 as ::ffff:0:0/96; both ends belong to it.
+struct AddressRange {
+  std::array<unsigned char, 16> first;
+  std::array<unsigned char, 16> last;
+};
+
+/// What a stranger's word must not lead to: loopback, private, link-local, multicast, unspecified, cloud
+/// metadata services; also where IPv6 embeds such an IPv4 address (mapped, NAT64, 6to4).
+[[nodiscard]] const std::vector<AddressRange>& private_ranges();
+[[nodiscard]] bool is_private_address(const std::array<unsigned char, 16>& address);
+
+/// True for addresses in private_ranges(), "localhost" and names in ".local" or ".internal". Other names are
+/// not looked up here.
 [[nodiscard]] bool is_private_host(std::string_view host);
 
 }  // namespace sluice::fetch

@@ -10,12 +10,11 @@
 #include <utility>
 
 #include "fetch/address.h"
-#include "fetch/session.h"
 
 namespace sluice::fetch {
 namespace {
 
-enum class ContactKind : std::uint8_t { peer, tracker, web_seed };
+enum class ContactKind : std::uint8_t { peer, tracker };
 
 struct Pending {
   ContactKind kind;
@@ -42,14 +41,11 @@ std::vector<lt::address> look_up(const std::string& host) {
 
 class Introducer {
  public:
-  Introducer(const WorkerJob& job, lt::session_handle session, lt::torrent_handle torrent, WorkerPipe& pipe)
-      : allow_private_(job.allow_private),
-        session_(std::move(session)),
-        torrent_(std::move(torrent)),
-        pipe_(pipe) {
+  Introducer(const WorkerJob& job, std::shared_ptr<PeerGate> gate, lt::torrent_handle torrent,
+             WorkerPipe& pipe)
+      : allow_private_(job.allow_private), gate_(std::move(gate)), torrent_(std::move(torrent)), pipe_(pipe) {
     for (const Contact& peer : job.peers) pending_.push_back({ContactKind::peer, peer});
     for (const Contact& tracker : job.trackers) pending_.push_back({ContactKind::tracker, tracker});
-    for (const Contact& web_seed : job.web_seeds) pending_.push_back({ContactKind::web_seed, web_seed});
   }
 
   void run() {
@@ -76,13 +72,12 @@ class Introducer {
       tell(pending, "is left out: it leads to the private address " + found.to_string());
       return true;
     }
-    if (pending.contact.trusted && !allow_private_) trust(addresses);
+    if (pending.contact.trusted) gate_->trust(addresses);
     switch (pending.kind) {
       case ContactKind::peer:
         for (const lt::address& found : addresses) torrent_.connect_peer({found, host.port});
         break;
       case ContactKind::tracker: torrent_.add_tracker(lt::announce_entry(address)); break;
-      case ContactKind::web_seed: torrent_.add_url_seed(address); break;
     }
     return true;
   }
@@ -94,35 +89,29 @@ class Introducer {
     return url ? url->host : HostPort();
   }
 
-  void trust(const std::vector<lt::address>& addresses) {
-    trusted_.insert(trusted_.end(), addresses.begin(), addresses.end());
-    session_.set_ip_filter(make_address_filter(trusted_));
-  }
-
   void tell(const Pending& pending, const std::string& message) {
     const std::string& address = pending.contact.address;
     if (pending.kind == ContactKind::tracker) {
-      pipe_.send(format::Json::object({{"event", "tracker"}, {"url", address}, {"message", message}}));
+      pipe_.tell_tracker(address, message);
     } else {
-      pipe_.warn((pending.kind == ContactKind::peer ? "peer " : "web seed ") + address + ": " + message);
+      pipe_.warn("peer " + address + ": " + message);
     }
   }
 
   bool allow_private_;
-  lt::session_handle session_;
+  std::shared_ptr<PeerGate> gate_;
   lt::torrent_handle torrent_;
   WorkerPipe& pipe_;
   std::vector<Pending> pending_;
-  std::vector<lt::address> trusted_;
   bool told_ = false;  // names that cannot be looked up have been told once
 };
 
 }  // namespace
 
-void introduce(const WorkerJob& job, const lt::session_handle& session, const lt::torrent_handle& torrent,
+void introduce(const WorkerJob& job, std::shared_ptr<PeerGate> gate, const lt::torrent_handle& torrent,
                WorkerPipe& pipe) {
   // Detached: getaddrinfo cannot be interrupted, and the end of a worker must not wait for it.
-  std::thread([introducer = std::make_shared<Introducer>(job, session, torrent, pipe)] {
+  std::thread([introducer = std::make_shared<Introducer>(job, std::move(gate), torrent, pipe)] {
     try {
       introducer->run();
     } catch (const boost::system::system_error&) {

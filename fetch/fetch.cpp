@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "fetch/address.h"
+#include "fetch/dht_state.h"
 #include "fetch/journal.h"
 #include "fetch/output_folder.h"
 #include "fetch/resume.h"
@@ -47,6 +48,11 @@ class Fetch {
     for (const std::string& peer : request.peers) {
       if (!parse_host_port(peer)) throw Error(ErrorKind::usage, "peer '" + peer + "': expected HOST:PORT");
       peers_.push_back({peer, true});
+    }
+    for (const std::string& url : request.mirrors) {
+      if (const auto problem = web_seed_problem(url); !problem.empty())
+        throw Error(ErrorKind::usage, "mirror '" + url + "' " + problem);
+      mirrors_.push_back({url, true});
     }
     for (const std::string& url : request.trackers) {
       if (const auto problem = tracker_problem(url); !problem.empty())
@@ -143,7 +149,7 @@ class Fetch {
   }
 
   void save_torrent(const OutputFolder& folder) const {
-    base::write_file(folder.torrent_path(), base::as_bytes(to_text(torrent_)));
+    write_torrent(folder.torrent_path(), torrent_);
   }
 
   // ---- Payload ----
@@ -168,10 +174,13 @@ class Fetch {
     FetchResult result;
     result.path = folder.release_path(torrent_.layout);
     result.torrent = folder.torrent_path();
+    const std::vector<bool> wanted = choose_files();
+    const Preflight preflight = folder.preflight(torrent_.layout, wanted);
+    observer_.on_preflight(preflight);
     if (!request_.dry_run) {
-      const std::vector<bool> wanted = choose_files();
       folder.check_paths(torrent_.layout);
-      folder.check_space(torrent_.layout, wanted);
+      folder.check_space(preflight);
+      if (!torrent_.layout.infohash_v2) torrent_.info = std::string();  // wanted only to add piece layers
       take_piece_layers(folder);
       WorkerJob job = make_job(JobKind::payload, folder);
       job.torrent = folder.torrent_path();
@@ -232,9 +241,11 @@ class Fetch {
     job.peers = peers_;
     job.trackers = trackers_;
     job.web_seeds = web_seeds_;
+    job.mirrors = mirrors_;
     job.limit_down_bytes_per_s = request_.limit_down_bytes_per_s;
     job.limit_up_bytes_per_s = request_.limit_up_bytes_per_s;
     job.memory_bytes = request_.memory_bytes;
+    if (!request_.cache_folder.empty()) job.dht_state = request_.cache_folder / kDhtStateName;
     job.dht = request_.dht;
     job.pex = request_.pex;
     job.lsd = request_.lsd;
@@ -253,12 +264,16 @@ class Fetch {
   std::vector<Contact> peers_;
   std::vector<Contact> trackers_;
   std::vector<Contact> web_seeds_;
+  std::vector<Contact> mirrors_;
   std::set<std::string> left_out_;  // told once
 };
 
 }  // namespace
 
 FetchResult fetch(const FetchRequest& request, FetchObserver& observer, const std::stop_token& stop) {
+  if (request.memory_bytes < kMemoryBytesMin)
+    throw Error(ErrorKind::usage, "fetch needs at least " + base::to_human_bytes(kMemoryBytesMin) +
+                                      " of memory, not " + base::to_human_bytes(request.memory_bytes));
   if (request.worker_command.empty()) throw Error(ErrorKind::usage, "fetch: no worker command");
   try {
     return Fetch(request, observer, stop).run();

@@ -41,6 +41,8 @@ struct Magnet {
 [[nodiscard]] format::ReleaseLayout read_torrent(const std::filesystem::path& file);
 [[nodiscard]] format::ReleaseLayout parse_torrent(std::string_view content, std::string_view subject);
 
+constexpr std::uint64_t kMemoryBytesMin = 64u << 20;
+
 struct FetchRequest {
   std::string source;                   ///< magnet link or path of a .torrent
   std::filesystem::path output_folder;  ///< DIR: makes DIR/<torrent name>/ and DIR/.sluice/
@@ -59,7 +61,8 @@ struct FetchRequest {
   double timeout_s = 0;        ///< nothing arrived for so long: Error{no_peers}; 0: never
   double seed_ratio = 0;       ///< after the download go on sharing until this ratio
   double seed_time_min = 0;    ///< or so many minutes
-  std::uint64_t memory_bytes = 512u << 20;
+  std::uint64_t memory_bytes = 512u << 20;  ///< at least kMemoryBytesMin
+  std::filesystem::path cache_folder;       ///< for the DHT's nodes; empty: not kept
   bool dry_run = false;                     ///< metadata only
   std::vector<std::string> worker_command;  ///< argv prefix, e.g. {"/usr/bin/sluice", "fetch-worker"}
 };
@@ -72,6 +75,16 @@ struct FetchStatus {
   unsigned peers = 0;
   unsigned seeds = 0;
   std::optional<double> availability;  ///< copies of the rarest wanted piece among the connected peers
+  std::string waiting;                 ///< why nothing arrives; empty while something does
+};
+
+/// Who shares the release.
+struct Swarm {
+  unsigned peers = 0;  ///< connected
+  unsigned seeds = 0;  ///< of them complete
+  std::optional<std::uint64_t> complete;    ///< as the trackers count
+  std::optional<std::uint64_t> incomplete;  ///< as the trackers count
+  std::optional<double> availability;       ///< as in FetchStatus
 };
 
 /// What is known before the first byte of payload is asked for.
@@ -89,6 +102,7 @@ class FetchObserver {
   virtual ~FetchObserver() = default;
   virtual void on_layout(const format::ReleaseLayout& layout) = 0;  ///< metadata is known and checked
   virtual void on_preflight(const Preflight& preflight) { static_cast<void>(preflight); }
+  virtual void on_swarm(const Swarm& swarm) { static_cast<void>(swarm); }  ///< once, when peers are known
   virtual void on_status(const FetchStatus& status) = 0;
   virtual void on_warning(std::string_view message) = 0;
 };
@@ -101,7 +115,8 @@ struct FetchResult {
   std::uint64_t rehashed_bytes = 0;  ///< hashed because a resumed fetch had no proof for them
 };
 
-/// Errors: malformed (unsafe names or metadata), no_space, io, no_peers, network, interrupted (resumable).
+/// Errors: usage, malformed (unsafe names or metadata), no_space, io, no_peers, network, interrupted
+/// (resumable).
 [[nodiscard]] FetchResult fetch(const FetchRequest& request, FetchObserver& observer,
                                 const std::stop_token& stop);
 
@@ -114,9 +129,11 @@ struct SeedRequest {
   int port = 0;
   std::string listen_address;  ///< empty: all
   bool dht = true;
+  bool pex = true;
   bool lsd = true;
   std::vector<std::string> trackers;
   std::uint64_t limit_up_bytes_per_s = 0;
+  std::filesystem::path cache_folder;  ///< for the DHT's nodes; empty: not kept
 };
 
 class SeedObserver {

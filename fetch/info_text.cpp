@@ -73,6 +73,13 @@ void append_v1_file(std::string& out, const ReleaseFile& file) {
 
 }  // namespace
 
+std::uint64_t choose_piece_bytes(std::uint64_t payload_bytes) {
+  constexpr std::uint64_t kPiecesAimed = 24'000;
+  std::uint64_t bytes = kPublishedPieceBytesMin;
+  while (bytes < kPublishedPieceBytesMax && payload_bytes / bytes > kPiecesAimed) bytes *= 2;
+  return bytes;
+}
+
 void add_pad_files(ReleaseLayout& layout) {
   std::vector<ReleaseFile> padded;
   for (ReleaseFile& file : layout.files) {

@@ -2,11 +2,19 @@
 // The info dictionary of a release that is published: one way to write it, so that everybody who publishes
 // the same folder gets the same info-hashes.
 
+#include <cstdint>
 #include <string>
 
 #include "format/release_layout.h"
 
 namespace sluice::fetch {
+
+constexpr std::uint64_t kPublishedPieceBytesMin = 16 << 10;
+constexpr std::uint64_t kPublishedPieceBytesMax = 16 << 20;  // many clients fail above
+
+/// The piece size for a release of this size: the smallest that keeps it below 24,000 pieces (4 MiB up to
+/// 100 GB, 8 MiB up to 200 GB), at most 16 MiB.
+[[nodiscard]] std::uint64_t choose_piece_bytes(std::uint64_t payload_bytes);
 
 /// Puts BEP 47 pad files between the files, so that each starts at a piece, as BEP 52 asks of hybrid
 /// torrents.

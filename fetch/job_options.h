@@ -1,15 +1,15 @@
 #pragma once
-// What the two jobs of a worker have in common: a job's options as libtorrent's, and what a tracker said.
+// What the two jobs of a worker have in common: a job's options as libtorrent's.
 
-#include <libtorrent/alert_types.hpp>
 #include <libtorrent/torrent_flags.hpp>
 
+#include "fetch/dht_state.h"
 #include "fetch/session.h"
 #include "fetch/worker.h"
 
 namespace sluice::fetch {
 
-[[nodiscard]] inline SessionOptions session_options(const WorkerJob& job) {
+[[nodiscard]] inline SessionOptions session_options(const WorkerJob& job, WorkerPipe& pipe) {
   SessionOptions options;
   options.port = job.port;
   options.dht = job.dht;
@@ -18,6 +18,9 @@ namespace sluice::fetch {
   options.limit_up_bytes_per_s = job.limit_up_bytes_per_s;
   options.memory_bytes = job.memory_bytes;
   options.allow_private = job.allow_private;
+  if (job.dht)
+    options.dht_state =
+        load_dht_state(job.dht_state, [&](const std::string& message) { pipe.warn(message); });
   return options;
 }
 
@@ -27,12 +30,6 @@ namespace sluice::fetch {
   if (!job.lsd) flags |= lt::torrent_flags::disable_lsd;
   if (!job.pex) flags |= lt::torrent_flags::disable_pex;
   return flags;
-}
-
-inline void send_tracker_problem(const lt::tracker_error_alert& alert, WorkerPipe& pipe) {
-  std::string message = alert.error.message();
-  if (const std::string said = alert.failure_reason(); !said.empty()) message += ": " + said;
-  pipe.send(format::Json::object({{"event", "tracker"}, {"url", alert.tracker_url()}, {"message", message}}));
 }
 
 }  // namespace sluice::fetch

@@ -47,13 +47,14 @@ lt::info_hash_t to_info_hashes(const std::optional<base::Sha1>& v1, const std::o
   return hashes;
 }
 
-lt::add_torrent_params load_torrent(const Torrent& torrent) {
+lt::add_torrent_params load_torrent(Torrent& torrent) {
   lt::load_torrent_limits limits;
   limits.max_buffer_size = static_cast<int>(kTorrentBytesMax);
   limits.max_pieces = kPiecesMax;
   limits.max_decode_depth = kDepthMax;
   limits.max_decode_tokens = kTokensMax;
   const std::string content = to_text(torrent);
+  torrent.info = std::string();
   lt::add_torrent_params params;
   try {
     params = lt::load_torrent_buffer({content.data(), static_cast<std::ptrdiff_t>(content.size())}, limits);

@@ -8,8 +8,9 @@
 namespace sluice::fetch {
 
 /// libtorrent reads the same bytes; where it would give a file another path (it mends names), its path is set
-/// to ours. Error{malformed} when the two readings differ in anything else.
-[[nodiscard]] lt::add_torrent_params load_torrent(const Torrent& torrent);
+/// to ours. Error{malformed} when the two readings differ in anything else. It keeps the info dictionary, up
+/// to 160 MiB: ours is given up, `torrent.info` is empty then.
+[[nodiscard]] lt::add_torrent_params load_torrent(Torrent& torrent);
 
 [[nodiscard]] lt::info_hash_t to_info_hashes(const std::optional<base::Sha1>& v1,
                                              const std::optional<base::Sha256>& v2);

@@ -7,13 +7,14 @@
 #include <libtorrent/torrent_flags.hpp>
 #include <libtorrent/torrent_info.hpp>
 #include <libtorrent/torrent_status.hpp>
+#include <optional>
 
 #include "base/bytes.h"
 #include "base/file.h"
-#include "fetch/contacts.h"
 #include "fetch/job_options.h"
 #include "fetch/load_torrent.h"
 #include "fetch/session.h"
+#include "fetch/session_keeper.h"
 #include "fetch/worker.h"
 
 namespace sluice::fetch {
@@ -25,14 +26,13 @@ using format::Json;
 class MetadataWorker {
  public:
   MetadataWorker(const WorkerJob& job, WorkerPipe& pipe) : job_(job), pipe_(pipe) {
-    SessionOptions options = session_options(job);
-    session_ = make_session(options);
+    session_ = make_session(session_options(job, pipe));
     lt::add_torrent_params params;
     params.info_hashes = to_info_hashes(job.infohash_v1, job.infohash_v2);
     params.save_path = "/nonexistent";
     params.flags = torrent_flags(job) | lt::torrent_flags::default_dont_download;
     torrent_ = session_->add_torrent(std::move(params));
-    introduce(job, *session_, torrent_, pipe);
+    keeper_.emplace(job, *session_, torrent_, pipe);
   }
 
   void run() {
@@ -40,6 +40,7 @@ class MetadataWorker {
     while (!pipe_.stop_requested()) {
       session_->wait_for_alert(std::chrono::milliseconds(100));
       if (handle_alerts()) return;
+      keeper_->tick();
       if (Clock::now() < next_status) continue;
       next_status = Clock::now() + std::chrono::milliseconds(500);
       send_status();
@@ -61,8 +62,8 @@ class MetadataWorker {
       }
       if (const auto* failed = lt::alert_cast<lt::metadata_failed_alert>(alert)) {
         pipe_.warn("a peer sent metadata that does not fit the info-hash: " + failed->error.message());
-      } else if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(alert)) {
-        send_tracker_problem(*tracker, pipe_);
+      } else {
+        keeper_->handle(*alert);
       }
     }
     return false;
@@ -85,6 +86,7 @@ class MetadataWorker {
   WorkerPipe& pipe_;
   std::unique_ptr<lt::session> session_;
   lt::torrent_handle torrent_;
+  std::optional<SessionKeeper> keeper_;  // uses the session
 };
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "fetch/file_system.h"
 
 namespace sluice::fetch {
 namespace {
@@ -85,25 +86,41 @@ void OutputFolder::check_paths(const format::ReleaseLayout& layout) const {
   }
 }
 
-void OutputFolder::check_space(const format::ReleaseLayout& layout, const std::vector<bool>& wanted) const {
+Preflight OutputFolder::preflight(const format::ReleaseLayout& layout,
+                                  const std::vector<bool>& wanted) const {
   constexpr std::uint64_t kStatBlockBytes = 512;  // POSIX: the unit of st_blocks
+  const FileSystem file_system = find_file_system(folder_);
+  Preflight report;
+  report.file_system = file_system.name;
+  if (!file_system.warning.empty())
+    report.warnings.push_back(folder_.string() + ": " + file_system.name + " " + file_system.warning);
   const fs::path root = layout.single_file ? folder_ : folder_ / layout.name;
-  std::uint64_t needed_bytes = 0;
   for (std::size_t i = 0; i < layout.files.size(); ++i) {
     const format::ReleaseFile& file = layout.files[i];
     if (file.pad || !wanted[i]) continue;
+    if (file_system.file_bytes_max && file.length_bytes > *file_system.file_bytes_max)
+      throw Error(ErrorKind::io, (root / file.path).string() + ": " +
+                                     base::to_human_bytes(file.length_bytes) + " are more than a file on " +
+                                     file_system.name + " can hold");
     struct stat info {};
     std::uint64_t present_bytes = 0;
     if (::stat((root / file.path).c_str(), &info) == 0)
       present_bytes = static_cast<std::uint64_t>(info.st_blocks) * kStatBlockBytes;
-    needed_bytes += file.length_bytes - std::min(present_bytes, file.length_bytes);
+    report.wanted_bytes += file.length_bytes;
+    report.present_bytes += std::min(present_bytes, file.length_bytes);
   }
   struct statvfs disk {};
   if (::statvfs(folder_.c_str(), &disk) != 0) base::throw_errno(folder_, "ask for free space of", errno);
-  const std::uint64_t free_bytes = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
-  if (needed_bytes > free_bytes)
+  report.free_bytes = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
+  return report;
+}
+
+void OutputFolder::check_space(const Preflight& report) const {
+  const std::uint64_t needed_bytes = report.wanted_bytes - report.present_bytes;
+  if (needed_bytes > report.free_bytes)
     throw Error(ErrorKind::no_space, folder_.string() + ": " + base::to_human_bytes(needed_bytes) +
-                                         " are needed, " + base::to_human_bytes(free_bytes) + " are free");
+                                         " are needed, " + base::to_human_bytes(report.free_bytes) +
+                                         " are free");
 }
 
 }  // namespace sluice::fetch

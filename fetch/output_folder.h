@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "fetch/fetch.h"
 #include "format/release_layout.h"
 
 namespace sluice::fetch {
@@ -36,8 +37,12 @@ class OutputFolder final {
   /// Error{io} when something on the way to a file is a symbolic link, or a file where a folder is needed.
   void check_paths(const format::ReleaseLayout& layout) const;
 
-  /// Error{no_space} when the wanted files do not fit beside what is there. Asks before the first byte.
-  void check_space(const format::ReleaseLayout& layout, const std::vector<bool>& wanted) const;
+  /// What is known of the disk before the first byte. Error{io} when the file system cannot hold a wanted
+  /// file.
+  [[nodiscard]] Preflight preflight(const format::ReleaseLayout& layout,
+                                    const std::vector<bool>& wanted) const;
+  /// Error{no_space} when the wanted files do not fit beside what is there.
+  void check_space(const Preflight& report) const;
 
  private:
   [[nodiscard]] std::filesystem::path own_file(const char* suffix) const {

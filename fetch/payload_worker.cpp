@@ -19,14 +19,15 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "fetch/bencode.h"
-#include "fetch/contacts.h"
 #include "fetch/disk_io.h"
 #include "fetch/job_options.h"
 #include "fetch/load_torrent.h"
+#include "fetch/mirror_customer.h"
 #include "fetch/piece_layers.h"
 #include "fetch/piece_order.h"
 #include "fetch/resume.h"
 #include "fetch/session.h"
+#include "fetch/session_keeper.h"
 #include "fetch/torrent_file.h"
 #include "fetch/worker.h"
 
@@ -81,6 +82,7 @@ class PayloadWorker {
     while (!pipe_.stop_requested()) {
       session_->wait_for_alert(milliseconds(50));
       handle_alerts();
+      keeper_->tick();
       throw_failure();
       if (!complete_ && missing_pieces() == 0) finish();
       if (Clock::now() >= next_status || complete_) {
@@ -90,7 +92,9 @@ class PayloadWorker {
       if (ended_) break;
       if (!layers_saved_ && Clock::now() >= next_layers_) ask_for_layers();
     }
+    stop_mirrors();
     wait_for_layers();
+    keeper_.reset();
     session_.reset();
     committer_.close_files();
     throw_failure();
@@ -201,11 +205,25 @@ class PayloadWorker {
     params.flags = torrent_flags(job_);
     match_files(std::as_const(*params.ti).files());
     set_pieces(params);
-    SessionOptions options = session_options(job_);
+    SessionOptions options = session_options(job_, pipe_);
     options.disk_io = make_disk_io(store_);
     session_ = make_session(options);
     handle_ = session_->add_torrent(std::move(params));
-    introduce(job_, *session_, handle_, pipe_);
+    keeper_.emplace(job_, *session_, handle_, pipe_);
+    start_mirrors();
+  }
+
+  /// Also the torrent's web seeds: 2.0.8 drops and forgets its own.
+  void start_mirrors() {
+    std::vector<MirrorSource> sources;
+    for (const Contact& mirror : job_.mirrors) sources.push_back({mirror, UrlRule::mirror});
+    for (const Contact& web_seed : job_.web_seeds) sources.push_back({web_seed, UrlRule::web_seed});
+    if (sources.empty() || missing_pieces() == 0) return;
+    mirror_customer_.emplace(order_, map_, handle_, pipe_, job_.memory_bytes / 8);
+    MirrorOptions options;
+    options.allow_private = job_.allow_private;
+    options.limit_down_bytes_per_s = job_.limit_down_bytes_per_s;
+    mirrors_.emplace(torrent_.layout, map_, judge_, sources, options, *mirror_customer_);
   }
 
   void match_files(const lt::file_storage& files) {
@@ -249,8 +267,6 @@ class PayloadWorker {
       const auto piece = static_cast<std::uint64_t>(static_cast<int>(bad->piece_index));
       pipe_.warn("piece " + std::to_string(piece) + " arrived damaged and is fetched again");
       note_wrong(piece);
-    } else if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(&alert)) {
-      send_tracker_problem(*tracker, pipe_);
     } else if (const auto* file = lt::alert_cast<lt::file_error_alert>(&alert)) {
       throw_failure();  // in our words, when it was our disk layer
       throw base::Error(base::ErrorKind::io, std::string(file->filename()) + ": " + file->error.message());
@@ -258,6 +274,8 @@ class PayloadWorker {
       throw_failure();
       throw base::Error(base::ErrorKind::io,
                         std::string(broken->filename()) + ": " + broken->error.message());
+    } else {
+      keeper_->handle(alert);
     }
   }
 
@@ -313,10 +331,13 @@ class PayloadWorker {
 
   void look_at_status() {
     const lt::torrent_status status = handle_.status(lt::torrent_handle::query_distributed_copies);
-    downloaded_bytes_ = static_cast<std::uint64_t>(status.total_payload_download);
+    if (mirrors_) mirror_bytes_ = mirrors_->downloaded_bytes();
+    downloaded_bytes_ = static_cast<std::uint64_t>(status.total_payload_download) + mirror_bytes_;
     std::uint64_t done = wanted_bytes_;
     if (!complete_) {
       const std::lock_guard lock(mutex_);
+      if (mirror_customer_)
+        mirror_customer_->update(durable_, static_cast<std::uint64_t>(status.download_payload_rate));
       done = std::min(durable_bytes_ + store_.unfinished_bytes(), wanted_bytes_);
       if (const auto pieces = order_.next(durable_); !pieces.empty()) prefer(pieces);
     }
@@ -345,14 +366,22 @@ class PayloadWorker {
                                {"rehashed", rehashed_bytes_}});
     if (status.distributed_copies >= 0)
       event.set("availability", static_cast<double>(status.distributed_copies));
+    add_swarm(event, status);
     pipe_.send(event);
   }
 
   void finish() {
     complete_ = true;
     complete_since_ = Clock::now();
+    stop_mirrors();
     committer_.close_files();
     wait_for_layers();
+  }
+
+  void stop_mirrors() {
+    if (!mirrors_) return;
+    mirror_bytes_ = mirrors_->downloaded_bytes();
+    mirrors_.reset();
   }
 
   [[nodiscard]] bool seeding_done(const lt::torrent_status& status) const {
@@ -443,6 +472,10 @@ class PayloadWorker {
   PieceOrder order_;
   std::unique_ptr<lt::session> session_;  // uses the store
   lt::torrent_handle handle_;
+  std::optional<SessionKeeper> keeper_;  // uses the session
+  std::optional<MirrorCustomer> mirror_customer_;
+  std::optional<MirrorPool> mirrors_;  // uses the customer
+  std::uint64_t mirror_bytes_ = 0;
   std::vector<lt::file_index_t> lt_files_;  // one of ours each
 
   Clock::time_point next_layers_ = Clock::now();

@@ -21,18 +21,10 @@ namespace fs = std::filesystem;
 using format::ReleaseFile;
 using format::ReleaseLayout;
 
-constexpr std::uint64_t kPieceBytesMin = 16 << 10;
-constexpr std::uint64_t kPieceBytesMax = 16 << 20;  // many clients fail above
-constexpr std::uint64_t kPieceCountMax = 24'000;    // 4 MiB pieces for 94 GB, 8 MiB for 200 GB
+constexpr std::uint64_t kPieceCountMax = 1 << 21;  // what libtorrent 2.0 loads by default
 
 [[noreturn]] void throw_usage(const std::string& message) {
   throw base::Error(base::ErrorKind::usage, message);
-}
-
-std::uint64_t choose_piece_bytes(std::uint64_t payload_bytes) {
-  std::uint64_t bytes = kPieceBytesMin;
-  while (bytes < kPieceBytesMax && payload_bytes / bytes > kPieceCountMax) bytes *= 2;
-  return bytes;
 }
 
 /// An absolute path without "." and "..", whose last element is the release's name.
@@ -81,6 +73,7 @@ ReleaseLayout list_files(const fs::path& source) {
   }
   std::ranges::sort(layout.files, in_tree_order);
   format::check_release_names(layout, source.string());
+  format::check_normal_names(layout, source.string());
   if (layout.payload_bytes() == 0) base::throw_malformed(source.string(), "holds no bytes to publish");
   return layout;
 }
@@ -88,10 +81,17 @@ ReleaseLayout list_files(const fs::path& source) {
 void choose_pieces(const PublishRequest& request, ReleaseLayout& layout) {
   layout.piece_bytes =
       request.piece_bytes == 0 ? choose_piece_bytes(layout.payload_bytes()) : request.piece_bytes;
-  if (!std::has_single_bit(layout.piece_bytes) || layout.piece_bytes < kPieceBytesMin ||
-      layout.piece_bytes > kPieceBytesMax)
+  if (!std::has_single_bit(layout.piece_bytes) || layout.piece_bytes < kPublishedPieceBytesMin ||
+      layout.piece_bytes > kPublishedPieceBytesMax)
     throw_usage("piece size " + std::to_string(layout.piece_bytes) +
                 ": expected a power of two from 16 KiB to 16 MiB");
+  std::uint64_t count = 0;  // in a v1 torrent files share pieces; nothing comes near the limit by that
+  for (const ReleaseFile& file : layout.files)
+    count += base::divide_up(file.length_bytes, layout.piece_bytes);
+  if (count > kPieceCountMax)
+    throw_usage("piece size " + std::to_string(layout.piece_bytes) + ": gives " + std::to_string(count) +
+                " pieces, which many clients cannot load; expected at least " +
+                std::to_string(choose_piece_bytes(layout.payload_bytes())));
 }
 
 /// Digests of the files and pieces, in one read.
@@ -104,9 +104,9 @@ base::StreamDigests read_release(const PublishRequest& request, const fs::path& 
   for (const ReleaseFile& file : layout.files)
     inputs.push_back({.path = file.pad ? fs::path() : folder / file.path, .length_bytes = file.length_bytes});
   base::DigestWants wants;
-  wants.md5 = true;
   wants.sha256 = true;
   wants.leaves = !request.v1_only;
+  wants.blocks_per_node = layout.piece_bytes / base::kMerkleBlockBytes;
   wants.v1_piece_bytes = layout.piece_bytes;
   base::DigestOptions options;
   options.thread_count = request.thread_count;
@@ -121,6 +121,11 @@ base::StreamDigests read_release(const PublishRequest& request, const fs::path& 
   return digests;
 }
 
+/// Of a node that stands for a piece, above the leaves.
+unsigned layer_height(std::uint64_t piece_bytes) {
+  return static_cast<unsigned>(std::countr_zero(piece_bytes / base::kMerkleBlockBytes));
+}
+
 void take_digests(base::StreamDigests& digests, bool v1_only, ReleaseLayout& layout) {
   layout.v1_pieces.reserve(digests.v1_pieces.size());
   for (const auto& piece : digests.v1_pieces) {
@@ -131,10 +136,14 @@ void take_digests(base::StreamDigests& digests, bool v1_only, ReleaseLayout& lay
   for (std::size_t i = 0; i < layout.files.size(); ++i) {
     ReleaseFile& file = layout.files[i];
     if (file.pad || file.length_bytes == 0) continue;
-    const auto leaves = std::move(digests.files[i].leaves);
-    file.root = base::merkle_root(leaves);
-    if (file.length_bytes > layout.piece_bytes)
-      file.piece_layer = base::merkle_layer(leaves, layout.piece_bytes / base::kMerkleBlockBytes);
+    if (file.length_bytes <= layout.piece_bytes) {
+      file.root = base::merkle_root(digests.files[i].leaves);
+      continue;
+    }
+    // With pieces of one block the leaves are the layer.
+    auto& nodes = digests.files[i].layer.empty() ? digests.files[i].leaves : digests.files[i].layer;
+    file.root = base::merkle_root(nodes, layer_height(layout.piece_bytes));
+    file.piece_layer = std::move(nodes);
   }
 }
 
@@ -166,7 +175,6 @@ format::Manifest make_manifest(const ReleaseLayout& layout, const base::StreamDi
     format::ManifestFile& out = manifest.files.emplace_back();
     out.path = file.path;
     out.length_bytes = file.length_bytes;
-    out.md5 = digests.files[i].md5;
     out.sha256 = digests.files[i].sha256;
     out.root = file.root;
   }

@@ -5,12 +5,14 @@
 #include <libtorrent/alert_types.hpp>
 #include <libtorrent/torrent_handle.hpp>
 #include <libtorrent/torrent_status.hpp>
+#include <map>
 #include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "fetch/fetch.h"
+#include "fetch/dht_state.h"
 #include "fetch/disk_io.h"
+#include "fetch/fetch.h"
 #include "fetch/load_torrent.h"
 #include "fetch/session.h"
 #include "fetch/torrent_file.h"
@@ -49,14 +51,15 @@ std::vector<std::filesystem::path> release_paths(const format::ReleaseLayout& la
 
 class Seeder {
  public:
-  Seeder(const SeedRequest& request, SeedObserver& observer, const Torrent& torrent)
-      : observer_(observer),
+  Seeder(const SeedRequest& request, SeedObserver& observer, Torrent& torrent)
+      : request_(request),
+        observer_(observer),
         map_(torrent.layout),
         judge_(torrent.layout, map_),
         storage_(open_storage(request.folder)),
         files_(*storage_, map_, release_paths(torrent.layout)),
         store_(files_, map_, judge_, nullptr, {}) {
-    SessionOptions options = session_options(request);
+    SessionOptions options = session_options(request, observer);
     options.disk_io = make_disk_io(store_);
     session_ = make_session(options);
     lt::add_torrent_params params = load_torrent(torrent);
@@ -66,6 +69,7 @@ class Seeder {
     // Each piece is hashed when it is first asked for, so that the start takes no time and still nothing
     // wrong is sent.
     params.flags = lt::torrent_flags::seed_mode;
+    if (!request.pex) params.flags |= lt::torrent_flags::disable_pex;
     lt::error_code error;
     handle_ = session_->add_torrent(std::move(params), error);
     if (error) base::throw_malformed(request.torrent.string(), error.message());
@@ -83,18 +87,34 @@ class Seeder {
       observer_.on_status(static_cast<std::uint64_t>(status.total_payload_upload),
                           static_cast<std::uint64_t>(status.upload_payload_rate),
                           static_cast<unsigned>(status.num_peers));
+      if (Clock::now() >= next_save_) save_dht();
     }
+    save_dht();
   }
 
  private:
-  static SessionOptions session_options(const SeedRequest& request) {
+  static SessionOptions session_options(const SeedRequest& request, SeedObserver& observer) {
     SessionOptions options;
     options.port = request.port;
     options.listen_address = request.listen_address;
     options.dht = request.dht;
     options.lsd = request.lsd;
     options.limit_up_bytes_per_s = request.limit_up_bytes_per_s;
+    if (request.dht)
+      options.dht_state = load_dht_state(dht_file(request),
+                                         [&](const std::string& message) { observer.on_warning(message); });
     return options;
+  }
+
+  static std::filesystem::path dht_file(const SeedRequest& request) {
+    return request.cache_folder.empty() ? std::filesystem::path() : request.cache_folder / kDhtStateName;
+  }
+
+  void save_dht() {
+    if (!request_.dht) return;
+    next_save_ = Clock::now() + kDhtSavePause;
+    save_dht_state(*session_, dht_file(request_),
+                   [this](const std::string& message) { observer_.on_warning(message); });
   }
 
   void handle_alerts() {
@@ -112,13 +132,20 @@ class Seeder {
         throw base::Error(base::ErrorKind::io,
                           std::string(error->filename()) + ": " + error->error.message());
       } else if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(alert)) {
-        observer_.on_warning(std::string("tracker ") + tracker->tracker_url() + ": " +
-                             tracker->error.message());
+        warn_of_tracker(tracker->tracker_url(), tracker->error.message());
       } else if (const auto* bad = lt::alert_cast<lt::hash_failed_alert>(alert)) {
         observer_.on_warning("piece " + std::to_string(static_cast<int>(bad->piece_index)) +
                              " on disk is not what the torrent says; it is not shared");
       }
     }
+  }
+
+  /// One that fails again and again is told once.
+  void warn_of_tracker(const std::string& url, const std::string& problem) {
+    std::string& known = tracker_problems_[url];
+    if (known == problem) return;
+    known = problem;
+    observer_.on_warning("tracker " + url + ": " + problem);
   }
 
   /// One of IPv4 and IPv6 is enough.
@@ -128,6 +155,7 @@ class Seeder {
                                                (listen_problem_.empty() ? "no address" : listen_problem_));
   }
 
+  const SeedRequest& request_;
   SeedObserver& observer_;
   PieceMap map_;
   PieceJudge judge_;
@@ -136,6 +164,8 @@ class Seeder {
   PieceStore store_;
   std::unique_ptr<lt::session> session_;  // uses the store
   lt::torrent_handle handle_;
+  std::map<std::string, std::string> tracker_problems_;
+  Clock::time_point next_save_ = Clock::now() + kDhtSavePause;
   bool listening_ = false;
   std::string listen_problem_;
   Clock::time_point listen_deadline_ = Clock::now() + std::chrono::seconds(2);
@@ -144,8 +174,8 @@ class Seeder {
 }  // namespace
 
 void seed(const SeedRequest& request, SeedObserver& observer, const std::stop_token& stop) {
-  const std::string content = base::read_text_file(request.torrent, kTorrentBytesMax);
-  const Torrent torrent = parse_torrent_file(content, request.torrent.string());
+  Torrent torrent =
+      parse_torrent_file(base::read_text_file(request.torrent, kTorrentBytesMax), request.torrent.string());
   check_files(torrent.layout, request.folder);
   if (!torrent.layout.infohash_v1) {
     for (const format::ReleaseFile& file : torrent.layout.files)

@@ -8,6 +8,7 @@
 #include <libtorrent/settings_pack.hpp>
 #include <limits>
 
+#include "fetch/address.h"
 #include "fetch/torrent_file.h"
 
 namespace sluice::fetch {
@@ -77,7 +78,8 @@ void set_sizes(Settings& settings, const SessionOptions& options) {
   settings.set_int(Settings::alert_mask,
                    static_cast<int>(static_cast<std::uint32_t>(
                        lt::alert_category::error | lt::alert_category::status | lt::alert_category::storage |
-                       lt::alert_category::tracker | lt::alert_category::piece_progress)));
+                       lt::alert_category::tracker | lt::alert_category::piece_progress |
+                       lt::alert_category::ip_block | lt::alert_category::peer)));  // peer: local discovery
 }
 
 /// libtorrent leaves peers on local networks out of the rate limits; whoever sets a limit means all peers.
@@ -94,18 +96,21 @@ void limit_local_peers(lt::session& session) {
 
 lt::ip_filter make_address_filter(const std::vector<lt::address>& trusted) {
   lt::ip_filter filter;
-  const auto block = [&](const char* first, const char* last) {
-    filter.add_rule(lt::make_address(first), lt::make_address(last), lt::ip_filter::blocked);
-  };
-  block("0.0.0.0", "0.255.255.255");
-  block("127.0.0.0", "127.255.255.255");
-  block("169.254.0.0", "169.254.255.255");
-  block("::", "::1");
-  block("::ffff:0.0.0.0", "::ffff:0.255.255.255");
-  block("::ffff:127.0.0.0", "::ffff:127.255.255.255");
-  block("::ffff:169.254.0.0", "::ffff:169.254.255.255");
-  block("fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
-  for (const lt::address& address : trusted) filter.add_rule(address, address, 0);
+  for (const AddressRange& range : private_ranges()) {
+    const lt::address_v6 first(range.first);
+    const lt::address_v6 last(range.last);
+    filter.add_rule(first, last, lt::ip_filter::blocked);
+    if (first.is_v4_mapped())
+      filter.add_rule(boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, first),
+                      boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, last),
+                      lt::ip_filter::blocked);
+  }
+  for (const lt::address& address : trusted) {
+    filter.add_rule(address, address, 0);
+    if (!address.is_v4()) continue;
+    const lt::address mapped = boost::asio::ip::make_address_v6(boost::asio::ip::v4_mapped, address.to_v4());
+    filter.add_rule(mapped, mapped, 0);
+  }
   return filter;
 }
 
@@ -114,7 +119,8 @@ std::unique_ptr<lt::session> make_session(const SessionOptions& options) {
   set_network(params.settings, options);
   set_sizes(params.settings, options);
   params.disk_io_constructor = options.disk_io ? options.disk_io : lt::disabled_disk_io_constructor;
-  if (!options.allow_private) params.ip_filter = make_address_filter(options.trusted);
+  params.dht_state = options.dht_state;
+  if (!options.allow_private) params.ip_filter = make_address_filter({});
   auto session = std::make_unique<lt::session>(std::move(params));
   limit_local_peers(*session);
   return session;

@@ -2,6 +2,7 @@
 // The one place that makes a libtorrent session, with settings chosen for a few huge files and for 2.0.8.
 
 #include <cstdint>
+#include <libtorrent/kademlia/dht_state.hpp>
 #include <libtorrent/session.hpp>
 #include <string>
 #include <vector>
@@ -17,14 +18,15 @@ struct SessionOptions {
   std::uint64_t limit_up_bytes_per_s = 0;
   std::uint64_t memory_bytes = 512u << 20;
   lt::disk_io_constructor_type disk_io;  ///< none for metadata only: nothing can be written
-  bool allow_private = true;  ///< false: loopback and link-local addresses are blocked, but for `trusted`
-  std::vector<lt::address> trusted;
+  bool allow_private = true;             ///< false: private addresses are blocked (fetch/peer_gate.h)
+  lt::dht::dht_state dht_state;          ///< nodes to begin with
 };
 
 [[nodiscard]] std::unique_ptr<lt::session> make_session(const SessionOptions& options);
 
-/// Loopback, link-local and unspecified are blocked except for `trusted`. Private networks are not: peers
-/// found on the local network (LSD) are there.
+/// Blocks private_ranges() (fetch/address.h) but for `trusted`. libtorrent 2.0.8 asks the filter at the
+/// moment of connecting, with the address that it connects to: peers, web seeds, udp and http trackers, each
+/// redirection. So a name that is bound to another address after it was looked up leads nowhere.
 [[nodiscard]] lt::ip_filter make_address_filter(const std::vector<lt::address>& trusted);
 
 }  // namespace sluice::fetch

@@ -3,24 +3,24 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <map>
 #include <optional>
+#include <set>
+#include <variant>
 
-#include "base/text.h"
+#include "fetch/waiting.h"
+#include "fetch/worker_event.h"
 #include "fetch/worker_process.h"
 
 namespace sluice::fetch {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using format::Json;
 using std::chrono::milliseconds;
 
 constexpr int kRestartsMax = 5;
 constexpr std::uint64_t kMetadataPieceBytes = 16 << 10;  // BEP 9
-constexpr std::string_view kSubject = "worker event";
 
 enum class RunEnd { done, stopped, crashed };
 
@@ -39,36 +39,44 @@ class Supervisor {
   JobOutcome run() {
     const std::string line = to_json(job_).dump();
     for (int restarts = 0;; ++restarts) {
-      WorkerProcess worker(request_.worker_command, line, lock_descriptor_);
-      switch (run_worker_once(worker)) {
+      std::string how;
+      switch (run_worker_once(line, how)) {
         case RunEnd::done: return outcome_;
         case RunEnd::stopped:
           if (seeding_) return outcome_;
           throw base::Error(base::ErrorKind::interrupted, "interrupted; the same command goes on from here");
         case RunEnd::crashed: break;
       }
-      const std::string how = worker.wait();
       if (restarts == kRestartsMax)
         throw base::Error(
             base::ErrorKind::io,
             "the transfer process crashed " + std::to_string(restarts + 1) + " times, the last time: " + how);
-      observer_.on_warning("the transfer process crashed (" + how + ") and is started again");
-      outcome_.downloaded_bytes += std::exchange(run_.downloaded_bytes, 0);
-      outcome_.rehashed_bytes += std::exchange(run_.rehashed_bytes, 0);
+      warn("the transfer process crashed (" + how + ") and is started again");
+      add_counts();
       downloaded_mark_ = 0;
     }
   }
 
  private:
-  RunEnd run_worker_once(WorkerProcess& worker) {
+  /// `how` it crashed, when it did.
+  RunEnd run_worker_once(const std::string& job, std::string& how) {
     constexpr auto kPatience = std::chrono::seconds(90);  // for saving on a slow disk
+    WorkerProcess worker(request_.worker_command, job, lock_descriptor_);
     std::optional<Clock::time_point> stop_deadline;
     while (true) {
       std::string line;
       const auto state = worker.read_line(line, milliseconds(100));
-      if (state == WorkerProcess::ReadState::ended) return stop_deadline ? end_stopped() : RunEnd::crashed;
+      if (state == WorkerProcess::ReadState::broken) {
+        how = "it wrote a line without an end";
+        return RunEnd::crashed;
+      }
+      if (state == WorkerProcess::ReadState::ended) {
+        if (stop_deadline) return end_stopped();
+        how = worker.wait();
+        return RunEnd::crashed;
+      }
       if (state == WorkerProcess::ReadState::line) {
-        if (const auto end = handle_event(line)) {
+        if (const auto end = handle_line(line, how)) {
           if (timed_out_ && *end == RunEnd::stopped) throw_no_peers();
           return *end;
         }
@@ -89,69 +97,79 @@ class Supervisor {
   /// True when nothing has arrived for too long.
   bool check_timeout() {
     if (request_.timeout_s <= 0 || seeding_) return false;
-    timed_out_ = std::chrono::duration<double>(Clock::now() - last_arrival_).count() > request_.timeout_s;
+    timed_out_ = waiting_s() > request_.timeout_s;
     return timed_out_;
   }
 
-  /// What a worker says is checked like everything from outside: a peer may have taken it over.
-  std::optional<RunEnd> handle_event(const std::string& line) {
-    const Json event = format::parse_json(line, kSubject);
-    const std::string& name = event.at("event", kSubject).as_string(kSubject);
-    if (name == "status") {
-      handle_status(event);
-    } else if (name == "warning") {
-      observer_.on_warning(base::to_printable(event.at("message", kSubject).as_string(kSubject)));
-    } else if (name == "tracker") {
-      handle_tracker(event);
-    } else if (name == "error") {
-      const auto kind = parse_error_kind(event.at("kind", kSubject).as_string(kSubject));
-      throw base::Error(kind.value_or(base::ErrorKind::io),
-                        base::to_printable(event.at("message", kSubject).as_string(kSubject)));
-    } else if (name == "done" || name == "stopped") {
-      take_counts(event);
-      outcome_.downloaded_bytes += run_.downloaded_bytes;
-      outcome_.rehashed_bytes += run_.rehashed_bytes;
-      return name == "done" ? RunEnd::done : RunEnd::stopped;
+  [[nodiscard]] double waiting_s() const {
+    return std::chrono::duration<double>(Clock::now() - last_arrival_).count();
+  }
+
+  // ---- What the worker says ----
+
+  std::optional<RunEnd> handle_line(const std::string& line, std::string& how) {
+    std::optional<WorkerEvent> event;
+    try {
+      event = parse_event(line);
+      if (const auto* status = std::get_if<StatusEvent>(&*event)) check_total(status->status);
+    } catch (const base::Error& error) {  // a process that talks nonsense is no better than a crashed one
+      how = error.what();
+      return RunEnd::crashed;
     }
+    return std::visit([this](const auto& one) { return handle(one); }, *event);
+  }
+
+  std::optional<RunEnd> handle(const WarningEvent& event) {
+    warn(event.message);
     return std::nullopt;
   }
 
-  void take_counts(const Json& event) {
-    run_.downloaded_bytes = event.at("downloaded", kSubject).as_uint(kSubject);
-    run_.rehashed_bytes = event.at("rehashed", kSubject).as_uint(kSubject);
-  }
-
-  void handle_tracker(const Json& event) {
-    const std::string url = base::to_printable(event.at("url", kSubject).as_string(kSubject));
-    const std::string message = base::to_printable(event.at("message", kSubject).as_string(kSubject));
+  std::optional<RunEnd> handle(const TrackerEvent& event) {
     constexpr std::size_t kTrackersMax = 100;
-    if (tracker_problems_.size() >= kTrackersMax) return;
-    std::string& known = tracker_problems_[url];
-    if (known == message) return;  // a tracker that fails again and again is told once
-    known = message;
-    observer_.on_warning("tracker " + url + ": " + message);
+    if (tracker_problems_.size() >= kTrackersMax && !tracker_problems_.contains(event.url))
+      return std::nullopt;
+    std::string& known = tracker_problems_[event.url];
+    if (known == event.message) return std::nullopt;  // one that fails again and again is told once
+    known = event.message;
+    warn("tracker " + event.url + ": " + event.message);
+    return std::nullopt;
   }
 
-  void handle_status(const Json& event) {
-    static constexpr std::array<std::string_view, 4> kPhases{"metadata", "checking", "fetching", "seeding"};
-    const auto number = [&](std::string_view key) { return event.at(key, kSubject).as_uint(kSubject); };
-    const std::string& phase_name = event.at("phase", kSubject).as_string(kSubject);
-    const auto phase = std::ranges::find(kPhases, phase_name);
-    if (phase == kPhases.end()) base::throw_malformed(kSubject, "unknown phase");
-    take_counts(event);
-    FetchStatus status;
-    status.phase = *phase;
-    status.total_bytes = number("total");
-    status.done_bytes = std::min(number("done"), status.total_bytes);
-    status.rate_bytes_per_s = number("rate");
-    status.peers = static_cast<unsigned>(std::min<std::uint64_t>(number("peers"), 1'000'000));
-    status.seeds = static_cast<unsigned>(std::min<std::uint64_t>(number("seeds"), 1'000'000));
+  std::optional<RunEnd> handle(const ErrorEvent& event) { throw base::Error(event.kind, event.message); }
+
+  std::optional<RunEnd> handle(const EndEvent& event) {
+    run_ = event.counts;
+    add_counts();
+    return event.done ? RunEnd::done : RunEnd::stopped;
+  }
+
+  std::optional<RunEnd> handle(const StatusEvent& event) {
+    FetchStatus status = event.status;
+    run_ = event.counts;
     peers_max_ = std::max(peers_max_, status.peers);
+    peers_ = status.peers;
+    availability_ = status.availability;
     seeding_ = status.phase == "seeding";
     note_arrival(status.phase);
     // Pieces that turn out damaged are fetched again; that is no reason to run backwards.
     if (status.phase == "fetching") status.done_bytes = done_max_ = std::max(done_max_, status.done_bytes);
+    if (status.phase == "fetching" || status.phase == "metadata") status.waiting = find_waiting();
+    if (status.phase == "fetching") tell_swarm(event);
     observer_.on_status(status);
+    return std::nullopt;
+  }
+
+  /// What is wanted does not change while it is fetched.
+  void check_total(const FetchStatus& status) {
+    if (status.phase != "fetching") return;
+    if (!total_) total_ = status.total_bytes;
+    if (total_ != status.total_bytes) base::throw_malformed("worker event", "'total' has changed");
+  }
+
+  void add_counts() {
+    outcome_.downloaded_bytes += run_.downloaded_bytes;
+    outcome_.rehashed_bytes += run_.rehashed_bytes;
+    run_ = {};
   }
 
   void note_arrival(std::string_view phase) {
@@ -163,6 +181,47 @@ class Supervisor {
     }
   }
 
+  // ---- What the user hears ----
+
+  /// Bounded: a worker that was taken over could talk without end.
+  void warn(const std::string& message) {
+    constexpr int kWarningsMax = 500;
+    if (++warnings_ < kWarningsMax) observer_.on_warning(message);
+    if (warnings_ == kWarningsMax) observer_.on_warning("further warnings are not shown");
+    warnings_ = std::min(warnings_, kWarningsMax);
+  }
+
+  [[nodiscard]] std::string reason() const {
+    return waiting_reason({.metadata = job_.kind == JobKind::metadata,
+                           .peers = peers_,
+                           .trackers = job_.trackers.size(),
+                           .failing_trackers = std::min(tracker_problems_.size(), job_.trackers.size()),
+                           .availability = availability_});
+  }
+
+  std::string find_waiting() {
+    constexpr double kShown_s = 5;
+    constexpr double kWarned_s = 30;
+    const double waited_s = waiting_s();
+    if (waited_s < kShown_s) return "";
+    std::string text = reason();
+    if (waited_s >= kWarned_s && told_reasons_.insert(text).second) warn("nothing arrives: " + text);
+    return text;
+  }
+
+  /// Once, when there is something to tell.
+  void tell_swarm(const StatusEvent& event) {
+    const FetchStatus& status = event.status;
+    const bool peers_known = status.peers > 0 && status.availability;
+    if (swarm_told_ || (!event.complete && !peers_known)) return;
+    swarm_told_ = true;
+    observer_.on_swarm({.peers = status.peers,
+                        .seeds = status.seeds,
+                        .complete = event.complete,
+                        .incomplete = event.incomplete,
+                        .availability = peers_known ? status.availability : std::nullopt});
+  }
+
   [[noreturn]] void throw_no_peers() const {
     std::string tried = std::to_string(job_.peers.size()) + " given peers, " +
                         std::to_string(job_.trackers.size()) + " trackers" + (job_.dht ? ", DHT" : "") +
@@ -172,7 +231,7 @@ class Supervisor {
     const char* what = job_.kind == JobKind::metadata ? "metadata" : "payload";
     throw base::Error(base::ErrorKind::no_peers, std::string("no peer delivered ") + what + " for " +
                                                      std::to_string(static_cast<long>(request_.timeout_s)) +
-                                                     " s (tried: " + tried + ")");
+                                                     " s (tried: " + tried + "): " + reason());
   }
 
   const FetchRequest& request_;
@@ -181,9 +240,15 @@ class Supervisor {
   FetchObserver& observer_;
   const std::stop_token& stop_;
   JobOutcome outcome_;  // of workers that have ended
-  JobOutcome run_;      // of the one that runs
+  TransferCounts run_;  // of the one that runs
   std::map<std::string, std::string> tracker_problems_;
+  std::set<std::string> told_reasons_;
+  int warnings_ = 0;
+  unsigned peers_ = 0;
   unsigned peers_max_ = 0;
+  std::optional<double> availability_;
+  std::optional<std::uint64_t> total_;  // of the phase "fetching"
+  bool swarm_told_ = false;
   std::uint64_t done_max_ = 0;
   std::uint64_t downloaded_mark_ = 0;
   Clock::time_point last_arrival_ = Clock::now();

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <map>
-#include <set>
 #include <span>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -139,48 +140,116 @@ void add_layers(ReleaseLayout& layout, const lt::bdecode_node& layers, std::stri
   }
 }
 
-/// Trackers and web seeds are advice: what is no string or comes after the first hundred is left out.
+/// Trackers and web seeds are advice: what is no string, too long, or comes after the first hundred is left
+/// out.
 void add_strings(const lt::bdecode_node& node, std::vector<std::string>& out) {
   constexpr std::size_t kStringsMax = 100;
+  constexpr std::size_t kStringBytesMax = 8 << 10;
   if (out.size() >= kStringsMax) return;
   if (node.type() == lt::bdecode_node::string_t) {
-    std::string text(to_view(node.string_value()));
-    if (!text.empty() && std::ranges::find(out, text) == out.end()) out.push_back(std::move(text));
+    const std::string_view text = to_view(node.string_value());
+    if (text.empty() || text.size() > kStringBytesMax || std::ranges::find(out, text) != out.end()) return;
+    out.emplace_back(text);
   } else if (node.type() == lt::bdecode_node::list_t) {
     for (int i = 0; i < node.list_size(); ++i) add_strings(node.list_at(i), out);
   }
 }
 
-std::string layers_text(const ReleaseLayout& layout) {
+/// Takes the bytes of a .torrent part by part, so that nobody needs them all at once.
+using Sink = std::function<void(std::string_view)>;
+
+void emit_layers(const ReleaseLayout& layout, const Sink& sink) {
   std::map<std::string_view, const ReleaseFile*> by_root;
   for (const ReleaseFile& file : layout.files)
     if (!file.piece_layer.empty()) by_root.emplace(base::as_text(file.root->bytes), &file);
-  std::string out = "d";
+  sink("d");
   for (const auto& [root, file] : by_root) {
-    bencode::append(out, root);
-    bencode::append(out, base::as_text(std::as_bytes(std::span(file->piece_layer))));
+    const std::string_view layer = base::as_text(std::as_bytes(std::span(file->piece_layer)));
+    std::string head;
+    bencode::append(head, root);
+    head += std::to_string(layer.size()) + ':';
+    sink(head);
+    sink(layer);
   }
-  return out += 'e';
+  sink("e");
 }
 
-}  // namespace
+std::string trackers_text(const std::vector<std::string>& trackers) {
+  std::string out;
+  if (!trackers.empty()) {
+    bencode::append(out, "announce");
+    bencode::append(out, trackers.front());
+  }
+  if (trackers.size() > 1) {
+    bencode::append(out, "announce-list");
+    out += 'l';
+    for (const std::string& tracker : trackers) {  // a tier each (BEP 12)
+      out += 'l';
+      bencode::append(out, tracker);
+      out += 'e';
+    }
+    out += 'e';
+  }
+  return out;
+}
 
-Torrent parse_torrent_file(std::string_view content, std::string_view subject) {
+void emit(const Torrent& torrent, const Sink& sink) {
+  std::string head = "d" + trackers_text(torrent.trackers);
+  bencode::append(head, "info");
+  sink(head);
+  sink(torrent.info);
+  std::string tail;
+  if (torrent.layout.infohash_v2) {
+    bencode::append(tail, "piece layers");
+    sink(tail);
+    emit_layers(torrent.layout, sink);
+    tail.clear();
+  }
+  if (!torrent.web_seeds.empty()) {
+    bencode::append(tail, "url-list");
+    tail += 'l';
+    for (const std::string& url : torrent.web_seeds) bencode::append(tail, url);
+    tail += 'e';
+  }
+  sink(tail += 'e');
+}
+
+/// The content's parts; `info` is where its info dictionary lies.
+struct Parts {
+  Torrent torrent;  // without info
+  std::size_t info_start = 0;
+  std::size_t info_bytes = 0;
+};
+
+Parts parse_parts(std::string_view content, std::string_view subject) {
   const lt::bdecode_node root = decode(content, subject);
-  const Fields fields(root, std::string(subject));
+  const Fields fields(root.non_owning(), std::string(subject));
   const lt::bdecode_node info = fields.dictionary("info");
-  Torrent torrent;
-  torrent.info = section_of(info);
+  Parts parts;
+  parts.info_start = static_cast<std::size_t>(section_of(info).data() - content.data());
+  parts.info_bytes = section_of(info).size();
+  Torrent& torrent = parts.torrent;
   torrent.layout = read_info(info, subject);
   if (fields.has("piece layers")) add_layers(torrent.layout, root.dict_find("piece layers"), subject);
   add_strings(root.dict_find("announce"), torrent.trackers);
   add_strings(root.dict_find("announce-list"), torrent.trackers);
   add_strings(root.dict_find("url-list"), torrent.web_seeds);
-  return torrent;
+  return parts;
+}
+
+}  // namespace
+
+Torrent parse_torrent_file(std::string content, std::string_view subject) {
+  Parts parts = parse_parts(content, subject);
+  content.resize(parts.info_start + parts.info_bytes);
+  content.erase(0, parts.info_start);
+  parts.torrent.info = std::move(content);
+  return std::move(parts.torrent);
 }
 
 ReleaseLayout parse_info(std::string_view info, std::string_view subject) {
-  return read_info(decode(info, subject), subject);
+  const lt::bdecode_node node = decode(info, subject);
+  return read_info(node.non_owning(), subject);
 }
 
 void add_piece_layers(ReleaseLayout& layout, std::string_view layers, std::string_view subject) {
@@ -188,34 +257,22 @@ void add_piece_layers(ReleaseLayout& layout, std::string_view layers, std::strin
 }
 
 std::string to_text(const Torrent& torrent) {
-  std::string out = "d";
-  if (!torrent.trackers.empty()) {
-    bencode::append(out, "announce");
-    bencode::append(out, torrent.trackers.front());
-  }
-  if (torrent.trackers.size() > 1) {
-    bencode::append(out, "announce-list");
-    out += 'l';
-    for (const std::string& tracker : torrent.trackers) {  // a tier each (BEP 12)
-      out += 'l';
-      bencode::append(out, tracker);
-      out += 'e';
-    }
-    out += 'e';
-  }
-  bencode::append(out, "info");
-  out += torrent.info;
-  if (torrent.layout.infohash_v2) {
-    bencode::append(out, "piece layers");
-    out += layers_text(torrent.layout);
-  }
-  if (!torrent.web_seeds.empty()) {
-    bencode::append(out, "url-list");
-    out += 'l';
-    for (const std::string& url : torrent.web_seeds) bencode::append(out, url);
-    out += 'e';
-  }
-  return out += 'e';
+  std::size_t bytes = 0;
+  emit(torrent, [&](std::string_view part) { bytes += part.size(); });
+  std::string out;
+  out.reserve(bytes);
+  emit(torrent, [&](std::string_view part) { out += part; });
+  return out;
+}
+
+void write_torrent(const std::filesystem::path& path, const Torrent& torrent) {
+  base::AtomicFile atomic(path);
+  std::uint64_t offset_bytes = 0;
+  emit(torrent, [&](std::string_view part) {
+    atomic.file().write_at(offset_bytes, base::as_bytes(part));
+    offset_bytes += part.size();
+  });
+  atomic.commit();
 }
 
 std::string torrent_key(const ReleaseLayout& layout) {
@@ -223,7 +280,7 @@ std::string torrent_key(const ReleaseLayout& layout) {
 }
 
 ReleaseLayout parse_torrent(std::string_view content, std::string_view subject) {
-  return parse_torrent_file(content, subject).layout;
+  return parse_parts(content, subject).torrent.layout;
 }
 
 ReleaseLayout read_torrent(const std::filesystem::path& file) {

@@ -12,7 +12,36 @@ namespace {
 using format::ReleaseFile;
 using format::ReleaseLayout;
 
+// A few bytes of a file tree can put a file below a long path, and each path is held several times.
+constexpr std::size_t kFilesMax = 1 << 18;
+constexpr std::size_t kPathBytesMax = std::size_t{32} << 20;
+
 constexpr std::uint64_t kStreamBytesMax = (std::uint64_t{1} << 48) - 1;  // lt::file_storage::max_file_offset
+
+/// The files of one list, as many as are read at the most.
+class FileList {
+ public:
+  explicit FileList(const std::string& subject) : subject_(subject) {}
+
+  ReleaseFile& add(std::string path) {
+    path_bytes_ += path.size();
+    if (files_.size() >= kFilesMax)
+      base::throw_malformed(subject_, "has more than " + std::to_string(kFilesMax) + " files");
+    if (path_bytes_ > kPathBytesMax)
+      base::throw_malformed(subject_,
+                            "has more than " + std::to_string(kPathBytesMax) + " bytes of file names");
+    ReleaseFile& file = files_.emplace_back();
+    file.path = std::move(path);
+    return file;
+  }
+
+  [[nodiscard]] std::vector<ReleaseFile> take() { return std::move(files_); }
+
+ private:
+  const std::string& subject_;
+  std::size_t path_bytes_ = 0;
+  std::vector<ReleaseFile> files_;
+};
 
 /// BEP 47. Pad files are fine; what would make links or programs is not.
 bool is_pad(const Fields& file) {
@@ -51,33 +80,29 @@ std::vector<ReleaseFile> read_v1_files(const Fields& info, const std::string& na
   if (info.has("files") == info.has("length"))
     base::throw_malformed(info.subject(), "expected one of the keys 'files' and 'length', found " +
                                               std::string(info.has("files") ? "both" : "none"));
-  std::vector<ReleaseFile> files;
+  FileList files(info.subject());
   if (info.has("length")) {
-    ReleaseFile& file = files.emplace_back();
-    file.path = name;
-    file.length_bytes = info.number("length");
+    files.add(name).length_bytes = info.number("length");
     if (is_pad(info)) info.refuse("attr", "makes the only file a pad file");
-    return files;
+    return files.take();
   }
   const auto list = info.list("files");
-  files.reserve(static_cast<std::size_t>(list.list_size()));
   for (int i = 0; i < list.list_size(); ++i) {
     const Fields fields(list.list_at(i), info.subject() + ": file " + std::to_string(i));
-    ReleaseFile& file = files.emplace_back();
-    file.path = read_path(fields);
+    ReleaseFile& file = files.add(read_path(fields));
     file.length_bytes = fields.number("length");
     file.pad = is_pad(fields);
   }
-  return files;
+  return files.take();
 }
 
 class FileTree {
  public:
-  explicit FileTree(const Fields& info) : info_(info) {}
+  explicit FileTree(const Fields& info) : info_(info), files_(info.subject()) {}
 
   std::vector<ReleaseFile> read() {
     read_folder(info_.dictionary("file tree"), "");
-    return std::move(files_);
+    return files_.take();
   }
 
  private:
@@ -104,8 +129,7 @@ class FileTree {
   void read_file(const lt::bdecode_node& node, const std::string& path) {
     const Fields fields(node, info_.subject() + ": file '" + path + "'");
     if (is_pad(fields)) fields.refuse("attr", "has 'p': a file tree has no pad files");
-    ReleaseFile& file = files_.emplace_back();
-    file.path = path;
+    ReleaseFile& file = files_.add(path);
     file.length_bytes = fields.number("length");
     if (file.length_bytes == 0) return;
     const auto root = fields.string("pieces root");
@@ -119,7 +143,7 @@ class FileTree {
   }
 
   const Fields& info_;
-  std::vector<ReleaseFile> files_;
+  FileList files_;
 };
 
 /// BEP 52, "Upgrade path": the v1 list must describe the files of the tree, each starting at a piece.

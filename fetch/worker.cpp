@@ -8,8 +8,12 @@
 #include <boost/system/system_error.hpp>
 #include <cerrno>
 #include <cstdlib>
+#include <limits>
+#include <new>
 
+#include "base/text.h"
 #include "fetch/fetch.h"
+#include "fetch/memory_limit.h"
 
 namespace sluice::fetch {
 namespace {
@@ -18,6 +22,7 @@ using format::Json;
 
 constexpr std::size_t kLineBytesMax = 64u << 20;
 constexpr std::string_view kSubject = "worker job";
+constexpr std::uint64_t kProcessMax = std::numeric_limits<pid_t>::max();
 
 Json to_json(const std::vector<Contact>& contacts) {
   Json list = Json::array();
@@ -25,6 +30,29 @@ Json to_json(const std::vector<Contact>& contacts) {
     list.push_back(Json::object({{"address", contact.address}, {"trusted", contact.trusted}}));
   return list;
 }
+
+JobKind parse_kind(const std::string& name) {
+  if (name == "metadata") return JobKind::metadata;
+  if (name == "payload") return JobKind::payload;
+  base::throw_malformed(kSubject, "'" + base::to_printable(name) + "' is no kind of job");
+}
+
+std::uint64_t parse_bounded(std::uint64_t value, const std::string& key, std::uint64_t max) {
+  if (value > max) base::throw_malformed(kSubject, "'" + key + "' is more than " + std::to_string(max));
+  return value;
+}
+
+template <typename Digest>
+std::optional<Digest> parse_infohash(const Json& json, const std::string& key) {
+  const Json* text = json.find(key);
+  if (!text) return std::nullopt;
+  const auto digest = base::parse_digest<Digest>(text->as_string(kSubject));
+  if (!digest) base::throw_malformed(kSubject, "'" + key + "' is no info-hash");
+  return digest;
+}
+
+/// What is not printable is replaced by three bytes each.
+std::string cut(std::string_view text) { return base::to_printable(text.substr(0, kEventTextMax / 3)); }
 
 std::vector<Contact> parse_contacts(const Json& json) {
   std::vector<Contact> contacts;
@@ -66,6 +94,7 @@ Json to_json(const WorkerJob& job) {
       {"limit_down", job.limit_down_bytes_per_s},
       {"limit_up", job.limit_up_bytes_per_s},
       {"memory", job.memory_bytes},
+      {"dht_state", job.dht_state},
       {"dht", job.dht},
       {"pex", job.pex},
       {"lsd", job.lsd},
@@ -85,8 +114,8 @@ WorkerJob parse_job(std::string_view line) {
   const auto number = [&](std::string_view key) { return json.at(key, kSubject).as_uint(kSubject); };
   const auto flag = [&](std::string_view key) { return json.at(key, kSubject).as_bool(kSubject); };
   WorkerJob job;
-  job.kind = text("job") == "metadata" ? JobKind::metadata : JobKind::payload;
-  job.parent = static_cast<std::int64_t>(number("parent"));
+  job.kind = parse_kind(text("job"));
+  job.parent = static_cast<std::int64_t>(parse_bounded(number("parent"), "parent", kProcessMax));
   job.result = text("result");
   job.torrent = text("torrent");
   job.folder = text("folder");
@@ -101,24 +130,19 @@ WorkerJob parse_job(std::string_view line) {
   job.limit_down_bytes_per_s = number("limit_down");
   job.limit_up_bytes_per_s = number("limit_up");
   job.memory_bytes = number("memory");
+  job.dht_state = text("dht_state");
   job.dht = flag("dht");
   job.pex = flag("pex");
   job.lsd = flag("lsd");
   job.allow_private = flag("allow_private");
-  job.port = static_cast<int>(number("port"));
+  job.port = static_cast<int>(parse_bounded(number("port"), "port", 65535));
   job.seed_ratio = json.at("seed_ratio", kSubject).as_double(kSubject);
   job.seed_time_min = json.at("seed_time_min", kSubject).as_double(kSubject);
-  if (json.find("infohash_v1")) job.infohash_v1 = base::parse_digest<base::Sha1>(text("infohash_v1"));
-  if (json.find("infohash_v2")) job.infohash_v2 = base::parse_digest<base::Sha256>(text("infohash_v2"));
+  job.infohash_v1 = parse_infohash<base::Sha1>(json, "infohash_v1");
+  job.infohash_v2 = parse_infohash<base::Sha256>(json, "infohash_v2");
+  if (job.kind == JobKind::metadata && !job.infohash_v1 && !job.infohash_v2)
+    base::throw_malformed(kSubject, "has no info-hash");
   return job;
-}
-
-std::optional<base::ErrorKind> parse_error_kind(std::string_view name) {
-  for (int i = 0; i <= static_cast<int>(base::ErrorKind::io); ++i) {
-    const auto kind = static_cast<base::ErrorKind>(i);
-    if (base::to_string(kind) == name) return kind;
-  }
-  return std::nullopt;
 }
 
 std::optional<std::string> WorkerPipe::read_line() {
@@ -158,15 +182,19 @@ void WorkerPipe::send(const Json& event) {
   }
 }
 
-void WorkerPipe::warn(const std::string& message) {
-  send(Json::object({{"event", "warning"}, {"message", message}}));
+void WorkerPipe::warn(std::string_view message) {
+  send(Json::object({{"event", "warning"}, {"message", cut(message)}}));
+}
+
+void WorkerPipe::tell_tracker(std::string_view url, std::string_view message) {
+  send(Json::object({{"event", "tracker"}, {"url", cut(url)}, {"message", cut(message)}}));
 }
 
 int run_worker() {
   ::signal(SIGINT, SIG_IGN);  // the parent decides what Ctrl-C means
   WorkerPipe pipe;
   const auto send_error = [&](base::ErrorKind kind, const std::string& message) {
-    pipe.send(Json::object({{"event", "error"}, {"kind", base::to_string(kind)}, {"message", message}}));
+    pipe.send(Json::object({{"event", "error"}, {"kind", base::to_string(kind)}, {"message", cut(message)}}));
     return base::exit_code(kind);
   };
   try {
@@ -175,12 +203,15 @@ int run_worker() {
       throw base::Error(base::ErrorKind::usage, "a worker is started by 'sluice fetch', not by hand");
     const WorkerJob job = parse_job(*line);
     die_with_parent(job.parent);
+    limit_memory(job.memory_bytes);
     run_job(job, pipe);
     return 0;
   } catch (const base::Error& error) {
     return send_error(error.kind(), error.what());
   } catch (const boost::system::system_error& error) {  // libtorrent's
     return send_error(base::ErrorKind::io, error.what());
+  } catch (const std::bad_alloc&) {
+    return send_error(base::ErrorKind::io, "the memory of --memory is used up");
   }
 }
 

@@ -3,12 +3,14 @@
 // and later perhaps the line "stop"; the worker answers with events:
 //
 //   {"event":"status","phase":..,"done":..,"total":..,"rate":..,"peers":..,"seeds":..,"downloaded":..,"rehashed":..}
+//       also "availability" (copies of the rarest wanted piece), "complete" and "incomplete" (of trackers)
 //   {"event":"warning","message":..}            for the user
 //   {"event":"tracker","url":..,"message":..}   a tracker failed
 //   {"event":"error","kind":..,"message":..}    the end
 //   {"event":"done","downloaded":..,"rehashed":..} / {"event":"stopped", same keys}   the end
 //
-// A worker that ends without one of the last three has crashed.
+// A worker that ends without one of the last three has crashed. How the parent reads events:
+// fetch/worker_event.h.
 
 #include <cstdint>
 #include <mutex>
@@ -53,6 +55,7 @@ struct WorkerJob {
   std::uint64_t limit_down_bytes_per_s = 0;
   std::uint64_t limit_up_bytes_per_s = 0;
   std::uint64_t memory_bytes = 512u << 20;
+  std::string dht_state;  ///< a file; empty: not kept
   bool dht = true;
   bool pex = true;
   bool lsd = true;
@@ -63,9 +66,11 @@ struct WorkerJob {
 };
 
 [[nodiscard]] format::Json to_json(const WorkerJob& job);
+/// Error{malformed} for what is no job.
 [[nodiscard]] WorkerJob parse_job(std::string_view line);
 
-[[nodiscard]] std::optional<base::ErrorKind> parse_error_kind(std::string_view name);
+/// Texts of an event are made printable and cut to this length: trackers and peers may say much.
+constexpr std::size_t kEventTextMax = 4096;
 
 /// The worker's end of the pipes.
 class WorkerPipe {
@@ -76,7 +81,8 @@ class WorkerPipe {
   [[nodiscard]] bool stop_requested();
   /// Writes an event; from any thread. A parent that does not read any more ends the process.
   void send(const format::Json& event);
-  void warn(const std::string& message);
+  void warn(std::string_view message);
+  void tell_tracker(std::string_view url, std::string_view message);
 
  private:
   std::mutex mutex_;

@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <thread>
 
 #include "base/error.h"
 #include "base/invariant.h"
+#include "fetch/worker_event.h"
 
 namespace sluice::fetch {
 namespace {
@@ -109,11 +111,10 @@ WorkerProcess::ReadState WorkerProcess::read_line(std::string& line, std::chrono
   const auto got = ::read(output_, chunk, sizeof chunk);
   if (got < 0) return ReadState::nothing_yet;
   if (got == 0) return ReadState::ended;
-  constexpr std::size_t kLineBytesMax = 1 << 20;
   buffer_.append(chunk, static_cast<std::size_t>(got));
   if (take_line(line)) return ReadState::line;
   // A worker that was taken over by a peer must not fill our memory.
-  if (buffer_.size() > kLineBytesMax) return ReadState::ended;
+  if (buffer_.size() > kEventBytesMax) return ReadState::broken;
   return ReadState::nothing_yet;
 }
 
@@ -129,9 +130,19 @@ void WorkerProcess::send(std::string_view text) {
 void WorkerProcess::ask_to_stop() { send("stop\n"); }
 
 std::string WorkerProcess::wait() {
+  constexpr int kTries = 200;
   int status = 0;
+  for (int i = 0; i < kTries; ++i) {
+    if (::waitpid(process_, &status, WNOHANG) == process_) return take_end(status);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  ::kill(process_, SIGKILL);
   while (::waitpid(process_, &status, 0) < 0 && errno == EINTR) {
   }
+  return take_end(status);
+}
+
+std::string WorkerProcess::take_end(int status) {
   process_ = -1;
   if (WIFSIGNALED(status)) return "killed by signal " + std::to_string(WTERMSIG(status));
   return "exit code " + std::to_string(WEXITSTATUS(status));

@@ -21,18 +21,21 @@ class WorkerProcess final {
   WorkerProcess(const WorkerProcess&) = delete;
   WorkerProcess& operator=(const WorkerProcess&) = delete;
 
-  enum class ReadState { line, nothing_yet, ended };
+  /// broken: a line without an end; nothing that follows can be read.
+  enum class ReadState { line, nothing_yet, ended, broken };
   /// The next line of its output, waiting at most that long.
   [[nodiscard]] ReadState read_line(std::string& line, std::chrono::milliseconds wait);
 
   void ask_to_stop();
 
-  /// After its output has ended: how the process ended, in words ("killed by signal 9").
+  /// After its output has ended: how the process ended, in words ("killed by signal 9"). One that does not
+  /// end by itself is killed.
   [[nodiscard]] std::string wait();
 
  private:
   [[nodiscard]] bool take_line(std::string& line);
   void send(std::string_view text);
+  [[nodiscard]] std::string take_end(int status);
 
   pid_t process_ = -1;
   int input_ = -1;   // what we write to it

@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <map>
 #include <memory>
-#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -44,43 +43,52 @@ void check_element(std::string_view element, std::string_view path, std::string_
   }
 }
 
-// What file systems that ignore case, or the difference between composed and decomposed letters, see as one
-// name (Unicode 15, D145).
-std::string folded(std::string_view path, std::string_view subject) {
+/// Unicode's normal form C of a path, and what `more` asks for beside it.
+std::string composed(std::string_view path, std::string_view subject, int more = 0) {
   utf8proc_uint8_t* text = nullptr;
-  const auto length = utf8proc_map(
-      reinterpret_cast<const utf8proc_uint8_t*>(path.data()), static_cast<utf8proc_ssize_t>(path.size()),
-      &text, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD));
+  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(path.data()),
+                                   static_cast<utf8proc_ssize_t>(path.size()), &text,
+                                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE | more));
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(text, &std::free);
   if (length < 0) refuse(path, subject, utf8proc_errmsg(length));
   return {reinterpret_cast<const char*>(text), static_cast<std::size_t>(length)};
 }
 
-/// The paths of one release, as a file system sees them that does not tell cases apart.
-class FoldedPaths {
- public:
-  explicit FoldedPaths(std::string_view subject) : subject_(subject) {}
+// What file systems that ignore case, or the difference between composed and decomposed letters, see as one
+// name (Unicode 15, D145).
+std::string folded(std::string_view path, std::string_view subject) {
+  return composed(path, subject, UTF8PROC_CASEFOLD);
+}
 
-  void add(const std::string& path) {
-    const std::string key = folded(path, subject_);
-    if (key == kOwnFolder || key.starts_with(std::string(kOwnFolder) + '/'))
-      refuse(path, subject_, "stands where Sluice keeps its own files");
-    const auto [other, is_new] = files_.emplace(key, path);
-    if (!is_new) refuse(path, subject_, "is the same name as '" + other->second + "' where case is ignored");
-    for (auto slash = key.find('/'); slash != std::string::npos; slash = key.find('/', slash + 1))
-      folders_.emplace(key.substr(0, slash));
-  }
-
-  void check_files_against_folders() const {
-    for (const auto& [key, path] : files_)
-      if (folders_.contains(key)) refuse(path, subject_, "is both a file and a folder");
-  }
-
- private:
-  std::string_view subject_;
-  std::map<std::string, std::string> files_;  // folded -> as written
-  std::set<std::string> folders_;             // folded
+/// A path as file systems see it that do not tell cases apart, and as it is written.
+struct FoldedPath {
+  std::string key;
+  const std::string* path = nullptr;
 };
+
+FoldedPath fold(const std::string& path, std::string_view subject) {
+  FoldedPath folded_path{folded(path, subject), &path};
+  const std::string& key = folded_path.key;
+  if (key == kOwnFolder || key.starts_with(std::string(kOwnFolder) + '/'))
+    refuse(path, subject, "stands where Sluice keeps its own files");
+  return folded_path;
+}
+
+/// No two equal, and no file where another has a folder.
+void check_distinct(std::vector<FoldedPath> paths, std::string_view subject) {
+  // '/' before all else: then what lies below "a" follows "a" at once.
+  const auto rank = [](char c) { return c == '/' ? 0 : static_cast<unsigned char>(c) + 1; };
+  std::ranges::stable_sort(paths, [&](const FoldedPath& a, const FoldedPath& b) {
+    return std::ranges::lexicographical_compare(a.key, b.key, {}, rank, rank);
+  });
+  for (std::size_t i = 1; i < paths.size(); ++i) {
+    const FoldedPath& before = paths[i - 1];
+    const FoldedPath& path = paths[i];
+    if (path.key == before.key)
+      refuse(*path.path, subject, "is the same name as '" + *before.path + "' where case is ignored");
+    if (path.key.starts_with(before.key + '/')) refuse(*before.path, subject, "is both a file and a folder");
+  }
+}
 
 }  // namespace
 
@@ -111,15 +119,23 @@ void check_release_names(const ReleaseLayout& layout, std::string_view subject) 
   check_release_path(layout.name, subject);
   if (layout.name.find('/') != std::string::npos)
     refuse(layout.name, subject, "a release's name has one element");
-  FoldedPaths(subject).add(layout.name);
+  static_cast<void>(fold(layout.name, subject));
 
-  FoldedPaths paths(subject);
+  std::vector<FoldedPath> paths;
   for (const ReleaseFile& file : layout.files) {
     check_release_path(file.path, subject);
     // Pad files are never created, and several may have one name (BEP 47).
-    if (!file.pad) paths.add(file.path);
+    if (!file.pad) paths.push_back(fold(file.path, subject));
   }
-  paths.check_files_against_folders();
+  check_distinct(std::move(paths), subject);
+}
+
+void check_normal_names(const ReleaseLayout& layout, std::string_view subject) {
+  const auto check = [&](const std::string& path) {
+    if (composed(path, subject) != path) refuse(path, subject, "is not in Unicode's normal form C");
+  };
+  check(layout.name);
+  for (const ReleaseFile& file : layout.files) check(file.path);
 }
 
 }  // namespace sluice::format

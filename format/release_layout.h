@@ -46,4 +46,8 @@ void check_release_path(std::string_view path, std::string_view subject);
 /// (also file against folder). Throws Error{malformed}.
 void check_release_names(const ReleaseLayout& layout, std::string_view subject);
 
+/// For names that are to be published: Error{malformed} when one is not in Unicode's normal form C, since file
+/// systems and clients disagree on what they make of it.
+void check_normal_names(const ReleaseLayout& layout, std::string_view subject);
+
 }  // namespace sluice::format

@@ -91,6 +91,9 @@ TEST_CASE("a torrent that is written is read as it was") {
     auto torrent = fetch::parse_torrent_file(make_lt_torrent(dir / "model", version), "x.torrent");
     torrent.trackers = {"udp://a.example:1", "udp://b.example:2"};
     torrent.web_seeds = {"https://c.example/"};
+    const TempDir copy;
+    fetch::write_torrent(copy / "t.torrent", torrent);
+    CHECK((read_text(copy / "t.torrent") == fetch::to_text(torrent)));
     const auto again = fetch::parse_torrent_file(fetch::to_text(torrent), "y.torrent");
     CHECK((again.info == torrent.info));
     CHECK((again.trackers == torrent.trackers));
@@ -182,6 +185,8 @@ TEST_CASE("names that are equal where case is ignored are refused") {
   refused(v1(v1_file("a") + v1_file("a")), "same name");
   refused(v1(v1_file("Readme") + v1_file("README")), "same name");
   refused(v1(v1_file("a") + v1_path("1:a1:b")), "both a file and a folder");
+  refused(v1(v1_path("1:A1:b") + v1_file("a-") + v1_file("a.x") + v1_file("a")),
+          "'a': is both a file and a folder");
   refused(v2("1:A" + v2_leaf() + "1:a" + v2_leaf()), "same name");
 }
 
@@ -210,6 +215,32 @@ TEST_CASE("lengths that are negative, too large or do not fit the pieces are ref
   refused(with_info("d6:lengthi5e4:name1:t12:piece lengthi16384e6:pieces" + text(std::string(19, 'h')) + "e"),
           "'pieces' has 19 bytes");
   refused(v1(v1_file(".pad", "5", "4:attr1:p")), "holds no bytes");
+}
+
+TEST_CASE("metadata that is made to exhaust memory is refused") {
+  refused("l" + std::string(5'000'000, '0') + "e", "is not bencode");
+  std::string many = "l";
+  for (int i = 0; i < fetch::kTokensMax; ++i) many += "de";
+  refused(many + "e", "is not bencode");  // too many tokens
+  std::string files;
+  for (int i = 0; i <= 1 << 18; ++i) files += v1_file(std::to_string(i), "1");
+  refused(v1(files), "has more than 262144 files");
+  // 15 folders of 255 bytes stand once, and before every file's name.
+  std::string tree;
+  for (int i = 0; i < 9000; ++i) tree += text("f" + std::to_string(10'000 + i)) + v2_leaf("0");
+  for (int depth = 0; depth < 15; ++depth) tree = text(std::string(255, 'd')) + "d" + tree + "e";
+  refused(v2(tree), "has more than 33554432 bytes of file names");
+}
+
+TEST_CASE("what a torrent names beside the release is bounded") {
+  std::string trackers;
+  for (int i = 0; i < 200; ++i) trackers += "l" + text("udp://" + std::to_string(i) + ".example:1") + "e";
+  const std::string torrent = "d8:announce" + text(std::string(10'000, 'a')) + "13:announce-listl" +
+                              trackers + "e4:infod5:filesl" + v1_file("a") +
+                              "e4:name1:t12:piece lengthi16384e" + kPieces1 + "ee";
+  const auto parsed = fetch::parse_torrent_file(torrent, "x");
+  CHECK(parsed.trackers.size() == 100);
+  CHECK(parsed.trackers.front() == "udp://0.example:1");
 }
 
 TEST_CASE("contradicting file lists are refused") {

@@ -1,0 +1,55 @@
+#include "fetch/session_keeper.h"
+
+#include <libtorrent/alert_types.hpp>
+
+#include "fetch/contacts.h"
+#include "fetch/dht_state.h"
+
+namespace sluice::fetch {
+namespace {
+
+void send_tracker_problem(const lt::tracker_error_alert& alert, WorkerPipe& pipe) {
+  std::string message = alert.error.message();
+  if (const std::string said = alert.failure_reason(); !said.empty()) message += ": " + said;
+  pipe.tell_tracker(alert.tracker_url(), message);
+}
+
+}  // namespace
+
+SessionKeeper::SessionKeeper(const WorkerJob& job, lt::session& session, const lt::torrent_handle& torrent,
+                             WorkerPipe& pipe)
+    : job_(job),
+      session_(session),
+      pipe_(pipe),
+      gate_(std::make_shared<PeerGate>(job, session, pipe)),
+      next_save_(Clock::now() + kDhtSavePause) {
+  introduce(job, gate_, torrent, pipe);
+}
+
+SessionKeeper::~SessionKeeper() { save(); }
+
+void SessionKeeper::handle(const lt::alert& alert) {
+  if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(&alert))
+    send_tracker_problem(*tracker, pipe_);
+  else
+    gate_->handle(alert);
+}
+
+void SessionKeeper::tick() {
+  gate_->tick();
+  if (Clock::now() < next_save_) return;
+  next_save_ = Clock::now() + kDhtSavePause;
+  save();
+}
+
+void SessionKeeper::save() {
+  if (!job_.dht) return;
+  save_dht_state(session_, job_.dht_state, [this](const std::string& message) { pipe_.warn(message); });
+}
+
+void add_swarm(format::Json& event, const lt::torrent_status& status) {
+  if (status.num_complete >= 0) event.set("complete", status.num_complete);
+  if (status.num_incomplete >= 0) event.set("incomplete", status.num_incomplete);
+}
+
+}  // namespace sluice::fetch

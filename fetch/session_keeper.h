@@ -1,0 +1,46 @@
+#pragma once
+// What the session of a job needs whatever the job is: its peers and trackers made known, strangers' private
+// addresses kept out, trackers' failures told, the DHT's nodes kept for the next run.
+
+#include <chrono>
+#include <libtorrent/session.hpp>
+#include <libtorrent/torrent_handle.hpp>
+#include <libtorrent/torrent_status.hpp>
+#include <memory>
+
+#include "fetch/peer_gate.h"
+#include "fetch/worker.h"
+
+namespace sluice::fetch {
+
+class SessionKeeper final {
+ public:
+  /// Introduces the job's contacts to `torrent`. `job`, `session` and `pipe` outlive the keeper; `pipe` lives
+  /// until the process ends.
+  SessionKeeper(const WorkerJob& job, lt::session& session, const lt::torrent_handle& torrent,
+                WorkerPipe& pipe);
+  ~SessionKeeper();  ///< saves the DHT's nodes
+  SessionKeeper(const SessionKeeper&) = delete;
+  SessionKeeper& operator=(const SessionKeeper&) = delete;
+
+  void handle(const lt::alert& alert);
+  /// Now and then, from the loop that reads the alerts.
+  void tick();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void save();
+
+  const WorkerJob& job_;
+  lt::session& session_;
+  WorkerPipe& pipe_;
+  std::shared_ptr<PeerGate> gate_;
+  Clock::time_point next_save_;
+};
+
+/// What trackers and peers say of the swarm, for a status event: "complete" and "incomplete" as the trackers
+/// count them, when they do.
+void add_swarm(format::Json& event, const lt::torrent_status& status);
+
+}  // namespace sluice::fetch
