@@ -20,7 +20,9 @@ int publish_command(const Invocation& invocation) {
   options.add_list("--tracker", request.trackers, "Tracker URL");
   options.add_list("--web-seed", request.web_seeds, "URL of the same files on a web server (BEP 19)");
   options.add_bytes("--piece-size", request.piece_bytes, "A power of two, at least 16KiB (default: by size)");
-  app.add_flag("--v1-only", request.v1_only, "Without BitTorrent v2's hash trees, for old clients");
+  app.add_flag(
+      "--v1-only", request.v1_only,
+      "Without BitTorrent v2's hash trees, for old clients; beside a hybrid one give it another name by -o");
   options.add_threads(request.thread_count);
   options.parse(invocation);
 
@@ -41,10 +43,14 @@ int publish_command(const Invocation& invocation) {
                                       {"infohash_v1", hex(layout.infohash_v1)},
                                       {"infohash_v2", hex(layout.infohash_v2)},
                                       {"manifest", published.manifest_path.string()},
+                                      {"sums", published.sums.string()},
                                       {"bytes", layout.payload_bytes()}}));
-  console.print("torrent   " + published.torrent.string());
-  console.print("manifest  " + published.manifest_path.string());
-  console.print("magnet    " + published.magnet);
+  console.print("torrent       " + published.torrent.string());
+  console.print("manifest      " + published.manifest_path.string());
+  console.print("SHA256SUMS    " + published.sums.string());
+  if (layout.infohash_v1) console.print("info-hash v1  " + base::to_hex(*layout.infohash_v1));
+  if (layout.infohash_v2) console.print("info-hash v2  " + base::to_hex(*layout.infohash_v2));
+  console.print("magnet        " + published.magnet);
   return 0;
 }
 

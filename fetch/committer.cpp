@@ -1,9 +1,26 @@
 #include "fetch/committer.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace sluice::fetch {
+namespace {
+
+void add_records(const BegunPiece& piece, std::vector<JournalRecord>& records) {
+  for (std::size_t first = 0; first < piece.blocks.size(); first += BegunBlocks::kMax) {
+    JournalRecord record{.kind = JournalRecord::Kind::piece_begun,
+                         .index = static_cast<std::uint32_t>(piece.index),
+                         .digest = {},
+                         .stamp = {},
+                         .blocks = {.first = static_cast<std::uint32_t>(first), .present = {}}};
+    for (std::size_t i = 0; i < BegunBlocks::kMax && first + i < piece.blocks.size(); ++i)
+      record.blocks.present[i] = piece.blocks[first + i];
+    records.push_back(record);
+  }
+}
+
+}  // namespace
 
 Committer::Committer(ReleaseFiles& files, const PieceMap& map, Journal& journal, CommitObserver observer)
     : files_(files), map_(map), journal_(journal), observer_(std::move(observer)), thread_([this] {
@@ -56,9 +73,17 @@ void Committer::add(std::uint64_t piece, const PieceDigest& digest) {
   changed_.notify_all();
 }
 
+void Committer::add_begun(std::vector<BegunPiece> pieces) {
+  {
+    const std::lock_guard lock(mutex_);
+    std::ranges::move(pieces, std::back_inserter(begun_));
+  }
+  changed_.notify_all();
+}
+
 void Committer::flush() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return failed_ || (finished_.empty() && !committing_); });
+  changed_.wait(lock, [this] { return failed_ || (idle() && !committing_); });
 }
 
 void Committer::close_files() {
@@ -85,14 +110,15 @@ void Committer::close_files() {
 void Committer::work() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return ending_ || (!failed_ && !finished_.empty()); });
-    if (failed_ || finished_.empty()) return;  // it is ending
-    const auto batch = std::exchange(finished_, {});
+    changed_.wait(lock, [this] { return ending_ || (!failed_ && !idle()); });
+    if (failed_ || idle()) return;  // it is ending
+    const auto finished = std::exchange(finished_, {});
+    const auto begun = std::exchange(begun_, {});
     committing_ = true;
     lock.unlock();
     std::optional<base::Error> failure;
     try {
-      commit(batch);
+      commit(finished, begun);
     } catch (const base::Error& error) {
       failure = error;
     }
@@ -104,17 +130,22 @@ void Committer::work() {
   }
 }
 
-void Committer::commit(const std::vector<Finished>& batch) {
+void Committer::commit(const std::vector<Finished>& finished, const std::vector<BegunPiece>& begun) {
   std::set<std::size_t> touched;
   std::vector<JournalRecord> records;
   std::vector<std::uint64_t> pieces;
-  for (const Finished& finished : batch) {
-    for (const PieceSlice& slice : map_.slices(finished.piece)) touched.insert(slice.file_index);
+  // In this order: a piece can have been finished after its blocks were looked at.
+  for (const BegunPiece& piece : begun) {
+    for (const PieceSlice& slice : map_.slices(piece.index)) touched.insert(slice.file_index);
+    add_records(piece, records);
+  }
+  for (const auto& [piece, digest] : finished) {
+    for (const PieceSlice& slice : map_.slices(piece)) touched.insert(slice.file_index);
     records.push_back({.kind = JournalRecord::Kind::piece,
-                       .index = static_cast<std::uint32_t>(finished.piece),
-                       .digest = finished.digest,
+                       .index = static_cast<std::uint32_t>(piece),
+                       .digest = digest,
                        .stamp = {}});
-    pieces.push_back(finished.piece);
+    pieces.push_back(piece);
   }
   for (const std::size_t file : touched) files_.open_for_writing(file)->sync();
   append(records);

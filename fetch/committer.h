@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "fetch/begun_piece.h"
 #include "fetch/journal.h"
 #include "fetch/release_files.h"
 
@@ -38,6 +39,8 @@ class Committer final {
 
   /// All bytes of `piece` have been written, and hash to `digest`. Returns at once.
   void add(std::uint64_t piece, const PieceDigest& digest);
+  /// These blocks have been written. Returns at once.
+  void add_begun(std::vector<BegunPiece> pieces);
 
   /// Waits until all that was added is durable, or cannot be.
   void flush();
@@ -51,8 +54,9 @@ class Committer final {
     PieceDigest digest;
   };
   void work();
-  void commit(const std::vector<Finished>& batch);
+  void commit(const std::vector<Finished>& finished, const std::vector<BegunPiece>& begun);
   void append(std::span<const JournalRecord> records);
+  [[nodiscard]] bool idle() const { return finished_.empty() && begun_.empty(); }  ///< with mutex_ held
 
   ReleaseFiles& files_;
   const PieceMap& map_;
@@ -63,6 +67,7 @@ class Committer final {
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::vector<Finished> finished_;
+  std::vector<BegunPiece> begun_;
   std::set<std::size_t> opened_;
   bool committing_ = false;
   bool failed_ = false;

@@ -148,9 +148,7 @@ class Fetch {
     save_torrent(folder);
   }
 
-  void save_torrent(const OutputFolder& folder) const {
-    write_torrent(folder.torrent_path(), torrent_);
-  }
+  void save_torrent(const OutputFolder& folder) const { write_torrent(folder.torrent_path(), torrent_); }
 
   // ---- Payload ----
 

@@ -56,11 +56,11 @@ struct FetchRequest {
   bool dht = true;
   bool pex = true;
   bool lsd = true;
-  bool allow_private = false;  ///< peers, trackers from the magnet may be at private addresses
-  int port = 0;                ///< 0: any
-  double timeout_s = 0;        ///< nothing arrived for so long: Error{no_peers}; 0: never
-  double seed_ratio = 0;       ///< after the download go on sharing until this ratio
-  double seed_time_min = 0;    ///< or so many minutes
+  bool allow_private = false;               ///< peers, trackers from the magnet may be at private addresses
+  int port = 0;                             ///< 0: any
+  double timeout_s = 0;                     ///< nothing arrived for so long: Error{no_peers}; 0: never
+  double seed_ratio = 0;                    ///< after the download go on sharing until this ratio
+  double seed_time_min = 0;                 ///< or so many minutes
   std::uint64_t memory_bytes = 512u << 20;  ///< at least kMemoryBytesMin
   std::filesystem::path cache_folder;       ///< for the DHT's nodes; empty: not kept
   bool dry_run = false;                     ///< metadata only
@@ -80,8 +80,8 @@ struct FetchStatus {
 
 /// Who shares the release.
 struct Swarm {
-  unsigned peers = 0;  ///< connected
-  unsigned seeds = 0;  ///< of them complete
+  unsigned peers = 0;                       ///< connected
+  unsigned seeds = 0;                       ///< of them complete
   std::optional<std::uint64_t> complete;    ///< as the trackers count
   std::optional<std::uint64_t> incomplete;  ///< as the trackers count
   std::optional<double> availability;       ///< as in FetchStatus
@@ -160,6 +160,7 @@ struct PublishRequest {
 struct PublishResult {
   std::filesystem::path torrent;
   std::filesystem::path manifest_path;
+  std::filesystem::path sums;  ///< SHA256SUMS of the files
   std::string magnet;
   format::ReleaseLayout layout;
   format::Manifest manifest;

@@ -15,11 +15,13 @@ namespace {
 constexpr std::string_view kMagic = "SLUICEJ1";
 constexpr std::size_t kHeaderBytes = 96;
 // Record: kind 1, parts 1 (bit 0: SHA-1, bit 1: node), zeros 2, index 4, then SHA-1 20, zeros 12 and node 32
-// of a piece, or size 8 and time 8 of a file; check 8.
+// of a piece, or size 8 and time 8 of a file, or first block 4 and, in the node's place, a bit a block;
+// check 8.
 constexpr std::size_t kRecordBytes = 80;
 constexpr std::size_t kCheckBytes = 8;
 constexpr std::size_t kSha1At = 8;
 constexpr std::size_t kNodeAt = 40;
+constexpr std::uint8_t kKindMax = 5;
 constexpr std::uint8_t kHasSha1 = 1;
 constexpr std::uint8_t kHasNode = 2;
 constexpr std::size_t kReadBytes = kRecordBytes << 13;
@@ -66,6 +68,11 @@ void store_record(const JournalRecord& record, base::Bytes salt, base::MutableBy
     base::store_le<std::uint64_t>(out, 8, record.stamp.size_bytes);
     base::store_le<std::uint64_t>(out, 16, static_cast<std::uint64_t>(record.stamp.modified_ns));
   }
+  if (record.kind == JournalRecord::Kind::piece_begun) {
+    base::store_le<std::uint32_t>(out, 8, record.blocks.first);
+    for (std::size_t i = 0; i < BegunBlocks::kMax; ++i)
+      if (record.blocks.present[i]) out[kNodeAt + i / 8] |= static_cast<std::byte>(1U << i % 8);
+  }
   if (record.digest.sha1) {
     parts |= kHasSha1;
     std::ranges::copy(record.digest.sha1->bytes, out.subspan(kSha1At).begin());
@@ -84,12 +91,17 @@ std::optional<JournalRecord> load_record(base::Bytes in, base::Bytes salt) {
   if (!std::ranges::equal(make_check(salt, body), in.subspan(body.size()))) return std::nullopt;
   JournalRecord record;
   const auto kind = static_cast<std::uint8_t>(in[0]);
-  if (kind < 1 || kind > 4) return std::nullopt;
+  if (kind < 1 || kind > kKindMax) return std::nullopt;
   record.kind = static_cast<JournalRecord::Kind>(kind);
   record.index = base::load_le<std::uint32_t>(in, 4);
   if (record.kind == JournalRecord::Kind::file_closed) {
     record.stamp.size_bytes = base::load_le<std::uint64_t>(in, 8);
     record.stamp.modified_ns = static_cast<std::int64_t>(base::load_le<std::uint64_t>(in, 16));
+  }
+  if (record.kind == JournalRecord::Kind::piece_begun) {
+    record.blocks.first = base::load_le<std::uint32_t>(in, 8);
+    for (std::size_t i = 0; i < BegunBlocks::kMax; ++i)
+      record.blocks.present[i] = (in[kNodeAt + i / 8] >> i % 8 & std::byte{1}) != std::byte{0};
   }
   const auto parts = static_cast<std::uint8_t>(in[1]);
   if ((parts & kHasSha1) != 0) {

@@ -34,8 +34,8 @@ bool MirrorCustomer::free(std::uint64_t piece) const {
 PieceRun MirrorCustomer::take_pieces(std::uint64_t count_max, const std::function<bool(std::uint64_t)>& has) {
   const std::lock_guard lock(mutex_);
   if (!needed_ || taken_.size() >= taken_max_) return {};
-  const auto first = std::ranges::find_if(
-      order_.pieces(), [&](std::uint64_t piece) { return free(piece) && has(piece); });
+  const auto first =
+      std::ranges::find_if(order_.pieces(), [&](std::uint64_t piece) { return free(piece) && has(piece); });
   if (first == order_.pieces().end()) return {};
   PieceRun run{*first, 0};
   while (run.count < count_max && run.first + run.count < map_.piece_count() && taken_.size() < taken_max_) {

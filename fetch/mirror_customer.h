@@ -1,6 +1,6 @@
 #pragma once
-// Between a transfer and its mirrors: which pieces they are to get, and when. They help when the swarm is slow or
-// dead; what they bring goes the way of all pieces, through libtorrent into the disk layer.
+// Between a transfer and its mirrors: which pieces they are to get, and when. They help when the swarm is
+// slow or dead; what they bring goes the way of all pieces, through libtorrent into the disk layer.
 
 #include <cstdint>
 #include <libtorrent/torrent_handle.hpp>

@@ -39,6 +39,7 @@ using Clock = std::chrono::steady_clock;
 using format::Json;
 using std::chrono::milliseconds;
 
+constexpr auto kBegunPause = milliseconds(10'000);
 constexpr auto kLayersPauseMin = milliseconds(250);
 constexpr auto kLayersPauseMax = milliseconds(10'000);
 
@@ -90,12 +91,17 @@ class PayloadWorker {
         look_at_status();
       }
       if (ended_) break;
+      if (Clock::now() >= next_begun_) {
+        next_begun_ = Clock::now() + kBegunPause;
+        committer_.add_begun(store_.take_begun());
+      }
       if (!layers_saved_ && Clock::now() >= next_layers_) ask_for_layers();
     }
     stop_mirrors();
     wait_for_layers();
     keeper_.reset();
     session_.reset();
+    committer_.add_begun(store_.take_begun());
     committer_.close_files();
     throw_failure();
     send_end(ended_ ? "done" : "stopped");
@@ -147,6 +153,8 @@ class PayloadWorker {
     throw_failure();
     rehashed_bytes_ = resumed.rehashed_bytes;
     if (stopped) return false;
+    begun_ = resumed.begun;
+    for (const BegunPiece& piece : begun_) store_.restore(piece);
     {
       const std::lock_guard lock(mutex_);
       durable_ = resumed.proven;
@@ -245,7 +253,13 @@ class PayloadWorker {
       if (durable_[piece]) params.have_pieces.set_bit(lt::piece_index_t(i));
       params.piece_priorities.push_back(order_.wanted(piece) ? lt::default_priority : lt::dont_download);
     }
-    if (params.have_pieces.none_set())
+    for (const BegunPiece& begun : begun_) {
+      auto& blocks = params.unfinished_pieces[lt::piece_index_t(static_cast<int>(begun.index))];
+      blocks.resize(static_cast<int>(begun.blocks.size()), false);
+      for (std::size_t i = 0; i < begun.blocks.size(); ++i)
+        if (begun.blocks[i]) blocks.set_bit(static_cast<int>(i));
+    }
+    if (params.have_pieces.none_set() && begun_.empty())
       params.have_pieces.clear();
     else
       params.flags |= lt::torrent_flags::no_verify_files;
@@ -477,7 +491,9 @@ class PayloadWorker {
   std::optional<MirrorPool> mirrors_;  // uses the customer
   std::uint64_t mirror_bytes_ = 0;
   std::vector<lt::file_index_t> lt_files_;  // one of ours each
+  std::vector<BegunPiece> begun_;           // at the start
 
+  Clock::time_point next_begun_ = Clock::now() + kBegunPause;
   Clock::time_point next_layers_ = Clock::now();
   milliseconds layers_pause_ = kLayersPauseMin;
   bool layers_pending_ = false;

@@ -1,7 +1,8 @@
 #pragma once
 // In which order pieces are asked for: those of small files first (parameters, tokenizer), since work on a
-// release can begin with them; then a window that moves through the release in its own order, in which layers
-// lie as they are needed. Inside the window, and behind it when nobody has what is in it, the rarest first.
+// release can begin with them; then a window that moves through the large files in the order of the numbers
+// in their names, in which layers lie as they are needed. Inside the window, and behind it when nobody has
+// what is in it, the rarest first.
 
 #include <cstdint>
 #include <vector>

@@ -24,9 +24,10 @@ struct PieceStore::Piece {
   std::vector<Block> fresh;  // as they came from the network
   std::vector<Job> jobs;     // to be done when no block is fresh
   std::uint64_t seen_bytes = 0;
+  std::vector<bool> written;     // one a block
+  bool written_is_news = false;  // to take_begun()
   bool queued = false;
   bool busy = false;
-  bool finished = false;
 
   // Of the one thread that works on it.
   std::map<std::uint64_t, std::vector<std::byte>> kept;  // written, and waiting for their turn in SHA-1
@@ -44,6 +45,7 @@ struct PieceStore::Piece {
     std::ranges::fill(leaves, std::nullopt);
     static_cast<void>(sha1.final());
     sha1_blocks = 0;
+    failure.reset();
   }
 };
 
@@ -135,7 +137,11 @@ void PieceStore::forget(std::uint64_t piece, std::function<void()> done) {
   add_job(piece, [this, done = std::move(done)](Piece& found) {
     drop_kept(found);
     found.forget();
-    found.finished = true;
+    {
+      const std::lock_guard lock(mutex_);
+      close(found);
+      wrong_.push_back({found.index, std::vector<bool>(found.block_count)});
+    }
     done();
   });
 }
@@ -152,6 +158,24 @@ std::uint64_t PieceStore::unfinished_bytes() const {
   return unfinished_bytes_;
 }
 
+void PieceStore::restore(const BegunPiece& piece) {
+  const std::lock_guard lock(mutex_);
+  Piece& found = find_or_add(piece.index);
+  found.written = piece.blocks;
+  for (std::uint64_t block = 0; block < found.block_count; ++block)
+    if (found.written[block])
+      found.seen_bytes += std::min(kBlockBytes, map_.piece_bytes(piece.index) - block * kBlockBytes);
+  unfinished_bytes_ += found.seen_bytes;
+}
+
+std::vector<BegunPiece> PieceStore::take_begun() {
+  const std::lock_guard lock(mutex_);
+  std::vector<BegunPiece> begun = std::exchange(wrong_, {});
+  for (auto& [index, piece] : pieces_)
+    if (std::exchange(piece->written_is_news, false)) begun.push_back({index, piece->written});
+  return begun;
+}
+
 // ---- The queue; all with mutex_ held ----
 
 PieceStore::Piece& PieceStore::find_or_add(std::uint64_t piece) {
@@ -160,9 +184,20 @@ PieceStore::Piece& PieceStore::find_or_add(std::uint64_t piece) {
     found = std::make_unique<Piece>();
     found->index = piece;
     found->block_count = base::divide_up(map_.piece_bytes(piece), kBlockBytes);
+    found->written.resize(found->block_count);
     found->leaves.resize(judge_.leaf_count(piece));
   }
   return *found;
+}
+
+/// It is finished, but for blocks that have just come.
+void PieceStore::close(Piece& piece) {
+  std::uint64_t fresh_bytes = 0;
+  for (const Block& block : piece.fresh) fresh_bytes += block.bytes.size();
+  unfinished_bytes_ -= piece.seen_bytes - fresh_bytes;
+  piece.seen_bytes = fresh_bytes;
+  piece.written.assign(piece.block_count, false);
+  piece.written_is_news = false;
 }
 
 void PieceStore::enqueue(Piece& piece) {
@@ -197,11 +232,7 @@ void PieceStore::work() {
     piece.busy = true;
     work_on(piece, lock);
     piece.busy = false;
-    if (piece.finished || piece.seen_bytes == 0) {
-      memory_bytes_ -= piece.kept_bytes();
-      unfinished_bytes_ -= piece.seen_bytes;
-      pieces_.erase(piece.index);
-    }
+    if (piece.seen_bytes == 0) pieces_.erase(piece.index);
     call_waiters(lock);
   }
 }
@@ -210,7 +241,6 @@ void PieceStore::work() {
 void PieceStore::work_on(Piece& piece, std::unique_lock<std::mutex>& lock) {
   while (!piece.fresh.empty() || !piece.jobs.empty()) {
     if (!piece.fresh.empty()) {
-      piece.finished = false;
       std::vector<Block> blocks = std::exchange(piece.fresh, {});
       lock.unlock();
       take_blocks(piece, blocks);
@@ -237,6 +267,7 @@ void PieceStore::take_blocks(Piece& piece, std::vector<Block>& blocks) {
   const Failure failure = write_blocks(piece, blocks);
   if (failure) piece.failure = failure;
   if (failure && on_failure_) on_failure_(*failure);
+  if (!failure) note_written(piece, blocks);
   for (Block& block : blocks) block.done(failure);
   keep_or_free(piece, blocks);
 }
@@ -260,6 +291,12 @@ PieceStore::Failure PieceStore::write_blocks(Piece& piece, std::vector<Block>& b
   return std::nullopt;
 }
 
+void PieceStore::note_written(Piece& piece, const std::vector<Block>& blocks) {
+  const std::lock_guard lock(mutex_);
+  for (const Block& block : blocks) piece.written[block.index] = true;
+  piece.written_is_news = true;
+}
+
 void PieceStore::keep_or_free(Piece& piece, std::vector<Block>& blocks) {
   std::uint64_t free_bytes = 0;
   for (Block& block : blocks) {
@@ -273,7 +310,8 @@ void PieceStore::keep_or_free(Piece& piece, std::vector<Block>& blocks) {
   bool short_of_memory = false;
   {
     const std::lock_guard lock(mutex_);
-    short_of_memory = memory_bytes_ > memory_max_ * 3 / 4;
+    // Who waits for room gets it at a half, whatever comes or does not come.
+    short_of_memory = memory_bytes_ > (room_waiters_.empty() ? memory_max_ * 3 / 4 : memory_max_ / 2);
   }
   if (short_of_memory) drop_kept(piece);
 }
@@ -307,7 +345,8 @@ PieceStore::HashResult PieceStore::finish(Piece& piece) {
   if (!piece.failure) compute(piece, result);
   drop_kept(piece);
   piece.forget();
-  piece.finished = true;
+  const std::lock_guard lock(mutex_);
+  close(piece);
   return result;
 }
 

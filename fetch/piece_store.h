@@ -21,13 +21,12 @@
 #include <vector>
 
 #include "base/error.h"
+#include "fetch/begun_piece.h"
 #include "fetch/committer.h"
 #include "fetch/piece_digest.h"
 #include "fetch/release_files.h"
 
 namespace sluice::fetch {
-
-constexpr std::uint64_t kBlockBytes = 16384;  // BEP 3; what peers ask each other for
 
 struct StoreOptions {
   unsigned thread_count = 2;
@@ -71,6 +70,12 @@ class PieceStore final {
   /// When all that was asked for so far is done.
   void flush(std::function<void()> done);
 
+  /// These blocks are on the disk from an earlier run; before anything else is asked of the piece.
+  void restore(const BegunPiece& piece);
+  /// Pieces that are not finished and have changed since the last call, with what has been written of them;
+  /// also those that turned out wrong, without blocks.
+  [[nodiscard]] std::vector<BegunPiece> take_begun();
+
   /// Digest of a piece as it lies on the disk, in the caller's thread. Nothing when a file of it is missing
   /// or too short.
   [[nodiscard]] std::optional<PieceDigest> digest_on_disk(std::uint64_t piece) const;
@@ -91,6 +96,7 @@ class PieceStore final {
   void work_on(Piece& piece, std::unique_lock<std::mutex>& lock);
   void take_blocks(Piece& piece, std::vector<Block>& blocks);
   Failure write_blocks(Piece& piece, std::vector<Block>& blocks);
+  void note_written(Piece& piece, const std::vector<Block>& blocks);
   void advance_sha1(Piece& piece);
   void keep_or_free(Piece& piece, std::vector<Block>& blocks);
   void drop_kept(Piece& piece);
@@ -100,6 +106,7 @@ class PieceStore final {
   base::Sha1 complete_sha1(Piece& piece);
   void add_job(std::uint64_t piece, Job job);
   Piece& find_or_add(std::uint64_t piece);
+  void close(Piece& piece);
   void enqueue(Piece& piece);
   void enqueue_all();
   void release(std::uint64_t bytes);
@@ -118,6 +125,7 @@ class PieceStore final {
   std::deque<Piece*> ready_;
   std::vector<std::function<void()>> room_waiters_;
   std::vector<std::function<void()>> flush_waiters_;
+  std::vector<BegunPiece> wrong_;  // not told by take_begun() yet
   std::uint64_t memory_bytes_ = 0;
   std::uint64_t unfinished_bytes_ = 0;
   unsigned calling_ = 0;  // threads that call waiters

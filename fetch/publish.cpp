@@ -235,6 +235,7 @@ PublishResult publish_source(const PublishRequest& request, const fs::path& sour
   fs::path stem = result.torrent;
   if (stem.extension() == ".torrent") stem.replace_extension();
   result.manifest_path = stem.string() + ".manifest.json";
+  result.sums = stem.string() + ".SHA256SUMS";
 
   base::StreamDigests digests = read_release(request, source, layout, progress, stop);
   take_digests(digests, request.v1_only, layout);
@@ -251,7 +252,7 @@ PublishResult publish_source(const PublishRequest& request, const fs::path& sour
   result.magnet = result.manifest.magnet();
   for (const std::string& url : request.web_seeds) result.magnet += "&ws=" + percent_encode(url);
 
-  write_text(stem.string() + ".SHA256SUMS", to_sums(result.manifest));
+  write_text(result.sums, to_sums(result.manifest));
   write_text(result.manifest_path, format::to_text(result.manifest));
   write_text(result.torrent, content);
   return result;

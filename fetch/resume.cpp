@@ -28,6 +28,7 @@ class Resume {
         committer_(committer),
         observer_(observer) {
     result_.proven = journal.proven();
+    begun_ = journal.begun();
   }
 
   Resumed run(unsigned thread_count) {
@@ -35,10 +36,14 @@ class Resume {
       if (!layout_.files[i].pad && layout_.files[i].length_bytes > 0) look_at_file(i);
     sample();
     check(thread_count);
+    for (const std::uint64_t piece : to_check_) forget_blocks(piece);
     committer_.lose_pieces(lost_);
-    if (!lost_.empty())
-      observer_.on_warning("files have changed since they were fetched; " + std::to_string(lost_.size()) +
+    if (lost_proven_ > 0)
+      observer_.on_warning("files have changed since they were fetched; " + std::to_string(lost_proven_) +
                            " pieces are fetched again");
+    for (auto& [piece, blocks] : begun_)
+      if (std::ranges::find(blocks, true) != blocks.end())
+        result_.begun.push_back({piece, std::move(blocks)});
     return std::move(result_);
   }
 
@@ -48,7 +53,10 @@ class Resume {
     const JournalState::File& known = journal_.file(index);
     if (!found) {
       const auto [first, last] = map_.pieces_of(index);
-      for (std::uint64_t piece = first; piece < last; ++piece) lose(piece);
+      for (std::uint64_t piece = first; piece < last; ++piece) {
+        lose(piece);
+        forget_blocks(piece);
+      }
       return;
     }
     switch (known.state) {
@@ -86,6 +94,11 @@ class Resume {
     if (!result_.proven[piece]) return;
     result_.proven[piece] = false;
     lost_.push_back(piece);
+    ++lost_proven_;
+  }
+
+  void forget_blocks(std::uint64_t piece) {
+    if (begun_.erase(piece) > 0 && !result_.proven[piece]) lost_.push_back(piece);
   }
 
   /// A few proven pieces at random: what the journal says must still be so.
@@ -150,23 +163,29 @@ class Resume {
   const ResumeObserver& observer_;
   Resumed result_;
   std::set<std::uint64_t> to_check_;
+  std::map<std::uint64_t, std::vector<bool>> begun_;
   std::vector<std::uint64_t> lost_;
+  std::uint64_t lost_proven_ = 0;
 };
 
 }  // namespace
 
 JournalState::JournalState(const PieceMap& map, const PieceJudge& judge, std::size_t file_count)
-    : judge_(judge), proven_(map.piece_count(), false), files_(file_count) {}
+    : map_(map), judge_(judge), proven_(map.piece_count(), false), files_(file_count) {}
 
 void JournalState::take(const JournalRecord& record) {
   switch (record.kind) {
     case JournalRecord::Kind::piece:
-      if (record.index < proven_.size())
-        proven_[record.index] = judge_.judge(record.index, record.digest) == Verdict::right;
+      if (record.index >= proven_.size()) break;
+      proven_[record.index] = judge_.judge(record.index, record.digest) == Verdict::right;
+      begun_.erase(record.index);
       break;
     case JournalRecord::Kind::piece_lost:
-      if (record.index < proven_.size()) proven_[record.index] = false;
+      if (record.index >= proven_.size()) break;
+      proven_[record.index] = false;
+      begun_.erase(record.index);
       break;
+    case JournalRecord::Kind::piece_begun: take_blocks(record); break;
     case JournalRecord::Kind::file_opened:
       if (record.index < files_.size()) files_[record.index] = {File::State::opened, {}};
       break;
@@ -174,6 +193,14 @@ void JournalState::take(const JournalRecord& record) {
       if (record.index < files_.size()) files_[record.index] = {File::State::closed, record.stamp};
       break;
   }
+}
+
+void JournalState::take_blocks(const JournalRecord& record) {
+  if (record.index >= proven_.size() || proven_[record.index]) return;
+  const std::uint64_t count = base::divide_up(map_.piece_bytes(record.index), kBlockBytes);
+  std::vector<bool>& blocks = begun_.try_emplace(record.index, count, false).first->second;
+  for (std::size_t i = 0; i < BegunBlocks::kMax && record.blocks.first + i < count; ++i)
+    blocks[record.blocks.first + i] = record.blocks.present[i];
 }
 
 Resumed resume(const format::ReleaseLayout& layout, const PieceMap& map, const PieceJudge& judge,

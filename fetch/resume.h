@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <stop_token>
 #include <string>
 #include <vector>
 
+#include "fetch/begun_piece.h"
 #include "fetch/committer.h"
 #include "fetch/piece_digest.h"
 #include "fetch/piece_store.h"
@@ -30,10 +32,16 @@ class JournalState final {
   [[nodiscard]] const File& file(std::size_t index) const { return files_.at(index); }
   [[nodiscard]] bool proven(std::uint64_t piece) const { return proven_.at(piece); }
   [[nodiscard]] const std::vector<bool>& proven() const { return proven_; }
+  /// Blocks, one a bool, of pieces that are not proven.
+  [[nodiscard]] const std::map<std::uint64_t, std::vector<bool>>& begun() const { return begun_; }
 
  private:
+  void take_blocks(const JournalRecord& record);
+
+  const PieceMap& map_;
   const PieceJudge& judge_;
   std::vector<bool> proven_;
+  std::map<std::uint64_t, std::vector<bool>> begun_;
   std::vector<File> files_;
 };
 
@@ -44,7 +52,8 @@ struct ResumeObserver {
 };
 
 struct Resumed {
-  std::vector<bool> proven;          ///< one a piece
+  std::vector<bool> proven;       ///< one a piece
+  std::vector<BegunPiece> begun;  ///< in files that nobody has changed; they are hashed when they are whole
   std::uint64_t rehashed_bytes = 0;  ///< hashed because the journal did not prove them
   std::uint64_t sampled_bytes = 0;   ///< hashed to see whether the journal still holds; part of the above
 };

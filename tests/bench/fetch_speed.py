@@ -14,12 +14,12 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 GIB = 1 << 30
+DEBIANS_PYTHON = "/usr/bin/python3"  # the one for which python3-libtorrent is
 LIMIT_S = 120
 
 SEEDER = """
@@ -49,7 +49,7 @@ while not handle.status().is_seeding:
 
 def commands(program, torrent, port):
     """What each client is called, given the folder to fetch into."""
-    stock = [sys.executable, "-c", STOCK, str(torrent)]
+    stock = [DEBIANS_PYTHON, "-c", STOCK, str(torrent)]
     return {
         "sluice": lambda out: [str(program), "fetch", str(torrent), "-o", str(out), "--peer",
                                f"127.0.0.1:{port}", "--no-dht", "--no-lsd", "--no-pex", "--quiet"],
@@ -141,7 +141,7 @@ def main():
         try:
             subprocess.run([*make, *([] if options.hybrid else ["--v1-only"])], check=True,
                            stdout=subprocess.DEVNULL)
-            seeder = subprocess.Popen([sys.executable, "-c", SEEDER, str(torrent), str(folder)],
+            seeder = subprocess.Popen([DEBIANS_PYTHON, "-c", SEEDER, str(torrent), str(folder)],
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             port = int(seeder.stdout.readline())
             tracker = Tracker(port)

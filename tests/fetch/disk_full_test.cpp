@@ -57,8 +57,7 @@ TEST_CASE(
       return;
     }
     RecordingObserver observer;
-    CHECK_ERROR(fetch::fetch(request, observer, {}), ErrorKind::no_space,
-                "28.6 MiB are needed, ");
+    CHECK_ERROR(fetch::fetch(request, observer, {}), ErrorKind::no_space, "28.6 MiB are needed, ");
     CHECK_FALSE(fs::exists(dir / "small/model"));
   }
   const SmallDisk disk(dir / "disk", "size=36m");

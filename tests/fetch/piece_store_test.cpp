@@ -110,7 +110,8 @@ TEST_CASE("a piece of which a write failed is not committed, whatever its blocks
       for (std::uint64_t at = 0; at < bytes.size(); at += fetch::kBlockBytes) {
         fixture.storage.set_full(at == 2 * fetch::kBlockBytes);
         const auto block = base::Bytes(bytes).subspan(at, std::min(fetch::kBlockBytes, bytes.size() - at));
-        stack.store.write(1, at, block, [](const auto&) {}, [] {});
+        stack.store.write(
+            1, at, block, [](const auto&) {}, [] {});
         std::promise<void> written;
         stack.store.flush([&] { written.set_value(); });
         written.get_future().wait();
@@ -176,4 +177,89 @@ TEST_CASE("pieces and files of a layout: every byte of every file is in exactly 
     for (std::size_t i = 0; i < release.layout.files.size(); ++i)
       CHECK(seen_bytes[i] == (release.layout.files[i].pad ? 0 : release.layout.files[i].length_bytes));
   }
+}
+
+TEST_CASE(
+    "blocks of pieces that are not finished are there for the next run, and count when the piece is whole") {
+  std::mt19937 random(3);
+  for (const bool v1_only : {true, false}) {
+    CAPTURE(v1_only);
+    Fixture fixture(v1_only);
+    const StreamedRelease& release = *fixture.release;
+    const std::uint64_t piece = 2;
+    const auto bytes = release.piece(piece);
+    const std::vector<bool> first_blocks = {true, false, true, false, false, true, false, false};
+    const auto write = [&](StoreStack& stack, bool first) {
+      for (std::uint64_t i = 0; i < first_blocks.size(); ++i)
+        if (first_blocks[i] == first) write_block(stack, piece, bytes, i * fetch::kBlockBytes);
+    };
+    const auto flush = [](StoreStack& stack) {
+      std::promise<void> flushed;
+      stack.store.flush([&] { flushed.set_value(); });
+      flushed.get_future().wait();
+    };
+    {
+      StoreStack stack(release, fixture.storage);
+      write(stack, true);
+      flush(stack);
+      auto begun = stack.store.take_begun();
+      REQUIRE(begun.size() == 1);
+      CHECK(begun[0].index == piece);
+      CHECK((begun[0].blocks == first_blocks));
+      stack.committer.add_begun(std::move(begun));
+      CHECK(stack.store.take_begun().empty());
+    }
+    StoreStack stack(release, fixture.storage);
+    REQUIRE(stack.state.begun().contains(piece));
+    const auto& blocks = stack.state.begun().at(piece);
+    CHECK((blocks == first_blocks));
+    stack.store.restore({piece, blocks});
+    CHECK(stack.store.unfinished_bytes() == 3 * fetch::kBlockBytes);
+    write(stack, false);
+    CHECK(hash(stack, piece) == release.judge.digest(piece, bytes));
+    flush(stack);
+    CHECK(stack.store.unfinished_bytes() == 0);
+    stack.committer.flush();
+    const StoreStack again(release, fixture.storage);
+    CHECK(again.state.proven(piece));
+    CHECK(again.state.begun().empty());
+  }
+}
+
+TEST_CASE("a piece that is there as a whole but was never hashed is committed when it is") {
+  Fixture fixture(false);
+  const StreamedRelease& release = *fixture.release;
+  const auto bytes = release.piece(1);
+  StoreStack stack(release, fixture.storage);
+  stack.files.write(1, 0, bytes);
+  stack.store.restore({1, std::vector<bool>(bytes.size() / fetch::kBlockBytes, true)});
+  CHECK(hash(stack, 1) == release.judge.digest(1, bytes));
+  stack.committer.flush();
+  const StoreStack again(release, fixture.storage);
+  CHECK(again.state.proven(1));
+}
+
+TEST_CASE("blocks of a piece that turned out wrong are not for the next run") {
+  std::mt19937 random(4);
+  Fixture fixture(false);
+  const StreamedRelease& release = *fixture.release;
+  auto bytes = release.piece(1);
+  bytes[70'000] ^= std::byte{1};
+  {
+    StoreStack stack(release, fixture.storage);
+    write_blocks(stack, 1, bytes, random);
+    std::promise<void> flushed;
+    stack.store.flush([&] { flushed.set_value(); });
+    flushed.get_future().wait();
+    stack.committer.add_begun(stack.store.take_begun());
+    static_cast<void>(hash(stack, 1));
+    std::promise<void> forgotten;
+    stack.store.forget(1, [&] { forgotten.set_value(); });
+    forgotten.get_future().wait();
+    stack.committer.add_begun(stack.store.take_begun());
+  }
+  const StoreStack again(release, fixture.storage);
+  CHECK(!again.state.proven(1));
+  const auto& blocks = again.state.begun().at(1);
+  CHECK(std::ranges::count(blocks, true) == 0);
 }

@@ -34,6 +34,7 @@ void transfer(const StreamedRelease& release, MemoryStorage& storage, std::mt199
       stack.store.write(
           piece, at, base::Bytes(bytes).subspan(at, length), [](const auto&) {}, [] {});
     }
+    if (random() % 2 == 0) stack.committer.add_begun(stack.store.take_begun());
     std::vector<std::promise<void>> hashed(last - first);
     for (auto piece = first; piece < last; ++piece)
       stack.store.hash(piece, [&hashed, at = piece - first](const auto&) { hashed[at].set_value(); });
@@ -43,11 +44,30 @@ void transfer(const StreamedRelease& release, MemoryStorage& storage, std::mt199
   stack.committer.close_files();
 }
 
+/// Those that the journal says to be there are there; returns how many.
+std::uint64_t check_blocks(const StreamedRelease& release, StoreStack& stack, std::uint64_t piece,
+                           const std::vector<bool>& blocks) {
+  const auto expected = release.piece(piece);
+  std::vector<std::byte> found(expected.size());
+  static_cast<void>(stack.files.read(piece, 0, found));
+  std::uint64_t count = 0;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (!blocks[i]) continue;
+    ++count;
+    const auto at = i * fetch::kBlockBytes;
+    const auto length = std::min<std::uint64_t>(fetch::kBlockBytes, expected.size() - at);
+    REQUIRE(std::ranges::equal(base::Bytes(found).subspan(at, length),
+                               base::Bytes(expected).subspan(at, length)));
+  }
+  return count;
+}
+
 }  // namespace
 
 TEST_CASE("after 500 power losses nothing that the journal proves is wrong") {
   std::mt19937 random(7);
   std::uint64_t proven = 0;
+  std::uint64_t begun = 0;
   for (const bool v1_only : {true, false}) {
     CAPTURE(v1_only);
     const TempDir dir;
@@ -61,7 +81,7 @@ TEST_CASE("after 500 power losses nothing that the journal proves is wrong") {
       for (int losses = 0; losses < 25; ++losses) {
         const auto steps = random() % (storage.step_count() + 1);
         MemoryStorage found(storage.after_power_loss(steps, random));
-        const StoreStack stack(release, found);
+        StoreStack stack(release, found);
         for (std::uint64_t piece = 0; piece < release.map.piece_count(); ++piece) {
           if (!stack.state.proven(piece)) continue;
           ++proven;
@@ -69,6 +89,8 @@ TEST_CASE("after 500 power losses nothing that the journal proves is wrong") {
           REQUIRE(digest);
           REQUIRE(release.judge.judge(piece, *digest) == fetch::Verdict::right);
         }
+        for (const auto& [piece, blocks] : stack.state.begun())
+          begun += check_blocks(release, stack, piece, blocks);
       }
       MemoryStorage complete(storage.image());
       const StoreStack stack(release, complete);
@@ -76,6 +98,7 @@ TEST_CASE("after 500 power losses nothing that the journal proves is wrong") {
     }
   }
   CHECK(proven > 500);  // or the test has seen nothing
+  CHECK(begun > 50);
 }
 
 TEST_CASE("a disk that forgets what was synced is found out: the test above can fail") {
@@ -89,7 +112,7 @@ TEST_CASE("a disk that forgets what was synced is found out: the test above can 
   auto image = storage.image();
   image.at("b.bin")[100] ^= std::byte{1};
   MemoryStorage found(image);
-  const StoreStack stack(release, found);
+  StoreStack stack(release, found);
   REQUIRE(stack.state.proven(0));
   CHECK(release.judge.judge(0, stack.store.digest_on_disk(0).value()) == fetch::Verdict::wrong);
 }

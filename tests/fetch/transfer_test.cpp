@@ -163,6 +163,31 @@ TEST_CASE("a fetch that is stopped says so and goes on from there") {
   }
 }
 
+TEST_CASE("what has arrived of large pieces outlives a stop") {
+  constexpr std::uint64_t kPieceBytes = 16u << 20;
+  for (const bool v1_only : {false, true}) {
+    CAPTURE(v1_only);
+    const TempDir dir;
+    const Files files = large_files();
+    write_files(dir / "model", files);
+    const auto published = publish_folder(dir / "model", v1_only, kPieceBytes);
+    const SeedThread seeder(published.torrent, dir.path());
+    auto request = make_request(published.torrent, dir / "out", {seeder.peer()});
+    request.limit_down_bytes_per_s = kSlowBytesPerS;
+    RecordingObserver observer;
+    std::stop_source stop;
+    observer.hook = [&](const fetch::FetchStatus& status) {
+      if (status.done_bytes > 8'000'000) stop.request_stop();
+    };
+    CHECK_ERROR(fetch::fetch(request, observer, stop.get_token()), ErrorKind::interrupted, "goes on");
+    request.limit_down_bytes_per_s = 0;
+    const auto result = fetch_quietly(request);
+    CHECK((read_files(result.path) == files));
+    CHECK(result.downloaded_bytes < published.layout.payload_bytes() - 7'000'000);
+    CHECK(result.rehashed_bytes <= kPieceBytes);
+  }
+}
+
 TEST_CASE("only the chosen files are fetched, and the others can follow") {
   for (const bool v1_only : {false, true}) {  // in v1, files share pieces
     CAPTURE(v1_only);

@@ -64,9 +64,9 @@ TEST_CASE("events are read as values") {
   CHECK(status.complete == 4);
   CHECK(status.incomplete == 6);
 
-  const auto bare = std::get<fetch::StatusEvent>(
-      fetch::parse_event(changed(changed(changed(kStatus, R"(,"availability":1.5)", ""), R"(,"complete":4)", ""),
-                                 R"(,"incomplete":6)", "")));
+  const auto bare = std::get<fetch::StatusEvent>(fetch::parse_event(
+      changed(changed(changed(kStatus, R"(,"availability":1.5)", ""), R"(,"complete":4)", ""),
+              R"(,"incomplete":6)", "")));
   CHECK_FALSE(bare.status.availability.has_value());
   CHECK_FALSE(bare.complete.has_value());
 
@@ -164,13 +164,17 @@ TEST_CASE("a job comes out of the pipe as it went in, and one that is cut is ref
 
 TEST_CASE("the reason for waiting names what is missing") {
   using fetch::waiting_reason;
-  CHECK(waiting_reason({.metadata = true, .peers = 0, .trackers = 3, .failing_trackers = 2, .availability = {}}) ==
+  CHECK(waiting_reason(
+            {.metadata = true, .peers = 0, .trackers = 3, .failing_trackers = 2, .availability = {}}) ==
         "no peers; 2 of 3 trackers fail");
-  CHECK(waiting_reason({.metadata = true, .peers = 1, .trackers = 0, .failing_trackers = 0, .availability = {}}) ==
+  CHECK(waiting_reason(
+            {.metadata = true, .peers = 1, .trackers = 0, .failing_trackers = 0, .availability = {}}) ==
         "no connected peer sends the metadata");
-  CHECK(waiting_reason({.metadata = false, .peers = 4, .trackers = 1, .failing_trackers = 1, .availability = 0.999}) ==
+  CHECK(waiting_reason(
+            {.metadata = false, .peers = 4, .trackers = 1, .failing_trackers = 1, .availability = 0.999}) ==
         "the connected peers lack parts of it (availability 0.99); 1 of 1 tracker fails");
-  CHECK(waiting_reason({.metadata = false, .peers = 4, .trackers = 1, .failing_trackers = 0, .availability = 1.0}) ==
+  CHECK(waiting_reason(
+            {.metadata = false, .peers = 4, .trackers = 1, .failing_trackers = 0, .availability = 1.0}) ==
         "the connected peers send nothing");
 }
 
@@ -203,8 +207,9 @@ TEST_CASE("a worker that talks nonsense is started again, and in the end given u
 
 TEST_CASE("a worker that says it is done without having done it is not believed") {
   const Release release;
-  CHECK_ERROR(fetch_quietly(release.with_worker("echo '{\"event\":\"done\",\"downloaded\":9,\"rehashed\":0}'")),
-              ErrorKind::incomplete, "is not proven");
+  CHECK_ERROR(
+      fetch_quietly(release.with_worker("echo '{\"event\":\"done\",\"downloaded\":9,\"rehashed\":0}'")),
+      ErrorKind::incomplete, "is not proven");
 }
 
 TEST_CASE("a worker that talks without end does not fill the screen") {
@@ -228,7 +233,8 @@ TEST_CASE("when nothing arrives the end says why") {
                                            "echo '{\"event\":\"stopped\",\"downloaded\":0,\"rehashed\":0}'");
   CHECK_ERROR(fetch_quietly(request), ErrorKind::no_peers, "no peer delivered payload for 1 s");
   CHECK_ERROR(fetch_quietly(request), ErrorKind::no_peers, "tracker udp://t: no route");
-  CHECK_ERROR(fetch_quietly(request), ErrorKind::no_peers, "the connected peers lack parts of it (availability 0.43)");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::no_peers,
+              "the connected peers lack parts of it (availability 0.43)");
 }
 
 TEST_CASE("the swarm is told once") {
@@ -238,8 +244,9 @@ TEST_CASE("the swarm is told once") {
     std::vector<fetch::Swarm> swarms;
   };
   const Release release;
-  const auto request = release.with_worker("echo '" + kStatus + "'; echo '" + kStatus +
-                                           "'; echo '{\"event\":\"error\",\"kind\":\"io\",\"message\":\"x\"}'");
+  const auto request =
+      release.with_worker("echo '" + kStatus + "'; echo '" + kStatus +
+                          "'; echo '{\"event\":\"error\",\"kind\":\"io\",\"message\":\"x\"}'");
   SwarmObserver observer;
   CHECK_ERROR(fetch::fetch(request, observer, {}), ErrorKind::io, "x");
   REQUIRE(observer.swarms.size() == 1);
