@@ -57,9 +57,17 @@ void FetchObserver::on_swarm(const fetch::Swarm& swarm) {
 }
 
 void FetchObserver::on_status(const fetch::FetchStatus& status) {
-  line_.show({status.phase, status.done_bytes, status.total_bytes,
-              static_cast<double>(status.rate_bytes_per_s), status.peers, true, status.waiting,
-              status.availability});
+  line_.show({status.phase, status.done_bytes, status.total_bytes, rate(status), status.peers, true,
+              status.waiting, status.availability});
+}
+
+/// Of what is done, wherever it came from; while seeding, of what is sent.
+double FetchObserver::rate(const fetch::FetchStatus& status) {
+  if (status.phase == "seeding") return static_cast<double>(status.rate_bytes_per_s);
+  const auto now = RateMeter::Clock::now();
+  if (phase_ != status.phase) meter_.reset(status.done_bytes, now);
+  phase_ = status.phase;
+  return meter_.update(status.done_bytes, now);
 }
 
 }  // namespace sluice::cli

@@ -1,6 +1,8 @@
 #pragma once
 // fetch's progress on the console.
 
+#include <string>
+
 #include "cli/console.h"
 #include "cli/progress_line.h"
 #include "fetch/fetch.h"
@@ -18,8 +20,12 @@ class FetchObserver final : public fetch::FetchObserver {
   void on_warning(std::string_view message) override { console_.warn(message); }
 
  private:
+  double rate(const fetch::FetchStatus& status);
+
   Console& console_;
   ProgressLine line_;
+  RateMeter meter_;
+  std::string phase_;
 };
 
 }  // namespace sluice::cli

@@ -71,7 +71,7 @@ struct FetchStatus {
   std::string_view phase;  ///< "metadata", "checking", "fetching", "seeding"
   std::uint64_t done_bytes = 0;
   std::uint64_t total_bytes = 0;
-  std::uint64_t rate_bytes_per_s = 0;
+  std::uint64_t rate_bytes_per_s = 0;  ///< from peers; while seeding, to them
   unsigned peers = 0;
   unsigned seeds = 0;
   std::optional<double> availability;  ///< copies of the rarest wanted piece among the connected peers

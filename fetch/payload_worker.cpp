@@ -355,8 +355,8 @@ class PayloadWorker {
       done = std::min(durable_bytes_ + store_.unfinished_bytes(), wanted_bytes_);
       if (const auto pieces = order_.next(durable_); !pieces.empty()) prefer(pieces);
     }
-    send_status(complete_ ? "seeding" : "fetching", done, wanted_bytes_, status);
-    if (complete_ && seeding_done(status)) ended_ = true;
+    ended_ = complete_ && seeding_done(status);
+    send_status(complete_ && !ended_ ? "seeding" : "fetching", done, wanted_bytes_, status);
   }
 
   /// Those before the rest; among them, and among the rest, the rarest first.
@@ -369,15 +369,16 @@ class PayloadWorker {
 
   void send_status(const char* phase, std::uint64_t done, std::uint64_t total,
                    const lt::torrent_status& status) {
-    Json event = Json::object({{"event", "status"},
-                               {"phase", phase},
-                               {"done", done},
-                               {"total", total},
-                               {"rate", status.download_payload_rate},
-                               {"peers", status.num_peers},
-                               {"seeds", status.num_seeds},
-                               {"downloaded", downloaded_bytes_},
-                               {"rehashed", rehashed_bytes_}});
+    Json event =
+        Json::object({{"event", "status"},
+                      {"phase", phase},
+                      {"done", done},
+                      {"total", total},
+                      {"rate", complete_ ? status.upload_payload_rate : status.download_payload_rate},
+                      {"peers", status.num_peers},
+                      {"seeds", status.num_seeds},
+                      {"downloaded", downloaded_bytes_},
+                      {"rehashed", rehashed_bytes_}});
     if (status.distributed_copies >= 0)
       event.set("availability", static_cast<double>(status.distributed_copies));
     add_swarm(event, status);
