@@ -6,6 +6,7 @@
 //   file.h          files, maps, atomic writes, locks              progress.h   how work tells what it does
 //   directory.h     files below a folder, no link followed
 //   digest.h        digest values                                  hasher.h     what makes them
+//   sha256_pair.h   two messages at a time
 //   merkle.h        the BEP 52 tree                                multi_digest.h  every digest in one read
 //   parallel.h      fork-join worker pool
 
@@ -20,4 +21,5 @@
 #include "base/multi_digest.h"  // IWYU pragma: export
 #include "base/parallel.h"      // IWYU pragma: export
 #include "base/progress.h"      // IWYU pragma: export
+#include "base/sha256_pair.h"   // IWYU pragma: export
 #include "base/text.h"          // IWYU pragma: export

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "base/invariant.h"
+#include "base/sha256_pair.h"
 
 namespace sluice::base {
 namespace {
@@ -62,5 +63,21 @@ D Hasher<D>::final() {
 template class Hasher<Md5>;
 template class Hasher<Sha1>;
 template class Hasher<Sha256>;
+
+void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests) {
+  INVARIANT(messages.size() == digests.size());
+  std::size_t i = 0;
+  while (i < messages.size()) {
+    if (i + 1 < messages.size() && messages[i].size() == messages[i + 1].size() && has_sha256_pair()) {
+      const auto pair = hash_pair(messages[i], messages[i + 1]);
+      digests[i] = pair[0];
+      digests[i + 1] = pair[1];
+      i += 2;
+    } else {
+      digests[i] = hash<Sha256>(messages[i]);
+      ++i;
+    }
+  }
+}
 
 }  // namespace sluice::base

@@ -3,6 +3,7 @@
 // A hasher belongs to one thread at a time.
 
 #include <memory>
+#include <span>
 
 #include "base/bytes.h"
 #include "base/digest.h"
@@ -39,5 +40,9 @@ template <typename D>
   hasher.update(bytes);
   return hasher.final();
 }
+
+/// Digests of messages, one each. Neighbours of equal length are hashed two at a time where the CPU can do
+/// that (base/sha256_pair.h), so that leaves of a tree are best given by the dozen.
+void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests);
 
 }  // namespace sluice::base

@@ -232,11 +232,12 @@ class Engine {
       }
       const std::size_t first = (task - kChains) * blocks / leaf_tasks;
       const std::size_t last = (task - kChains + 1) * blocks / leaf_tasks;
+      std::vector<Bytes> messages;
       for (std::size_t block = first; block < last; ++block) {
         const std::size_t start = block * kMerkleBlockBytes;
-        leaves_[leaves_before + block] =
-            hash<Sha256>(bytes.subspan(start, std::min(kMerkleBlockBytes, bytes.size() - start)));
+        messages.push_back(bytes.subspan(start, std::min(kMerkleBlockBytes, bytes.size() - start)));
       }
+      hash_each(messages, std::span(leaves_).subspan(leaves_before + first, last - first));
     });
   }
 

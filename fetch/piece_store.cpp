@@ -258,12 +258,16 @@ void PieceStore::work_on(Piece& piece, std::unique_lock<std::mutex>& lock) {
 void PieceStore::take_blocks(Piece& piece, std::vector<Block>& blocks) {
   std::ranges::sort(blocks, {}, &Block::index);
   const std::uint64_t leaf_bytes = judge_.wants_node() ? map_.slices(piece.index).front().length_bytes : 0;
+  std::vector<base::Bytes> messages;
   for (const Block& block : blocks) {
     const std::uint64_t start = block.index * kBlockBytes;
-    if (start >= leaf_bytes) continue;  // v1, or padding
-    const auto length = std::min<std::uint64_t>(block.bytes.size(), leaf_bytes - start);
-    piece.leaves.at(block.index) = base::hash<base::Sha256>(base::Bytes(block.bytes).first(length));
+    if (start >= leaf_bytes) break;  // v1, or padding
+    messages.push_back(
+        base::Bytes(block.bytes).first(std::min<std::uint64_t>(block.bytes.size(), leaf_bytes - start)));
   }
+  std::vector<base::Sha256> digests(messages.size());
+  base::hash_each(messages, digests);
+  for (std::size_t i = 0; i < digests.size(); ++i) piece.leaves.at(blocks[i].index) = digests[i];
   const Failure failure = write_blocks(piece, blocks);
   if (failure) piece.failure = failure;
   if (failure && on_failure_) on_failure_(*failure);

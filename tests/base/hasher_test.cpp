@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/digest.h"
+#include "base/sha256_pair.h"
 
 using namespace sluice::base;
 
@@ -89,5 +90,28 @@ TEST_CASE("hex is read in either case and written in lower case, and nothing els
                           "0x0f7f80abcdef0123456789abcdef01", "-0ff7f80abcdef0123456789abcdef01"}) {
     CAPTURE(bad);
     CHECK_FALSE(parse_digest<Md5>(bad));
+  }
+}
+
+TEST_CASE("messages that are hashed two at a time have the digests that OpenSSL gives them one by one") {
+  std::mt19937 random(5);
+  // Every length around the borders of blocks and of padding, and a leaf of BEP 52.
+  std::vector<std::size_t> lengths = {16384, 16383, 1000};
+  for (std::size_t length = 0; length <= 200; ++length) lengths.push_back(length);
+  for (const std::size_t length : lengths) {
+    CAPTURE(length);
+    std::vector<std::vector<std::byte>> contents(5, std::vector<std::byte>(length));
+    contents.back().resize(length / 2);  // of another length
+    for (auto& content : contents)
+      for (auto& byte : content) byte = static_cast<std::byte>(random());
+    std::vector<Bytes> messages(contents.begin(), contents.end());
+    std::swap(messages[2], messages.back());
+    std::vector<Sha256> digests(messages.size());
+    hash_each(messages, digests);
+    for (std::size_t i = 0; i < messages.size(); ++i) CHECK(digests[i] == hash<Sha256>(messages[i]));
+    if (!has_sha256_pair()) continue;
+    const auto pair = hash_pair(contents[0], contents[1]);
+    CHECK(pair[0] == hash<Sha256>(contents[0]));
+    CHECK(pair[1] == hash<Sha256>(contents[1]));
   }
 }
