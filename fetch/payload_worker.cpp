@@ -22,7 +22,7 @@
 #include "fetch/disk_io.h"
 #include "fetch/job_options.h"
 #include "fetch/load_torrent.h"
-#include "fetch/mirror_customer.h"
+#include "fetch/mirror_keeper.h"
 #include "fetch/piece_layers.h"
 #include "fetch/piece_order.h"
 #include "fetch/resume.h"
@@ -97,7 +97,7 @@ class PayloadWorker {
       }
       if (!layers_saved_ && Clock::now() >= next_layers_) ask_for_layers();
     }
-    stop_mirrors();
+    mirrors_->stop();
     wait_for_layers();
     keeper_.reset();
     session_.reset();
@@ -218,20 +218,7 @@ class PayloadWorker {
     session_ = make_session(options);
     handle_ = session_->add_torrent(std::move(params));
     keeper_.emplace(job_, *session_, handle_, pipe_);
-    start_mirrors();
-  }
-
-  /// Also the torrent's web seeds: 2.0.8 drops and forgets its own.
-  void start_mirrors() {
-    std::vector<MirrorSource> sources;
-    for (const Contact& mirror : job_.mirrors) sources.push_back({mirror, UrlRule::mirror});
-    for (const Contact& web_seed : job_.web_seeds) sources.push_back({web_seed, UrlRule::web_seed});
-    if (sources.empty() || missing_pieces() == 0) return;
-    mirror_customer_.emplace(order_, map_, handle_, pipe_, job_.memory_bytes / 8);
-    MirrorOptions options;
-    options.allow_private = job_.allow_private;
-    options.limit_down_bytes_per_s = job_.limit_down_bytes_per_s;
-    mirrors_.emplace(torrent_.layout, map_, judge_, sources, options, *mirror_customer_);
+    mirrors_.emplace(job_, torrent_.layout, map_, judge_, order_, handle_, pipe_);
   }
 
   void match_files(const lt::file_storage& files) {
@@ -281,6 +268,7 @@ class PayloadWorker {
       const auto piece = static_cast<std::uint64_t>(static_cast<int>(bad->piece_index));
       pipe_.warn("piece " + std::to_string(piece) + " arrived damaged and is fetched again");
       note_wrong(piece);
+      mirrors_->note_lost(piece);
     } else if (const auto* file = lt::alert_cast<lt::file_error_alert>(&alert)) {
       throw_failure();  // in our words, when it was our disk layer
       throw base::Error(base::ErrorKind::io, std::string(file->filename()) + ": " + file->error.message());
@@ -326,6 +314,11 @@ class PayloadWorker {
     }
   }
 
+  [[nodiscard]] std::vector<bool> durable_pieces() {
+    const std::lock_guard lock(mutex_);
+    return durable_;
+  }
+
   [[nodiscard]] std::uint64_t missing_pieces() {
     const std::lock_guard lock(mutex_);
     return missing_pieces_;
@@ -345,13 +338,12 @@ class PayloadWorker {
 
   void look_at_status() {
     const lt::torrent_status status = handle_.status(lt::torrent_handle::query_distributed_copies);
-    if (mirrors_) mirror_bytes_ = mirrors_->downloaded_bytes();
-    downloaded_bytes_ = static_cast<std::uint64_t>(status.total_payload_download) + mirror_bytes_;
+    if (!complete_) mirrors_->update(durable_pieces(), status);
+    downloaded_bytes_ =
+        static_cast<std::uint64_t>(status.total_payload_download) + mirrors_->downloaded_bytes();
     std::uint64_t done = wanted_bytes_;
     if (!complete_) {
       const std::lock_guard lock(mutex_);
-      if (mirror_customer_)
-        mirror_customer_->update(durable_, static_cast<std::uint64_t>(status.download_payload_rate));
       done = std::min(durable_bytes_ + store_.unfinished_bytes(), wanted_bytes_);
       if (const auto pieces = order_.next(durable_); !pieces.empty()) prefer(pieces);
     }
@@ -367,18 +359,24 @@ class PayloadWorker {
     handle_.prioritize_pieces(priorities);
   }
 
+  /// Of what comes; once all is there, of what is sent.
+  [[nodiscard]] std::uint64_t rate_bytes_per_s(const lt::torrent_status& status) const {
+    if (complete_) return static_cast<std::uint64_t>(std::max(status.upload_payload_rate, 0));
+    return static_cast<std::uint64_t>(std::max(status.download_payload_rate, 0)) +
+           (mirrors_ ? mirrors_->rate_bytes_per_s() : 0);
+  }
+
   void send_status(const char* phase, std::uint64_t done, std::uint64_t total,
                    const lt::torrent_status& status) {
-    Json event =
-        Json::object({{"event", "status"},
-                      {"phase", phase},
-                      {"done", done},
-                      {"total", total},
-                      {"rate", complete_ ? status.upload_payload_rate : status.download_payload_rate},
-                      {"peers", status.num_peers},
-                      {"seeds", status.num_seeds},
-                      {"downloaded", downloaded_bytes_},
-                      {"rehashed", rehashed_bytes_}});
+    Json event = Json::object({{"event", "status"},
+                               {"phase", phase},
+                               {"done", done},
+                               {"total", total},
+                               {"rate", rate_bytes_per_s(status)},
+                               {"peers", status.num_peers},
+                               {"seeds", status.num_seeds},
+                               {"downloaded", downloaded_bytes_},
+                               {"rehashed", rehashed_bytes_}});
     if (status.distributed_copies >= 0)
       event.set("availability", static_cast<double>(status.distributed_copies));
     add_swarm(event, status);
@@ -388,15 +386,9 @@ class PayloadWorker {
   void finish() {
     complete_ = true;
     complete_since_ = Clock::now();
-    stop_mirrors();
+    mirrors_->stop();
     committer_.close_files();
     wait_for_layers();
-  }
-
-  void stop_mirrors() {
-    if (!mirrors_) return;
-    mirror_bytes_ = mirrors_->downloaded_bytes();
-    mirrors_.reset();
   }
 
   [[nodiscard]] bool seeding_done(const lt::torrent_status& status) const {
@@ -456,6 +448,7 @@ class PayloadWorker {
     out += 'e';
     base::write_file(job_.result, base::as_bytes(out));
     layers_saved_ = all_known;
+    if (all_known) mirrors_->use_layers(out);
   }
 
   [[nodiscard]] bool needs_layer(const format::ReleaseFile& file) const {
@@ -487,10 +480,8 @@ class PayloadWorker {
   PieceOrder order_;
   std::unique_ptr<lt::session> session_;  // uses the store
   lt::torrent_handle handle_;
-  std::optional<SessionKeeper> keeper_;  // uses the session
-  std::optional<MirrorCustomer> mirror_customer_;
-  std::optional<MirrorPool> mirrors_;  // uses the customer
-  std::uint64_t mirror_bytes_ = 0;
+  std::optional<SessionKeeper> keeper_;     // uses the session
+  std::optional<MirrorKeeper> mirrors_;     // uses the session
   std::vector<lt::file_index_t> lt_files_;  // one of ours each
   std::vector<BegunPiece> begun_;           // at the start
 

@@ -223,8 +223,10 @@ class Supervisor {
   }
 
   [[noreturn]] void throw_no_peers() const {
+    const std::size_t servers = job_.mirrors.size() + job_.web_seeds.size();
     std::string tried = std::to_string(job_.peers.size()) + " given peers, " +
                         std::to_string(job_.trackers.size()) + " trackers" + (job_.dht ? ", DHT" : "") +
+                        (servers > 0 ? ", " + std::to_string(servers) + " mirrors and web seeds" : "") +
                         (job_.lsd ? ", local network" : "") + "; at most " + std::to_string(peers_max_) +
                         " peers were connected";
     for (const auto& [url, message] : tracker_problems_) tried += "; tracker " + url + ": " + message;
