@@ -20,7 +20,8 @@ int bench_command(const Invocation& invocation) {
   Options options("bench", "Measures prefill and decode speed, and how near decode is to memory bandwidth.",
                   "sluice bench stories-moe -p 512 -n 32 -r 3");
   auto& app = options.app();
-  app.add_option("MODEL", request.model, ".sluice file, release folder, release name or magnet link")
+  app.add_option("MODEL", request.model,
+                 ".sluice file, release folder, release name, magnet link or URL of a .torrent")
       ->required();
   app.add_option("-p", bench.prompt_tokens, "Tokens of prompt (default: 512)")
       ->check(CLI::Range(std::uint64_t{1}, kTokensMax));

@@ -44,7 +44,8 @@ int eval_command(const Invocation& invocation) {
   Options options("eval", "Perplexity of a text; with a reference, how far the model is from it.",
                   "sluice eval model-q4.sluice valid.txt --reference model-bf16.sluice");
   auto& app = options.app();
-  app.add_option("MODEL", request.model, ".sluice file, release folder, release name or magnet link")
+  app.add_option("MODEL", request.model,
+                 ".sluice file, release folder, release name, magnet link or URL of a .torrent")
       ->required();
   app.add_option("TEXT", text_file, "File with the text")->required();
   app.add_option("--context", session.context_tokens, "Tokens of each chunk, BOS included (default: 256)")

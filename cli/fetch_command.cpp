@@ -26,7 +26,9 @@ struct FetchOptions {
 void declare(Options& options, FetchOptions& values) {
   auto& app = options.app();
   auto& request = values.request;
-  app.add_option("SOURCE", values.source, "Magnet link, .torrent or the name of a known release")->required();
+  app.add_option("SOURCE", values.source,
+                 "Magnet link, path or URL of a .torrent, or the name of a known release")
+      ->required();
   app.add_option("-o,--output", values.output, "Folder in which the release's folder is made (default: .)");
   options.add_list("--select", request.select, "Only files that match this glob");
   options.add_list("--exclude", request.exclude, "Not the files that match this glob");

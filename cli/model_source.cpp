@@ -31,27 +31,19 @@ class ModelMaker {
 
   fs::path from_magnet(const std::string& uri, const std::optional<CatalogEntry>& release) {
     const auto magnet = fetch::parse_magnet(uri);
-    const std::string infohash = store_infohash(magnet);
-    ModelSource source{release ? release->manifest.name : magnet.name, request_.quant, infohash, {}};
-    if (source.name.empty()) source.name = infohash;
-    // The release need not be at hand any more once it has been converted.
-    if (const auto model = store_.find(source)) return model->path;
-    const auto lock = store_.lock(source.name, source.quant, console_, stop_);
-    if (const auto model = store_.find(source)) return model->path;
-
     fetch::FetchRequest fetch_request;
-    apply(request_.network, fetch_request);
     fetch_request.source = uri;
-    fetch_request.output_folder = store_.release_folder(infohash);
-    fetch_request.worker_command = worker_command();
-    base::make_directories(fetch_request.output_folder);
-    FetchObserver observer(console_);
-    const auto fetched = fetch::fetch(fetch_request, observer, stop_);
-    FoundExpectations found;
-    found.expectations.layout = fetched.layout;
-    if (release) found.expectations.manifest = release->manifest;
-    found.folder = fetched.layout.single_file ? fetched.path.parent_path() : fetched.path;
-    return convert_proven(fetched.path, found, source);
+    return from_download(std::move(fetch_request), magnet.name,
+                         to_hex(magnet.infohash_v1, magnet.infohash_v2), release);
+  }
+
+  fs::path from_url(const std::string& url) {
+    fetch::FetchRequest fetch_request;
+    fetch_request.source = url;
+    fetch_request.torrent = fetch::download_torrent(url, request_.network.allow_private, stop_);
+    const auto layout = fetch::parse_torrent(fetch_request.torrent, url);
+    return from_download(std::move(fetch_request), layout.name,
+                         to_hex(layout.infohash_v1, layout.infohash_v2), std::nullopt);
   }
 
   fs::path from_folder(const fs::path& folder, const std::optional<CatalogEntry>& release) {
@@ -75,6 +67,33 @@ class ModelMaker {
   }
 
  private:
+  /// v1 if there is one.
+  static std::string to_hex(const std::optional<base::Sha1>& v1, const std::optional<base::Sha256>& v2) {
+    return v1 ? base::to_hex(*v1) : base::to_hex(v2.value());
+  }
+
+  fs::path from_download(fetch::FetchRequest fetch_request, const std::string& name,
+                         const std::string& infohash, const std::optional<CatalogEntry>& release) {
+    ModelSource source{release ? release->manifest.name : name, request_.quant, infohash, {}};
+    if (source.name.empty()) source.name = infohash;
+    // The release need not be at hand any more once it has been converted.
+    if (const auto model = store_.find(source)) return model->path;
+    const auto lock = store_.lock(source.name, source.quant, console_, stop_);
+    if (const auto model = store_.find(source)) return model->path;
+
+    apply(request_.network, fetch_request);
+    fetch_request.output_folder = store_.release_folder(infohash);
+    fetch_request.worker_command = worker_command();
+    base::make_directories(fetch_request.output_folder);
+    FetchObserver observer(console_);
+    const auto fetched = fetch::fetch(fetch_request, observer, stop_);
+    FoundExpectations found;
+    found.expectations.layout = fetched.layout;
+    if (release) found.expectations.manifest = release->manifest;
+    found.folder = fetched.layout.single_file ? fetched.path.parent_path() : fetched.path;
+    return convert_proven(fetched.path, found, source);
+  }
+
   fs::path convert_proven(const fs::path& input, const FoundExpectations& found, const ModelSource& source) {
     convert::Request convert_request;
     ProgressLine progress(console_);
@@ -109,22 +128,15 @@ class ModelMaker {
 
 Source find_source(const std::string& text) {
   if (starts_with_folded(text, "magnet:")) return {Source::Kind::magnet, text, std::nullopt};
-  if (starts_with_folded(text, "http://") || starts_with_folded(text, "https://")) {
-    throw base::Error(base::ErrorKind::malformed,
-                      text + ": URLs are not supported; give a magnet link or a downloaded .torrent");
-  }
+  if (starts_with_folded(text, "http://") || starts_with_folded(text, "https://"))
+    return {Source::Kind::url, text, std::nullopt};
   std::error_code unreadable;
   if (fs::exists(text, unreadable)) return {Source::Kind::path, text, std::nullopt};
   if (auto release = find_release(text)) return {Source::Kind::release, text, std::move(release)};
   throw base::Error(base::ErrorKind::usage,
                     "'" + text +
-                        "' is neither a magnet link nor an existing path nor a known release "
+                        "' is neither a magnet link or URL nor an existing path nor a known release "
                         "(sluice releases lists them)");
-}
-
-std::string store_infohash(const fetch::Magnet& magnet) {
-  if (magnet.infohash_v1) return base::to_hex(*magnet.infohash_v1);
-  return base::to_hex(magnet.infohash_v2.value());
 }
 
 convert::Quant parse_quant(const std::string& text) {
@@ -143,6 +155,7 @@ fs::path prepare_model(const ModelRequest& request, Console& console, const std:
   ModelMaker maker(request, console, stop);
   switch (source.kind) {
     case Source::Kind::magnet: return maker.from_magnet(source.text, std::nullopt);
+    case Source::Kind::url: return maker.from_url(source.text);
     case Source::Kind::release:
       if (source.release->embedded_folder) {
         return maker.from_folder(*source.release->embedded_folder, source.release);

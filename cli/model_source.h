@@ -1,5 +1,5 @@
 #pragma once
-// From what the user calls a model to a .sluice file: a path, a release name or a magnet link. What is
+// From what the user calls a model to a .sluice file: a path, a release name, a magnet link or URL. What is
 // missing is done here (fetch, verify, convert), and the results are kept in the model store.
 
 #include <filesystem>
@@ -18,17 +18,14 @@ namespace sluice::cli {
 
 /// SOURCE and MODEL in the order of lookup: magnet link or URL, existing path, release name.
 struct Source {
-  enum class Kind { magnet, path, release };
+  enum class Kind { magnet, url, path, release };
   Kind kind = Kind::path;
   std::string text;                     ///< as given
   std::optional<CatalogEntry> release;  ///< for Kind::release
 };
 
-/// Error{usage} when it is none of them, Error{malformed} for URLs, which are not supported.
+/// Error{usage} when it is none of them.
 [[nodiscard]] Source find_source(const std::string& text);
-
-/// The info-hash that names the release's folder in the store: v1 if there is one.
-[[nodiscard]] std::string store_infohash(const fetch::Magnet& magnet);
 
 [[nodiscard]] convert::Quant parse_quant(const std::string& text);
 

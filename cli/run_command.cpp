@@ -43,7 +43,8 @@ struct RunOptions {
 void declare(Options& options, RunOptions& values) {
   auto& app = options.app();
   auto& sampling = values.sampling;
-  app.add_option("MODEL", values.model.model, ".sluice file, release folder, release name or magnet link")
+  app.add_option("MODEL", values.model.model,
+                 ".sluice file, release folder, release name, magnet link or URL of a .torrent")
       ->required();
   auto* prompt = app.add_option("-p,--prompt", values.prompt, "The prompt, taken as it is");
   app.add_option("-f,--file", values.prompt_file, "Read the prompt from this file, - for standard input")

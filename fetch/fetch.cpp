@@ -26,11 +26,16 @@ using base::Error;
 using base::ErrorKind;
 using format::ReleaseLayout;
 
-bool is_magnet(std::string_view source) {
-  constexpr std::string_view kScheme = "magnet:";
-  return source.size() >= kScheme.size() &&
-         std::ranges::equal(source.substr(0, kScheme.size()), kScheme,
+/// `scheme` in lower case.
+bool has_scheme(std::string_view source, std::string_view scheme) {
+  return source.size() >= scheme.size() &&
+         std::ranges::equal(source.substr(0, scheme.size()), scheme,
                             [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a - 'A' + 'a' : a) == b; });
+}
+
+bool is_magnet(std::string_view source) { return has_scheme(source, "magnet:"); }
+bool is_url(std::string_view source) {
+  return has_scheme(source, "http://") || has_scheme(source, "https://");
 }
 
 bool matches_any(const std::vector<std::string>& globs, const std::string& path) {
@@ -70,13 +75,19 @@ class Fetch {
       if (!find_saved_torrent(folder)) fetch_metadata(folder);
       return fetch_release(folder);
     }
-    torrent_ = parse_torrent_file(base::read_text_file(request_.source, kTorrentBytesMax), request_.source);
+    torrent_ = parse_torrent_file(read_source(), request_.source);
     const OutputFolder folder(request_.output_folder, torrent_key(torrent_.layout));
     save_torrent(folder);
     return fetch_release(folder);
   }
 
  private:
+  [[nodiscard]] std::string read_source() const {
+    if (!request_.torrent.empty()) return request_.torrent;
+    if (is_url(request_.source)) return download_torrent(request_.source, request_.allow_private, stop_);
+    return base::read_text_file(request_.source, kTorrentBytesMax);
+  }
+
   [[nodiscard]] std::string magnet_key() const {
     return magnet_.infohash_v1 ? base::to_hex(*magnet_.infohash_v1) : base::to_hex(*magnet_.infohash_v2);
   }

@@ -41,10 +41,17 @@ struct Magnet {
 [[nodiscard]] format::ReleaseLayout read_torrent(const std::filesystem::path& file);
 [[nodiscard]] format::ReleaseLayout parse_torrent(std::string_view content, std::string_view subject);
 
+/// The bytes of the .torrent at an http(s) URL. The URL is the user's own word; where its server redirects to
+/// must not be at a private address, unless that server is itself or `allow_private`. Errors: usage (no URL),
+/// network, malformed (too large), interrupted.
+[[nodiscard]] std::string download_torrent(const std::string& url, bool allow_private,
+                                           const std::stop_token& stop);
+
 constexpr std::uint64_t kMemoryBytesMin = 64u << 20;
 
 struct FetchRequest {
-  std::string source;                   ///< magnet link or path of a .torrent
+  std::string source;                   ///< magnet link, or path or URL of a .torrent
+  std::string torrent;                  ///< its bytes, when they are at hand already
   std::filesystem::path output_folder;  ///< DIR: makes DIR/<torrent name>/ and DIR/.sluice/
   std::vector<std::string> peers;       ///< "host:port", given by the user and so trusted
   std::vector<std::string> trackers;    ///< added to the source's

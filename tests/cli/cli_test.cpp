@@ -71,12 +71,13 @@ TEST_CASE("a rate meter follows a steady rate and forgets an old one") {
   CHECK(rate == doctest::Approx(100).epsilon(0.05));
 }
 
-TEST_CASE("a source is a magnet link, then a path, then a release name, and else a usage error") {
+TEST_CASE("a source is a magnet link or URL, then a path, then a release name, and else a usage error") {
   CHECK(find_source("magnet:?xt=urn:btih:0123").kind == Source::Kind::magnet);
   CHECK(find_source("MAGNET:?xt=urn:btih:0123").kind == Source::Kind::magnet);
   CHECK(find_source("/").kind == Source::Kind::path);
   CHECK_ERROR(find_source("no-such-release"), ErrorKind::usage, "no-such-release");
-  CHECK_ERROR(find_source("https://example.org/x.torrent"), ErrorKind::malformed, "URLs are not supported");
+  CHECK(find_source("https://example.org/x.torrent").kind == Source::Kind::url);
+  CHECK(find_source("HTTP://example.org/x.torrent").kind == Source::Kind::url);
 }
 
 TEST_CASE("a release name cannot leave the manifests folder") {

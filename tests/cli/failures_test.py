@@ -80,7 +80,6 @@ class ExitCodeTest(ProgramTest):
     def test_files_of_no_known_kind_are_9(self):
         (self.folder / "file").write_text("just text")
         self.fail_with(9, "malformed", "neither", "inspect", "file")
-        self.fail_with(9, "malformed", "URLs", "fetch", "https://example.org/a.torrent")
 
     def test_an_unwritable_folder_is_10(self):
         # root is stopped by no permission, but nobody can make a folder below a file.
