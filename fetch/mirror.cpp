@@ -350,6 +350,7 @@ class MirrorPool::Mirror {
 
   void note_wrong(std::uint64_t piece) {
     wrong_pieces_.insert(piece);
+    if (wrong_pieces_.size() > kWrongPiecesMax) return;  // of the run that was the last
     const auto slices = shared_.map.slices(piece);
     std::string what = "piece " + std::to_string(piece) + ", in '" +
                        shared_.layout.files[slices.front().file_index].path + "'";

@@ -1,6 +1,7 @@
 #include "fetch/mirror_keeper.h"
 
 #include <algorithm>
+#include <libtorrent/torrent_info.hpp>
 #include <set>
 #include <utility>
 
@@ -16,13 +17,16 @@ constexpr std::size_t kSourcesMax = 16;
 
 TransferActions to_actions(const lt::torrent_handle& torrent, WorkerPipe& pipe) {
   const auto to_lt = [](std::uint64_t piece) { return lt::piece_index_t(static_cast<int>(piece)); };
-  return {.add = [=](std::uint64_t piece,
-                     std::vector<char> bytes) { torrent.add_piece(to_lt(piece), std::move(bytes)); },
-          .reserve =
-              [=](std::uint64_t piece, bool reserved) {
-                torrent.piece_priority(to_lt(piece), reserved ? lt::low_priority : lt::top_priority);
-              },
-          .warn = [&pipe](const std::string& message) { pipe.warn(message); }};
+  const auto add = [=, file = torrent.torrent_file()](std::uint64_t piece, std::vector<char> bytes) {
+    // It has padding also behind the last file of a v2 torrent, and refuses a piece without.
+    bytes.resize(static_cast<std::size_t>(file->piece_size(to_lt(piece))));
+    torrent.add_piece(to_lt(piece), std::move(bytes));
+  };
+  const auto reserve = [=](std::uint64_t piece, bool reserved) {
+    torrent.piece_priority(to_lt(piece), reserved ? lt::low_priority : lt::top_priority);
+  };
+  return {
+      .add = add, .reserve = reserve, .warn = [&pipe](const std::string& message) { pipe.warn(message); }};
 }
 
 std::vector<MirrorSource> to_sources(const WorkerJob& job, WorkerPipe& pipe) {

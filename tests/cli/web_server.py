@@ -28,6 +28,10 @@ class WebServer:
                     self.request = outer.tls.wrap_socket(self.request, server_side=True)
                 super().setup()
 
+            def finish(self):
+                super().finish()
+                self.request.close()
+
             def do_GET(self):
                 outer.answer(self)
 
