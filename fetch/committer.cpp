@@ -56,13 +56,18 @@ void Committer::open_files(std::span<const std::size_t> files) {
 }
 
 void Committer::lose_pieces(std::span<const std::uint64_t> pieces) {
-  std::vector<JournalRecord> records;
-  for (const std::uint64_t piece : pieces)
-    records.push_back({.kind = JournalRecord::Kind::piece_lost,
-                       .index = static_cast<std::uint32_t>(piece),
-                       .digest = {},
-                       .stamp = {}});
-  append(records);
+  constexpr std::size_t kRecordsMax = 1 << 14;  // at once: a file that is gone can lose millions
+  while (!pieces.empty()) {
+    const auto some = pieces.first(std::min(pieces.size(), kRecordsMax));
+    std::vector<JournalRecord> records;
+    for (const std::uint64_t piece : some)
+      records.push_back({.kind = JournalRecord::Kind::piece_lost,
+                         .index = static_cast<std::uint32_t>(piece),
+                         .digest = {},
+                         .stamp = {}});
+    append(records);
+    pieces = pieces.subspan(some.size());
+  }
 }
 
 void Committer::add(std::uint64_t piece, const PieceDigest& digest) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -12,7 +13,10 @@
 #include "fetch/address.h"
 #include "fetch/dht_state.h"
 #include "fetch/journal.h"
+#include "fetch/memory_budget.h"
+#include "fetch/memory_limit.h"
 #include "fetch/output_folder.h"
+#include "fetch/piece_layers.h"
 #include "fetch/resume.h"
 #include "fetch/supervisor.h"
 #include "fetch/torrent_file.h"
@@ -75,17 +79,32 @@ class Fetch {
       if (!find_saved_torrent(folder)) fetch_metadata(folder);
       return fetch_release(folder);
     }
-    torrent_ = parse_torrent_file(read_source(), request_.source);
+    torrent_ = read_source();
     const OutputFolder folder(request_.output_folder, torrent_key(torrent_.layout));
     save_torrent(folder);
     return fetch_release(folder);
   }
 
  private:
-  [[nodiscard]] std::string read_source() const {
-    if (!request_.torrent.empty()) return request_.torrent;
-    if (is_url(request_.source)) return download_torrent(request_.source, request_.allow_private, stop_);
-    return base::read_text_file(request_.source, kTorrentBytesMax);
+  [[nodiscard]] Torrent read_source() const {
+    if (!request_.torrent.empty()) return parse(request_.torrent, request_.source);
+    if (is_url(request_.source))
+      return parse(download_torrent(request_.source, request_.allow_private, stop_), request_.source);
+    return load(request_.source);
+  }
+
+  [[nodiscard]] Torrent load(const fs::path& path) const {
+    return parse(base::read_text_file(path, kTorrentBytesMax), path.string());
+  }
+
+  [[nodiscard]] Torrent parse(std::string content, const std::string& subject) const {
+    const TorrentLimits limits = torrent_limits(request_.memory_bytes);
+    if (content.size() > limits.bytes_max && content.size() <= kTorrentBytesMax)
+      throw Error(ErrorKind::usage,
+                  subject + ": metadata of up to " + base::to_human_bytes(limits.bytes_max) +
+                      " can be read with " + base::to_human_bytes(request_.memory_bytes) +
+                      " of memory (--memory), these are " + base::to_human_bytes(content.size()));
+    return parse_torrent_file(std::move(content), subject, limits);
   }
 
   [[nodiscard]] std::string magnet_key() const {
@@ -131,8 +150,7 @@ class Fetch {
   bool find_saved_torrent(const OutputFolder& folder) {
     if (!fs::exists(folder.torrent_path())) return false;
     try {
-      Torrent saved = parse_torrent_file(base::read_text_file(folder.torrent_path(), kTorrentBytesMax),
-                                         folder.torrent_path().string());
+      Torrent saved = load(folder.torrent_path());
       if (!fits_magnet(saved.layout)) return false;
       torrent_ = std::move(saved);
       return true;
@@ -148,10 +166,11 @@ class Fetch {
     job.infohash_v1 = magnet_.infohash_v1;
     job.infohash_v2 = magnet_.infohash_v2;
     static_cast<void>(run_supervised(request_, std::move(job), folder.lock_descriptor(), observer_, stop_));
-    torrent_.info = base::read_text_file(folder.info_path(), kTorrentBytesMax);
+    const TorrentLimits limits = torrent_limits(request_.memory_bytes);
+    torrent_.info = base::read_text_file(folder.info_path(), limits.bytes_max);
     fs::remove(folder.info_path());
     const std::string subject = "metadata of " + magnet_key();
-    torrent_.layout = parse_info(torrent_.info, subject);
+    torrent_.layout = parse_info(torrent_.info, subject, limits);
     if (!fits_magnet(torrent_.layout))
       base::throw_malformed(subject, "does not have the magnet link's info-hash");
     torrent_.trackers = magnet_.trackers;
@@ -187,9 +206,9 @@ class Fetch {
     const Preflight preflight = folder.preflight(torrent_.layout, wanted);
     observer_.on_preflight(preflight);
     if (!request_.dry_run) {
+      static_cast<void>(share_memory(request_.memory_bytes, torrent_.layout));
       folder.check_paths(torrent_.layout);
       folder.check_space(preflight);
-      if (!torrent_.layout.infohash_v2) torrent_.info = std::string();  // wanted only to add piece layers
       take_piece_layers(folder);
       WorkerJob job = make_job(JobKind::payload, folder);
       job.torrent = folder.torrent_path();
@@ -198,15 +217,29 @@ class Fetch {
       job.parts = folder.parts_path().lexically_relative(folder.path());
       for (std::size_t i = 0; i < wanted.size(); ++i)
         if (!wanted[i]) job.unwanted.push_back(i);
-      const JobOutcome outcome =
-          run_supervised(request_, std::move(job), folder.lock_descriptor(), observer_, stop_);
+      const JobOutcome outcome = run_alone(std::move(job), folder);
       result.downloaded_bytes = outcome.downloaded_bytes;
       result.rehashed_bytes = outcome.rehashed_bytes;
       take_piece_layers(folder);
+      make_piece_layers(folder);
       check_journal(folder, wanted);
     }
     result.layout = std::move(torrent_.layout);
     return result;
+  }
+
+  /// While a worker runs, the memory for metadata is the worker's: ours are given up, and read again.
+  JobOutcome run_alone(WorkerJob job, const OutputFolder& folder) {
+    const auto infohash_v1 = torrent_.layout.infohash_v1;
+    const auto infohash_v2 = torrent_.layout.infohash_v2;
+    { const Torrent given_up = std::move(torrent_); }  // an assigned string would keep its memory
+    return_free_memory();
+    const JobOutcome outcome =
+        run_supervised(request_, std::move(job), folder.lock_descriptor(), observer_, stop_);
+    torrent_ = load(folder.torrent_path());
+    if (torrent_.layout.infohash_v1 != infohash_v1 || torrent_.layout.infohash_v2 != infohash_v2)
+      base::throw_malformed(folder.torrent_path().string(), "has become another torrent");
+    return outcome;
   }
 
   /// The worker has talked to strangers; what counts is what its journal says against the torrent's hashes,
@@ -241,6 +274,14 @@ class Fetch {
       observer_.on_warning(error.what());
     }
     fs::remove(folder.layers_path());
+  }
+
+  /// Of a hybrid torrent, when no peer told them: the journal has the digests that they are made of.
+  void make_piece_layers(const OutputFolder& folder) {
+    if (!torrent_.layout.infohash_v1 || !torrent_.layout.infohash_v2) return;
+    const auto storage = open_storage(folder.path());
+    const auto path = folder.journal_path().lexically_relative(folder.path());
+    if (add_layers_from_journal(torrent_.layout, *storage, path)) save_torrent(folder);
   }
 
   [[nodiscard]] WorkerJob make_job(JobKind kind, const OutputFolder& folder) const {

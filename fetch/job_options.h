@@ -4,19 +4,23 @@
 #include <libtorrent/torrent_flags.hpp>
 
 #include "fetch/dht_state.h"
+#include "fetch/memory_budget.h"
 #include "fetch/session.h"
 #include "fetch/worker.h"
 
 namespace sluice::fetch {
 
-[[nodiscard]] inline SessionOptions session_options(const WorkerJob& job, WorkerPipe& pipe) {
+[[nodiscard]] inline SessionOptions session_options(const WorkerJob& job, const MemoryShares& shares,
+                                                    WorkerPipe& pipe) {
   SessionOptions options;
   options.port = job.port;
   options.dht = job.dht;
   options.lsd = job.lsd;
   options.limit_down_bytes_per_s = job.limit_down_bytes_per_s;
   options.limit_up_bytes_per_s = job.limit_up_bytes_per_s;
-  options.memory_bytes = job.memory_bytes;
+  options.send_bytes = shares.send_bytes;
+  options.peers_max = shares.peers_max;
+  options.metadata_bytes_max = torrent_limits(job.memory_bytes).bytes_max;
   options.allow_private = job.allow_private;
   if (job.dht)
     options.dht_state =

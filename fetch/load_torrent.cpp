@@ -1,5 +1,6 @@
 #include "fetch/load_torrent.h"
 
+#include <bit>
 #include <libtorrent/info_hash.hpp>
 #include <libtorrent/load_torrent.hpp>
 #include <libtorrent/torrent_info.hpp>
@@ -7,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/merkle.h"
 
 namespace sluice::fetch {
 namespace {
@@ -38,6 +40,14 @@ void match_files(const format::ReleaseLayout& layout, lt::add_torrent_params& pa
   if (ours != layout.files.end()) differ("the number of files");
 }
 
+/// Makes a hybrid torrent a v1 one in libtorrent's eyes. It has no function for that; what it hands out as
+/// const is a member of an object that is not.
+void hide_v2(lt::add_torrent_params& params) {
+  const_cast<lt::info_hash_t&>(params.ti->info_hashes()).v2.clear();
+  params.info_hashes.v2.clear();
+  params.ti->free_piece_layers();
+}
+
 }  // namespace
 
 lt::info_hash_t to_info_hashes(const std::optional<base::Sha1>& v1, const std::optional<base::Sha256>& v2) {
@@ -47,14 +57,24 @@ lt::info_hash_t to_info_hashes(const std::optional<base::Sha1>& v1, const std::o
   return hashes;
 }
 
-lt::add_torrent_params load_torrent(Torrent& torrent) {
+std::uint64_t tree_bytes(const format::ReleaseLayout& layout) {
+  std::uint64_t total = 0;
+  for (const format::ReleaseFile& file : layout.files)
+    if (file.root)
+      total += 2 * base::Sha256::kBytes *
+               std::bit_ceil(base::divide_up(file.length_bytes, base::kMerkleBlockBytes));
+  return total;
+}
+
+lt::add_torrent_params load_torrent(Torrent& torrent, std::uint64_t tree_bytes_max) {
   lt::load_torrent_limits limits;
   limits.max_buffer_size = static_cast<int>(kTorrentBytesMax);
   limits.max_pieces = kPiecesMax;
   limits.max_decode_depth = kDepthMax;
   limits.max_decode_tokens = kTokensMax;
   const std::string content = to_text(torrent);
-  torrent.info = std::string();
+  torrent.info.clear();
+  torrent.info.shrink_to_fit();
   lt::add_torrent_params params;
   try {
     params = lt::load_torrent_buffer({content.data(), static_cast<std::ptrdiff_t>(content.size())}, limits);
@@ -64,6 +84,7 @@ lt::add_torrent_params load_torrent(Torrent& torrent) {
   if (params.ti->info_hashes() != to_info_hashes(torrent.layout.infohash_v1, torrent.layout.infohash_v2))
     differ("the info-hashes");
   match_files(torrent.layout, params);
+  if (torrent.layout.infohash_v1 && tree_bytes(torrent.layout) > tree_bytes_max) hide_v2(params);
   return params;
 }
 

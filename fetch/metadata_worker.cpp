@@ -26,7 +26,7 @@ using format::Json;
 class MetadataWorker {
  public:
   MetadataWorker(const WorkerJob& job, WorkerPipe& pipe) : job_(job), pipe_(pipe) {
-    session_ = make_session(session_options(job, pipe));
+    session_ = make_session(session_options(job, share_memory(job.memory_bytes), pipe));
     lt::add_torrent_params params;
     params.info_hashes = to_info_hashes(job.infohash_v1, job.infohash_v2);
     params.save_path = "/nonexistent";

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "base/text.h"
 #include "fetch/torrent_file.h"
 
 namespace sluice::fetch {
@@ -51,7 +52,7 @@ bool takes_pieces(const lt::torrent_status& status) {
 
 MirrorKeeper::MirrorKeeper(const WorkerJob& job, const format::ReleaseLayout& layout, const PieceMap& map,
                            const PieceJudge& judge, const PieceOrder& order,
-                           const lt::torrent_handle& torrent, WorkerPipe& pipe)
+                           const lt::torrent_handle& torrent, std::uint64_t memory_bytes, WorkerPipe& pipe)
     : job_(job),
       layout_(layout),
       map_(map),
@@ -59,7 +60,12 @@ MirrorKeeper::MirrorKeeper(const WorkerJob& job, const format::ReleaseLayout& la
       torrent_(torrent),
       pipe_(pipe),
       sources_(to_sources(job, pipe)),
-      customer_(order, map, to_actions(torrent, pipe), {.memory_bytes = job.memory_bytes / 8}) {}
+      customer_(order, map, to_actions(torrent, pipe), {.memory_bytes = memory_bytes}) {
+  if (sources_.empty() || layout.piece_bytes <= memory_bytes) return;
+  sources_.clear();
+  pipe_.warn("mirrors and web seeds are not used: pieces of " + base::to_human_bytes(layout.piece_bytes) +
+             " are too large for them within --memory " + base::to_human_bytes(job.memory_bytes));
+}
 
 void MirrorKeeper::update(std::vector<bool> durable, const lt::torrent_status& status) {
   if (sources_.empty() || !takes_pieces(status)) return;

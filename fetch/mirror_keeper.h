@@ -18,10 +18,10 @@ namespace sluice::fetch {
 
 class MirrorKeeper final {
  public:
-  /// All of them outlive it.
+  /// All of them outlive it. What is on its way to the disk takes at most `memory_bytes`.
   MirrorKeeper(const WorkerJob& job, const format::ReleaseLayout& layout, const PieceMap& map,
                const PieceJudge& judge, const PieceOrder& order, const lt::torrent_handle& torrent,
-               WorkerPipe& pipe);
+               std::uint64_t memory_bytes, WorkerPipe& pipe);
 
   /// Now and then, while pieces are missing.
   void update(std::vector<bool> durable, const lt::torrent_status& status);

@@ -18,10 +18,12 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "base/parallel.h"
+#include "base/text.h"
 #include "fetch/bencode.h"
 #include "fetch/disk_io.h"
 #include "fetch/job_options.h"
 #include "fetch/load_torrent.h"
+#include "fetch/memory_budget.h"
 #include "fetch/mirror_keeper.h"
 #include "fetch/piece_layers.h"
 #include "fetch/piece_order.h"
@@ -43,10 +45,9 @@ constexpr auto kBegunPause = milliseconds(10'000);
 constexpr auto kLayersPauseMin = milliseconds(250);
 constexpr auto kLayersPauseMax = milliseconds(10'000);
 
-StoreOptions store_options(const WorkerJob& job, std::function<void(const base::Error&)> on_failure) {
-  constexpr std::uint64_t kMiB = 1 << 20;
+StoreOptions store_options(const MemoryShares& shares, std::function<void(const base::Error&)> on_failure) {
   return {.thread_count = std::clamp(base::available_threads(), 2u, 4u),
-          .memory_bytes = std::clamp(job.memory_bytes / 8, 4 * kMiB, 128 * kMiB),
+          .memory_bytes = shares.store_bytes,
           .on_failure = std::move(on_failure)};
 }
 
@@ -56,6 +57,7 @@ class PayloadWorker {
       : job_(job),
         pipe_(pipe),
         torrent_(parse_torrent_file(base::read_text_file(job.torrent, kTorrentBytesMax), job.torrent)),
+        shares_(share_memory(job.memory_bytes, torrent_.layout)),
         map_(torrent_.layout),
         judge_(torrent_.layout, map_),
         wanted_(torrent_.layout.files.size(), true),
@@ -68,12 +70,12 @@ class PayloadWorker {
                    {.on_durable = [this](std::span<const std::uint64_t> pieces) { note_durable(pieces); },
                     .on_failure = [this](const base::Error& error) { note_failure(error); }}),
         store_(files_, map_, judge_, &committer_,
-               store_options(job, [this](const base::Error& error) { note_failure(error); })),
+               store_options(shares_, [this](const base::Error& error) { note_failure(error); })),
         order_(torrent_.layout, map_, wanted_) {
     for (std::size_t i = 0; i < wanted_.size(); ++i)
       if (wanted_[i] && !torrent_.layout.files[i].pad) wanted_bytes_ += torrent_.layout.files[i].length_bytes;
-    layers_saved_ =
-        std::ranges::none_of(torrent_.layout.files, [&](const auto& file) { return needs_layer(file); });
+    layers_saved_ = std::ranges::none_of(
+        torrent_.layout.files, [&](const auto& file) { return lacks_layer(torrent_.layout, file); });
   }
 
   void run() {
@@ -202,8 +204,9 @@ class PayloadWorker {
   // ---- The transfer ----
 
   void start_session() {
-    lt::add_torrent_params params = load_torrent(torrent_);
-    params.trackers.clear();  // the job says which of them are used
+    lt::add_torrent_params params = load_torrent(torrent_, shares_.tree_bytes);
+    if (!params.ti->v2()) layers_saved_ = true;  // the parent gets them from the journal
+    params.trackers.clear();                     // the job says which of them are used
     params.tracker_tiers.clear();
     params.url_seeds.clear();
     params.dht_nodes.clear();
@@ -213,12 +216,12 @@ class PayloadWorker {
     params.flags = torrent_flags(job_);
     match_files(std::as_const(*params.ti).files());
     set_pieces(params);
-    SessionOptions options = session_options(job_, pipe_);
+    SessionOptions options = session_options(job_, shares_, pipe_);
     options.disk_io = make_disk_io(store_);
     session_ = make_session(options);
     handle_ = session_->add_torrent(std::move(params));
     keeper_.emplace(job_, *session_, handle_, pipe_);
-    mirrors_.emplace(job_, torrent_.layout, map_, judge_, order_, handle_, pipe_);
+    mirrors_.emplace(job_, torrent_.layout, map_, judge_, order_, handle_, shares_.mirror_bytes, pipe_);
   }
 
   void match_files(const lt::file_storage& files) {
@@ -431,7 +434,7 @@ class PayloadWorker {
     for (std::size_t i = 0; i < lt_files_.size(); ++i) {
       const lt::file_index_t index = lt_files_[i];
       const format::ReleaseFile& file = torrent_.layout.files[i];
-      if (!needs_layer(file)) continue;
+      if (!lacks_layer(torrent_.layout, file)) continue;
       if (index >= params.merkle_trees.end_index() || index >= params.merkle_tree_mask.end_index()) return;
       const auto layer = find_piece_layer(params.merkle_trees[index], params.merkle_tree_mask[index],
                                           file.length_bytes, torrent_.layout.piece_bytes);
@@ -451,13 +454,10 @@ class PayloadWorker {
     if (all_known) mirrors_->use_layers(out);
   }
 
-  [[nodiscard]] bool needs_layer(const format::ReleaseFile& file) const {
-    return file.root && file.length_bytes > torrent_.layout.piece_bytes && file.piece_layer.empty();
-  }
-
   const WorkerJob& job_;
   WorkerPipe& pipe_;
   Torrent torrent_;
+  MemoryShares shares_;
   PieceMap map_;
   PieceJudge judge_;
   std::vector<bool> wanted_;  // one a file

@@ -64,7 +64,7 @@ PieceOrder::PieceOrder(const format::ReleaseLayout& layout, const PieceMap& map,
   for (const std::size_t file : wanted_in_order(layout, wanted_files)) {
     const auto [first, last] = map.pieces_of(file);
     for (std::uint64_t piece = first; piece < last; ++piece) {
-      if (!listed[piece]) order_.push_back(piece);
+      if (!listed[piece]) order_.push_back(static_cast<std::uint32_t>(piece));
       listed[piece] = true;
     }
   }

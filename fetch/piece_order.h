@@ -18,14 +18,14 @@ class PieceOrder final {
   [[nodiscard]] bool wanted(std::uint64_t piece) const { return wanted_bytes_[piece] > 0; }
   /// Of wanted files in it.
   [[nodiscard]] std::uint64_t wanted_bytes(std::uint64_t piece) const { return wanted_bytes_[piece]; }
-  [[nodiscard]] const std::vector<std::uint64_t>& pieces() const { return order_; }
+  [[nodiscard]] const std::vector<std::uint32_t>& pieces() const { return order_; }
 
   /// Pieces that have entered the window since the last call.
   [[nodiscard]] std::vector<std::uint64_t> next(const std::vector<bool>& have);
 
  private:
   std::vector<std::uint32_t> wanted_bytes_;
-  std::vector<std::uint64_t> order_;  // all that are wanted
+  std::vector<std::uint32_t> order_;  // all that are wanted
   std::uint64_t window_pieces_;
   std::size_t first_missing_ = 0;  // into order_
   std::size_t told_ = 0;           // as far as the window has come

@@ -280,6 +280,7 @@ void PieceStore::take_blocks(Piece& piece, std::vector<Block>& blocks) {
 PieceStore::Failure PieceStore::write_blocks(Piece& piece, std::vector<Block>& blocks) {
   try {
     std::vector<std::byte> run;
+    run.reserve(std::min(blocks.size(), kRunBlocks) * kBlockBytes);
     for (std::size_t i = 0; i < blocks.size(); ++i) {
       run.insert(run.end(), blocks[i].bytes.begin(), blocks[i].bytes.end());
       const bool goes_on = i + 1 < blocks.size() && blocks[i + 1].index == blocks[i].index + 1 &&

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <mutex>
 #include <random>
-#include <set>
 
 #include "base/parallel.h"
 
@@ -29,6 +28,7 @@ class Resume {
         observer_(observer) {
     result_.proven = journal.proven();
     begun_ = journal.begun();
+    to_check_.resize(result_.proven.size(), false);
   }
 
   Resumed run(unsigned thread_count) {
@@ -36,7 +36,7 @@ class Resume {
       if (!layout_.files[i].pad && layout_.files[i].length_bytes > 0) look_at_file(i);
     sample();
     check(thread_count);
-    for (const std::uint64_t piece : to_check_) forget_blocks(piece);
+    forget_checked_blocks();
     committer_.lose_pieces(lost_);
     if (lost_proven_ > 0)
       observer_.on_warning("files have changed since they were fetched; " + std::to_string(lost_proven_) +
@@ -87,7 +87,7 @@ class Resume {
     if (!why.empty())
       observer_.on_warning(files_.path(index).string() + ": " + why + "; it is checked again");
     const auto [first, last] = map_.pieces_of(index);
-    for (std::uint64_t piece = first; piece < last; ++piece) to_check_.insert(piece);
+    for (std::uint64_t piece = first; piece < last; ++piece) to_check_[piece] = true;
   }
 
   void lose(std::uint64_t piece) {
@@ -101,16 +101,23 @@ class Resume {
     if (begun_.erase(piece) > 0 && !result_.proven[piece]) lost_.push_back(piece);
   }
 
+  void forget_checked_blocks() {
+    for (auto begun = begun_.begin(); begun != begun_.end();) {
+      const std::uint64_t piece = (begun++)->first;
+      if (to_check_[piece]) forget_blocks(piece);
+    }
+  }
+
   /// A few proven pieces at random: what the journal says must still be so.
   void sample() {
-    std::vector<std::uint64_t> known;
-    for (std::uint64_t piece = 0; piece < result_.proven.size(); ++piece)
-      if (result_.proven[piece] && !to_check_.contains(piece)) known.push_back(piece);
-    std::vector<std::uint64_t> chosen;
+    std::vector<std::uint32_t> known;
+    for (std::uint32_t piece = 0; piece < result_.proven.size(); ++piece)
+      if (result_.proven[piece] && !to_check_[piece]) known.push_back(piece);
+    std::vector<std::uint32_t> chosen;
     const std::uint64_t count = std::clamp<std::uint64_t>(kSampleBytes / layout_.piece_bytes, 1, kSamplesMax);
     std::ranges::sample(known, std::back_inserter(chosen), static_cast<std::ptrdiff_t>(count),
                         std::mt19937_64(std::random_device()()));
-    for (const std::uint64_t piece : chosen) {
+    for (const std::uint32_t piece : chosen) {
       result_.sampled_bytes += payload_bytes(piece);
       if (is_right(piece)) continue;
       for (const PieceSlice& slice : map_.slices(piece))
@@ -132,9 +139,13 @@ class Resume {
   }
 
   void check(unsigned thread_count) {
-    const std::vector<std::uint64_t> pieces(to_check_.begin(), to_check_.end());
+    std::vector<std::uint32_t> pieces;
     std::uint64_t total_bytes = 0;
-    for (const std::uint64_t piece : pieces) total_bytes += payload_bytes(piece);
+    for (std::uint32_t piece = 0; piece < to_check_.size(); ++piece) {
+      if (!to_check_[piece]) continue;
+      pieces.push_back(piece);
+      total_bytes += payload_bytes(piece);
+    }
     if (pieces.empty()) return;
     std::atomic<std::uint64_t> done_bytes = 0;
     std::mutex mutex;
@@ -162,7 +173,7 @@ class Resume {
   Committer& committer_;
   const ResumeObserver& observer_;
   Resumed result_;
-  std::set<std::uint64_t> to_check_;
+  std::vector<bool> to_check_;  // one a piece
   std::map<std::uint64_t, std::vector<bool>> begun_;
   std::vector<std::uint64_t> lost_;
   std::uint64_t lost_proven_ = 0;

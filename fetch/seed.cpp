@@ -22,6 +22,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::uint64_t kTreeBytesMax = 96u << 20;
+
 void check_files(const format::ReleaseLayout& layout, const std::filesystem::path& folder) {
   const auto root = layout.single_file ? folder : folder / layout.name;
   for (const format::ReleaseFile& file : layout.files) {
@@ -62,7 +64,7 @@ class Seeder {
     SessionOptions options = session_options(request, observer);
     options.disk_io = make_disk_io(store_);
     session_ = make_session(options);
-    lt::add_torrent_params params = load_torrent(torrent);
+    lt::add_torrent_params params = load_torrent(torrent, kTreeBytesMax);
     params.save_path = request.folder.string();
     params.trackers.insert(params.trackers.end(), request.trackers.begin(), request.trackers.end());
     params.tracker_tiers.resize(params.trackers.size(), 0);

@@ -57,22 +57,18 @@ void set_network(Settings& settings, const SessionOptions& options) {
   settings.set_int(Settings::min_reconnect_time, 5);
   settings.set_int(Settings::max_failcount, 20);
   settings.set_int(Settings::tick_interval, 100);  // new peers and rate limits are served once a tick
-  settings.set_int(Settings::connections_limit, 200);
   settings.set_int(Settings::download_rate_limit, to_setting(options.limit_down_bytes_per_s));
   settings.set_int(Settings::upload_rate_limit, to_setting(options.limit_up_bytes_per_s));
 }
 
 void set_sizes(Settings& settings, const SessionOptions& options) {
-  settings.set_int(Settings::max_metadata_size, to_setting(kTorrentBytesMax));
+  settings.set_int(Settings::max_metadata_size, to_setting(options.metadata_bytes_max));
   settings.set_int(Settings::max_piece_count, kPiecesMax);
   settings.set_int(Settings::metadata_token_limit, kTokensMax);
   settings.set_int(Settings::alert_queue_size, 20'000);  // alerts are dropped when it is full
   settings.set_int(Settings::file_pool_size, 500);
-  constexpr std::uint64_t kMiB = 1 << 20;
-  settings.set_int(Settings::max_queued_disk_bytes,
-                   to_setting(std::clamp(options.memory_bytes / 8, kMiB, 64 * kMiB)));
-  settings.set_int(Settings::send_buffer_watermark,
-                   to_setting(std::clamp(options.memory_bytes / 128, kMiB / 2, 4 * kMiB)));
+  settings.set_int(Settings::send_buffer_watermark, to_setting(options.send_bytes));
+  settings.set_int(Settings::connections_limit, to_setting(options.peers_max));
   settings.set_int(Settings::max_out_request_queue, 1500);
   settings.set_int(Settings::max_allowed_in_request_queue, 2000);
   settings.set_int(Settings::alert_mask,

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "fetch/torrent_file.h"
+
 namespace sluice::fetch {
 
 struct SessionOptions {
@@ -16,7 +18,9 @@ struct SessionOptions {
   bool lsd = true;
   std::uint64_t limit_down_bytes_per_s = 0;  ///< 0: none
   std::uint64_t limit_up_bytes_per_s = 0;
-  std::uint64_t memory_bytes = 512u << 20;
+  std::uint64_t send_bytes = 4u << 20;  ///< buffered for one peer
+  unsigned peers_max = 200;
+  std::uint64_t metadata_bytes_max = kTorrentBytesMax;
   lt::disk_io_constructor_type disk_io;  ///< none for metadata only: nothing can be written
   bool allow_private = true;             ///< false: private addresses are blocked (fetch/peer_gate.h)
   lt::dht::dht_state dht_state;          ///< nodes to begin with

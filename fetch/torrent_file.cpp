@@ -25,14 +25,14 @@ using format::ReleaseLayout;
 
 constexpr std::uint64_t kPieceBytesMax = std::uint64_t{512} << 20;
 
-lt::bdecode_node decode(std::string_view content, std::string_view subject) {
-  if (content.size() > kTorrentBytesMax)
+lt::bdecode_node decode(std::string_view content, std::string_view subject, const TorrentLimits& limits) {
+  if (content.size() > limits.bytes_max)
     base::throw_malformed(subject, "has " + std::to_string(content.size()) + " bytes, expected at most " +
-                                       std::to_string(kTorrentBytesMax));
+                                       std::to_string(limits.bytes_max));
   lt::error_code error;
   int position = 0;
   lt::bdecode_node root = lt::bdecode({content.data(), static_cast<std::ptrdiff_t>(content.size())}, error,
-                                      &position, kDepthMax, kTokensMax);
+                                      &position, kDepthMax, limits.tokens_max);
   if (error)
     base::throw_malformed(subject,
                           "is not bencode: byte " + std::to_string(position) + ": " + error.message());
@@ -221,8 +221,8 @@ struct Parts {
   std::size_t info_bytes = 0;
 };
 
-Parts parse_parts(std::string_view content, std::string_view subject) {
-  const lt::bdecode_node root = decode(content, subject);
+Parts parse_parts(std::string_view content, std::string_view subject, const TorrentLimits& limits) {
+  const lt::bdecode_node root = decode(content, subject, limits);
   const Fields fields(root.non_owning(), std::string(subject));
   const lt::bdecode_node info = fields.dictionary("info");
   Parts parts;
@@ -239,21 +239,21 @@ Parts parse_parts(std::string_view content, std::string_view subject) {
 
 }  // namespace
 
-Torrent parse_torrent_file(std::string content, std::string_view subject) {
-  Parts parts = parse_parts(content, subject);
+Torrent parse_torrent_file(std::string content, std::string_view subject, const TorrentLimits& limits) {
+  Parts parts = parse_parts(content, subject, limits);
   content.resize(parts.info_start + parts.info_bytes);
   content.erase(0, parts.info_start);
   parts.torrent.info = std::move(content);
   return std::move(parts.torrent);
 }
 
-ReleaseLayout parse_info(std::string_view info, std::string_view subject) {
-  const lt::bdecode_node node = decode(info, subject);
+ReleaseLayout parse_info(std::string_view info, std::string_view subject, const TorrentLimits& limits) {
+  const lt::bdecode_node node = decode(info, subject, limits);
   return read_info(node.non_owning(), subject);
 }
 
 void add_piece_layers(ReleaseLayout& layout, std::string_view layers, std::string_view subject) {
-  add_layers(layout, decode(layers, subject), subject);
+  add_layers(layout, decode(layers, subject, {}), subject);
 }
 
 std::string to_text(const Torrent& torrent) {
@@ -280,7 +280,7 @@ std::string torrent_key(const ReleaseLayout& layout) {
 }
 
 ReleaseLayout parse_torrent(std::string_view content, std::string_view subject) {
-  return parse_parts(content, subject).torrent.layout;
+  return parse_parts(content, subject, {}).torrent.layout;
 }
 
 ReleaseLayout read_torrent(const std::filesystem::path& file) {

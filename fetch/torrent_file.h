@@ -21,6 +21,12 @@ constexpr int kPiecesMax = 4 << 20;
 constexpr int kTokensMax = 4 << 20;  // of 8 bytes; a file takes 10 to 30
 constexpr int kDepthMax = 100;
 
+/// For readers with less memory; never more than the above.
+struct TorrentLimits {
+  std::uint64_t bytes_max = kTorrentBytesMax;
+  int tokens_max = kTokensMax;
+};
+
 struct Torrent {
   std::string info;  ///< the info dictionary, byte for byte: what the info-hashes are of
   format::ReleaseLayout layout;
@@ -30,10 +36,12 @@ struct Torrent {
 
 /// Takes the content over: what is read is held once. Error{malformed} with `subject` for everything that
 /// read_torrent refuses.
-[[nodiscard]] Torrent parse_torrent_file(std::string content, std::string_view subject);
+[[nodiscard]] Torrent parse_torrent_file(std::string content, std::string_view subject,
+                                         const TorrentLimits& limits = {});
 
 /// The info dictionary alone, as peers send it (BEP 9); without piece layers.
-[[nodiscard]] format::ReleaseLayout parse_info(std::string_view info, std::string_view subject);
+[[nodiscard]] format::ReleaseLayout parse_info(std::string_view info, std::string_view subject,
+                                               const TorrentLimits& limits = {});
 
 /// Takes over the piece layers from a bencoded dictionary of pieces roots and layers (the value of
 /// "piece layers"). Error{malformed} when one does not belong to its root.

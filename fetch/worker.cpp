@@ -9,10 +9,11 @@
 #include <cerrno>
 #include <cstdlib>
 #include <limits>
-#include <new>
+#include <system_error>
 
 #include "base/text.h"
 #include "fetch/fetch.h"
+#include "fetch/memory_budget.h"
 #include "fetch/memory_limit.h"
 
 namespace sluice::fetch {
@@ -66,6 +67,15 @@ std::vector<Contact> parse_contacts(const Json& json) {
 void die_with_parent(std::int64_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != static_cast<pid_t>(parent)) std::_Exit(1);
+}
+
+/// There is no memory to make the event with, nor any sense in starting again.
+[[noreturn]] void end_without_memory() {
+  static constexpr std::string_view kEvent =
+      R"({"event":"error","kind":"io","message":"the transfer has used up the memory that --memory allows"})"
+      "\n";
+  static_cast<void>(!::write(STDOUT_FILENO, kEvent.data(), kEvent.size()));
+  std::_Exit(base::exit_code(base::ErrorKind::io));
 }
 
 void run_job(const WorkerJob& job, WorkerPipe& pipe) {
@@ -203,15 +213,15 @@ int run_worker() {
       throw base::Error(base::ErrorKind::usage, "a worker is started by 'sluice fetch', not by hand");
     const WorkerJob job = parse_job(*line);
     die_with_parent(job.parent);
-    limit_memory(job.memory_bytes);
+    limit_memory(worker_memory_bytes(job.memory_bytes), end_without_memory);
     run_job(job, pipe);
     return 0;
   } catch (const base::Error& error) {
     return send_error(error.kind(), error.what());
   } catch (const boost::system::system_error& error) {  // libtorrent's
     return send_error(base::ErrorKind::io, error.what());
-  } catch (const std::bad_alloc&) {
-    return send_error(base::ErrorKind::io, "the memory of --memory is used up");
+  } catch (const std::system_error& error) {  // no thread could be started
+    return send_error(base::ErrorKind::io, error.what());
   }
 }
 

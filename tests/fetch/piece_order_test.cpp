@@ -34,14 +34,14 @@ TEST_CASE("small files come first, then shards by their number") {
   const fetch::PieceMap map(layout);
   const fetch::PieceOrder order(layout, map, std::vector<bool>(layout.files.size(), true));
   CHECK((order.pieces() ==
-         std::vector<std::uint64_t>{10, 16, 11, 12, 13, 14, 15, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4}));
+         std::vector<std::uint32_t>{10, 16, 11, 12, 13, 14, 15, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4}));
 }
 
 TEST_CASE("pieces of files that are not wanted are not asked for, but shared ones are") {
   const auto layout = make_layout({{"a.bin", 6 * kMiB}, {"b.bin", 9 * kMiB}, {"c.bin", 6 * kMiB}});
   const fetch::PieceMap map(layout);
   const fetch::PieceOrder order(layout, map, {false, true, false});
-  CHECK((order.pieces() == std::vector<std::uint64_t>{1, 2, 3}));
+  CHECK((order.pieces() == std::vector<std::uint32_t>{1, 2, 3}));
   CHECK_FALSE(order.wanted(0));
   CHECK(order.wanted_bytes(1) == 2 * kMiB);
   CHECK(order.wanted_bytes(3) == 3 * kMiB);
