@@ -5,6 +5,8 @@
 #include <boost/system/system_error.hpp>
 #include <chrono>
 #include <libtorrent/announce_entry.hpp>
+#include <libtorrent/peer_info.hpp>
+#include <libtorrent/socket.hpp>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -49,11 +51,15 @@ class Introducer {
   }
 
   void run() {
-    constexpr auto kRetryPause = std::chrono::seconds(20);
-    while (!pending_.empty()) {
-      std::erase_if(pending_, [this](const Pending& pending) { return introduce_one(pending); });
-      if (!pending_.empty()) std::this_thread::sleep_for(kRetryPause);
-      told_ = true;
+    constexpr int kRoundsBetweenLookUps = 7;
+    for (int round = 0;; ++round) {
+      if (round % kRoundsBetweenLookUps == 0) {
+        std::erase_if(pending_, [this](const Pending& pending) { return introduce_one(pending); });
+        told_ = true;
+      }
+      if (pending_.empty() && named_.empty()) return;
+      std::this_thread::sleep_for(std::chrono::seconds(3));
+      connect_named();
     }
   }
 
@@ -75,11 +81,20 @@ class Introducer {
     if (pending.contact.trusted) gate_->trust(addresses);
     switch (pending.kind) {
       case ContactKind::peer:
-        for (const lt::address& found : addresses) torrent_.connect_peer({found, host.port});
+        for (const lt::address& found : addresses) {
+          torrent_.connect_peer({found, host.port});
+          if (pending.contact.trusted) named_.emplace_back(found, host.port);
+        }
         break;
       case ContactKind::tracker: torrent_.add_tracker(lt::announce_entry(address)); break;
     }
     return true;
+  }
+
+  /// A peer that the user named may come late, or come back. libtorrent pauses longer after each failure and
+  /// gives up in the end; a tracker's word lets it forget one failure.
+  void connect_named() {
+    for (const lt::tcp::endpoint& peer : named_) torrent_.connect_peer(peer, lt::peer_info::tracker);
   }
 
   static HostPort host_of(const Pending& pending) {
@@ -103,7 +118,8 @@ class Introducer {
   lt::torrent_handle torrent_;
   WorkerPipe& pipe_;
   std::vector<Pending> pending_;
-  bool told_ = false;  // names that cannot be looked up have been told once
+  std::vector<lt::tcp::endpoint> named_;  // peers of the user
+  bool told_ = false;                     // names that cannot be looked up have been told once
 };
 
 }  // namespace

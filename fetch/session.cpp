@@ -54,7 +54,8 @@ void set_network(Settings& settings, const SessionOptions& options) {
   // Several peers behind one address are normal in a laboratory, and all of them on loopback.
   settings.set_bool(Settings::allow_multiple_connections_per_ip, true);
   settings.set_bool(Settings::smooth_connects, false);
-  settings.set_int(Settings::min_reconnect_time, 5);
+  // Some clients refuse a peer whose last connection, that of the metadata, they have not yet tidied away.
+  settings.set_int(Settings::min_reconnect_time, 2);
   settings.set_int(Settings::max_failcount, 20);
   settings.set_int(Settings::tick_interval, 100);  // new peers and rate limits are served once a tick
   settings.set_int(Settings::download_rate_limit, to_setting(options.limit_down_bytes_per_s));
@@ -111,7 +112,8 @@ lt::ip_filter make_address_filter(const std::vector<lt::address>& trusted) {
 }
 
 std::unique_ptr<lt::session> make_session(const SessionOptions& options) {
-  lt::session_params params;  // with ut_metadata, ut_pex and smart_ban
+  lt::session_params params;
+  if (!options.plugins) params.extensions.clear();
   set_network(params.settings, options);
   set_sizes(params.settings, options);
   params.disk_io_constructor = options.disk_io ? options.disk_io : lt::disabled_disk_io_constructor;

@@ -9,6 +9,8 @@ namespace sluice::fetch {
 namespace {
 
 void send_tracker_problem(const lt::tracker_error_alert& alert, WorkerPipe& pipe) {
+  // Of an IPv6 socket with a tracker that has IPv4 alone: the other socket has asked it.
+  if (alert.error == lt::errors::announce_skipped) return;
   std::string message = alert.error.message();
   if (const std::string said = alert.failure_reason(); !said.empty()) message += ": " + said;
   pipe.tell_tracker(alert.tracker_url(), message);
@@ -31,6 +33,8 @@ SessionKeeper::~SessionKeeper() { save(); }
 void SessionKeeper::handle(const lt::alert& alert) {
   if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(&alert))
     send_tracker_problem(*tracker, pipe_);
+  else if (const auto* reply = lt::alert_cast<lt::tracker_reply_alert>(&alert))
+    pipe_.tell_tracker(reply->tracker_url(), "");
   else
     gate_->handle(alert);
 }

@@ -20,7 +20,6 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr int kRestartsMax = 5;
-constexpr std::uint64_t kMetadataPieceBytes = 16 << 10;  // BEP 9
 
 enum class RunEnd { done, stopped, crashed };
 
@@ -126,6 +125,10 @@ class Supervisor {
 
   std::optional<RunEnd> handle(const TrackerEvent& event) {
     constexpr std::size_t kTrackersMax = 100;
+    if (event.message.empty()) {
+      tracker_problems_.erase(event.url);
+      return std::nullopt;
+    }
     if (tracker_problems_.size() >= kTrackersMax && !tracker_problems_.contains(event.url))
       return std::nullopt;
     std::string& known = tracker_problems_[event.url];
@@ -173,9 +176,7 @@ class Supervisor {
   }
 
   void note_arrival(std::string_view phase) {
-    // Before there is metadata, all that peers say is counted together, so only whole pieces of it count.
-    const std::uint64_t step = phase == "metadata" ? kMetadataPieceBytes : 1;
-    if (phase == "checking" || run_.downloaded_bytes >= downloaded_mark_ + step) {
+    if (phase == "checking" || run_.downloaded_bytes > downloaded_mark_) {
       last_arrival_ = Clock::now();
       downloaded_mark_ = run_.downloaded_bytes;
     }

@@ -5,7 +5,7 @@
 //   {"event":"status","phase":..,"done":..,"total":..,"rate":..,"peers":..,"seeds":..,"downloaded":..,"rehashed":..}
 //       also "availability" (copies of the rarest wanted piece), "complete" and "incomplete" (of trackers)
 //   {"event":"warning","message":..}            for the user
-//   {"event":"tracker","url":..,"message":..}   a tracker failed
+//   {"event":"tracker","url":..,"message":..}   a tracker failed; without a message: it answers
 //   {"event":"error","kind":..,"message":..}    the end
 //   {"event":"done","downloaded":..,"rehashed":..} / {"event":"stopped", same keys}   the end
 //

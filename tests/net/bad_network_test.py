@@ -14,7 +14,7 @@ import time
 
 from network import (DEBIANS_PYTHON, NetTest, Relay, children_of, kill, main, read_files, used_bytes, wait_until)
 from clients import LIBTORRENT_PEER
-from raw_peer import (BLOCK, EXTENSIONS, FAST, HASHES, V2, RawPeer, SharedRelease, hashes_asked)
+from raw_peer import (BLOCK, EXTENSIONS, FAST, HASHES, METADATA_ID, V2, RawPeer, SharedRelease, hashes_asked)
 
 RELEASE_BYTES = 6_000_001
 PORT = 6881
@@ -221,7 +221,8 @@ class LyingPeerTest(BadNetworkTest):
 class AttackedMetadataTest(BadNetworkTest):
     def test_a_peer_that_kills_the_metadata_process(self):
         """arvidn/libtorrent #8692: it connects to us, claims version 2 of what is a v1 magnet link, and sends the
-        metadata; with them the claim becomes a look at hashes that do not exist. It comes again and again."""
+        metadata; with them the claim becomes a look at hashes that do not exist. It comes again and again. Here
+        it finds that libtorrent never sees the metadata, and helps."""
         class Killer(RawPeer):
             reserved = [EXTENSIONS, FAST, V2]
 
@@ -240,10 +241,28 @@ class AttackedMetadataTest(BadNetworkTest):
                                     "--timeout", "40")
         threading.Thread(target=peer.attack, args=[(self.wanter.address, PORT)], daemon=True).start()
         wait_until(lambda: self.is_open(self.wanter, PORT) or fetching.poll() is not None)
-        time.sleep(1)  # the attack has its time
+        wait_until(lambda: peer.connections > 0)
+        self.share()
+        finished = self.finish(fetching)
+        self.assert_arrived(finished)
+        self.assertNotIn("crashed", finished.stdout)
+        self.assertEqual(peer.problems, [])
+
+    def test_metadata_that_never_comes(self):
+        """The peer says that it has nearly all that the memory allows, and then nothing."""
+        class Boaster(RawPeer):
+            metadata_bytes = 150 << 20
+            metadata_requests = 0
+
+            def handle_extended(self, wire, payload):
+                self.metadata_requests += payload[0] == METADATA_ID
+
+        boaster, = self.prepare(machines=3)
+        peer = self.raw_peer(Boaster, boaster)
+        fetching = self.start_fetch(self.wanter, self.magnet, *self.peers(boaster, self.honest), "--timeout", "40")
+        wait_until(lambda: peer.metadata_requests > 0)
         self.share()
         self.assert_arrived(self.finish(fetching))
-        self.assertEqual(peer.problems, [])
 
     def test_the_metadata_process_is_killed(self):
         class Silent(RawPeer):
@@ -282,9 +301,10 @@ class AttackedMetadataTest(BadNetworkTest):
         liar, = self.prepare(machines=3)
         peer = self.raw_peer(WrongMetadata, liar)
         fetching = self.start_fetch(self.wanter, self.magnet, *self.peers(liar, self.honest), "--timeout", "40")
-        wait_until(lambda: peer.connections > 0)
+        wait_until(lambda: "not asked again" in self.told(fetching).stdout)
         self.share()
         self.assert_arrived(self.finish(fetching))
+        self.assertEqual(peer.problems, [])
 
 
 class FullDiskTest(BadNetworkTest):

@@ -4,7 +4,8 @@ All listen at port 6881 of their machine and ask trackers only: no DHT, no local
 
 `show` is a command that prints a torrent's info-hash. It is for clients that may be too old for hybrid torrents:
 aria2 1.36 and transmission 3.00 trip over the empty keys in BEP 52's file tree, whoever has made the torrent.
-aria2 takes it for another torrent, with another info-hash, and transmission for a damaged one.
+aria2 leaves them out and so takes it for another torrent, with another info-hash (aria2 #1903, mended in 1.37);
+transmission takes it for a damaged one (transmission #1339, mended in 4.0).
 """
 
 import json
@@ -111,7 +112,7 @@ def reads_torrent(client, torrent, infohash):
 
 def write_pad_files(torrent, folder):
     """Zeros on the disk for those who take a hybrid torrent's pad files (BEP 47) for files."""
-    for size, number in re.findall(rb"6:lengthi(\d+)e4:pathl4:.pad\d+:(\d+)ee", torrent.read_bytes()):
+    for size, number in re.findall(rb"6:lengthi(\d+)e4:pathl4:.pad\d+:(\d+)ee", Path(torrent).read_bytes()):
         path = folder / ".pad" / number.decode()
         path.parent.mkdir(exist_ok=True)
         path.touch()

@@ -68,6 +68,7 @@ class SharedRelease:
 class RawPeer:
     reserved = [EXTENSIONS, FAST]
     metadata_is_known = True  # it offers the metadata
+    metadata_bytes = None  # as it says; None: as it is
 
     def __init__(self, machine, port, release):
         self.machine, self.release = machine, release
@@ -138,7 +139,7 @@ class RawPeer:
     def after_handshake(self, wire):
         ours = {b"m": {b"ut_metadata": METADATA_ID}}
         if self.metadata_is_known:
-            ours[b"metadata_size"] = len(self.release.metadata)
+            ours[b"metadata_size"] = self.metadata_bytes or len(self.release.metadata)
         wire.send(EXTENDED, b"\0" + bencode(ours))
         wire.send(HAVE_ALL)
         wire.send(UNCHOKE)
