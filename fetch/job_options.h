@@ -19,6 +19,7 @@ namespace sluice::fetch {
   options.limit_down_bytes_per_s = job.limit_down_bytes_per_s;
   options.limit_up_bytes_per_s = job.limit_up_bytes_per_s;
   options.send_bytes = shares.send_bytes;
+  options.receive_bytes = shares.receive_bytes;
   options.peers_max = shares.peers_max;
   options.metadata_bytes_max = torrent_limits(job.memory_bytes).bytes_max;
   options.allow_private = job.allow_private;

@@ -44,10 +44,11 @@ std::uint64_t rest_bytes(std::uint64_t memory_bytes, std::uint64_t taken_bytes) 
 MemoryShares share(std::uint64_t rest_bytes, std::uint64_t piece_count) {
   const std::uint64_t peer_bytes = 64 * kKiB + piece_count / 8;  // with the bits of what it has
   MemoryShares shares;
-  shares.store_bytes = std::clamp(rest_bytes / 4, 2 * kMiB, 128 * kMiB);
+  shares.store_bytes = std::clamp(rest_bytes / 8, 2 * kMiB, 128 * kMiB);
   shares.mirror_bytes = rest_bytes / 5;
   shares.tree_bytes = rest_bytes / 5;
   shares.send_bytes = std::clamp(rest_bytes / 128, 128 * kKiB, 4 * kMiB);
+  shares.receive_bytes = std::clamp(rest_bytes / 64, 128 * kKiB, 2 * kMiB);
   shares.peers_max = static_cast<unsigned>(std::clamp<std::uint64_t>(rest_bytes / 8 / peer_bytes, 20, 200));
   return shares;
 }

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t kRunBlocks = 32;                  // written at once: 512 KiB
 constexpr std::uint64_t kReadBytes = 64 * kBlockBytes;  // read at once: 1 MiB
+constexpr std::uint64_t kRoomBytesMin = 1u << 20;       // beyond the store's memory, before it makes wait
 
 }  // namespace
 
@@ -76,7 +77,7 @@ bool PieceStore::write(std::uint64_t piece, std::uint64_t offset_bytes, base::By
                        std::function<void()> on_room) {
   INVARIANT(offset_bytes % kBlockBytes == 0 && block.size() <= kBlockBytes);
   Block fresh{offset_bytes / kBlockBytes, {block.begin(), block.end()}, std::move(done)};
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   Piece& found = find_or_add(piece);
   found.seen_bytes += block.size();
   unfinished_bytes_ += block.size();
@@ -87,10 +88,10 @@ bool PieceStore::write(std::uint64_t piece, std::uint64_t offset_bytes, base::By
   if (memory_bytes_ <= memory_max_) return true;
   room_waiters_.push_back(std::move(on_room));
   for (auto& [index, other] : pieces_) {  // room must come even when these wait for blocks that do not
-    if (other->busy) continue;
-    memory_bytes_ -= other->kept_bytes();
-    other->kept.clear();
+    if (!other->busy) free_kept(*other);
   }
+  // The network hands over all that it has received before it heeds that, and that of each peer.
+  freed_.wait(lock, [this] { return memory_bytes_ <= memory_max_ + std::max(memory_max_, kRoomBytesMin); });
   return false;
 }
 
@@ -212,6 +213,12 @@ void PieceStore::enqueue_all() {
     if (!piece->fresh.empty() || !piece->jobs.empty()) enqueue(*piece);
 }
 
+void PieceStore::free_kept(Piece& piece) {
+  memory_bytes_ -= piece.kept_bytes();
+  piece.kept.clear();
+  freed_.notify_all();
+}
+
 void PieceStore::add_job(std::uint64_t piece, Job job) {
   const std::lock_guard lock(mutex_);
   Piece& found = find_or_add(piece);
@@ -231,8 +238,12 @@ void PieceStore::work() {
     piece.queued = false;
     piece.busy = true;
     work_on(piece, lock);
+    if (!room_waiters_.empty()) free_kept(piece);  // it was busy when they came
     piece.busy = false;
-    if (piece.seen_bytes == 0) pieces_.erase(piece.index);
+    if (piece.seen_bytes == 0) {
+      free_kept(piece);
+      pieces_.erase(piece.index);
+    }
     call_waiters(lock);
   }
 }
@@ -341,6 +352,7 @@ void PieceStore::advance_sha1(Piece& piece) {
 void PieceStore::release(std::uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   memory_bytes_ -= bytes;
+  freed_.notify_all();
 }
 
 /// What was not hashed from memory is read back.
@@ -367,6 +379,7 @@ void PieceStore::compute(Piece& piece, HashResult& result) {
     {
       const std::lock_guard lock(mutex_);
       arrived = piece.seen_bytes > 0;
+      unfinished_bytes_ -= std::exchange(piece.seen_bytes, 0);
     }
     if (committer_ != nullptr && arrived && judge_.judge(piece.index, result.digest) != Verdict::wrong)
       committer_->add(piece.index, result.digest);

@@ -55,7 +55,8 @@ class PieceStore final {
   PieceStore& operator=(const PieceStore&) = delete;
 
   /// Takes a copy of a block, which begins at a multiple of kBlockBytes. Returns false when the store is
-  /// full: the block is taken all the same, and `on_room` is called when there is room again.
+  /// full: the block is taken all the same, and `on_room` is called when there is room again. Waits while the
+  /// store holds twice its memory.
   bool write(std::uint64_t piece, std::uint64_t offset_bytes, base::Bytes block, Done done,
              std::function<void()> on_room);
   /// Into `out`, which lives until `done`; after all writes to the piece that came before.
@@ -109,6 +110,7 @@ class PieceStore final {
   void close(Piece& piece);
   void enqueue(Piece& piece);
   void enqueue_all();
+  void free_kept(Piece& piece);
   void release(std::uint64_t bytes);
   void call_waiters(std::unique_lock<std::mutex>& lock);
 
@@ -121,6 +123,7 @@ class PieceStore final {
 
   mutable std::mutex mutex_;  // guards what follows, and what Piece says
   std::condition_variable changed_;
+  std::condition_variable freed_;  // memory_bytes_ has become less
   std::unordered_map<std::uint64_t, std::unique_ptr<Piece>> pieces_;
   std::deque<Piece*> ready_;
   std::vector<std::function<void()>> room_waiters_;

@@ -69,6 +69,7 @@ void set_sizes(Settings& settings, const SessionOptions& options) {
   settings.set_int(Settings::alert_queue_size, 20'000);  // alerts are dropped when it is full
   settings.set_int(Settings::file_pool_size, 500);
   settings.set_int(Settings::send_buffer_watermark, to_setting(options.send_bytes));
+  settings.set_int(Settings::max_peer_recv_buffer_size, to_setting(options.receive_bytes));
   settings.set_int(Settings::connections_limit, to_setting(options.peers_max));
   settings.set_int(Settings::max_out_request_queue, 1500);
   settings.set_int(Settings::max_allowed_in_request_queue, 2000);

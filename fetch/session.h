@@ -20,6 +20,7 @@ struct SessionOptions {
   std::uint64_t limit_down_bytes_per_s = 0;  ///< 0: none
   std::uint64_t limit_up_bytes_per_s = 0;
   std::uint64_t send_bytes = 4u << 20;  ///< buffered for one peer
+  std::uint64_t receive_bytes = 2u << 20;  ///< the same
   unsigned peers_max = 200;
   std::uint64_t metadata_bytes_max = kTorrentBytesMax;
   lt::disk_io_constructor_type disk_io;  ///< none for metadata only: nothing can be written
