@@ -379,7 +379,6 @@ void PieceStore::compute(Piece& piece, HashResult& result) {
     {
       const std::lock_guard lock(mutex_);
       arrived = piece.seen_bytes > 0;
-      unfinished_bytes_ -= std::exchange(piece.seen_bytes, 0);
     }
     if (committer_ != nullptr && arrived && judge_.judge(piece.index, result.digest) != Verdict::wrong)
       committer_->add(piece.index, result.digest);
