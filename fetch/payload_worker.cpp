@@ -44,6 +44,7 @@ using std::chrono::milliseconds;
 constexpr auto kBegunPause = milliseconds(10'000);
 constexpr auto kLayersPauseMin = milliseconds(250);
 constexpr auto kLayersPauseMax = milliseconds(10'000);
+constexpr auto kLayersWait = milliseconds(2'000);
 
 StoreOptions store_options(const MemoryShares& shares, std::function<void(const base::Error&)> on_failure) {
   return {.thread_count = std::clamp(base::available_threads(), 2u, 4u),
@@ -411,8 +412,11 @@ class PayloadWorker {
 
   /// The last chance for it. Without the layers the journal of a v2 torrent proves nothing.
   void wait_for_layers() {
-    for (int i = 0; i < 20 && !layers_saved_; ++i) {
-      if (!layers_pending_) ask_for_layers();
+    const auto deadline = Clock::now() + kLayersWait;
+    next_layers_ = Clock::now();
+    layers_pause_ = kLayersPauseMin;
+    while (!layers_saved_ && Clock::now() < deadline) {
+      if (Clock::now() >= next_layers_) ask_for_layers();
       session_->wait_for_alert(milliseconds(100));
       handle_alerts();
     }
