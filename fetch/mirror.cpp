@@ -44,24 +44,43 @@ void pause(milliseconds duration, const std::stop_token& stop) {
 /// its socket's buffer fills, and TCP slows the sender down.
 class Pacer {
  public:
-  explicit Pacer(std::uint64_t bytes_per_s) : bytes_per_s_(bytes_per_s) {}
+  explicit Pacer(std::uint64_t bytes_per_s) : bytes_per_s_(static_cast<double>(bytes_per_s)) {}
 
-  void set_rate(std::uint64_t bytes_per_s) { bytes_per_s_ = bytes_per_s; }
+  void set_rate(std::uint64_t bytes_per_s) {
+    {
+      const std::lock_guard lock(mutex_);
+      pay();
+      bytes_per_s_ = static_cast<double>(bytes_per_s);
+    }
+    changed_.notify_all();
+  }
 
   void take(std::uint64_t bytes, const std::stop_token& stop) {
-    const std::uint64_t bytes_per_s = bytes_per_s_;
-    if (bytes_per_s == 0) return;
+    constexpr std::chrono::duration<double> kLongest(60);
     std::unique_lock lock(mutex_);
-    const std::chrono::duration<double> worth(static_cast<double>(bytes) / static_cast<double>(bytes_per_s));
-    free_at_ = std::max(free_at_, Clock::now()) + std::chrono::duration_cast<Clock::duration>(worth);
-    stopped_.wait_until(lock, stop, free_at_, [] { return false; });
+    pay();
+    early_bytes_ += static_cast<double>(bytes);
+    while (bytes_per_s_ > 0 && early_bytes_ > 0 && !stop.stop_requested()) {
+      const std::chrono::duration<double> due(early_bytes_ / bytes_per_s_);
+      changed_.wait_for(lock, stop, std::min(due, kLongest),
+                        [this, rate = bytes_per_s_] { return bytes_per_s_ != rate; });
+      pay();
+    }
   }
 
  private:
-  std::atomic<std::uint64_t> bytes_per_s_;  // 0: any
+  void pay() {
+    const auto now = Clock::now();
+    const std::chrono::duration<double> passed = now - paid_at_;
+    paid_at_ = now;
+    early_bytes_ = bytes_per_s_ > 0 ? std::max(0.0, early_bytes_ - passed.count() * bytes_per_s_) : 0;
+  }
+
   std::mutex mutex_;
-  std::condition_variable_any stopped_;
-  Clock::time_point free_at_;
+  std::condition_variable_any changed_;
+  double bytes_per_s_;  // 0: any
+  double early_bytes_ = 0;
+  Clock::time_point paid_at_ = Clock::now();
 };
 
 /// Consecutive bytes of one file that a run needs.

@@ -69,25 +69,23 @@ MirrorKeeper::MirrorKeeper(const WorkerJob& job, const format::ReleaseLayout& la
 
 void MirrorKeeper::update(std::vector<bool> durable, const lt::torrent_status& status) {
   if (sources_.empty() || !takes_pieces(status)) return;
-  const auto swarm = static_cast<std::uint64_t>(std::max(status.download_payload_rate, 0));
-  const bool needed = swarm < kSlowBytesPerS && left_of_limit(swarm) > 0;
+  const std::uint64_t swarm = measure(status);
+  const std::uint64_t left = left_of_limit(swarm);
+  const std::uint64_t limit = job_.limit_down_bytes_per_s;
+  const bool needed = swarm < kSlowBytesPerS && left >= limit / 8;
   std::set<std::uint64_t> begun;
   if (needed)
     for (const lt::partial_piece_info& piece : torrent_.get_download_queue())
       begun.insert(static_cast<std::uint64_t>(static_cast<int>(piece.piece_index)));
   customer_.update(std::move(durable), std::move(begun), needed);
   if (!pool_) start();
-  if (job_.limit_down_bytes_per_s != 0) pool_->limit_down(std::max<std::uint64_t>(left_of_limit(swarm), 1));
-  measure();
+  // Not less than would make a server look as if it stalled.
+  if (limit != 0) pool_->limit_down(std::max<std::uint64_t>({left, limit / 16, 1}));
 }
 
-/// The user's limit is for all that comes in. libtorrent keeps the swarm below it; a swarm that comes close
-/// to it leaves nothing.
+/// The user's limit is for all that comes in; libtorrent keeps the swarm alone below it.
 std::uint64_t MirrorKeeper::left_of_limit(std::uint64_t swarm_bytes_per_s) const {
-  const std::uint64_t limit = job_.limit_down_bytes_per_s;
-  if (limit == 0) return kSlowBytesPerS;
-  const std::uint64_t left = limit - std::min(limit, swarm_bytes_per_s);
-  return left < limit / 8 ? 0 : left;
+  return job_.limit_down_bytes_per_s - std::min(job_.limit_down_bytes_per_s, swarm_bytes_per_s);
 }
 
 void MirrorKeeper::start() {
@@ -117,16 +115,21 @@ std::uint64_t MirrorKeeper::downloaded_bytes() const {
   return ended_bytes_ + (pool_ ? pool_->downloaded_bytes() : 0);
 }
 
-void MirrorKeeper::measure() {
+/// What the swarm brings in a second: lately and, since that is an average of some seconds, just now.
+std::uint64_t MirrorKeeper::measure(const lt::torrent_status& status) {
   constexpr double kSmoothed_s = 2;
   const auto now = Clock::now();
-  const double seconds = std::chrono::duration<double>(now - measured_at_).count();
-  const std::uint64_t bytes = downloaded_bytes();
-  if (seconds <= 0) return;
-  const double rate = static_cast<double>(bytes - measured_bytes_) / seconds;
-  rate_ += (rate - rate_) * std::min(1.0, seconds / kSmoothed_s);
+  const double seconds = std::max(std::chrono::duration<double>(now - measured_at_).count(), 0.001);
+  const auto rate_of = [&](std::uint64_t bytes, std::uint64_t before) {
+    return static_cast<double>(bytes - std::min(bytes, before)) / seconds;
+  };
+  const auto swarm_bytes = static_cast<std::uint64_t>(status.total_payload_download);
+  const auto swarm_now = static_cast<std::uint64_t>(rate_of(swarm_bytes, measured_swarm_bytes_));
+  rate_ += (rate_of(downloaded_bytes(), measured_bytes_) - rate_) * std::min(1.0, seconds / kSmoothed_s);
   measured_at_ = now;
-  measured_bytes_ = bytes;
+  measured_bytes_ = downloaded_bytes();
+  measured_swarm_bytes_ = swarm_bytes;
+  return std::max(swarm_now, static_cast<std::uint64_t>(std::max(status.download_payload_rate, 0)));
 }
 
 }  // namespace sluice::fetch

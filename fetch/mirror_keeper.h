@@ -39,7 +39,7 @@ class MirrorKeeper final {
   using Clock = std::chrono::steady_clock;
 
   void start();
-  void measure();
+  std::uint64_t measure(const lt::torrent_status& status);
   [[nodiscard]] std::uint64_t left_of_limit(std::uint64_t swarm_bytes_per_s) const;
 
   const WorkerJob& job_;
@@ -56,6 +56,7 @@ class MirrorKeeper final {
   std::uint64_t ended_bytes_ = 0;   // of pools that have ended
   double rate_ = 0;
   std::uint64_t measured_bytes_ = 0;
+  std::uint64_t measured_swarm_bytes_ = 0;
   Clock::time_point measured_at_ = Clock::now();
 };
 

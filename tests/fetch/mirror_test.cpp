@@ -595,6 +595,17 @@ TEST_CASE("a pool stops in the middle of a transfer") {
   }
 }
 
+TEST_CASE("a limit that is lifted ends the wait for it") {
+  const Release release(plain_files());
+  const TinyHttp server(plain_files());
+  auto options = quick_options();
+  options.limit_down_bytes_per_s = 1;
+  Fetching fetching(release, {mirror(server.url())}, options);
+  CHECK(wait_until([&] { return fetching.pool->downloaded_bytes() > 0; }));
+  fetching.pool->limit_down(0);
+  fetching.check_complete(release);
+}
+
 TEST_CASE("the rate is limited over all mirrors together") {
   const Release release(plain_files());
   const TinyHttp one(plain_files());
