@@ -19,7 +19,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr int kRestartsMax = 5;
+constexpr int kRestartsMax = 5;                   // in a row
+constexpr std::uint64_t kWorthBytes = 16u << 20;  // who brings so much before it crashes may go on for ever
 
 enum class RunEnd { done, stopped, crashed };
 
@@ -47,10 +48,11 @@ class Supervisor {
         case RunEnd::crashed: break;
       }
       if (restarts == kRestartsMax)
-        throw base::Error(
-            base::ErrorKind::io,
-            "the transfer process crashed " + std::to_string(restarts + 1) + " times, the last time: " + how);
+        throw base::Error(base::ErrorKind::io, "the transfer process crashed " +
+                                                   std::to_string(restarts + 1) +
+                                                   " times in a row, the last time: " + how);
       warn("the transfer process crashed (" + how + ") and is started again");
+      if (run_.downloaded_bytes >= kWorthBytes) restarts = 0;
       add_counts();
       downloaded_mark_ = 0;
     }

@@ -272,7 +272,7 @@ TEST_CASE("a worker that crashes is started again") {
   CHECK(observer.warnings[0] == "the transfer process crashed (killed by signal 9) and is started again");
 
   request.worker_command = {"/bin/false"};
-  CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "crashed 6 times, the last time: exit code 1");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "crashed 6 times in a row, the last time: exit code 1");
   request.worker_command = {release.dir / "no-such-program"};
   CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "cannot start");
 }

@@ -200,9 +200,19 @@ TEST_CASE("a worker that talks nonsense is started again, and in the end given u
     CAPTURE(script);
     auto request = release.with_worker(script);
     request.timeout_s = 60;
-    CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "crashed 6 times, the last time: ");
+    CHECK_ERROR(fetch_quietly(request), ErrorKind::io, "crashed 6 times in a row, the last time: ");
     CHECK_ERROR(fetch_quietly(request), ErrorKind::io, part);
   }
+}
+
+TEST_CASE("a worker that brings something before each crash is started again without end") {
+  const Release release;
+  const std::string count = (release.dir / "count").string();
+  const auto request = release.with_worker(
+      "echo x >> " + count + "; echo '" + changed(kStatus, R"("downloaded":7)", R"("downloaded":20000000)") +
+      "'; [ $(wc -l < " + count + ") -lt 9 ] && exit 1; " +
+      R"(echo '{"event":"error","kind":"network","message":"the ninth"}')");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::network, "the ninth");
 }
 
 TEST_CASE("a worker that says it is done without having done it is not believed") {
