@@ -201,7 +201,8 @@ void WorkerPipe::tell_tracker(std::string_view url, std::string_view message) {
 }
 
 int run_worker() {
-  ::signal(SIGINT, SIG_IGN);  // the parent decides what Ctrl-C means
+  ::signal(SIGINT, SIG_IGN);   // the parent decides what Ctrl-C means
+  ::signal(SIGPIPE, SIG_IGN);  // a web server that ends a TLS connection is no reason to die
   WorkerPipe pipe;
   const auto send_error = [&](base::ErrorKind kind, const std::string& message) {
     pipe.send(Json::object({{"event", "error"}, {"kind", base::to_string(kind)}, {"message", cut(message)}}));
