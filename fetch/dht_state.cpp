@@ -2,6 +2,7 @@
 
 #include <libtorrent/bdecode.hpp>
 #include <libtorrent/session_params.hpp>
+#include <libtorrent/settings_pack.hpp>
 #include <vector>
 
 #include "base/bytes.h"
@@ -12,6 +13,10 @@ namespace sluice::fetch {
 namespace {
 
 constexpr std::uint64_t kFileBytesMax = 4 << 20;
+
+bool knows_nodes(const lt::session_params& params) {
+  return !params.dht_state.nodes.empty() || !params.dht_state.nodes6.empty();
+}
 
 }  // namespace
 
@@ -31,10 +36,19 @@ lt::dht::dht_state load_dht_state(const std::filesystem::path& file, const Warn&
   }
 }
 
+void DhtBootstrap::tick() {
+  if (done_ || Clock::now() < due_) return;
+  done_ = true;
+  if (knows_nodes(session_.session_state(lt::session_handle::save_dht_state))) return;
+  lt::settings_pack settings;
+  settings.set_str(lt::settings_pack::dht_bootstrap_nodes, kBootstrapNodes);
+  session_.apply_settings(std::move(settings));
+}
+
 void save_dht_state(const lt::session_handle& session, const std::filesystem::path& file, const Warn& warn) {
   if (file.empty()) return;
   const lt::session_params params = session.session_state(lt::session_handle::save_dht_state);
-  if (params.dht_state.nodes.empty() && params.dht_state.nodes6.empty()) return;
+  if (!knows_nodes(params)) return;
   try {
     base::make_directories(file.parent_path());
     const std::vector<char> content =

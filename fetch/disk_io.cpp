@@ -116,11 +116,13 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
     flush(std::move(handler));
   }
 
-  /// The journal has said which pieces are there; libtorrent has nothing to check.
-  void async_check_files(lt::storage_index_t, const lt::add_torrent_params*,
+  /// We have said which pieces are there; libtorrent has nothing to check. Unless a shared release has turned
+  /// out damaged: then it starts anew, without parameters.
+  void async_check_files(lt::storage_index_t, const lt::add_torrent_params* added,
                          lt::aux::vector<std::string, lt::file_index_t>,
                          std::function<void(lt::status_t, const lt::storage_error&)> handler) override {
-    post([handler = std::move(handler)] { handler(lt::status_t::no_error, {}); });
+    const lt::status_t status = added ? lt::status_t::no_error : lt::status_t::need_full_check;
+    post([handler = std::move(handler), status] { handler(status, {}); });
   }
 
   void async_set_file_priority(lt::storage_index_t,

@@ -6,6 +6,7 @@
 #include <libtorrent/torrent_handle.hpp>
 #include <libtorrent/torrent_status.hpp>
 #include <map>
+#include <optional>
 #include <thread>
 
 #include "base/error.h"
@@ -64,13 +65,14 @@ class Seeder {
     SessionOptions options = session_options(request, observer);
     options.disk_io = make_disk_io(store_);
     session_ = make_session(options);
+    bootstrap_.emplace(*session_, request.dht);
     lt::add_torrent_params params = load_torrent(torrent, kTreeBytesMax);
     params.save_path = request.folder.string();
     params.trackers.insert(params.trackers.end(), request.trackers.begin(), request.trackers.end());
     params.tracker_tiers.resize(params.trackers.size(), 0);
     // Each piece is hashed when it is first asked for, so that the start takes no time and still nothing
-    // wrong is sent.
-    params.flags = lt::torrent_flags::seed_mode;
+    // wrong is sent. When one is wrong all are hashed, and the right ones shared. Nothing is ever fetched.
+    params.flags = lt::torrent_flags::seed_mode | lt::torrent_flags::upload_mode;
     if (!request.pex) params.flags |= lt::torrent_flags::disable_pex;
     lt::error_code error;
     handle_ = session_->add_torrent(std::move(params), error);
@@ -89,6 +91,7 @@ class Seeder {
       observer_.on_status(static_cast<std::uint64_t>(status.total_payload_upload),
                           static_cast<std::uint64_t>(status.upload_payload_rate),
                           static_cast<unsigned>(status.num_peers));
+      bootstrap_->tick();
       if (Clock::now() >= next_save_) save_dht();
     }
     save_dht();
@@ -130,6 +133,8 @@ class Seeder {
         }
       } else if (const auto* failed = lt::alert_cast<lt::listen_failed_alert>(alert)) {
         listen_problem_ = failed->error.message();
+      } else if (lt::alert_cast<lt::dht_bootstrap_alert>(alert) != nullptr) {
+        handle_.force_dht_announce();  // what was said before reached nobody
       } else if (const auto* error = lt::alert_cast<lt::file_error_alert>(alert)) {
         throw base::Error(base::ErrorKind::io,
                           std::string(error->filename()) + ": " + error->error.message());
@@ -138,8 +143,9 @@ class Seeder {
         if (tracker->error != lt::errors::announce_skipped)
           warn_of_tracker(tracker->tracker_url(), tracker->error.message());
       } else if (const auto* bad = lt::alert_cast<lt::hash_failed_alert>(alert)) {
-        observer_.on_warning("piece " + std::to_string(static_cast<int>(bad->piece_index)) +
-                             " on disk is not what the torrent says; it is not shared");
+        observer_.on_warning(
+            "piece " + std::to_string(static_cast<int>(bad->piece_index)) +
+            " on disk is not what the torrent says; the others are checked before they are shared");
       }
     }
   }
@@ -169,6 +175,7 @@ class Seeder {
   std::unique_ptr<lt::session> session_;  // uses the store
   lt::torrent_handle handle_;
   std::map<std::string, std::string> tracker_problems_;
+  std::optional<DhtBootstrap> bootstrap_;  // uses the session
   Clock::time_point next_save_ = Clock::now() + kDhtSavePause;
   bool listening_ = false;
   std::string listen_problem_;

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "fetch/address.h"
+#include "fetch/dht_state.h"
 #include "fetch/torrent_file.h"
 
 namespace sluice::fetch {
@@ -34,9 +35,10 @@ void set_network(Settings& settings, const SessionOptions& options) {
   settings.set_str(Settings::listen_interfaces, listen_interfaces(options));
   settings.set_bool(Settings::listen_system_port_fallback, false);
   settings.set_int(Settings::max_retry_port_bind, 0);
-  settings.set_str(Settings::dht_bootstrap_nodes,
-                   "dht.libtorrent.org:25401,router.bittorrent.com:6881,dht.transmissionbt.com:6881");
-  settings.set_bool(Settings::enable_dht, options.dht);
+  // Their names are looked up before the DHT starts, which can take long: who knows a node needs none.
+  const bool node_known = !options.dht_state.nodes.empty() || !options.dht_state.nodes6.empty();
+  settings.set_str(Settings::dht_bootstrap_nodes, node_known ? "" : kBootstrapNodes);
+  settings.set_bool(Settings::enable_dht, false);
   settings.set_bool(Settings::enable_lsd, options.lsd);
   settings.set_bool(Settings::enable_upnp, false);
   settings.set_bool(Settings::enable_natpmp, false);
@@ -73,11 +75,12 @@ void set_sizes(Settings& settings, const SessionOptions& options) {
   settings.set_int(Settings::connections_limit, to_setting(options.peers_max));
   settings.set_int(Settings::max_out_request_queue, 1500);
   settings.set_int(Settings::max_allowed_in_request_queue, 2000);
-  settings.set_int(Settings::alert_mask,
-                   static_cast<int>(static_cast<std::uint32_t>(
-                       lt::alert_category::error | lt::alert_category::status | lt::alert_category::storage |
-                       lt::alert_category::tracker | lt::alert_category::piece_progress |
-                       lt::alert_category::ip_block | lt::alert_category::peer)));  // peer: local discovery
+  settings.set_int(
+      Settings::alert_mask,
+      static_cast<int>(static_cast<std::uint32_t>(
+          lt::alert_category::error | lt::alert_category::status | lt::alert_category::storage |
+          lt::alert_category::tracker | lt::alert_category::dht | lt::alert_category::piece_progress |
+          lt::alert_category::ip_block | lt::alert_category::peer)));  // peer: local discovery
 }
 
 /// libtorrent leaves peers on local networks out of the rate limits; whoever sets a limit means all peers.
@@ -88,6 +91,13 @@ void limit_local_peers(lt::session& session) {
   everywhere.add_rule(lt::make_address("::"), lt::make_address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
                       kGlobalClass);
   session.set_peer_class_filter(everywhere);
+}
+
+/// Not from the start: 2.0.8 would offer the kept nodes to no socket, and forget them, before it listens.
+void start_dht(lt::session& session) {
+  Settings settings;
+  settings.set_bool(Settings::enable_dht, true);
+  session.apply_settings(std::move(settings));
 }
 
 }  // namespace
@@ -122,6 +132,7 @@ std::unique_ptr<lt::session> make_session(const SessionOptions& options) {
   if (!options.allow_private) params.ip_filter = make_address_filter({});
   auto session = std::make_unique<lt::session>(std::move(params));
   limit_local_peers(*session);
+  if (options.dht) start_dht(*session);
   return session;
 }
 

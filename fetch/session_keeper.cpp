@@ -22,8 +22,10 @@ SessionKeeper::SessionKeeper(const WorkerJob& job, lt::session& session, const l
                              WorkerPipe& pipe)
     : job_(job),
       session_(session),
+      torrent_(torrent),
       pipe_(pipe),
       gate_(std::make_shared<PeerGate>(job, session, pipe)),
+      bootstrap_(session, job.dht),
       next_save_(Clock::now() + kDhtSavePause) {
   introduce(job, gate_, torrent, pipe);
 }
@@ -35,12 +37,15 @@ void SessionKeeper::handle(const lt::alert& alert) {
     send_tracker_problem(*tracker, pipe_);
   else if (const auto* reply = lt::alert_cast<lt::tracker_reply_alert>(&alert))
     pipe_.tell_tracker(reply->tracker_url(), "");
+  else if (lt::alert_cast<lt::dht_bootstrap_alert>(&alert) != nullptr)
+    torrent_.force_dht_announce();  // what was asked before reached nobody
   else
     gate_->handle(alert);
 }
 
 void SessionKeeper::tick() {
   gate_->tick();
+  bootstrap_.tick();
   if (Clock::now() < next_save_) return;
   next_save_ = Clock::now() + kDhtSavePause;
   save();

@@ -8,6 +8,7 @@
 #include <libtorrent/torrent_status.hpp>
 #include <memory>
 
+#include "fetch/dht_state.h"
 #include "fetch/peer_gate.h"
 #include "fetch/worker.h"
 
@@ -34,8 +35,10 @@ class SessionKeeper final {
 
   const WorkerJob& job_;
   lt::session& session_;
+  lt::torrent_handle torrent_;
   WorkerPipe& pipe_;
   std::shared_ptr<PeerGate> gate_;
+  DhtBootstrap bootstrap_;
   Clock::time_point next_save_;
 };
 

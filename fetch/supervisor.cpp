@@ -217,6 +217,11 @@ class Supervisor {
     const FetchStatus& status = event.status;
     const bool peers_known = status.peers > 0 && status.availability;
     if (swarm_told_ || (!event.complete && !peers_known)) return;
+    // Peers say what they have some time after they are connected.
+    constexpr auto kPatience = std::chrono::seconds(2);
+    if (!swarm_since_) swarm_since_ = Clock::now();
+    const bool all_there = peers_known && *status.availability >= 1;
+    if (!all_there && Clock::now() - *swarm_since_ < kPatience) return;
     swarm_told_ = true;
     observer_.on_swarm({.peers = status.peers,
                         .seeds = status.seeds,
@@ -252,7 +257,8 @@ class Supervisor {
   unsigned peers_ = 0;
   unsigned peers_max_ = 0;
   std::optional<double> availability_;
-  std::optional<std::uint64_t> total_;  // of the phase "fetching"
+  std::optional<std::uint64_t> total_;            // of the phase "fetching"
+  std::optional<Clock::time_point> swarm_since_;  // something is known of it
   bool swarm_told_ = false;
   std::uint64_t done_max_ = 0;
   std::uint64_t downloaded_mark_ = 0;

@@ -362,23 +362,19 @@ class SilenceTest(BadNetworkTest):
         for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
             self.addCleanup(tracker.listen(6969, kind).close)
         urls = [f"udp://{tracker.address}:6969/announce", f"http://{tracker.address}:6969/announce"]
-        fetching = self.start_on(self.wanter, os.environ["SLUICE_PROGRAM"], "fetch", self.magnet, "-o",
-                                 self.folder / "downloads", "--json", "--no-lsd", "--allow-private", "--timeout", "4",
-                                 *[word for url in urls for word in ("--tracker", url)])
-        stdout, _ = fetching.communicate(timeout=40)
-        self.assertEqual(fetching.returncode, 5, stdout)
-        error = json.loads(stdout.splitlines()[-1])
-        for part in ("metadata", "tracker", "DHT", "0 peers"):
-            self.assertIn(part, error["message"])
+        finished = self.fetch(self.wanter, self.magnet, "--timeout", "4",
+                              *[word for url in urls for word in ("--tracker", url)],
+                              discovery=("--no-lsd", "--allow-private"))
+        self.assert_no_peers(finished, "metadata", "tracker", "DHT", "0 peers")
 
     def test_a_dead_swarm(self):
-        """The tracker answers and knows nobody."""
+        """The tracker answers and knows nobody but the one who asks, who may talk to himself for a moment."""
         tracker, = self.prepare(machines=3)
         url = self.start_tracker(tracker, self.published)
         for source, what in ((self.magnet, "metadata"), (self.torrent, "payload")):
             with self.subTest(what):
                 finished = self.fetch(self.wanter, source, "--tracker", url, "--timeout", "4", output=what)
-                self.assert_no_peers(finished, what, "tracker", "0 peers")
+                self.assert_no_peers(finished, what, "1 trackers", ": no peers")
 
     def test_a_tracker_that_refuses(self):
         tracker, = self.prepare(machines=3)

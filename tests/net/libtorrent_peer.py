@@ -1,7 +1,7 @@
-"""A python3-libtorrent client with stock settings: MODE ADDRESS TORRENT FOLDER.
+"""A python3-libtorrent client with stock settings: MODE ADDRESS TORRENT FOLDER, or node ADDRESS.
 
 MODE `download` fetches, `seed` shares what is right of the folder, `lie` shares the folder without looking at
-it. Every half a second a line tells its state.
+it. Every half a second a line tells its state. A `node` of the DHT has no torrent.
 """
 
 import json
@@ -10,10 +10,14 @@ import time
 
 import libtorrent as lt
 
-mode, address, torrent, folder = sys.argv[1:5]
-session = lt.session({"listen_interfaces": address + ":6881", "enable_dht": False, "enable_lsd": False,
+mode, address = sys.argv[1:3]
+session = lt.session({"listen_interfaces": address + ":6881", "enable_dht": mode == "node",
+                      "dht_bootstrap_nodes": "", "enable_lsd": False,
                       "enable_upnp": False, "enable_natpmp": False,
                       "alert_mask": lt.alert.category_t.status_notification | lt.alert.category_t.peer_notification})
+while mode == "node":
+    time.sleep(1)
+torrent, folder = sys.argv[3:5]
 parameters = lt.add_torrent_params()
 parameters.ti = lt.torrent_info(torrent)
 parameters.save_path = folder

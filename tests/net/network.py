@@ -25,6 +25,9 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 DEBIANS_PYTHON = "/usr/bin/python3"  # the one for which python3-libtorrent is
 
 
+TOLD_ONLY = ("--no-dht", "--no-lsd", "--allow-private")  # a fetch that knows only who is named, and whom these know
+
+
 class NoNetwork(Exception):
     """Namespaces cannot be made here."""
 
@@ -37,10 +40,10 @@ def command(*arguments):
 
 
 class Machine:
-    """A namespace with one address. Everything done here is done in it."""
+    """A namespace with an IPv4 and an IPv6 address. Everything done here is done in it."""
 
-    def __init__(self, name, address):
-        self.name, self.address = name, address
+    def __init__(self, name, number):
+        self.name, self.address, self.address6 = name, f"10.77.{number}.1", f"fd77::{number}"
 
     @contextlib.contextmanager
     def inside(self):
@@ -54,15 +57,15 @@ class Machine:
                 if LIBC.setns(home.fileno(), CLONE_NEWNET) != 0:
                     os.abort()  # all that follows would happen on the wrong machine
 
-    def new_socket(self, kind=socket.SOCK_STREAM):
+    def new_socket(self, kind=socket.SOCK_STREAM, family=socket.AF_INET):
         with self.inside():
-            return socket.socket(socket.AF_INET, kind)
+            return socket.socket(family, kind)
 
-    def listen(self, port, kind=socket.SOCK_STREAM):
-        listener = self.new_socket(kind)
+    def listen(self, port, kind=socket.SOCK_STREAM, family=socket.AF_INET):
+        listener = self.new_socket(kind, family)
         if kind == socket.SOCK_STREAM:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((self.address, port))
+        listener.bind((self.address if family == socket.AF_INET else self.address6, port))
         if kind == socket.SOCK_STREAM:
             listener.listen()
         return listener
@@ -103,7 +106,7 @@ class Machine:
 
 
 class Network:
-    """Machines at 10.77.0.1, .2, ... on one bridge."""
+    """Machines at 10.77.1.1 and fd77::1, 10.77.2.1 and fd77::2, ... on one bridge: two of the same /24 are one to a DHT."""
 
     count = 0
 
@@ -130,12 +133,13 @@ class Network:
 
     def machine(self):
         number = len(self.machines) + 1
-        machine = Machine(f"{self.prefix}-{number}", f"10.77.0.{number}")
+        machine = Machine(f"{self.prefix}-{number}", number)
         self._add_namespace(machine.name)
         command("ip", "-n", self.hub, "link", "add", f"port{number}", "type", "veth", "peer", "name", "eth0",
                 "netns", machine.name)
         command("ip", "-n", self.hub, "link", "set", f"port{number}", "master", "bridge", "up")
-        command("ip", "-n", machine.name, "address", "add", f"{machine.address}/24", "dev", "eth0")
+        command("ip", "-n", machine.name, "address", "add", f"{machine.address}/16", "dev", "eth0")
+        command("ip", "-n", machine.name, "address", "add", f"{machine.address6}/64", "dev", "eth0", "nodad")
         command("ip", "-n", machine.name, "link", "set", "eth0", "up")
         command("ip", "-n", machine.name, "route", "add", "default", "dev", "eth0")
         self.machines.append(machine)
@@ -169,13 +173,12 @@ class NetTest(sluice_program.ProgramTest):
         self.addCleanup(self.end, process)
         return process
 
-    def start_fetch(self, machine, source, *options, output="downloads"):
+    def start_fetch(self, machine, source, *options, output="downloads", discovery=TOLD_ONLY, **more):
         """stdout and stderr go to files, so that it never waits for a reader."""
         stdout, stderr = self.folder / f"{output}.stdout", self.folder / f"{output}.stderr"
         with open(stdout, "w") as out, open(stderr, "w") as err:
             process = self.start_on(machine, PROGRAM, "fetch", source, "-o", self.folder / output, "--json",
-                                    "--no-dht", "--no-lsd", "--allow-private", *options,
-                                    stdout=out, stderr=err)
+                                    *discovery, *options, stdout=out, stderr=err, **more)
         process.output = (stdout, stderr)
         return process
 
@@ -191,8 +194,8 @@ class NetTest(sluice_program.ProgramTest):
         stdout, stderr = (path.read_text() for path in process.output)
         return Finished(process.returncode, stdout, stderr)
 
-    def fetch(self, machine, source, *options, output="downloads", limit_s=90):
-        return self.finish(self.start_fetch(machine, source, *options, output=output), limit_s)
+    def fetch(self, machine, source, *options, limit_s=90, **more):
+        return self.finish(self.start_fetch(machine, source, *options, **more), limit_s)
 
     def wait_until_bytes(self, process, folder, count):
         """Until so many bytes of the release are on the disk of a fetch that still runs."""
@@ -201,10 +204,10 @@ class NetTest(sluice_program.ProgramTest):
             return used_bytes(folder) >= count
         wait_until(arrived, 60)
 
-    def start_seed(self, machine, torrent, folder, *options):
+    def start_seed(self, machine, torrent, folder, *options, discovery=("--no-dht", "--no-lsd"), **more):
         """`sluice seed`, once it listens; its port is 6881."""
-        process = self.start_on(machine, PROGRAM, "seed", torrent, folder, "--port", "6881", "--no-dht", "--no-lsd",
-                                "--json", *options)
+        process = self.start_on(machine, PROGRAM, "seed", torrent, folder, "--port", "6881", "--json", *discovery,
+                                *options, **more)
         line = process.stdout.readline()
         self.assertIn('"listening"', line)
         threading.Thread(target=process.stdout.read, daemon=True).start()

@@ -141,8 +141,11 @@ class RawPeer:
         if self.metadata_is_known:
             ours[b"metadata_size"] = self.metadata_bytes or len(self.release.metadata)
         wire.send(EXTENDED, b"\0" + bencode(ours))
-        wire.send(HAVE_ALL)
+        self.tell_pieces(wire)
         wire.send(UNCHOKE)
+
+    def tell_pieces(self, wire):
+        wire.send(HAVE_ALL)
 
     def handle(self, wire, kind, payload):
         if kind == EXTENDED:
