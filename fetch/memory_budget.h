@@ -12,10 +12,10 @@
 namespace sluice::fetch {
 
 struct MemoryShares {
-  std::uint64_t store_bytes = 0;   ///< blocks on their way to the disk
-  std::uint64_t mirror_bytes = 0;  ///< pieces from mirrors on theirs
-  std::uint64_t tree_bytes = 0;    ///< libtorrent's hash trees (fetch/load_torrent.h)
-  std::uint64_t send_bytes = 0;    ///< buffered for one peer
+  std::uint64_t store_bytes = 0;    ///< blocks on their way to the disk
+  std::uint64_t mirror_bytes = 0;   ///< pieces from mirrors on theirs
+  std::uint64_t tree_bytes = 0;     ///< libtorrent's hash trees (fetch/load_torrent.h)
+  std::uint64_t send_bytes = 0;     ///< buffered for one peer
   std::uint64_t receive_bytes = 0;  ///< from one peer, before the store can say that it is full
   unsigned peers_max = 0;
 };
