@@ -446,7 +446,8 @@ class PayloadWorker {
       if (!layer.empty())
         layers.emplace(base::as_text(file.root->bytes), base::as_text(std::as_bytes(std::span(layer))));
     }
-    if (!all_known && !complete_) return;
+    if (layers.size() <= layers_known_) return;
+    layers_known_ = layers.size();
     std::string out = "d";
     for (const auto& [root, layer] : layers) {
       bencode::append(out, root);
@@ -493,7 +494,8 @@ class PayloadWorker {
   Clock::time_point next_layers_ = Clock::now();
   milliseconds layers_pause_ = kLayersPauseMin;
   bool layers_pending_ = false;
-  bool layers_saved_ = false;
+  std::size_t layers_known_ = 0;  // and written
+  bool layers_saved_ = false;     // all of them
   bool complete_ = false;
   bool ended_ = false;
   Clock::time_point complete_since_;

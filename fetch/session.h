@@ -19,7 +19,7 @@ struct SessionOptions {
   bool plugins = true;                       ///< ut_metadata, ut_pex and smart_ban
   std::uint64_t limit_down_bytes_per_s = 0;  ///< 0: none
   std::uint64_t limit_up_bytes_per_s = 0;
-  std::uint64_t send_bytes = 4u << 20;  ///< buffered for one peer
+  std::uint64_t send_bytes = 4u << 20;     ///< buffered for one peer
   std::uint64_t receive_bytes = 2u << 20;  ///< the same
   unsigned peers_max = 200;
   std::uint64_t metadata_bytes_max = kTorrentBytesMax;
