@@ -80,7 +80,8 @@ class MetadataWorker {
   }
 
   void send_status() {
-    const lt::torrent_status status = torrent_.status({});
+    lt::torrent_status status = torrent_.status({});
+    status.num_peers = count_peers(torrent_);
     pipe_.send(Json::object({{"event", "status"},
                              {"phase", "metadata"},
                              {"done", 0},

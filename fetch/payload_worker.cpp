@@ -341,7 +341,8 @@ class PayloadWorker {
   // ---- Progress ----
 
   void look_at_status() {
-    const lt::torrent_status status = handle_.status(lt::torrent_handle::query_distributed_copies);
+    lt::torrent_status status = handle_.status(lt::torrent_handle::query_distributed_copies);
+    status.num_peers = count_peers(handle_);
     if (!complete_) mirrors_->update(durable_pieces(), status);
     downloaded_bytes_ =
         static_cast<std::uint64_t>(status.total_payload_download) + mirrors_->downloaded_bytes();

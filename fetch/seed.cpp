@@ -16,6 +16,7 @@
 #include "fetch/fetch.h"
 #include "fetch/load_torrent.h"
 #include "fetch/session.h"
+#include "fetch/session_keeper.h"
 #include "fetch/torrent_file.h"
 
 namespace sluice::fetch {
@@ -139,9 +140,7 @@ class Seeder {
         throw base::Error(base::ErrorKind::io,
                           std::string(error->filename()) + ": " + error->error.message());
       } else if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(alert)) {
-        // Skipped: an IPv6 socket has nothing to do with a tracker that has IPv4 alone.
-        if (tracker->error != lt::errors::announce_skipped)
-          warn_of_tracker(tracker->tracker_url(), tracker->error.message());
+        if (!other_socket_asks(*tracker)) warn_of_tracker(tracker->tracker_url(), tracker->error.message());
       } else if (const auto* bad = lt::alert_cast<lt::hash_failed_alert>(alert)) {
         observer_.on_warning(
             "piece " + std::to_string(static_cast<int>(bad->piece_index)) +

@@ -1,6 +1,9 @@
 #include "fetch/session_keeper.h"
 
-#include <libtorrent/alert_types.hpp>
+#include <algorithm>
+#include <libtorrent/announce_entry.hpp>
+#include <libtorrent/peer_info.hpp>
+#include <vector>
 
 #include "fetch/contacts.h"
 #include "fetch/dht_state.h"
@@ -9,8 +12,7 @@ namespace sluice::fetch {
 namespace {
 
 void send_tracker_problem(const lt::tracker_error_alert& alert, WorkerPipe& pipe) {
-  // Of an IPv6 socket with a tracker that has IPv4 alone: the other socket has asked it.
-  if (alert.error == lt::errors::announce_skipped) return;
+  if (other_socket_asks(alert)) return;
   std::string message = alert.error.message();
   if (const std::string said = alert.failure_reason(); !said.empty()) message += ": " + said;
   pipe.tell_tracker(alert.tracker_url(), message);
@@ -54,6 +56,25 @@ void SessionKeeper::tick() {
 void SessionKeeper::save() {
   if (!job_.dht) return;
   save_dht_state(session_, job_.dht_state, [this](const std::string& message) { pipe_.warn(message); });
+}
+
+bool other_socket_asks(const lt::tracker_error_alert& alert) {
+  if (alert.error != lt::errors::announce_skipped) return false;
+  for (const lt::announce_entry& tracker : alert.handle.trackers()) {
+    if (tracker.url != alert.tracker_url()) continue;
+    return std::ranges::any_of(tracker.endpoints, [&](const lt::announce_endpoint& socket) {
+      return socket.info_hashes[alert.version].last_error != lt::errors::announce_skipped;
+    });
+  }
+  return false;
+}
+
+int count_peers(const lt::torrent_handle& torrent) {
+  std::vector<lt::peer_info> peers;
+  torrent.get_peer_info(peers);
+  return static_cast<int>(std::ranges::count_if(peers, [](const lt::peer_info& peer) {
+    return !(peer.flags & (lt::peer_info::handshake | lt::peer_info::connecting));
+  }));
 }
 
 void add_swarm(format::Json& event, const lt::torrent_status& status) {

@@ -3,6 +3,7 @@
 // addresses kept out, trackers' failures told, the DHT's nodes kept for the next run.
 
 #include <chrono>
+#include <libtorrent/alert_types.hpp>
 #include <libtorrent/session.hpp>
 #include <libtorrent/torrent_handle.hpp>
 #include <libtorrent/torrent_status.hpp>
@@ -41,6 +42,14 @@ class SessionKeeper final {
   DhtBootstrap bootstrap_;
   Clock::time_point next_save_;
 };
+
+/// True when the failure is none: an IPv6 socket skips a tracker that has IPv4 alone, as long as not all
+/// sockets do.
+[[nodiscard]] bool other_socket_asks(const lt::tracker_error_alert& alert);
+
+/// Peers that have said who they are. libtorrent counts those too that have not: this process itself, which a
+/// tracker may have told it of, is one for a moment.
+[[nodiscard]] int count_peers(const lt::torrent_handle& torrent);
 
 /// What trackers and peers say of the swarm, for a status event: "complete" and "incomplete" as the trackers
 /// count them, when they do.

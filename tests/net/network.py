@@ -42,8 +42,8 @@ def command(*arguments):
 class Machine:
     """A namespace with an IPv4 and an IPv6 address. Everything done here is done in it."""
 
-    def __init__(self, name, number):
-        self.name, self.address, self.address6 = name, f"10.77.{number}.1", f"fd77::{number}"
+    def __init__(self, name, address, address6=None):
+        self.name, self.address, self.address6 = name, address, address6
 
     @contextlib.contextmanager
     def inside(self):
@@ -106,7 +106,7 @@ class Machine:
 
 
 class Network:
-    """Machines at 10.77.1.1 and fd77::1, 10.77.2.1 and fd77::2, ... on one bridge: two of the same /24 are one to a DHT."""
+    """Machines at 10.77.0.1 and fd77::1, .2 and ::2, ... on one bridge."""
 
     count = 0
 
@@ -131,9 +131,10 @@ class Network:
         self.namespaces.append(name)
         command("ip", "-n", name, "link", "set", "lo", "up")
 
-    def machine(self):
+    def machine(self, address=None):
+        """`address`: another one of 10.77.0.0/16."""
         number = len(self.machines) + 1
-        machine = Machine(f"{self.prefix}-{number}", number)
+        machine = Machine(f"{self.prefix}-{number}", address or f"10.77.0.{number}", f"fd77::{number}")
         self._add_namespace(machine.name)
         command("ip", "-n", self.hub, "link", "add", f"port{number}", "type", "veth", "peer", "name", "eth0",
                 "netns", machine.name)
