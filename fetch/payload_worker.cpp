@@ -41,6 +41,7 @@ using Clock = std::chrono::steady_clock;
 using format::Json;
 using std::chrono::milliseconds;
 
+constexpr auto kLastBlocksTime = milliseconds(3'000);
 constexpr auto kBegunPause = milliseconds(10'000);
 constexpr auto kLayersPauseMin = milliseconds(250);
 constexpr auto kLayersPauseMax = milliseconds(10'000);
@@ -396,12 +397,15 @@ class PayloadWorker {
     wait_for_layers();
   }
 
-  [[nodiscard]] bool seeding_done(const lt::torrent_status& status) const {
+  [[nodiscard]] bool seeding_done(const lt::torrent_status& status) {
     if (job_.seed_ratio <= 0 && job_.seed_time_min <= 0) return true;
     const double minutes = std::chrono::duration<double>(Clock::now() - complete_since_).count() / 60;
     if (job_.seed_time_min > 0 && minutes >= job_.seed_time_min) return true;
-    return job_.seed_ratio > 0 && static_cast<double>(status.total_payload_upload) >=
-                                      job_.seed_ratio * static_cast<double>(wanted_bytes_);
+    const bool reached = job_.seed_ratio > 0 && static_cast<double>(status.total_payload_upload) >=
+                                                    job_.seed_ratio * static_cast<double>(wanted_bytes_);
+    if (reached && !ratio_reached_) ratio_reached_ = Clock::now();
+    // The last of it has been counted, but may not have been sent yet.
+    return ratio_reached_ && (status.num_peers == 0 || Clock::now() - *ratio_reached_ > kLastBlocksTime);
   }
 
   void send_end(const char* event) {
@@ -500,6 +504,7 @@ class PayloadWorker {
   bool complete_ = false;
   bool ended_ = false;
   Clock::time_point complete_since_;
+  std::optional<Clock::time_point> ratio_reached_;
 };
 
 }  // namespace

@@ -39,8 +39,7 @@ class Supervisor {
   JobOutcome run() {
     const std::string line = to_json(job_).dump();
     for (int restarts = 0;; ++restarts) {
-      std::string how;
-      switch (run_worker_once(line, how)) {
+      switch (run_worker_once(line)) {
         case RunEnd::done: return outcome_;
         case RunEnd::stopped:
           if (seeding_) return outcome_;
@@ -50,8 +49,8 @@ class Supervisor {
       if (restarts == kRestartsMax)
         throw base::Error(base::ErrorKind::io, "the transfer process crashed " +
                                                    std::to_string(restarts + 1) +
-                                                   " times in a row, the last time: " + how);
-      warn("the transfer process crashed (" + how + ") and is started again");
+                                                   " times in a row, the last time: " + how_);
+      warn("the transfer process crashed (" + how_ + ") and is started again");
       if (run_.downloaded_bytes >= kWorthBytes) restarts = 0;
       add_counts();
       downloaded_mark_ = 0;
@@ -59,8 +58,7 @@ class Supervisor {
   }
 
  private:
-  /// `how` it crashed, when it did.
-  RunEnd run_worker_once(const std::string& job, std::string& how) {
+  RunEnd run_worker_once(const std::string& job) {
     constexpr auto kPatience = std::chrono::seconds(90);  // for saving on a slow disk
     WorkerProcess worker(request_.worker_command, job, lock_descriptor_);
     std::optional<Clock::time_point> stop_deadline;
@@ -68,16 +66,16 @@ class Supervisor {
       std::string line;
       const auto state = worker.read_line(line, milliseconds(100));
       if (state == WorkerProcess::ReadState::broken) {
-        how = "it wrote a line without an end";
+        how_ = "it wrote a line without an end";
         return RunEnd::crashed;
       }
       if (state == WorkerProcess::ReadState::ended) {
         if (stop_deadline) return end_stopped();
-        how = worker.wait();
+        how_ = worker.wait();
         return RunEnd::crashed;
       }
       if (state == WorkerProcess::ReadState::line) {
-        if (const auto end = handle_line(line, how)) {
+        if (const auto end = handle_line(line)) {
           if (timed_out_ && *end == RunEnd::stopped) throw_no_peers();
           return *end;
         }
@@ -108,13 +106,13 @@ class Supervisor {
 
   // ---- What the worker says ----
 
-  std::optional<RunEnd> handle_line(const std::string& line, std::string& how) {
+  std::optional<RunEnd> handle_line(const std::string& line) {
     std::optional<WorkerEvent> event;
     try {
       event = parse_event(line);
       if (const auto* status = std::get_if<StatusEvent>(&*event)) check_total(status->status);
     } catch (const base::Error& error) {  // a process that talks nonsense is no better than a crashed one
-      how = error.what();
+      how_ = error.what();
       return RunEnd::crashed;
     }
     return std::visit([this](const auto& one) { return handle(one); }, *event);
@@ -140,7 +138,13 @@ class Supervisor {
     return std::nullopt;
   }
 
-  std::optional<RunEnd> handle(const ErrorEvent& event) { throw base::Error(event.kind, event.message); }
+  /// One that is out of memory after it has brought something can go on from there in a fresh process.
+  std::optional<RunEnd> handle(const ErrorEvent& event) {
+    if (event.message != kOutOfMemory || run_.downloaded_bytes < kWorthBytes)
+      throw base::Error(event.kind, event.message);
+    how_ = event.message;
+    return RunEnd::crashed;
+  }
 
   std::optional<RunEnd> handle(const EndEvent& event) {
     run_ = event.counts;
@@ -249,6 +253,7 @@ class Supervisor {
   int lock_descriptor_;
   FetchObserver& observer_;
   const std::stop_token& stop_;
+  std::string how_;     // it crashed, when it did
   JobOutcome outcome_;  // of workers that have ended
   TransferCounts run_;  // of the one that runs
   std::map<std::string, std::string> tracker_problems_;

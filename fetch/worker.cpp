@@ -69,12 +69,15 @@ void die_with_parent(std::int64_t parent) {
   if (::getppid() != static_cast<pid_t>(parent)) std::_Exit(1);
 }
 
-/// There is no memory to make the event with, nor any sense in starting again.
+void write_plain(std::string_view text) {
+  static_cast<void>(!::write(STDOUT_FILENO, text.data(), text.size()));
+}
+
+/// There is no memory to make the event with.
 [[noreturn]] void end_without_memory() {
-  static constexpr std::string_view kEvent =
-      R"({"event":"error","kind":"io","message":"the transfer has used up the memory that --memory allows"})"
-      "\n";
-  static_cast<void>(!::write(STDOUT_FILENO, kEvent.data(), kEvent.size()));
+  write_plain(R"({"event":"error","kind":"io","message":")");
+  write_plain(kOutOfMemory);
+  write_plain("\"}\n");
   std::_Exit(base::exit_code(base::ErrorKind::io));
 }
 

@@ -72,6 +72,9 @@ struct WorkerJob {
 /// Texts of an event are made printable and cut to this length: trackers and peers may say much.
 constexpr std::size_t kEventTextMax = 4096;
 
+/// What a worker ends with that has reached its ceiling (fetch/memory_limit.h).
+constexpr std::string_view kOutOfMemory = "the transfer has used up the memory that --memory allows";
+
 /// The worker's end of the pipes.
 class WorkerPipe {
  public:

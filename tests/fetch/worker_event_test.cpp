@@ -215,6 +215,20 @@ TEST_CASE("a worker that brings something before each crash is started again wit
   CHECK_ERROR(fetch_quietly(request), ErrorKind::network, "the ninth");
 }
 
+TEST_CASE("a worker that is out of memory is started again if it has brought something") {
+  const Release release;
+  const std::string end =
+      std::string(R"({"event":"error","kind":"io","message":")") + std::string(fetch::kOutOfMemory) + "\"}";
+  CHECK_ERROR(fetch_quietly(release.with_worker("echo '" + kStatus + "'; echo '" + end + "'")), ErrorKind::io,
+              std::string(fetch::kOutOfMemory));
+  const std::string status = changed(kStatus, R"("downloaded":7)", R"("downloaded":20000000)");
+  const std::string once = (release.dir / "once").string();
+  const auto request =
+      release.with_worker("echo '" + status + "'; mkdir " + once + " && echo '" + end + "' && exit 1; " +
+                          R"(echo '{"event":"error","kind":"network","message":"the second"}')");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::network, "the second");
+}
+
 TEST_CASE("a worker that says it is done without having done it is not believed") {
   const Release release;
   CHECK_ERROR(
