@@ -123,7 +123,7 @@ class SwarmAndMirrorTest(MirrorTest):
 
     def test_a_web_seed_of_the_torrent(self):
         """BEP 19: the folder lies below the URL."""
-        self.prepare("hybrid", "--web-seed", "http://10.77.3.1:8080/pub/")
+        self.prepare("hybrid", "--web-seed", "http://10.77.0.3:8080/pub/")
         server = self.serve(files=read_release(self.release, "pub/model/"))
         finished = self.fetch(self.wanter, self.published["torrent"], *self.options())
         self.assert_arrived(finished)

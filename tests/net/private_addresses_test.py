@@ -22,7 +22,7 @@ PORT = 6881
 TRAP_PORT = 7001
 PUBLIC = "203.0.113.7"  # documentation's (RFC 5737); to Sluice an address like any other
 METADATA_SERVICE = "169.254.169.254"
-NAMES = {"inner.example": "10.77.2.1", "metadata.example": METADATA_SERVICE, "me.example": "127.0.0.1",
+NAMES = {"inner.example": "10.77.0.2", "metadata.example": METADATA_SERVICE, "me.example": "127.0.0.1",
          "me6.example": "::1"}
 
 
@@ -173,7 +173,7 @@ class PrivateAddressesTest(NetTest):
 
 
 class NamedAddressesTest(PrivateAddressesTest):
-    ADDRESSES = ["127.0.0.1", "[::1]", "10.77.2.1", METADATA_SERVICE]
+    ADDRESSES = ["127.0.0.1", "[::1]", "10.77.0.2", METADATA_SERVICE]
 
     @staticmethod
     def trackers(hosts):
@@ -244,7 +244,7 @@ class NamedAddressesTest(PrivateAddressesTest):
 class RedirectsTest(PrivateAddressesTest):
     """A server at a public address sends on to a private one."""
 
-    TARGETS = ["127.0.0.1", "[::1]", "10.77.2.1", METADATA_SERVICE, "inner.example"]
+    TARGETS = ["127.0.0.1", "[::1]", "10.77.0.2", METADATA_SERVICE, "inner.example"]
 
     def redirect(self):
         """Path /0 leads to the first target, and so on."""
@@ -288,7 +288,7 @@ class RedirectsTest(PrivateAddressesTest):
     def test_from_a_tracker_with_allow_private(self):
         """libtorrent itself never goes from elsewhere to loopback."""
         self.check("tr", "--allow-private")
-        self.assert_they_came("10.77.2.1", METADATA_SERVICE)
+        self.assert_they_came("10.77.0.2", METADATA_SERVICE)
 
     def test_from_a_web_seed_with_allow_private(self):
         self.check("ws", "--allow-private")
@@ -298,7 +298,7 @@ class RedirectsTest(PrivateAddressesTest):
 class ToldPeersTest(PrivateAddressesTest):
     """Peers of which trackers and other peers tell."""
 
-    TOLD = ["127.0.0.1", "10.77.2.1", METADATA_SERVICE]
+    TOLD = ["127.0.0.1", "10.77.0.2", METADATA_SERVICE]
 
     def check_told(self, finished):
         self.assert_arrived(finished)
