@@ -40,11 +40,10 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
 
   void free_disk_buffer(char* buffer) override { const std::unique_ptr<char[]> owner(buffer); }
 
-  lt::storage_holder new_torrent(const lt::storage_params&, const std::shared_ptr<void>& torrent) override {
-    torrent_ = torrent;
+  lt::storage_holder new_torrent(const lt::storage_params&, const std::shared_ptr<void>&) override {
     return {lt::storage_index_t{0}, *this};
   }
-  void remove_torrent(lt::storage_index_t) override { torrent_.reset(); }
+  void remove_torrent(lt::storage_index_t) override {}
 
   void async_read(lt::storage_index_t, const lt::peer_request& request,
                   std::function<void(lt::disk_buffer_holder, const lt::storage_error&)> handler,
@@ -162,7 +161,11 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
 
   void update_stats_counters(lt::counters&) const override {}
   std::vector<lt::open_file_state> get_status(lt::storage_index_t) const override { return {}; }
-  void abort(bool) override { working_.reset(); }
+  /// Not before all that was asked for has been answered: an answer that nobody takes any more would keep its
+  /// torrent, which refers to us, longer than us.
+  void abort(bool) override {
+    flush([this] { working_.reset(); });
+  }
   void submit_jobs() override {}
   void settings_updated() override {}
 
@@ -193,7 +196,6 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
   PieceStore& store_;
   lt::io_context& context_;
   boost::asio::executor_work_guard<lt::io_context::executor_type> working_;
-  std::shared_ptr<void> torrent_;
 };
 
 }  // namespace
