@@ -10,7 +10,6 @@
 #include <libtorrent/alert_types.hpp>
 #include <libtorrent/torrent_info.hpp>
 #include <libtorrent/torrent_status.hpp>
-#include <map>
 #include <mutex>
 #include <span>
 #include <utility>
@@ -18,14 +17,12 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "base/parallel.h"
-#include "base/text.h"
-#include "fetch/bencode.h"
 #include "fetch/disk_io.h"
 #include "fetch/job_options.h"
+#include "fetch/layer_keeper.h"
 #include "fetch/load_torrent.h"
 #include "fetch/memory_budget.h"
 #include "fetch/mirror_keeper.h"
-#include "fetch/piece_layers.h"
 #include "fetch/piece_order.h"
 #include "fetch/resume.h"
 #include "fetch/session.h"
@@ -43,8 +40,6 @@ using std::chrono::milliseconds;
 
 constexpr auto kLastBlocksTime = milliseconds(3'000);
 constexpr auto kBegunPause = milliseconds(10'000);
-constexpr auto kLayersPauseMin = milliseconds(250);
-constexpr auto kLayersPauseMax = milliseconds(10'000);
 constexpr auto kLayersWait = milliseconds(2'000);
 
 StoreOptions store_options(const MemoryShares& shares, std::function<void(const base::Error&)> on_failure) {
@@ -76,8 +71,6 @@ class PayloadWorker {
         order_(torrent_.layout, map_, wanted_) {
     for (std::size_t i = 0; i < wanted_.size(); ++i)
       if (wanted_[i] && !torrent_.layout.files[i].pad) wanted_bytes_ += torrent_.layout.files[i].length_bytes;
-    layers_saved_ = std::ranges::none_of(
-        torrent_.layout.files, [&](const auto& file) { return lacks_layer(torrent_.layout, file); });
   }
 
   void run() {
@@ -99,7 +92,7 @@ class PayloadWorker {
         next_begun_ = Clock::now() + kBegunPause;
         committer_.add_begun(store_.take_begun());
       }
-      if (!layers_saved_ && Clock::now() >= next_layers_) ask_for_layers();
+      layers_->tick();
     }
     mirrors_->stop();
     wait_for_layers();
@@ -207,8 +200,7 @@ class PayloadWorker {
 
   void start_session() {
     lt::add_torrent_params params = load_torrent(torrent_, shares_.tree_bytes);
-    if (!params.ti->v2()) layers_saved_ = true;  // the parent gets them from the journal
-    params.trackers.clear();                     // the job says which of them are used
+    params.trackers.clear();  // the job says which of them are used
     params.tracker_tiers.clear();
     params.url_seeds.clear();
     params.dht_nodes.clear();
@@ -216,24 +208,16 @@ class PayloadWorker {
     params.ti->clear_web_seeds();
     params.save_path = job_.folder;
     params.flags = torrent_flags(job_);
-    match_files(std::as_const(*params.ti).files());
     set_pieces(params);
     SessionOptions options = session_options(job_, shares_, pipe_);
     options.disk_io = make_disk_io(store_);
     session_ = make_session(options);
+    const std::shared_ptr<const lt::torrent_info> info = params.ti;
     handle_ = session_->add_torrent(std::move(params));
     keeper_.emplace(job_, *session_, handle_, pipe_);
     mirrors_.emplace(job_, torrent_.layout, map_, judge_, order_, handle_, shares_.mirror_bytes, pipe_);
-  }
-
-  void match_files(const lt::file_storage& files) {
-    lt_files_.resize(torrent_.layout.files.size(), lt::file_index_t{-1});
-    std::size_t ours = 0;
-    for (const lt::file_index_t index : files.file_range()) {
-      if (files.pad_file_at(index)) continue;
-      while (torrent_.layout.files[ours].pad) ++ours;
-      lt_files_[ours++] = index;
-    }
+    layers_.emplace(torrent_.layout, info->files(), handle_, job_.result,
+                    [this](std::string_view layers) { mirrors_->use_layers(layers); });
   }
 
   void set_pieces(lt::add_torrent_params& params) {
@@ -264,12 +248,8 @@ class PayloadWorker {
   }
 
   void handle_alert(lt::alert& alert) {
-    if (auto* saved = lt::alert_cast<lt::save_resume_data_alert>(&alert)) {
-      layers_pending_ = false;
-      save_piece_layers(saved->params);
-    } else if (lt::alert_cast<lt::save_resume_data_failed_alert>(&alert) != nullptr) {
-      layers_pending_ = false;
-    } else if (const auto* bad = lt::alert_cast<lt::hash_failed_alert>(&alert)) {
+    if (layers_->handle(alert)) return;
+    if (const auto* bad = lt::alert_cast<lt::hash_failed_alert>(&alert)) {
       const auto piece = static_cast<std::uint64_t>(static_cast<int>(bad->piece_index));
       pipe_.warn("piece " + std::to_string(piece) + " arrived damaged and is fetched again");
       note_wrong(piece);
@@ -413,55 +393,15 @@ class PayloadWorker {
         Json::object({{"event", event}, {"downloaded", downloaded_bytes_}, {"rehashed", rehashed_bytes_}}));
   }
 
-  // ---- Piece layers ----
-
-  /// The last chance for it. Without the layers the journal of a v2 torrent proves nothing.
+  /// The last chance for it.
   void wait_for_layers() {
     const auto deadline = Clock::now() + kLayersWait;
-    next_layers_ = Clock::now();
-    layers_pause_ = kLayersPauseMin;
-    while (!layers_saved_ && Clock::now() < deadline) {
-      if (Clock::now() >= next_layers_) ask_for_layers();
+    layers_->hurry();
+    while (!layers_->complete() && Clock::now() < deadline) {
+      layers_->tick();
       session_->wait_for_alert(milliseconds(100));
       handle_alerts();
     }
-  }
-
-  void ask_for_layers() {
-    next_layers_ = Clock::now() + layers_pause_;
-    layers_pause_ = std::min(2 * layers_pause_, kLayersPauseMax);
-    if (layers_pending_) return;
-    layers_pending_ = true;
-    handle_.save_resume_data();
-  }
-
-  /// For the .torrent: without the layers nobody could share it. The parent checks them.
-  void save_piece_layers(const lt::add_torrent_params& params) {
-    if (layers_saved_) return;
-    std::map<std::string, std::string> layers;
-    bool all_known = true;
-    for (std::size_t i = 0; i < lt_files_.size(); ++i) {
-      const lt::file_index_t index = lt_files_[i];
-      const format::ReleaseFile& file = torrent_.layout.files[i];
-      if (!lacks_layer(torrent_.layout, file)) continue;
-      if (index >= params.merkle_trees.end_index() || index >= params.merkle_tree_mask.end_index()) return;
-      const auto layer = find_piece_layer(params.merkle_trees[index], params.merkle_tree_mask[index],
-                                          file.length_bytes, torrent_.layout.piece_bytes);
-      all_known = all_known && !layer.empty();
-      if (!layer.empty())
-        layers.emplace(base::as_text(file.root->bytes), base::as_text(std::as_bytes(std::span(layer))));
-    }
-    if (layers.size() <= layers_known_) return;
-    layers_known_ = layers.size();
-    std::string out = "d";
-    for (const auto& [root, layer] : layers) {
-      bencode::append(out, root);
-      bencode::append(out, layer);
-    }
-    out += 'e';
-    base::write_file(job_.result, base::as_bytes(out));
-    layers_saved_ = all_known;
-    if (all_known) mirrors_->use_layers(out);
   }
 
   const WorkerJob& job_;
@@ -490,17 +430,12 @@ class PayloadWorker {
   PieceOrder order_;
   std::unique_ptr<lt::session> session_;  // uses the store
   lt::torrent_handle handle_;
-  std::optional<SessionKeeper> keeper_;     // uses the session
-  std::optional<MirrorKeeper> mirrors_;     // uses the session
-  std::vector<lt::file_index_t> lt_files_;  // one of ours each
-  std::vector<BegunPiece> begun_;           // at the start
+  std::optional<SessionKeeper> keeper_;  // uses the session
+  std::optional<MirrorKeeper> mirrors_;  // uses the session
+  std::optional<LayerKeeper> layers_;    // uses the session
+  std::vector<BegunPiece> begun_;        // at the start
 
   Clock::time_point next_begun_ = Clock::now() + kBegunPause;
-  Clock::time_point next_layers_ = Clock::now();
-  milliseconds layers_pause_ = kLayersPauseMin;
-  bool layers_pending_ = false;
-  std::size_t layers_known_ = 0;  // and written
-  bool layers_saved_ = false;     // all of them
   bool complete_ = false;
   bool ended_ = false;
   Clock::time_point complete_since_;

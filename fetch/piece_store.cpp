@@ -32,7 +32,7 @@ struct PieceStore::Piece {
 
   // Of the one thread that works on it.
   std::map<std::uint64_t, std::vector<std::byte>> kept;  // written, and waiting for their turn in SHA-1
-  std::vector<std::optional<base::Sha256>> leaves;
+  std::vector<std::optional<base::Sha256>> leaves;  // empty before the first is hashed
   base::Hasher<base::Sha1> sha1;
   std::uint64_t sha1_blocks = 0;  // that went into sha1
   Failure failure;                // of a write: what was hashed from memory is not on the disk then
@@ -43,7 +43,7 @@ struct PieceStore::Piece {
     return total;
   }
   void forget() {
-    std::ranges::fill(leaves, std::nullopt);
+    leaves = {};
     static_cast<void>(sha1.final());
     sha1_blocks = 0;
     failure.reset();
@@ -186,7 +186,6 @@ PieceStore::Piece& PieceStore::find_or_add(std::uint64_t piece) {
     found->index = piece;
     found->block_count = base::divide_up(map_.piece_bytes(piece), kBlockBytes);
     found->written.resize(found->block_count);
-    found->leaves.resize(judge_.leaf_count(piece));
   }
   return *found;
 }
@@ -278,6 +277,7 @@ void PieceStore::take_blocks(Piece& piece, std::vector<Block>& blocks) {
   }
   std::vector<base::Sha256> digests(messages.size());
   base::hash_each(messages, digests);
+  piece.leaves.resize(judge_.leaf_count(piece.index));
   for (std::size_t i = 0; i < digests.size(); ++i) piece.leaves.at(blocks[i].index) = digests[i];
   const Failure failure = write_blocks(piece, blocks);
   if (failure) piece.failure = failure;
@@ -389,6 +389,7 @@ void PieceStore::compute(Piece& piece, HashResult& result) {
 
 void PieceStore::complete_leaves(Piece& piece) const {
   const std::uint64_t end = map_.slices(piece.index).front().length_bytes;
+  piece.leaves.resize(judge_.leaf_count(piece.index));
   std::vector<std::byte> block;
   for (std::uint64_t i = 0; i < piece.leaves.size(); ++i) {
     if (piece.leaves[i]) continue;

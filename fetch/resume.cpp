@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::uint64_t kSampleBytes = 8u << 20;
 constexpr std::uint64_t kSamplesMax = 16;
+constexpr std::size_t kUnjudgedMax = 16'384;  // they are held in memory until they are hashed
 
 class Resume {
  public:
@@ -186,11 +187,7 @@ JournalState::JournalState(const PieceMap& map, const PieceJudge& judge, std::si
 
 void JournalState::take(const JournalRecord& record) {
   switch (record.kind) {
-    case JournalRecord::Kind::piece:
-      if (record.index >= proven_.size()) break;
-      proven_[record.index] = judge_.judge(record.index, record.digest) == Verdict::right;
-      begun_.erase(record.index);
-      break;
+    case JournalRecord::Kind::piece: take_piece(record); break;
     case JournalRecord::Kind::piece_lost:
       if (record.index >= proven_.size()) break;
       proven_[record.index] = false;
@@ -206,9 +203,24 @@ void JournalState::take(const JournalRecord& record) {
   }
 }
 
+/// A piece that came before the torrent's piece layers did is whole on the disk, but nobody could say yet
+/// whether it is right.
+void JournalState::take_piece(const JournalRecord& record) {
+  if (record.index >= proven_.size()) return;
+  const Verdict verdict = judge_.judge(record.index, record.digest);
+  proven_[record.index] = verdict == Verdict::right;
+  begun_.erase(record.index);
+  if (verdict == Verdict::unknown && begun_.size() < kUnjudgedMax)
+    begun_.emplace(record.index, std::vector<bool>(block_count(record.index), true));
+}
+
+std::uint64_t JournalState::block_count(std::uint64_t piece) const {
+  return base::divide_up(map_.piece_bytes(piece), kBlockBytes);
+}
+
 void JournalState::take_blocks(const JournalRecord& record) {
   if (record.index >= proven_.size() || proven_[record.index]) return;
-  const std::uint64_t count = base::divide_up(map_.piece_bytes(record.index), kBlockBytes);
+  const std::uint64_t count = block_count(record.index);
   std::vector<bool>& blocks = begun_.try_emplace(record.index, count, false).first->second;
   for (std::size_t i = 0; i < BegunBlocks::kMax && record.blocks.first + i < count; ++i)
     blocks[record.blocks.first + i] = record.blocks.present[i];

@@ -32,11 +32,13 @@ class JournalState final {
   [[nodiscard]] const File& file(std::size_t index) const { return files_.at(index); }
   [[nodiscard]] bool proven(std::uint64_t piece) const { return proven_.at(piece); }
   [[nodiscard]] const std::vector<bool>& proven() const { return proven_; }
-  /// Blocks, one a bool, of pieces that are not proven.
+  /// Blocks, one a bool, of pieces that are not proven. All of them where nobody could judge the piece.
   [[nodiscard]] const std::map<std::uint64_t, std::vector<bool>>& begun() const { return begun_; }
 
  private:
+  void take_piece(const JournalRecord& record);
   void take_blocks(const JournalRecord& record);
+  [[nodiscard]] std::uint64_t block_count(std::uint64_t piece) const;
 
   const PieceMap& map_;
   const PieceJudge& judge_;

@@ -71,6 +71,23 @@ TEST_CASE("a fetch that is killed again and again ends with the right bytes and 
   }
 }
 
+TEST_CASE("what came before the piece layers of a v2 magnet link did is kept") {
+  const TempDir dir;
+  const Files files = large_files();
+  write_files(dir / "model", files);
+  write_text(dir / "model.torrent", make_lt_torrent(dir / "model", LtVersion::v2));
+  const auto layout = fetch::read_torrent(dir / "model.torrent");
+  const SeedThread seeder(dir / "model.torrent", dir.path());
+  fetch_and_kill(magnet_of(layout), dir / "out", seeder.peer(), 6'000'000);
+  for (const auto& entry : std::filesystem::directory_iterator(dir / "out/.sluice"))
+    if (entry.path().extension() == ".layers") std::filesystem::remove(entry.path());
+  RecordingObserver observer;
+  const auto result =
+      fetch::fetch(make_request(magnet_of(layout), dir / "out", {seeder.peer()}), observer, {});
+  CHECK((read_files(result.path) == files));
+  CHECK(result.downloaded_bytes < layout.payload_bytes() - 4'000'000);
+}
+
 TEST_CASE("at 200 random instants, a kill costs less than 64 MiB on average") {
   constexpr int kKills = 200;
   constexpr std::uint64_t kSampleBytes = 8 * kMiB;  // what every start hashes again

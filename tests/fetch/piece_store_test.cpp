@@ -239,6 +239,32 @@ TEST_CASE("a piece that is there as a whole but was never hashed is committed wh
   CHECK(again.state.proven(1));
 }
 
+TEST_CASE("a piece that nobody could judge is whole but unproven for the next run, until the layers are known") {
+  std::mt19937 random(5);
+  Fixture fixture(false);
+  format::ReleaseLayout layout = fixture.release->layout;  // as a v2 magnet link brings it
+  layout.infohash_v1.reset();
+  layout.v1_pieces.clear();
+  const StreamedRelease known(layout, fixture.release->files);
+  for (auto& file : layout.files) file.piece_layer.clear();
+  const StreamedRelease unknown(layout, fixture.release->files);
+  const std::uint64_t piece = 2;
+  {
+    StoreStack stack(unknown, fixture.storage);
+    write_blocks(stack, piece, known.piece(piece), random);
+    static_cast<void>(hash(stack, piece));
+    stack.committer.flush();
+  }
+  {
+    const StoreStack stack(unknown, fixture.storage);
+    CHECK(!stack.state.proven(piece));
+    CHECK((stack.state.begun().at(piece) == std::vector<bool>(8, true)));
+  }
+  const StoreStack stack(known, fixture.storage);
+  CHECK(stack.state.proven(piece));
+  CHECK(stack.state.begun().empty());
+}
+
 TEST_CASE("blocks of a piece that turned out wrong are not for the next run") {
   std::mt19937 random(4);
   Fixture fixture(false);
