@@ -87,6 +87,10 @@ std::string to_human_seconds(double seconds) {
   return text.data();
 }
 
+std::string to_counted(std::uint64_t count, std::string_view noun) {
+  return std::to_string(count) + ' ' + std::string(noun) + (count == 1 ? "" : "s");
+}
+
 int utf8_length(std::string_view text) {
   if (text.empty()) return -1;
   const unsigned lead = byte_at(text, 0);

@@ -18,6 +18,9 @@ namespace sluice::base {
 /// 75.2 -> "1:15", 3725 -> "1:02:05".
 [[nodiscard]] std::string to_human_seconds(double seconds);
 
+/// 1, "tracker" -> "1 tracker"; 2, "tracker" -> "2 trackers".
+[[nodiscard]] std::string to_counted(std::uint64_t count, std::string_view noun);
+
 /// Length in bytes of the well-formed UTF-8 character at the start of `text`; 0 when it is not
 /// well-formed (Unicode 15, table 3-7: no overlong forms, no surrogates), -1 when it is only cut off.
 [[nodiscard]] int utf8_length(std::string_view text);

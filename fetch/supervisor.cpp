@@ -9,6 +9,7 @@
 #include <set>
 #include <variant>
 
+#include "base/text.h"
 #include "fetch/waiting.h"
 #include "fetch/worker_event.h"
 #include "fetch/worker_process.h"
@@ -236,11 +237,11 @@ class Supervisor {
 
   [[noreturn]] void throw_no_peers() const {
     const std::size_t servers = job_.mirrors.size() + job_.web_seeds.size();
-    std::string tried = std::to_string(job_.peers.size()) + " given peers, " +
-                        std::to_string(job_.trackers.size()) + " trackers" + (job_.dht ? ", DHT" : "") +
-                        (servers > 0 ? ", " + std::to_string(servers) + " mirrors and web seeds" : "") +
-                        (job_.lsd ? ", local network" : "") + "; at most " + std::to_string(peers_max_) +
-                        " peers were connected";
+    std::string tried = base::to_counted(job_.peers.size(), "given peer") + ", " +
+                        base::to_counted(job_.trackers.size(), "tracker") + (job_.dht ? ", DHT" : "") +
+                        (servers > 0 ? ", " + base::to_counted(servers, "web server") : "") +
+                        (job_.lsd ? ", local network" : "") + "; at most " +
+                        base::to_counted(peers_max_, "peer") + " connected at once";
     for (const auto& [url, message] : tracker_problems_) tried += "; tracker " + url + ": " + message;
     const char* what = job_.kind == JobKind::metadata ? "metadata" : "payload";
     throw base::Error(base::ErrorKind::no_peers, std::string("no peer delivered ") + what + " for " +

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/text.h"
+
 namespace sluice::fetch {
 namespace {
 
@@ -29,7 +31,7 @@ std::string waiting_reason(const Situation& situation) {
   }
   if (situation.failing_trackers > 0)
     reason += "; " + std::to_string(situation.failing_trackers) + " of " +
-              std::to_string(situation.trackers) + (situation.trackers == 1 ? " tracker" : " trackers") +
+              base::to_counted(situation.trackers, "tracker") +
               (situation.failing_trackers == 1 ? " fails" : " fail");
   return reason;
 }

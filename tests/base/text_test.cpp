@@ -78,6 +78,12 @@ TEST_CASE("sizes and times are shown to people") {
   CHECK(to_human_seconds(3725) == "1:02:05");
 }
 
+TEST_CASE("counts") {
+  CHECK(to_counted(0, "tracker") == "0 trackers");
+  CHECK(to_counted(1, "tracker") == "1 tracker");
+  CHECK(to_counted(2, "given peer") == "2 given peers");
+}
+
 TEST_CASE("UTF-8 is what Unicode's table 3-7 says") {
   for (const char* good :
        {"", "a", "\u00e9", "\u20ac", "\U0001F600", "\U0010FFFF", "\uD7FF", "\uE000", "a\u0000"}) {

@@ -254,7 +254,7 @@ TEST_CASE("a fetch without peers ends after the timeout and says what was tried"
                               {"127.0.0.1:1"});
   request.timeout_s = 1;
   CHECK_ERROR(fetch_quietly(request), ErrorKind::no_peers,
-              "no peer delivered metadata for 1 s (tried: 1 given peers");
+              "no peer delivered metadata for 1 s (tried: 1 given peer,");
 }
 
 TEST_CASE("a worker that crashes is started again") {
