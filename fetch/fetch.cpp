@@ -4,14 +4,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <set>
 #include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "fetch/address.h"
-#include "fetch/dht_state.h"
+#include "fetch/job_builder.h"
 #include "fetch/journal.h"
 #include "fetch/memory_budget.h"
 #include "fetch/memory_limit.h"
@@ -53,28 +51,13 @@ bool matches_any(const std::vector<std::string>& globs, const std::string& path)
 class Fetch {
  public:
   Fetch(const FetchRequest& request, FetchObserver& observer, const std::stop_token& stop)
-      : request_(request), observer_(observer), stop_(stop) {
-    for (const std::string& peer : request.peers) {
-      if (!parse_host_port(peer)) throw Error(ErrorKind::usage, "peer '" + peer + "': expected HOST:PORT");
-      peers_.push_back({peer, true});
-    }
-    for (const std::string& url : request.mirrors) {
-      if (const auto problem = web_seed_problem(url); !problem.empty())
-        throw Error(ErrorKind::usage, "mirror '" + url + "' " + problem);
-      mirrors_.push_back({url, true});
-    }
-    for (const std::string& url : request.trackers) {
-      if (const auto problem = tracker_problem(url); !problem.empty())
-        throw Error(ErrorKind::usage, "tracker '" + url + "' " + problem);
-      trackers_.push_back({url, true});
-    }
-  }
+      : request_(request), observer_(observer), stop_(stop), jobs_(request, observer) {}
 
   FetchResult run() {
     if (is_magnet(request_.source)) {
       magnet_ = parse_magnet(request_.source);
       for (const std::string& warning : magnet_.warnings) observer_.on_warning(warning);
-      add_contacts(magnet_.peers, magnet_.trackers, magnet_.web_seeds);
+      jobs_.add_contacts(magnet_.peers, magnet_.trackers, magnet_.web_seeds);
       const OutputFolder folder(request_.output_folder, magnet_key());
       if (!find_saved_torrent(folder)) fetch_metadata(folder);
       return fetch_release(folder);
@@ -116,35 +99,6 @@ class Fetch {
            (!magnet_.infohash_v2 || magnet_.infohash_v2 == layout.infohash_v2);
   }
 
-  /// What the source names beside the release. It comes from strangers: private addresses are dropped.
-  void add_contacts(const std::vector<std::string>& peers, const std::vector<std::string>& trackers,
-                    const std::vector<std::string>& web_seeds) {
-    const auto add = [&](std::vector<Contact>& list, const char* what, const std::string& address,
-                         std::string problem, const std::string& host) {
-      const auto same = [&](const Contact& contact) { return contact.address == address; };
-      if (std::ranges::any_of(list, same) || left_out_.contains(address)) return;
-      if (problem.empty() && !request_.allow_private && is_private_host(host))
-        problem = "leads to a private address (--allow-private permits that)";
-      if (problem.empty()) {
-        list.push_back({address, false});
-      } else {
-        left_out_.insert(address);
-        observer_.on_warning(std::string(what) + " '" + base::to_printable(address) + "' is left out: it " +
-                             problem);
-      }
-    };
-    const auto host_of = [](const std::string& text) {
-      const auto url = parse_url(text);
-      return url ? url->host.host : std::string();
-    };
-    for (const std::string& peer : peers)
-      add(peers_, "peer", peer, "", parse_host_port(peer).value_or(HostPort()).host);
-    for (const std::string& url : trackers)
-      add(trackers_, "tracker", url, tracker_problem(url), host_of(url));
-    for (const std::string& url : web_seeds)
-      add(web_seeds_, "web seed", url, web_seed_problem(url), host_of(url));
-  }
-
   // ---- Metadata ----
 
   bool find_saved_torrent(const OutputFolder& folder) {
@@ -162,7 +116,7 @@ class Fetch {
   }
 
   void fetch_metadata(const OutputFolder& folder) {
-    WorkerJob job = make_job(JobKind::metadata, folder);
+    WorkerJob job = jobs_.make_job(JobKind::metadata, folder);
     job.infohash_v1 = magnet_.infohash_v1;
     job.infohash_v2 = magnet_.infohash_v2;
     static_cast<void>(run_supervised(request_, std::move(job), folder.lock_descriptor(), observer_, stop_));
@@ -197,7 +151,7 @@ class Fetch {
   }
 
   FetchResult fetch_release(const OutputFolder& folder) {
-    add_contacts({}, torrent_.trackers, torrent_.web_seeds);
+    jobs_.add_contacts({}, torrent_.trackers, torrent_.web_seeds);
     observer_.on_layout(torrent_.layout);
     FetchResult result;
     result.path = folder.release_path(torrent_.layout);
@@ -210,11 +164,7 @@ class Fetch {
       folder.check_paths(torrent_.layout);
       folder.check_space(preflight);
       take_piece_layers(folder);
-      WorkerJob job = make_job(JobKind::payload, folder);
-      job.torrent = folder.torrent_path();
-      job.folder = folder.path();
-      job.journal = folder.journal_path().lexically_relative(folder.path());
-      job.parts = folder.parts_path().lexically_relative(folder.path());
+      WorkerJob job = jobs_.make_job(JobKind::payload, folder);
       for (std::size_t i = 0; i < wanted.size(); ++i)
         if (!wanted[i]) job.unwanted.push_back(i);
       const JobOutcome outcome = run_alone(std::move(job), folder);
@@ -284,38 +234,12 @@ class Fetch {
     if (add_layers_from_journal(torrent_.layout, *storage, path)) save_torrent(folder);
   }
 
-  [[nodiscard]] WorkerJob make_job(JobKind kind, const OutputFolder& folder) const {
-    WorkerJob job;
-    job.kind = kind;
-    job.result = kind == JobKind::metadata ? folder.info_path() : folder.layers_path();
-    job.peers = peers_;
-    job.trackers = trackers_;
-    job.web_seeds = web_seeds_;
-    job.mirrors = mirrors_;
-    job.limit_down_bytes_per_s = request_.limit_down_bytes_per_s;
-    job.limit_up_bytes_per_s = request_.limit_up_bytes_per_s;
-    job.memory_bytes = request_.memory_bytes;
-    if (!request_.cache_folder.empty()) job.dht_state = request_.cache_folder / kDhtStateName;
-    job.dht = request_.dht;
-    job.pex = request_.pex;
-    job.lsd = request_.lsd;
-    job.allow_private = request_.allow_private;
-    job.port = request_.port;
-    job.seed_ratio = request_.seed_ratio;
-    job.seed_time_min = request_.seed_time_min;
-    return job;
-  }
-
   const FetchRequest& request_;
   FetchObserver& observer_;
   const std::stop_token& stop_;
+  JobBuilder jobs_;
   Magnet magnet_;
   Torrent torrent_;
-  std::vector<Contact> peers_;
-  std::vector<Contact> trackers_;
-  std::vector<Contact> web_seeds_;
-  std::vector<Contact> mirrors_;
-  std::set<std::string> left_out_;  // told once
 };
 
 }  // namespace
