@@ -62,6 +62,7 @@ class Finder {
       auto layout = fetch::read_torrent(candidate);
       if (layout.name != name_) continue;
       found_.expectations.layout = std::move(layout);
+      found_.torrent = candidate;
       found_.found_in.push_back(candidate.string());
       return;
     }
@@ -154,6 +155,7 @@ FoundExpectations read_named(const ExpectationSources& sources) {
   auto& expectations = found.expectations;
   if (!sources.torrent.empty()) {
     expectations.layout = fetch::read_torrent(sources.torrent);
+    found.torrent = sources.torrent;
     found.found_in.push_back(sources.torrent);
   }
   if (!sources.manifest.empty())

@@ -25,6 +25,7 @@ struct ExpectationSources {
 struct FoundExpectations {
   std::filesystem::path folder;  ///< that verify_release looks at
   verify::Expectations expectations;
+  std::filesystem::path torrent;      ///< that the layout was read from
   std::vector<std::string> found_in;  ///< the files they were read from
 
   [[nodiscard]] bool empty() const { return !expectations.layout && !expectations.manifest; }

@@ -16,14 +16,14 @@ using verify::FileState;
 constexpr std::size_t kRangesShown = 8;
 constexpr std::size_t kTensorsShown = 3;
 
-Json file_event(const verify::FileReport& file) {
+Json file_event(const char* event_name, const verify::FileReport& file) {
   Json damaged = Json::array();
   for (const auto& range : file.damaged) {
     damaged.push_back(Json::object({{"offset", range.offset_bytes},
                                     {"length", range.length_bytes},
                                     {"tensors", Json::array_of(range.tensors)}}));
   }
-  auto event = Json::object({{"event", "file"},
+  auto event = Json::object({{"event", event_name},
                              {"path", file.path},
                              {"state", verify::to_string(file.state)},
                              {"bytes", file.bytes},
@@ -81,10 +81,18 @@ std::string files_text(std::size_t count) {
 void tell_files(const verify::Report& report, Console& console) {
   for (const auto& file : report.files) {
     if (console.json()) {
-      console.event(file_event(file));
+      console.event(file_event("file", file));
     } else if (!console.quiet() || file.state != FileState::ok) {
       print_file(file, console);
     }
+  }
+}
+
+void tell_damage(const verify::Report& report, Console& console) {
+  for (const auto& file : report.files) {
+    if (file.state == FileState::ok) continue;
+    console.event(file_event("damage", file));
+    if (!console.json()) print_file(file, console);
   }
 }
 

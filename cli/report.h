@@ -10,6 +10,10 @@ namespace sluice::cli {
 /// that are not ok.
 void tell_files(const verify::Report& report, Console& console);
 
+/// What is about to be repaired: as tell_files, of files that are not ok, and events named "damage", since
+/// scripts take "file" for how things are in the end.
+void tell_damage(const verify::Report& report, Console& console);
+
 /// {"ok":..,"files":..,"bytes":..,"damaged_bytes":..,"proven_by":[..],"seconds":..} with event "result".
 [[nodiscard]] format::Json report_result(const verify::Report& report, double seconds);
 

@@ -1,9 +1,13 @@
+#include <optional>
+
 #include "base/error.h"
-#include "base/file.h"
+#include "base/text.h"
 #include "cli/commands.h"
 #include "cli/expectations.h"
+#include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
+#include "cli/repair.h"
 #include "cli/report.h"
 #include "cli/stopwatch.h"
 #include "format/container_reader.h"
@@ -13,50 +17,100 @@ namespace {
 
 namespace fs = std::filesystem;
 
-verify::Report prove_path(const fs::path& path, const ExpectationSources& sources,
-                          const verify::Options& options, const Invocation& invocation) {
-  ProgressLine progress(invocation.console);
-  const bool container =
-      fs::is_regular_file(path) && (path.extension() == ".sluice" || format::is_container(path));
-  if (container && sources.empty()) {
-    return verify::verify_container(path, options, progress, invocation.stop);
-  }
-  const auto found = find_expectations(path, sources, invocation.console);
+struct VerifyOptions {
+  std::string path;
+  ExpectationSources sources;
+  verify::Options how;
+  bool repair = false;
+  NetworkOptions network;
+};
+
+void declare(Options& options, VerifyOptions& values) {
+  auto& app = options.app();
+  app.add_option("PATH", values.path, "Release folder, file of a single-file release, or .sluice file")
+      ->required();
+  app.add_option("--torrent", values.sources.torrent, "Prove against this .torrent");
+  app.add_option("--manifest", values.sources.manifest,
+                 "Prove against this manifest, a file or a release name");
+  app.add_option("--sums", values.sources.sums, "Prove against this SHA256SUMS or md5sum list");
+  app.add_flag("--strict", values.how.strict, "Files that nothing speaks of are a failure, too");
+  app.add_flag("--repair", values.repair, "Fetch what is damaged again, by the release's torrent");
+  options.add_bytes("--memory", values.how.memory_bytes, "Memory for buffers (default: 64MiB)");
+  options.add_threads(values.how.thread_count);
+  declare_network(options, values.network);
+}
+
+bool is_container(const fs::path& path) {
+  return fs::is_regular_file(path) && (path.extension() == ".sluice" || format::is_container(path));
+}
+
+/// The report on a release, and what was done about it.
+struct Outcome {
+  verify::Report report;
+  std::optional<fetch::RepairResult> repaired;
+};
+
+void tell_repair(const fetch::RepairResult& repaired, Console& console) {
+  console.event(format::Json::object({{"event", "repair"},
+                                      {"downloaded_bytes", repaired.downloaded_bytes},
+                                      {"written_bytes", repaired.written_bytes}}));
+  console.print("repaired: " + base::to_human_bytes(repaired.downloaded_bytes) + " fetched, " +
+                base::to_human_bytes(repaired.written_bytes) + " written; proving it again");
+}
+
+Outcome prove_release(const VerifyOptions& options, const Invocation& invocation) {
+  Console& console = invocation.console;
+  const auto found = find_expectations(options.path, options.sources, console);
   if (found.empty()) {
     throw base::Error(base::ErrorKind::verification,
-                      path.string() +
+                      options.path +
                           ": there is nothing to verify against: no torrent, manifest or checksums "
                           "found; name them with --torrent, --manifest or --sums");
   }
-  for (const auto& source : found.found_in) invocation.console.note("against " + source);
-  return prove(found, options, progress, invocation.stop);
+  for (const auto& source : found.found_in) console.note("against " + source);
+  ProgressLine progress(console);
+  Outcome outcome{prove(found, options.how, progress, invocation.stop), std::nullopt};
+  if (options.repair && can_repair(outcome.report)) {
+    console.clear_status();
+    tell_damage(outcome.report, console);
+    outcome.repaired = repair_release(found, outcome.report, options.network, console, invocation.stop);
+    tell_repair(*outcome.repaired, console);
+    outcome.report = prove(found, options.how, progress, invocation.stop);
+  }
+  if (options.repair && outcome.report.ok) clean_up_repair(found);
+  console.clear_status();
+  return outcome;
+}
+
+Outcome prove_path(const VerifyOptions& options, const Invocation& invocation) {
+  if (!is_container(options.path) || !options.sources.empty()) return prove_release(options, invocation);
+  ProgressLine progress(invocation.console);
+  Outcome outcome{verify::verify_container(options.path, options.how, progress, invocation.stop),
+                  std::nullopt};
+  invocation.console.clear_status();
+  return outcome;
 }
 
 }  // namespace
 
 int verify_command(const Invocation& invocation) {
   Console& console = invocation.console;
-  std::string path;
-  ExpectationSources sources;
-  verify::Options verify_options;
+  VerifyOptions values;
   Options options("verify", "Proves a release folder or a .sluice file and names what is damaged.",
-                  "sluice verify downloads/mixtral-8x7b-32kseqlen");
-  auto& app = options.app();
-  app.add_option("PATH", path, "Release folder, file of a single-file release, or .sluice file")->required();
-  app.add_option("--torrent", sources.torrent, "Prove against this .torrent");
-  app.add_option("--manifest", sources.manifest, "Prove against this manifest, a file or a release name");
-  app.add_option("--sums", sources.sums, "Prove against this SHA256SUMS or md5sum list");
-  app.add_flag("--strict", verify_options.strict, "Files that nothing speaks of are a failure, too");
-  options.add_bytes("--memory", verify_options.memory_bytes, "Memory for buffers (default: 64MiB)");
-  options.add_threads(verify_options.thread_count);
+                  "sluice verify downloads/mixtral-8x7b-32kseqlen --repair");
+  declare(options, values);
   options.parse(invocation);
 
-  if (!fs::exists(path)) throw base::Error(base::ErrorKind::usage, path + ": does not exist");
+  if (!fs::exists(values.path)) throw base::Error(base::ErrorKind::usage, values.path + ": does not exist");
   const Stopwatch watch;
-  const auto report = prove_path(path, sources, verify_options, invocation);
-  console.clear_status();
+  const auto [report, repaired] = prove_path(values, invocation);
   tell_files(report, console);
-  console.event(report_result(report, watch.seconds()));
+  auto result = report_result(report, watch.seconds());
+  if (repaired) {
+    result.set("downloaded_bytes", repaired->downloaded_bytes);
+    result.set("repaired_bytes", repaired->written_bytes);
+  }
+  console.event(result);
   console.print(report_summary(report));
   if (report.ok && !report.root_sha256.empty()) {
     console.print("consistent with itself; nothing outside the file pins its root " + report.root_sha256);

@@ -245,10 +245,7 @@ class Fetch {
 }  // namespace
 
 FetchResult fetch(const FetchRequest& request, FetchObserver& observer, const std::stop_token& stop) {
-  if (request.memory_bytes < kMemoryBytesMin)
-    throw Error(ErrorKind::usage, "fetch needs at least " + base::to_human_bytes(kMemoryBytesMin) +
-                                      " of memory, not " + base::to_human_bytes(request.memory_bytes));
-  if (request.worker_command.empty()) throw Error(ErrorKind::usage, "fetch: no worker command");
+  check_request(request);
   try {
     return Fetch(request, observer, stop).run();
   } catch (const fs::filesystem_error& error) {

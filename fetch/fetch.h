@@ -127,6 +127,41 @@ struct FetchResult {
 [[nodiscard]] FetchResult fetch(const FetchRequest& request, FetchObserver& observer,
                                 const std::stop_token& stop);
 
+/// Half-open range of bytes in a file.
+struct ByteRange {
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t length_bytes = 0;
+};
+
+/// What is wrong with a file of a release; a file that is missing or cut off lacks the range up to its
+/// length.
+struct DamagedFile {
+  std::string path;  ///< as in the ReleaseLayout
+  std::vector<ByteRange> ranges;
+};
+
+struct RepairRequest {
+  FetchRequest
+      fetch;  ///< source: a .torrent; output_folder: where .sluice is; of no use: select, seed_ratio..
+  std::filesystem::path folder;  ///< that holds the release's files; in output_folder or the same
+  std::vector<DamagedFile> damage;
+};
+
+struct RepairResult {
+  std::uint64_t downloaded_bytes = 0;
+  std::uint64_t written_bytes = 0;  ///< that were wrong or not there
+};
+
+/// Fetches the pieces that are damaged, and of those only the blocks of 16 KiB that are, into .sluice; when
+/// all of them are proven, writes those bytes in place that differ. Whatever is right is never written, and
+/// what was interrupted goes on from there. The observer is told nothing of layout or preflight. Errors: as
+/// fetch().
+[[nodiscard]] RepairResult repair(const RepairRequest& request, FetchObserver& observer,
+                                  const std::stop_token& stop);
+
+/// Forgets what an interrupted repair has fetched of this torrent; true when there was something.
+bool discard_repair(const std::filesystem::path& output_folder, const format::ReleaseLayout& layout);
+
 /// The body of a worker process: reads its job from stdin, writes events to stdout. Returns its exit code.
 [[nodiscard]] int run_worker();
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/invariant.h"
 #include "base/text.h"
 #include "fetch/address.h"
 #include "fetch/dht_state.h"
@@ -17,6 +18,14 @@ std::string host_of_url(const std::string& text) {
 }
 
 }  // namespace
+
+void check_request(const FetchRequest& request) {
+  if (request.memory_bytes < kMemoryBytesMin)
+    throw base::Error(base::ErrorKind::usage, "a fetch needs at least " +
+                                                  base::to_human_bytes(kMemoryBytesMin) + " of memory, not " +
+                                                  base::to_human_bytes(request.memory_bytes));
+  INVARIANT(!request.worker_command.empty());
+}
 
 JobBuilder::JobBuilder(const FetchRequest& request, FetchObserver& observer)
     : request_(request), observer_(observer) {

@@ -13,6 +13,9 @@
 
 namespace sluice::fetch {
 
+/// Error{usage} when there is no worker command, or too little memory for one.
+void check_request(const FetchRequest& request);
+
 class JobBuilder final {
  public:
   /// Error{usage} when a peer, mirror or tracker of the request is none. Both outlive the builder.

@@ -24,6 +24,8 @@ class OutputFolder final {
   [[nodiscard]] std::filesystem::path journal_path() const { return own_file(".journal"); }
   /// Holds what pieces share with files that are not wanted, by the files' indices.
   [[nodiscard]] std::filesystem::path parts_path() const { return own_file(".parts"); }
+  /// Holds the pieces with which a release is repaired.
+  [[nodiscard]] std::filesystem::path repair_path() const { return own_file(".repair"); }
   [[nodiscard]] std::filesystem::path info_path() const { return own_file(".info"); }  ///< from the worker
   [[nodiscard]] std::filesystem::path layers_path() const {
     return own_file(".layers");

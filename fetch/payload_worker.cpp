@@ -68,9 +68,8 @@ class PayloadWorker {
                     .on_failure = [this](const base::Error& error) { note_failure(error); }}),
         store_(files_, map_, judge_, &committer_,
                store_options(shares_, [this](const base::Error& error) { note_failure(error); })),
-        order_(torrent_.layout, map_, wanted_) {
-    for (std::size_t i = 0; i < wanted_.size(); ++i)
-      if (wanted_[i] && !torrent_.layout.files[i].pad) wanted_bytes_ += torrent_.layout.files[i].length_bytes;
+        order_(torrent_.layout, map_, wanted_, wanted_pieces()) {
+    for (const std::uint32_t piece : order_.pieces()) wanted_bytes_ += order_.wanted_bytes(piece);
   }
 
   void run() {
@@ -126,6 +125,14 @@ class PayloadWorker {
       paths.push_back(std::move(path));
     }
     return paths;
+  }
+
+  [[nodiscard]] std::vector<bool> wanted_pieces() const {
+    if (job_.pieces.empty()) return {};
+    std::vector<bool> wanted(map_.piece_count(), false);
+    for (const auto& [first, last] : job_.pieces)
+      for (std::uint64_t piece = first; piece < last; ++piece) wanted.at(piece) = true;
+    return wanted;
   }
 
   /// False when it was asked to stop meanwhile.

@@ -57,10 +57,12 @@ std::vector<std::size_t> wanted_in_order(const format::ReleaseLayout& layout,
 }  // namespace
 
 PieceOrder::PieceOrder(const format::ReleaseLayout& layout, const PieceMap& map,
-                       const std::vector<bool>& wanted_files)
+                       const std::vector<bool>& wanted_files, const std::vector<bool>& wanted_pieces)
     : wanted_bytes_(map.piece_count(), 0),
       window_pieces_(std::max(kWindowBytes / layout.piece_bytes, kWindowPiecesMin)) {
-  std::vector<bool> listed(map.piece_count(), false);
+  std::vector<bool> listed = wanted_pieces;  // or left out
+  listed.flip();
+  listed.resize(map.piece_count(), false);
   for (const std::size_t file : wanted_in_order(layout, wanted_files)) {
     const auto [first, last] = map.pieces_of(file);
     for (std::uint64_t piece = first; piece < last; ++piece) {

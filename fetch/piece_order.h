@@ -13,7 +13,9 @@ namespace sluice::fetch {
 
 class PieceOrder final {
  public:
-  PieceOrder(const format::ReleaseLayout& layout, const PieceMap& map, const std::vector<bool>& wanted_files);
+  /// Of the wanted files those in `wanted_pieces` (one a piece), or all when that is empty.
+  PieceOrder(const format::ReleaseLayout& layout, const PieceMap& map, const std::vector<bool>& wanted_files,
+             const std::vector<bool>& wanted_pieces = {});
 
   [[nodiscard]] bool wanted(std::uint64_t piece) const { return wanted_bytes_[piece] > 0; }
   /// Of wanted files in it.

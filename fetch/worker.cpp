@@ -32,6 +32,16 @@ Json to_json(const std::vector<Contact>& contacts) {
   return list;
 }
 
+/// First and last, one range after the other.
+Json to_json(const std::vector<PieceMap::Range>& ranges) {
+  Json list = Json::array();
+  for (const PieceMap::Range& range : ranges) {
+    list.push_back(range.first);
+    list.push_back(range.last);
+  }
+  return list;
+}
+
 JobKind parse_kind(const std::string& name) {
   if (name == "metadata") return JobKind::metadata;
   if (name == "payload") return JobKind::payload;
@@ -61,6 +71,20 @@ std::vector<Contact> parse_contacts(const Json& json) {
     contacts.push_back({.address = item.at("address", kSubject).as_string(kSubject),
                         .trusted = item.at("trusted", kSubject).as_bool(kSubject)});
   return contacts;
+}
+
+std::vector<PieceMap::Range> parse_pieces(const Json& json) {
+  std::vector<PieceMap::Range> ranges;
+  std::optional<std::uint64_t> first;
+  for (const Json& item : json.as_array(kSubject)) {
+    const std::uint64_t piece = item.as_uint(kSubject);
+    if (first)
+      ranges.push_back({*std::exchange(first, std::nullopt), piece});
+    else
+      first = piece;
+  }
+  if (first) base::throw_malformed(kSubject, "'pieces' is no list of ranges");
+  return ranges;
 }
 
 /// A worker must never outlive its parent: nobody would know what it does.
@@ -100,6 +124,7 @@ Json to_json(const WorkerJob& job) {
       {"journal", job.journal},
       {"parts", job.parts},
       {"unwanted", Json::array_of(job.unwanted)},
+      {"pieces", to_json(job.pieces)},
       {"peers", to_json(job.peers)},
       {"trackers", to_json(job.trackers)},
       {"web_seeds", to_json(job.web_seeds)},
@@ -136,6 +161,7 @@ WorkerJob parse_job(std::string_view line) {
   job.parts = text("parts");
   for (const Json& index : json.at("unwanted", kSubject).as_array(kSubject))
     job.unwanted.push_back(index.as_uint(kSubject));
+  job.pieces = parse_pieces(json.at("pieces", kSubject));
   job.peers = parse_contacts(json.at("peers", kSubject));
   job.trackers = parse_contacts(json.at("trackers", kSubject));
   job.web_seeds = parse_contacts(json.at("web_seeds", kSubject));

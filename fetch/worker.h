@@ -21,6 +21,7 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "fetch/piece_map.h"
 #include "format/json.h"
 
 namespace sluice::fetch {
@@ -48,6 +49,7 @@ struct WorkerJob {
   std::string journal;                      // payload: below `folder`
   std::string parts;                        // payload: below `folder`; shares of pieces in unwanted files
   std::vector<std::uint64_t> unwanted;      // payload: indices into the layout's files
+  std::vector<PieceMap::Range> pieces;      // payload: of the wanted files; none: all of them
   std::vector<Contact> peers;
   std::vector<Contact> trackers;
   std::vector<Contact> web_seeds;

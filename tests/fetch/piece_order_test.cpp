@@ -37,6 +37,17 @@ TEST_CASE("small files come first, then shards by their number") {
          std::vector<std::uint32_t>{10, 16, 11, 12, 13, 14, 15, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4}));
 }
 
+TEST_CASE("of the wanted files only the wanted pieces are asked for") {
+  const auto layout = make_layout({{"model.bin", 20 * kMiB}, {"params.json", 4 * kMiB}});
+  const fetch::PieceMap map(layout);
+  std::vector<bool> wanted_pieces(map.piece_count(), false);
+  wanted_pieces[1] = wanted_pieces[3] = wanted_pieces[5] = true;
+  const fetch::PieceOrder order(layout, map, {true, true}, wanted_pieces);
+  CHECK((order.pieces() == std::vector<std::uint32_t>{5, 1, 3}));
+  CHECK(order.wanted_bytes(1) == 4 * kMiB);
+  CHECK_FALSE(order.wanted(0));
+}
+
 TEST_CASE("pieces of files that are not wanted are not asked for, but shared ones are") {
   const auto layout = make_layout({{"a.bin", 6 * kMiB}, {"b.bin", 9 * kMiB}, {"c.bin", 6 * kMiB}});
   const fetch::PieceMap map(layout);

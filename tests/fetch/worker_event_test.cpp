@@ -147,6 +147,7 @@ TEST_CASE("a job comes out of the pipe as it went in, and one that is cut is ref
   job.peers = {{"127.0.0.1:1", true}};
   job.trackers = {{"udp://a:1", false}};
   job.unwanted = {3};
+  job.pieces = {{0, 2}, {7, 8}};
   job.port = 65535;
   job.seed_ratio = 1.5;
   const std::string line = fetch::to_json(job).dump();
@@ -155,6 +156,8 @@ TEST_CASE("a job comes out of the pipe as it went in, and one that is cut is ref
     CHECK_ERROR(fetch::parse_job(line.substr(0, length)), ErrorKind::malformed, "worker job: ");
   CHECK_ERROR(fetch::parse_job(changed(line, "\"metadata\"", "\"tea\"")), ErrorKind::malformed,
               "'tea' is no kind of job");
+  CHECK_ERROR(fetch::parse_job(changed(line, "0,2,7,8", "0,2,7")), ErrorKind::malformed,
+              "'pieces' is no list of ranges");
   CHECK_ERROR(fetch::parse_job(changed(line, "65535", "65536")), ErrorKind::malformed, "'port' is more than");
   CHECK_ERROR(fetch::parse_job(changed(line, "0000\"", "000g\"")), ErrorKind::malformed,
               "'infohash_v1' is no info-hash");

@@ -1,0 +1,71 @@
+#include "cli/repair.h"
+
+#include <algorithm>
+#include <system_error>
+
+#include "base/error.h"
+#include "cli/environment.h"
+#include "cli/fetch_observer.h"
+#include "cli/model_source.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using verify::FileState;
+
+/// Where .sluice is: beside the release's folder, or beside its only file.
+fs::path output_folder(const FoundExpectations& found) {
+  const fs::path folder = fs::canonical(found.folder);
+  return found.expectations.layout->single_file ? folder : folder.parent_path();
+}
+
+bool is_wrong(const verify::FileReport& file) {
+  return file.state == FileState::damaged || file.state == FileState::missing;
+}
+
+std::vector<fetch::DamagedFile> damage_of(const verify::Report& report, const format::ReleaseLayout& layout,
+                                          Console& console) {
+  std::vector<fetch::DamagedFile> damage;
+  for (const verify::FileReport& file : report.files) {
+    if (!is_wrong(file)) continue;
+    if (std::ranges::find(layout.files, file.path, &format::ReleaseFile::path) == layout.files.end()) {
+      console.warn(file.path + ": is not in the torrent, and cannot be repaired by it");
+      continue;
+    }
+    fetch::DamagedFile& damaged = damage.emplace_back();
+    damaged.path = file.path;
+    for (const verify::DamagedRange& range : file.damaged)
+      damaged.ranges.push_back({range.offset_bytes, range.length_bytes});
+  }
+  return damage;
+}
+
+}  // namespace
+
+bool can_repair(const verify::Report& report) { return std::ranges::any_of(report.files, is_wrong); }
+
+fetch::RepairResult repair_release(const FoundExpectations& found, const verify::Report& report,
+                                   const NetworkOptions& network, Console& console,
+                                   const std::stop_token& stop) {
+  if (!found.expectations.layout)
+    throw base::Error(base::ErrorKind::usage,
+                      found.folder.string() + ": a repair needs the release's .torrent (--torrent)");
+  fetch::RepairRequest request;
+  apply(network, request.fetch);
+  request.fetch.source = found.torrent;
+  request.fetch.output_folder = output_folder(found);
+  request.fetch.worker_command = worker_command();
+  request.folder = fs::canonical(found.folder);
+  request.damage = damage_of(report, *found.expectations.layout, console);
+  FetchObserver observer(console);
+  const fetch::RepairResult result = fetch::repair(request, observer, stop);
+  console.clear_status();
+  return result;
+}
+
+void clean_up_repair(const FoundExpectations& found) {
+  if (found.expectations.layout) fetch::discard_repair(output_folder(found), *found.expectations.layout);
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,24 @@
+#pragma once
+// verify --repair: what a report says is wrong, handed to those who can mend it.
+
+#include "cli/console.h"
+#include "cli/expectations.h"
+#include "cli/network_options.h"
+#include "fetch/fetch.h"
+#include "verify/verify.h"
+
+namespace sluice::cli {
+
+/// True when the report names something that fetching could mend.
+[[nodiscard]] bool can_repair(const verify::Report& report);
+
+/// Mends the release's files by its torrent. Error{usage} when no torrent is known; otherwise as
+/// fetch::repair.
+fetch::RepairResult repair_release(const FoundExpectations& found, const verify::Report& report,
+                                   const NetworkOptions& network, Console& console,
+                                   const std::stop_token& stop);
+
+/// After a release was found whole: what an earlier repair left behind is of no use any more.
+void clean_up_repair(const FoundExpectations& found);
+
+}  // namespace sluice::cli

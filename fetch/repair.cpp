@@ -1,0 +1,344 @@
+// Mends a release in place. The damaged pieces are fetched into a folder of their own, by a worker with a
+// journal, as any release is; the blocks of them that are right are copied there first. Only pieces that have
+// been proven are applied, and of those only the bytes that differ, so that a kill at any instant loses
+// nothing that was right: until all is applied, the proven pieces are there to be applied again.
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "fetch/committer.h"
+#include "fetch/fetch.h"
+#include "fetch/job_builder.h"
+#include "fetch/journal.h"
+#include "fetch/memory_budget.h"
+#include "fetch/output_folder.h"
+#include "fetch/piece_store.h"
+#include "fetch/release_files.h"
+#include "fetch/resume.h"
+#include "fetch/supervisor.h"
+#include "fetch/torrent_file.h"
+
+namespace sluice::fetch {
+namespace {
+
+namespace fs = std::filesystem;
+using base::Error;
+using base::ErrorKind;
+
+constexpr std::uint64_t kApplyBytes = 64 * kBlockBytes;  // read at once: 1 MiB
+
+/// Of each damaged piece, its blocks: true where they are right.
+using DamagedPieces = std::map<std::uint64_t, std::vector<bool>>;
+
+class DamageMap {
+ public:
+  DamageMap(const format::ReleaseLayout& layout, const PieceMap& map) : layout_(layout), map_(map) {}
+
+  DamagedPieces pieces_of(const std::vector<DamagedFile>& damage) {
+    for (const DamagedFile& file : damage) {
+      const auto found = std::ranges::find_if(
+          layout_.files, [&](const auto& one) { return !one.pad && one.path == file.path; });
+      if (found == layout_.files.end())
+        throw Error(ErrorKind::usage, file.path + ": is no file of the torrent '" + layout_.name + "'");
+      const auto index = static_cast<std::size_t>(found - layout_.files.begin());
+      for (const ByteRange& range : file.ranges) mark(index, range);
+    }
+    return std::move(pieces_);
+  }
+
+ private:
+  void mark(std::size_t file, const ByteRange& range) {
+    const std::uint64_t end_bytes =
+        std::min(range.offset_bytes + range.length_bytes, layout_.files[file].length_bytes);
+    const auto [first, last] = map_.pieces_of(file);
+    for (std::uint64_t piece = first; piece < last; ++piece)
+      for (const PieceSlice& slice : map_.slices(piece))
+        if (slice.file_index == file) mark(piece, slice, range.offset_bytes, end_bytes);
+  }
+
+  void mark(std::uint64_t piece, const PieceSlice& slice, std::uint64_t start_bytes,
+            std::uint64_t end_bytes) {
+    const std::uint64_t start = std::max(start_bytes, slice.file_offset_bytes);
+    const std::uint64_t end = std::min(end_bytes, slice.file_offset_bytes + slice.length_bytes);
+    if (start >= end) return;
+    const std::uint64_t count = base::divide_up(map_.piece_bytes(piece), kBlockBytes);
+    std::vector<bool>& blocks = pieces_.try_emplace(piece, count, true).first->second;
+    const std::uint64_t shift = slice.piece_offset_bytes - slice.file_offset_bytes;  // may wrap, and back
+    const std::uint64_t last = base::divide_up(end + shift, kBlockBytes);
+    for (std::uint64_t block = (start + shift) / kBlockBytes; block < last; ++block) blocks[block] = false;
+  }
+
+  const format::ReleaseLayout& layout_;
+  const PieceMap& map_;
+  DamagedPieces pieces_;
+};
+
+std::vector<PieceMap::Range> to_ranges(const DamagedPieces& pieces) {
+  std::vector<PieceMap::Range> ranges;
+  for (const auto& [piece, blocks] : pieces) {
+    if (ranges.empty() || ranges.back().last != piece) ranges.push_back({piece, piece});
+    ++ranges.back().last;
+  }
+  return ranges;
+}
+
+std::vector<fs::path> paths_below(const fs::path& folder, const format::ReleaseLayout& layout) {
+  std::vector<fs::path> paths;
+  for (const format::ReleaseFile& file : layout.files) paths.push_back(folder / fs::path(file.path));
+  return paths;
+}
+
+/// The files of the layout as a fetch into `folder` places them.
+fs::path release_below(const format::ReleaseLayout& layout) {
+  return layout.single_file ? fs::path() : fs::path(layout.name);
+}
+
+class Repair {
+ public:
+  Repair(const RepairRequest& request, FetchObserver& observer, const std::stop_token& stop)
+      : request_(request),
+        observer_(observer),
+        stop_(stop),
+        jobs_(request.fetch, observer),
+        torrent_(load(request.fetch)),
+        map_(torrent_.layout),
+        judge_(torrent_.layout, map_),
+        own_(request.fetch.output_folder, torrent_key(torrent_.layout)),
+        spare_(own_.repair_path(), torrent_key(torrent_.layout)),
+        storage_(open_storage(own_.path())),
+        target_files_(*storage_, map_, paths_below(target_below(), torrent_.layout)),
+        spare_files_(*storage_, map_, paths_below(spare_below(), torrent_.layout)),
+        pieces_(DamageMap(torrent_.layout, map_).pieces_of(request.damage)) {}
+
+  RepairResult run() {
+    RepairResult result;
+    if (!pieces_.empty()) {
+      check_space();
+      keep_right_blocks();
+      result.downloaded_bytes = fetch_pieces();
+    }
+    result.written_bytes = apply();
+    fs::remove_all(own_.repair_path());
+    return result;
+  }
+
+ private:
+  static Torrent load(const FetchRequest& request) {
+    return parse_torrent_file(base::read_text_file(request.source, kTorrentBytesMax), request.source,
+                              torrent_limits(request.memory_bytes));
+  }
+
+  [[nodiscard]] fs::path target_below() const {
+    const fs::path below = fs::absolute(request_.folder).lexically_normal().lexically_relative(own_.path());
+    return below == "." ? fs::path() : below;
+  }
+  [[nodiscard]] fs::path spare_below() const {
+    return own_.repair_path().lexically_relative(own_.path()) / release_below(torrent_.layout);
+  }
+
+  void check_space() const {
+    const std::vector<bool> all(torrent_.layout.files.size(), true);
+    Preflight preflight = spare_.preflight(torrent_.layout, all);
+    std::uint64_t needed_bytes = 0;
+    for (const auto& [piece, blocks] : pieces_) needed_bytes += map_.piece_bytes(piece);
+    preflight.wanted_bytes = std::max(needed_bytes, preflight.present_bytes);
+    spare_.check_space(preflight);
+  }
+
+  // ---- Fetching ----
+
+  /// The journal of what has been fetched for the repair.
+  [[nodiscard]] fs::path journal_below() const {
+    return spare_.journal_path().lexically_relative(own_.path());
+  }
+
+  /// Peers are then asked for the others alone. That they are right shows when the piece is whole.
+  void keep_right_blocks() {
+    JournalState state(map_, judge_, torrent_.layout.files.size());
+    Journal journal(*storage_, journal_below(), torrent_.layout,
+                    [&](const JournalRecord& record) { state.take(record); });
+    std::optional<Error> failure;
+    Committer committer(
+        spare_files_, map_, journal,
+        {.on_durable = [](auto) {}, .on_failure = [&](const Error& error) { failure = error; }});
+    for (const auto& [piece, right] : pieces_) {
+      if (stop_.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
+      if (state.proven(piece) || state.begun().contains(piece)) continue;
+      if (std::ranges::find(right, true) == right.end()) continue;
+      committer.open_files(files_of(piece));
+      committer.add_begun({{piece, copy_blocks(piece, right)}});
+      committer.flush();
+      if (failure) throw *failure;
+    }
+  }
+
+  [[nodiscard]] std::vector<std::size_t> files_of(std::uint64_t piece) const {
+    std::vector<std::size_t> files;
+    for (const PieceSlice& slice : map_.slices(piece)) files.push_back(slice.file_index);
+    return files;
+  }
+
+  /// Returns those that could be.
+  std::vector<bool> copy_blocks(std::uint64_t piece, const std::vector<bool>& right) {
+    std::vector<bool> copied(right.size(), false);
+    std::vector<std::byte> bytes;
+    for (std::size_t block = 0; block < right.size(); ++block) {
+      if (!right[block]) continue;
+      const std::uint64_t offset = block * kBlockBytes;
+      bytes.resize(std::min(kBlockBytes, map_.piece_bytes(piece) - offset));
+      if (!target_files_.read(piece, offset, bytes)) continue;
+      spare_files_.write(piece, offset, bytes);
+      copied[block] = true;
+    }
+    return copied;
+  }
+
+  std::uint64_t fetch_pieces() {
+    write_torrent(spare_.torrent_path(), torrent_);
+    jobs_.add_contacts({}, torrent_.trackers, torrent_.web_seeds);
+    WorkerJob job = jobs_.make_job(JobKind::payload, spare_);
+    job.pieces = to_ranges(pieces_);
+    return run_supervised(request_.fetch, std::move(job), own_.lock_descriptor(), observer_, stop_)
+        .downloaded_bytes;
+  }
+
+  // ---- Applying ----
+
+  std::uint64_t apply() {
+    const std::map<std::uint64_t, PieceDigest> digests = prove_pieces();
+    const std::set<std::size_t> files = files_to_write();
+    Committer* const committer = open_journal(files);
+    for (const std::size_t file : files) apply(file);
+    if (committer != nullptr) {
+      for (const auto& [piece, digest] : digests) committer->add(piece, digest);
+      committer->close_files();
+    }
+    return written_bytes_;
+  }
+
+  /// As they lie on the disk now: the worker has talked to strangers.
+  std::map<std::uint64_t, PieceDigest> prove_pieces() {
+    const PieceStore store(spare_files_, map_, judge_, nullptr, {.thread_count = 1, .on_failure = {}});
+    std::map<std::uint64_t, PieceDigest> digests;
+    for (const auto& [piece, blocks] : pieces_) {
+      const auto digest = store.digest_on_disk(piece);
+      if (!digest || judge_.judge(piece, *digest) != Verdict::right)
+        throw Error(ErrorKind::incomplete, "piece " + std::to_string(piece) + " of '" + torrent_.layout.name +
+                                               "' is not proven; the same command goes on from here");
+      digests.emplace(piece, *digest);
+    }
+    return digests;
+  }
+
+  [[nodiscard]] std::set<std::size_t> files_to_write() const {
+    std::set<std::size_t> files;
+    for (const DamagedFile& damaged : request_.damage)
+      for (std::size_t i = 0; i < torrent_.layout.files.size(); ++i)
+        if (!torrent_.layout.files[i].pad && torrent_.layout.files[i].path == damaged.path) files.insert(i);
+    return files;
+  }
+
+  /// Of the fetch that brought the release: without a word in it, the next one would take the files for
+  /// changed. Null when there is none, or it knows nothing of a file.
+  Committer* open_journal(const std::set<std::size_t>& files) {
+    const fs::path path = own_.journal_path().lexically_relative(own_.path());
+    if (target_below() != release_below(torrent_.layout) || !storage_->find(path)) return nullptr;
+    JournalState state(map_, judge_, torrent_.layout.files.size());
+    journal_.emplace(*storage_, path, torrent_.layout,
+                     [&](const JournalRecord& record) { state.take(record); });
+    for (const std::size_t file : files)
+      if (state.file(file).state == JournalState::File::State::unknown) return nullptr;
+    committer_.emplace(target_files_, map_, *journal_,
+                       CommitObserver{.on_durable = [](auto) {}, .on_failure = [](const Error&) {}});
+    committer_->open_files(std::vector<std::size_t>(files.begin(), files.end()));
+    return &*committer_;
+  }
+
+  /// Durable on return.
+  void apply(std::size_t file) {
+    const std::uint64_t length_bytes = torrent_.layout.files[file].length_bytes;
+    if (!target_files_.find(file) && length_bytes > 0) {  // then all of it has been fetched
+      storage_->rename(spare_files_.path(file), target_files_.path(file));
+      written_bytes_ += length_bytes;
+      return;
+    }
+    const std::shared_ptr<StorageFile> target = target_files_.open_for_writing(file);
+    if (target->stamp().size_bytes != length_bytes) target->resize(length_bytes);
+    const auto [first, last] = map_.pieces_of(file);
+    for (auto piece = pieces_.lower_bound(first); piece != pieces_.end() && piece->first < last; ++piece)
+      for (const PieceSlice& slice : map_.slices(piece->first))
+        if (slice.file_index == file) apply(piece->first, slice);
+    target->sync();
+  }
+
+  void apply(std::uint64_t piece, const PieceSlice& slice) {
+    std::vector<std::byte> wanted;
+    std::vector<std::byte> found;
+    for (std::uint64_t done = 0; done < slice.length_bytes; done += wanted.size()) {
+      const std::uint64_t offset = slice.piece_offset_bytes + done;
+      wanted.resize(std::min(kApplyBytes, slice.length_bytes - done));
+      found.resize(wanted.size());
+      spare_files_.read(piece, offset, wanted);
+      target_files_.read(piece, offset, found);
+      for (std::uint64_t at = 0; at < wanted.size(); at += kBlockBytes) {
+        const std::uint64_t length = std::min<std::uint64_t>(kBlockBytes, wanted.size() - at);
+        write_difference(piece, offset + at, base::Bytes(wanted).subspan(at, length),
+                         base::Bytes(found).subspan(at, length));
+      }
+    }
+  }
+
+  /// From the first byte that differs to the last.
+  void write_difference(std::uint64_t piece, std::uint64_t offset, base::Bytes wanted, base::Bytes found) {
+    const auto [first, unused] = std::ranges::mismatch(wanted, found);
+    if (first == wanted.end()) return;
+    auto last = wanted.size();
+    while (wanted[last - 1] == found[last - 1]) --last;
+    const auto start = static_cast<std::size_t>(first - wanted.begin());
+    target_files_.write(piece, offset + start, wanted.subspan(start, last - start));
+    written_bytes_ += last - start;
+  }
+
+  const RepairRequest& request_;
+  FetchObserver& observer_;
+  const std::stop_token& stop_;
+  JobBuilder jobs_;
+  Torrent torrent_;
+  PieceMap map_;
+  PieceJudge judge_;
+  OutputFolder own_;
+  OutputFolder spare_;  // what is fetched; below own_
+  std::unique_ptr<Storage> storage_;
+  ReleaseFiles target_files_;
+  ReleaseFiles spare_files_;
+  DamagedPieces pieces_;
+  std::optional<Journal> journal_;      // of the release
+  std::optional<Committer> committer_;  // to it
+  std::uint64_t written_bytes_ = 0;
+};
+
+}  // namespace
+
+RepairResult repair(const RepairRequest& request, FetchObserver& observer, const std::stop_token& stop) {
+  check_request(request.fetch);
+  try {
+    return Repair(request, observer, stop).run();
+  } catch (const fs::filesystem_error& error) {
+    base::throw_errno(error.path1(), "use", error.code().value());
+  }
+}
+
+bool discard_repair(const fs::path& output_folder, const format::ReleaseLayout& layout) {
+  const fs::path own = output_folder / ".sluice" / (torrent_key(layout) + ".repair");
+  std::error_code error;
+  if (!fs::is_directory(fs::symlink_status(own, error))) return false;
+  const OutputFolder locked(output_folder, torrent_key(layout));  // nobody is at it
+  fs::remove_all(locked.repair_path());
+  return true;
+}
+
+}  // namespace sluice::fetch

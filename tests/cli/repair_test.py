@@ -1,0 +1,113 @@
+"""verify --repair with the real program: what is wrong is mended, and a kill at any instant loses nothing."""
+
+import random
+import shutil
+import signal
+import time
+
+from sluice_program import ProgramTest, main
+
+KILLS = 100
+
+
+def noise(seed, length):
+    return random.Random(seed).randbytes(length)
+
+
+def differences(found, content):
+    assert len(found) == len(content)
+    step = 4096
+    return {i for start in range(0, len(content), step) if found[start:start + step] != content[start:start + step]
+            for i in range(start, min(start + step, len(content))) if found[i] != content[i]}
+
+
+class RepairTest(ProgramTest):
+    def make_release(self, files):
+        """Published, seeded, and copied to where a fetch would have put it."""
+        source = self.folder / "source" / "model"
+        source.mkdir(parents=True)
+        self.copy = self.folder / "downloads" / "model"
+        self.copy.mkdir(parents=True)
+        self.files = files
+        for name, content in files.items():
+            (source / name).write_bytes(content)
+            (self.copy / name).write_bytes(content)
+        published = self.publish(source)
+        shutil.copy(published["torrent"], self.folder / "model.torrent")
+        _, self.port = self.seed(published["torrent"])
+
+    def arguments(self, *more):
+        return ("verify", self.copy, "--torrent", "model.torrent", "--repair", *self.from_peer(self.port), "--json",
+                *more)
+
+    def flip(self, name, offset, bit=0):
+        with open(self.copy / name, "r+b") as file:
+            file.seek(offset)
+            byte = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([byte ^ 1 << bit]))
+
+    def assert_whole(self):
+        for name, content in self.files.items():
+            self.assertTrue((self.copy / name).read_bytes() == content, name)
+
+    def test_damage_is_told_and_mended_and_told_to_be_mended(self):
+        self.make_release({"consolidated.bin": noise(1, 3_000_000), "params.json": b"{}"})
+        self.flip("consolidated.bin", 1_234_567)
+        (self.copy / "params.json").unlink()
+        before = self.sluice("verify", self.copy, "--torrent", "model.torrent", "--json")
+        self.assertEqual(before.code, 1)
+        finished = self.succeed(*self.arguments())
+        damage = {line["path"]: line["state"] for line in finished.lines() if line["event"] == "damage"}
+        self.assertEqual(damage, {"consolidated.bin": "damaged", "params.json": "missing"})
+        self.assertEqual({line["state"] for line in finished.lines() if line["event"] == "file"}, {"ok"})
+        self.assertTrue(finished.result()["ok"])
+        self.assertEqual(finished.result()["repaired_bytes"], 1 + 2)
+        self.assert_whole()
+        again = self.succeed(*self.arguments())
+        self.assertNotIn("repaired_bytes", again.result())
+
+    def test_without_a_torrent_it_says_what_is_missing(self):
+        self.make_release({"a.bin": noise(1, 100_000)})
+        (self.folder / "SUMS").write_text("0" * 64 + "  a.bin\n")
+        finished = self.sluice("verify", self.copy, "--sums", "SUMS", "--repair", "--json")
+        self.assertEqual(finished.code, 2)
+        self.assertIn("needs the release's .torrent", finished.error()["message"])
+
+    def test_a_kill_at_any_instant_loses_no_good_byte(self):
+        files = {"a.bin": noise(1, 4_000_000), "b.bin": noise(2, 1_500_000), "params.json": noise(3, 700)}
+        self.make_release(files)
+        chance = random.Random(7)
+        kills = repairs = 0
+        wrong = {}
+        while kills < KILLS:
+            if not wrong:
+                repairs += 1
+                wrong = {name: set() for name in files}
+                for _ in range(20):
+                    name = chance.choice(("a.bin", "a.bin", "b.bin"))
+                    offset = chance.randrange(len(files[name]))
+                    if offset not in wrong[name]:
+                        self.flip(name, offset, chance.randrange(8))
+                        wrong[name].add(offset)
+            process = self.start(*self.arguments())
+            time.sleep(chance.uniform(0.02, 0.6))
+            process.send_signal(signal.SIGKILL)
+            ended = process.wait()
+            kills += ended == -signal.SIGKILL
+            self.assertIn(ended, (0, -signal.SIGKILL))
+            for name, content in files.items():
+                differ = differences((self.copy / name).read_bytes(), content)
+                self.assertLessEqual(differ, wrong[name], f"{name}: bytes that were right are wrong after a kill")
+                if ended == 0:
+                    self.assertEqual(differ, set())
+            if ended == 0:
+                wrong = {}
+        finished = self.succeed(*self.arguments())
+        self.assertTrue(finished.result()["ok"])
+        self.assert_whole()
+        self.assertGreater(repairs, 1)
+
+
+if __name__ == "__main__":
+    main()
