@@ -170,6 +170,29 @@ FoundExpectations read_named(const ExpectationSources& sources) {
   return found;
 }
 
+/// NAME.leaves beside the torrent, or beside or above the release.
+void find_leaves(const fs::path& path, const std::string& named, FoundExpectations& found, Console& console) {
+  std::vector<fs::path> candidates;
+  if (named.empty()) {
+    candidates.push_back(fs::path(found.torrent).replace_extension(".leaves"));
+    candidates.push_back(parent_of(path) / (own_name(path) + ".leaves"));
+    candidates.push_back(parent_of(path).parent_path() / (own_name(path) + ".leaves"));
+  } else {
+    candidates.emplace_back(named);
+  }
+  for (const auto& candidate : candidates) {
+    if (named.empty() && !fs::is_regular_file(candidate)) continue;
+    try {
+      found.expectations.leaves = std::make_shared<const format::LeafFile>(format::LeafFile::open(candidate));
+      found.found_in.push_back(candidate.string());
+      return;
+    } catch (const base::Error& error) {
+      if (!named.empty() || error.kind() != base::ErrorKind::malformed) throw;
+      console.warn(std::string(error.what()) + "; damage is placed to pieces");
+    }
+  }
+}
+
 }  // namespace
 
 std::string FoundExpectations::release_name() const {
@@ -195,6 +218,7 @@ FoundExpectations find_expectations(const fs::path& path, const ExpectationSourc
                                     Console& console) {
   FoundExpectations found = sources.empty() ? Finder(path, console).find() : read_named(sources);
   found.folder = fs::is_directory(path) ? path : parent_of(path);
+  if (found.expectations.layout) find_leaves(path, sources.leaves, found, console);
   return found;
 }
 

@@ -18,6 +18,7 @@ struct ExpectationSources {
   std::string torrent;
   std::string manifest;  ///< a file, or the name of a known release
   std::string sums;      ///< SHA256SUMS or md5sum list
+  std::string leaves;    ///< to a torrent, however it was found; empty: looked for beside it
 
   [[nodiscard]] bool empty() const { return torrent.empty() && manifest.empty() && sums.empty(); }
 };

@@ -23,6 +23,8 @@ int publish_command(const Invocation& invocation) {
   app.add_flag(
       "--v1-only", request.v1_only,
       "Without BitTorrent v2's hash trees, for old clients; beside a hybrid one give it another name by -o");
+  app.add_flag("--leaves", request.leaves,
+               "Also a file of all block hashes, by which verify places damage to 16 KiB");
   options.add_threads(request.thread_count);
   options.parse(invocation);
 
@@ -37,17 +39,20 @@ int publish_command(const Invocation& invocation) {
   const auto hex = [](const auto& digest) {
     return digest ? format::Json(base::to_hex(*digest)) : format::Json();
   };
-  console.event(format::Json::object({{"event", "result"},
+  auto result = format::Json::object({{"event", "result"},
                                       {"torrent", published.torrent.string()},
                                       {"magnet", published.magnet},
                                       {"infohash_v1", hex(layout.infohash_v1)},
                                       {"infohash_v2", hex(layout.infohash_v2)},
                                       {"manifest", published.manifest_path.string()},
                                       {"sums", published.sums.string()},
-                                      {"bytes", layout.payload_bytes()}}));
+                                      {"bytes", layout.payload_bytes()}});
+  if (!published.leaves.empty()) result.set("leaves", published.leaves.string());
+  console.event(result);
   console.print("torrent       " + published.torrent.string());
   console.print("manifest      " + published.manifest_path.string());
   console.print("SHA256SUMS    " + published.sums.string());
+  if (!published.leaves.empty()) console.print("leaves        " + published.leaves.string());
   if (layout.infohash_v1) console.print("info-hash v1  " + base::to_hex(*layout.infohash_v1));
   if (layout.infohash_v2) console.print("info-hash v2  " + base::to_hex(*layout.infohash_v2));
   console.print("magnet        " + published.magnet);

@@ -33,6 +33,8 @@ void declare(Options& options, VerifyOptions& values) {
   app.add_option("--manifest", values.sources.manifest,
                  "Prove against this manifest, a file or a release name");
   app.add_option("--sums", values.sources.sums, "Prove against this SHA256SUMS or md5sum list");
+  app.add_option("--leaves", values.sources.leaves,
+                 "Place damage to 16 KiB by this file of publish --leaves");
   app.add_flag("--strict", values.how.strict, "Files that nothing speaks of are a failure, too");
   app.add_flag("--repair", values.repair, "Fetch what is damaged again, by the release's torrent");
   options.add_bytes("--memory", values.how.memory_bytes, "Memory for buffers (default: 64MiB)");

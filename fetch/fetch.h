@@ -196,13 +196,15 @@ struct PublishRequest {
   std::vector<std::string> web_seeds;
   std::uint64_t piece_bytes = 0;  ///< 0: by size
   bool v1_only = false;
+  bool leaves = false;  ///< also a file of all block hashes, by which damage can be placed to 16 KiB
   unsigned thread_count = 1;
 };
 
 struct PublishResult {
   std::filesystem::path torrent;
   std::filesystem::path manifest_path;
-  std::filesystem::path sums;  ///< SHA256SUMS of the files
+  std::filesystem::path sums;    ///< SHA256SUMS of the files
+  std::filesystem::path leaves;  ///< format/leaf_file.h; empty when not asked for
   std::string magnet;
   format::ReleaseLayout layout;
   format::Manifest manifest;

@@ -13,6 +13,7 @@
 #include "fetch/fetch.h"
 #include "fetch/info_text.h"
 #include "fetch/torrent_file.h"
+#include "format/leaf_file.h"
 
 namespace sluice::fetch {
 namespace {
@@ -106,7 +107,7 @@ base::StreamDigests read_release(const PublishRequest& request, const fs::path& 
   base::DigestWants wants;
   wants.sha256 = true;
   wants.leaves = !request.v1_only;
-  wants.blocks_per_node = layout.piece_bytes / base::kMerkleBlockBytes;
+  if (!request.leaves) wants.blocks_per_node = layout.piece_bytes / base::kMerkleBlockBytes;
   wants.v1_piece_bytes = layout.piece_bytes;
   base::DigestOptions options;
   options.thread_count = request.thread_count;
@@ -121,11 +122,6 @@ base::StreamDigests read_release(const PublishRequest& request, const fs::path& 
   return digests;
 }
 
-/// Of a node that stands for a piece, above the leaves.
-unsigned layer_height(std::uint64_t piece_bytes) {
-  return static_cast<unsigned>(std::countr_zero(piece_bytes / base::kMerkleBlockBytes));
-}
-
 void take_digests(base::StreamDigests& digests, bool v1_only, ReleaseLayout& layout) {
   layout.v1_pieces.reserve(digests.v1_pieces.size());
   for (const auto& piece : digests.v1_pieces) {
@@ -133,6 +129,8 @@ void take_digests(base::StreamDigests& digests, bool v1_only, ReleaseLayout& lay
     layout.v1_pieces.push_back(*piece);
   }
   if (v1_only) return;
+  const std::uint64_t blocks_per_piece = layout.piece_bytes / base::kMerkleBlockBytes;
+  const auto height = static_cast<unsigned>(std::countr_zero(blocks_per_piece));
   for (std::size_t i = 0; i < layout.files.size(); ++i) {
     ReleaseFile& file = layout.files[i];
     if (file.pad || file.length_bytes == 0) continue;
@@ -140,10 +138,10 @@ void take_digests(base::StreamDigests& digests, bool v1_only, ReleaseLayout& lay
       file.root = base::merkle_root(digests.files[i].leaves);
       continue;
     }
-    // With pieces of one block the leaves are the layer.
-    auto& nodes = digests.files[i].layer.empty() ? digests.files[i].leaves : digests.files[i].layer;
-    file.root = base::merkle_root(nodes, layer_height(layout.piece_bytes));
-    file.piece_layer = std::move(nodes);
+    file.piece_layer = digests.files[i].layer.empty()
+                           ? base::merkle_layer(digests.files[i].leaves, blocks_per_piece)
+                           : std::move(digests.files[i].layer);
+    file.root = base::merkle_root(file.piece_layer, height);
   }
 }
 
@@ -159,6 +157,16 @@ std::string to_release_name(const std::string& name) {
     }
   }
   return out.empty() ? "release" : out;
+}
+
+void write_leaves(const fs::path& path, base::StreamDigests& digests, const ReleaseLayout& layout) {
+  ReleaseLayout with_leaves;
+  for (std::size_t i = 0; i < layout.files.size(); ++i) {
+    ReleaseFile& file = with_leaves.files.emplace_back();
+    file.root = layout.files[i].root;
+    file.leaves = std::move(digests.files[i].leaves);
+  }
+  format::write_leaf_file(path, with_leaves);
 }
 
 format::Manifest make_manifest(const ReleaseLayout& layout, const base::StreamDigests& digests,
@@ -214,7 +222,9 @@ fs::path choose_output(const PublishRequest& request, const fs::path& source) {
   return output;
 }
 
-void check_urls(const PublishRequest& request) {
+void check_request(const PublishRequest& request) {
+  if (request.leaves && request.v1_only)
+    throw_usage("--leaves and --v1-only: a v1 torrent has no hashes that leaves could be compared with");
   for (const std::string& url : request.trackers)
     if (const auto problem = tracker_problem(url); !problem.empty())
       throw_usage("tracker '" + url + "' " + problem);
@@ -252,6 +262,10 @@ PublishResult publish_source(const PublishRequest& request, const fs::path& sour
   result.magnet = result.manifest.magnet();
   for (const std::string& url : request.web_seeds) result.magnet += "&ws=" + percent_encode(url);
 
+  if (request.leaves) {
+    result.leaves = stem.string() + ".leaves";
+    write_leaves(result.leaves, digests, result.layout);
+  }
   write_text(result.sums, to_sums(result.manifest));
   write_text(result.manifest_path, format::to_text(result.manifest));
   write_text(result.torrent, content);
@@ -261,7 +275,7 @@ PublishResult publish_source(const PublishRequest& request, const fs::path& sour
 }  // namespace
 
 PublishResult publish(const PublishRequest& request, base::Progress& progress, const std::stop_token& stop) {
-  check_urls(request);
+  check_request(request);
   const fs::path source = to_source(request.folder);
   try {
     return publish_source(request, source, progress, stop);

@@ -4,6 +4,7 @@
 //   json.h              JSON values                       tensor.h            element types and shapes
 //   model_params.h      params.json                       model_tensors.h     which tensors a model has
 //   release_layout.h    what a .torrent promises          manifest.h          what is known of a release
+//   leaf_file.h         hashes of all 16 KiB blocks
 //   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles, q8 and q4
 //   container_format.h, container_reader.h, container_writer.h   the .sluice file
 
@@ -12,6 +13,7 @@
 #include "format/container_reader.h"   // IWYU pragma: export
 #include "format/container_writer.h"   // IWYU pragma: export
 #include "format/json.h"               // IWYU pragma: export
+#include "format/leaf_file.h"          // IWYU pragma: export
 #include "format/manifest.h"           // IWYU pragma: export
 #include "format/model_params.h"       // IWYU pragma: export
 #include "format/model_tensors.h"      // IWYU pragma: export

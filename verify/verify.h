@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
 
 #include "base/progress.h"
+#include "format/leaf_file.h"
 #include "format/manifest.h"
 #include "format/release_layout.h"
 
@@ -49,6 +51,8 @@ struct Report {
 struct Expectations {
   std::optional<format::ReleaseLayout> layout;
   std::optional<format::Manifest> manifest;  ///< its files' sizes, SHA-256, MD5 and roots
+  /// Places damage to 16 KiB where the layout's hashes place it to a piece. May be null.
+  std::shared_ptr<const format::LeafFile> leaves = {};
 };
 
 struct Options {

@@ -7,6 +7,7 @@
 #include "verify/evidence.h"
 #include "verify/folder_scan.h"
 #include "verify/promise.h"
+#include "verify/refine.h"
 #include "verify/tensor_names.h"
 #include "verify/verify.h"
 
@@ -192,7 +193,8 @@ Report verify_release(const fs::path& folder, const Expectations& expectations, 
   const FolderScan found = scan(folder, expectations, promises);
   const Computed computed = compute(folder, found, expectations, promises, options, progress, stop);
   Proofs proofs;
-  const std::vector<Evidence> evidence = weigh(expectations, promises, computed, proofs);
+  std::vector<Evidence> evidence = weigh(expectations, promises, computed, proofs);
+  if (expectations.leaves) refine(folder, expectations, promises, evidence);
 
   Report report;
   for (std::size_t i = 0; i < promises.size(); ++i) {

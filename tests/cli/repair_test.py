@@ -22,7 +22,7 @@ def differences(found, content):
 
 
 class RepairTest(ProgramTest):
-    def make_release(self, files):
+    def make_release(self, files, *how):
         """Published, seeded, and copied to where a fetch would have put it."""
         source = self.folder / "source" / "model"
         source.mkdir(parents=True)
@@ -32,7 +32,7 @@ class RepairTest(ProgramTest):
         for name, content in files.items():
             (source / name).write_bytes(content)
             (self.copy / name).write_bytes(content)
-        published = self.publish(source)
+        published = self.publish(source, *how)
         shutil.copy(published["torrent"], self.folder / "model.torrent")
         _, self.port = self.seed(published["torrent"])
 
@@ -66,6 +66,16 @@ class RepairTest(ProgramTest):
         self.assert_whole()
         again = self.succeed(*self.arguments())
         self.assertNotIn("repaired_bytes", again.result())
+
+    def test_leaves_place_the_damage_to_a_block(self):
+        self.make_release({"consolidated.bin": noise(1, 3_000_000)}, "--leaves", "--piece-size", "1MiB")
+        shutil.copy(self.folder / "source" / "model.leaves", self.folder)
+        self.flip("consolidated.bin", 1_234_567)
+        finished = self.succeed(*self.arguments())
+        damaged = next(line for line in finished.lines() if line["event"] == "damage")["damaged"]
+        self.assertEqual([(one["offset"], one["length"]) for one in damaged], [(1_234_567 // 16384 * 16384, 16384)])
+        self.assertEqual(finished.result()["downloaded_bytes"], 16384)
+        self.assert_whole()
 
     def test_without_a_torrent_it_says_what_is_missing(self):
         self.make_release({"a.bin": noise(1, 100_000)})
