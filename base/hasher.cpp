@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include "base/invariant.h"
-#include "base/sha256_pair.h"
+#include "base/lane_hasher.h"
 
 namespace sluice::base {
 namespace {
@@ -66,18 +66,15 @@ template class Hasher<Sha256>;
 
 void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests) {
   INVARIANT(messages.size() == digests.size());
+  LaneHasher<Sha256> a;
+  LaneHasher<Sha256> b;
   std::size_t i = 0;
-  while (i < messages.size()) {
-    if (i + 1 < messages.size() && messages[i].size() == messages[i + 1].size() && has_sha256_pair()) {
-      const auto pair = hash_pair(messages[i], messages[i + 1]);
-      digests[i] = pair[0];
-      digests[i + 1] = pair[1];
-      i += 2;
-    } else {
-      digests[i] = hash<Sha256>(messages[i]);
-      ++i;
-    }
+  for (; i + 1 < messages.size(); i += 2) {
+    LaneHasher<Sha256>::update_pair(a, messages[i], b, messages[i + 1]);
+    digests[i] = a.final();
+    digests[i + 1] = b.final();
   }
+  if (i < messages.size()) digests[i] = hash<Sha256>(messages[i]);
 }
 
 }  // namespace sluice::base

@@ -41,8 +41,8 @@ template <typename D>
   return hasher.final();
 }
 
-/// Digests of messages, one each. Neighbours of equal length are hashed two at a time where the CPU can do
-/// that (base/sha256_pair.h), so that leaves of a tree are best given by the dozen.
+/// Digests of messages, one each. Neighbours are hashed two at a time where the CPU can do that
+/// (base/lane_hasher.h), so that leaves of a tree are best given by the dozen.
 void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests);
 
 }  // namespace sluice::base

@@ -5,11 +5,12 @@
 #include <utility>
 
 #include "base/invariant.h"
+#include "base/lane_hasher.h"
 
 namespace sluice::base {
 
 Sha256 merkle_parent(const Sha256& left, const Sha256& right) {
-  Hasher<Sha256> hasher;
+  LaneHasher<Sha256> hasher;  // no memory is asked for: a tree has as many parents as leaves
   hasher.update(left.bytes);
   hasher.update(right.bytes);
   return hasher.final();

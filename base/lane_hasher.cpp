@@ -1,0 +1,93 @@
+#include "base/lane_hasher.h"
+
+#include <algorithm>
+
+namespace sluice::base {
+namespace {
+
+constexpr std::size_t kLengthBytes = 8;  // at the end of the padding, FIPS 180-4, 5.1.1
+
+std::size_t whole_blocks(Bytes bytes) { return bytes.size() / kShaBlockBytes; }
+
+}  // namespace
+
+template <typename D>
+LaneHasher<D>::LaneHasher() {
+  if (!has_sha_unit()) plain_.emplace();
+}
+
+template <typename D>
+void LaneHasher<D>::update(Bytes bytes) {
+  if (plain_) {
+    plain_->update(bytes);
+    return;
+  }
+  bytes = fill_begun_block(bytes);
+  const std::size_t count = whole_blocks(bytes);
+  compress(state_, bytes.data(), count);
+  fed_bytes_ += count * kShaBlockBytes;
+  keep_rest(bytes.subspan(count * kShaBlockBytes));
+}
+
+template <typename D>
+void LaneHasher<D>::update_pair(LaneHasher& a, Bytes bytes_of_a, LaneHasher& b, Bytes bytes_of_b) {
+  if (!a.plain_) {
+    bytes_of_a = a.fill_begun_block(bytes_of_a);
+    bytes_of_b = b.fill_begun_block(bytes_of_b);
+    const std::size_t count = std::min(whole_blocks(bytes_of_a), whole_blocks(bytes_of_b));
+    compress_pair(a.state_, bytes_of_a.data(), b.state_, bytes_of_b.data(), count);
+    a.fed_bytes_ += count * kShaBlockBytes;
+    b.fed_bytes_ += count * kShaBlockBytes;
+    bytes_of_a = bytes_of_a.subspan(count * kShaBlockBytes);
+    bytes_of_b = bytes_of_b.subspan(count * kShaBlockBytes);
+  }
+  a.update(bytes_of_a);
+  b.update(bytes_of_b);
+}
+
+template <typename D>
+D LaneHasher<D>::final() {
+  if (plain_) return plain_->final();
+  const std::uint64_t message_bits = fed_bytes_ * 8;
+  const std::size_t begun_bytes = fed_bytes_ % kShaBlockBytes;
+  // FIPS 180-4, 5.1.1: a one bit, zeros, the length in bits.
+  std::array<std::byte, 2 * kShaBlockBytes> tail{};
+  std::copy_n(begun_.begin(), begun_bytes, tail.begin());
+  tail[begun_bytes] = std::byte{0x80};
+  const std::size_t blocks = begun_bytes + 1 + kLengthBytes > kShaBlockBytes ? 2 : 1;
+  for (std::size_t i = 0; i < kLengthBytes; ++i)
+    tail[blocks * kShaBlockBytes - 1 - i] = static_cast<std::byte>(message_bits >> 8 * i);
+  compress(state_, tail.data(), blocks);
+
+  D digest;
+  for (std::size_t i = 0; i < D::kBytes; ++i)
+    digest.bytes[i] = static_cast<std::byte>(state_[i / 4] >> (24 - i % 4 * 8));
+  state_ = kShaStart<D>;
+  fed_bytes_ = 0;
+  return digest;
+}
+
+/// Returns what is left of the bytes. When anything is left, no block is begun.
+template <typename D>
+Bytes LaneHasher<D>::fill_begun_block(Bytes bytes) {
+  const std::size_t begun_bytes = fed_bytes_ % kShaBlockBytes;
+  if (begun_bytes == 0) return bytes;
+  const std::size_t take = std::min(bytes.size(), kShaBlockBytes - begun_bytes);
+  std::ranges::copy(bytes.first(take), begun_.begin() + static_cast<std::ptrdiff_t>(begun_bytes));
+  fed_bytes_ += take;
+  if (begun_bytes + take == kShaBlockBytes) compress(state_, begun_.data(), 1);
+  return bytes.subspan(take);
+}
+
+/// Of bytes that are less than a block and begin one.
+template <typename D>
+void LaneHasher<D>::keep_rest(Bytes bytes) {
+  if (bytes.empty()) return;
+  std::ranges::copy(bytes, begun_.begin());
+  fed_bytes_ += bytes.size();
+}
+
+template class LaneHasher<Sha1>;
+template class LaneHasher<Sha256>;
+
+}  // namespace sluice::base

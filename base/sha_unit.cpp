@@ -1,0 +1,211 @@
+#include "base/sha_unit.h"
+
+#include "base/invariant.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
+namespace sluice::base {
+
+#if defined(__x86_64__)
+
+namespace {
+
+#define SHA_TARGET __attribute__((target("sha,sse4.1,ssse3")))
+// Everything below is one straight run of instructions in the end, with all that it works on in registers.
+#define SHA_INLINE SHA_TARGET __attribute__((always_inline)) inline
+
+// FIPS 180-4, 4.2.2
+alignas(16) constexpr std::uint32_t kRoundConstants[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+SHA_INLINE __m128i load(const void* from) { return _mm_loadu_si128(static_cast<const __m128i*>(from)); }
+
+SHA_INLINE int as_int(std::uint32_t word) { return static_cast<int>(word); }
+
+SHA_INLINE std::uint32_t word(__m128i words, int index) {
+  alignas(16) std::uint32_t all[4];
+  _mm_store_si128(reinterpret_cast<__m128i*>(all), words);
+  return all[index];
+}
+
+/// A state as the instructions want it: the first named word in the highest place.
+struct Sha1Lane {
+  using State = ShaState<Sha1>;
+  __m128i abcd;
+  __m128i e;  // in the highest place; what lies below is zero
+
+  SHA_INLINE static Sha1Lane from(const State& h) {
+    return {_mm_set_epi32(as_int(h[0]), as_int(h[1]), as_int(h[2]), as_int(h[3])),
+            _mm_set_epi32(as_int(h[4]), 0, 0, 0)};
+  }
+  SHA_INLINE State to_state() const {
+    return {word(abcd, 3), word(abcd, 2), word(abcd, 1), word(abcd, 0), word(e, 3)};
+  }
+};
+
+struct Sha256Lane {
+  using State = ShaState<Sha256>;
+  __m128i abef;
+  __m128i cdgh;
+
+  SHA_INLINE static Sha256Lane from(const State& h) {
+    return {_mm_set_epi32(as_int(h[0]), as_int(h[1]), as_int(h[4]), as_int(h[5])),
+            _mm_set_epi32(as_int(h[2]), as_int(h[3]), as_int(h[6]), as_int(h[7]))};
+  }
+  SHA_INLINE State to_state() const {
+    return {word(abef, 3), word(abef, 2), word(cdgh, 3), word(cdgh, 2),
+            word(abef, 1), word(abef, 0), word(cdgh, 1), word(cdgh, 0)};
+  }
+};
+
+/// Twenty rounds of each lane, which share the function and constant kFunction (FIPS 180-4, 4.1.1 and 4.2.1).
+template <int kFunction, std::size_t kLanes>
+SHA_INLINE void twenty_rounds(Sha1Lane (&lanes)[kLanes], __m128i (&schedule)[kLanes][4],
+                              const std::byte* const (&blocks)[kLanes]) {
+  const __m128i big_endian = _mm_set_epi64x(0x0001020304050607, 0x08090a0b0c0d0e0f);
+#pragma GCC unroll 5
+  for (int step = 5 * kFunction; step < 5 * kFunction + 5; ++step) {  // four rounds each
+#pragma GCC unroll 2
+    for (std::size_t i = 0; i < kLanes; ++i) {
+      __m128i& now = schedule[i][step % 4];
+      if (step < 4) {
+        now = _mm_shuffle_epi8(load(blocks[i] + 16 * step), big_endian);
+      } else {
+        const __m128i sum = _mm_sha1msg1_epu32(now, schedule[i][(step + 1) % 4]);
+        now =
+            _mm_sha1msg2_epu32(_mm_xor_si128(sum, schedule[i][(step + 2) % 4]), schedule[i][(step + 3) % 4]);
+      }
+      // Between steps `e` is the A of four rounds ago, from which the instruction makes the E that is due.
+      const __m128i words = step == 0 ? _mm_add_epi32(lanes[i].e, now) : _mm_sha1nexte_epu32(lanes[i].e, now);
+      lanes[i].e = lanes[i].abcd;
+      lanes[i].abcd = _mm_sha1rnds4_epu32(lanes[i].abcd, words, kFunction);
+    }
+  }
+}
+
+template <std::size_t kLanes>
+SHA_INLINE void take_block(Sha1Lane (&lanes)[kLanes], const std::byte* const (&blocks)[kLanes]) {
+  __m128i schedule[kLanes][4];
+  Sha1Lane before[kLanes];
+  for (std::size_t i = 0; i < kLanes; ++i) before[i] = lanes[i];
+  twenty_rounds<0>(lanes, schedule, blocks);
+  twenty_rounds<1>(lanes, schedule, blocks);
+  twenty_rounds<2>(lanes, schedule, blocks);
+  twenty_rounds<3>(lanes, schedule, blocks);
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    lanes[i].e = _mm_sha1nexte_epu32(lanes[i].e, before[i].e);
+    lanes[i].abcd = _mm_add_epi32(lanes[i].abcd, before[i].abcd);
+  }
+}
+
+template <std::size_t kLanes>
+SHA_INLINE void take_block(Sha256Lane (&lanes)[kLanes], const std::byte* const (&blocks)[kLanes]) {
+  const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+  __m128i schedule[kLanes][4];
+  Sha256Lane before[kLanes];
+  for (std::size_t i = 0; i < kLanes; ++i) before[i] = lanes[i];
+#pragma GCC unroll 16
+  for (int step = 0; step < 16; ++step) {  // four rounds each
+    const __m128i constants = load(kRoundConstants + 4 * step);
+#pragma GCC unroll 2
+    for (std::size_t i = 0; i < kLanes; ++i) {
+      __m128i& now = schedule[i][step % 4];
+      if (step < 4) {
+        now = _mm_shuffle_epi8(load(blocks[i] + 16 * step), big_endian);
+      } else {
+        const __m128i last = schedule[i][(step + 3) % 4];
+        const __m128i middle = _mm_alignr_epi8(last, schedule[i][(step + 2) % 4], 4);
+        const __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(now, schedule[i][(step + 1) % 4]), middle);
+        now = _mm_sha256msg2_epu32(sum, last);
+      }
+      const __m128i words = _mm_add_epi32(now, constants);
+      lanes[i].cdgh = _mm_sha256rnds2_epu32(lanes[i].cdgh, lanes[i].abef, words);
+      lanes[i].abef = _mm_sha256rnds2_epu32(lanes[i].abef, lanes[i].cdgh, _mm_shuffle_epi32(words, 0x0e));
+    }
+  }
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    lanes[i].abef = _mm_add_epi32(lanes[i].abef, before[i].abef);
+    lanes[i].cdgh = _mm_add_epi32(lanes[i].cdgh, before[i].cdgh);
+  }
+}
+
+template <typename Lane>
+SHA_INLINE void take_blocks(typename Lane::State& state, const std::byte* blocks, std::size_t count) {
+  Lane lanes[1] = {Lane::from(state)};
+  for (; count > 0; --count, blocks += kShaBlockBytes) take_block<1>(lanes, {blocks});
+  state = lanes[0].to_state();
+}
+
+template <typename Lane>
+SHA_INLINE void take_blocks_of_two(typename Lane::State& a, const std::byte* blocks_of_a,
+                                   typename Lane::State& b, const std::byte* blocks_of_b, std::size_t count) {
+  Lane lanes[2] = {Lane::from(a), Lane::from(b)};
+  for (; count > 0; --count, blocks_of_a += kShaBlockBytes, blocks_of_b += kShaBlockBytes)
+    take_block<2>(lanes, {blocks_of_a, blocks_of_b});
+  a = lanes[0].to_state();
+  b = lanes[1].to_state();
+}
+
+bool detect() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0) return false;
+  const bool ssse3 = (c >> 9 & 1) != 0;
+  const bool sse41 = (c >> 19 & 1) != 0;
+  if (!ssse3 || !sse41 || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  return (b >> 29 & 1) != 0;  // SHA
+}
+
+}  // namespace
+
+bool has_sha_unit() {
+  static const bool has = detect();
+  return has;
+}
+
+SHA_TARGET void compress(ShaState<Sha1>& state, const std::byte* blocks, std::size_t count) {
+  take_blocks<Sha1Lane>(state, blocks, count);
+}
+
+SHA_TARGET void compress(ShaState<Sha256>& state, const std::byte* blocks, std::size_t count) {
+  take_blocks<Sha256Lane>(state, blocks, count);
+}
+
+SHA_TARGET void compress_pair(ShaState<Sha1>& a, const std::byte* blocks_of_a, ShaState<Sha1>& b,
+                              const std::byte* blocks_of_b, std::size_t count) {
+  take_blocks_of_two<Sha1Lane>(a, blocks_of_a, b, blocks_of_b, count);
+}
+
+SHA_TARGET void compress_pair(ShaState<Sha256>& a, const std::byte* blocks_of_a, ShaState<Sha256>& b,
+                              const std::byte* blocks_of_b, std::size_t count) {
+  take_blocks_of_two<Sha256Lane>(a, blocks_of_a, b, blocks_of_b, count);
+}
+
+#else
+
+bool has_sha_unit() { return false; }
+
+void compress(ShaState<Sha1>&, const std::byte*, std::size_t) { INVARIANT(false); }
+void compress(ShaState<Sha256>&, const std::byte*, std::size_t) { INVARIANT(false); }
+void compress_pair(ShaState<Sha1>&, const std::byte*, ShaState<Sha1>&, const std::byte*, std::size_t) {
+  INVARIANT(false);
+}
+void compress_pair(ShaState<Sha256>&, const std::byte*, ShaState<Sha256>&, const std::byte*, std::size_t) {
+  INVARIANT(false);
+}
+
+#endif
+
+}  // namespace sluice::base

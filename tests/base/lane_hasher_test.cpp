@@ -1,0 +1,98 @@
+#include "base/lane_hasher.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
+
+using namespace sluice::base;
+
+namespace {
+
+std::vector<std::byte> random_bytes(std::mt19937& random, std::size_t count) {
+  std::vector<std::byte> bytes(count);
+  for (std::byte& b : bytes) b = static_cast<std::byte>(random());
+  return bytes;
+}
+
+std::size_t below(std::mt19937& random, std::size_t limit) {
+  return std::uniform_int_distribution<std::size_t>(0, limit - 1)(random);
+}
+
+/// A stretch of `rest`, at times none or all of it, which is taken off.
+Bytes take_some(Bytes& rest, std::mt19937& random) {
+  const std::size_t limit = below(random, 2) == 0 ? std::min<std::size_t>(rest.size(), 150) : rest.size();
+  const Bytes taken = rest.first(below(random, limit + 1));
+  rest = rest.subspan(taken.size());
+  return taken;
+}
+
+template <typename D>
+void check_random_streams() {
+  std::mt19937 random(11);
+  LaneHasher<D> a;
+  LaneHasher<D> b;
+  for (int round = 0; round < 2000; ++round) {
+    CAPTURE(round);
+    const auto first = random_bytes(random, below(random, 1500));
+    const auto second = random_bytes(random, below(random, 2) == 0 ? first.size() : below(random, 1500));
+    Bytes rest_of_a = first;
+    Bytes rest_of_b = second;
+    while (!rest_of_a.empty() || !rest_of_b.empty()) {
+      switch (below(random, 4)) {
+        case 0: a.update(take_some(rest_of_a, random)); break;
+        case 1: b.update(take_some(rest_of_b, random)); break;
+        default: {
+          const Bytes for_a = take_some(rest_of_a, random);
+          LaneHasher<D>::update_pair(a, for_a, b, take_some(rest_of_b, random));
+        }
+      }
+    }
+    CHECK(a.final() == hash<D>(first));
+    CHECK(b.final() == hash<D>(second));
+  }
+}
+
+/// Of messages that stand side by side: `a` and `b` in either lane.
+template <typename D>
+void check_pair(const std::string& a, const char* hex_of_a, const std::string& b, const char* hex_of_b) {
+  LaneHasher<D> lanes[2];
+  LaneHasher<D>::update_pair(lanes[0], as_bytes(a), lanes[1], as_bytes(b));
+  CHECK(to_hex(lanes[0].final()) == hex_of_a);
+  CHECK(to_hex(lanes[1].final()) == hex_of_b);
+}
+
+}  // namespace
+
+TEST_CASE("streams fed side by side in random chunks have the digests that OpenSSL gives them") {
+  check_random_streams<Sha1>();
+  check_random_streams<Sha256>();
+}
+
+// FIPS 180-2, appendices A and B (the same examples accompany FIPS 180-4)
+TEST_CASE("two lanes give the published digests") {
+  const std::string two_blocks = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+  const std::string million(1000000, 'a');
+  check_pair<Sha1>("abc", "a9993e364706816aba3e25717850c26c9cd0d89d", two_blocks,
+                   "84983e441c3bd26ebaae4aa1f95129e5e54670f1");
+  check_pair<Sha1>(million, "34aa973cd4c4daa4f61eeb2bdbad27316534016f", million,
+                   "34aa973cd4c4daa4f61eeb2bdbad27316534016f");
+  check_pair<Sha256>("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", two_blocks,
+                     "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+  check_pair<Sha256>(million, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0", million,
+                     "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+// 2^32 bits are 512 MiB: the length in the padding does not fit 32 bits any more.
+TEST_CASE("the length of a long message is counted in 64 bits") {
+  const std::vector<std::byte> chunk(std::size_t{32} << 20, std::byte{'a'});
+  LaneHasher<Sha1> lane;
+  Hasher<Sha1> plain;
+  for (int i = 0; i < 17; ++i) {
+    lane.update(chunk);
+    plain.update(chunk);
+  }
+  CHECK(lane.final() == plain.final());
+}
