@@ -14,6 +14,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/aligned_buffer.h"
 #include "base/error.h"
 
 namespace sluice::base {
@@ -157,6 +158,16 @@ void File::resize(std::uint64_t size_bytes) {
 
 void File::sync() {
   if (::fdatasync(descriptor_) != 0) throw_errno(path_, "sync", errno);
+}
+
+bool File::bypass_cache() {
+  const int flags = ::fcntl(descriptor_, F_GETFL);
+  if (flags < 0 || ::fcntl(descriptor_, F_SETFL, flags | O_DIRECT) != 0) return false;
+  // Some say yes, and then no to the first read.
+  AlignedBuffer page(kPageBytes);
+  if (::pread(descriptor_, page.bytes().data(), kPageBytes, 0) >= 0 || errno != EINVAL) return true;
+  ::fcntl(descriptor_, F_SETFL, flags);
+  return false;
 }
 
 void File::drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {

@@ -3,6 +3,10 @@
 //
 // The files form one stream in their order, as in a BitTorrent v1 torrent, where pieces run on across file
 // borders. The same read gives whole-file digests and the BEP 52 leaves of each file.
+//
+// The stream is cut into strands (digest_plan.h), which the threads take one by one from read to digest, two
+// at a time where that pays. A strand that would keep one thread busy when all others are done, such as the
+// one big file of which an MD5 is wanted, is worked on by all of them together, a digest each.
 
 #include <cstddef>
 #include <cstdint>
@@ -22,6 +26,9 @@ struct DigestInput {
   std::filesystem::path path;      ///< empty for a pad file: `length_bytes` zeros that are not on disk
   std::uint64_t length_bytes = 0;  ///< what the file must have; longer or shorter ones are reported
   bool skip = false;               ///< never opened: all its bytes stay unknown, its state is `missing`
+  /// Where the bytes begin that count. What follows them is then none of this input's business: the file may
+  /// be longer.
+  std::optional<std::uint64_t> range_offset_bytes = {};
 };
 
 struct DigestWants {
@@ -45,7 +52,7 @@ enum class ReadState : std::uint8_t {
 struct FileDigests {
   ReadState state = ReadState::complete;
   std::string problem;            ///< for unreadable: the operating system's words
-  std::uint64_t found_bytes = 0;  ///< the file's size on disk
+  std::uint64_t found_bytes = 0;  ///< the file's size on disk, or what it has of the range
   /// Digests are of the bytes on disk up to the expected length; absent when not wanted or not readable.
   std::optional<Md5> md5;
   std::optional<Sha256> sha256;
@@ -62,7 +69,8 @@ struct DigestOptions {
   unsigned thread_count = 1;
   std::uint64_t memory_bytes =
       64u << 20;           ///< for buffers; digests come on top (1/512 of the data for leaves)
-  bool drop_cache = true;  ///< give the page cache back behind the read
+  bool drop_cache = true;  ///< give back what the read brings into the page cache
+  bool direct = false;     ///< read past the page cache; where that cannot be done, Progress::warn says so
 };
 
 /// Throws Error{interrupted} when `stop` asks for it; files that cannot be read are values, not errors.

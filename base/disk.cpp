@@ -1,0 +1,85 @@
+#include "base/disk.h"
+
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <system_error>
+
+namespace sluice::base {
+namespace {
+
+namespace fs = std::filesystem;
+
+// statfs(2) and the kernel's own headers
+constexpr std::uint64_t kNetworkFileSystems[] = {
+    0x6969,      // NFS
+    0xff534d42,  // CIFS
+    0xfe534d42,  // SMB 2
+    0x517b,      // SMB
+    0x00c36400,  // Ceph
+    0x01021997,  // 9P
+    0x5346414f,  // AFS
+    0x6b414653,  // AFS, in the kernel
+    0x73757245,  // Coda
+    0x65735546,  // FUSE: sshfs and others
+};
+
+bool is_network(const File& file) {
+  struct statfs status {};
+  if (::fstatfs(file.descriptor(), &status) != 0) return false;
+  const auto type = static_cast<std::uint32_t>(status.f_type);
+  return std::ranges::find(kNetworkFileSystems, type) != std::end(kNetworkFileSystems);
+}
+
+bool is_virtual(const fs::path& disk) {
+  std::error_code none;
+  return fs::read_symlink(disk / "device/driver", none).filename() == "virtio_blk";
+}
+
+bool spins(const File& file) {
+  struct stat status {};
+  if (::fstat(file.descriptor(), &status) != 0) return false;
+  std::error_code none;
+  const std::string number =
+      std::to_string(major(status.st_dev)) + ":" + std::to_string(minor(status.st_dev));
+  fs::path disk = fs::canonical("/sys/dev/block/" + number, none);
+  if (none) return false;  // no block device of its own: tmpfs, btrfs, overlay
+  if (fs::exists(disk / "partition", none)) disk = disk.parent_path();
+  char rotational = '0';
+  std::ifstream(disk / "queue/rotational") >> rotational;
+  return rotational == '1' && !is_virtual(disk);
+}
+
+}  // namespace
+
+bool wants_one_reader(const File& file) { return is_network(file) || spins(file); }
+
+DiskTurn::Holder::Holder(DiskTurn& turn, std::uint64_t place) : turn_(turn) {
+  std::unique_lock lock(turn_.mutex_);
+  const auto mine = turn_.waiting_.insert(place);
+  turn_.changed_.wait(lock, [&] { return !turn_.taken_ && turn_.waiting_.begin() == mine; });
+  turn_.waiting_.erase(mine);
+  turn_.taken_ = true;
+}
+
+DiskTurn::Holder::~Holder() {
+  const std::scoped_lock lock(turn_.mutex_);
+  turn_.taken_ = false;
+  turn_.changed_.notify_all();
+}
+
+DiskTurn* Disks::turn_for(const File& file) {
+  struct stat status {};
+  if (::fstat(file.descriptor(), &status) != 0) return nullptr;
+  const std::scoped_lock lock(mutex_);
+  const auto [place, is_new] = turns_.try_emplace(status.st_dev);
+  if (is_new && wants_one_reader(file)) place->second = std::make_unique<DiskTurn>();
+  return place->second.get();
+}
+
+}  // namespace sluice::base
