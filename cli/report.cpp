@@ -14,14 +14,31 @@ using verify::FileState;
 
 // People look at the first few; --json has them all.
 constexpr std::size_t kRangesShown = 8;
-constexpr std::size_t kTensorsShown = 3;
+constexpr std::size_t kPlacesShown = 4;
+
+// "tensors" has the names alone; "places" says more of each, and what lies in the range beside tensors.
+Json damaged_json(const verify::DamagedRange& range) {
+  Json tensors = Json::array();
+  Json places = Json::array();
+  for (const auto& tensor : range.tensors) {
+    tensors.push_back(tensor.name);
+    Json place = Json::object({{"tensor", tensor.name}});
+    if (tensor.rows) place.set("rows", Json::array_of(std::vector{tensor.rows->first, tensor.rows->last}));
+    if (tensor.layer) place.set("layer", *tensor.layer);
+    if (tensor.expert) place.set("expert", *tensor.expert);
+    places.push_back(std::move(place));
+  }
+  for (const auto& part : range.parts) places.push_back(Json::object({{"part", part}}));
+  return Json::object({{"offset", range.offset_bytes},
+                       {"length", range.length_bytes},
+                       {"tensors", std::move(tensors)},
+                       {"places", std::move(places)}});
+}
 
 Json file_event(const char* event_name, const verify::FileReport& file) {
   Json damaged = Json::array();
   for (const auto& range : file.damaged) {
-    damaged.push_back(Json::object({{"offset", range.offset_bytes},
-                                    {"length", range.length_bytes},
-                                    {"tensors", Json::array_of(range.tensors)}}));
+    damaged.push_back(damaged_json(range));
   }
   auto event = Json::object({{"event", event_name},
                              {"path", file.path},
@@ -32,13 +49,22 @@ Json file_event(const char* event_name, const verify::FileReport& file) {
   return event;
 }
 
-std::string tensors_text(const std::vector<std::string>& tensors) {
+std::string place_text(const verify::TouchedTensor& tensor) {
+  std::string text = base::to_printable(tensor.name);
+  if (!tensor.rows) return text;
+  if (tensor.rows->first == tensor.rows->last) return text + ", row " + std::to_string(tensor.rows->first);
+  return text + ", rows " + std::to_string(tensor.rows->first) + "-" + std::to_string(tensor.rows->last);
+}
+
+// "layers.17.feed_forward.experts.3.w2.weight, rows 812-819; padding"
+std::string places_text(const verify::DamagedRange& range) {
+  std::vector<std::string> places;
+  for (const auto& tensor : range.tensors) places.push_back(place_text(tensor));
+  for (const auto& part : range.parts) places.push_back(base::to_printable(part));
   std::string text;
-  for (std::size_t i = 0; i < std::min(tensors.size(), kTensorsShown); ++i) {
-    text += (i == 0 ? ": " : ", ") + base::to_printable(tensors[i]);
-  }
-  if (tensors.size() > kTensorsShown)
-    text += " and " + std::to_string(tensors.size() - kTensorsShown) + " more";
+  for (std::size_t i = 0; i < std::min(places.size(), kPlacesShown); ++i)
+    text += (i == 0 ? ": " : "; ") + places[i];
+  if (places.size() > kPlacesShown) text += " and " + std::to_string(places.size() - kPlacesShown) + " more";
   return text;
 }
 
@@ -56,7 +82,7 @@ void print_file(const verify::FileReport& file, Console& console) {
   for (std::size_t i = 0; i < std::min(file.damaged.size(), kRangesShown); ++i) {
     const auto& range = file.damaged[i];
     console.print("    bytes " + std::to_string(range.offset_bytes) + " to " +
-                  std::to_string(range.offset_bytes + range.length_bytes) + tensors_text(range.tensors));
+                  std::to_string(range.offset_bytes + range.length_bytes) + places_text(range));
   }
   if (file.damaged.size() > kRangesShown) {
     console.print("    and " + std::to_string(file.damaged.size() - kRangesShown) + " more ranges");

@@ -116,6 +116,16 @@ class PthReader final {
     sort_members(read_zip_index(file_));
     check_version();
     check_byteorder();
+    return read_tensors();
+  }
+
+  [[nodiscard]] CheckpointIndex read_damaged(std::vector<ZipMember> members) {
+    sort_members(std::move(members));
+    return read_tensors();
+  }
+
+ private:
+  [[nodiscard]] CheckpointIndex read_tensors() {
     CheckpointIndex index;
     index.kind = "pth";
     index.files.push_back(file_.path());
@@ -127,7 +137,6 @@ class PthReader final {
     return index;
   }
 
- private:
   [[noreturn]] void refuse(const std::string& cause) const { base::throw_malformed(subject_, cause); }
 
   /// Finds the one top folder and files the members under their names in it.
@@ -267,6 +276,10 @@ const CheckpointTensor* CheckpointIndex::find(std::string_view name) const {
 }
 
 CheckpointIndex open_pth(const std::filesystem::path& path) { return PthReader(path).read(); }
+
+CheckpointIndex read_damaged_pth(const std::filesystem::path& path, const std::vector<ZipMember>& members) {
+  return PthReader(path).read_damaged(members);
+}
 
 CheckpointIndex open_checkpoint(const std::filesystem::path& path) {
   std::error_code error;  // opening the path tells it better

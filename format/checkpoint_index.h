@@ -17,6 +17,8 @@
 
 namespace sluice::format {
 
+struct ZipMember;  // zip_index.h
+
 struct CheckpointTensor {
   std::string name;
   DType dtype = DType::f32;
@@ -42,6 +44,11 @@ struct CheckpointIndex {
 /// Opens one .pth file. Error{malformed} names the file and the cause for everything that is damaged,
 /// hostile or unsupported: see docs/checkpoints.md.
 [[nodiscard]] CheckpointIndex open_pth(const std::filesystem::path& path);
+
+/// The tensors of a .pth file that is known to be damaged, from its data.pkl and the members that the zip
+/// directory names: for naming what is damaged, never for loading.
+[[nodiscard]] CheckpointIndex read_damaged_pth(const std::filesystem::path& path,
+                                               const std::vector<ZipMember>& members);
 
 /// A checkpoint file, or the one in a release folder (by content, not by name).
 [[nodiscard]] CheckpointIndex open_checkpoint(const std::filesystem::path& path);

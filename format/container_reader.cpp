@@ -5,19 +5,42 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/hasher.h"
 #include "base/merkle.h"
-#include "format/container_directory.h"
+#include "format/container_impl.h"
 
 namespace sluice::format {
+namespace {
 
-struct ContainerReader::Impl {
-  base::MappedFile file;
-  ContainerFooter footer;
-  ContainerDirectory directory;
-  std::vector<std::size_t> by_name;  // indices of directory.tensors, sorted by name
-};
+void check_footer(const ContainerFooter& footer, std::uint64_t file_bytes, std::string_view subject) {
+  if (footer.file_bytes != file_bytes) {
+    base::throw_malformed(subject, "has " + std::to_string(file_bytes) + " bytes, its footer says " +
+                                       std::to_string(footer.file_bytes));
+  }
+  if (!is_possible(footer)) base::throw_malformed(subject, "the footer's directory range is impossible");
+}
+
+}  // namespace
+
+bool is_possible(const ContainerFooter& footer) {
+  const auto end = base::checked_add(footer.directory_offset_bytes, footer.directory_length_bytes);
+  return end && *end == footer.file_bytes - kContainerFooterBytes &&
+         footer.directory_offset_bytes >= kContainerHeaderBytes &&
+         footer.directory_length_bytes <= kDirectoryBytesMax;
+}
+
+base::Bytes directory_text(base::Bytes file, const ContainerFooter& footer) {
+  return file.subspan(static_cast<std::size_t>(footer.directory_offset_bytes),
+                      static_cast<std::size_t>(footer.directory_length_bytes));
+}
+
+ContainerReader::Impl::Impl(base::MappedFile file_in, const ContainerFooter& footer_in,
+                            ContainerDirectory directory_in)
+    : file(std::move(file_in)), footer(footer_in), directory(std::move(directory_in)) {
+  for (std::size_t i = 0; i < directory.tensors.size(); ++i) by_name.push_back(i);
+  std::ranges::sort(by_name, {},
+                    [&](std::size_t i) -> std::string_view { return directory.tensors[i].name; });
+}
 
 ContainerReader::ContainerReader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ContainerReader::~ContainerReader() = default;
@@ -25,34 +48,19 @@ ContainerReader::ContainerReader(ContainerReader&&) noexcept = default;
 
 ContainerReader ContainerReader::open(const std::filesystem::path& path) {
   const std::string subject = path.string();
-  auto impl = std::make_unique<Impl>(Impl{base::MappedFile::open_read(path), {}, {}, {}});
-  const base::Bytes bytes = impl->file.bytes();
+  auto file = base::MappedFile::open_read(path);
+  const base::Bytes bytes = file.bytes();
   check_header(bytes, subject);
   if (bytes.size() < kContainerHeaderBytes + kContainerFooterBytes)
     base::throw_malformed(subject, "is cut off: it has only " + std::to_string(bytes.size()) + " bytes");
-
-  impl->footer = decode_footer(bytes.last(kContainerFooterBytes), subject);
-  const ContainerFooter& footer = impl->footer;
-  if (footer.file_bytes != bytes.size()) {
-    base::throw_malformed(subject, "has " + std::to_string(bytes.size()) + " bytes, its footer says " +
-                                       std::to_string(footer.file_bytes));
-  }
-  const auto end = base::checked_add(footer.directory_offset_bytes, footer.directory_length_bytes);
-  if (!end || *end != bytes.size() - kContainerFooterBytes ||
-      footer.directory_offset_bytes < kContainerHeaderBytes ||
-      footer.directory_length_bytes > kDirectoryBytesMax)
-    base::throw_malformed(subject, "the footer's directory range is impossible");
-  const base::Bytes text = bytes.subspan(static_cast<std::size_t>(footer.directory_offset_bytes),
-                                         static_cast<std::size_t>(footer.directory_length_bytes));
+  const ContainerFooter footer = decode_footer(bytes.last(kContainerFooterBytes), subject);
+  check_footer(footer, bytes.size(), subject);
+  const base::Bytes text = directory_text(bytes, footer);
   if (base::hash<base::Sha256>(text) != footer.directory_sha256)
     base::throw_malformed(subject, "directory is damaged: its SHA-256 does not match");
-
-  impl->directory = parse_directory(base::as_text(text), subject + ": directory");
-  check_directory(impl->directory, footer.directory_offset_bytes, footer.root, subject + ": directory");
-  for (std::size_t i = 0; i < impl->directory.tensors.size(); ++i) impl->by_name.push_back(i);
-  std::ranges::sort(impl->by_name, {},
-                    [&](std::size_t i) -> std::string_view { return impl->directory.tensors[i].name; });
-  return ContainerReader(std::move(impl));
+  auto directory = parse_directory(base::as_text(text), subject + ": directory");
+  check_directory(directory, footer.directory_offset_bytes, footer.root, subject + ": directory");
+  return ContainerReader(std::make_unique<Impl>(std::move(file), footer, std::move(directory)));
 }
 
 const std::filesystem::path& ContainerReader::path() const { return impl_->file.path(); }
@@ -96,8 +104,13 @@ bool ContainerReader::proves(const ContainerSection& section) const {
 
 bool is_container(const std::filesystem::path& path) {
   const auto file = base::File::open_read(path);
+  const std::uint64_t file_bytes = file.size_bytes();
+  if (file_bytes < kContainerHeaderBytes) return false;
   std::array<std::byte, kContainerMagic.size()> magic{};
-  return file.read_at(0, magic) == magic.size() && base::as_text(magic) == kContainerMagic;
+  std::array<std::byte, kContainerEndMagic.size()> end_magic{};
+  file.read_exact_at(0, magic);
+  file.read_exact_at(file_bytes - end_magic.size(), end_magic);
+  return base::as_text(magic) == kContainerMagic || base::as_text(end_magic) == kContainerEndMagic;
 }
 
 }  // namespace sluice::format

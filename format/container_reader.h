@@ -47,12 +47,13 @@ class ContainerReader final {
   [[nodiscard]] bool proves(const ContainerSection& section) const;
 
  private:
+  friend class ContainerExaminer;
   struct Impl;
   explicit ContainerReader(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 
-/// True when the file starts with the container's magic.
+/// True when the file starts with the container's magic, or ends with its end marker.
 [[nodiscard]] bool is_container(const std::filesystem::path& path);
 
 }  // namespace sluice::format

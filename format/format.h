@@ -6,9 +6,13 @@
 //   release_layout.h    what a .torrent promises          manifest.h          what is known of a release
 //   leaf_file.h         hashes of all 16 KiB blocks
 //   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles, q8 and q4
+//   checkpoint_map.h    what each byte of a checkpoint is
 //   container_format.h, container_reader.h, container_writer.h   the .sluice file
+//   container_examination.h   the same when it is damaged
 
 #include "format/checkpoint_index.h"   // IWYU pragma: export
+#include "format/checkpoint_map.h"          // IWYU pragma: export
+#include "format/container_examination.h"   // IWYU pragma: export
 #include "format/container_format.h"   // IWYU pragma: export
 #include "format/container_reader.h"   // IWYU pragma: export
 #include "format/container_writer.h"   // IWYU pragma: export

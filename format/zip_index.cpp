@@ -28,6 +28,7 @@ constexpr std::uint64_t kEnd64Bytes = 56;
 constexpr std::uint64_t kLocator64Bytes = 20;
 constexpr std::uint64_t kDescriptorBytes = 16;
 constexpr std::uint64_t kDescriptor64Bytes = 24;
+constexpr std::uint64_t kTorchAlignmentBytes = 64;
 
 // Far above any checkpoint (1,000 to 10,000 members of some 90 bytes), far below what would hurt.
 constexpr std::uint64_t kDirectoryBytesMax = 16u << 20;
@@ -52,8 +53,6 @@ struct Directory {
 struct Entry {
   ZipMember member;
   std::uint16_t flags = 0;
-  std::uint64_t header_offset_bytes = 0;
-  std::uint64_t end_offset_bytes = 0;  ///< where the next member begins, data descriptor included
 };
 
 /// The zip64 extra field among the extra fields, if there is one. Nothing when they do not add up.
@@ -84,13 +83,29 @@ class ZipReader final {
     std::vector<Entry> entries = read_directory(directory);
     for (Entry& entry : entries) check_local_header(entry, directory);
     check_layout(entries, directory);
+    return take_members(entries);
+  }
+
+  [[nodiscard]] std::vector<ZipMember> read_outline() {
+    const Directory directory = find_directory();
+    std::vector<Entry> entries = read_directory(directory);
+    std::ranges::sort(entries, {}, [](const Entry& entry) { return entry.member.header_offset_bytes; });
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const bool last = i + 1 == entries.size();
+      place_payload(entries[i], last ? directory.offset_bytes : entries[i + 1].member.header_offset_bytes,
+                    directory);
+    }
+    return take_members(entries);
+  }
+
+ private:
+  [[nodiscard]] static std::vector<ZipMember> take_members(std::vector<Entry>& entries) {
     std::vector<ZipMember> members;
     members.reserve(entries.size());
     for (Entry& entry : entries) members.push_back(std::move(entry.member));
     return members;
   }
 
- private:
   [[noreturn]] void refuse(const std::string& cause) const { base::throw_malformed(subject_, cause); }
 
   [[noreturn]] void refuse(const ZipMember& member, const std::string& cause) const {
@@ -241,7 +256,7 @@ class ZipReader final {
     };
     entry.member.length_bytes = widen(load_le<std::uint32_t>(header, 24));
     const std::uint64_t packed_bytes = widen(load_le<std::uint32_t>(header, 20));
-    entry.header_offset_bytes = widen(load_le<std::uint32_t>(header, 42));
+    entry.member.header_offset_bytes = widen(load_le<std::uint32_t>(header, 42));
     if (!wide.empty()) refuse(entry.member, "has more in its zip64 field than it needs");
     if (load_le<std::uint16_t>(header, 34) != 0) refuse(entry.member, "lies on another disk");
     if (packed_bytes != entry.member.length_bytes) {
@@ -253,12 +268,13 @@ class ZipReader final {
   /// Checks the local header against the entry, and completes the entry with where the payload lies.
   void check_local_header(Entry& entry, const Directory& directory) const {
     ZipMember& member = entry.member;
-    const auto name_offset = base::checked_add(entry.header_offset_bytes, kLocalBytes + member.name.size());
+    const auto name_offset =
+        base::checked_add(entry.member.header_offset_bytes, kLocalBytes + member.name.size());
     if (!name_offset || *name_offset > directory.offset_bytes) refuse(member, "begins outside the file");
-    const auto bytes = read_bytes(entry.header_offset_bytes, kLocalBytes + member.name.size());
+    const auto bytes = read_bytes(entry.member.header_offset_bytes, kLocalBytes + member.name.size());
     const Bytes header(bytes);
     if (load_le<std::uint32_t>(header, 0) != kLocalSignature) {
-      refuse(member, "has no header at byte " + std::to_string(entry.header_offset_bytes));
+      refuse(member, "has no header at byte " + std::to_string(entry.member.header_offset_bytes));
     }
     if (load_le<std::uint16_t>(header, 26) != member.name.size() ||
         base::as_text(header.subspan(kLocalBytes)) != member.name) {
@@ -275,7 +291,38 @@ class ZipReader final {
                          std::to_string(directory.offset_bytes));
     }
     check_local_sizes(entry, header, read_bytes(*name_offset, extra_bytes));
-    entry.end_offset_bytes = *end + descriptor_bytes(entry, *end, directory);
+    entry.member.end_offset_bytes = *end + descriptor_bytes(entry, *end, directory);
+  }
+
+  /// Where the payload lies between this member's header and the next one's, which is at `end_offset`: before
+  /// the data descriptor that is seen there; failing that, as the local header says when that comes out even,
+  /// or on a multiple of 64 bytes, where torch puts it.
+  void place_payload(Entry& entry, std::uint64_t end_offset, const Directory& directory) const {
+    ZipMember& member = entry.member;
+    const std::uint64_t name_end = member.header_offset_bytes + kLocalBytes + member.name.size();
+    if (member.header_offset_bytes > end_offset || end_offset > directory.offset_bytes ||
+        name_end > end_offset || member.length_bytes > end_offset - name_end)
+      refuse(member, "has no place between its neighbours");
+    const std::uint64_t room_bytes = end_offset - name_end - member.length_bytes;
+    const std::uint64_t extra_bytes =
+        load_le<std::uint16_t>(read_bytes(member.header_offset_bytes, kLocalBytes), 28);
+
+    const auto is_described = [&](std::uint64_t width) {
+      return width == 0 || load_le<std::uint32_t>(read_bytes(end_offset - width, 4)) == kDescriptorSignature;
+    };
+    const auto is_even = [&](std::uint64_t width) { return extra_bytes == room_bytes - width; };
+    const auto is_aligned = [&](std::uint64_t width) {
+      return (end_offset - width - member.length_bytes) % kTorchAlignmentBytes == 0;
+    };
+    std::vector<std::uint64_t> widths{0};
+    if ((entry.flags & kFlagDescriptor) != 0) widths = {kDescriptor64Bytes, kDescriptorBytes};
+    std::erase_if(widths, [&](std::uint64_t width) { return width > room_bytes; });
+    auto width = std::ranges::find_if(widths, is_described);
+    if (width == widths.end()) width = std::ranges::find_if(widths, is_even);
+    if (width == widths.end()) width = std::ranges::find_if(widths, is_aligned);
+    if (width == widths.end()) refuse(member, "has no place between its neighbours");
+    member.offset_bytes = end_offset - *width - member.length_bytes;
+    member.end_offset_bytes = end_offset;
   }
 
   void check_local_sizes(const Entry& entry, Bytes header, Bytes extra) const {
@@ -327,15 +374,15 @@ class ZipReader final {
     std::vector<const Entry*> order;
     order.reserve(entries.size());
     for (const Entry& entry : entries) order.push_back(&entry);
-    std::ranges::sort(order, {}, &Entry::header_offset_bytes);
+    std::ranges::sort(order, {}, [](const Entry* entry) { return entry->member.header_offset_bytes; });
     std::uint64_t expected = 0;
     for (const Entry* entry : order) {
-      if (entry->header_offset_bytes < expected) refuse(entry->member, "overlaps the one before it");
-      if (entry->header_offset_bytes > expected) {
-        refuse(entry->member, "begins at byte " + std::to_string(entry->header_offset_bytes) +
+      if (entry->member.header_offset_bytes < expected) refuse(entry->member, "overlaps the one before it");
+      if (entry->member.header_offset_bytes > expected) {
+        refuse(entry->member, "begins at byte " + std::to_string(entry->member.header_offset_bytes) +
                                   ", but the one before it ends at " + std::to_string(expected));
       }
-      expected = entry->end_offset_bytes;
+      expected = entry->member.end_offset_bytes;
     }
     if (expected != directory.offset_bytes) {
       refuse("zip members end at byte " + std::to_string(expected) + ", but the zip directory begins at " +
@@ -361,6 +408,8 @@ constexpr std::array<std::uint32_t, 256> make_crc_table() {
 }  // namespace
 
 std::vector<ZipMember> read_zip_index(const base::File& file) { return ZipReader(file).read(); }
+
+std::vector<ZipMember> read_zip_outline(const base::File& file) { return ZipReader(file).read_outline(); }
 
 std::vector<std::byte> read_zip_member(const base::File& file, const ZipMember& member,
                                        std::uint64_t bytes_max) {

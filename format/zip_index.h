@@ -21,11 +21,17 @@ struct ZipMember {
   std::uint64_t offset_bytes = 0;  ///< of the payload in the file
   std::uint64_t length_bytes = 0;
   std::uint32_t crc32 = 0;
+  std::uint64_t header_offset_bytes = 0;  ///< of the local header before the payload
+  std::uint64_t end_offset_bytes = 0;     ///< behind the payload and its data descriptor
 };
 
 /// The members in the order of the central directory. Error{malformed} names the file, the member and the
 /// cause; the byte ranges that are returned lie inside the file and do not overlap.
 [[nodiscard]] std::vector<ZipMember> read_zip_index(const base::File& file);
+
+/// The same of a file that is known to be damaged, as far as the central directory alone tells it: what a
+/// local header or a data descriptor says is not held against it.
+[[nodiscard]] std::vector<ZipMember> read_zip_outline(const base::File& file);
 
 /// The payload of a small member, with its CRC-32 checked. A CRC of 0 stands for "not computed": torch
 /// leaves it so after torch.serialization.set_crc32_options(False).

@@ -1,36 +1,109 @@
 #include "verify/tensor_names.h"
 
+#include <algorithm>
+
 #include "base/error.h"
-#include "format/checkpoint_index.h"
+#include "format/container_examination.h"
 #include "verify/ranges.h"
 
 namespace sluice::verify {
 namespace {
 
-std::optional<format::CheckpointIndex> try_open(const std::filesystem::path& file) {
-  try {
-    return format::open_checkpoint(file);
-  } catch (const base::Error& error) {
-    // Not a checkpoint, or damaged where its index stands: the ranges then go without names.
-    if (error.kind() != base::ErrorKind::malformed) throw;
-    return std::nullopt;
+bool intersects(const DamagedRange& range, std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+  return intersection({range.offset_bytes, range.length_bytes}, {offset_bytes, length_bytes}).length_bytes >
+         0;
+}
+
+void add_part(DamagedRange& range, const std::string& name) {
+  if (std::ranges::find(range.parts, name) == range.parts.end()) range.parts.push_back(name);
+}
+
+/// Names the stretch of a storage only where none of its tensors is touched there, or none is known.
+void name_in_checkpoint(const format::CheckpointMap& map, DamagedRange& range) {
+  const std::uint64_t begin = range.offset_bytes;
+  const std::uint64_t end = begin + range.length_bytes;
+  for (const format::CheckpointTensor& tensor : map.tensors) {
+    if (format::touches(tensor, begin, end))
+      range.tensors.push_back({tensor.name, format::touched_rows(tensor, begin, end), {}, {}});
   }
+  for (const format::FilePart& part : map.parts) {
+    if (!intersects(range, part.offset_bytes, part.length_bytes)) continue;
+    const Range here = intersection({begin, range.length_bytes}, {part.offset_bytes, part.length_bytes});
+    const bool named = part.storage && std::ranges::any_of(map.tensors, [&](const auto& tensor) {
+                         return format::touches(tensor, here.offset_bytes, here.end_bytes());
+                       });
+    if (!named) add_part(range, part.name);
+  }
+}
+
+void name_in_container(const format::ContainerExamination& examined, std::uint64_t file_bytes,
+                       DamagedRange& range) {
+  if (intersects(range, 0, format::kContainerHeaderBytes)) add_part(range, "header");
+  if (examined.reader) {
+    const format::ContainerReader& container = *examined.reader;
+    std::uint64_t named_bytes = 0;
+    const auto count = [&](std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+      named_bytes +=
+          intersection({range.offset_bytes, range.length_bytes}, {offset_bytes, length_bytes}).length_bytes;
+      return intersects(range, offset_bytes, length_bytes);
+    };
+    for (const auto& section : container.sections()) {
+      if (count(section.offset_bytes, section.length_bytes)) add_part(range, "section " + section.name);
+    }
+    for (const auto& tensor : container.tensors()) {
+      if (count(tensor.offset_bytes, tensor.length_bytes))
+        range.tensors.push_back(touched(container, tensor));
+    }
+    const format::ContainerFooter& footer = container.footer();
+    if (count(footer.directory_offset_bytes, footer.directory_length_bytes)) add_part(range, "directory");
+    count(0, format::kContainerHeaderBytes);
+    count(file_bytes - format::kContainerFooterBytes, format::kContainerFooterBytes);
+    if (named_bytes < range.length_bytes) add_part(range, "padding");
+  }
+  if (intersects(range, file_bytes - format::kContainerFooterBytes, format::kContainerFooterBytes))
+    add_part(range, "footer");
+}
+
+bool is_container(const std::filesystem::path& file) {
+  return file.extension() == ".sluice" || format::is_container(file);
 }
 
 }  // namespace
 
-void name_tensors(const std::filesystem::path& file, std::vector<DamagedRange>& damaged) {
-  if (damaged.empty()) return;
-  const auto index = try_open(file);
-  if (!index) return;
-  for (DamagedRange& range : damaged) {
-    for (const format::CheckpointTensor& tensor : index->tensors) {
-      if (index->files[tensor.file_index] != file) continue;
-      const Range extent{tensor.offset_bytes, tensor.extent_bytes};
-      if (intersection(extent, {range.offset_bytes, range.length_bytes}).length_bytes > 0)
-        range.tensors.push_back(tensor.name);
+TouchedTensor touched(const format::ContainerReader& container, const format::ContainerTensor& tensor) {
+  TouchedTensor found{tensor.name, {}, {}, {}};
+  const auto expert = std::ranges::find_if(container.experts(), [&](const format::ContainerExpert& run) {
+    return tensor.offset_bytes >= run.offset_bytes &&
+           tensor.offset_bytes < run.offset_bytes + run.length_bytes;
+  });
+  if (expert != container.experts().end()) {
+    found.layer = expert->layer;
+    found.expert = expert->expert;
+  }
+  return found;
+}
+
+std::string name_tensors(const std::filesystem::path& file, std::vector<DamagedRange>& damaged) {
+  if (damaged.empty()) return {};
+  if (is_container(file)) {
+    try {
+      const auto examined = format::examine_container(file);
+      const std::uint64_t file_bytes = std::filesystem::file_size(file);
+      for (DamagedRange& range : damaged) name_in_container(examined, file_bytes, range);
+      return examined.reader ? "" : "which tensors it touches is not known: the directory is damaged";
+    } catch (const base::Error& error) {
+      if (error.kind() != base::ErrorKind::malformed) throw;
+      return std::string("which tensors it touches is not known: ") + error.what();
     }
   }
+  const auto is_damaged = [&](std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+    return std::ranges::any_of(
+        damaged, [&](const DamagedRange& range) { return intersects(range, offset_bytes, length_bytes); });
+  };
+  const auto map = format::map_damaged_pth(file, is_damaged);
+  if (!map) return {};
+  for (DamagedRange& range : damaged) name_in_checkpoint(*map, range);
+  return map->problem;
 }
 
 }  // namespace sluice::verify

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "format/checkpoint_map.h"
 #include "format/leaf_file.h"
 #include "format/manifest.h"
 #include "format/release_layout.h"
@@ -23,11 +24,22 @@ enum class FileState : std::uint8_t { ok, damaged, missing, extra, unreadable, u
 [[nodiscard]] std::string_view to_string(FileState state);
 [[nodiscard]] char to_mark(FileState state);
 
-/// Half-open range of bytes in a file.
+/// A tensor that damage touches.
+struct TouchedTensor {
+  std::string name;
+  std::optional<format::RowSpan> rows = {};  ///< those that are touched, where the layout tells
+  // Of an expert's tensor in a .sluice file; elsewhere the name says it.
+  std::optional<std::uint64_t> layer = {};
+  std::optional<std::uint64_t> expert = {};
+};
+
+/// Half-open range of bytes in a file, and what lies in it, where that is known.
 struct DamagedRange {
   std::uint64_t offset_bytes = 0;
   std::uint64_t length_bytes = 0;
-  std::vector<std::string> tensors;  ///< names of the tensors that it touches, where known
+  std::vector<TouchedTensor> tensors = {};
+  /// What is no tensor: "zip directory", "pickle data.pkl", "padding", "section tokenizer", "footer", ...
+  std::vector<std::string> parts = {};
 };
 
 struct FileReport {
@@ -69,7 +81,8 @@ struct Options {
                                     const std::stop_token& stop);
 
 /// Every tensor, expert, section, padding byte, the directory, the header and the root of a .sluice file.
-/// A file that cannot be read as a container is Error{malformed}.
+/// Damage in header, directory and footer is told like any other; a file that is no container, is cut off or
+/// contradicts itself is Error{malformed}.
 [[nodiscard]] Report verify_container(const std::filesystem::path& file, const Options& options,
                                       base::Progress& progress, const std::stop_token& stop);
 

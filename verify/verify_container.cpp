@@ -8,8 +8,9 @@
 #include "base/hasher.h"
 #include "base/merkle.h"
 #include "base/parallel.h"
-#include "format/container_reader.h"
+#include "format/container_examination.h"
 #include "verify/ranges.h"
+#include "verify/tensor_names.h"
 #include "verify/verify.h"
 
 namespace sluice::verify {
@@ -112,42 +113,78 @@ std::string describe(const Part& part) {
   return "the padding at byte " + std::to_string(part.range.offset_bytes) + " is not zero";
 }
 
+DamagedRange to_damage(const format::ContainerReader& container, const Part& part) {
+  DamagedRange range{part.range.offset_bytes, part.range.length_bytes};
+  if (part.tensor != nullptr) {
+    range.tensors.push_back(touched(container, *part.tensor));
+  } else {
+    range.parts.push_back(part.section != nullptr ? "section " + part.section->name : "padding");
+  }
+  return range;
+}
+
+/// What is wrong, in the order of the file, and a sentence about each.
+struct Findings {
+  std::vector<DamagedRange> damaged;
+  std::vector<std::string> problems;
+
+  void add(DamagedRange range, std::string problem) {
+    damaged.push_back(std::move(range));
+    problems.push_back(std::move(problem));
+  }
+
+  [[nodiscard]] std::string problem() const {
+    if (problems.empty()) return {};
+    const std::size_t more = problems.size() - 1;
+    std::string text = problems.front();
+    if (more > 0)
+      text += "; " + std::to_string(more) + (more == 1 ? " more part is" : " more parts are") + " wrong";
+    return text;
+  }
+};
+
+void add_fault(const format::ContainerFault& fault, Findings& findings) {
+  std::string problem = "the " + fault.part + " is damaged";
+  if (fault.part == "directory") problem += ", which says where the tensors lie: they could not be checked";
+  findings.add({fault.offset_bytes, fault.length_bytes, {}, {fault.part}}, std::move(problem));
+}
+
 }  // namespace
 
 Report verify_container(const std::filesystem::path& file, const Options& options, base::Progress& progress,
                         const std::stop_token& stop) {
-  // Header, directory and footer are proven by opening: their digests, and that nothing in them contradicts
+  // The examination proves header, directory and footer: their digests, and that nothing in them contradicts
   // itself. The experts' digests and the root follow there from those of the tensors, which are left to
   // prove.
-  const auto container = format::ContainerReader::open(file);
+  const auto examined = format::examine_container(file);
   const base::File payload = base::File::open_read(file);
-  const std::vector<Part> parts = parts_of(container);
-  progress.begin("verifying", container.footer().directory_offset_bytes - format::kContainerHeaderBytes);
-  const std::vector<char> proven = judge(payload, parts, options, progress, stop);
+  Findings findings;
+  for (const auto& fault : examined.faults)
+    if (fault.part == "header") add_fault(fault, findings);
+  if (examined.reader) {
+    const format::ContainerReader& container = *examined.reader;
+    const std::vector<Part> parts = parts_of(container);
+    progress.begin("verifying", container.footer().directory_offset_bytes - format::kContainerHeaderBytes);
+    const std::vector<char> proven = judge(payload, parts, options, progress, stop);
+    for (std::size_t i = 0; i < parts.size(); ++i)
+      if (proven[i] == 0) findings.add(to_damage(container, parts[i]), describe(parts[i]));
+  }
+  for (const auto& fault : examined.faults)
+    if (fault.part != "header") add_fault(fault, findings);
 
   FileReport report;
   report.path = file.filename().string();
   report.bytes = payload.size_bytes();
-  std::size_t wrong = 0;
-  std::uint64_t damaged_bytes = 0;
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (proven[i] != 0) continue;
-    const Part& part = parts[i];
-    if (wrong++ == 0) report.problem = describe(part);
-    DamagedRange range{part.range.offset_bytes, part.range.length_bytes, {}};
-    if (part.tensor != nullptr) range.tensors.push_back(part.tensor->name);
-    damaged_bytes += range.length_bytes;
-    report.damaged.push_back(std::move(range));
-  }
-  if (wrong > 1) report.problem += "; " + std::to_string(wrong - 1) + " more parts are wrong";
-  report.state = wrong == 0 ? FileState::ok : FileState::damaged;
+  report.problem = findings.problem();
+  report.damaged = std::move(findings.damaged);
+  report.state = report.damaged.empty() ? FileState::ok : FileState::damaged;
 
   Report result;
-  result.ok = wrong == 0;
-  result.bytes = report.bytes;
-  result.damaged_bytes = damaged_bytes;
+  result.ok = report.damaged.empty();
+  result.bytes = examined.reader ? report.bytes : format::kContainerHeaderBytes;
+  for (const DamagedRange& range : report.damaged) result.damaged_bytes += range.length_bytes;
   result.proven_by = {"container"};
-  result.root_sha256 = base::to_hex(container.footer().root);
+  if (examined.reader) result.root_sha256 = base::to_hex(examined.reader->footer().root);
   result.files.push_back(std::move(report));
   return result;
 }

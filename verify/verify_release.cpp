@@ -122,7 +122,7 @@ class FileReporter {
   }
 
   void add(const std::vector<Range>& ranges) {
-    for (const Range& range : ranges) report_.damaged.push_back({range.offset_bytes, range.length_bytes, {}});
+    for (const Range& range : ranges) report_.damaged.push_back({range.offset_bytes, range.length_bytes});
   }
 
   void report_missing() {
@@ -147,7 +147,8 @@ class FileReporter {
         report_.problem = std::to_string(sum_bytes(evidence_.bad)) + " of " +
                           std::to_string(digests_.found_bytes) + " bytes lie where the hashes differ";
       }
-      name_tensors(folder_ / promise_.path, report_.damaged);
+      const std::string unnamed = name_tensors(folder_ / promise_.path, report_.damaged);
+      if (!unnamed.empty()) report_.problem += "; " + unnamed;
     } else if (!evidence_.unknown.empty()) {
       report_.state = FileState::unproven;
       report_.problem = std::to_string(sum_bytes(evidence_.unknown)) +

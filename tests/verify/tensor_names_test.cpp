@@ -1,7 +1,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
+#include <optional>
 
 #include "base/file.h"
 #include "format/checkpoint_index.h"
@@ -47,7 +48,7 @@ struct CheckpointRelease {
 
 }  // namespace
 
-TEST_CASE("damage in a checkpoint is named by the tensors that it touches, and no others") {
+TEST_CASE("damage in a checkpoint is named by the tensors and rows that it touches, and no others") {
   CheckpointRelease release;
   const auto index = format::open_checkpoint(release.dir / kWeights);
   const auto* tensor = index.find("layers.1.feed_forward.experts.2.w1.weight");
@@ -58,35 +59,84 @@ TEST_CASE("damage in a checkpoint is named by the tensors that it touches, and n
   const std::uint64_t block = at / 16384 * 16384;
   CHECK(report.damaged[0].offset_bytes == block);
   CHECK(report.damaged[0].length_bytes == 16384);
-  std::set<std::string> expected;
-  for (const auto& other : index.tensors)
-    if (other.offset_bytes < block + 16384 && other.offset_bytes + other.extent_bytes > block)
-      expected.insert(other.name);
+  std::map<std::string, std::optional<format::RowSpan>> expected;
+  for (const auto& other : index.tensors) {
+    const std::uint64_t begin = std::max(block, other.offset_bytes);
+    const std::uint64_t end = std::min(block + 16384, other.offset_bytes + other.extent_bytes);
+    if (begin >= end) continue;
+    auto& rows = expected[other.name];
+    if (other.shape.size() < 2) continue;
+    const std::uint64_t row_bytes = other.shape[1] * format::size_bytes(other.dtype);
+    rows = {(begin - other.offset_bytes) / row_bytes, (end - 1 - other.offset_bytes) / row_bytes};
+  }
   CHECK(expected.contains(tensor->name));
   CHECK(expected.size() < index.tensors.size());
-  const auto& names = report.damaged[0].tensors;
-  CHECK(std::set<std::string>(names.begin(), names.end()) == expected);
-  CHECK(names.size() == expected.size());
+  std::map<std::string, std::optional<format::RowSpan>> found;
+  for (const auto& touched : report.damaged[0].tensors) found[touched.name] = touched.rows;
+  CHECK(found.size() == report.damaged[0].tensors.size());
+  CHECK(found == expected);
 }
 
-TEST_CASE("damage to the checkpoint's own index is found, and has no names") {
+TEST_CASE("damage in the zip's headers still has names") {
+  CheckpointRelease release;
+  const auto index = format::open_checkpoint(release.dir / kWeights);
+  // In the local header of the member behind this tensor's, which ends it up to 64 bytes before.
+  const auto* tensor = index.find("layers.0.attention.wq.weight");
+  const auto report = release.damage(tensor->offset_bytes + tensor->extent_bytes + 24 + 26);
+  REQUIRE(report.damaged.size() == 1);
+  const auto& range = report.damaged[0];
+  CHECK(std::ranges::find(range.tensors, tensor->name, &verify::TouchedTensor::name) != range.tensors.end());
+  const auto is_header = [](const std::string& part) { return part.starts_with("zip header of data/"); };
+  CHECK(std::ranges::any_of(range.parts, is_header));
+  CHECK(std::ranges::find(range.parts, "padding") != range.parts.end());
+  CHECK(report.problem.find("not known") == std::string::npos);
+}
+
+TEST_CASE("damage to the zip's first bytes is named from its directory") {
   CheckpointRelease release;
   const auto report = release.damage(0);  // the zip's signature
   CHECK(report.state == verify::FileState::damaged);
   REQUIRE(report.damaged.size() == 1);
   CHECK(report.damaged[0].offset_bytes == 0);
-  CHECK(report.damaged[0].tensors.empty());
+  const auto& parts = report.damaged[0].parts;
+  CHECK(std::ranges::find(parts, "zip header of data.pkl") != parts.end());
+  CHECK(std::ranges::find(parts, "pickle data.pkl") != parts.end());
+  CHECK(report.problem.find("not known") == std::string::npos);
 }
 
-TEST_CASE("damage beside the tensors has no names") {
+TEST_CASE("damage to what says where the tensors lie is named, and that they are not known") {
+  SUBCASE("the pickle") {
+    CheckpointRelease release;
+    const auto report = release.damage(1000);
+    REQUIRE(report.damaged.size() == 1);
+    const auto& range = report.damaged[0];
+    CHECK(std::ranges::find(range.parts, "pickle data.pkl") != range.parts.end());
+    CHECK(range.tensors.empty());
+    CHECK(report.problem.find("which tensors it touches is not known: ") != std::string::npos);
+    CHECK_MESSAGE(report.problem.find("data.pkl': is damaged: its CRC-32") != std::string::npos,
+                  report.problem);
+  }
+  SUBCASE("the zip directory") {
+    CheckpointRelease release;
+    const auto report = release.damage(fs::file_size(release.dir / kWeights) - 1);
+    REQUIRE(report.damaged.size() == 1);
+    CHECK(report.damaged[0].tensors.empty());
+    CHECK(report.problem.find("not known: ") != std::string::npos);
+    CHECK(report.problem.find("has no zip directory at its end") != std::string::npos);
+  }
+}
+
+TEST_CASE("damage beside the checkpoint has no names") {
   CheckpointRelease release;
-  const auto index = format::open_checkpoint(release.dir / kWeights);
   base::File::open_update(release.dir / "tokenizer.model").resize(10);
   base::NoProgress progress;
   const auto report = verify::verify_release(release.dir.path(), release.expectations, {}, progress, {});
   for (const auto& file : report.files) {
     CHECK(file.state ==
           (file.path == "tokenizer.model" ? verify::FileState::damaged : verify::FileState::ok));
-    for (const auto& range : file.damaged) CHECK(range.tensors.empty());
+    for (const auto& range : file.damaged) {
+      CHECK(range.tensors.empty());
+      CHECK(range.parts.empty());
+    }
   }
 }

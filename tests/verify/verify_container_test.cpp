@@ -60,16 +60,22 @@ verify::Report run(const fs::path& file, unsigned threads = 2, std::uint64_t mem
   return verify::verify_container(file, {threads, memory_bytes}, progress, {});
 }
 
+/// The one range that is reported for a broken file.
+verify::DamagedRange only_damage(const verify::Report& report) {
+  CHECK_FALSE(report.ok);
+  REQUIRE(report.files.size() == 1);
+  CHECK(report.files[0].state == FileState::damaged);
+  REQUIRE(report.files[0].damaged.size() == 1);
+  CHECK(report.damaged_bytes == report.files[0].damaged[0].length_bytes);
+  return report.files[0].damaged[0];
+}
+
 /// What verification says about a broken file: "malformed", or the report's problem. Never ok.
 std::string verdict(const fs::path& file) {
   try {
     const auto report = run(file, 1);
     CHECK_FALSE(report.ok);
-    REQUIRE(report.files.size() == 1);
-    CHECK(report.files[0].state == FileState::damaged);
-    CHECK_FALSE(report.files[0].damaged.empty());
-    CHECK(report.damaged_bytes > 0);
-    return report.files[0].problem;
+    return report.files.at(0).problem;
   } catch (const base::Error& error) {
     CHECK(error.kind() == ErrorKind::malformed);
     CHECK(std::string(error.what()).starts_with(file.string() + ": "));
@@ -134,18 +140,42 @@ TEST_CASE("one flipped bit anywhere is found, and blamed on the part that holds 
     CAPTURE(at);
     const int bit = static_cast<int>(random() % 8);
     flip(file, at, bit);
-    const std::string found = verdict(path);
-    if (at < format::kContainerHeaderBytes || at >= payload_end) {
-      CHECK(found == "malformed");
+    const auto report = run(path, 1);
+    const auto found = only_damage(report);
+    CHECK(at >= found.offset_bytes);
+    CHECK(at < found.offset_bytes + found.length_bytes);
+    const std::string& problem = report.files[0].problem;
+    std::string expected_part = "padding";
+    std::string expected_tensor;
+    if (at < format::kContainerHeaderBytes) {
+      expected_part = "header";
+      CHECK(found.length_bytes == 1);
+      CHECK(problem == "the header is damaged");
+    } else if (at >= written.file_bytes - format::kContainerFooterBytes) {
+      expected_part = "footer";
+      CHECK(found.length_bytes == 1);
+      CHECK(problem == "the footer is damaged");
+    } else if (at >= payload_end) {
+      expected_part = "directory";
+      CHECK(found.offset_bytes == payload_end);
+      CHECK(problem.starts_with("the directory is damaged, which says where the tensors lie"));
     } else {
-      std::string expected = "the padding at byte";
       for (const auto& tensor : reader.tensors())
         if (at >= tensor.offset_bytes && at < tensor.offset_bytes + tensor.length_bytes)
-          expected = "tensor '" + tensor.name + "' does not have its digest";
+          expected_tensor = tensor.name;
       for (const auto& section : reader.sections())
         if (at >= section.offset_bytes && at < section.offset_bytes + section.length_bytes)
-          expected = "section '" + section.name + "' does not have its SHA-256";
-      CHECK(found.starts_with(expected));
+          expected_part = "section " + section.name;
+    }
+    if (expected_tensor.empty()) {
+      CHECK(found.tensors.empty());
+      CHECK(found.parts == std::vector{expected_part});
+    } else {
+      REQUIRE(found.tensors.size() == 1);
+      CHECK(found.tensors[0].name == expected_tensor);
+      CHECK(found.tensors[0].expert.has_value() == (expected_tensor.find("experts.") != std::string::npos));
+      CHECK(found.parts.empty());
+      CHECK(problem == "tensor '" + expected_tensor + "' does not have its digest");
     }
     flip(file, at, bit);
   }
@@ -194,12 +224,54 @@ TEST_CASE("all damaged parts are listed with their ranges and tensors") {
   const auto& damaged = report.files[0].damaged;
   REQUIRE(damaged.size() == 3);
   CHECK(damaged[0].tensors.empty());
-  CHECK(damaged[1].tensors == std::vector{first->name});
+  CHECK(damaged[0].parts == std::vector<std::string>{"section licence"});
+  REQUIRE(damaged[1].tensors.size() == 1);
+  CHECK(damaged[1].tensors[0].name == first->name);
+  CHECK_FALSE(damaged[1].tensors[0].layer.has_value());
   CHECK(damaged[1].offset_bytes == first->offset_bytes);
   CHECK(damaged[1].length_bytes == first->length_bytes);
-  CHECK(damaged[2].tensors == std::vector{second->name});
+  REQUIRE(damaged[2].tensors.size() == 1);
+  CHECK(damaged[2].tensors[0].name == second->name);
+  CHECK(damaged[2].tensors[0].layer == 1);
+  CHECK(damaged[2].tensors[0].expert == 1);
   CHECK(report.files[0].problem == "section 'licence' does not have its SHA-256; 2 more parts are wrong");
   CHECK(report.damaged_bytes == 10 + first->length_bytes + second->length_bytes);
+}
+
+TEST_CASE("a container is known by either end, and header and footer damage do not hide the rest") {
+  const TempDir dir;
+  const fs::path path = dir / "model";  // no name to go by
+  const auto written = write_container(path, format::Storage::q8_tiles);
+  const auto reader = format::ContainerReader::open(path);
+  base::File file = base::File::open_update(path);
+  flip(file, 3, 1);
+  CHECK(format::is_container(path));
+  flip(file, reader.find("norm.weight")->offset_bytes, 0);
+  const auto with_header = run(path).files.at(0);
+  REQUIRE(with_header.damaged.size() == 2);
+  CHECK(with_header.damaged[0].parts == std::vector<std::string>{"header"});
+  CHECK(with_header.damaged[1].tensors.at(0).name == "norm.weight");
+  flip(file, 3, 1);
+  for (const std::uint64_t from_end : {128u, 120u, 100u, 70u, 40u, 8u, 1u}) {
+    CAPTURE(from_end);
+    flip(file, written.file_bytes - from_end, 5);
+    const auto with_footer = run(path).files.at(0);
+    REQUIRE(with_footer.damaged.size() == 2);
+    CHECK(with_footer.damaged[0].tensors.at(0).name == "norm.weight");
+    CHECK(with_footer.damaged[1].parts == std::vector<std::string>{"footer"});
+    CHECK(with_footer.damaged[1].offset_bytes == written.file_bytes - from_end);
+    flip(file, written.file_bytes - from_end, 5);
+  }
+  // Header and directory: the footer still vouches for what it is.
+  flip(file, 100, 0);
+  flip(file, reader.footer().directory_offset_bytes + 50, 0);
+  const auto blind = run(path).files.at(0);
+  REQUIRE(blind.damaged.size() == 2);
+  CHECK(blind.damaged[0].parts == std::vector<std::string>{"header"});
+  CHECK(blind.damaged[1].parts == std::vector<std::string>{"directory"});
+  // Header and footer: nothing says any more that it is a container.
+  flip(file, written.file_bytes - 1, 0);
+  CHECK(verdict(path) == "malformed");
 }
 
 TEST_CASE("what is no container is an error, and verification can be stopped") {

@@ -1,0 +1,154 @@
+#include "format/checkpoint_map.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "format/zip_index.h"
+
+namespace sluice::format {
+namespace {
+
+/// An axis along which one steps, in bytes.
+struct Axis {
+  std::uint64_t extent = 1;
+  std::uint64_t step_bytes = 0;
+};
+
+/// Axes of more than one element, the longest steps first. Each step leads past all that the later axes
+/// touch: the index has checked that.
+std::vector<Axis> axes_of(const CheckpointTensor& tensor, std::size_t first_axis) {
+  std::vector<Axis> axes;
+  for (std::size_t axis = first_axis; axis < tensor.shape.size(); ++axis) {
+    if (tensor.shape[axis] != 1)
+      axes.push_back({tensor.shape[axis], tensor.strides[axis] * size_bytes(tensor.dtype)});
+  }
+  std::ranges::sort(axes, std::greater{}, &Axis::step_bytes);
+  return axes;
+}
+
+/// From the first byte of the first element to the last byte of the last one.
+std::uint64_t span_bytes(const std::vector<Axis>& axes, std::size_t from, std::uint64_t item_bytes) {
+  std::uint64_t span = item_bytes;
+  for (std::size_t i = from; i < axes.size(); ++i) span += (axes[i].extent - 1) * axes[i].step_bytes;
+  return span;
+}
+
+/// The first index along an axis whose elements, `inner_bytes` from first to last, end behind `begin_bytes`.
+std::uint64_t first_index(std::uint64_t start_bytes, std::uint64_t inner_bytes, std::uint64_t step_bytes,
+                          std::uint64_t begin_bytes) {
+  const std::uint64_t end_bytes = start_bytes + inner_bytes;
+  return begin_bytes < end_bytes ? 0 : (begin_bytes - end_bytes) / step_bytes + 1;
+}
+
+bool touches(std::uint64_t start_bytes, const std::vector<Axis>& axes, std::uint64_t item_bytes,
+             std::uint64_t begin_bytes, std::uint64_t end_bytes) {
+  if (std::ranges::any_of(axes, [](const Axis& axis) { return axis.extent == 0; })) return false;
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const std::uint64_t inner_bytes = span_bytes(axes, i + 1, item_bytes);
+    const std::uint64_t index = first_index(start_bytes, inner_bytes, axes[i].step_bytes, begin_bytes);
+    if (index >= axes[i].extent) return false;
+    start_bytes += index * axes[i].step_bytes;
+    if (start_bytes >= end_bytes) return false;
+    if (start_bytes >= begin_bytes) return true;  // its first element lies inside
+    // The range begins inside this one. If it goes on to the next, that one's first element is touched.
+    if (index + 1 < axes[i].extent && start_bytes + axes[i].step_bytes < end_bytes) return true;
+  }
+  return start_bytes < end_bytes && start_bytes + item_bytes > begin_bytes;
+}
+
+/// Name of a zip member below the folder that all of them stand in.
+std::string name_in_top(const ZipMember& member) {
+  const std::size_t slash = member.name.find('/');
+  return base::to_printable(slash == std::string::npos ? member.name : member.name.substr(slash + 1));
+}
+
+constexpr std::uint64_t kLocalHeaderBytes = 30;  // PKWARE APPNOTE 4.3.7
+
+std::vector<FilePart> parts_of(std::vector<ZipMember> members, std::uint64_t file_bytes) {
+  std::ranges::sort(members, {}, &ZipMember::header_offset_bytes);
+  std::vector<FilePart> parts;
+  std::uint64_t at = 0;
+  const auto add = [&](std::uint64_t end_bytes, std::string name, bool storage = false) {
+    if (end_bytes > at) parts.push_back({at, end_bytes - at, std::move(name), storage});
+    at = std::max(at, end_bytes);
+  };
+  for (const ZipMember& member : members) {
+    const std::string name = name_in_top(member);
+    const bool storage = name.starts_with("data/");
+    add(member.header_offset_bytes + kLocalHeaderBytes + member.name.size(), "zip header of " + name);
+    add(member.offset_bytes, "padding");
+    add(member.offset_bytes + member.length_bytes,
+        storage ? "storage " + name : (name.ends_with(".pkl") ? "pickle " : "member ") + name, storage);
+    add(member.end_offset_bytes, "zip data descriptor of " + name);
+  }
+  add(file_bytes, "zip directory");
+  return parts;
+}
+
+/// What makes the pickle worth believing: no damage in it, or a checksum that is right.
+bool is_sound(const ZipMember& pickle, const IsDamaged& is_damaged) {
+  return pickle.crc32 != 0 || !is_damaged(pickle.offset_bytes, pickle.length_bytes);
+}
+
+}  // namespace
+
+bool touches(const CheckpointTensor& tensor, std::uint64_t begin_bytes, std::uint64_t end_bytes) {
+  if (begin_bytes >= end_bytes) return false;
+  return touches(tensor.offset_bytes, axes_of(tensor, 0), size_bytes(tensor.dtype), begin_bytes, end_bytes);
+}
+
+std::optional<RowSpan> touched_rows(const CheckpointTensor& tensor, std::uint64_t begin_bytes,
+                                    std::uint64_t end_bytes) {
+  if (tensor.shape.size() < 2 || !touches(tensor, begin_bytes, end_bytes)) return std::nullopt;
+  if (tensor.shape[0] == 1) return RowSpan{0, 0};
+  const std::uint64_t item_bytes = size_bytes(tensor.dtype);
+  const std::vector<Axis> inner = axes_of(tensor, 1);
+  const std::uint64_t inner_bytes = span_bytes(inner, 0, item_bytes);
+  const std::uint64_t step_bytes = tensor.strides[0] * item_bytes;
+  if (step_bytes < inner_bytes) return std::nullopt;
+  RowSpan rows{first_index(tensor.offset_bytes, inner_bytes, step_bytes, begin_bytes),
+               std::min(tensor.shape[0], (end_bytes - tensor.offset_bytes - 1) / step_bytes + 1) - 1};
+  // The range may begin in a gap of the first row.
+  if (!touches(tensor.offset_bytes + rows.first * step_bytes, inner, item_bytes, begin_bytes, end_bytes))
+    ++rows.first;
+  return rows;
+}
+
+std::optional<CheckpointMap> map_damaged_pth(const std::filesystem::path& path, const IsDamaged& is_damaged) {
+  const auto file = base::File::open_read(path);
+  std::array<std::byte, 4> magic{};
+  const bool zip_start = file.read_at(0, magic) == magic.size() && base::as_text(magic) == "PK\x03\x04";
+  CheckpointMap map;
+  std::vector<ZipMember> members;
+  try {
+    members = read_zip_outline(file);
+    map.parts = parts_of(members, file.size_bytes());
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    if (!zip_start) return std::nullopt;
+    map.problem = std::string("which tensors it touches is not known: ") + error.what();
+    return map;
+  }
+  const auto pickle = std::ranges::find_if(
+      members, [](const ZipMember& member) { return member.name.ends_with("/data.pkl"); });
+  if (pickle == members.end()) {
+    map.problem = "which tensors it touches is not known: the zip directory names no data.pkl";
+    return map;
+  }
+  if (!is_sound(*pickle, is_damaged)) {
+    map.problem = "which tensors it touches is not known: data.pkl, which says so, is damaged";
+    return map;
+  }
+  try {
+    map.tensors = read_damaged_pth(path, members).tensors;
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    map.problem = std::string("which tensors it touches is not known: ") + error.what();
+  }
+  return map;
+}
+
+}  // namespace sluice::format

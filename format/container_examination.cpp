@@ -1,0 +1,129 @@
+#include "format/container_examination.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "base/hasher.h"
+#include "format/container_impl.h"
+
+namespace sluice::format {
+namespace {
+
+/// How every directory begins: to_text(ContainerDirectory) writes "params" first.
+constexpr std::string_view kDirectoryStart = "{\"params\":{";
+
+/// The bytes from the first to the last that differ.
+ContainerFault fault_between(std::string part, std::uint64_t offset_bytes, base::Bytes found,
+                             base::Bytes expected) {
+  std::size_t first = 0;
+  while (found[first] == expected[first]) ++first;
+  std::size_t last = found.size() - 1;
+  while (found[last] == expected[last]) --last;
+  return {std::move(part), offset_bytes + first, last - first + 1};
+}
+
+bool is_malformed(const base::Error& error) { return error.kind() == base::ErrorKind::malformed; }
+
+}  // namespace
+
+class ContainerExaminer final {
+ public:
+  explicit ContainerExaminer(const std::filesystem::path& path)
+      : subject_(path.string()), file_(base::MappedFile::open_read(path)) {}
+
+  /// Nothing when the file can only be refused.
+  [[nodiscard]] std::optional<ContainerExamination> examine() {
+    const base::Bytes bytes = file_.bytes();
+    if (bytes.size() < kContainerHeaderBytes + kContainerFooterBytes) return std::nullopt;
+    const base::Bytes header = bytes.first(kContainerHeaderBytes);
+    const auto expected = encode_header();
+    ContainerExamination found;
+    const bool sound = std::ranges::equal(header, expected);
+    if (!sound) found.faults.push_back(fault_between("header", 0, header, expected));
+    if (const auto footer = sound_footer()) {
+      if (auto directory = try_directory(*footer)) {
+        found.reader.emplace(make_reader(*footer, std::move(*directory)));
+      } else if (base::hash<base::Sha256>(directory_text(bytes, *footer)) != footer->directory_sha256) {
+        found.faults.push_back({"directory", footer->directory_offset_bytes, footer->directory_length_bytes});
+      } else {
+        return std::nullopt;
+      }
+      return found;
+    }
+    // One of header and footer must be whole, or it is any file.
+    if (!sound || !rebuild_footer(found)) return std::nullopt;
+    return found;
+  }
+
+ private:
+  [[nodiscard]] base::Bytes footer_bytes() const { return file_.bytes().last(kContainerFooterBytes); }
+
+  [[nodiscard]] std::optional<ContainerFooter> sound_footer() const {
+    try {
+      const ContainerFooter footer = decode_footer(footer_bytes(), subject_);
+      if (footer.file_bytes != file_.bytes().size() || !is_possible(footer)) return std::nullopt;
+      return footer;
+    } catch (const base::Error& error) {
+      if (!is_malformed(error)) throw;
+      return std::nullopt;
+    }
+  }
+
+  /// The directory there, when it is as the footer says and does not contradict itself.
+  [[nodiscard]] std::optional<ContainerDirectory> try_directory(const ContainerFooter& footer) const {
+    const base::Bytes text = directory_text(file_.bytes(), footer);
+    if (base::hash<base::Sha256>(text) != footer.directory_sha256) return std::nullopt;
+    try {
+      auto directory = parse_directory(base::as_text(text), subject_);
+      check_directory(directory, footer.directory_offset_bytes, footer.root, subject_);
+      return directory;
+    } catch (const base::Error& error) {
+      if (!is_malformed(error)) throw;
+      return std::nullopt;
+    }
+  }
+
+  /// Finds the directory without the footer's help and makes the footer that belongs to it.
+  [[nodiscard]] bool rebuild_footer(ContainerExamination& found) {
+    const base::Bytes bytes = file_.bytes();
+    const std::uint64_t end = bytes.size() - kContainerFooterBytes;
+    const std::uint64_t lowest =
+        std::max(kContainerHeaderBytes, end > kDirectoryBytesMax ? end - kDirectoryBytesMax : 0);
+    for (std::uint64_t at = end / kTensorAlignmentBytes * kTensorAlignmentBytes; at >= lowest;
+         at -= kTensorAlignmentBytes) {
+      const std::string_view text =
+          base::as_text(bytes.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(end - at)));
+      if (!text.starts_with(kDirectoryStart)) continue;
+      ContainerFooter footer{at, end - at, bytes.size(), {}, base::hash<base::Sha256>(base::as_bytes(text))};
+      try {
+        auto directory = parse_directory(text, subject_);
+        if (to_text(directory) != text) continue;  // what follows it is not the footer
+        footer.root = root_digest(directory.tensors);
+        check_directory(directory, at, footer.root, subject_);
+        found.faults.push_back(fault_between("footer", end, footer_bytes(), encode_footer(footer)));
+        found.reader.emplace(make_reader(footer, std::move(directory)));
+        return true;
+      } catch (const base::Error& error) {
+        if (!is_malformed(error)) throw;
+      }
+    }
+    return false;
+  }
+
+  [[nodiscard]] ContainerReader make_reader(const ContainerFooter& footer, ContainerDirectory directory) {
+    return ContainerReader(
+        std::make_unique<ContainerReader::Impl>(std::move(file_), footer, std::move(directory)));
+  }
+
+  std::string subject_;
+  base::MappedFile file_;
+};
+
+ContainerExamination examine_container(const std::filesystem::path& path) {
+  if (auto found = ContainerExaminer(path).examine()) return std::move(*found);
+  auto reader = ContainerReader::open(path);  // throws: it says best why
+  return {{}, std::optional<ContainerReader>(std::move(reader))};
+}
+
+}  // namespace sluice::format
