@@ -7,6 +7,10 @@
 #include "cli/environment.h"
 #include "cli/fetch_observer.h"
 #include "cli/model_source.h"
+#include "cli/progress_line.h"
+#include "cli/report.h"
+#include "cli/source_release.h"
+#include "format/container_examination.h"
 
 namespace sluice::cli {
 namespace {
@@ -41,6 +45,30 @@ std::vector<fetch::DamagedFile> damage_of(const verify::Report& report, const fo
   return damage;
 }
 
+/// What convert recorded when it made the container: the origin of a release that is as released.
+void record_proven_origin(convert::Request& request, Console& console, const std::stop_token& stop) {
+  const auto found = find_expectations(request.input, {}, console);
+  if (found.empty()) return;
+  verify::Options options;
+  options.thread_count = request.thread_count;
+  ProgressLine progress(console);
+  const auto report = prove(found, options, progress, stop);
+  if (report.ok) {
+    record_origin(found, request);
+  } else {
+    console.warn(request.input.string() + ": " + report_summary(report));
+  }
+}
+
+fs::path choose_source(const fs::path& container, const fs::path& named,
+                       const format::ContainerExamination& examined) {
+  if (!named.empty()) return named;
+  if (examined.reader)
+    if (const auto found = find_source_release(examined.reader->provenance(), container)) return *found;
+  throw base::Error(base::ErrorKind::usage,
+                    container.string() + ": a repair needs the release that it was made of (--source)");
+}
+
 }  // namespace
 
 bool can_repair(const verify::Report& report) { return std::ranges::any_of(report.files, is_wrong); }
@@ -60,6 +88,25 @@ fetch::RepairResult repair_release(const FoundExpectations& found, const verify:
   request.damage = damage_of(report, *found.expectations.layout, console);
   FetchObserver observer(console);
   const fetch::RepairResult result = fetch::repair(request, observer, stop);
+  console.clear_status();
+  return result;
+}
+
+convert::MendResult repair_container(const fs::path& container, const verify::Report& report,
+                                     const fs::path& source, unsigned thread_count, Console& console,
+                                     const std::stop_token& stop) {
+  convert::MendRequest request;
+  request.container = container;
+  for (const verify::DamagedRange& range : report.files.at(0).damaged)
+    request.damage.push_back({range.offset_bytes, range.length_bytes});
+  const auto examined = format::examine_container(container);
+  request.conversion.input = choose_source(container, source, examined);
+  request.conversion.thread_count = thread_count;
+  console.note("out of " + request.conversion.input.string());
+  // The directory holds where the container came from; all else is made without it.
+  if (!examined.reader) record_proven_origin(request.conversion, console, stop);
+  ProgressLine progress(console);
+  const auto result = convert::mend(request, progress, stop);
   console.clear_status();
   return result;
 }

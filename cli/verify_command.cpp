@@ -22,6 +22,7 @@ struct VerifyOptions {
   ExpectationSources sources;
   verify::Options how;
   bool repair = false;
+  std::string source;  ///< of a container
   NetworkOptions network;
 };
 
@@ -36,7 +37,9 @@ void declare(Options& options, VerifyOptions& values) {
   app.add_option("--leaves", values.sources.leaves,
                  "Place damage to 16 KiB by this file of publish --leaves");
   app.add_flag("--strict", values.how.strict, "Files that nothing speaks of are a failure, too");
-  app.add_flag("--repair", values.repair, "Fetch what is damaged again, by the release's torrent");
+  app.add_flag("--repair", values.repair,
+               "Fetch what is damaged again, by the release's torrent; of a .sluice file, convert it again");
+  app.add_option("--source", values.source, "Repair a .sluice file out of this release folder");
   options.add_bytes("--memory", values.how.memory_bytes, "Memory for buffers (default: 64MiB)");
   options.add_threads(values.how.thread_count);
   declare_network(options, values.network);
@@ -86,10 +89,20 @@ Outcome prove_release(const VerifyOptions& options, const Invocation& invocation
 
 Outcome prove_path(const VerifyOptions& options, const Invocation& invocation) {
   if (!is_container(options.path) || !options.sources.empty()) return prove_release(options, invocation);
-  ProgressLine progress(invocation.console);
+  Console& console = invocation.console;
+  ProgressLine progress(console);
   Outcome outcome{verify::verify_container(options.path, options.how, progress, invocation.stop),
                   std::nullopt};
-  invocation.console.clear_status();
+  console.clear_status();
+  if (options.repair && can_repair(outcome.report)) {
+    tell_damage(outcome.report, console);
+    const auto mended = repair_container(options.path, outcome.report, options.source,
+                                         options.how.thread_count, console, invocation.stop);
+    outcome.repaired = {0, mended.written_bytes};
+    tell_repair(*outcome.repaired, console);
+    outcome.report = verify::verify_container(options.path, options.how, progress, invocation.stop);
+    console.clear_status();
+  }
   return outcome;
 }
 

@@ -30,6 +30,20 @@ double expert_bits_per_weight(const Plan& plan) {
   return bits / weights;
 }
 
+class ContainerSink final : public TensorSink {
+ public:
+  explicit ContainerSink(format::ContainerWriter& writer) : writer_(writer) {}
+  void begin_tensor(const format::ModelTensor& tensor, format::Storage storage, format::DType source_dtype,
+                    std::uint64_t expert_bytes) override {
+    writer_.begin_tensor(tensor, storage, source_dtype, expert_bytes);
+  }
+  void append(base::Bytes bytes) override { writer_.append(bytes); }
+  void end_tensor(const base::Sha256& source_digest) override { writer_.end_tensor(source_digest); }
+
+ private:
+  format::ContainerWriter& writer_;
+};
+
 Json provenance_json(const Request& request) {
   Json provenance = Json::object();
   const auto set = [&](const char* key, const std::string& value) {
@@ -74,7 +88,8 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
   writer.add_section("tokenizer", plan.tokenizer);
   writer.add_section("params.json", base::as_bytes(plan.params_text));
 
-  TensorPipeline pipeline(writer, request.memory_bytes, request.thread_count, progress, stop);
+  ContainerSink sink(writer);
+  TensorPipeline pipeline(sink, request.memory_bytes, request.thread_count, progress, stop);
   const std::uint64_t expert_bytes =
       format::expert_run_bytes(plan.params, storage_for(TensorRole::expert, request.quant));
   QuantError expert_error;

@@ -49,6 +49,30 @@ struct Result {
   base::Sha256 file_sha256;
 };
 
+struct ByteRange {
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t length_bytes = 0;
+};
+
+struct MendRequest {
+  Request conversion;  ///< as the container was made: input and origin; output and quant are of no use
+  std::filesystem::path container;
+  std::vector<ByteRange> damage;
+};
+
+struct MendResult {
+  std::size_t tensors = 0;          ///< that were converted again
+  std::uint64_t written_bytes = 0;  ///< that differed
+};
+
+/// Writes the bytes of a .sluice file that are wrong anew: tensors out of the release they were made of, each
+/// proven by its digest in the directory before a byte is written, tokenizer and parameters likewise, padding,
+/// header and footer. Where the directory itself is damaged, the release is converted as a whole and compared.
+/// Bytes that are right are not written; a kill in between costs no more than doing it again. Error{verification}
+/// when the release does not give what the container had; otherwise as convert().
+[[nodiscard]] MendResult mend(const MendRequest& request, base::Progress& progress,
+                              const std::stop_token& stop);
+
 /// Error{malformed} for a checkpoint that is damaged, hostile, incomplete, contradicts its params.json or
 /// holds NaN or infinity: one sentence naming file, tensor and cause, and nothing is written.
 [[nodiscard]] Result convert(const Request& request, base::Progress& progress, const std::stop_token& stop);

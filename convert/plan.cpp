@@ -49,6 +49,12 @@ std::string_view to_string(Quant quant) {
   INVARIANT(!"a Quant without name");
 }
 
+std::optional<Quant> parse_quant(std::string_view name) {
+  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q4})
+    if (to_string(quant) == name) return quant;
+  return std::nullopt;
+}
+
 format::Storage storage_for(format::TensorRole role, Quant quant) {
   switch (role) {
     case format::TensorRole::norm:

@@ -2,7 +2,9 @@
 // What a conversion will do, settled and checked before anything is written.
 
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/file.h"
@@ -43,5 +45,6 @@ struct Plan {
 [[nodiscard]] format::Storage storage_for(format::TensorRole role, Quant quant);
 
 [[nodiscard]] std::string_view to_string(Quant quant);
+[[nodiscard]] std::optional<Quant> parse_quant(std::string_view name);
 
 }  // namespace sluice::convert

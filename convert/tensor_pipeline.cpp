@@ -20,9 +20,9 @@ void append(std::vector<std::byte>& to, const std::vector<std::byte>& from) {
 
 }  // namespace
 
-TensorPipeline::TensorPipeline(format::ContainerWriter& writer, std::uint64_t memory_bytes,
+TensorPipeline::TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes,
                                unsigned thread_count, base::Progress& progress, const std::stop_token& stop)
-    : writer_(writer),
+    : sink_(sink),
       block_bytes_(std::min(memory_bytes / kBlocksOfMemory, kBlockBytesMax)),
       pool_(thread_count),
       progress_(progress),
@@ -40,7 +40,7 @@ QuantError TensorPipeline::run(const PlannedTensor& tensor, const base::File& fi
   const TensorSource source(*tensor.source, file);
   const std::uint64_t step = block_rows(source, tensor.storage);
   const bool tiled = format::is_tiled(tensor.storage);
-  writer_.begin_tensor(tensor.target, tensor.storage, tensor.source->dtype, expert_bytes);
+  sink_.begin_tensor(tensor.target, tensor.storage, tensor.source->dtype, expert_bytes);
 
   // Three stages, one block each: read, encode and hash, write.
   std::array<Block, 3> blocks;
@@ -76,7 +76,7 @@ QuantError TensorPipeline::run(const PlannedTensor& tensor, const base::File& fi
     writing = std::exchange(encoding, std::exchange(reading, written));
   }
   if (tiled) write_tail(tensor_layout(tensor));
-  writer_.end_tensor(base::merkle_root(source_hasher_.final()));
+  sink_.end_tensor(base::merkle_root(source_hasher_.final()));
   return error;
 }
 
@@ -106,14 +106,14 @@ void TensorPipeline::encode(const PlannedTensor& tensor, const TensorSource& sou
 void TensorPipeline::write(Block& block, QuantError& error) {
   if (block.rows == 0) return;
   if (!block.encoded.empty()) {
-    writer_.append(block.encoded);
+    sink_.append(block.encoded);
     block.encoded.clear();
     return;
   }
   const std::size_t panels = base::divide_up(block.rows, format::kPanelRows);
   for (std::size_t p = 0; p < panels; ++p) {
     const EncodedPanel& panel = block.panels[p];
-    writer_.append(panel.codes);
+    sink_.append(panel.codes);
     append(tail_.magnitudes, panel.magnitudes);
     append(tail_.signs, panel.signs);
     append(tail_.row_scales, panel.row_scales);
@@ -122,12 +122,12 @@ void TensorPipeline::write(Block& block, QuantError& error) {
 }
 
 void TensorPipeline::write_tail(const format::TileLayout& layout) {
-  writer_.append(tail_.magnitudes);
-  writer_.append(tail_.signs);
+  sink_.append(tail_.magnitudes);
+  sink_.append(tail_.signs);
   const std::vector<std::byte> gap(layout.row_scales_offset_bytes - layout.signs_offset_bytes -
                                    tail_.signs.size());
-  writer_.append(gap);
-  writer_.append(tail_.row_scales);
+  sink_.append(gap);
+  sink_.append(tail_.row_scales);
   tail_ = {};
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// Streams one tensor after the other from checkpoint to container: while a block of rows is encoded, its
+// Streams one tensor after the other from checkpoint to sink: while a block of rows is encoded, its
 // bytes are hashed, the next block is read and the one before is written. Blocks are a fixed number of
 // panels, so the bytes do not depend on the number of threads.
 
@@ -12,17 +12,17 @@
 #include "base/progress.h"
 #include "convert/panel_encoder.h"
 #include "convert/plan.h"
+#include "convert/tensor_sink.h"
 #include "convert/tensor_source.h"
-#include "format/container_writer.h"
 
 namespace sluice::convert {
 
 class TensorPipeline {
  public:
-  TensorPipeline(format::ContainerWriter& writer, std::uint64_t memory_bytes, unsigned thread_count,
+  TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, unsigned thread_count,
                  base::Progress& progress, const std::stop_token& stop);
 
-  /// Converts one tensor; `expert_bytes` as in ContainerWriter::begin_tensor. Returns its error sums.
+  /// Converts one tensor; `expert_bytes` as in format::ContainerWriter::begin_tensor. Returns its error sums.
   QuantError run(const PlannedTensor& tensor, const base::File& file, std::uint64_t expert_bytes);
 
  private:
@@ -45,7 +45,7 @@ class TensorPipeline {
   void write(Block& block, QuantError& error);
   void write_tail(const format::TileLayout& layout);
 
-  format::ContainerWriter& writer_;
+  TensorSink& sink_;
   std::uint64_t block_bytes_;
   base::WorkerPool pool_;
   base::Progress& progress_;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/difference.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "fetch/committer.h"
@@ -294,13 +295,11 @@ class Repair {
 
   /// From the first byte that differs to the last.
   void write_difference(std::uint64_t piece, std::uint64_t offset, base::Bytes wanted, base::Bytes found) {
-    const auto [first, unused] = std::ranges::mismatch(wanted, found);
-    if (first == wanted.end()) return;
-    auto last = wanted.size();
-    while (wanted[last - 1] == found[last - 1]) --last;
-    const auto start = static_cast<std::size_t>(first - wanted.begin());
-    target_files_.write(piece, offset + start, wanted.subspan(start, last - start));
-    written_bytes_ += last - start;
+    const base::Difference differs = base::find_difference(wanted, found);
+    if (differs.empty()) return;
+    const std::uint64_t length = differs.last - differs.first;
+    target_files_.write(piece, offset + differs.first, wanted.subspan(differs.first, length));
+    written_bytes_ += length;
   }
 
   const RepairRequest& request_;

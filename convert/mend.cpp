@@ -1,0 +1,280 @@
+// Mends a container in place, out of the release that it was made of.
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "base/difference.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hasher.h"
+#include "base/merkle.h"
+#include "convert/convert.h"
+#include "convert/plan.h"
+#include "convert/tensor_pipeline.h"
+#include "convert/tensor_sink.h"
+#include "format/container_examination.h"
+#include "format/container_writer.h"
+
+namespace sluice::convert {
+namespace {
+
+namespace fs = std::filesystem;
+using base::Error;
+using base::ErrorKind;
+
+constexpr std::uint64_t kStepBytes = 1u << 20;
+constexpr std::uint64_t kBlockBytes = 16384;  // within one, what lies between two differences is written, too
+
+/// Beside the container, under a name of our own; gone when the repair ends, however it ends.
+class SpareFile {
+ public:
+  explicit SpareFile(const fs::path& container)
+      : path_(container.parent_path() / ("." + container.filename().string() + ".repair")) {}
+  ~SpareFile() {
+    std::error_code ignored;
+    fs::remove(path_, ignored);
+  }
+  SpareFile(const SpareFile&) = delete;
+  SpareFile& operator=(const SpareFile&) = delete;
+
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+/// Writes tensors into a file at the offsets that they have in a container.
+class PlacingSink final : public TensorSink {
+ public:
+  PlacingSink(base::File& file, const format::ContainerReader& container)
+      : file_(file), container_(container) {}
+
+  void begin_tensor(const format::ModelTensor& tensor, format::Storage storage, format::DType source_dtype,
+                    std::uint64_t) override {
+    tensor_ = container_.find(tensor.name);
+    if (tensor_ == nullptr || tensor_->shape != tensor.shape || tensor_->storage != storage ||
+        tensor_->source_dtype != source_dtype)
+      refuse(tensor.name);
+    at_bytes_ = tensor_->offset_bytes;
+  }
+  void append(base::Bytes bytes) override {
+    file_.write_at(at_bytes_, bytes);
+    at_bytes_ += bytes.size();
+    hasher_.update(bytes);
+  }
+  void end_tensor(const base::Sha256& source_digest) override {
+    if (base::merkle_root(hasher_.final()) != tensor_->digest || source_digest != tensor_->source_digest)
+      refuse(tensor_->name);
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& name) const {
+    throw Error(ErrorKind::verification, container_.path().string() + ": tensor '" + name +
+                                             "': the release does not give what the container had");
+  }
+
+  base::File& file_;
+  const format::ContainerReader& container_;
+  const format::ContainerTensor* tensor_ = nullptr;
+  std::uint64_t at_bytes_ = 0;
+  base::LeafHasher hasher_;
+};
+
+/// Writes in place what differs.
+class Patcher {
+ public:
+  explicit Patcher(const fs::path& container) : target_(base::File::open_update(container)) {}
+
+  void apply(std::uint64_t offset_bytes, base::Bytes wanted) {
+    std::vector<std::byte> found(wanted.size());
+    target_.read_exact_at(offset_bytes, found);
+    for (std::size_t at = 0; at < wanted.size(); at += kBlockBytes) {
+      const std::size_t length = std::min<std::size_t>(kBlockBytes, wanted.size() - at);
+      const auto differs =
+          base::find_difference(wanted.subspan(at, length), base::Bytes(found).subspan(at, length));
+      if (differs.empty()) continue;
+      const base::Bytes bytes = wanted.subspan(at + differs.first, differs.last - differs.first);
+      target_.write_at(offset_bytes + at + differs.first, bytes);
+      written_bytes_ += bytes.size();
+    }
+  }
+
+  void apply(const base::File& from, const ByteRange& range) {
+    std::vector<std::byte> bytes;
+    for (std::uint64_t done = 0; done < range.length_bytes; done += bytes.size()) {
+      bytes.resize(std::min(kStepBytes, range.length_bytes - done));
+      from.read_exact_at(range.offset_bytes + done, bytes);
+      apply(range.offset_bytes + done, bytes);
+    }
+  }
+
+  /// Durable on return.
+  [[nodiscard]] std::uint64_t finish() {
+    target_.sync();
+    return written_bytes_;
+  }
+
+ private:
+  base::File target_;
+  std::uint64_t written_bytes_ = 0;
+};
+
+/// The directory is sound, and says what must stand where.
+class Mender {
+ public:
+  Mender(const MendRequest& request, const format::ContainerReader& container, base::Progress& progress,
+         const std::stop_token& stop)
+      : request_(request),
+        container_(container),
+        progress_(progress),
+        stop_(stop),
+        spare_(request.container) {}
+
+  MendResult run() {
+    MendResult result;
+    std::vector<const format::ContainerTensor*> tensors;
+    for (const auto& tensor : container_.tensors())
+      if (is_damaged({tensor.offset_bytes, tensor.length_bytes})) tensors.push_back(&tensor);
+    std::vector<const format::ContainerSection*> sections;
+    for (const auto& section : container_.sections())
+      if (is_damaged({section.offset_bytes, section.length_bytes})) sections.push_back(&section);
+
+    std::optional<base::File> made;
+    std::optional<Plan> plan;
+    if (!tensors.empty() || !sections.empty()) {
+      plan = Plan::make(request_.conversion.input, quant());
+      made = base::File::create(spare_.path());
+      convert(*plan, tensors, *made);
+      for (const auto* section : sections) prove(*plan, *section);
+    }
+    Patcher patcher(request_.container);
+    patcher.apply(0, format::encode_header());
+    for (const auto* tensor : tensors) patcher.apply(*made, {tensor->offset_bytes, tensor->length_bytes});
+    for (const auto* section : sections) patcher.apply(section->offset_bytes, content_of(*plan, *section));
+    clear_padding(patcher);
+    patcher.apply(container_.footer().file_bytes - format::kContainerFooterBytes,
+                  format::encode_footer(container_.footer()));
+    result.tensors = tensors.size();
+    result.written_bytes = patcher.finish();
+    return result;
+  }
+
+ private:
+  [[nodiscard]] bool is_damaged(const ByteRange& part) const {
+    return std::ranges::any_of(request_.damage, [&](const ByteRange& range) {
+      return range.offset_bytes < part.offset_bytes + part.length_bytes &&
+             part.offset_bytes < range.offset_bytes + range.length_bytes;
+    });
+  }
+
+  [[nodiscard]] Quant quant() const {
+    const std::string subject = request_.container.string();
+    const std::string name = container_.recipe().at("quant", subject).as_string(subject);
+    if (const auto quant = parse_quant(name)) return *quant;
+    base::throw_malformed(subject, "was made by a recipe '" + name + "' that is not known");
+  }
+
+  void convert(const Plan& plan, const std::vector<const format::ContainerTensor*>& tensors,
+               base::File& made) {
+    std::uint64_t total_bytes = 0;
+    std::vector<const PlannedTensor*> planned;
+    for (const auto* tensor : tensors) {
+      const auto found = std::ranges::find_if(
+          plan.tensors, [&](const PlannedTensor& one) { return one.target.name == tensor->name; });
+      if (found == plan.tensors.end())
+        throw Error(ErrorKind::verification,
+                    request_.conversion.input.string() + ": has no tensor '" + tensor->name + "'");
+      planned.push_back(&*found);
+      total_bytes += *format::element_count(found->source->shape) * format::size_bytes(found->source->dtype);
+    }
+    progress_.begin("converting", total_bytes);
+    PlacingSink sink(made, container_);
+    TensorPipeline pipeline(sink, request_.conversion.memory_bytes, request_.conversion.thread_count,
+                            progress_, stop_);
+    for (const PlannedTensor* tensor : planned)
+      static_cast<void>(pipeline.run(*tensor, plan.files[tensor->source->file_index], 0));
+  }
+
+  [[nodiscard]] static base::Bytes content_of(const Plan& plan, const format::ContainerSection& section) {
+    return section.name == "tokenizer" ? base::Bytes(plan.tokenizer) : base::as_bytes(plan.params_text);
+  }
+
+  void prove(const Plan& plan, const format::ContainerSection& section) const {
+    const base::Bytes content = content_of(plan, section);
+    if (content.size() == section.length_bytes && base::hash<base::Sha256>(content) == section.sha256) return;
+    throw Error(ErrorKind::verification, request_.container.string() + ": section '" + section.name +
+                                             "': the release does not give what the container had");
+  }
+
+  /// What lies between tensors and sections is zero.
+  void clear_padding(Patcher& patcher) const {
+    std::vector<ByteRange> parts;
+    for (const auto& tensor : container_.tensors())
+      parts.push_back({tensor.offset_bytes, tensor.length_bytes});
+    for (const auto& section : container_.sections())
+      parts.push_back({section.offset_bytes, section.length_bytes});
+    parts.push_back({container_.footer().directory_offset_bytes, 0});
+    std::ranges::sort(parts, {}, &ByteRange::offset_bytes);
+    std::uint64_t end_bytes = format::kContainerHeaderBytes;
+    for (const ByteRange& part : parts) {
+      const ByteRange gap{end_bytes, part.offset_bytes - end_bytes};
+      if (gap.length_bytes > 0 && is_damaged(gap))
+        patcher.apply(gap.offset_bytes, std::vector<std::byte>(gap.length_bytes));
+      end_bytes = part.offset_bytes + part.length_bytes;
+    }
+  }
+
+  const MendRequest& request_;
+  const format::ContainerReader& container_;
+  base::Progress& progress_;
+  const std::stop_token& stop_;
+  SpareFile spare_;
+};
+
+/// As the damaged directory still names it.
+Quant find_quant(const MendRequest& request, const base::File& file, const format::ContainerFooter& footer) {
+  std::vector<std::byte> text(footer.directory_length_bytes);
+  file.read_exact_at(footer.directory_offset_bytes, text);
+  std::optional<Quant> found;
+  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q4}) {
+    const std::string key = "\"quant\":\"" + std::string(to_string(quant)) + '"';
+    if (base::as_text(text).find(key) != std::string_view::npos) found = quant;
+  }
+  if (found) return *found;
+  throw Error(ErrorKind::verification,
+              request.container.string() +
+                  ": its directory is too damaged to say how it was made; convert the release again");
+}
+
+/// The directory is damaged, and the footer says what it must hash to.
+MendResult mend_directory(const MendRequest& request, base::Progress& progress, const std::stop_token& stop) {
+  const base::File file = base::File::open_read(request.container);
+  const std::uint64_t file_bytes = file.size_bytes();
+  std::vector<std::byte> end(format::kContainerFooterBytes);
+  file.read_exact_at(file_bytes - end.size(), end);
+  const auto footer = format::decode_footer(end, request.container.string());
+  const SpareFile spare(request.container);
+  Request conversion = request.conversion;
+  conversion.output = spare.path();
+  conversion.quant = find_quant(request, file, footer);
+  static_cast<void>(convert(conversion, progress, stop));
+  const auto made = format::ContainerReader::open(spare.path());
+  if (made.footer().directory_sha256 != footer.directory_sha256 || made.footer().file_bytes != file_bytes)
+    throw Error(ErrorKind::verification, request.container.string() +
+                                             ": its directory is damaged, and converting the release again "
+                                             "gives another one");
+  Patcher patcher(request.container);
+  patcher.apply(base::File::open_read(spare.path()), {0, file_bytes});
+  return {made.tensors().size(), patcher.finish()};
+}
+
+}  // namespace
+
+MendResult mend(const MendRequest& request, base::Progress& progress, const std::stop_token& stop) {
+  const auto examined = format::examine_container(request.container);
+  if (examined.reader) return Mender(request, *examined.reader, progress, stop).run();
+  return mend_directory(request, progress, stop);
+}
+
+}  // namespace sluice::convert

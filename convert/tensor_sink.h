@@ -1,0 +1,21 @@
+#pragma once
+// Where a TensorPipeline puts the tensors that it has converted.
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "format/container_format.h"
+#include "format/model_tensors.h"
+
+namespace sluice::convert {
+
+/// Called as format::ContainerWriter is.
+class TensorSink {
+ public:
+  virtual ~TensorSink() = default;
+  virtual void begin_tensor(const format::ModelTensor& tensor, format::Storage storage,
+                            format::DType source_dtype, std::uint64_t expert_bytes) = 0;
+  virtual void append(base::Bytes bytes) = 0;
+  virtual void end_tensor(const base::Sha256& source_digest) = 0;
+};
+
+}  // namespace sluice::convert
