@@ -49,7 +49,6 @@ void DigestFiles::open(std::size_t index, Entry& entry) {
     if (options_.direct && !direct && !warned_.exchange(true))
       progress_.warn(input.path.string() +
                      ": its file system cannot read past the page cache; reading through it");
-    // The mapping behind it is of whole pages from the file's beginning.
     if (!direct)
       opened.cached.emplace(opened.file, opened.begin_bytes + opened.known_bytes,
                             disks_.turn_for(opened.file));
@@ -82,7 +81,12 @@ void DigestFiles::finish(std::size_t index, Entry& entry) {
   FileDigests& digests = digests_[index];
   if (entry.open) {
     try {
-      if (stamp_of(entry.open->file) != entry.open->stamp) fail(entry, ReadState::changed, {});
+      const OpenInput& open = *entry.open;
+      if (stamp_of(open.file) != open.stamp) {
+        fail(entry, ReadState::changed, {});
+      } else if (open.cached && open.cached->mapping().is_broken()) {
+        fail(entry, ReadState::unreadable, open.file.path().string() + ": cannot read: Input/output error");
+      }
     } catch (const Error& error) {
       fail(entry, ReadState::unreadable, error.what());
     }

@@ -73,6 +73,11 @@ DiskTurn::Holder::~Holder() {
   turn_.changed_.notify_all();
 }
 
+std::size_t DiskTurn::waiting_count() {
+  const std::scoped_lock lock(mutex_);
+  return waiting_.size();
+}
+
 DiskTurn* Disks::turn_for(const File& file) {
   struct stat status {};
   if (::fstat(file.descriptor(), &status) != 0) return nullptr;

@@ -31,6 +31,9 @@ class DiskTurn final {
     DiskTurn& turn_;
   };
 
+  /// For tests.
+  [[nodiscard]] std::size_t waiting_count();
+
  private:
   std::mutex mutex_;
   std::condition_variable changed_;

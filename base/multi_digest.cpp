@@ -23,9 +23,10 @@ constexpr std::uint64_t kChunkBytesMax = std::uint64_t{128} << 10;
 // What several threads share, or what goes past the cache in one request, may be larger.
 constexpr std::uint64_t kSharedChunkBytesMax = std::uint64_t{1} << 20;
 
-/// The largest chunk of which `count` fit the memory: whole leaves, so that none spans two chunks.
+/// The largest chunk with which `count` readers fit the memory: whole leaves, so that none spans two chunks.
 std::size_t chunk_bytes(std::uint64_t memory_bytes, std::size_t count, std::uint64_t max_bytes) {
-  const std::uint64_t share = memory_bytes / count / kMerkleBlockBytes * kMerkleBlockBytes;
+  const std::uint64_t share =
+      memory_bytes / (count * kCachedReaderChunks) / kMerkleBlockBytes * kMerkleBlockBytes;
   return static_cast<std::size_t>(std::clamp<std::uint64_t>(share, kMerkleBlockBytes, max_bytes));
 }
 
@@ -33,7 +34,8 @@ class Engine {
  public:
   Engine(std::span<const DigestInput> inputs, const DigestWants& wants, const DigestOptions& options,
          Progress& progress, const std::stop_token& stop)
-      : wants_(wants),
+      : inputs_(inputs),
+        wants_(wants),
         options_(options),
         progress_(progress),
         stop_(stop),
@@ -55,10 +57,27 @@ class Engine {
       const std::size_t workers = std::min<std::size_t>(pool_.thread_count(), apart_.size());
       pool_.run(workers, [&](std::size_t, unsigned) { take_apart(paired ? 2 : 1); });
     }
-    return {files_.take(), std::move(pieces_)};
+    StreamDigests digests{files_.take(), std::move(pieces_)};
+    forget_pieces_of_changed(digests);
+    return digests;
   }
 
  private:
+  /// A file that changed says nothing about the pieces that it shares with others.
+  void forget_pieces_of_changed(StreamDigests& digests) const {
+    if (wants_.v1_piece_bytes == 0) return;
+    std::uint64_t begin_bytes = 0;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      const std::uint64_t end_bytes = begin_bytes + inputs_[i].length_bytes;
+      if (digests.files[i].state == ReadState::changed) {
+        const std::uint64_t last = divide_up(end_bytes, wants_.v1_piece_bytes);
+        for (std::uint64_t piece = begin_bytes / wants_.v1_piece_bytes; piece < last; ++piece)
+          digests.v1_pieces[piece].reset();
+      }
+      begin_bytes = end_bytes;
+    }
+  }
+
   /// A strand and what works on it, for one thread.
   struct Lane {
     Lane(const Engine& engine, DigestFiles& files, std::span<std::optional<Sha1>> pieces, std::size_t chunk)
@@ -115,7 +134,10 @@ class Engine {
   /// Reads on until there is something for the chains of SHA; false when no strand is left.
   bool prepare(Lane& lane) {
     while (lane.hasher.pending().empty()) {
-      if (std::exchange(lane.in_chunk, false)) lane.hasher.end();
+      if (std::exchange(lane.in_chunk, false)) {
+        lane.reader.leave_chunk();
+        lane.hasher.end();
+      }
       if (!lane.in_strand) {
         const std::size_t next = next_apart_.fetch_add(1);
         if (next >= apart_.size()) return false;
@@ -173,6 +195,7 @@ class Engine {
     hasher.finish();
   }
 
+  std::span<const DigestInput> inputs_;
   const DigestWants& wants_;
   const DigestOptions& options_;
   Progress& progress_;

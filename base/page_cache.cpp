@@ -39,30 +39,25 @@ void ask_for(const File& file, std::uint64_t begin_bytes, std::uint64_t end_byte
 
 }  // namespace
 
-PageCacheView::PageCacheView(const File& file, std::uint64_t length_bytes) : length_bytes_(length_bytes) {
-  if (length_bytes == 0 || !may_look(file)) return;
-  void* address = ::mmap(nullptr, length_bytes, PROT_READ, MAP_SHARED, file.descriptor(), 0);
-  if (address != MAP_FAILED) pages_ = static_cast<std::byte*>(address);
-}
-
-PageCacheView::~PageCacheView() {
-  if (pages_ != nullptr) ::munmap(pages_, length_bytes_);
-}
-
-bool PageCacheView::holds(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
-  if (pages_ == nullptr) return false;
-  const auto is_in = [&](std::uint64_t at_bytes) {
-    unsigned char in = 0;
-    return ::mincore(pages_ + at_bytes / kPageBytes * kPageBytes, kPageBytes, &in) == 0 && (in & 1) != 0;
-  };
-  for (std::uint64_t at = offset_bytes; at < offset_bytes + length_bytes; at += kSampleBytes)
-    if (!is_in(at)) return false;
-  return length_bytes == 0 || is_in(offset_bytes + length_bytes - 1);
-}
-
-CachedSource::CachedSource(const File& opened, std::uint64_t length_bytes, DiskTurn* disk_turn)
-    : file(opened), view(opened, length_bytes), turn(disk_turn) {
+CachedSource::CachedSource(const File& file, std::uint64_t length_bytes, DiskTurn* turn)
+    : file_(file), mapping_(file, length_bytes), turn_(turn), may_look_(may_look(file)) {
   ::posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_RANDOM);
+}
+
+double CachedSource::cached_share(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
+  if (length_bytes == 0) return 1;
+  if (!may_look_ || mapping_.bytes().empty()) return 0;
+  unsigned count = 0;
+  unsigned cached = 0;
+  const auto sample = [&](std::uint64_t at_bytes) {
+    std::byte* page = const_cast<std::byte*>(mapping_.bytes().data()) + at_bytes / kPageBytes * kPageBytes;
+    unsigned char in = 0;
+    ++count;
+    if (::mincore(page, kPageBytes, &in) == 0 && (in & 1) != 0) ++cached;
+  };
+  for (std::uint64_t at = offset_bytes; at < offset_bytes + length_bytes; at += kSampleBytes) sample(at);
+  sample(offset_bytes + length_bytes - 1);
+  return static_cast<double>(cached) / count;
 }
 
 CachedRangeReader::CachedRangeReader(const CachedSource& source, std::uint64_t offset_bytes,
@@ -71,27 +66,53 @@ CachedRangeReader::CachedRangeReader(const CachedSource& source, std::uint64_t o
       options_(options),
       at_bytes_(offset_bytes),
       end_bytes_(offset_bytes + length_bytes),
-      next_(open_window(offset_bytes)) {}
+      next_(open_window(offset_bytes)),
+      held_bytes_(offset_bytes),
+      in_use_bytes_(offset_bytes) {}
 
 CachedRangeReader::~CachedRangeReader() {
+  in_use_bytes_ = at_bytes_;
+  let_go();
   drop(now_);
   drop(next_);
 }
 
-Bytes CachedRangeReader::read(MutableBytes out) {
-  if (at_bytes_ >= now_.end_bytes && at_bytes_ < end_bytes_) enter_next_window(out);
-  const std::size_t got = source_.file.read_at(at_bytes_, out);
+Bytes CachedRangeReader::read(MutableBytes buffer) {
+  if (at_bytes_ >= now_.end_bytes && at_bytes_ < end_bytes_) enter_next_window(buffer);
+  // The buffer, the chunk that is in use and the one that comes are counted apart.
+  if (in_use_bytes_ - held_bytes_ >= (kCachedReaderChunks - 4) * buffer.size()) let_go();
+  in_use_bytes_ = at_bytes_;
+  if (is_mapped(buffer.size())) {
+    at_bytes_ += buffer.size();
+    return source_.mapping().bytes().subspan(in_use_bytes_, buffer.size());
+  }
+  const std::size_t got = source_.file().read_at(at_bytes_, buffer);
   at_bytes_ += got;
-  return out.first(got);
+  return buffer.first(got);
+}
+
+/// Only what is cached anyway: mapped pages would be read from the disk one by one, and could not be dropped.
+bool CachedRangeReader::is_mapped(std::uint64_t count) {
+  const bool cached = now_.is_cached() && (at_bytes_ + count <= now_.end_bytes || next_.is_cached());
+  return cached && count > 0 && !source_.mapping().bytes().empty() &&
+         source_.mapping().populate(at_bytes_, count);
+}
+
+/// Of all pages before the last chunk, which may still be in use.
+void CachedRangeReader::let_go() {
+  if (in_use_bytes_ > held_bytes_ && !source_.mapping().bytes().empty())
+    source_.mapping().let_go(held_bytes_, in_use_bytes_ - held_bytes_);
+  held_bytes_ = in_use_bytes_;
 }
 
 /// Looks whether the window is cached, and asks for it when it is not; on a disk for one reader, that waits
 /// until it is its turn.
 CachedRangeReader::Window CachedRangeReader::open_window(std::uint64_t begin_bytes) const {
-  const std::uint64_t length_bytes = source_.turn != nullptr ? kOrderedWindowBytes : kWindowBytes;
+  const std::uint64_t length_bytes = source_.turn() != nullptr ? kOrderedWindowBytes : kWindowBytes;
   Window window{begin_bytes, std::min(begin_bytes + length_bytes, end_bytes_)};
-  window.cached = source_.view.holds(begin_bytes, window.end_bytes - begin_bytes);
-  if (!window.cached && source_.turn == nullptr) ask_for(source_.file, begin_bytes, window.end_bytes);
+  window.cached_share = source_.cached_share(begin_bytes, window.end_bytes - begin_bytes);
+  if (!window.is_cached() && source_.turn() == nullptr)
+    ask_for(source_.file(), begin_bytes, window.end_bytes);
   return window;
 }
 
@@ -99,18 +120,19 @@ void CachedRangeReader::enter_next_window(MutableBytes scratch) {
   drop(now_);
   now_ = next_;
   next_ = open_window(now_.end_bytes);
-  if (!now_.cached && source_.turn != nullptr) bring_in(now_, scratch);
+  if (!now_.is_cached() && source_.turn() != nullptr) bring_in(now_, scratch);
 }
 
 /// In one go, so that others do not come between; a failure shows again when the bytes are read in earnest.
 void CachedRangeReader::bring_in(const Window& window, MutableBytes scratch) const {
-  const DiskTurn::Holder turn(*source_.turn, options_.place);
-  ask_for(source_.file, window.begin_bytes, window.end_bytes);
+  const DiskTurn::Holder turn(*source_.turn(), options_.place);
+  ask_for(source_.file(), window.begin_bytes, window.end_bytes);
   try {
     std::uint64_t at_bytes = window.begin_bytes;
     while (at_bytes < window.end_bytes) {
       const auto count = std::min<std::uint64_t>(scratch.size(), window.end_bytes - at_bytes);
-      const std::size_t got = source_.file.read_at(at_bytes, scratch.first(static_cast<std::size_t>(count)));
+      const std::size_t got =
+          source_.file().read_at(at_bytes, scratch.first(static_cast<std::size_t>(count)));
       if (got == 0) return;
       at_bytes += got;
     }
@@ -119,9 +141,10 @@ void CachedRangeReader::bring_in(const Window& window, MutableBytes scratch) con
   }
 }
 
+/// What was cached for the most part before stays so.
 void CachedRangeReader::drop(const Window& window) const {
-  if (options_.drop_cache && !window.cached)
-    source_.file.drop_cache(window.begin_bytes, window.end_bytes - window.begin_bytes);
+  if (options_.drop_cache && window.cached_share < 0.5)
+    source_.file().drop_cache(window.begin_bytes, window.end_bytes - window.begin_bytes);
 }
 
 }  // namespace sluice::base

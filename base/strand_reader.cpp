@@ -44,6 +44,7 @@ void StrandReader::start(const Strand& strand) {
 
 std::optional<Chunk> StrandReader::next(MutableBytes buffer) {
   if (stop_.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
+  leave_chunk();
   if (segment_ == nullptr && !enter_segment()) return std::nullopt;
   Chunk chunk;
   chunk.input = segment_->input;
@@ -60,11 +61,14 @@ std::optional<Chunk> StrandReader::next(MutableBytes buffer) {
   at_bytes_ += chunk.gap_bytes;
   chunk.ends_segment = at_bytes_ == end_bytes;
   if (chunk.ends_segment) {
-    cached_.reset();
     stream_bytes_ += segment_->length_bytes;
     segment_ = nullptr;
   }
   return chunk;
+}
+
+void StrandReader::leave_chunk() {
+  if (segment_ == nullptr) cached_.reset();
 }
 
 bool StrandReader::enter_segment() {

@@ -35,6 +35,9 @@ class StrandReader final {
   /// of its input, or with the segment. The buffer is of chunk_buffer_bytes(). Throws Error{interrupted}.
   [[nodiscard]] std::optional<Chunk> next(MutableBytes buffer);
 
+  /// Before the file of the last chunk may be released: that chunk is no longer in use.
+  void leave_chunk();
+
  private:
   [[nodiscard]] bool enter_segment();
   void read_into(MutableBytes buffer, Chunk& chunk);
