@@ -40,6 +40,7 @@ void declare(Options& options, VerifyOptions& values) {
   app.add_flag("--repair", values.repair,
                "Fetch what is damaged again, by the release's torrent; of a .sluice file, convert it again");
   app.add_option("--source", values.source, "Repair a .sluice file out of this release folder");
+  app.add_flag("--direct", values.how.direct, "Read past the page cache (O_DIRECT)");
   options.add_bytes("--memory", values.how.memory_bytes, "Memory for buffers (default: 64MiB)");
   options.add_threads(values.how.thread_count);
   declare_network(options, values.network);

@@ -71,6 +71,7 @@ struct Options {
   unsigned thread_count = 1;
   std::uint64_t memory_bytes = 64u << 20;
   bool strict = false;  ///< extra and unproven files make the report not ok
+  bool direct = false;  ///< read past the page cache, where the file system does that
 };
 
 /// `folder` holds the release's files (for a single-file torrent: the folder in which the file lies).

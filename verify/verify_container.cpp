@@ -1,5 +1,4 @@
-// A .sluice file against the digests that it carries. The payload is read, not mapped: the memory stays
-// within its budget, and a failing disk is an error instead of a signal.
+// A .sluice file against the digests that it carries.
 
 #include <algorithm>
 
@@ -7,7 +6,7 @@
 #include "base/file.h"
 #include "base/hasher.h"
 #include "base/merkle.h"
-#include "base/parallel.h"
+#include "base/multi_digest.h"
 #include "format/container_examination.h"
 #include "verify/ranges.h"
 #include "verify/tensor_names.h"
@@ -16,7 +15,9 @@
 namespace sluice::verify {
 namespace {
 
-constexpr std::uint64_t kBufferBytesMax = 4u << 20;
+namespace fs = std::filesystem;
+
+constexpr unsigned kNodeHeight = 10;  // rows of the tree that are kept: 16 MiB a node
 
 /// A part of the payload that is judged as one. Neither tensor nor section: padding, which must be zero.
 struct Part {
@@ -48,63 +49,71 @@ std::vector<Part> parts_of(const format::ContainerReader& container) {
   return parts;
 }
 
-class PayloadReader {
- public:
-  PayloadReader(const base::File& file, std::uint64_t buffer_bytes, base::Progress& progress,
-                const std::stop_token& stop)
-      : file_(file), buffer_(static_cast<std::size_t>(buffer_bytes)), progress_(progress), stop_(stop) {}
-
-  [[nodiscard]] bool proves(const Part& part) {
-    if (part.tensor != nullptr) {
-      base::LeafHasher hasher;
-      read(part.range, [&](base::Bytes bytes) { hasher.update(bytes); });
-      const auto leaves = hasher.final();
-      return (leaves.empty() ? base::Sha256{} : base::merkle_root(leaves)) == part.tensor->digest;
-    }
-    if (part.section != nullptr) {
-      base::Hasher<base::Sha256> hasher;
-      read(part.range, [&](base::Bytes bytes) { hasher.update(bytes); });
-      return hasher.final() == part.section->sha256;
-    }
-    bool zero = true;
-    read(part.range, [&](base::Bytes bytes) { zero = zero && base::all_zero(bytes); });
-    return zero;
+/// Digests of the parts, each read as a range of the file.
+std::vector<base::FileDigests> compute(const fs::path& file, const std::vector<const Part*>& parts,
+                                       const base::DigestWants& wants, const Options& options,
+                                       base::Progress& progress, const std::stop_token& stop) {
+  std::vector<base::DigestInput> inputs;
+  inputs.reserve(parts.size());
+  for (const Part* part : parts)
+    inputs.push_back({file, part->range.length_bytes, false, part->range.offset_bytes});
+  base::DigestOptions how;
+  how.thread_count = std::max(1u, options.thread_count);
+  how.memory_bytes = options.memory_bytes;
+  how.direct = options.direct;
+  auto digests = base::compute_digests(inputs, wants, how, progress, stop).files;
+  for (const base::FileDigests& found : digests) {
+    const bool unreadable =
+        found.state == base::ReadState::unreadable || found.state == base::ReadState::missing;
+    if (unreadable) throw base::Error(base::ErrorKind::io, found.problem);
   }
+  return digests;
+}
 
- private:
-  template <typename Consume>
-  void read(const Range& range, Consume consume) {
-    for (std::uint64_t offset_bytes = range.offset_bytes; offset_bytes < range.end_bytes();) {
-      if (stop_.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
-      const auto count = std::min<std::uint64_t>(buffer_.size(), range.end_bytes() - offset_bytes);
-      const auto bytes = base::MutableBytes(buffer_).first(static_cast<std::size_t>(count));
-      file_.read_exact_at(offset_bytes, bytes);
-      consume(base::Bytes(bytes));
-      file_.drop_cache(offset_bytes, count);
-      progress_.advance(count);
-      offset_bytes += count;
+base::Sha256 root_of(const base::FileDigests& digests) {
+  if (!digests.layer.empty()) return base::merkle_root(digests.layer, kNodeHeight);
+  return digests.leaves.empty() ? base::Sha256{} : base::merkle_root(digests.leaves);
+}
+
+base::Sha256 root_of_zeros(std::uint64_t length_bytes) {
+  static const std::vector<std::byte> block(base::kMerkleBlockBytes);
+  std::vector<base::Sha256> leaves(length_bytes / block.size(), base::hash<base::Sha256>(block));
+  if (const std::size_t rest = length_bytes % block.size(); rest > 0)
+    leaves.push_back(base::hash<base::Sha256>(base::Bytes(block).first(rest)));
+  return base::merkle_root(leaves);
+}
+
+enum class Verdict : std::uint8_t { proven, wrong, changed };
+
+/// One verdict a part. Tensors and padding have digests that all threads make together; those of sections,
+/// which are small, are chains.
+std::vector<Verdict> judge(const fs::path& file, const std::vector<Part>& parts, const Options& options,
+                           base::Progress& progress, const std::stop_token& stop) {
+  std::vector<Verdict> verdicts(parts.size());
+  for (const bool sections : {false, true}) {
+    std::vector<const Part*> chosen;
+    for (const Part& part : parts)
+      if ((part.section != nullptr) == sections) chosen.push_back(&part);
+    base::DigestWants wants;
+    wants.sha256 = sections;
+    wants.leaves = !sections;
+    wants.blocks_per_node = std::uint64_t{1} << kNodeHeight;
+    const auto digests = compute(file, chosen, wants, options, progress, stop);
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      const Part& part = *chosen[i];
+      Verdict& verdict = verdicts[static_cast<std::size_t>(chosen[i] - parts.data())];
+      if (digests[i].state != base::ReadState::complete) {
+        verdict = Verdict::changed;
+      } else if (sections) {
+        verdict = digests[i].sha256 == part.section->sha256 ? Verdict::proven : Verdict::wrong;
+      } else {
+        const auto expected =
+            part.tensor != nullptr ? part.tensor->digest : root_of_zeros(part.range.length_bytes);
+        verdict = root_of(digests[i]) == expected ? Verdict::proven : Verdict::wrong;
+      }
     }
   }
-
-  const base::File& file_;
-  std::vector<std::byte> buffer_;
-  base::Progress& progress_;
-  const std::stop_token& stop_;
-};
-
-std::vector<char> judge(const base::File& file, const std::vector<Part>& parts, const Options& options,
-                        base::Progress& progress, const std::stop_token& stop) {
-  base::WorkerPool pool(std::max(1u, options.thread_count));
-  const std::uint64_t share_bytes = options.memory_bytes / pool.thread_count();
-  const std::uint64_t buffer_bytes =
-      std::clamp<std::uint64_t>(share_bytes, base::kMerkleBlockBytes, kBufferBytesMax);
-  std::vector<PayloadReader> readers;
-  for (unsigned i = 0; i < pool.thread_count(); ++i) readers.emplace_back(file, buffer_bytes, progress, stop);
-  std::vector<char> proven(parts.size());
-  pool.run(parts.size(), [&](std::size_t part, unsigned worker) {
-    proven[part] = readers[worker].proves(parts[part]) ? 1 : 0;
-  });
-  return proven;
+  return verdicts;
 }
 
 std::string describe(const Part& part) {
@@ -157,30 +166,36 @@ Report verify_container(const std::filesystem::path& file, const Options& option
   // itself. The experts' digests and the root follow there from those of the tensors, which are left to
   // prove.
   const auto examined = format::examine_container(file);
-  const base::File payload = base::File::open_read(file);
   Findings findings;
+  bool changed = false;
   for (const auto& fault : examined.faults)
     if (fault.part == "header") add_fault(fault, findings);
   if (examined.reader) {
     const format::ContainerReader& container = *examined.reader;
     const std::vector<Part> parts = parts_of(container);
     progress.begin("verifying", container.footer().directory_offset_bytes - format::kContainerHeaderBytes);
-    const std::vector<char> proven = judge(payload, parts, options, progress, stop);
+    const std::vector<Verdict> verdicts = judge(file, parts, options, progress, stop);
+    changed = std::ranges::find(verdicts, Verdict::changed) != verdicts.end();
     for (std::size_t i = 0; i < parts.size(); ++i)
-      if (proven[i] == 0) findings.add(to_damage(container, parts[i]), describe(parts[i]));
+      if (verdicts[i] != Verdict::proven) findings.add(to_damage(container, parts[i]), describe(parts[i]));
   }
   for (const auto& fault : examined.faults)
     if (fault.part != "header") add_fault(fault, findings);
 
   FileReport report;
   report.path = file.filename().string();
-  report.bytes = payload.size_bytes();
-  report.problem = findings.problem();
-  report.damaged = std::move(findings.damaged);
-  report.state = report.damaged.empty() ? FileState::ok : FileState::damaged;
+  report.bytes = base::File::open_read(file).size_bytes();
+  if (changed) {
+    report.state = FileState::changed;
+    report.problem = "changed while it was read";
+  } else if (!findings.damaged.empty()) {
+    report.state = FileState::damaged;
+    report.problem = findings.problem();
+    report.damaged = std::move(findings.damaged);
+  }
 
   Report result;
-  result.ok = report.damaged.empty();
+  result.ok = report.state == FileState::ok;
   result.bytes = examined.reader ? report.bytes : format::kContainerHeaderBytes;
   for (const DamagedRange& range : report.damaged) result.damaged_bytes += range.length_bytes;
   result.proven_by = {"container"};

@@ -73,7 +73,10 @@ Computed compute(const fs::path& folder, const FolderScan& found, const Expectat
   progress.begin("verifying", total_bytes);
 
   const std::size_t in_torrent = expectations.layout ? expectations.layout->files.size() : 0;
-  const base::DigestOptions how{options.thread_count, options.memory_bytes};
+  base::DigestOptions how;
+  how.thread_count = options.thread_count;
+  how.memory_bytes = options.memory_bytes;
+  how.direct = options.direct;
   base::DigestWants wants = wants_of(expectations);
   const std::span<const base::DigestInput> all = inputs;
   Computed computed;

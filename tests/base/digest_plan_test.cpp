@@ -41,7 +41,8 @@ void check_plan(std::span<const DigestInput> inputs, const DigestWants& wants) {
       CHECK(segment.offset_bytes == done_bytes[segment.input]);
       const bool cut = segment.offset_bytes > 0;
       if (cut && (wants.md5 || wants.sha256)) FAIL_CHECK("a file with a chain is cut");
-      const std::uint64_t node_bytes = kMerkleBlockBytes * (has_layer(input, wants) ? wants.blocks_per_node : 1);
+      const std::uint64_t node_bytes =
+          kMerkleBlockBytes * (has_layer(input, wants) ? wants.blocks_per_node : 1);
       if (cut && wants.leaves) CHECK(segment.offset_bytes % node_bytes == 0);
       done_bytes[segment.input] += segment.length_bytes;
       stream_bytes += segment.length_bytes;
@@ -75,7 +76,8 @@ TEST_CASE("plans of random file lists are the stream, cut where nothing goes on"
     CAPTURE(round);
     std::vector<DigestInput> inputs(below(12));
     DigestWants wants{below(4) == 0, below(4) == 0, below(2) == 0, std::uint64_t{1} << below(9), 0};
-    if (below(3) > 0) wants.v1_piece_bytes = below(3) == 0 ? 1 + below(3 * kMiB) : kMerkleBlockBytes << below(9);
+    if (below(3) > 0)
+      wants.v1_piece_bytes = below(3) == 0 ? 1 + below(3 * kMiB) : kMerkleBlockBytes << below(9);
     std::uint64_t stream_bytes = 0;
     for (DigestInput& input : inputs) {
       const bool pad = below(4) == 0;
@@ -96,14 +98,17 @@ TEST_CASE("work is cut fine enough for many threads, and not finer") {
         std::vector<std::uint64_t>{4 * kMiB, 4 * kMiB, 4 * kMiB, kMiB});
   DigestWants leaves;
   leaves.leaves = true;
-  CHECK(lengths_of(make_plan(files({5 * kMiB}), leaves)) == std::vector<std::uint64_t>{2 * kMiB, 2 * kMiB, kMiB});
+  CHECK(lengths_of(make_plan(files({5 * kMiB}), leaves)) ==
+        std::vector<std::uint64_t>{2 * kMiB, 2 * kMiB, kMiB});
   DigestWants chain;
   chain.md5 = true;
-  CHECK(lengths_of(make_plan(files({5 * kMiB, 3 * kMiB}), chain)) == std::vector<std::uint64_t>{5 * kMiB, 3 * kMiB});
+  CHECK(lengths_of(make_plan(files({5 * kMiB, 3 * kMiB}), chain)) ==
+        std::vector<std::uint64_t>{5 * kMiB, 3 * kMiB});
   // Small files go together.
   CHECK(make_plan(files(std::vector<std::uint64_t>(1000, 1000)), chain).strands.size() == 1);
   // A file that begins within a piece and a leaf of which both are wanted cannot be cut.
   DigestWants both = pieces;
   both.leaves = true;
-  CHECK(lengths_of(make_plan(files({kMiB + 1, 20 * kMiB}), both)) == std::vector<std::uint64_t>{21 * kMiB + 1});
+  CHECK(lengths_of(make_plan(files({kMiB + 1, 20 * kMiB}), both)) ==
+        std::vector<std::uint64_t>{21 * kMiB + 1});
 }

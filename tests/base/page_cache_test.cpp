@@ -61,7 +61,8 @@ TEST_CASE("ranges are read alike, cached or not, by one reader or many") {
     DiskTurn turn;
     const CachedSource source(file, content.size(), ordered ? &turn : nullptr);
     for (const bool drop : {true, true, false, false}) {
-      for (const auto& [offset, length] : {std::pair{0u, kFileBytes}, {777u, std::size_t{9} << 20}, {5u, std::size_t{0}}}) {
+      for (const auto& [offset, length] :
+           {std::pair{0u, kFileBytes}, {777u, std::size_t{9} << 20}, {5u, std::size_t{0}}}) {
         CAPTURE(offset);
         const auto got = read_range(source, offset, length, {drop, offset});
         CHECK(std::ranges::equal(got, Bytes(content).subspan(offset, length)));

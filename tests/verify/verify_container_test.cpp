@@ -287,3 +287,29 @@ TEST_CASE("what is no container is an error, and verification can be stopped") {
   CHECK_ERROR(verify::verify_container(dir / "m.sluice", {}, progress, stop.get_token()),
               ErrorKind::interrupted, "interrupted");
 }
+
+TEST_CASE("a container that changes while it is read is neither right nor wrong") {
+  const TempDir dir;
+  const fs::path path = dir / "m.sluice";
+  write_container(path, format::Storage::q8_tiles);
+
+  class Meddler final : public base::Progress {
+   public:
+    explicit Meddler(fs::path file) : file_(std::move(file)) {}
+    void begin(std::string_view, std::uint64_t) override {}
+    void advance(std::uint64_t) override {
+      if (!std::exchange(done_, true)) fs::last_write_time(file_, fs::file_time_type{});
+    }
+    void warn(std::string_view) override {}
+
+   private:
+    fs::path file_;
+    bool done_ = false;
+  };
+
+  Meddler meddler(path);
+  const auto report = verify::verify_container(path, {}, meddler, {});
+  CHECK_FALSE(report.ok);
+  CHECK(report.files[0].state == FileState::changed);
+  CHECK(report.files[0].problem == "changed while it was read");
+}
