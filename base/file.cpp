@@ -180,11 +180,32 @@ void File::start_writeback(std::uint64_t offset_bytes, std::uint64_t length_byte
                     SYNC_FILE_RANGE_WRITE);
 }
 
+namespace {
+
+FileIdentity identity_of(const struct stat& status) {
+  const auto ns = [](const struct timespec& time) {
+    return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+  };
+  return {status.st_dev, status.st_ino, static_cast<std::uint64_t>(status.st_size), ns(status.st_mtim),
+          ns(status.st_ctim)};
+}
+
+}  // namespace
+
+std::optional<FileIdentity> identify(const std::filesystem::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return identity_of(status);
+}
+
 MappedFile MappedFile::open_read(const std::filesystem::path& path) {
   const File file = File::open_read(path);
   const auto size = static_cast<std::size_t>(file.size_bytes());
   MappedFile mapped;
   mapped.path_ = path;
+  struct stat status {};
+  if (::fstat(file.descriptor(), &status) != 0) throw_errno(path, "look at", errno);
+  mapped.identity_ = identity_of(status);
   if (size == 0) return mapped;
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (address == MAP_FAILED) throw_errno(path, "map", errno);
@@ -197,11 +218,12 @@ MappedFile::~MappedFile() {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})), identity_(other.identity_) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(bytes_, other.bytes_);
+  std::swap(identity_, other.identity_);
   return *this;
 }
 
@@ -220,10 +242,14 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::commit() {
   file_.sync();
+  place();
+  sync_directory(parent_or_dot(final_path_));
+}
+
+void AtomicFile::place() {
   if (::rename(temporary_path_.c_str(), final_path_.c_str()) != 0)
     throw_errno(final_path_, "rename into place", errno);
   committed_ = true;
-  sync_directory(parent_or_dot(final_path_));
 }
 
 namespace {

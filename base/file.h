@@ -8,12 +8,28 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/bytes.h"
 
 namespace sluice::base {
+
+/// Which file it is, and which state of its content: all that can be known without reading it. changed_ns
+/// (ctime) cannot be set, so a content that was replaced under an old modification time shows.
+struct FileIdentity {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::uint64_t size_bytes = 0;
+  std::int64_t modified_ns = 0;  ///< since 1970
+  std::int64_t changed_ns = 0;
+
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
+/// Nothing when there is no such file, or it cannot be looked at.
+[[nodiscard]] std::optional<FileIdentity> identify(const std::filesystem::path& path);
 
 class File final {
  public:
@@ -72,12 +88,15 @@ class MappedFile final {
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   [[nodiscard]] Bytes bytes() const { return bytes_; }
+  /// As it was when it was mapped.
+  [[nodiscard]] const FileIdentity& identity() const { return identity_; }
 
  private:
   MappedFile() = default;
 
   std::filesystem::path path_;
   Bytes bytes_;
+  FileIdentity identity_;
 };
 
 /// A file that appears under its name only when it is complete: it is written beside it under a hidden
@@ -92,6 +111,8 @@ class AtomicFile final {
 
   [[nodiscard]] File& file() { return file_; }
   void commit();
+  /// Gives it its name without waiting for the disk: for caches, whose readers check what they find.
+  void place();
 
  private:
   std::filesystem::path final_path_;

@@ -2,6 +2,7 @@
 #include "cli/environment.h"
 #include "cli/model_source.h"
 #include "cli/options.h"
+#include "cli/proofs.h"
 #include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "runtime/runtime.h"
@@ -17,6 +18,7 @@ int bench_command(const Invocation& invocation) {
   Console& console = invocation.console;
   ModelRequest request;
   runtime::BenchOptions bench;
+  std::string verify = "first-use";
   Options options("bench", "Measures prefill and decode speed, and how near decode is to memory bandwidth.",
                   "sluice bench stories-moe -p 512 -n 32 -r 3");
   auto& app = options.app();
@@ -31,12 +33,13 @@ int bench_command(const Invocation& invocation) {
       ->check(CLI::Range(1U, 1000U));
   options.add_threads(request.thread_count);
   options.add_quant(request.quant, "When the model is to be converted first: q4 (default), q8 or bf16");
+  declare_verify(options, verify);
   options.parse(invocation);
 
   const auto isa = forced_isa();
   const auto path = prepare_model(request, console, invocation.stop);
   const Stopwatch load_watch;
-  const auto model = runtime::Model::open(path);
+  const auto model = runtime::Model::open(path, model_options(path, verify, request.thread_count));
   const double load_s = load_watch.seconds();
   runtime::SessionOptions session;
   session.thread_count = request.thread_count;

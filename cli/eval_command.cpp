@@ -5,6 +5,7 @@
 #include "cli/model_source.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
+#include "cli/proofs.h"
 #include "cli/table.h"
 #include "runtime/runtime.h"
 
@@ -39,6 +40,7 @@ int eval_command(const Invocation& invocation) {
   ModelRequest request;
   std::string text_file;
   std::string reference_model;
+  std::string verify = "first-use";
   runtime::SessionOptions session;
   session.context_tokens = 256;
   Options options("eval", "Perplexity of a text; with a reference, how far the model is from it.",
@@ -54,16 +56,21 @@ int eval_command(const Invocation& invocation) {
                  "Model to compare with; one that is not a .sluice file is converted to bf16");
   options.add_threads(request.thread_count);
   options.add_quant(request.quant, "When the model is to be converted first: q4 (default), q8 or bf16");
+  declare_verify(options, verify);
   options.parse(invocation);
 
   session.isa = forced_isa();
   session.thread_count = request.thread_count;
   const std::string text = base::read_text_file(text_file, kTextBytesMax);
-  const auto model = runtime::Model::open(prepare_model(request, console, invocation.stop));
+  const auto open = [&](const ModelRequest& wanted) {
+    const auto path = prepare_model(wanted, console, invocation.stop);
+    return runtime::Model::open(path, model_options(path, verify, request.thread_count));
+  };
+  const auto model = open(request);
   std::optional<runtime::Model> reference;
   if (!reference_model.empty()) {
     const ModelRequest reference_request{reference_model, "bf16", request.thread_count, {}};
-    reference.emplace(runtime::Model::open(prepare_model(reference_request, console, invocation.stop)));
+    reference.emplace(open(reference_request));
   }
   ProgressLine progress(console);
   std::uint64_t total = 0;

@@ -14,6 +14,7 @@
 #include "cli/environment.h"
 #include "cli/model_source.h"
 #include "cli/options.h"
+#include "cli/proofs.h"
 #include "cli/routing_log.h"
 #include "cli/table.h"
 #include "runtime/runtime.h"
@@ -37,6 +38,7 @@ struct RunOptions {
   std::optional<std::uint64_t> context_tokens;
   std::string kv;
   std::string trace;
+  std::string verify = "first-use";
   bool stats = false;
 };
 
@@ -68,7 +70,8 @@ void declare(Options& options, RunOptions& values) {
   app.add_option("--kv", values.kv, "Type of the KV cache (default: f32 for bf16 models, else bf16)")
       ->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--trace", values.trace, "Write which experts each token chose to this file");
-  app.add_flag("--stats", values.stats, "Show how the tokens were routed, as a table");
+  app.add_flag("--stats", values.stats, "Show how the tokens were routed, as a table, and what proofs cost");
+  declare_verify(options, values.verify);
   options.add_quant(values.model.quant, "When the model is to be converted first: q4 (default), q8 or bf16");
   declare_network(options, values.model.network);
 }
@@ -230,10 +233,16 @@ class Run {
   }
 
   void tell(const runtime::Generation& generation, const std::vector<runtime::TokenId>& ids) {
-    if (counts_) console_.write(format_routing_table(*counts_, console_.color()));
+    if (counts_) {
+      console_.write(format_routing_table(*counts_, console_.color()));
+      console_.write(proofs_line(model_.proof_stats()) + "\n");
+    }
     console_.note(statistics_line(generation, ids.size(), values_));
     Json result = make_result(generation, ids, values_.sampling.seed);
-    if (counts_) result.set("routing", routing_json(*counts_));
+    if (counts_) {
+      result.set("routing", routing_json(*counts_));
+      result.set("proofs", proofs_json(model_.proof_stats()));
+    }
     console_.event(result);
   }
 
@@ -259,7 +268,8 @@ int run_command(const Invocation& invocation) {
   values.sampling.seed = values.seed ? *values.seed : std::random_device()();
 
   const auto path = prepare_model(values.model, invocation.console, invocation.stop);
-  const auto model = runtime::Model::open(path);
+  const auto model =
+      runtime::Model::open(path, model_options(path, values.verify, values.model.thread_count));
   return Run(values, model, invocation).execute(prompt);
 }
 

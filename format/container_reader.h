@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/file.h"
 #include "format/container_format.h"
 #include "format/json.h"
 #include "format/model_params.h"
@@ -26,6 +27,8 @@ class ContainerReader final {
   ContainerReader(ContainerReader&&) noexcept;
 
   [[nodiscard]] const std::filesystem::path& path() const;
+  /// Of the file as it was when it was opened.
+  [[nodiscard]] const base::FileIdentity& identity() const;
   [[nodiscard]] const ModelParams& params() const;
   [[nodiscard]] const std::vector<ContainerTensor>& tensors() const;    ///< in payload order
   [[nodiscard]] const std::vector<ContainerExpert>& experts() const;    ///< by layer, then expert

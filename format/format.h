@@ -9,11 +9,13 @@
 //   checkpoint_map.h    what each byte of a checkpoint is
 //   container_format.h, container_reader.h, container_writer.h   the .sluice file
 //   container_examination.h   the same when it is damaged
+//   container_proofs.h        which parts of it have been proven
 
 #include "format/checkpoint_index.h"   // IWYU pragma: export
 #include "format/checkpoint_map.h"          // IWYU pragma: export
 #include "format/container_examination.h"   // IWYU pragma: export
 #include "format/container_format.h"   // IWYU pragma: export
+#include "format/container_proofs.h"   // IWYU pragma: export
 #include "format/container_reader.h"   // IWYU pragma: export
 #include "format/container_writer.h"   // IWYU pragma: export
 #include "format/json.h"               // IWYU pragma: export

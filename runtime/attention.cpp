@@ -12,10 +12,7 @@ namespace sluice::runtime {
 
 void Session::Impl::attention(std::size_t layer) {
   const LayerWeights& w = weights.layers[layer];
-  if (options.verify) {
-    const std::array tensors = {w.wq.tensor, w.wk.tensor, w.wv.tensor, w.wo.tensor};
-    weights.prove(tensors, pool);
-  }
+  weights.prove(std::array{w.wq.part, w.wk.part, w.wv.part, w.wo.part}, pool);
   attention_in.reset(w.wq.matrix.layout.type, tokens_now, dim, format::kActivationChunk);
   normalize(w.attention_norm.data(), attention_in);
   project_heads(layer);

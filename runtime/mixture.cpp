@@ -86,18 +86,18 @@ void Session::Impl::report_routing(std::size_t layer, std::span<const TokenId> t
 // Every chosen expert gets its tokens' rows side by side, so that its weights are read once for all of them.
 void Session::Impl::gather(std::size_t layer) {
   const LayerWeights& w = weights.layers[layer];
-  std::vector<TensorIndex> used;
+  std::vector<ProofPart> unproven;
   for (std::size_t e = 0; e < params.num_experts; ++e) {
     const auto& slots = routing.by_expert[e];
     if (slots.empty()) continue;
     const ExpertWeights& expert = w.experts[e];
-    for (const WeightMatrix* m : {&expert.w1, &expert.w3, &expert.w2}) used.push_back(m->tensor);
+    if (weights.unproven(expert.part)) unproven.push_back(expert.part);
     expert_in[e].reset(expert.w1.matrix.layout.type, slots.size(), dim, format::kActivationChunk);
     expert_hidden[e].reset(expert.w2.matrix.layout.type, slots.size(), hidden, format::kActivationChunkDown);
     for (std::size_t row = 0; row < slots.size(); ++row)
       expert_in[e].copy_row(row, experts_in, slots[row].token);
   }
-  if (options.verify) weights.prove(used, pool);
+  weights.prove(unproven, pool);
 }
 
 // First region: silu(w1 h) * (w3 h), quantized as soon as a slice is done. Tasks are (expert, slice of

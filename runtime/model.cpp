@@ -65,17 +65,25 @@ void check_values(const format::ContainerReader& container, const format::Contai
 
 }  // namespace
 
-Model::Impl::Impl(const std::filesystem::path& path)
+Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options)
     : container(format::ContainerReader::open(path)),
+      verify(options.verify),
+      proofs(std::make_unique<format::ContainerProofs>(
+          container,
+          format::ContainerProofs::Options{
+              .record_paths =
+                  verify == Verify::off ? std::vector<std::filesystem::path>() : options.proof_records,
+              .believe_record = verify == Verify::first_use,
+              .check = [this](const format::ContainerTensor& t) { check_values(container, t); }})),
       params(container.params()),
       tokenizer(open_tokenizer(container)),
       dim_padded(base::align_up(params.dim, format::kTileCols)),
       embedding(nullptr),
-      embedding_tensor(find("tok_embeddings.weight")),
-      head(matrix("output.weight")),
-      proven_(container.tensors().size()) {
-  embedding =
-      reinterpret_cast<const std::uint16_t*>(container.bytes(container.tensors()[embedding_tensor]).data());
+      embedding_part(proofs->part_of(find("tok_embeddings.weight"))),
+      head(matrix("output.weight")) {
+  prove_opened(options.thread_count);
+  embedding = reinterpret_cast<const std::uint16_t*>(
+      container.bytes(container.tensors()[find("tok_embeddings.weight")]).data());
   final_norm = padded_rows("norm.weight");
   for (std::uint64_t l = 0; l < params.n_layers; ++l) {
     const auto name = [&](std::string_view rest) { return format::layer_tensor_name(l, rest); };
@@ -93,31 +101,39 @@ Model::Impl::Impl(const std::filesystem::path& path)
       const auto expert = [&](std::string_view m) {
         return matrix(format::expert_tensor_name(params, l, e, m));
       };
-      layer.experts.push_back({expert("w1"), expert("w3"), expert("w2")});
+      const WeightMatrix w1 = expert("w1");
+      layer.experts.push_back({w1, expert("w3"), expert("w2"), w1.part});
     }
     layers.push_back(std::move(layer));
   }
 }
 
-TensorIndex Model::Impl::find(const std::string& name) const {
+// All that a forward pass reads elsewhere than through prove(): norms and routers, which are small, always
+// needed, and copied.
+void Model::Impl::prove_opened(unsigned thread_count) const {
+  if (verify == Verify::off) return;
+  base::WorkerPool pool(thread_count);
+  if (verify == Verify::full) return proofs->prove_all(pool);
+  std::vector<ProofPart> parts;
+  for (std::size_t i = 0; i < container.tensors().size(); ++i)
+    if (container.tensors()[i].storage == format::Storage::f32_rows) parts.push_back(proofs->part_of(i));
+  proofs->prove(parts, pool);
+}
+
+std::size_t Model::Impl::find(const std::string& name) const {
   const auto* tensor = container.find(name);
   INVARIANT(tensor != nullptr);  // the reader has compared the directory with the parameters
-  return static_cast<TensorIndex>(tensor - container.tensors().data());
+  return static_cast<std::size_t>(tensor - container.tensors().data());
 }
 
 WeightMatrix Model::Impl::matrix(const std::string& name) const {
-  const TensorIndex index = find(name);
+  const std::size_t index = find(name);
   const auto& tensor = container.tensors()[index];
-  return {{tensor.tile_layout(), container.bytes(tensor).data()}, index};
+  return {{tensor.tile_layout(), container.bytes(tensor).data()}, proofs->part_of(index)};
 }
 
-// Norms and routers are small and always needed: proven and copied when the model is opened.
 Buffer<float> Model::Impl::padded_rows(const std::string& name) const {
   const auto& tensor = container.tensors()[find(name)];
-  if (!container.proves(tensor)) {
-    throw base::Error(base::ErrorKind::verification,
-                      container.path().string() + ": tensor '" + name + "' does not match its digest");
-  }
   const std::size_t rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
   const std::size_t cols = tensor.shape.back();
   const std::size_t stride = base::align_up(cols, format::kTileCols);
@@ -129,26 +145,24 @@ Buffer<float> Model::Impl::padded_rows(const std::string& name) const {
   return padded;
 }
 
-void Model::Impl::prove(std::span<const TensorIndex> tensors, base::WorkerPool& pool) const {
-  std::vector<TensorIndex> open;
-  for (const TensorIndex tensor : tensors)
-    if (!proven_[tensor].load(std::memory_order_relaxed)) open.push_back(tensor);
-  pool.run(open.size(), [&](std::size_t task, unsigned) {
-    const auto& tensor = container.tensors()[open[task]];
-    if (!container.proves(tensor)) {
-      throw base::Error(base::ErrorKind::verification, container.path().string() + ": tensor '" +
-                                                           tensor.name + "' does not match its digest");
-    }
-    check_values(container, tensor);
-    proven_[open[task]].store(true, std::memory_order_relaxed);
-  });
+void Model::Impl::prove(std::span<const ProofPart> parts, base::WorkerPool& pool) const {
+  if (std::ranges::any_of(parts, [&](ProofPart part) { return unproven(part); })) proofs->prove(parts, pool);
 }
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Model::~Model() = default;
 Model::Model(Model&&) noexcept = default;
 
-Model Model::open(const std::filesystem::path& path) { return Model(std::make_unique<Impl>(path)); }
+Model Model::open(const std::filesystem::path& path, const ModelOptions& options) {
+  return Model(std::make_unique<Impl>(path, options));
+}
+
+std::optional<Verify> parse_verify(std::string_view text) {
+  if (text == "off") return Verify::off;
+  if (text == "first-use") return Verify::first_use;
+  if (text == "full") return Verify::full;
+  return std::nullopt;
+}
 
 const format::ModelParams& Model::params() const { return impl_->params; }
 const Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
@@ -156,6 +170,8 @@ const Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
 std::string_view Model::quant() const {
   return format::to_string(impl_->layers.front().experts.front().w1.matrix.layout.type);
 }
+
+format::ProofStats Model::proof_stats() const { return impl_->proofs->stats(); }
 
 std::uint64_t Model::decode_bytes_per_token() const {
   const auto& p = impl_->params;

@@ -1,8 +1,7 @@
 #pragma once
 // A model's weights as the forward pass sees them: views into the mapped container, and small float tensors
-// copied into padded rows. Also the record of which tensors have been proven.
+// copied into padded rows. Also which of them have been proven.
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "format/container_proofs.h"
 #include "format/container_reader.h"
 #include "runtime/buffer.h"
 #include "runtime/matmul.h"
@@ -19,18 +19,19 @@
 
 namespace sluice::runtime {
 
-/// Index into ContainerReader::tensors().
-using TensorIndex = std::size_t;
+/// What is proven as one: an expert, or a tensor that is of none.
+using ProofPart = format::ContainerProofs::Part;
 
 struct WeightMatrix {
   Matrix matrix;
-  TensorIndex tensor;
+  ProofPart part;
 };
 
 struct ExpertWeights {
   WeightMatrix w1;  ///< gate [hidden, dim]
   WeightMatrix w3;  ///< up [hidden, dim]
   WeightMatrix w2;  ///< down [dim, hidden]
+  ProofPart part;        ///< all three
 };
 
 struct LayerWeights {
@@ -42,29 +43,32 @@ struct LayerWeights {
 };
 
 struct Model::Impl {
-  explicit Impl(const std::filesystem::path& path);
+  Impl(const std::filesystem::path& path, const ModelOptions& options);
 
   format::ContainerReader container;
+  Verify verify;
+  std::unique_ptr<format::ContainerProofs> proofs;
   const format::ModelParams& params;
   std::unique_ptr<Tokenizer> tokenizer;
 
   std::size_t dim_padded;
   const std::uint16_t* embedding;  ///< [vocab][dim] bf16
-  TensorIndex embedding_tensor;
+  ProofPart embedding_part;
   std::vector<LayerWeights> layers;
   Buffer<float> final_norm;
   WeightMatrix head;
 
-  /// Compares the digests of those of `tensors` that have not been compared yet, in parallel. A mismatch is
+  /// True when `part` must be proven before it is used.
+  [[nodiscard]] bool unproven(ProofPart part) const { return verify != Verify::off && !proofs->proven(part); }
+  /// Proves those of `parts` that have not been, with all of the pool's workers. A mismatch is
   /// Error{verification} naming the tensor.
-  void prove(std::span<const TensorIndex> tensors, base::WorkerPool& pool) const;
+  void prove(std::span<const ProofPart> parts, base::WorkerPool& pool) const;
 
  private:
-  [[nodiscard]] TensorIndex find(const std::string& name) const;
+  void prove_opened(unsigned thread_count) const;
+  [[nodiscard]] std::size_t find(const std::string& name) const;  ///< index into container.tensors()
   [[nodiscard]] WeightMatrix matrix(const std::string& name) const;
   [[nodiscard]] Buffer<float> padded_rows(const std::string& name) const;
-
-  mutable std::vector<std::atomic<bool>> proven_;  // by TensorIndex
 };
 
 }  // namespace sluice::runtime

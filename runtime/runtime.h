@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "format/container_proofs.h"
 #include "format/model_params.h"
 
 namespace sluice::runtime {
@@ -48,12 +49,29 @@ class Tokenizer {
   [[nodiscard]] virtual std::size_t size() const = 0;  ///< number of pieces
 };
 
+/// When tensors and experts are compared with their digests.
+enum class Verify : std::uint8_t {
+  off,        ///< never; the tokenizer is compared all the same
+  first_use,  ///< each before the first value is computed with it
+  full,       ///< all when the model is opened, whatever was proven before
+};
+
+/// "off", "first-use" or "full"; nothing for other texts.
+[[nodiscard]] std::optional<Verify> parse_verify(std::string_view text);
+
+struct ModelOptions {
+  Verify verify = Verify::first_use;
+  unsigned thread_count = 1;  ///< for what is proven when the model is opened
+  /// Where it is remembered what has been proven; see format::ContainerProofs.
+  std::vector<std::filesystem::path> proof_records = {};
+};
+
 /// A mapped container: immutable, shared by sessions and threads.
 class Model {
  public:
   /// Maps the file and checks its header and directory (Error{malformed} for what is not as it should be).
-  /// Tensor payload is proven when it is first used.
-  [[nodiscard]] static Model open(const std::filesystem::path& path);
+  /// Norms and routers are used, and so proven, here; a mismatch is Error{verification}.
+  [[nodiscard]] static Model open(const std::filesystem::path& path, const ModelOptions& options = {});
   ~Model();
   Model(Model&&) noexcept;
 
@@ -63,6 +81,8 @@ class Model {
   [[nodiscard]] std::string_view quant() const;
   /// Bytes of weights that computing one token reads: k experts a layer, attention, router, norms, head.
   [[nodiscard]] std::uint64_t decode_bytes_per_token() const;
+  /// What has been proven so far, and what that has cost.
+  [[nodiscard]] format::ProofStats proof_stats() const;
 
   struct Impl;
   [[nodiscard]] const Impl& impl() const { return *impl_; }
@@ -88,7 +108,6 @@ struct SessionOptions {
   std::optional<KvType> kv;                  ///< default: f32 for bf16 containers, else bf16
   std::optional<Isa> isa;                    ///< default: detect_isa()
   std::stop_token stop;                      ///< asked between layers: feed() then throws Error{interrupted}
-  bool verify = true;                        ///< prove each tensor's digest when it is first used
   std::function<void(const RoutingEvent&)>
       on_routing;  ///< called in order of layer, then position, per chunk
 };

@@ -75,7 +75,7 @@ void Session::Impl::forward(std::span<const TokenId> tokens) {
 }
 
 void Session::Impl::embed(std::span<const TokenId> tokens) {
-  if (options.verify) weights.prove(std::span(&weights.embedding_tensor, 1), pool);
+  weights.prove(std::span(&weights.embedding_part, 1), pool);
   for_each_token([&](std::size_t t, unsigned) {
     const std::uint16_t* row = weights.embedding + static_cast<std::size_t>(tokens[t]) * params.dim;
     for (std::size_t i = 0; i < params.dim; ++i) x[t * dim + i] = format::bf16_to_f32(row[i]);
@@ -102,7 +102,7 @@ void Session::Impl::product(const Matrix& matrix, const Operand& operand, float*
 }
 
 void Session::Impl::head(std::size_t first, std::size_t count) {
-  if (options.verify) weights.prove(std::span(&weights.head.tensor, 1), pool);
+  weights.prove(std::span(&weights.head.part, 1), pool);
   const Matrix& matrix = weights.head.matrix;
   logits.reserve(count * vocab);
   head_in.reset(matrix.layout.type, count, dim, format::kActivationChunk);

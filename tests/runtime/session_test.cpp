@@ -70,7 +70,6 @@ std::vector<float> logits_of(const Model& model, std::span<const TokenId> ids, u
                           .kv = {},
                           .isa = isa,
                           .stop = {},
-                          .verify = true,
                           .on_routing = {}});
   std::vector<float> all;
   for (; !ids.empty(); ids = ids.subspan(std::min(piece, ids.size()))) {

@@ -1,0 +1,219 @@
+#include "format/container_proofs.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "base/error.h"
+#include "base/hasher.h"
+#include "base/merkle.h"
+
+namespace sluice::format {
+namespace {
+
+constexpr std::uint64_t kRecordBytesMax = 1u << 20;
+constexpr std::size_t kLeavesPerTask = 64;  // 1 MiB
+constexpr std::size_t kLeavesPerCall = 8;   // equal ones, for hash_each
+
+// Clocks that stamp files move in ticks: of 10 ms at the most on Linux's own file systems, of 2 s on those
+// that keep whole seconds. What is written within the tick of a stamp leaves no trace in it.
+constexpr std::int64_t kTickNs = 20'000'000;
+constexpr std::int64_t kCoarseTickNs = 2'000'000'000;
+constexpr std::int64_t kSecondNs = 1'000'000'000;
+
+std::int64_t age_ns(const base::FileIdentity& file) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count() -
+         std::max(file.modified_ns, file.changed_ns);
+}
+
+/// Waits until a later change of the file would show in its stamps. False when that would take long.
+bool settle(const base::FileIdentity& file) {
+  const bool coarse = file.modified_ns % kSecondNs == 0 && file.changed_ns % kSecondNs == 0;
+  const std::int64_t missing_ns = (coarse ? kCoarseTickNs : kTickNs) - age_ns(file);
+  if (missing_ns > kTickNs) return false;  // also a stamp in the future
+  if (missing_ns > 0) std::this_thread::sleep_for(std::chrono::nanoseconds(missing_ns));
+  return true;
+}
+
+/// A run of blocks of one tensor.
+struct LeafTask {
+  base::Bytes tensor;
+  std::size_t first = 0;  ///< block in the tensor
+  std::span<base::Sha256> leaves;
+};
+
+void hash_leaves(const LeafTask& task) {
+  std::array<base::Bytes, kLeavesPerCall> blocks;
+  for (std::size_t done = 0; done < task.leaves.size();) {
+    const std::size_t count = std::min(kLeavesPerCall, task.leaves.size() - done);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t offset = (task.first + done + i) * base::kMerkleBlockBytes;
+      blocks[i] = task.tensor.subspan(offset, std::min(base::kMerkleBlockBytes, task.tensor.size() - offset));
+    }
+    base::hash_each(std::span(blocks).first(count), task.leaves.subspan(done, count));
+    done += count;
+  }
+}
+
+}  // namespace
+
+ContainerProofs::ContainerProofs(const ContainerReader& container, Options options)
+    : container_(container),
+      options_(std::move(options)),
+      subject_{container.identity(), container.footer().root, container.footer().directory_sha256},
+      part_by_tensor_(container.tensors().size()) {
+  const auto& tensors = container.tensors();
+  auto expert = container.experts().begin();
+  for (std::size_t i = 0; i < tensors.size();) {
+    const bool starts_expert =
+        expert != container.experts().end() && tensors[i].offset_bytes == expert->offset_bytes;
+    const Extent extent{i, starts_expert ? std::size_t{3} : std::size_t{1}, starts_expert};  // w1, w3, w2
+    if (starts_expert) ++expert;
+    for (std::size_t tensor = i; tensor < i + extent.tensor_count; ++tensor)
+      part_by_tensor_[tensor] = parts_.size();
+    parts_.push_back(extent);
+    i += extent.tensor_count;
+  }
+  proven_ = std::vector<std::atomic<bool>>(parts_.size());
+  stats_.expert_count = container.experts().size();
+  stats_.tensor_count = parts_.size() - stats_.expert_count;
+  if (options_.record_paths.empty()) return;
+  if (!settle(subject_.file)) {
+    options_.record_paths.clear();
+  } else if (options_.believe_record) {
+    load_record();
+  }
+}
+
+ContainerProofs::~ContainerProofs() { save(); }
+
+std::optional<ProofRecord> ContainerProofs::read_record(const std::filesystem::path& path) const {
+  try {
+    auto record = decode_proof_record(base::read_file(path, kRecordBytesMax));
+    if (record && record->subject == subject_ && record->proven.size() == parts_.size()) return record;
+  } catch (const base::Error&) {  // not there, or not readable
+  }
+  return std::nullopt;
+}
+
+void ContainerProofs::load_record() {
+  for (const auto& path : options_.record_paths) {
+    const auto record = read_record(path);
+    if (!record) continue;
+    for (Part part = 0; part < parts_.size(); ++part) {
+      if (!record->proven[part]) continue;
+      proven_[part].store(true, std::memory_order_relaxed);
+      ++(parts_[part].expert ? stats_.experts_known : stats_.tensors_known);
+    }
+    stats_.record = path;
+    return;
+  }
+}
+
+void ContainerProofs::prove(std::span<const Part> parts, base::WorkerPool& pool) {
+  std::vector<Part> open;
+  for (const Part part : parts)
+    if (!proven(part) && std::ranges::find(open, part) == open.end()) open.push_back(part);
+  if (open.empty()) return;
+  const auto start = std::chrono::steady_clock::now();
+
+  struct Job {
+    Part part;
+    const ContainerTensor* tensor;
+    std::vector<base::Sha256> leaves;
+  };
+  std::vector<Job> jobs;
+  for (const Part part : open) {
+    for (std::size_t i = 0; i < parts_[part].tensor_count; ++i) {
+      const ContainerTensor& tensor = container_.tensors()[parts_[part].first_tensor + i];
+      const auto leaf_count = base::divide_up(tensor.length_bytes, base::kMerkleBlockBytes);
+      jobs.push_back({part, &tensor, std::vector<base::Sha256>(static_cast<std::size_t>(leaf_count))});
+    }
+  }
+  std::vector<LeafTask> tasks;
+  for (Job& job : jobs) {
+    for (std::size_t first = 0; first < job.leaves.size(); first += kLeavesPerTask) {
+      const std::size_t count = std::min(kLeavesPerTask, job.leaves.size() - first);
+      tasks.push_back({container_.bytes(*job.tensor), first, std::span(job.leaves).subspan(first, count)});
+    }
+  }
+  pool.run(tasks.size(), [&](std::size_t task, unsigned) { hash_leaves(tasks[task]); });
+  pool.run(jobs.size(),
+           [&](std::size_t job, unsigned) { check_tensor(*jobs[job].tensor, jobs[job].leaves); });
+
+  for (const Part part : open) {
+    std::uint64_t bytes = 0;
+    for (const Job& job : jobs)
+      if (job.part == part) bytes += job.tensor->length_bytes;
+    mark(part, bytes);
+  }
+  const std::scoped_lock lock(mutex_);
+  stats_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void ContainerProofs::prove_all(base::WorkerPool& pool) {
+  // Part by part: what is proven stays so when it is stopped, and the leaves take little room.
+  for (Part part = 0; part < parts_.size(); ++part) prove(std::span(&part, 1), pool);
+}
+
+void ContainerProofs::check_tensor(const ContainerTensor& tensor,
+                                   std::span<const base::Sha256> leaves) const {
+  if ((leaves.empty() ? base::Sha256{} : base::merkle_root(leaves)) != tensor.digest) {
+    std::string place;
+    for (const ContainerExpert& expert : container_.experts()) {
+      if (tensor.offset_bytes - expert.offset_bytes >= expert.length_bytes) continue;
+      place = "layer " + std::to_string(expert.layer) + ", expert " + std::to_string(expert.expert) + ": ";
+    }
+    throw base::Error(base::ErrorKind::verification, container_.path().string() + ": " + place + "tensor '" +
+                                                         tensor.name + "' does not match its digest");
+  }
+  if (options_.check) options_.check(tensor);
+}
+
+void ContainerProofs::mark(Part part, std::uint64_t bytes) {
+  // Two sessions may have proven it at the same time: it counts once, the work twice.
+  const bool first = !proven_[part].exchange(true, std::memory_order_relaxed);
+  const std::scoped_lock lock(mutex_);
+  stats_.bytes += bytes;
+  if (!first) return;
+  ++(parts_[part].expert ? stats_.experts_proven : stats_.tensors_proven);
+  news_ = true;
+}
+
+ProofStats ContainerProofs::stats() const {
+  const std::scoped_lock lock(mutex_);
+  return stats_;
+}
+
+void ContainerProofs::save() noexcept {
+  try {
+    const std::scoped_lock lock(mutex_);
+    if (!news_ || base::identify(container_.path()) != subject_.file) return;
+    ProofRecord record{subject_, std::vector<bool>(parts_.size())};
+    for (Part part = 0; part < parts_.size(); ++part) record.proven[part] = proven(part);
+    for (const auto& path : options_.record_paths) {
+      try {
+        base::make_directories(path.parent_path());
+        // Another process may have proven other parts meanwhile.
+        if (const auto other = read_record(path)) {
+          for (Part part = 0; part < parts_.size(); ++part)
+            record.proven[part] = record.proven[part] || other->proven[part];
+        }
+        base::AtomicFile file(path);
+        file.file().write_at(0, encode_proof_record(record));
+        file.place();
+        stats_.record = path;
+        news_ = false;
+        return;
+      } catch (const base::Error&) {  // read-only, or full: the next place
+      }
+    }
+  } catch (...) {  // out of memory: nothing is kept
+  }
+}
+
+}  // namespace sluice::format
