@@ -12,6 +12,7 @@
 #include "cli/table.h"
 #include "fetch/fetch.h"
 #include "format/checkpoint_index.h"
+#include "format/checkpoint_scan.h"
 #include "format/container_reader.h"
 #include "format/manifest.h"
 #include "format/model_params.h"
@@ -154,6 +155,8 @@ Inspection inspect_file(const fs::path& path) {
     return inspect_torrent(path);
   }
   if (path.extension() == ".json" || text.starts_with('{')) return inspect_manifest(path);
+  // Pickles outside of a zip file: refused, in words that say what they would have done.
+  if (!format::scan_pickles(path).empty()) return inspect_checkpoint(path);
   base::throw_malformed(path.string(),
                         "is neither a .pth checkpoint, a .sluice file, a torrent nor a manifest");
 }

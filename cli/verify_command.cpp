@@ -6,6 +6,7 @@
 #include "cli/expectations.h"
 #include "cli/network_options.h"
 #include "cli/options.h"
+#include "cli/pickle_check.h"
 #include "cli/progress_line.h"
 #include "cli/repair.h"
 #include "cli/report.h"
@@ -68,6 +69,7 @@ Outcome prove_release(const VerifyOptions& options, const Invocation& invocation
   Console& console = invocation.console;
   const auto found = find_expectations(options.path, options.sources, console);
   if (found.empty()) {
+    refuse_acting_pickles(find_acting_pickles(options.path, {}));
     throw base::Error(base::ErrorKind::verification,
                       options.path +
                           ": there is nothing to verify against: no torrent, manifest or checksums "
@@ -121,6 +123,9 @@ int verify_command(const Invocation& invocation) {
   const Stopwatch watch;
   const auto [report, repaired] = prove_path(values, invocation);
   tell_files(report, console);
+  const auto acting = find_acting_pickles(values.path, report);
+  if (report.ok) refuse_acting_pickles(acting);
+  for (const auto& sentence : acting) console.warn(sentence);
   auto result = report_result(report, watch.seconds());
   if (repaired) {
     result.set("downloaded_bytes", repaired->downloaded_bytes);

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "format/checkpoint_scan.h"
 #include "format/pickle.h"
 #include "format/zip_index.h"
 
@@ -275,7 +276,17 @@ const CheckpointTensor* CheckpointIndex::find(std::string_view name) const {
   return found != tensors.end() && found->name == name ? &*found : nullptr;
 }
 
-CheckpointIndex open_pth(const std::filesystem::path& path) { return PthReader(path).read(); }
+CheckpointIndex open_pth(const std::filesystem::path& path) {
+  try {
+    return PthReader(path).read();
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    const std::string acts = to_sentence(scan_pickles(path));
+    if (acts.empty()) throw;
+    throw base::Error(base::ErrorKind::malformed,
+                      std::string(error.what()) + "; " + acts + "; nothing of it was executed");
+  }
+}
 
 CheckpointIndex read_damaged_pth(const std::filesystem::path& path, const std::vector<ZipMember>& members) {
   return PthReader(path).read_damaged(members);

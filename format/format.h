@@ -7,12 +7,14 @@
 //   leaf_file.h         hashes of all 16 KiB blocks
 //   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles, q8 and q4
 //   checkpoint_map.h    what each byte of a checkpoint is
+//   checkpoint_scan.h, pickle_scan.h   what a pickle would execute
 //   container_format.h, container_reader.h, container_writer.h   the .sluice file
 //   container_examination.h   the same when it is damaged
 //   container_proofs.h        which parts of it have been proven
 
 #include "format/checkpoint_index.h"   // IWYU pragma: export
 #include "format/checkpoint_map.h"          // IWYU pragma: export
+#include "format/checkpoint_scan.h"   // IWYU pragma: export
 #include "format/container_examination.h"   // IWYU pragma: export
 #include "format/container_format.h"   // IWYU pragma: export
 #include "format/container_proofs.h"   // IWYU pragma: export

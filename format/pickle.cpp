@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "format/pickle_globals.h"
 #include "format/pickle_stream.h"
 
 namespace sluice::format {
@@ -22,30 +23,8 @@ constexpr std::size_t kRankMax = 16;
 /// Place of a value in the machine's list of all values. The same object reached twice is the same index.
 using Ref = std::uint32_t;
 
-enum class Tag : std::uint8_t { ordered_dict, rebuild_tensor, rebuild_parameter, storage };
-
-struct Global {
-  std::string_view name;  ///< "module name"
-  Tag tag = Tag::storage;
-  DType dtype = DType::f32;  ///< of a storage
-};
-
-// All that a plain state dict names. A list of what is forbidden would always leak.
-constexpr std::array<Global, 13> kGlobals{{
-    {"collections OrderedDict", Tag::ordered_dict},
-    {"torch._utils _rebuild_tensor_v2", Tag::rebuild_tensor},
-    {"torch._utils _rebuild_parameter", Tag::rebuild_parameter},
-    {"torch DoubleStorage", Tag::storage, DType::f64},
-    {"torch FloatStorage", Tag::storage, DType::f32},
-    {"torch HalfStorage", Tag::storage, DType::f16},
-    {"torch BFloat16Storage", Tag::storage, DType::bf16},
-    {"torch LongStorage", Tag::storage, DType::i64},
-    {"torch IntStorage", Tag::storage, DType::i32},
-    {"torch ShortStorage", Tag::storage, DType::i16},
-    {"torch CharStorage", Tag::storage, DType::i8},
-    {"torch ByteStorage", Tag::storage, DType::u8},
-    {"torch BoolStorage", Tag::storage, DType::boolean},
-}};
+using Global = PickleGlobal;
+using Tag = PickleTag;
 
 struct None {};
 struct Text {
@@ -154,10 +133,12 @@ class Machine final {
 
   void global() {
     const std::string_view module = stream_.line();
-    const std::string name = std::string(module) + " " + std::string(stream_.line());
-    const auto* found = std::ranges::find(kGlobals, std::string_view(name), &Global::name);
-    if (found == kGlobals.end())
-      stream_.refuse("global " + quote(name) + " does not occur in a plain state dict");
+    const std::string_view name = stream_.line();
+    const Global* found = find_plain_global(module, name);
+    if (found == nullptr) {
+      stream_.refuse("global " + quote(std::string(module) + " " + std::string(name)) +
+                     " does not occur in a plain state dict");
+    }
     push(found);
   }
 
@@ -269,7 +250,7 @@ class Machine final {
         break;
       case Tag::rebuild_tensor: push(rebuild_tensor(arguments->items)); break;
       case Tag::rebuild_parameter: stack_.push_back(rebuild_parameter(arguments->items)); break;
-      case Tag::storage: stream_.refuse("a call of " + quote((*callee)->name));
+      case Tag::storage: stream_.refuse("a call of " + quote("torch " + std::string((*callee)->name)));
     }
   }
 

@@ -1,0 +1,42 @@
+#include "cli/pickle_check.h"
+
+#include "base/error.h"
+#include "format/checkpoint_scan.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using verify::FileState;
+
+void scan(const fs::path& file, std::vector<std::string>& found) {
+  std::error_code not_there;
+  if (!fs::is_regular_file(fs::symlink_status(file, not_there))) return;
+  const std::string acts = format::to_sentence(format::scan_pickles(file));
+  if (!acts.empty()) found.push_back(file.string() + ": is no plain state dict: " + acts);
+}
+
+}  // namespace
+
+std::vector<std::string> find_acting_pickles(const fs::path& path, const verify::Report& report) {
+  std::vector<std::string> found;
+  if (!fs::is_directory(path)) {
+    scan(path, found);
+    return found;
+  }
+  for (const verify::FileReport& file : report.files) {
+    const bool whole =
+        file.state == FileState::ok || file.state == FileState::unproven || file.state == FileState::extra;
+    if (whole) scan(path / file.path, found);
+  }
+  return found;
+}
+
+void refuse_acting_pickles(const std::vector<std::string>& found) {
+  if (found.empty()) return;
+  std::string text = found.front();
+  for (std::size_t i = 1; i < found.size(); ++i) text += "; " + found[i];
+  throw base::Error(base::ErrorKind::malformed, text + "; nothing of it was executed");
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,456 @@
+#include "format/pickle_scan.h"
+
+#include <algorithm>
+#include <charconv>
+#include <deque>
+#include <unordered_map>
+#include <utility>
+
+#include "base/text.h"
+#include "format/pickle_globals.h"
+
+namespace sluice::format {
+namespace {
+
+constexpr std::size_t kActsMax = 64;
+constexpr std::size_t kStackMax = 1u << 18;
+constexpr std::size_t kMemoMax = 1u << 18;
+constexpr std::size_t kTextMax = 160;              // of one description
+constexpr std::size_t kTextsBytesMax = 16u << 20;  // of all of them
+constexpr std::size_t kItemsShown = 6;
+
+enum class Kind : std::uint8_t {
+  data,    ///< built by the pickle machine itself: numbers, strings, tuples, dicts
+  text,    ///< a string whose value is known: it may name a global
+  mark,    ///< the start of a group
+  plain,   ///< a global of the allow-list; what it makes is data
+  import,  ///< any other global
+  made,    ///< what a call of one gave, or anything else that strange code has touched
+};
+
+/// What is known of an object. Values are small and copied; texts live in the pickle or in the scan.
+struct Value {
+  Kind kind = Kind::data;
+  std::string_view text;         ///< as it is shown: 'os', 5, (1, 2), os.system
+  std::int32_t import_act = -1;  ///< the act that tells of its import
+};
+
+constexpr Value kUnknown{Kind::made, "something", -1};
+
+class Scanner final {
+ public:
+  Scanner(base::Bytes bytes, std::size_t start) : bytes_(bytes), offset_(start) {}
+
+  [[nodiscard]] PickleScan scan() {
+    while (scan_.problem.empty() && step()) {
+    }
+    scan_.end_bytes = offset_;
+    // An import that is called is told by the call.
+    std::vector<PickleAct> told;
+    for (std::size_t i = 0; i < scan_.acts.size(); ++i)
+      if (!called_[i]) told.push_back(std::move(scan_.acts[i]));
+    scan_.act_count -= scan_.acts.size() - told.size();
+    scan_.acts = std::move(told);
+    return std::move(scan_);
+  }
+
+ private:
+  /// One opcode; false after STOP. The names are those of pickletools.
+  [[nodiscard]] bool step() {
+    opcode_offset_ = offset_;
+    const base::Bytes code = take(1);
+    if (code.empty()) return false;
+    const auto opcode = std::to_integer<std::uint8_t>(code[0]);
+    if (scalar(opcode) || string(opcode) || container(opcode) || stack_or_memo(opcode) || action(opcode))
+      return true;
+    if (opcode == '.') return false;  // STOP
+    fail("opcode " + std::to_string(opcode) + " at offset " + std::to_string(opcode_offset_) +
+         " is of no pickle protocol");
+    return false;
+  }
+
+  [[nodiscard]] bool scalar(std::uint8_t opcode) {
+    switch (opcode) {
+      case 0x80: take(1); break;                      // PROTO
+      case 0x95: take(8); break;                      // FRAME
+      case 'N': push("None"); break;                  // NONE
+      case 0x88: push("True"); break;                 // NEWTRUE
+      case 0x89: push("False"); break;                // NEWFALSE
+      case 'J': push_number<std::int32_t>(); break;   // BININT
+      case 'K': push_number<std::uint8_t>(); break;   // BININT1
+      case 'M': push_number<std::uint16_t>(); break;  // BININT2
+      case 'G': take(8), push("a float"); break;      // BINFLOAT
+      case 'F':
+      case 'I':
+      case 'L': push(shown(line())); break;                                 // FLOAT, INT, LONG
+      case 0x8a: skip_counted<std::uint8_t>(), push("an integer"); break;   // LONG1
+      case 0x8b: skip_counted<std::uint32_t>(), push("an integer"); break;  // LONG4
+      default: return false;
+    }
+    return true;
+  }
+
+  [[nodiscard]] bool string(std::uint8_t opcode) {
+    switch (opcode) {
+      case 'S': push_text(unquoted(line())); break;            // STRING
+      case 'V': push_text(line()); break;                      // UNICODE
+      case 'T': push_text(counted<std::uint32_t>()); break;    // BINSTRING
+      case 'U': push_text(counted<std::uint8_t>()); break;     // SHORT_BINSTRING
+      case 'X': push_text(counted<std::uint32_t>()); break;    // BINUNICODE
+      case 0x8c: push_text(counted<std::uint8_t>()); break;    // SHORT_BINUNICODE
+      case 0x8d: push_text(counted<std::uint64_t>()); break;   // BINUNICODE8
+      case 'B': push_bytes(counted<std::uint32_t>()); break;   // BINBYTES
+      case 'C': push_bytes(counted<std::uint8_t>()); break;    // SHORT_BINBYTES
+      case 0x8e: push_bytes(counted<std::uint64_t>()); break;  // BINBYTES8
+      case 0x96: push_bytes(counted<std::uint64_t>()); break;  // BYTEARRAY8
+      case 0x97: push("a buffer"); break;                      // NEXT_BUFFER
+      case 0x98: break;                                        // READONLY_BUFFER
+      default: return false;
+    }
+    return true;
+  }
+
+  [[nodiscard]] bool container(std::uint8_t opcode) {
+    switch (opcode) {
+      case ')': push("()"); break;                             // EMPTY_TUPLE
+      case 0x85: push_group(pop_many(1), "(", ")"); break;     // TUPLE1
+      case 0x86: push_group(pop_many(2), "(", ")"); break;     // TUPLE2
+      case 0x87: push_group(pop_many(3), "(", ")"); break;     // TUPLE3
+      case 't': push_group(pop_to_mark(), "(", ")"); break;    // TUPLE
+      case ']': push("a list"); break;                         // EMPTY_LIST
+      case 'l': push_group(pop_to_mark(), "[", "]"); break;    // LIST
+      case '}': push("a dict"); break;                         // EMPTY_DICT
+      case 'd': pop_to_mark(), push("a dict"); break;          // DICT
+      case 0x8f: push("a set"); break;                         // EMPTY_SET
+      case 0x91: pop_to_mark(), push("a set"); break;          // FROZENSET
+      case 'a': pop(), change("append to"); break;             // APPEND
+      case 'e': pop_to_mark(), change("append to"); break;     // APPENDS
+      case 's': pop_many(2), change("set items of"); break;    // SETITEM
+      case 'u': pop_to_mark(), change("set items of"); break;  // SETITEMS
+      case 0x90: pop_to_mark(), change("add to"); break;       // ADDITEMS
+      default: return false;
+    }
+    return true;
+  }
+
+  [[nodiscard]] bool stack_or_memo(std::uint8_t opcode) {
+    switch (opcode) {
+      case '(': push_value({Kind::mark, "a mark", -1}); break;  // MARK
+      case '0': pop(); break;                                   // POP
+      case '1': pop_to_mark(); break;                           // POP_MARK
+      case '2': push_value(top()); break;                       // DUP
+      case 'g': get(line_number()); break;                      // GET
+      case 'h': get(number<std::uint8_t>()); break;             // BINGET
+      case 'j': get(number<std::uint32_t>()); break;            // LONG_BINGET
+      case 'p': put(line_number()); break;                      // PUT
+      case 'q': put(number<std::uint8_t>()); break;             // BINPUT
+      case 'r': put(number<std::uint32_t>()); break;            // LONG_BINPUT
+      case 0x94: put(memo_.size()); break;                      // MEMOIZE
+      default: return false;
+    }
+    return true;
+  }
+
+  [[nodiscard]] bool action(std::uint8_t opcode) {
+    switch (opcode) {
+      case 'c': global_line(); break;                        // GLOBAL
+      case 0x93: stack_global(); break;                      // STACK_GLOBAL
+      case 'i': instance(); break;                           // INST
+      case 'o': object(); break;                             // OBJ
+      case 'R': reduce(); break;                             // REDUCE
+      case 0x81: new_object(); break;                        // NEWOBJ
+      case 0x92: new_object_with_names(); break;             // NEWOBJ_EX
+      case 'b': build(); break;                              // BUILD
+      case 0x82: extension(number<std::uint8_t>()); break;   // EXT1
+      case 0x83: extension(number<std::uint16_t>()); break;  // EXT2
+      case 0x84:
+        extension(number<std::uint32_t>());
+        break;  // EXT4
+      // The loader's own function, not the pickle's, makes of an id what it likes.
+      case 'P': line(), push("a storage"); break;  // PERSID
+      case 'Q': pop(), push("a storage"); break;   // BINPERSID
+      default: return false;
+    }
+    return true;
+  }
+
+  // Bytes. What is cut off ends the scan.
+
+  void fail(std::string problem) {
+    if (scan_.problem.empty()) scan_.problem = std::move(problem);
+  }
+
+  base::Bytes take(std::uint64_t count) {
+    if (count > bytes_.size() - offset_) {
+      fail("it is cut off at offset " + std::to_string(bytes_.size()));
+      offset_ = bytes_.size();
+      return {};
+    }
+    const base::Bytes taken = bytes_.subspan(offset_, static_cast<std::size_t>(count));
+    offset_ += static_cast<std::size_t>(count);
+    return taken;
+  }
+
+  template <typename T>
+  T number() {
+    const base::Bytes taken = take(sizeof(T));
+    return taken.size() == sizeof(T) ? base::load_le<T>(taken) : T{};
+  }
+
+  template <typename T>
+  std::string_view counted() {
+    const T count = number<T>();
+    return base::as_text(take(count));
+  }
+
+  template <typename T>
+  void skip_counted() {
+    const T count = number<T>();
+    take(count);
+  }
+
+  std::string_view line() {
+    const std::string_view rest = base::as_text(bytes_.subspan(offset_));
+    const std::size_t length = rest.find('\n');
+    if (length == std::string_view::npos) {
+      take(rest.size() + 1);
+      return {};
+    }
+    offset_ += length + 1;
+    return rest.substr(0, length);
+  }
+
+  std::uint64_t line_number() {
+    const std::string_view text = line();
+    std::uint64_t value = kMemoMax;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc{} && end == text.data() + text.size() ? value : kMemoMax;
+  }
+
+  static std::string_view unquoted(std::string_view text) {
+    const bool quoted =
+        text.size() >= 2 && text.front() == text.back() && (text.front() == '\'' || text.front() == '"');
+    return quoted ? text.substr(1, text.size() - 2) : text;
+  }
+
+  // Texts.
+
+  std::string_view keep(std::string text) {
+    if (text.size() > kTextMax) {
+      std::size_t end = kTextMax;
+      while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not inside a character
+      text.resize(end);
+      text += "...";
+    }
+    if (texts_bytes_ + text.size() > kTextsBytesMax) return "something";
+    texts_bytes_ += text.size();
+    return texts_.emplace_back(std::move(text));
+  }
+
+  std::string_view shown(std::string_view text) { return keep(base::to_printable(text.substr(0, kTextMax))); }
+
+  // The stack. Where Python would find nothing there is something unknown: a scan that stopped here could be
+  // made to stop before what matters.
+
+  void push_value(const Value& value) {
+    if (stack_.size() >= kStackMax)
+      return fail("more than " + std::to_string(kStackMax) + " values wait on its stack");
+    stack_.push_back(value);
+  }
+
+  void push(std::string_view text) { push_value({Kind::data, text, -1}); }
+
+  template <typename T>
+  void push_number() {
+    push(keep(std::to_string(number<T>())));
+  }
+
+  // The text is quoted when it is shown.
+  void push_text(std::string_view text) { push_value({Kind::text, text, -1}); }
+
+  void push_bytes(std::string_view) { push("some bytes"); }
+
+  Value pop() {
+    if (stack_.empty()) return kUnknown;
+    const Value value = stack_.back();
+    stack_.pop_back();
+    return value;
+  }
+
+  [[nodiscard]] Value top() const { return stack_.empty() ? kUnknown : stack_.back(); }
+
+  std::vector<Value> pop_many(std::size_t count) {
+    std::vector<Value> values(count, kUnknown);
+    for (std::size_t i = count; i-- > 0;) values[i] = pop();
+    return values;
+  }
+
+  std::vector<Value> pop_to_mark() {
+    std::vector<Value> values;
+    while (!stack_.empty() && stack_.back().kind != Kind::mark) values.push_back(pop());
+    pop();
+    std::ranges::reverse(values);
+    return values;
+  }
+
+  // The memo. Indices may be any; a pickler numbers them from 0.
+
+  void put(std::uint64_t index) {
+    if (memo_.size() >= kMemoMax)
+      return fail("more than " + std::to_string(kMemoMax) + " values stand in its memo");
+    memo_[index] = top();
+  }
+
+  void get(std::uint64_t index) {
+    const auto found = memo_.find(index);
+    push_value(found == memo_.end() ? kUnknown : found->second);
+  }
+
+  // Descriptions.
+
+  std::string describe(const Value& value) {
+    if (value.kind != Kind::text) return std::string(value.text);
+    std::string text = "'" + base::to_printable(value.text.substr(0, kTextMax)) + "'";
+    if (value.text.size() > kTextMax) text.insert(text.size() - 1, "...");
+    return text;
+  }
+
+  std::string describe_group(const std::vector<Value>& values, const char* open, const char* close) {
+    std::string text = open;
+    for (std::size_t i = 0; i < std::min(values.size(), kItemsShown) && text.size() < kTextMax; ++i)
+      text += (i == 0 ? "" : ", ") + describe(values[i]);
+    if (values.size() > kItemsShown) text += ", ...";
+    return text + close;
+  }
+
+  /// A group that holds what strange code made is data all the same: holding it does nothing.
+  void push_group(const std::vector<Value>& values, const char* open, const char* close) {
+    push(keep(describe_group(values, open, close)));
+  }
+
+  // What would be done.
+
+  std::int32_t act(const std::string& what, const std::string& more = {}) {
+    ++scan_.act_count;
+    if (scan_.acts.size() >= kActsMax) return -1;
+    std::string text = what + " at offset " + std::to_string(opcode_offset_) + more;
+    scan_.acts.push_back({opcode_offset_, std::move(text)});
+    called_.push_back(false);
+    return static_cast<std::int32_t>(scan_.acts.size()) - 1;
+  }
+
+  void mark_called(const Value& callee) {
+    if (callee.import_act >= 0) called_[static_cast<std::size_t>(callee.import_act)] = true;
+  }
+
+  Value import_global(std::string_view module, std::string_view name) {
+    if (is_plain_global(module, name)) return {Kind::plain, shown(name), -1};
+    const std::string full =
+        base::to_printable(module.substr(0, kTextMax)) + "." + base::to_printable(name.substr(0, kTextMax));
+    const std::int32_t told = act("import " + full);
+    return {Kind::import, keep(full), told};
+  }
+
+  void global_line() {
+    const std::string_view module = line();
+    const std::string_view name = line();
+    push_value(import_global(module, name));
+  }
+
+  void stack_global() {
+    const Value name = pop();
+    const Value module = pop();
+    if (name.kind == Kind::text && module.kind == Kind::text)
+      return push_value(import_global(module.text, name.text));
+    const std::string named = "the global named by " + describe(module) + " and " + describe(name);
+    const std::int32_t told = act("import " + named);
+    push_value({Kind::import, keep(named), told});
+  }
+
+  /// Calls `callee`; what it gives is on the stack then.
+  void call(const Value& callee, const std::string& arguments, const char* verb) {
+    if (callee.kind == Kind::plain) return push(callee.text);
+    mark_called(callee);
+    act(verb + describe(callee), " with " + arguments);
+    push_value({Kind::made, keep("what " + describe(callee) + " gave"), -1});
+  }
+
+  void instance() {
+    const std::string_view module = line();
+    const std::string_view name = line();
+    const std::vector<Value> arguments = pop_to_mark();
+    call(import_global(module, name), describe_group(arguments, "(", ")"), "call ");
+  }
+
+  void object() {
+    std::vector<Value> values = pop_to_mark();
+    const Value callee = values.empty() ? kUnknown : values.front();
+    if (!values.empty()) values.erase(values.begin());
+    call(callee, describe_group(values, "(", ")"), "call ");
+  }
+
+  void reduce() {
+    const Value arguments = pop();
+    call(pop(), describe(arguments), "call ");
+  }
+
+  void new_object() {
+    const Value arguments = pop();
+    call(pop(), describe(arguments), "make an object of ");
+  }
+
+  void new_object_with_names() {
+    const Value names = pop();
+    const Value arguments = pop();
+    call(pop(), describe(arguments) + " and " + describe(names), "make an object of ");
+  }
+
+  /// __setstate__ of an object that has it, else its attributes.
+  void build() {
+    const Value state = pop();
+    const Value target = top();
+    if (target.kind == Kind::data || target.kind == Kind::text) return;
+    mark_called(target);
+    act("set the state of " + describe(target), " to " + describe(state));
+  }
+
+  /// append(), __setitem__() or add() of the object on top.
+  void change(const char* verb) {
+    const Value target = top();
+    if (target.kind == Kind::data || target.kind == Kind::text) return;
+    mark_called(target);
+    act(std::string(verb) + " " + describe(target));
+  }
+
+  void extension(std::uint64_t code) {
+    const std::int32_t told = act("import what the extension code " + std::to_string(code) + " stands for");
+    push_value({Kind::import, keep("extension " + std::to_string(code)), told});
+  }
+
+  base::Bytes bytes_;
+  std::size_t offset_;
+  std::size_t opcode_offset_ = 0;
+  std::vector<Value> stack_;
+  std::unordered_map<std::uint64_t, Value> memo_;
+  std::deque<std::string> texts_;
+  std::size_t texts_bytes_ = 0;
+  std::vector<bool> called_;  ///< by act: an import that a later act tells of
+  PickleScan scan_;
+};
+
+}  // namespace
+
+PickleScan scan_pickle(base::Bytes bytes, std::size_t start) { return Scanner(bytes, start).scan(); }
+
+std::string to_sentence(const PickleScan& scan) {
+  std::string text = "would ";
+  for (std::size_t i = 0; i < scan.acts.size(); ++i)
+    text += (i == 0 ? "" : i + 1 == scan.act_count ? ", and " : ", ") + scan.acts[i].what;
+  if (scan.act_count > scan.acts.size())
+    text += ", and " + std::to_string(scan.act_count - scan.acts.size()) + " more";
+  if (scan.acts.empty()) text += "execute nothing";
+  if (!scan.problem.empty()) text += "; the scan ends there: " + scan.problem;
+  return text;
+}
+
+}  // namespace sluice::format
