@@ -5,7 +5,7 @@ import shutil
 import signal
 import time
 
-from sluice_program import ProgramTest, main
+from sluice_program import RELEASE, ProgramTest, main
 
 KILLS = 100
 
@@ -76,6 +76,39 @@ class RepairTest(ProgramTest):
         self.assertEqual([(one["offset"], one["length"]) for one in damaged], [(1_234_567 // 16384 * 16384, 16384)])
         self.assertEqual(finished.result()["downloaded_bytes"], 16384)
         self.assert_whole()
+
+    def test_many_flipped_bits_of_a_release_are_mended_to_the_bit(self):
+        files = {path.name: path.read_bytes() for path in RELEASE.iterdir() if path.is_file()}
+        self.make_release(files, "--leaves")
+        shutil.copy(self.folder / "source" / "model.leaves", self.folder)
+        chance = random.Random(3)
+        flips = {(name, chance.randrange(len(files[name]) * 8)) for name in files for _ in range(600 // len(files))}
+        for name, bit in flips:
+            self.flip(name, bit // 8, bit % 8)
+        finished = self.succeed(*self.arguments())
+        self.assertEqual(finished.result()["repaired_bytes"] >= len({(n, b // 8) for n, b in flips}), True)
+        self.assert_whole()
+
+    def test_flipped_bits_of_a_container_are_mended_to_the_bit(self):
+        self.succeed("convert", RELEASE, "-o", "m.sluice")
+        self.copy = self.folder
+        good = (self.folder / "m.sluice").read_bytes()
+        footer = good[-128:]
+        directory = int.from_bytes(footer[0:8], "little")
+        self.assertTrue(good[directory:].startswith(b'{"params":{'))
+        chance = random.Random(4)
+        payload = lambda: chance.randrange(4096, directory)
+        rounds = [[payload() for _ in range(100)] for _ in range(3)]
+        rounds += [[chance.randrange(4096)] + [payload() for _ in range(20)],          # header
+                   [chance.randrange(len(good) - 128, len(good))] + [payload()],        # footer
+                   [chance.randrange(directory, len(good) - 128)]]                      # directory
+        for offsets in rounds:
+            for offset in set(offsets):
+                self.flip("m.sluice", offset, chance.randrange(8))
+            self.assertEqual(self.sluice("verify", "m.sluice").code, 1)
+            finished = self.succeed("verify", "m.sluice", "--repair", "--source", RELEASE, "--json")
+            self.assertTrue(finished.result()["ok"])
+            self.assertTrue((self.folder / "m.sluice").read_bytes() == good)
 
     def test_without_a_torrent_it_says_what_is_missing(self):
         self.make_release({"a.bin": noise(1, 100_000)})

@@ -115,11 +115,9 @@ TEST_CASE("what is complete is not fetched again") {
     const SeedThread seeder(release.result.torrent, release.dir.path());
     static_cast<void>(fetch_quietly(make_request(release.result.magnet, release.out(), {seeder.peer()})));
   }
-  const auto start = std::chrono::steady_clock::now();
   const auto result = fetch_quietly(make_request(release.result.magnet, release.out(), {}));
   CHECK(result.downloaded_bytes == 0);
   CHECK(result.rehashed_bytes <= kSampledBytesMax);
-  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
 }
 
 TEST_CASE("files that are there without resume data are checked and kept") {
