@@ -52,6 +52,22 @@ TEST_CASE("roots of all trees of 1 to 40 leaves are those of the definition") {
   }
 }
 
+// The "zero hashes" of Ethereum's deposit contract (consensus-specs, solidity_deposit_contract): SHA-256 of
+// two of the one before, which BEP 52 fills its trees up with. The first is SHA-256 of 64 zero bytes.
+TEST_CASE("trees of zero leaves have the published roots") {
+  const char* const roots[] = {"f5a5fd42d16a20302798ef6ed309979b43003d2320d9f0e8ea9831a92759fb4b",
+                               "db56114e00fdd4c1f85c892bf35ac9a89289aaecb1ebd0a96cde606a748b5d71",
+                               "c78009fdf07fc56a11f122370658a353aaa542ed63e44c4bc15ff4cd105ab33c"};
+  Sha256 below;
+  for (unsigned height = 1; height <= 3; ++height) {
+    const std::uint64_t width = std::uint64_t{1} << height;
+    CHECK(to_hex(merkle_root(std::vector<Sha256>(1), 0, width)) == roots[height - 1]);
+    CHECK(to_hex(merkle_root(std::vector<Sha256>(width))) == roots[height - 1]);
+    CHECK(to_hex(merkle_root(std::vector<Sha256>{below}, height - 1, 2)) == roots[height - 1]);
+    below = merkle_parent(below, below);
+  }
+}
+
 TEST_CASE("a layer of any height has the same root as the leaves") {
   for (std::size_t count = 1; count <= 40; ++count) {
     const auto leaves = distinct_leaves(count);
