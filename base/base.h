@@ -6,9 +6,12 @@
 //   file.h          files, maps, atomic writes, locks              progress.h   how work tells what it does
 //   directory.h     files below a folder, no link followed
 //   digest.h        digest values                                  hasher.h     what makes them
-//   sha256_pair.h   two messages at a time
+//   lane_hasher.h   SHA of two streams side by side                sha_unit.h   the CPU's instructions for it
 //   merkle.h        the BEP 52 tree                                multi_digest.h  every digest in one read
 //   parallel.h      fork-join worker pool
+//
+// Behind multi_digest.h stand digest_plan.h (what is read by whom), digest_files.h, strand_reader.h and
+// strand_hasher.h; behind these page_cache.h, guarded_mapping.h, aligned_buffer.h and disk.h.
 
 #include "base/bytes.h"         // IWYU pragma: export
 #include "base/digest.h"        // IWYU pragma: export
@@ -17,9 +20,9 @@
 #include "base/file.h"          // IWYU pragma: export
 #include "base/hasher.h"        // IWYU pragma: export
 #include "base/invariant.h"     // IWYU pragma: export
+#include "base/lane_hasher.h"   // IWYU pragma: export
 #include "base/merkle.h"        // IWYU pragma: export
 #include "base/multi_digest.h"  // IWYU pragma: export
 #include "base/parallel.h"      // IWYU pragma: export
 #include "base/progress.h"      // IWYU pragma: export
-#include "base/sha256_pair.h"   // IWYU pragma: export
 #include "base/text.h"          // IWYU pragma: export

@@ -126,9 +126,9 @@ def resident_bytes(pid):
     return int(found.group(1)) << 10 if found else 0
 
 
-def openssl_speed(algorithm, block_bytes):
-    """Bytes a second of one core, by the time that it really took."""
-    out = subprocess.run(["openssl", "speed", "-elapsed", "-seconds", "1", "-bytes", str(block_bytes), "-evp", algorithm],
+def openssl_speed(algorithm, block_bytes, clock):
+    """Bytes a second of one core; of wall time with -elapsed, else of CPU time."""
+    out = subprocess.run(["openssl", "speed", *clock, "-seconds", "1", "-bytes", str(block_bytes), "-evp", algorithm],
                          check=True, capture_output=True, text=True).stdout
     return float(re.search(r"([\d.]+)k\s*$", out).group(1)) * 1000
 
@@ -152,11 +152,12 @@ def main():
         speeds = {"sha1": [], "sha256": [], "md5": []}
         for _ in range(options.rounds):
             for algorithm, block_bytes in ("sha1", 1 << 20), ("sha256", 1 << 14), ("md5", 1 << 20):
-                speeds[algorithm].append(openssl_speed(algorithm, block_bytes))
+                speeds[algorithm].append([openssl_speed(algorithm, block_bytes, clock) for clock in (["-elapsed"], [])])
             for name, command in commands.items():
                 set_cache(release, options.cold)
                 times[name].append(run(command, release))
-        report(times, {name: statistics.median(values) for name, values in speeds.items()}, options.gib)
+        report(times, {name: [statistics.median(column) for column in zip(*rows)] for name, rows in speeds.items()},
+               options.gib)
 
 
 def report(times, speeds, gib):
@@ -164,14 +165,15 @@ def report(times, speeds, gib):
     medians = {}
     for name, rows in times.items():
         wall, cpu, peak = (statistics.median(column) for column in zip(*rows))
-        medians[name] = gib * GIB / wall
-        print(f"{name:26}{wall:8.2f}{medians[name] / 1e9:7.2f}{cpu / gib:11.2f}{peak / (1 << 20):14.0f}")
-    for name, speed in speeds.items():
-        print(f"openssl speed -evp {name}: {speed / 1e9:.2f} GB/s a core, {CORES} cores")
+        medians[name] = gib * GIB / wall, gib * GIB / cpu
+        print(f"{name:26}{wall:8.2f}{gib * GIB / wall / 1e9:7.2f}{cpu / gib:11.2f}{peak / (1 << 20):14.0f}")
+    for name, (by_wall, by_cpu) in speeds.items():
+        print(f"openssl speed -evp {name}: {by_wall / 1e9:.2f} GB/s, {by_cpu / 1e9:.2f} GB a CPU second")
+    print(f"times as fast as {CORES} cores of openssl speed, by wall time and, for busy machines, by CPU time:")
     for check, algorithm in ("v1", "sha1"), ("v2", "sha256"), ("SHA-256 of files", "sha256"), ("MD5 of files", "md5"):
         if f"sluice, {check}" in medians:
-            ratio = medians[f"sluice, {check}"] / (CORES * speeds[algorithm])
-            print(f"sluice, {check}: {ratio:.2f} x (cores x openssl speed -evp {algorithm})")
+            by_wall, by_cpu = medians[f"sluice, {check}"]
+            print(f"  {check:24}{by_wall / speeds[algorithm][0] / CORES:6.2f}{by_cpu / speeds[algorithm][1]:6.2f}")
 
 
 main()
