@@ -12,8 +12,8 @@ std::size_t whole_blocks(Bytes bytes) { return bytes.size() / kShaBlockBytes; }
 }  // namespace
 
 template <typename D>
-LaneHasher<D>::LaneHasher() {
-  if (!has_sha_unit()) plain_.emplace();
+LaneHasher<D>::LaneHasher(bool use_sha_unit) {
+  if (!use_sha_unit) plain_.emplace();
 }
 
 template <typename D>
@@ -31,7 +31,7 @@ void LaneHasher<D>::update(Bytes bytes) {
 
 template <typename D>
 void LaneHasher<D>::update_pair(LaneHasher& a, Bytes bytes_of_a, LaneHasher& b, Bytes bytes_of_b) {
-  if (!a.plain_) {
+  if (!a.plain_ && !b.plain_) {
     bytes_of_a = a.fill_begun_block(bytes_of_a);
     bytes_of_b = b.fill_begun_block(bytes_of_b);
     const std::size_t count = std::min(whole_blocks(bytes_of_a), whole_blocks(bytes_of_b));
