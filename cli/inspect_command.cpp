@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "cli/chain.h"
 #include "cli/commands.h"
 #include "cli/expectations.h"
 #include "cli/options.h"
@@ -40,6 +41,7 @@ struct Inspection {
   std::vector<TensorInfo> tensors;
   Json provenance = Json::object();
   Json::Object facts;
+  std::vector<verify::ChainLink> chain = {};  ///< of a container
 };
 
 Json hex_or_null(const auto& digest) { return digest ? Json(base::to_hex(*digest)) : Json(nullptr); }
@@ -205,6 +207,26 @@ void print_facts(const Json::Object& facts, const std::string& prefix, Table& ta
   }
 }
 
+// The release and the digests of its files, as the container records them.
+void print_origin(const Json& provenance, Table& table) {
+  for (const char* key : {"release", "infohash_v1", "infohash_v2", "licence"}) {
+    const Json* value = provenance.find(key);
+    if (value != nullptr && value->is_string())
+      table.add_row({key, base::to_printable(value->as_string(key))});
+  }
+  const Json* files = provenance.find("files");
+  if (files == nullptr || !files->is_array()) return;
+  for (const Json& file : files->as_array("files")) {
+    std::string line;
+    for (const char* key : {"path", "sha256", "pieces_root"}) {
+      const Json* value = file.is_object() ? file.find(key) : nullptr;
+      if (value == nullptr || !value->is_string()) continue;
+      line += (line.empty() ? "" : std::string("  ") + key + " ") + base::to_printable(value->as_string(key));
+    }
+    table.add_row({"made from", line});
+  }
+}
+
 }  // namespace
 
 int inspect_command(const Invocation& invocation) {
@@ -219,7 +241,8 @@ int inspect_command(const Invocation& invocation) {
   options.parse(invocation);
 
   if (!fs::exists(path)) throw base::Error(base::ErrorKind::usage, path + ": does not exist");
-  const auto found = fs::is_directory(path) ? inspect_release(path, console) : inspect_file(path);
+  auto found = fs::is_directory(path) ? inspect_release(path, console) : inspect_file(path);
+  if (found.kind == "sluice") found.chain = check_chain(path, {}, false, {}, invocation);
 
   std::uint64_t parameters = 0;
   std::map<std::string, std::uint64_t> type_counts;
@@ -238,6 +261,7 @@ int inspect_command(const Invocation& invocation) {
                               {"dtypes", dtypes},
                               {"provenance", found.provenance}});
   for (const auto& [key, value] : found.facts) result.set(key, value);
+  if (!found.chain.empty()) result.set("chain", chain_json(found.chain));
   console.event(result);
 
   Table table;
@@ -248,8 +272,13 @@ int inspect_command(const Invocation& invocation) {
     for (const auto& [type, count] : type_counts) table.add_row({"of type " + type, with_commas(count)});
   }
   print_facts(found.facts, "", table);
-  print_facts(found.provenance.as_object("provenance"), "provenance.", table);
+  if (found.chain.empty()) {
+    print_facts(found.provenance.as_object("provenance"), "provenance.", table);
+  } else {
+    print_origin(found.provenance, table);
+  }
   if (glob.empty() || !console.quiet()) console.write(table.text());
+  print_chain(found.chain, console);
   return 0;
 }
 

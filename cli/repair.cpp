@@ -64,9 +64,9 @@ fs::path choose_source(const fs::path& container, const fs::path& named,
                        const format::ContainerExamination& examined) {
   if (!named.empty()) return named;
   if (examined.reader)
-    if (const auto found = find_source_release(examined.reader->provenance(), container)) return *found;
+    if (const auto found = find_source_release(container, examined.reader->provenance())) return *found;
   throw base::Error(base::ErrorKind::usage,
-                    container.string() + ": a repair needs the release that it was made of (--source)");
+                    container.string() + ": a repair needs the release that it was made of (--release)");
 }
 
 }  // namespace

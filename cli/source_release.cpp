@@ -1,6 +1,9 @@
 #include "cli/source_release.h"
 
+#include <algorithm>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include "cli/catalog.h"
@@ -11,41 +14,45 @@ namespace sluice::cli {
 namespace {
 
 namespace fs = std::filesystem;
+using format::Json;
 
-std::string text_of(const format::Json& provenance, const char* key) {
-  const format::Json* value = provenance.find(key);
-  return value == nullptr ? std::string() : value->as_string("provenance");
+std::string text_of(const Json& provenance, std::string_view key) {
+  const Json* value = provenance.find(key);
+  return value != nullptr && value->is_string() ? value->as_string(key) : std::string();
 }
 
-bool is_folder(const fs::path& path) {
-  std::error_code unreadable;
-  return fs::is_directory(path, unreadable);
-}
-
-/// The store keeps a release in a folder of its name below that of its info-hash.
-std::optional<fs::path> find_in_store(const std::string& infohash) {
-  if (infohash.empty()) return std::nullopt;
-  std::error_code absent;
-  for (const auto& item : fs::directory_iterator(Store(store_folder()).release_folder(infohash), absent))
-    if (item.is_directory() && item.path().filename() != ".sluice") return item.path();
-  return std::nullopt;
+// A name from the container becomes part of a path only when it is one.
+bool is_file_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos;
 }
 
 }  // namespace
 
-std::optional<fs::path> find_source_release(const format::Json& provenance, const fs::path& container) {
-  const std::string name = text_of(provenance, "release");
-  if (is_release_name(name)) {
-    const auto entry = find_release(name);
-    if (entry && entry->embedded_folder) return entry->embedded_folder;
+std::vector<fs::path> source_release_candidates(const fs::path& container, const Json& provenance) {
+  const std::string release = text_of(provenance, "release");
+  std::vector<std::string> names;
+  std::vector<fs::path> folders;
+  std::optional<CatalogEntry> known;
+  if (is_release_name(release)) known = find_release(release);
+  if (is_file_name(release)) names.push_back(release);
+  if (known && is_file_name(known->manifest.torrent_name)) names.push_back(known->manifest.torrent_name);
+  for (const auto& name : names) folders.push_back(fs::absolute(container).parent_path() / name);
+  for (const char* key : {"infohash_v1", "infohash_v2"}) {
+    const std::string infohash = text_of(provenance, key);
+    if (!is_file_name(infohash)) continue;
+    const fs::path stored = Store(store_folder()).release_folder(infohash);
+    for (const auto& name : names) folders.push_back(stored / name);
   }
-  for (const char* key : {"infohash_v1", "infohash_v2"})
-    if (auto found = find_in_store(text_of(provenance, key))) return found;
-  if (is_release_name(name) || fs::path(name).filename() == name) {
-    const fs::path beside = fs::absolute(container).parent_path() / name;
-    if (!name.empty() && is_folder(beside)) return beside;
-  }
-  return std::nullopt;
+  if (known && known->embedded_folder) folders.push_back(*known->embedded_folder);
+  return folders;
+}
+
+std::optional<fs::path> find_source_release(const fs::path& container, const Json& provenance) {
+  const auto folders = source_release_candidates(container, provenance);
+  std::error_code not_there;
+  const auto folder = std::ranges::find_if(
+      folders, [&](const fs::path& candidate) { return fs::is_directory(candidate, not_there); });
+  return folder == folders.end() ? std::nullopt : std::optional(*folder);
 }
 
 }  // namespace sluice::cli

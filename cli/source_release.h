@@ -1,18 +1,22 @@
 #pragma once
-// Finds the release that a container was made of, when it is at hand.
+// Where the release that a container was made of could be, by what the container says of its origin. Whether
+// what is there really is the release is for its digests to tell.
 
 #include <filesystem>
 #include <optional>
+#include <vector>
 
-#include "cli/console.h"
 #include "format/json.h"
 
 namespace sluice::cli {
 
-/// By what the container's provenance says: the release that comes with the program, the model store's, or a
-/// folder of its name beside the container. Nothing when there is none. Whether it really is the release is
-/// for its digests to tell.
+/// Best first: folders of its names beside the container, in the model store, and what comes with the program.
+/// They need not exist.
+[[nodiscard]] std::vector<std::filesystem::path> source_release_candidates(
+    const std::filesystem::path& container, const format::Json& provenance);
+
+/// The first of them that is there.
 [[nodiscard]] std::optional<std::filesystem::path> find_source_release(
-    const format::Json& provenance, const std::filesystem::path& container);
+    const std::filesystem::path& container, const format::Json& provenance);
 
 }  // namespace sluice::cli

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "cli/chain.h"
 #include "cli/commands.h"
 #include "cli/expectations.h"
 #include "cli/network_options.h"
@@ -23,7 +24,7 @@ struct VerifyOptions {
   ExpectationSources sources;
   verify::Options how;
   bool repair = false;
-  std::string source;  ///< of a container
+  std::string release;  ///< that a container was made of
   NetworkOptions network;
 };
 
@@ -40,7 +41,7 @@ void declare(Options& options, VerifyOptions& values) {
   app.add_flag("--strict", values.how.strict, "Files that nothing speaks of are a failure, too");
   app.add_flag("--repair", values.repair,
                "Fetch what is damaged again, by the release's torrent; of a .sluice file, convert it again");
-  app.add_option("--source", values.source, "Repair a .sluice file out of this release folder");
+  app.add_option("--release", values.release, "Repair a .sluice file out of this release folder");
   app.add_flag("--direct", values.how.direct, "Read past the page cache (O_DIRECT)");
   options.add_bytes("--memory", values.how.memory_bytes, "Memory for buffers (default: 64MiB)");
   options.add_threads(values.how.thread_count);
@@ -91,15 +92,16 @@ Outcome prove_release(const VerifyOptions& options, const Invocation& invocation
 }
 
 Outcome prove_path(const VerifyOptions& options, const Invocation& invocation) {
-  if (!is_container(options.path) || !options.sources.empty()) return prove_release(options, invocation);
   Console& console = invocation.console;
+  if (!is_container(options.path) || speaks_of(options.path, options.sources, console))
+    return prove_release(options, invocation);
   ProgressLine progress(console);
   Outcome outcome{verify::verify_container(options.path, options.how, progress, invocation.stop),
                   std::nullopt};
   console.clear_status();
   if (options.repair && can_repair(outcome.report)) {
     tell_damage(outcome.report, console);
-    const auto mended = repair_container(options.path, outcome.report, options.source,
+    const auto mended = repair_container(options.path, outcome.report, options.release,
                                          options.how.thread_count, console, invocation.stop);
     outcome.repaired = {0, mended.written_bytes};
     tell_repair(*outcome.repaired, console);
@@ -121,22 +123,29 @@ int verify_command(const Invocation& invocation) {
 
   if (!fs::exists(values.path)) throw base::Error(base::ErrorKind::usage, values.path + ": does not exist");
   const Stopwatch watch;
-  const auto [report, repaired] = prove_path(values, invocation);
+  auto [report, repaired] = prove_path(values, invocation);
+  std::vector<verify::ChainLink> chain;
+  if (report.ok && is_container(values.path) && !speaks_of(values.path, values.sources, console))
+    chain = check_chain(values.path, values.sources, true, values.how, invocation);
+  report.ok = report.ok && !differs(chain);
   tell_files(report, console);
   const auto acting = find_acting_pickles(values.path, report);
   if (report.ok) refuse_acting_pickles(acting);
   for (const auto& sentence : acting) console.warn(sentence);
+  print_chain(chain, console);
   auto result = report_result(report, watch.seconds());
+  if (!chain.empty()) result.set("chain", chain_json(chain));
   if (repaired) {
     result.set("downloaded_bytes", repaired->downloaded_bytes);
     result.set("repaired_bytes", repaired->written_bytes);
   }
   console.event(result);
   console.print(report_summary(report));
-  if (report.ok && !report.root_sha256.empty()) {
+  if (report.ok && !ok) console.print("verification FAILED: the chain to its release is broken");
+  if (ok && !report.root_sha256.empty()) {
     console.print("consistent with itself; nothing outside the file pins its root " + report.root_sha256);
   }
-  return report.ok ? 0 : base::exit_code(base::ErrorKind::verification);
+  return ok ? 0 : base::exit_code(base::ErrorKind::verification);
 }
 
 }  // namespace sluice::cli

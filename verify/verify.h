@@ -8,10 +8,12 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/progress.h"
 #include "format/checkpoint_map.h"
+#include "format/container_reader.h"
 #include "format/leaf_file.h"
 #include "format/manifest.h"
 #include "format/release_layout.h"
@@ -86,5 +88,41 @@ struct Options {
 /// contradicts itself is Error{malformed}.
 [[nodiscard]] Report verify_container(const std::filesystem::path& file, const Options& options,
                                       base::Progress& progress, const std::stop_token& stop);
+
+// The chain from a release to a container: info-hash -> file digests -> tensor digests -> root. The container
+// records it; each link is compared with what is at hand, and the links for which nothing is at hand are told
+// as such, never as checked.
+
+enum class LinkState : std::uint8_t { checked, differs, unknown };
+
+/// '=', '*' and '?', as for files.
+[[nodiscard]] char to_mark(LinkState state);
+
+struct ChainLink {
+  std::string link;  ///< "release", "files", "file content", "tensors", "recipe", "root"
+  LinkState state = LinkState::unknown;
+  std::string detail;  ///< one line: what was compared with what, or what is missing
+};
+
+/// Somebody outside of the container who names a root.
+struct RootPin {
+  base::Sha256 root;
+  std::string by;  ///< the manifest or signature
+};
+
+/// What is at hand.
+struct ChainEvidence {
+  Expectations release;          ///< of the release that the container names
+  std::string source;            ///< where these were read
+  std::filesystem::path folder;  ///< the release's files; empty: not at hand
+  std::vector<RootPin> pins;     ///< from manifests and signatures
+  bool read_files = true;        ///< false: the files are not opened, as for inspect
+};
+
+/// The container's payload is not looked at: verify_container does that. Reads the release's files once for
+/// their digests and once for the tensors'.
+[[nodiscard]] std::vector<ChainLink> check_chain(const format::ContainerReader& container,
+                                                 const ChainEvidence& evidence, const Options& options,
+                                                 base::Progress& progress, const std::stop_token& stop);
 
 }  // namespace sluice::verify

@@ -106,7 +106,7 @@ class RunTest(ProgramTest):
             self.assertEqual(process.returncode, 0, stderr)
             ids.append(json.loads(stdout.splitlines()[-1])["ids"])
         self.assertEqual(ids[0], ids[1])
-        self.assertEqual(len(list((self.folder / "data" / "sluice" / "models").glob("*.sluice"))), 1)
+        self.assertEqual(len(list((self.folder / "data" / "sluice" / "models").glob("[!.]*.sluice"))), 1)
 
     def test_quiet_prints_the_text_alone(self):
         ran = self.succeed("run", "stories-moe", "-p", "Once upon a time", "-n", "8", "--seed", "1", "--quiet")

@@ -106,7 +106,7 @@ class RepairTest(ProgramTest):
             for offset in set(offsets):
                 self.flip("m.sluice", offset, chance.randrange(8))
             self.assertEqual(self.sluice("verify", "m.sluice").code, 1)
-            finished = self.succeed("verify", "m.sluice", "--repair", "--source", RELEASE, "--json")
+            finished = self.succeed("verify", "m.sluice", "--repair", "--release", RELEASE, "--json")
             self.assertTrue(finished.result()["ok"])
             self.assertTrue((self.folder / "m.sluice").read_bytes() == good)
 

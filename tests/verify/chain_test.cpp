@@ -1,0 +1,120 @@
+#include "verify/verify.h"
+
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "base/file.h"
+#include "base/hasher.h"
+#include "format/container_writer.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_release.h"
+
+using namespace sluice;
+using format::Json;
+using verify::ChainLink;
+using verify::LinkState;
+
+namespace {
+
+/// A container whose weights are zeros and whose provenance is this text.
+std::filesystem::path write_container(const std::filesystem::path& path, const std::string& provenance) {
+  const auto params = tests::tiny_params();
+  format::ContainerWriter writer(path, params);
+  for (const format::ModelTensor& tensor : format::model_tensors(params)) {
+    const bool rows = tensor.role == format::TensorRole::norm || tensor.role == format::TensorRole::router;
+    const auto storage = rows                                           ? format::Storage::f32_rows
+                         : tensor.role == format::TensorRole::embedding ? format::Storage::bf16_rows
+                                                                        : format::Storage::q8_tiles;
+    writer.begin_tensor(tensor, storage, format::DType::bf16, 0);
+    writer.append(
+        std::vector<std::byte>(static_cast<std::size_t>(format::storage_bytes(storage, tensor.shape))));
+    writer.end_tensor({});
+  }
+  writer.set_provenance(format::parse_json(provenance, "test"));
+  static_cast<void>(writer.finish());
+  return path;
+}
+
+std::map<std::string, ChainLink> check(const std::filesystem::path& container,
+                                       const verify::ChainEvidence& evidence) {
+  base::NoProgress progress;
+  std::map<std::string, ChainLink> links;
+  const auto reader = format::ContainerReader::open(container);
+  for (const auto& link : verify::check_chain(reader, evidence, {}, progress, {})) links[link.link] = link;
+  return links;
+}
+
+}  // namespace
+
+TEST_CASE("a provenance that nobody would have written checks nothing and reads nothing outside") {
+  const tests::TempDir dir;
+  std::filesystem::create_directory(dir / "release");
+  base::write_file(dir / "secret", base::as_bytes("secret"));
+  const std::string sha256 = base::to_hex(base::hash<base::Sha256>(base::as_bytes("secret")));
+  for (const std::string& provenance :
+       {std::string("{}"), std::string(R"({"release":5,"infohash_v1":[],"files":{}})"),
+        std::string(
+            R"({"files":[1,"x",{"path":7},{"path":""},{"path":"a","bytes":-1},{"path":"b","bytes":"c"}]})"),
+        R"({"files":[{"path":"../secret","sha256":")" + sha256 + R"("}]})",
+        R"({"files":[{"path":"/etc/passwd","sha256":")" + sha256 + R"("}]})"}) {
+    CAPTURE(provenance);
+    const auto path = write_container(dir / "m.sluice", provenance);
+    verify::ChainEvidence evidence;
+    evidence.folder = dir / "release";
+    for (const auto& [name, link] : check(path, evidence)) {
+      CAPTURE(name);
+      CHECK(link.state == LinkState::unknown);
+      CHECK_FALSE(link.detail.empty());
+    }
+  }
+}
+
+TEST_CASE("a root is checked only by who names it") {
+  const tests::TempDir dir;
+  const auto path = write_container(dir / "m.sluice", "{}");
+  verify::ChainEvidence evidence;
+  CHECK(check(path, evidence).at("root").state == LinkState::unknown);
+  evidence.pins = {{base::Sha256{}, "other.manifest.json"}};
+  CHECK(check(path, evidence).at("root").state == LinkState::unknown);
+  CHECK(check(path, evidence)
+            .at("root")
+            .detail.ends_with("other.manifest.json names other roots, not this one"));
+  evidence.pins.push_back({format::ContainerReader::open(path).footer().root, "m.manifest.json"});
+  CHECK(check(path, evidence).at("root").state == LinkState::checked);
+  CHECK(check(path, evidence).at("root").detail.ends_with(": named by m.manifest.json"));
+}
+
+TEST_CASE("each link of a release at hand is compared") {
+  const tests::TempDir dir;
+  std::filesystem::create_directory(dir / "release");
+  base::write_file(dir / "release/readme", base::as_bytes("text"));
+  const auto digest = base::hash<base::Sha256>(base::as_bytes("text"));
+  const std::string sha256 = base::to_hex(digest);
+  const std::string v1(40, 'a');
+  const auto path = write_container(
+      dir / "m.sluice", R"({"release":"r","infohash_v1":")" + v1 +
+                            R"(","files":[{"path":"readme","bytes":4,"sha256":")" + sha256 + R"("}]})");
+  verify::ChainEvidence evidence;
+  evidence.folder = dir / "release";
+  evidence.source = "r.manifest.json";
+  auto& manifest = evidence.release.manifest.emplace();
+  manifest.infohash_v1 = base::parse_digest<base::Sha1>(v1);
+  manifest.files.push_back({"readme", 4, {}, digest, {}});
+  auto links = check(path, evidence);
+  CHECK(links.at("release").state == LinkState::checked);
+  CHECK(links.at("files").state == LinkState::checked);
+  CHECK(links.at("file content").state == LinkState::checked);
+  CHECK(links.at("tensors").state == LinkState::unknown);  // no checkpoint in it
+
+  manifest.infohash_v1 = base::parse_digest<base::Sha1>(std::string(40, 'b'));
+  manifest.files[0].sha256 = base::Sha256{};
+  base::write_file(dir / "release/readme", base::as_bytes("test"));
+  links = check(path, evidence);
+  for (const char* link : {"release", "files", "file content"}) {
+    CAPTURE(std::string(link));
+    CHECK(links.at(link).state == LinkState::differs);
+  }
+  manifest.files.clear();
+  CHECK(check(path, evidence).at("files").state == LinkState::unknown);
+}
