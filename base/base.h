@@ -7,15 +7,18 @@
 //   directory.h     files below a folder, no link followed
 //   digest.h        digest values                                  hasher.h     what makes them
 //   lane_hasher.h   SHA of two streams side by side                sha_unit.h   the CPU's instructions for it
+//   signature.h     keys and signatures in minisign's files        ed25519.h    what they are made of
 //   merkle.h        the BEP 52 tree                                multi_digest.h  every digest in one read
 //   parallel.h      fork-join worker pool
 //
 // Behind multi_digest.h stand digest_plan.h (what is read by whom), digest_files.h, strand_reader.h and
 // strand_hasher.h; behind these page_cache.h, guarded_mapping.h, aligned_buffer.h and disk.h.
 
+#include "base/base64.h"        // IWYU pragma: export
 #include "base/bytes.h"         // IWYU pragma: export
 #include "base/digest.h"        // IWYU pragma: export
 #include "base/directory.h"     // IWYU pragma: export
+#include "base/ed25519.h"       // IWYU pragma: export
 #include "base/error.h"         // IWYU pragma: export
 #include "base/file.h"          // IWYU pragma: export
 #include "base/hasher.h"        // IWYU pragma: export
@@ -25,4 +28,5 @@
 #include "base/multi_digest.h"  // IWYU pragma: export
 #include "base/parallel.h"      // IWYU pragma: export
 #include "base/progress.h"      // IWYU pragma: export
+#include "base/signature.h"     // IWYU pragma: export
 #include "base/text.h"          // IWYU pragma: export

@@ -23,6 +23,7 @@ struct Digest {
 using Md5 = Digest<16, struct Md5Tag>;
 using Sha1 = Digest<20, struct Sha1Tag>;
 using Sha256 = Digest<32, struct Sha256Tag>;
+using Blake2b512 = Digest<64, struct Blake2b512Tag>;
 
 /// Lower-case hex.
 [[nodiscard]] std::string to_hex(std::span<const std::byte> bytes);

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <span>
 #include <string>
 #include <system_error>
@@ -252,6 +253,20 @@ void AtomicFile::place() {
   committed_ = true;
 }
 
+void AtomicFile::commit_new() {
+  file_.sync();
+  if (::renameat2(AT_FDCWD, temporary_path_.c_str(), AT_FDCWD, final_path_.c_str(), RENAME_NOREPLACE) == 0) {
+    committed_ = true;
+  } else if (errno != EINVAL || ::link(temporary_path_.c_str(), final_path_.c_str()) != 0) {
+    // Not every file system has that kind of rename; a link never replaces either, and the temporary name goes
+    // with this object.
+    if (errno == EEXIST)
+      throw Error(ErrorKind::usage, final_path_.string() + ": is there already, and is not overwritten");
+    throw_errno(final_path_, "rename into place", errno);
+  }
+  sync_directory(parent_or_dot(final_path_));
+}
+
 namespace {
 
 /// Straight into its place: the content may be large, and is held once.
@@ -282,6 +297,17 @@ void write_file(const std::filesystem::path& path, Bytes bytes) {
   AtomicFile atomic(path);
   atomic.file().write_at(0, bytes);
   atomic.commit();
+}
+
+void write_new_file(const std::filesystem::path& path, Bytes bytes, mode_t mode) {
+  AtomicFile atomic(path);
+  // Before there is anything to read. The process's mask can take away more.
+  struct stat status {};
+  if (::fstat(atomic.file().descriptor(), &status) != 0 ||
+      ::fchmod(atomic.file().descriptor(), status.st_mode & mode & 07777) != 0)
+    throw_errno(path, "set the rights of", errno);
+  atomic.file().write_at(0, bytes);
+  atomic.commit_new();
 }
 
 void make_directories(const std::filesystem::path& path) {

@@ -113,6 +113,8 @@ class AtomicFile final {
   void commit();
   /// Gives it its name without waiting for the disk: for caches, whose readers check what they find.
   void place();
+  /// commit() unless there is something of that name: Error{usage} then.
+  void commit_new();
 
  private:
   std::filesystem::path final_path_;
@@ -129,6 +131,9 @@ class AtomicFile final {
 
 /// Writes a small file as AtomicFile does.
 void write_file(const std::filesystem::path& path, Bytes bytes);
+
+/// write_file() for a file that must not be there yet: Error{usage} when it is, whatever it holds.
+void write_new_file(const std::filesystem::path& path, Bytes bytes, mode_t mode = 0666);
 
 /// Creates a folder and its parents; an existing one is fine.
 void make_directories(const std::filesystem::path& path);

@@ -15,6 +15,7 @@ const EVP_MD* algorithm() {
   if constexpr (std::is_same_v<D, Md5>) return EVP_md5();
   if constexpr (std::is_same_v<D, Sha1>) return EVP_sha1();
   if constexpr (std::is_same_v<D, Sha256>) return EVP_sha256();
+  if constexpr (std::is_same_v<D, Blake2b512>) return EVP_blake2b512();
 }
 
 }  // namespace
@@ -63,6 +64,7 @@ D Hasher<D>::final() {
 template class Hasher<Md5>;
 template class Hasher<Sha1>;
 template class Hasher<Sha256>;
+template class Hasher<Blake2b512>;
 
 void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests) {
   INVARIANT(messages.size() == digests.size());

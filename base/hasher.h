@@ -10,7 +10,7 @@
 
 namespace sluice::base {
 
-/// D is Md5 (RFC 1321), Sha1 or Sha256 (FIPS 180-4).
+/// D is Md5 (RFC 1321), Sha1 or Sha256 (FIPS 180-4), or Blake2b512 (RFC 7693).
 template <typename D>
 class Hasher {
  public:
@@ -32,6 +32,7 @@ class Hasher {
 extern template class Hasher<Md5>;
 extern template class Hasher<Sha1>;
 extern template class Hasher<Sha256>;
+extern template class Hasher<Blake2b512>;
 
 /// The digest of one message.
 template <typename D>

@@ -1,0 +1,178 @@
+// Secret keys in minisign's file format: see signature.h.
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+
+#include "base/base64.h"
+#include "base/blake2b.h"
+#include "base/error.h"
+#include "base/signature.h"
+#include "base/signature_lines.h"
+#include "base/text.h"
+
+namespace sluice::base {
+namespace {
+
+constexpr std::size_t kRecordBytes = 158;
+constexpr std::size_t kKdfOffset = 2;
+constexpr std::size_t kSaltOffset = 6;
+constexpr std::size_t kSecretOffset = 54;  // of the part that a password locks
+constexpr std::size_t kSecretBytes = kRecordBytes - kSecretOffset;
+constexpr std::string_view kScrypt = "Sc";
+constexpr std::string_view kNoPassword{"\0\0", 2};
+constexpr std::string_view kChecksumAlgorithm = "B2";
+constexpr std::uint64_t kMemoryBytesMax = std::uint64_t{4} << 30;
+constexpr std::uint64_t kOperationsMax = std::uint64_t{1} << 33;
+
+using Salt = std::array<std::byte, 32>;
+using Checksum = SecretBytes<32>;
+
+/// Bytes that are wiped when they are not needed any more.
+struct SecretRecord {
+  std::vector<std::byte> bytes;
+
+  explicit SecretRecord(std::vector<std::byte> record = {}) : bytes(std::move(record)) {
+    bytes.reserve(kRecordBytes);  // growing would leave copies behind
+  }
+  ~SecretRecord() { wipe(bytes); }
+  SecretRecord(const SecretRecord&) = delete;
+  SecretRecord& operator=(const SecretRecord&) = delete;
+  SecretRecord(SecretRecord&&) = default;
+  SecretRecord& operator=(SecretRecord&&) = delete;
+
+  [[nodiscard]] MutableBytes secret() { return MutableBytes(bytes).subspan(kSecretOffset); }
+  [[nodiscard]] bool locked() const {
+    return as_text(Bytes(bytes).subspan(kKdfOffset, kScrypt.size())) == kScrypt;
+  }
+};
+
+struct ScryptParameters {
+  std::uint64_t n = 0;
+  std::uint64_t r = 8;
+  std::uint64_t p = 1;
+};
+
+/// How libsodium's crypto_pwhash_scryptsalsa208sha256 reads a cost; the files depend on it.
+ScryptParameters to_scrypt(const PasswordCost& cost) {
+  constexpr std::uint64_t kOperationsMin = 32768;
+  const std::uint64_t operations = std::max(cost.operations, kOperationsMin);
+  ScryptParameters scrypt;
+  const bool by_operations = operations < cost.memory_bytes / 32;
+  const std::uint64_t n_max =
+      by_operations ? operations / (4 * scrypt.r) : cost.memory_bytes / (128 * scrypt.r);
+  scrypt.n = 2;
+  while (scrypt.n <= n_max / 2) scrypt.n *= 2;
+  if (!by_operations) scrypt.p = std::max<std::uint64_t>(operations / 4 / scrypt.n / scrypt.r, 1);
+  return scrypt;
+}
+
+/// XORs `secret` with what the password gives: locks it, and unlocks it again.
+void apply_password(std::string_view password, Bytes salt, const PasswordCost& cost, MutableBytes secret) {
+  const ScryptParameters scrypt = to_scrypt(cost);
+  SecretBytes<kSecretBytes> stream;
+  const std::uint64_t memory_bytes = 128 * scrypt.r * (scrypt.n + scrypt.p + 2);
+  if (EVP_PBE_scrypt(password.data(), password.size(), reinterpret_cast<const unsigned char*>(salt.data()),
+                     salt.size(), scrypt.n, scrypt.r, scrypt.p, 2 * memory_bytes,
+                     reinterpret_cast<unsigned char*>(stream.bytes.data()), stream.bytes.size()) != 1)
+    throw Error(ErrorKind::io, "the password needs " + to_human_bytes(memory_bytes) +
+                                   " of memory to be tried, which the system does not give");
+  for (std::size_t i = 0; i < secret.size(); ++i) secret[i] ^= stream.bytes[i];
+}
+
+Checksum checksum_of(Bytes secret) {
+  SecretRecord message;
+  append(message.bytes, as_bytes(kKeyAlgorithm));
+  append(message.bytes, secret.first(kSecretBytes - Checksum().bytes.size()));
+  Checksum checksum;
+  blake2b_block(message.bytes, checksum.bytes);
+  return checksum;
+}
+
+SecretRecord decode(std::string_view text, std::string_view subject) {
+  const auto lines = split_lines(text, 2, subject);
+  static_cast<void>(comment_of(lines[0], 1, kUntrustedComment, subject));
+  SecretRecord record(record_of(lines[1], 2, kRecordBytes, subject));
+  require_mark(record.bytes, 0, kKeyAlgorithm, "algorithm", subject);
+  if (as_text(Bytes(record.bytes).subspan(kKdfOffset, 2)) != kNoPassword)
+    require_mark(record.bytes, kKdfOffset, kScrypt, "key derivation", subject);
+  require_mark(record.bytes, 4, kChecksumAlgorithm, "checksum algorithm", subject);
+  return record;
+}
+
+void unlock(SecretRecord& record, std::string_view password, std::string_view subject) {
+  RecordReader reader(record.bytes);
+  reader.skip(kSaltOffset);
+  Salt salt;
+  reader.read(salt);
+  PasswordCost cost;
+  cost.operations = reader.read_uint();
+  cost.memory_bytes = reader.read_uint();
+  if (cost.memory_bytes > kMemoryBytesMax || cost.operations > kOperationsMax) {
+    throw_malformed(subject, "asks for " + std::to_string(cost.operations) + " operations and " +
+                                 to_human_bytes(cost.memory_bytes) + " of memory, expected at most " +
+                                 std::to_string(kOperationsMax) + " and " + to_human_bytes(kMemoryBytesMax));
+  }
+  apply_password(password, salt, cost, record.secret());
+}
+
+}  // namespace
+
+SecretKey new_secret_key() {
+  SecretKey key;
+  fill_random(key.id.bytes);
+  fill_random(key.seed.bytes);
+  return key;
+}
+
+bool is_locked(std::string_view key_text, std::string_view subject) {
+  return decode(key_text, subject).locked();
+}
+
+SecretKey parse_secret_key(std::string_view text, std::string_view subject, std::string_view password) {
+  SecretRecord record = decode(text, subject);
+  const bool locked = record.locked();
+  if (locked) unlock(record, password, subject);
+  RecordReader reader(record.secret());
+  SecretKey key;
+  reader.read(key.id.bytes);
+  reader.read(key.seed.bytes);
+  Ed25519PublicKey public_half;
+  reader.read(public_half.bytes);
+  Checksum checksum;
+  reader.read(checksum.bytes);
+  // minisign 0.11 leaves the checksum of a key without password zero.
+  const bool has_checksum = locked || !all_zero(checksum.bytes);
+  if (has_checksum && checksum.bytes != checksum_of(record.secret()).bytes)
+    throw_malformed(subject, locked ? "the password is wrong, or the file is damaged"
+                                    : "is damaged: its checksum does not fit");
+  if (ed25519_public_key(key.seed) != public_half)
+    throw_malformed(subject, "is damaged: the public half does not belong to the secret one");
+  return key;
+}
+
+std::string to_text(const SecretKey& key, std::string_view password, const PasswordCost& cost) {
+  const bool locked = !password.empty();
+  Salt salt{};
+  std::array<std::byte, 16> limits{};
+  if (locked) {
+    fill_random(salt);
+    store_le(limits, 0, cost.operations);
+    store_le(limits, 8, cost.memory_bytes);
+  }
+  SecretRecord record;
+  append(record.bytes, as_bytes(kKeyAlgorithm));
+  append(record.bytes, as_bytes(locked ? kScrypt : kNoPassword));
+  append(record.bytes, as_bytes(kChecksumAlgorithm));
+  append(record.bytes, salt);
+  append(record.bytes, limits);
+  append(record.bytes, key.id.bytes);
+  append(record.bytes, key.seed.bytes);
+  append(record.bytes, key.public_key().key.bytes);
+  record.bytes.resize(kRecordBytes);
+  std::ranges::copy(checksum_of(record.secret()).bytes, record.secret().last<32>().begin());
+  if (locked) apply_password(password, salt, cost, record.secret());
+  return std::string(kUntrustedComment) + "minisign encrypted secret key\n" + to_base64(record.bytes) + '\n';
+}
+
+}  // namespace sluice::base

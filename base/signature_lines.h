@@ -1,0 +1,47 @@
+#pragma once
+// What the three file formats of signature.h share: lines, comments and records in base64.
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+
+namespace sluice::base {
+
+constexpr std::string_view kUntrustedComment = "untrusted comment: ";
+constexpr std::string_view kKeyAlgorithm = "Ed";
+
+/// The lines without their ends. Error when there are not `count`.
+[[nodiscard]] std::vector<std::string_view> split_lines(std::string_view text, std::size_t count,
+                                                        std::string_view subject);
+
+/// What follows the prefix of a comment's line; `number` counts from 1.
+[[nodiscard]] std::string_view comment_of(std::string_view line, std::size_t number, std::string_view prefix,
+                                          std::string_view subject);
+
+/// The bytes of a line, which are never shown: they may be secret.
+[[nodiscard]] std::vector<std::byte> record_of(std::string_view line, std::size_t number, std::size_t bytes,
+                                               std::string_view subject);
+
+/// Error unless the record has `expected` at `offset`.
+void require_mark(Bytes record, std::size_t offset, std::string_view expected, std::string_view what,
+                  std::string_view subject);
+
+/// Copies the fields of a record one after the other.
+class RecordReader {
+ public:
+  explicit RecordReader(Bytes record) : rest_(record) {}
+
+  void read(MutableBytes out);
+  [[nodiscard]] std::uint64_t read_uint();
+  void skip(std::size_t bytes) { rest_ = rest_.subspan(bytes); }
+
+ private:
+  Bytes rest_;
+};
+
+void append(std::vector<std::byte>& record, Bytes field);
+
+}  // namespace sluice::base
