@@ -198,6 +198,7 @@ struct PublishRequest {
   bool v1_only = false;
   bool leaves = false;  ///< also a file of all block hashes, by which damage can be placed to 16 KiB
   unsigned thread_count = 1;
+  format::Manifest facts = {};  ///< what the manifest says beside names, info-hashes, trackers and files
 };
 
 struct PublishResult {

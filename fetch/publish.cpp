@@ -145,20 +145,6 @@ void take_digests(base::StreamDigests& digests, bool v1_only, ReleaseLayout& lay
   }
 }
 
-std::string to_release_name(const std::string& name) {
-  std::string out;
-  for (const char c : name) {
-    const char lower = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    const bool letter = (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9');
-    if (letter || (!out.empty() && (lower == '.' || lower == '_'))) {
-      out += lower;
-    } else if (!out.empty() && out.back() != '-') {
-      out += '-';
-    }
-  }
-  return out.empty() ? "release" : out;
-}
-
 void write_leaves(const fs::path& path, base::StreamDigests& digests, const ReleaseLayout& layout) {
   ReleaseLayout with_leaves;
   for (std::size_t i = 0; i < layout.files.size(); ++i) {
@@ -169,14 +155,14 @@ void write_leaves(const fs::path& path, base::StreamDigests& digests, const Rele
   format::write_leaf_file(path, with_leaves);
 }
 
-format::Manifest make_manifest(const ReleaseLayout& layout, const base::StreamDigests& digests,
-                               const std::vector<std::string>& trackers) {
-  format::Manifest manifest;
-  manifest.name = to_release_name(layout.name);
+format::Manifest make_manifest(const PublishRequest& request, const ReleaseLayout& layout,
+                               const base::StreamDigests& digests) {
+  format::Manifest manifest = request.facts;
+  manifest.name = format::to_release_name(layout.name);
   manifest.torrent_name = layout.name;
   manifest.infohash_v1 = layout.infohash_v1;
   manifest.infohash_v2 = layout.infohash_v2;
-  manifest.trackers = trackers;
+  manifest.trackers = request.trackers;
   for (std::size_t i = 0; i < layout.files.size(); ++i) {
     const ReleaseFile& file = layout.files[i];
     if (file.pad) continue;
@@ -187,13 +173,6 @@ format::Manifest make_manifest(const ReleaseLayout& layout, const base::StreamDi
     out.root = file.root;
   }
   return manifest;
-}
-
-std::string to_sums(const format::Manifest& manifest) {
-  std::string out;
-  for (const format::ManifestFile& file : manifest.files)
-    if (file.sha256) out += base::to_hex(*file.sha256) + "  " + file.path + '\n';
-  return out;
 }
 
 std::string percent_encode(std::string_view text) {
@@ -258,7 +237,7 @@ PublishResult publish_source(const PublishRequest& request, const fs::path& sour
   torrent.web_seeds = request.web_seeds;
   const std::string content = to_text(torrent);
   result.layout = parse_torrent(content, result.torrent.string());
-  result.manifest = make_manifest(result.layout, digests, request.trackers);
+  result.manifest = make_manifest(request, result.layout, digests);
   result.magnet = result.manifest.magnet();
   for (const std::string& url : request.web_seeds) result.magnet += "&ws=" + percent_encode(url);
 
@@ -266,7 +245,7 @@ PublishResult publish_source(const PublishRequest& request, const fs::path& sour
     result.leaves = stem.string() + ".leaves";
     write_leaves(result.leaves, digests, result.layout);
   }
-  write_text(result.sums, to_sums(result.manifest));
+  write_text(result.sums, format::sums_text(result.manifest.files));
   write_text(result.manifest_path, format::to_text(result.manifest));
   write_text(result.torrent, content);
   return result;

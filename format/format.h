@@ -8,6 +8,7 @@
 //   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles, q8 and q4
 //   checkpoint_map.h    what each byte of a checkpoint is
 //   checkpoint_scan.h, pickle_scan.h   what a pickle would execute
+//   tensor_digests.h    digests of a checkpoint's tensors
 //   container_format.h, container_reader.h, container_writer.h   the .sluice file
 //   container_examination.h   the same when it is damaged
 //   container_proofs.h        which parts of it have been proven
@@ -27,4 +28,5 @@
 #include "format/model_tensors.h"      // IWYU pragma: export
 #include "format/release_layout.h"     // IWYU pragma: export
 #include "format/tensor.h"             // IWYU pragma: export
+#include "format/tensor_digests.h"     // IWYU pragma: export
 #include "format/tile.h"               // IWYU pragma: export

@@ -1,6 +1,7 @@
 #include "format/manifest.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -11,7 +12,6 @@ namespace sluice::format {
 namespace {
 
 constexpr std::uint64_t kManifestVersion = 1;
-constexpr std::uint64_t kManifestBytesMax = 16u << 20;
 
 bool is_alphanumeric(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -28,14 +28,16 @@ void check_name(const std::string& name, std::string_view subject) {
         subject, "expected a name of a-z, 0-9, '.', '_' and '-', found '" + base::to_printable(name) + "'");
 }
 
-std::string text_of(const Json& object, std::string_view key, const std::string& subject) {
-  const Json* value = object.find(key);
-  if (value == nullptr) return {};
-  const std::string place = subject + ": " + std::string(key);
-  const std::string& text = value->as_string(place);
+std::string to_text(const Json& value, const std::string& place) {
+  const std::string& text = value.as_string(place);
   if (text.empty()) base::throw_malformed(place, "is empty; what is not known is left out");
   if (base::to_printable(text) != text) base::throw_malformed(place, "has characters that cannot be shown");
   return text;
+}
+
+std::string text_of(const Json& object, std::string_view key, const std::string& subject) {
+  const Json* value = object.find(key);
+  return value == nullptr ? std::string() : to_text(*value, subject + ": " + std::string(key));
 }
 
 std::optional<std::uint64_t> uint_of(const Json& object, std::string_view key, const std::string& subject) {
@@ -45,17 +47,21 @@ std::optional<std::uint64_t> uint_of(const Json& object, std::string_view key, c
 }
 
 template <typename D>
-std::optional<D> digest_of(const Json& object, std::string_view key, const std::string& subject) {
-  const Json* value = object.find(key);
-  if (value == nullptr) return std::nullopt;
-  const std::string place = subject + ": " + std::string(key);
-  const std::string& hex = value->as_string(place);
+D to_digest(const Json& value, const std::string& place) {
+  const std::string& hex = value.as_string(place);
   const auto digest = base::parse_digest<D>(hex);
   if (!digest) {
     base::throw_malformed(place, "expected " + std::to_string(2 * D::kBytes) + " hex digits, found '" +
                                      base::to_printable(hex) + "'");
   }
-  return digest;
+  return *digest;
+}
+
+template <typename D>
+std::optional<D> digest_of(const Json& object, std::string_view key, const std::string& subject) {
+  const Json* value = object.find(key);
+  if (value == nullptr) return std::nullopt;
+  return to_digest<D>(*value, subject + ": " + std::string(key));
 }
 
 void check_tracker(const std::string& url, const std::string& subject) {
@@ -95,6 +101,60 @@ ManifestFile read_manifest_file(const Json& json, const std::string& subject) {
   return file;
 }
 
+Shape shape_of(const Json& json, const std::string& subject) {
+  Shape shape;
+  for (const Json& extent : json.at("shape", subject).as_array(subject + ": shape"))
+    shape.push_back(extent.as_uint(subject + ": shape"));
+  if (!element_count(shape)) base::throw_malformed(subject + ": shape", "has too many elements");
+  return shape;
+}
+
+ManifestTensor read_tensor(const Json& json, const std::string& subject) {
+  require_known_keys(json, {"name", "dtype", "shape", "digest"}, subject);
+  ManifestTensor tensor;
+  tensor.name = to_text(json.at("name", subject), subject + ": name");
+  const std::string place = subject + ": '" + tensor.name + "'";
+  const std::string& dtype = json.at("dtype", place).as_string(place + ": dtype");
+  const auto known = parse_dtype(dtype);
+  if (!known) base::throw_malformed(place, "unknown dtype '" + base::to_printable(dtype) + "'");
+  tensor.dtype = *known;
+  tensor.shape = shape_of(json, place);
+  tensor.digest = to_digest<base::Sha256>(json.at("digest", place), place + ": digest");
+  return tensor;
+}
+
+ManifestContainer read_container(const Json& json, const std::string& subject) {
+  require_known_keys(json, {"name", "quant", "root"}, subject);
+  ManifestContainer container;
+  container.name = json.at("name", subject).as_string(subject + ": name");
+  check_release_path(container.name, subject);
+  const std::string place = subject + ": '" + container.name + "'";
+  container.quant = json.at("quant", place).as_string(place + ": quant");
+  if (container.quant != "q4" && container.quant != "q8" && container.quant != "bf16") {
+    base::throw_malformed(
+        place, "quant: expected q4, q8 or bf16, found '" + base::to_printable(container.quant) + "'");
+  }
+  container.root = to_digest<base::Sha256>(json.at("root", place), place + ": root");
+  return container;
+}
+
+/// An array of things that have a name each.
+template <typename T>
+std::vector<T> read_named(const Json& manifest, std::string_view key, const std::string& subject,
+                          T (*read)(const Json&, const std::string&)) {
+  std::vector<T> items;
+  std::set<std::string> names;
+  const Json* array = manifest.find(key);
+  if (array == nullptr) return items;
+  const std::string place = subject + ": " + std::string(key);
+  for (const Json& item : array->as_array(place)) {
+    items.push_back(read(item, place));
+    if (!names.insert(items.back().name).second)
+      base::throw_malformed(place, "'" + items.back().name + "' is there twice");
+  }
+  return items;
+}
+
 void check_paths(const Manifest& manifest, std::string_view subject) {
   ReleaseLayout layout;
   layout.name = manifest.torrent_name.empty() ? manifest.name : manifest.torrent_name;
@@ -106,108 +166,7 @@ void check_paths(const Manifest& manifest, std::string_view subject) {
   check_release_names(layout, subject);
 }
 
-// ---- Writing ----
-
-void set_text(Json& json, const char* key, const std::string& text) {
-  if (!text.empty()) json.set(key, text);
-}
-
-template <typename D>
-void set_digest(Json& json, const char* key, const std::optional<D>& digest) {
-  if (digest) json.set(key, base::to_hex(*digest));
-}
-
-void set_uint(Json& json, const char* key, const std::optional<std::uint64_t>& value) {
-  if (value) json.set(key, *value);
-}
-
-Json to_json(const ManifestFile& file) {
-  Json json = Json::object({{"path", file.path}});
-  set_uint(json, "bytes", file.length_bytes);
-  set_digest(json, "md5", file.md5);
-  set_digest(json, "sha256", file.sha256);
-  set_digest(json, "root", file.root);
-  return json;
-}
-
-Json torrent_json(const Manifest& manifest) {
-  Json json = Json::object();
-  set_text(json, "name", manifest.torrent_name);
-  set_digest(json, "infohash_v1", manifest.infohash_v1);
-  set_digest(json, "infohash_v2", manifest.infohash_v2);
-  if (!manifest.trackers.empty()) json.set("trackers", Json::array_of(manifest.trackers));
-  return json;
-}
-
-// RFC 3986: everything outside the unreserved characters is escaped.
-std::string percent_encoded(std::string_view text) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  std::string encoded;
-  for (const char c : text) {
-    const auto value = static_cast<unsigned char>(c);
-    if (is_alphanumeric(c) || c == '-' || c == '.' || c == '_' || c == '~') {
-      encoded += c;
-    } else {
-      encoded += {'%', kDigits[value >> 4], kDigits[value & 15]};
-    }
-  }
-  return encoded;
-}
-
-// ---- Checksum lists ----
-
-bool is_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
-
-struct SumLine {
-  std::string_view hex;
-  std::string_view path;
-};
-
-/// The first digest of a line and the name after it.
-std::optional<SumLine> find_sum(std::string_view line) {
-  for (std::size_t start = 0; start < line.size();) {
-    if (!is_alphanumeric(line[start])) {
-      ++start;
-      continue;
-    }
-    const auto word_end = std::ranges::find_if_not(line.substr(start), is_alphanumeric) - line.begin();
-    const auto end = static_cast<std::size_t>(word_end);
-    const std::string_view word = line.substr(start, end - start);
-    const std::string_view after = line.substr(end);
-    const bool digest = (word.size() == 32 || word.size() == 64) && std::ranges::all_of(word, is_hex);
-    if (digest && (after.starts_with("  ") || after.starts_with(" *"))) {
-      // A list's names end with the line. In a frame, as in RELEASE texts, they end at a blank.
-      std::string_view path = after.substr(2);
-      if (start > 0) path = path.substr(0, path.find_first_of(" \t"));
-      if (path.starts_with("./")) path.remove_prefix(2);
-      if (!path.empty()) return SumLine{word, path};
-    }
-    start = end;
-  }
-  return std::nullopt;
-}
-
-template <typename D>
-void set_sum(std::optional<D>& digest, const SumLine& line, std::string_view subject) {
-  const auto stated = base::parse_digest<D>(line.hex);
-  if (digest && digest != stated)
-    base::throw_malformed(subject, "has two different digests for '" + std::string(line.path) + "'");
-  digest = stated;
-}
-
 }  // namespace
-
-std::string Manifest::magnet() const {
-  if (!infohash_v1 && !infohash_v2) return {};
-  std::string uri = "magnet:?";
-  if (infohash_v1) uri += "xt=urn:btih:" + base::to_hex(*infohash_v1);
-  if (infohash_v1 && infohash_v2) uri += '&';
-  // A multihash: 0x12 is SHA-256, 0x20 its length (BEP 52).
-  if (infohash_v2) uri += "xt=urn:btmh:1220" + base::to_hex(*infohash_v2);
-  if (!torrent_name.empty()) uri += "&dn=" + percent_encoded(torrent_name);
-  for (const std::string& tracker : trackers) uri += "&tr=" + percent_encoded(tracker);
-  return uri;
-}
 
 const ManifestFile* Manifest::find_file(std::string_view path) const {
   const auto found = std::ranges::find(files, path, &ManifestFile::path);
@@ -219,7 +178,7 @@ Manifest parse_manifest(std::string_view text, std::string_view subject_view) {
   const Json json = parse_json(text, subject);
   require_known_keys(json,
                      {"manifest", "name", "description", "licence", "source", "torrent", "tensor_count",
-                      "parameter_count", "params", "files"},
+                      "parameter_count", "params", "files", "tensors", "containers"},
                      subject);
   const std::uint64_t version = json.at("manifest", subject).as_uint(subject + ": manifest");
   if (version != kManifestVersion) {
@@ -242,55 +201,14 @@ Manifest parse_manifest(std::string_view text, std::string_view subject_view) {
     for (const Json& file : files->as_array(subject + ": files"))
       manifest.files.push_back(read_manifest_file(file, subject + ": files"));
   }
+  manifest.tensors = read_named(json, "tensors", subject, read_tensor);
+  manifest.containers = read_named(json, "containers", subject, read_container);
   check_paths(manifest, subject);
   return manifest;
 }
 
 Manifest read_manifest(const std::filesystem::path& path) {
   return parse_manifest(base::read_text_file(path, kManifestBytesMax), path.string());
-}
-
-std::string to_text(const Manifest& manifest) {
-  Json json = Json::object({{"manifest", kManifestVersion}, {"name", manifest.name}});
-  set_text(json, "description", manifest.description);
-  set_text(json, "licence", manifest.licence);
-  set_text(json, "source", manifest.source);
-  const Json torrent = torrent_json(manifest);
-  if (torrent != Json::object()) json.set("torrent", torrent);
-  set_uint(json, "tensor_count", manifest.tensor_count);
-  set_uint(json, "parameter_count", manifest.parameter_count);
-  if (manifest.params) json.set("params", to_json(*manifest.params));
-  if (!manifest.files.empty()) {
-    Json files = Json::array();
-    for (const ManifestFile& file : manifest.files) files.push_back(to_json(file));
-    json.set("files", std::move(files));
-  }
-  return json.dump_pretty();
-}
-
-std::vector<ManifestFile> parse_sums(std::string_view text) {
-  constexpr std::string_view kSubject = "checksum list";
-  std::vector<ManifestFile> files;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    const auto sum = find_sum(line);
-    if (!sum) continue;
-    check_release_path(sum->path, kSubject);
-    auto file = std::ranges::find(files, sum->path, &ManifestFile::path);
-    if (file == files.end()) {
-      files.emplace_back().path = sum->path;
-      file = std::prev(files.end());
-    }
-    if (sum->hex.size() == 2 * base::Md5::kBytes) {
-      set_sum(file->md5, *sum, kSubject);
-    } else {
-      set_sum(file->sha256, *sum, kSubject);
-    }
-  }
-  return files;
 }
 
 }  // namespace sluice::format

@@ -12,8 +12,11 @@
 #include "base/digest.h"
 #include "format/json.h"
 #include "format/model_params.h"
+#include "format/tensor.h"
 
 namespace sluice::format {
+
+constexpr std::uint64_t kManifestBytesMax = 64u << 20;
 
 struct ManifestFile {
   std::string path;
@@ -23,11 +26,31 @@ struct ManifestFile {
   std::optional<base::Sha256> root;  ///< BEP 52 pieces root
 };
 
+/// A tensor of the release's checkpoint, whatever files it lies in.
+struct ManifestTensor {
+  std::string name;
+  DType dtype = DType::bf16;
+  Shape shape;
+  base::Sha256
+      digest;  ///< merkle_digest of the values, row-major, in `dtype`: ContainerTensor::source_digest
+
+  bool operator==(const ManifestTensor&) const = default;
+};
+
+/// A .sluice file that was made from the release.
+struct ManifestContainer {
+  std::string name;   ///< of the file
+  std::string quant;  ///< "q4", "q8" or "bf16"
+  base::Sha256 root;  ///< ContainerFooter::root
+
+  bool operator==(const ManifestContainer&) const = default;
+};
+
 struct Manifest {
-  std::string name;         ///< what `sluice run NAME` calls it; [a-z0-9][a-z0-9._-]*
-  std::string description;  ///< one line
-  std::string licence;      ///< SPDX identifier
-  std::string source;       ///< who released it and where that is written down
+  std::string name;          ///< what `sluice run NAME` calls it; [a-z0-9][a-z0-9._-]*
+  std::string description;   ///< one line
+  std::string licence;       ///< SPDX identifier
+  std::string source;        ///< who released it and where that is written down
   std::string torrent_name;  ///< the folder that the torrent makes
   std::optional<base::Sha1> infohash_v1;
   std::optional<base::Sha256> infohash_v2;
@@ -36,6 +59,8 @@ struct Manifest {
   std::optional<std::uint64_t> parameter_count;
   std::optional<ModelParams> params;
   std::vector<ManifestFile> files;
+  std::vector<ManifestTensor> tensors;        ///< names are unique
+  std::vector<ManifestContainer> containers;  ///< names are unique
 
   /// magnet:?xt=urn:btih:...&xt=urn:btmh:1220...&dn=...&tr=...; empty without an info-hash.
   [[nodiscard]] std::string magnet() const;
@@ -47,8 +72,16 @@ struct Manifest {
 [[nodiscard]] Manifest read_manifest(const std::filesystem::path& path);
 [[nodiscard]] std::string to_text(const Manifest& manifest);
 
+/// A name that a manifest can have: lower case, with '-' for what cannot stand in one.
+[[nodiscard]] std::string to_release_name(std::string_view text);
+
 /// SHA256SUMS and md5sum lists ("<hex>  path", "<hex> *path"), and RELEASE texts, in which only lines that
-/// hold "<32 or 64 hex>  name" count, whatever stands around them. Only digests are filled in.
+/// hold "<32 or 64 hex>  name" count, whatever stands around them. Only digests are filled in. A line that
+/// begins with a backslash has names with line ends and backslashes escaped, as sha256sum does.
 [[nodiscard]] std::vector<ManifestFile> parse_sums(std::string_view text);
+/// check_release_path for a name in such a list, where backslashes and line ends may stand.
+void check_listed_path(std::string_view path, std::string_view subject);
+/// The files' SHA-256 as `sha256sum` lists them, in their order.
+[[nodiscard]] std::string sums_text(const std::vector<ManifestFile>& files);
 
 }  // namespace sluice::format

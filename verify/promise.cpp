@@ -100,7 +100,7 @@ std::vector<Promise> collect_promises(const Expectations& expectations) {
     check_same(expectations.layout->infohash_v2, manifest.infohash_v2, "info-hash v2");
   }
   for (const format::ManifestFile& file : manifest.files) {
-    format::check_release_path(file.path, "manifest '" + manifest.name + "'");
+    format::check_listed_path(file.path, "manifest '" + manifest.name + "'");
     const auto [place, is_new] = index_of.emplace(file.path, promises.size());
     if (is_new) {
       promises.push_back({file.path, nullptr, &file, 0});

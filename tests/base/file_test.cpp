@@ -156,6 +156,26 @@ TEST_CASE("a commit that cannot rename says so and leaves nothing behind") {
   CHECK(entries_in(dir.path()) == 1);
 }
 
+TEST_CASE("a new file has its rights from the start and replaces nothing") {
+  const TempDir temp;
+  const fs::path path = temp.path() / "key";
+  write_new_file(path, as_bytes("secret"), 0600);
+  struct stat status {};
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  CHECK((status.st_mode & 07777) == 0600);
+  CHECK_ERROR(write_new_file(path, as_bytes("other")), ErrorKind::usage, "key: is there already");
+  CHECK(read_text_file(path) == "secret");
+  // Not even a link that leads nowhere.
+  fs::create_symlink("nowhere", temp.path() / "link");
+  CHECK_ERROR(write_new_file(temp.path() / "link", as_bytes("x")), ErrorKind::usage, "link: is there already");
+  CHECK(entries_in(temp.path()) == 2);
+  const mode_t before = ::umask(077);
+  write_new_file(temp.path() / "private", as_bytes(""));
+  ::umask(before);
+  REQUIRE(::stat((temp.path() / "private").c_str(), &status) == 0);
+  CHECK((status.st_mode & 07777) == 0600);
+}
+
 TEST_CASE("a file that is too large to be read whole is refused") {
   const TempDir dir;
   write_file(dir / "f", as_bytes("0123456789"));

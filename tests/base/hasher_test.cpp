@@ -45,6 +45,21 @@ const Vector kSha256[] = {
     {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
 };
 
+// RFC 7693, appendix A; the others from Python's hashlib.blake2b
+const Vector kBlake2b512[] = {
+    {"abc",
+     "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d17d87c5392aab792dc252d5de4533cc9518d38aa"
+     "8dbf1925ab"
+     "92386edd4009923"},
+    {"",
+     "786a02f742015903c6c6fd852552d272912f4740e15847618a86e217f71f5419d25e1031afee585313896444934eb04b903a685"
+     "b1448b755d"
+     "56f701afe9be2ce"},
+    {std::string(1000000, 'a'),
+     "98fb3efb7206fd19ebf69b6f312cf7b64e3b94dbe1a17107913975a793f177e1d077609d7fba363cbba00d05f7aa4e4fa8715d6"
+     "428104c0a75643b0ff3fd3eaf"},
+};
+
 template <typename D, std::size_t N>
 void check_vectors(const Vector (&vectors)[N], std::mt19937& random) {
   Hasher<D> reused;
@@ -70,6 +85,7 @@ TEST_CASE("hashers give the published digests, whole and in any chunks, and star
   check_vectors<Md5>(kMd5, random);
   check_vectors<Sha1>(kSha1, random);
   check_vectors<Sha256>(kSha256, random);
+  check_vectors<Blake2b512>(kBlake2b512, random);
 }
 
 TEST_CASE("a moved hasher goes on where it was") {

@@ -26,6 +26,9 @@ std::string with(const std::string& members) {
   return R"({"manifest":1,"name":"m")" + (members.empty() ? "" : ',' + members) + '}';
 }
 
+const std::string kTensor =
+    std::string(R"({"name":"a","dtype":"f32","shape":[],"digest":")") + kSha256 + R"("})";
+
 const std::filesystem::path kDemo = SLUICE_DEMO_RELEASE;
 const std::filesystem::path kManifests = kDemo.parent_path();
 
@@ -38,7 +41,11 @@ TEST_CASE("a manifest keeps all that it says, and its text reads back as the sam
       kSha1 + R"(","infohash_v2":")" + kSha256 +
       R"(","trackers":["udp://t.example:80/announce"]},"tensor_count":3,"parameter_count":18446744073709551615,
     "files":[{"path":"a/b","bytes":5,"md5":")" +
-      kMd5 + R"(","sha256":")" + kSha256 + R"(","root":")" + kSha256 + R"("},{"path":"c"}])");
+      kMd5 + R"(","sha256":")" + kSha256 + R"(","root":")" + kSha256 + R"("},{"path":"c"}],
+    "tensors":[{"name":"layers.0.w1","dtype":"bf16","shape":[2,3],"digest":")" +
+      kSha256 + R"("},{"name":"scalar","dtype":"f32","shape":[],"digest":")" + kSha256 + R"("}],
+    "containers":[{"name":"m-q4.sluice","quant":"q4","root":")" +
+      kSha256 + R"("}])");
   const Manifest manifest = parse_manifest(text, "m.json");
   CHECK(manifest.name == "m");
   CHECK(manifest.description == "d");
@@ -60,7 +67,15 @@ TEST_CASE("a manifest keeps all that it says, and its text reads back as the sam
   CHECK_FALSE(manifest.files[1].length_bytes);
   CHECK_FALSE(manifest.files[1].md5);
 
+  const auto sha256 = base::parse_digest<base::Sha256>(kSha256).value();
+  CHECK(manifest.tensors ==
+        std::vector<format::ManifestTensor>{{"layers.0.w1", format::DType::bf16, {2, 3}, sha256},
+                                            {"scalar", format::DType::f32, {}, sha256}});
+  CHECK(manifest.containers == std::vector<format::ManifestContainer>{{"m-q4.sluice", "q4", sha256}});
+
   const std::string again = to_text(manifest);
+  CHECK(parse_manifest(again, "again").tensors == manifest.tensors);
+  CHECK(parse_manifest(again, "again").containers == manifest.containers);
   CHECK(to_text(parse_manifest(again, "again")) == again);
   CHECK(parse_manifest(again, "again").files[0].sha256 == manifest.files[0].sha256);
 }
@@ -108,6 +123,25 @@ TEST_CASE("damaged manifests are refused with place and cause") {
       {with(R"("files":[{"path":"a","bytes":"1"}])"), "'a': bytes: expected a whole number"},
       {with(R"("files":[{"path":"a","md5":"zz"}])"), "'a': md5: expected 32 hex digits"},
       {with(R"("files":[{"path":"a","sha256":""}])"), "'a': sha256: expected 64 hex digits"},
+      {with(R"("tensors":{})"), "tensors: expected an array"},
+      {with(R"("tensors":[{}])"), "tensors: key 'name' is missing"},
+      {with(R"("tensors":[{"name":""}])"), "tensors: name: is empty"},
+      {with(R"("tensors":[{"name":"a"}])"), "'a': key 'dtype' is missing"},
+      {with(R"("tensors":[{"name":"a","dtype":"q4"}])"), "'a': unknown dtype 'q4'"},
+      {with(R"("tensors":[{"name":"a","dtype":"f32"}])"), "'a': key 'shape' is missing"},
+      {with(R"("tensors":[{"name":"a","dtype":"f32","shape":[-1]}])"), "'a': shape: expected a whole number"},
+      {with(R"("tensors":[{"name":"a","dtype":"f32","shape":[4294967296,4294967296]}])"),
+       "'a': shape: has too many elements"},
+      {with(R"("tensors":[{"name":"a","dtype":"f32","shape":[]}])"), "'a': key 'digest' is missing"},
+      {with(R"("tensors":[{"name":"a","dtype":"f32","shape":[],"digest":"12"}])"),
+       "'a': digest: expected 64 hex digits, found '12'"},
+      {with(R"("tensors":[{"name":"a","strides":[1]}])"), "unknown key 'strides'"},
+      {with(R"("tensors":[)" + kTensor + ',' + kTensor + "]"), "tensors: 'a' is there twice"},
+      {with(R"("containers":[{"name":"../a"}])"), "unsafe file name '../a'"},
+      {with(R"("containers":[{"name":"a","quant":"q5"}])"),
+       "'a': quant: expected q4, q8 or bf16, found 'q5'"},
+      {with(R"("containers":[{"name":"a","quant":"q4"}])"), "'a': key 'root' is missing"},
+      {with(R"("containers":[{"name":"a","quant":"q4","root":1}])"), "'a': root: expected a string, found 1"},
   };
   for (const auto& [text, cause] : cases) {
     CAPTURE(text);
@@ -226,4 +260,35 @@ TEST_CASE("lines that are no sums do not count, and hostile ones are refused") {
   CHECK_ERROR(parse_sums(md5 + "  a\n" + std::string(32, '0') + "  a"), ErrorKind::malformed,
               "two different digests");
   CHECK(parse_sums(md5 + "  a\n" + md5 + "  a").size() == 1);
+}
+
+TEST_CASE("names that a list has to escape are read and written as sha256sum does") {
+  // printf x > $'a\nb'; sha256sum $'a\nb': a backslash in front says that there are escapes.
+  const std::string sha256 = kSha256;
+  const std::vector<std::string> names = {"plain", "a\nb", "back\\slash", "\r", "\\n", "a b"};
+  const std::vector<std::string> lines = {"  plain", "  a\\nb", "  back\\\\slash",
+                                          "  \\r",   "  \\\\n", "  a b"};
+  std::vector<format::ManifestFile> files;
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    files.emplace_back().path = names[i];
+    files.back().sha256 = base::parse_digest<base::Sha256>(kSha256);
+    text += (i >= 1 && i <= 4 ? "\\" : "") + sha256 + lines[i] + '\n';
+  }
+  CHECK(format::sums_text(files) == text);
+  const auto again = parse_sums(text);
+  REQUIRE(again.size() == names.size());
+  for (std::size_t i = 0; i < names.size(); ++i) CHECK(again[i].path == names[i]);
+  // Without the mark a backslash is one, and no name for a file of a release.
+  CHECK_ERROR(parse_sums(sha256 + "  a\\nb"), ErrorKind::malformed, "unsafe file name");
+  CHECK_ERROR(parse_sums('\\' + sha256 + "  ..\\n/../x"), ErrorKind::malformed, "unsafe file name");
+  CHECK_ERROR(parse_sums('\\' + sha256 + "  /a\\nb"), ErrorKind::malformed, "is absolute");
+  files[0].sha256.reset();
+  CHECK(format::sums_text({files[0]}).empty());
+}
+
+TEST_CASE("a folder's name becomes one that a manifest can have") {
+  CHECK(format::to_release_name("Mixtral-8x7B v0.1") == "mixtral-8x7b-v0.1");
+  CHECK(format::to_release_name("__a") == "a");
+  CHECK(format::to_release_name("..") == "release");
 }
