@@ -28,6 +28,9 @@ verify::ChainEvidence find_evidence(const format::ContainerReader& container,
                                                  : folders.front();
   auto found = find_expectations(place, sources, console);
   evidence.release = std::move(found.expectations);
+  if (const auto& manifest = evidence.release.manifest)
+    for (const format::ManifestContainer& known : manifest->containers)
+      evidence.pins.push_back({known.root, "manifest '" + manifest->name + "'"});
   for (const auto& source : found.found_in)
     evidence.source += (evidence.source.empty() ? "" : " and ") + source;
   return evidence;

@@ -27,6 +27,9 @@ constexpr std::array kCommands = {
     Command{"run", "execute a prompt, streaming", run_command, 0},
     Command{"publish", "make torrent, magnet link and manifest of a release", publish_command},
     Command{"seed", "share a release", seed_command},
+    Command{"keygen", "make a key pair to sign with", keygen_command},
+    Command{"sign", "sign a manifest, so that others can see that it is yours", sign_command},
+    Command{"trust", "trust a key, or list the trusted ones", trust_command},
     Command{"inspect", "say what a file is and holds, without loading it", inspect_command, 0},
     Command{"bench", "measure prefill and decode speed", bench_command, 0},
     Command{"eval", "perplexity, KL divergence, routing agreement", eval_command, 0},
@@ -80,8 +83,8 @@ std::string top_help() {
       "  9  malformed, unsafe or unsupported input\n"
       " 10  I/O error\n"
       "Ctrl-C stops cleanly; a second Ctrl-C ends at once with 130.\n\n"
-      "Environment: XDG_DATA_HOME (the model store is in its folder sluice), SLUICE_DATA_DIR (manifests),\n"
-      "SLUICE_ISA=avx512|avx2|generic, NO_COLOR.\n";
+      "Environment: XDG_DATA_HOME (the model store is in its folder sluice), XDG_CONFIG_HOME (trusted keys:\n"
+      "sluice/trusted), SLUICE_DATA_DIR (manifests), SLUICE_ISA=avx512|avx2|generic, NO_COLOR.\n";
   return text;
 }
 

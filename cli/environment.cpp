@@ -51,6 +51,14 @@ std::filesystem::path cache_folder() {
   return {};
 }
 
+std::filesystem::path config_folder() {
+  if (const auto config = variable("XDG_CONFIG_HOME"); config && config->starts_with('/')) {
+    return std::filesystem::path(*config) / "sluice";
+  }
+  if (const auto home = variable("HOME")) return std::filesystem::path(*home) / ".config" / "sluice";
+  return {};
+}
+
 std::optional<runtime::Isa> forced_isa() {
   const auto text = variable("SLUICE_ISA");
   if (!text) return std::nullopt;

@@ -21,6 +21,9 @@ namespace sluice::cli {
 /// $XDG_CACHE_HOME/sluice, by default ~/.cache/sluice. Empty without either variable: nothing is cached.
 [[nodiscard]] std::filesystem::path cache_folder();
 
+/// $XDG_CONFIG_HOME/sluice, by default ~/.config/sluice. Empty without either variable.
+[[nodiscard]] std::filesystem::path config_folder();
+
 /// $SLUICE_ISA, if set. Error{usage} for what is unknown or what this CPU cannot execute.
 [[nodiscard]] std::optional<runtime::Isa> forced_isa();
 

@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/catalog.h"
+#include "cli/release_finder.h"
+#include "cli/statements.h"
 #include "fetch/fetch.h"
 
 namespace sluice::cli {
@@ -18,123 +20,6 @@ namespace fs = std::filesystem;
 template <typename D>
 std::string hex_or_empty(const std::optional<D>& digest) {
   return digest ? base::to_hex(*digest) : std::string();
-}
-
-// The folder's own name, also for "." and "dir/".
-std::string own_name(const fs::path& path) {
-  const auto absolute = fs::absolute(path).lexically_normal();
-  return absolute.has_filename() ? absolute.filename().string() : absolute.parent_path().filename().string();
-}
-
-fs::path parent_of(const fs::path& path) {
-  const auto absolute = fs::absolute(path).lexically_normal();
-  return absolute.has_filename() ? absolute.parent_path() : absolute.parent_path().parent_path();
-}
-
-// Looks around one release folder.
-class Finder {
- public:
-  Finder(const fs::path& path, Console& console)
-      : path_(path), name_(own_name(path)), parent_(parent_of(path)), console_(console) {}
-
-  FoundExpectations find() {
-    find_torrent();
-    find_manifest();
-    if (found_.empty()) find_sums();
-    return std::move(found_);
-  }
-
- private:
-  [[nodiscard]] std::vector<fs::path> beside_and_above(const std::string& file_name) const {
-    return {parent_ / file_name, parent_.parent_path() / file_name};
-  }
-
-  void find_torrent() {
-    std::vector<fs::path> candidates;
-    std::error_code absent;
-    for (const auto& item : fs::directory_iterator(parent_ / ".sluice", absent)) {
-      if (item.path().extension() == ".torrent") candidates.push_back(item.path());
-    }
-    std::ranges::sort(candidates);
-    for (auto& candidate : beside_and_above(name_ + ".torrent")) candidates.push_back(std::move(candidate));
-    for (const auto& candidate : candidates) {
-      if (!fs::is_regular_file(candidate)) continue;
-      auto layout = fetch::read_torrent(candidate);
-      if (layout.name != name_) continue;
-      found_.expectations.layout = std::move(layout);
-      found_.torrent = candidate;
-      found_.found_in.push_back(candidate.string());
-      return;
-    }
-  }
-
-  void find_manifest() {
-    for (const auto& candidate : beside_and_above(name_ + ".manifest.json")) {
-      if (!fs::is_regular_file(candidate)) continue;
-      auto manifest = format::read_manifest(candidate);
-      if (is_other_release(manifest)) continue;
-      take_manifest(std::move(manifest), candidate);
-      return;
-    }
-    for (auto& entry : list_catalog(console_)) {
-      const bool same_name = entry.manifest.name == name_ || entry.manifest.torrent_name == name_;
-      const bool pinned = entry.manifest.infohash_v1 || entry.manifest.infohash_v2;
-      if (!same_name || is_other_release(entry.manifest)) continue;
-      // A torrent of this name proves the folder; a known release without info-hash need not be the same.
-      if (found_.expectations.layout && !pinned) continue;
-      take_manifest(std::move(entry.manifest), entry.manifest_path);
-      return;
-    }
-  }
-
-  void take_manifest(format::Manifest manifest, const fs::path& from) {
-    found_.expectations.manifest = std::move(manifest);
-    found_.found_in.push_back(from.string());
-  }
-
-  // The torrent beside the folder wins: a known release of the same name may be another edition.
-  [[nodiscard]] bool is_other_release(const format::Manifest& manifest) const {
-    if (!found_.expectations.layout) return false;
-    const auto differs = [](const auto& a, const auto& b) { return a && b && *a != *b; };
-    const auto& layout = *found_.expectations.layout;
-    return differs(manifest.infohash_v1, layout.infohash_v1) ||
-           differs(manifest.infohash_v2, layout.infohash_v2);
-  }
-
-  void find_sums() {
-    std::vector<fs::path> candidates = beside_and_above(name_ + ".SHA256SUMS");
-    candidates.push_back(path_ / "SHA256SUMS");
-    candidates.push_back(path_ / "RELEASE");
-    for (const auto& candidate : candidates) {
-      std::error_code not_there;
-      if (!fs::is_regular_file(candidate, not_there)) continue;
-      auto files = format::parse_sums(base::read_text_file(candidate));
-      if (files.empty()) continue;
-      format::Manifest manifest;
-      manifest.files = std::move(files);
-      take_manifest(std::move(manifest), candidate);
-      return;
-    }
-  }
-
-  fs::path path_;
-  std::string name_;
-  fs::path parent_;
-  Console& console_;
-  FoundExpectations found_;
-};
-
-format::Manifest read_named_manifest(const std::string& name, std::vector<std::string>& found_in) {
-  if (fs::is_regular_file(name)) {
-    found_in.push_back(name);
-    return format::read_manifest(name);
-  }
-  if (auto entry = find_release(name)) {
-    found_in.push_back(entry->manifest_path.string());
-    return std::move(entry->manifest);
-  }
-  throw base::Error(base::ErrorKind::usage,
-                    "--manifest " + name + ": neither a file nor the name of a known release");
 }
 
 // Digests that the manifest lacks are filled in; what it says stays.
@@ -150,24 +35,98 @@ void merge_sums(format::Manifest& manifest, std::vector<format::ManifestFile> su
   }
 }
 
-FoundExpectations read_named(const ExpectationSources& sources) {
+/// The entries of a list that speak of `path`: of its own folder, or below it in a list that lies above.
+std::vector<format::ManifestFile> sums_for(const fs::path& path, const fs::path& list,
+                                           std::vector<format::ManifestFile> sums) {
+  const fs::path folder = fs::is_directory(path) ? path : parent_of(path);
+  const auto way = fs::weakly_canonical(folder).lexically_relative(fs::weakly_canonical(parent_of(list)));
+  if (way.empty() || way == "." || *way.begin() == "..") return sums;
+  auto below = entries_below(sums, way.generic_string() + '/');
+  return below.empty() ? sums : below;
+}
+
+FoundExpectations read_named(const fs::path& path, const ExpectationSources& sources,
+                             StatementReader& statements) {
   FoundExpectations found;
   auto& expectations = found.expectations;
   if (!sources.torrent.empty()) {
     expectations.layout = fetch::read_torrent(sources.torrent);
     found.torrent = sources.torrent;
+    statements.take_torrent(sources.torrent);
     found.found_in.push_back(sources.torrent);
   }
-  if (!sources.manifest.empty())
-    expectations.manifest = read_named_manifest(sources.manifest, found.found_in);
+  if (!sources.manifest.empty()) {
+    const fs::path file = find_manifest_file(sources.manifest);
+    expectations.manifest = statements.read_manifest(file);
+    found.found_in.push_back(file.string());
+  }
   if (!sources.sums.empty()) {
-    auto sums = format::parse_sums(base::read_text_file(sources.sums));
+    auto sums = statements.read_sums(sources.sums);
     if (sums.empty()) base::throw_malformed(sources.sums, "holds no line '<32 or 64 hex digits>  name'");
     if (!expectations.manifest) expectations.manifest.emplace();
-    merge_sums(*expectations.manifest, std::move(sums));
+    merge_sums(*expectations.manifest, sums_for(path, sources.sums, std::move(sums)));
     found.found_in.push_back(sources.sums);
   }
   return found;
+}
+
+/// What is said of one file alone, `name` below the release's folder. A tree speaks of one file; v1 pieces
+/// run over several.
+void keep_only(const std::string& name, FoundExpectations& found) {
+  auto& expectations = found.expectations;
+  format::Manifest manifest;
+  if (expectations.manifest) manifest = std::move(*expectations.manifest);
+  std::erase_if(manifest.files, [&](const format::ManifestFile& file) { return file.path != name; });
+  if (expectations.layout) {
+    for (const auto& file : expectations.layout->files) {
+      if (file.pad || file.path != name) continue;
+      if (manifest.files.empty()) manifest.files.emplace_back().path = name;
+      manifest.files.front().length_bytes = file.length_bytes;
+      if (file.root) manifest.files.front().root = file.root;
+    }
+  }
+  expectations.layout.reset();
+  expectations.manifest = std::move(manifest);
+  expectations.only_promised = true;
+}
+
+void judge_all(const StatementReader& statements, FoundExpectations& found) {
+  const auto& expectations = found.expectations;
+  found.signatures = statements.conclude(expectations.layout ? &*expectations.layout : nullptr,
+                                         expectations.manifest ? &*expectations.manifest : nullptr);
+}
+
+/// A file that is no release of its own may be one of a folder's.
+FoundExpectations find_in_folders(const fs::path& file, StatementReader& statements, Console& console) {
+  constexpr int kLevels = 2;
+  fs::path folder = parent_of(file);
+  std::string name = own_name(file);
+  for (int level = 0; level < kLevels && folder.has_relative_path(); ++level) {
+    auto found = ReleaseFinder(folder, statements, console).find();
+    judge_all(statements, found);
+    keep_only(name, found);
+    found.folder = folder;
+    if (!found.expectations.manifest->files.empty()) return found;
+    name = own_name(folder) + '/' + name;
+    folder = parent_of(folder);
+  }
+  return {};
+}
+
+FoundExpectations find_around(const fs::path& path, StatementReader& statements, Console& console) {
+  auto found = ReleaseFinder(path, statements, console).find();
+  if (found.empty() && !fs::is_directory(path)) return find_in_folders(path, statements, console);
+  return found;
+}
+
+/// What lies in the folder only to tell what is in it.
+void excuse_statements(FoundExpectations& found) {
+  for (const std::string& file : found.found_in) {
+    const auto way = fs::weakly_canonical(file).lexically_relative(fs::weakly_canonical(found.folder));
+    if (way.empty() || *way.begin() == "..") continue;
+    found.expectations.statements.insert(way.generic_string());
+    found.expectations.statements.insert(signature_path(way).generic_string());
+  }
 }
 
 /// NAME.leaves beside the torrent, or beside or above the release.
@@ -214,23 +173,33 @@ std::string FoundExpectations::licence() const {
   return expectations.manifest ? expectations.manifest->licence : std::string();
 }
 
+fs::path find_manifest_file(const std::string& name) {
+  std::error_code absent;
+  if (fs::is_regular_file(name, absent)) return name;
+  if (const auto entry = find_release(name)) return entry->manifest_path;
+  throw base::Error(base::ErrorKind::usage,
+                    "--manifest " + name + ": neither a file nor the name of a known release");
+}
+
 FoundExpectations find_expectations(const fs::path& path, const ExpectationSources& sources,
                                     Console& console) {
-  FoundExpectations found = sources.empty() ? Finder(path, console).find() : read_named(sources);
-  found.folder = fs::is_directory(path) ? path : parent_of(path);
-  if (found.expectations.layout) find_leaves(path, sources.leaves, found, console);
+  StatementReader statements(sources.key, console);
+  FoundExpectations found =
+      sources.empty() ? find_around(path, statements, console) : read_named(path, sources, statements);
+  auto& expectations = found.expectations;
+  if (!expectations.only_promised) judge_all(statements, found);
+  const bool folder = fs::is_directory(path);
+  if (found.folder.empty()) found.folder = folder ? path : parent_of(path);
+  const bool single = expectations.layout && expectations.layout->single_file;
+  if (!folder && !found.empty() && !single && !expectations.only_promised) keep_only(own_name(path), found);
+  if (expectations.layout) find_leaves(path, sources.leaves, found, console);
+  excuse_statements(found);
   return found;
 }
 
 verify::Report prove(const FoundExpectations& found, const verify::Options& options, base::Progress& progress,
                      const std::stop_token& stop) {
-  auto report = verify::verify_release(found.folder, found.expectations, options, progress, stop);
-  if (found.expectations.layout && found.expectations.layout->single_file) {
-    // The folder is not the release's own; what else lies in it is nobody's business.
-    std::erase_if(report.files,
-                  [](const verify::FileReport& file) { return file.state == verify::FileState::extra; });
-  }
-  return report;
+  return verify::verify_release(found.folder, found.expectations, options, progress, stop);
 }
 
 void record_origin(const FoundExpectations& found, convert::Request& request) {

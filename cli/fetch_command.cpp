@@ -3,9 +3,11 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/expectations.h"
 #include "cli/fetch_observer.h"
 #include "cli/model_source.h"
 #include "cli/network_options.h"
+#include "cli/statements.h"
 #include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "fetch/fetch.h"
@@ -13,12 +15,15 @@
 namespace sluice::cli {
 namespace {
 
+namespace fs = std::filesystem;
 using format::Json;
 
 struct FetchOptions {
   std::string source;
   std::string output = ".";
   bool list = false;
+  std::string manifest;  ///< a file, or the name of a known release
+  std::string key;
   NetworkOptions network;
   fetch::FetchRequest request;
 };
@@ -32,6 +37,9 @@ void declare(Options& options, FetchOptions& values) {
   app.add_option("-o,--output", values.output, "Folder in which the release's folder is made (default: .)");
   options.add_list("--select", request.select, "Only files that match this glob");
   options.add_list("--exclude", request.exclude, "Not the files that match this glob");
+  app.add_option("--manifest", values.manifest,
+                 "Fetch only the torrent that this manifest names, a file or a release name");
+  app.add_option("--key", values.key, "Only if this key signed the manifest: a public key file, or its line");
   app.add_flag("--list", values.list, "Show the files, fetch none");
   app.add_flag("--dry-run", request.dry_run, "Get and check the metadata only");
   declare_network(options, values.network);
@@ -41,9 +49,45 @@ void declare(Options& options, FetchOptions& values) {
   options.add_bytes("--memory", request.memory_bytes, "Memory of all its processes (default: 512MiB)");
 }
 
+/// What is known of the release before it is fetched, and believed.
+struct Known {
+  std::optional<format::Manifest> manifest;
+  std::optional<SignatureReport> signature;
+};
+
+/// The manifest that was named, that of a known release, or NAME.manifest.json beside NAME.torrent.
+fs::path find_manifest(const FetchOptions& values, const Source& source) {
+  if (!values.manifest.empty()) return find_manifest_file(values.manifest);
+  if (source.kind == Source::Kind::release) return source.release->manifest_path;
+  if (source.kind != Source::Kind::path) return {};
+  fs::path beside = source.text;
+  if (beside.extension() == ".torrent") beside.replace_extension();
+  beside += ".manifest.json";
+  std::error_code absent;
+  return fs::is_regular_file(beside, absent) ? beside : fs::path();
+}
+
+/// All that a stranger wrote is judged here, before the first byte is asked for.
+Known judge(const FetchOptions& values, const Source& source, Console& console) {
+  StatementReader statements(values.key, console);
+  Known known;
+  const fs::path path = find_manifest(values, source);
+  if (!path.empty()) {
+    known.manifest = statements.read_manifest(path);
+  } else if (source.kind == Source::Kind::path) {
+    statements.take_torrent(source.text);
+  }
+  auto reports = statements.conclude(nullptr, nullptr);
+  if (!values.key.empty() && reports.empty()) {
+    throw base::Error(base::ErrorKind::untrusted,
+                      "--key: there is no signed manifest of this release; name one by --manifest");
+  }
+  if (!reports.empty()) known.signature = std::move(reports.front());
+  return known;
+}
+
 // A known release is fetched by its magnet link, whose info-hash proves all that its manifest says.
-void resolve_source(FetchOptions& values) {
-  const Source source = find_source(values.source);
+void resolve_source(FetchOptions& values, const Source& source) {
   values.request.source = source.text;
   if (source.kind == Source::Kind::path && std::filesystem::is_directory(source.text)) {
     throw base::Error(base::ErrorKind::usage,
@@ -60,16 +104,18 @@ void resolve_source(FetchOptions& values) {
 
 Json infohash_json(const auto& digest) { return digest ? Json(base::to_hex(*digest)) : Json(nullptr); }
 
-Json make_result(const fetch::FetchResult& fetched, double seconds) {
-  return Json::object({{"event", "result"},
-                       {"path", fetched.path.string()},
-                       {"torrent", fetched.torrent.string()},
-                       {"infohash_v1", infohash_json(fetched.layout.infohash_v1)},
-                       {"infohash_v2", infohash_json(fetched.layout.infohash_v2)},
-                       {"bytes", fetched.layout.payload_bytes()},
-                       {"downloaded_bytes", fetched.downloaded_bytes},
-                       {"rehashed_bytes", fetched.rehashed_bytes},
-                       {"seconds", seconds}});
+Json make_result(const fetch::FetchResult& fetched, const Known& known, double seconds) {
+  auto result = Json::object({{"event", "result"},
+                              {"path", fetched.path.string()},
+                              {"torrent", fetched.torrent.string()},
+                              {"infohash_v1", infohash_json(fetched.layout.infohash_v1)},
+                              {"infohash_v2", infohash_json(fetched.layout.infohash_v2)},
+                              {"bytes", fetched.layout.payload_bytes()},
+                              {"downloaded_bytes", fetched.downloaded_bytes},
+                              {"rehashed_bytes", fetched.rehashed_bytes},
+                              {"seconds", seconds}});
+  if (known.signature) result.set("signature", to_json(*known.signature));
+  return result;
 }
 
 void list_files(const format::ReleaseLayout& layout, Console& console) {
@@ -92,7 +138,11 @@ int fetch_command(const Invocation& invocation) {
   declare(options, values);
   options.parse(invocation);
 
-  resolve_source(values);
+  const Source source = find_source(values.source);
+  resolve_source(values, source);
+  const Known known = judge(values, source, console);
+  if (known.signature && known.signature->state == SignatureState::valid)
+    console.note(to_sentence(*known.signature));
   auto& request = values.request;
   request.output_folder = values.output;
   apply(values.network, request);
@@ -100,16 +150,16 @@ int fetch_command(const Invocation& invocation) {
   request.worker_command = worker_command();
 
   const Stopwatch watch;
-  FetchObserver observer(console);
+  FetchObserver observer(console, known.manifest ? &*known.manifest : nullptr);
   const auto fetched = fetch::fetch(request, observer, invocation.stop);
   console.clear_status();
   if (request.dry_run) {
     if (values.list) list_files(fetched.layout, console);
-    console.event(make_result(fetched, watch.seconds()));
+    console.event(make_result(fetched, known, watch.seconds()));
     return 0;
   }
   // Every piece was hashed as it arrived, and judged by the journal; there is no need to read them again.
-  console.event(make_result(fetched, watch.seconds()));
+  console.event(make_result(fetched, known, watch.seconds()));
   console.print(fetched.path.string() + ": complete, every piece proven; " +
                 base::to_human_bytes(fetched.downloaded_bytes) + " fetched");
   return 0;

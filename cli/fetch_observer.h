@@ -11,7 +11,10 @@ namespace sluice::cli {
 
 class FetchObserver final : public fetch::FetchObserver {
  public:
-  explicit FetchObserver(Console& console) : console_(console), line_(console) {}
+  /// With a manifest, a torrent that it does not name is refused before anything of it is asked for:
+  /// Error{verification}. `manifest` must outlive the observer; null: any torrent will do.
+  explicit FetchObserver(Console& console, const format::Manifest* manifest = nullptr)
+      : console_(console), line_(console), manifest_(manifest) {}
 
   void on_layout(const format::ReleaseLayout& layout) override;
   void on_preflight(const fetch::Preflight& preflight) override;
@@ -24,6 +27,7 @@ class FetchObserver final : public fetch::FetchObserver {
 
   Console& console_;
   ProgressLine line_;
+  const format::Manifest* manifest_;
   RateMeter meter_;
   std::string phase_;
 };

@@ -7,6 +7,7 @@
 #include "cli/fetch_observer.h"
 #include "cli/progress_line.h"
 #include "cli/report.h"
+#include "cli/statements.h"
 #include "cli/store.h"
 
 namespace sluice::cli {
@@ -156,14 +157,14 @@ fs::path prepare_model(const ModelRequest& request, Console& console, const std:
   switch (source.kind) {
     case Source::Kind::magnet: return maker.from_magnet(source.text, std::nullopt);
     case Source::Kind::url: return maker.from_url(source.text);
-    case Source::Kind::release:
-      if (source.release->embedded_folder) {
-        return maker.from_folder(*source.release->embedded_folder, source.release);
-      }
-      if (const auto magnet = source.release->manifest.magnet(); !magnet.empty()) {
-        return maker.from_magnet(magnet, source.release);
-      }
+    case Source::Kind::release: {
+      auto release = source.release;
+      release->manifest = StatementReader("", console).read_manifest(release->manifest_path);
+      if (release->embedded_folder) return maker.from_folder(*release->embedded_folder, release);
+      if (const auto magnet = release->manifest.magnet(); !magnet.empty())
+        return maker.from_magnet(magnet, release);
       throw base::Error(base::ErrorKind::usage, source.text + ": no magnet link of this release is known");
+    }
     case Source::Kind::path: break;
   }
   return maker.from_folder(source.text, std::nullopt);

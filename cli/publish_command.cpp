@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/manifest_facts.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
 #include "fetch/fetch.h"
@@ -25,6 +26,8 @@ int publish_command(const Invocation& invocation) {
       "Without BitTorrent v2's hash trees, for old clients; beside a hybrid one give it another name by -o");
   app.add_flag("--leaves", request.leaves,
                "Also a file of all block hashes, by which verify places damage to 16 KiB");
+  ManifestFacts facts;
+  declare_facts(options, facts);
   options.add_threads(request.thread_count);
   options.parse(invocation);
 
@@ -32,6 +35,8 @@ int publish_command(const Invocation& invocation) {
     throw base::Error(base::ErrorKind::usage, folder + ": does not exist");
   request.folder = folder;
   request.torrent = torrent;
+  add_facts(facts, request.facts);
+  add_tensors(folder, request.thread_count, console, invocation.stop, request.facts);
   ProgressLine progress(console);
   const auto published = fetch::publish(request, progress, invocation.stop);
   console.clear_status();

@@ -136,7 +136,6 @@ Json report_result(const verify::Report& report, double seconds) {
 
 std::string report_summary(const verify::Report& report) {
   std::string text = files_text(report.files.size()) + ", " + base::to_human_bytes(report.bytes) + ": ";
-  if (report.ok) return text + "proven by " + joined(report.proven_by);
   std::map<FileState, std::size_t> counts;
   for (const auto& file : report.files) ++counts[file.state];
   std::vector<std::string> wrong;
@@ -144,6 +143,9 @@ std::string report_summary(const verify::Report& report) {
     if (state != FileState::ok)
       wrong.push_back(std::to_string(count) + " " + std::string(verify::to_string(state)));
   }
+  // Files that nothing speaks of do not spoil a proof, and are no part of it either.
+  if (report.ok)
+    return text + "proven by " + joined(report.proven_by) + (wrong.empty() ? "" : "; " + joined(wrong));
   const bool nothing_promised = std::ranges::all_of(report.files, [](const verify::FileReport& file) {
     return file.state == FileState::unproven || file.state == FileState::extra;
   });

@@ -1,18 +1,12 @@
-#include <optional>
-
 #include "base/error.h"
-#include "base/text.h"
 #include "cli/chain.h"
 #include "cli/commands.h"
-#include "cli/expectations.h"
-#include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/pickle_check.h"
-#include "cli/progress_line.h"
-#include "cli/repair.h"
+#include "cli/prove_path.h"
 #include "cli/report.h"
 #include "cli/stopwatch.h"
-#include "format/container_reader.h"
+#include "cli/write_sums.h"
 
 namespace sluice::cli {
 namespace {
@@ -20,95 +14,65 @@ namespace {
 namespace fs = std::filesystem;
 
 struct VerifyOptions {
-  std::string path;
-  ExpectationSources sources;
-  verify::Options how;
-  bool repair = false;
-  std::string release;  ///< that a container was made of
-  NetworkOptions network;
+  ProofRequest proof;
+  bool write_sums = false;
+  WriteSumsRequest sums;
 };
 
 void declare(Options& options, VerifyOptions& values) {
   auto& app = options.app();
-  app.add_option("PATH", values.path, "Release folder, file of a single-file release, or .sluice file")
-      ->required();
-  app.add_option("--torrent", values.sources.torrent, "Prove against this .torrent");
-  app.add_option("--manifest", values.sources.manifest,
+  ProofRequest& proof = values.proof;
+  app.add_option("PATH", proof.path, "Release folder, file of a release, or .sluice file")->required();
+  app.add_option("--torrent", proof.sources.torrent, "Prove against this .torrent");
+  app.add_option("--manifest", proof.sources.manifest,
                  "Prove against this manifest, a file or a release name");
-  app.add_option("--sums", values.sources.sums, "Prove against this SHA256SUMS or md5sum list");
-  app.add_option("--leaves", values.sources.leaves,
+  app.add_option("--sums", proof.sources.sums, "Prove against this SHA256SUMS or md5sum list");
+  app.add_option("--leaves", proof.sources.leaves,
                  "Place damage to 16 KiB by this file of publish --leaves");
-  app.add_flag("--strict", values.how.strict, "Files that nothing speaks of are a failure, too");
-  app.add_flag("--repair", values.repair,
+  app.add_option("--key", proof.sources.key,
+                 "Only what this key signed counts: a public key file, or its line of base64");
+  app.add_flag("--strict", proof.how.strict, "Files that nothing speaks of are a failure, too");
+  app.add_flag("--repair", proof.repair,
                "Fetch what is damaged again, by the release's torrent; of a .sluice file, convert it again");
-  app.add_option("--release", values.release, "Repair a .sluice file out of this release folder");
-  app.add_flag("--direct", values.how.direct, "Read past the page cache (O_DIRECT)");
-  options.add_bytes("--memory", values.how.memory_bytes, "Memory for buffers (default: 64MiB)");
-  options.add_threads(values.how.thread_count);
-  declare_network(options, values.network);
+  app.add_option("--release", proof.release, "Repair a .sluice file out of this release folder");
+  auto* writing = app.add_flag("--write-sums", values.write_sums,
+                               "Put down what the release holds: PATH.SHA256SUMS and PATH.manifest.json");
+  app.add_option("-o,--output", values.sums.output, "With --write-sums: STEM of the two files")
+      ->needs(writing);
+  app.add_flag("--overwrite", values.sums.overwrite, "With --write-sums: replace what is there and differs")
+      ->needs(writing);
+  declare_facts(options, values.sums.facts);
+  app.add_flag("--direct", proof.how.direct, "Read past the page cache (O_DIRECT)");
+  options.add_bytes("--memory", proof.how.memory_bytes, "Memory for buffers (default: 64MiB)");
+  options.add_threads(proof.how.thread_count);
+  declare_network(options, proof.network);
 }
 
-bool is_container(const fs::path& path) {
-  return fs::is_regular_file(path) && (path.extension() == ".sluice" || format::is_container(path));
-}
-
-/// The report on a release, and what was done about it.
-struct Outcome {
-  verify::Report report;
-  std::optional<fetch::RepairResult> repaired;
-};
-
-void tell_repair(const fetch::RepairResult& repaired, Console& console) {
-  console.event(format::Json::object({{"event", "repair"},
-                                      {"downloaded_bytes", repaired.downloaded_bytes},
-                                      {"written_bytes", repaired.written_bytes}}));
-  console.print("repaired: " + base::to_human_bytes(repaired.downloaded_bytes) + " fetched, " +
-                base::to_human_bytes(repaired.written_bytes) + " written; proving it again");
-}
-
-Outcome prove_release(const VerifyOptions& options, const Invocation& invocation) {
-  Console& console = invocation.console;
-  const auto found = find_expectations(options.path, options.sources, console);
-  if (found.empty()) {
-    refuse_acting_pickles(find_acting_pickles(options.path, {}));
-    throw base::Error(base::ErrorKind::verification,
-                      options.path +
-                          ": there is nothing to verify against: no torrent, manifest or checksums "
-                          "found; name them with --torrent, --manifest or --sums");
+/// What the proof rests on, when it has succeeded.
+void tell_trust(const Proof& proof, Console& console) {
+  const auto& root = proof.report.root_sha256;
+  const bool is_signed = proof.signatures.front().state == SignatureState::valid;
+  if (!root.empty() && !is_signed && proof.root_pinned_by.empty()) {
+    console.print("consistent with itself; nothing outside the file pins its root " + root);
+    return;
   }
-  for (const auto& source : found.found_in) console.note("against " + source);
-  ProgressLine progress(console);
-  Outcome outcome{prove(found, options.how, progress, invocation.stop), std::nullopt};
-  if (options.repair && can_repair(outcome.report)) {
-    console.clear_status();
-    tell_damage(outcome.report, console);
-    outcome.repaired = repair_release(found, outcome.report, options.network, console, invocation.stop);
-    tell_repair(*outcome.repaired, console);
-    outcome.report = prove(found, options.how, progress, invocation.stop);
+  for (const auto& signature : proof.signatures) console.print(to_sentence(signature));
+  if (!root.empty()) {
+    const std::string pinned = proof.root_pinned_by.empty() ? "" : " is pinned by " + proof.root_pinned_by;
+    console.print("root " + root + pinned);
   }
-  if (options.repair && outcome.report.ok) clean_up_repair(found);
-  console.clear_status();
-  return outcome;
 }
 
-Outcome prove_path(const VerifyOptions& options, const Invocation& invocation) {
-  Console& console = invocation.console;
-  if (!is_container(options.path) || speaks_of(options.path, options.sources, console))
-    return prove_release(options, invocation);
-  ProgressLine progress(console);
-  Outcome outcome{verify::verify_container(options.path, options.how, progress, invocation.stop),
-                  std::nullopt};
-  console.clear_status();
-  if (options.repair && can_repair(outcome.report)) {
-    tell_damage(outcome.report, console);
-    const auto mended = repair_container(options.path, outcome.report, options.release,
-                                         options.how.thread_count, console, invocation.stop);
-    outcome.repaired = {0, mended.written_bytes};
-    tell_repair(*outcome.repaired, console);
-    outcome.report = verify::verify_container(options.path, options.how, progress, invocation.stop);
-    console.clear_status();
+format::Json make_result(const Proof& proof, double seconds) {
+  auto result = report_result(proof.report, seconds);
+  if (!proof.chain.empty()) result.set("chain", chain_json(proof.chain));
+  if (!proof.signatures.empty()) result.set("signature", to_json(proof.signatures.front()));
+  if (!proof.root_pinned_by.empty()) result.set("root_pinned_by", proof.root_pinned_by);
+  if (proof.repaired) {
+    result.set("downloaded_bytes", proof.repaired->downloaded_bytes);
+    result.set("repaired_bytes", proof.repaired->written_bytes);
   }
-  return outcome;
+  return result;
 }
 
 }  // namespace
@@ -121,31 +85,26 @@ int verify_command(const Invocation& invocation) {
   declare(options, values);
   options.parse(invocation);
 
-  if (!fs::exists(values.path)) throw base::Error(base::ErrorKind::usage, values.path + ": does not exist");
+  const ProofRequest& request = values.proof;
+  if (!fs::exists(request.path))
+    throw base::Error(base::ErrorKind::usage, request.path + ": does not exist");
+  if (!values.write_sums && !values.sums.facts.empty()) {
+    throw base::Error(base::ErrorKind::usage,
+                      "--licence, --source and --container are for the manifest that --write-sums makes");
+  }
+  if (values.write_sums)
+    return write_sums(request.path, request.sources, values.sums, request.how, invocation);
   const Stopwatch watch;
-  auto [report, repaired] = prove_path(values, invocation);
-  std::vector<verify::ChainLink> chain;
-  if (report.ok && is_container(values.path) && !speaks_of(values.path, values.sources, console))
-    chain = check_chain(values.path, values.sources, true, values.how, invocation);
-  report.ok = report.ok && !differs(chain);
-  tell_files(report, console);
-  const auto acting = find_acting_pickles(values.path, report);
-  if (report.ok) refuse_acting_pickles(acting);
+  const Proof proof = prove_path(request, invocation);
+  tell_files(proof.report, console);
+  const auto acting = find_acting_pickles(request.path, proof.report);
+  if (proof.report.ok) refuse_acting_pickles(acting);
   for (const auto& sentence : acting) console.warn(sentence);
-  print_chain(chain, console);
-  auto result = report_result(report, watch.seconds());
-  if (!chain.empty()) result.set("chain", chain_json(chain));
-  if (repaired) {
-    result.set("downloaded_bytes", repaired->downloaded_bytes);
-    result.set("repaired_bytes", repaired->written_bytes);
-  }
-  console.event(result);
-  console.print(report_summary(report));
-  if (report.ok && !ok) console.print("verification FAILED: the chain to its release is broken");
-  if (ok && !report.root_sha256.empty()) {
-    console.print("consistent with itself; nothing outside the file pins its root " + report.root_sha256);
-  }
-  return ok ? 0 : base::exit_code(base::ErrorKind::verification);
+  print_chain(proof.chain, console);
+  console.event(make_result(proof, watch.seconds()));
+  console.print(report_summary(proof.report));
+  if (proof.report.ok && !proof.signatures.empty()) tell_trust(proof, console);
+  return proof.report.ok ? 0 : base::exit_code(base::ErrorKind::verification);
 }
 
 }  // namespace sluice::cli

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -67,6 +68,8 @@ struct Expectations {
   std::optional<format::Manifest> manifest;  ///< its files' sizes, SHA-256, MD5 and roots
   /// Places damage to 16 KiB where the layout's hashes place it to a piece. May be null.
   std::shared_ptr<const format::LeafFile> leaves = {};
+  bool only_promised = false;                ///< what else lies in the folder is not looked for
+  std::set<std::string> statements;          ///< files of the folder that these come from: never extra
 };
 
 struct Options {
@@ -82,6 +85,12 @@ struct Options {
 [[nodiscard]] Report verify_release(const std::filesystem::path& folder, const Expectations& expectations,
                                     const Options& options, base::Progress& progress,
                                     const std::stop_token& stop);
+
+/// What a folder holds, or a file: sizes, SHA-256 and BEP 52 roots, in a torrent's order. Links and special files
+/// are Error{malformed}; what cannot be read, or changes meanwhile, is Error{io}.
+[[nodiscard]] std::vector<format::ManifestFile> survey_release(const std::filesystem::path& path,
+                                                               const Options& options, base::Progress& progress,
+                                                               const std::stop_token& stop);
 
 /// Every tensor, expert, section, padding byte, the directory, the header and the root of a .sluice file.
 /// Damage in header, directory and footer is told like any other; a file that is no container, is cut off or

@@ -22,7 +22,8 @@ constexpr std::uint64_t kBlocksPerNode = 1024;
 FolderScan scan(const fs::path& folder, const Expectations& expectations,
                 const std::vector<Promise>& promises) {
   // The only file of a release lies in a folder of the user's, whose other files are none of our business.
-  if (!expectations.layout || !expectations.layout->single_file) return FolderScan::walk(folder);
+  const bool single_file = expectations.layout && expectations.layout->single_file;
+  if (!single_file && !expectations.only_promised) return FolderScan::walk(folder);
   std::vector<std::string> paths;
   for (const Promise& promise : promises) paths.push_back(promise.path);
   return FolderScan::look_up(folder, paths);
@@ -170,8 +171,9 @@ class FileReporter {
   FileReport report_;
 };
 
-void add_extra_files(const FolderScan& found, const std::vector<Promise>& promises, Report& report) {
-  std::set<std::string_view> named;
+void add_extra_files(const FolderScan& found, const std::vector<Promise>& promises,
+                     const std::set<std::string>& statements, Report& report) {
+  std::set<std::string_view> named(statements.begin(), statements.end());
   for (const Promise& promise : promises) named.insert(promise.path);
   for (const auto& [path, entry] : found.entries()) {
     if (entry.kind == EntryKind::folder || named.contains(path)) continue;
@@ -210,7 +212,7 @@ Report verify_release(const fs::path& folder, const Expectations& expectations, 
       report.bytes += std::min(digests.found_bytes, promises[i].length_bytes().value_or(digests.found_bytes));
     for (const DamagedRange& range : report.files.back().damaged) report.damaged_bytes += range.length_bytes;
   }
-  add_extra_files(found, promises, report);
+  add_extra_files(found, promises, expectations.statements, report);
   if (proofs.v1) report.proven_by.emplace_back("v1");
   if (proofs.v2) report.proven_by.emplace_back("v2");
   if (proofs.sha256) report.proven_by.emplace_back("sha256");

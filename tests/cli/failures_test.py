@@ -25,8 +25,8 @@ class ExitCodeTest(ProgramTest):
     def test_help_is_0_for_every_command(self):
         commands = [line.split()[0] for line in self.succeed("--help").stdout.splitlines()
                     if line.startswith("  ") and line.split()[0].isalpha() and line.split()[0] != "sluice"]
-        self.assertEqual(commands, ["fetch", "verify", "convert", "run", "publish", "seed", "inspect", "bench",
-                                    "eval", "releases", "models"])
+        self.assertEqual(commands, ["fetch", "verify", "convert", "run", "publish", "seed", "keygen", "sign",
+                                    "trust", "inspect", "bench", "eval", "releases", "models"])
         for command in commands:
             text = self.succeed(command, "--help").stdout
             self.assertIn("Example:\n  sluice " + command, text)

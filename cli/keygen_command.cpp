@@ -1,0 +1,83 @@
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/terminal.h"
+#include "cli/trusted_keys.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr mode_t kOwnerOnly = 0600;
+
+struct KeygenOptions {
+  std::string name = "sluice";
+  bool no_password = false;
+  bool password_stdin = false;
+};
+
+Password new_password(const KeygenOptions& values, const Console& console) {
+  if (values.no_password) return Password();
+  if (values.password_stdin) {
+    Password password = read_password();
+    if (password.text().empty())
+      throw base::Error(base::ErrorKind::usage, "--password-stdin: the password is empty");
+    return password;
+  }
+  if (!can_ask(console)) {
+    throw base::Error(base::ErrorKind::usage,
+                      "there is no terminal to ask for a password: --password-stdin, or --no-password for a "
+                      "key that whoever has the file can use");
+  }
+  Password password = ask_password("Password of the new key: ");
+  if (password.text().empty())
+    throw base::Error(base::ErrorKind::usage, "the password is empty; --no-password makes a key without one");
+  if (ask_password("The password again: ").text() != password.text())
+    throw base::Error(base::ErrorKind::usage, "the two passwords differ");
+  return password;
+}
+
+void require_absent(const fs::path& path) {
+  std::error_code absent;
+  if (fs::exists(fs::symlink_status(path, absent)))
+    throw base::Error(base::ErrorKind::usage, path.string() + ": is there already, and is not overwritten");
+}
+
+}  // namespace
+
+int keygen_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  KeygenOptions values;
+  Options options("keygen", "Makes a key pair to sign manifests with, in minisign's file format.",
+                  "sluice keygen -o alice");
+  auto& app = options.app();
+  app.add_option("-o,--output", values.name, "NAME of the files NAME.key and NAME.pub (default: sluice)");
+  auto* without = app.add_flag("--no-password", values.no_password, "The secret key is not locked");
+  app.add_flag("--password-stdin", values.password_stdin, "The password is the first line of stdin")
+      ->excludes(without);
+  options.parse(invocation);
+
+  const fs::path secret_path = values.name + ".key";
+  const fs::path public_path = values.name + ".pub";
+  require_absent(secret_path);
+  require_absent(public_path);
+  const Password password = new_password(values, console);
+  const base::SecretKey key = base::new_secret_key();
+  const Password secret_text(to_text(key, password.text()));
+  base::write_new_file(secret_path, base::as_bytes(secret_text.text()), kOwnerOnly);
+  base::write_new_file(public_path, base::as_bytes(to_text(key.public_key())));
+
+  console.event(format::Json::object({{"event", "result"},
+                                      {"secret_key", secret_path.string()},
+                                      {"public_key", public_path.string()},
+                                      {"key_id", base::to_string(key.id)},
+                                      {"key", to_line(key.public_key())}}));
+  console.print("secret key   " + secret_path.string() + "  (keep it to yourself)");
+  console.print("public key   " + public_path.string() + "  (publish it where people know you)");
+  console.print(describe_key(key.public_key()));
+  return 0;
+}
+
+}  // namespace sluice::cli

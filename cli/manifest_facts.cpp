@@ -1,0 +1,69 @@
+#include "cli/manifest_facts.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "cli/progress_line.h"
+#include "format/checkpoint_index.h"
+#include "format/container_reader.h"
+#include "format/tensor_digests.h"
+
+namespace sluice::cli {
+namespace {
+
+std::string checked_text(const std::string& option, const std::string& text) {
+  if (base::to_printable(text) != text)
+    throw base::Error(base::ErrorKind::usage, option + " is one line of characters that can be shown");
+  return text;
+}
+
+format::ManifestContainer describe_container(const std::filesystem::path& path) {
+  const auto reader = format::ContainerReader::open(path);
+  format::ManifestContainer container;
+  container.name = path.filename().string();
+  container.root = reader.footer().root;
+  container.quant = reader.recipe().at("quant", path.string() + ": recipe").as_string(path.string());
+  return container;
+}
+
+}  // namespace
+
+void declare_facts(Options& options, ManifestFacts& facts) {
+  options.app().add_option("--licence", facts.licence, "SPDX identifier, for the manifest");
+  options.app().add_option("--source", facts.source, "Who released it and where that is written down");
+  options.add_list("--container", facts.containers,
+                   "A .sluice file made from the release, whose root the manifest is to pin");
+}
+
+void add_facts(const ManifestFacts& facts, format::Manifest& manifest) {
+  if (!facts.licence.empty()) manifest.licence = checked_text("--licence", facts.licence);
+  if (!facts.source.empty()) manifest.source = checked_text("--source", facts.source);
+  for (const std::string& path : facts.containers) {
+    auto container = describe_container(path);
+    std::erase_if(manifest.containers, [&](const auto& known) { return known.name == container.name; });
+    manifest.containers.push_back(std::move(container));
+  }
+  std::ranges::sort(manifest.containers, {}, &format::ManifestContainer::name);
+}
+
+void add_tensors(const std::filesystem::path& release, unsigned thread_count, Console& console,
+                 const std::stop_token& stop, format::Manifest& manifest) {
+  format::CheckpointIndex index;
+  try {
+    index = format::open_checkpoint(release);
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    console.note(std::string("no tensors in the manifest: ") + error.what());
+    return;
+  }
+  ProgressLine progress(console);
+  manifest.tensors = format::digest_tensors(index, thread_count, progress, stop);
+  manifest.tensor_count = manifest.tensors.size();
+  std::uint64_t parameters = 0;
+  for (const auto& tensor : manifest.tensors) parameters += format::element_count(tensor.shape).value();
+  manifest.parameter_count = parameters;
+  console.clear_status();
+}
+
+}  // namespace sluice::cli

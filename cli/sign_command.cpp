@@ -1,0 +1,93 @@
+#include <ctime>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hasher.h"
+#include "base/signature.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/signatures.h"
+#include "cli/terminal.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kKeyFileBytesMax = 16384;
+constexpr std::size_t kReadBytes = 1 << 20;
+
+struct SignOptions {
+  std::string file;
+  std::string key;
+  std::string comment;
+  bool password_stdin = false;
+};
+
+base::SecretKey open_secret_key(const SignOptions& values) {
+  const Password text(base::read_text_file(values.key, kKeyFileBytesMax));
+  if (!base::is_locked(text.text(), values.key)) return base::parse_secret_key(text.text(), values.key, {});
+  const Password password =
+      values.password_stdin ? read_password() : ask_password("Password of " + values.key + ": ");
+  return base::parse_secret_key(text.text(), values.key, password.text());
+}
+
+base::Blake2b512 hash_file(const fs::path& path, const std::stop_token& stop) {
+  const auto file = base::File::open_read(path);
+  base::Hasher<base::Blake2b512> hasher;
+  std::vector<std::byte> buffer(kReadBytes);
+  for (std::uint64_t offset_bytes = 0;;) {
+    if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+    const std::size_t got = file.read_at(offset_bytes, buffer);
+    if (got == 0) return hasher.final();
+    hasher.update(base::Bytes(buffer).first(got));
+    offset_bytes += got;
+  }
+}
+
+void check_comment(const std::string& comment) {
+  if (comment.size() > base::kTrustedCommentBytesMax) {
+    throw base::Error(base::ErrorKind::usage, "--comment has " + std::to_string(comment.size()) +
+                                                  " bytes, expected at most " +
+                                                  std::to_string(base::kTrustedCommentBytesMax));
+  }
+  if (base::to_printable(comment) != comment)
+    throw base::Error(base::ErrorKind::usage, "--comment is one line of characters that can be shown");
+}
+
+// The words of minisign.
+std::string default_comment(const fs::path& file) {
+  return "timestamp:" + std::to_string(std::time(nullptr)) +
+         "\tfile:" + base::to_printable(file.filename().string()) + "\thashed";
+}
+
+}  // namespace
+
+int sign_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  SignOptions values;
+  Options options("sign", "Signs a file, so that others can see that it is yours: writes FILE.minisig.",
+                  "sluice sign my-model.manifest.json --key alice.key --comment \"my-model, first release\"");
+  auto& app = options.app();
+  app.add_option("FILE", values.file, "A manifest, or any other file")->required();
+  app.add_option("--key", values.key, "The secret key, as sluice keygen or minisign made it")->required();
+  app.add_option("--comment", values.comment, "What is signed along with it and shown to who verifies it");
+  app.add_flag("--password-stdin", values.password_stdin, "The key's password is the first line of stdin");
+  options.parse(invocation);
+
+  check_comment(values.comment);
+  const base::SecretKey key = open_secret_key(values);
+  const auto signature = base::sign(hash_file(values.file, invocation.stop), key,
+                                    values.comment.empty() ? default_comment(values.file) : values.comment);
+  const fs::path path = signature_path(values.file);
+  base::write_file(path, base::as_bytes(to_text(signature)));
+  console.event(format::Json::object({{"event", "result"},
+                                      {"signature", path.string()},
+                                      {"key_id", base::to_string(key.id)},
+                                      {"comment", signature.trusted_comment}}));
+  console.print(path.string() + ": signed by key " + base::to_string(key.id));
+  return 0;
+}
+
+}  // namespace sluice::cli

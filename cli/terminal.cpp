@@ -1,0 +1,84 @@
+#include "cli/terminal.h"
+
+#include <termios.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <span>
+#include <utility>
+
+#include "base/ed25519.h"
+#include "base/error.h"
+
+namespace sluice::cli {
+namespace {
+
+constexpr std::size_t kLineBytesMax = 1024;
+
+/// One line of stdin, byte by byte: what follows it is left for others.
+std::string read_line() {
+  std::string line;
+  line.reserve(kLineBytesMax);  // growing would leave copies of a password behind
+  while (line.size() < kLineBytesMax) {
+    char byte = 0;
+    const auto got = ::read(STDIN_FILENO, &byte, 1);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0 || byte == '\n') break;
+    line += byte;
+  }
+  return line;
+}
+
+/// While it lives, what is typed is not shown.
+class EchoOff final {
+ public:
+  EchoOff() {
+    if (::tcgetattr(STDIN_FILENO, &before_) != 0)
+      throw base::Error(base::ErrorKind::usage,
+                        "there is no terminal to ask for the password: give it by --password-stdin");
+    termios silent = before_;
+    silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+    ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
+  }
+  ~EchoOff() {
+    ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
+    std::fputc('\n', stderr);
+  }
+  EchoOff(const EchoOff&) = delete;
+  EchoOff& operator=(const EchoOff&) = delete;
+
+ private:
+  termios before_{};
+};
+
+}  // namespace
+
+Password::~Password() { base::wipe(std::as_writable_bytes(std::span(text_))); }
+
+// A moved short string would leave its text behind.
+Password::Password(Password&& other) noexcept : text_(other.text_) {
+  base::wipe(std::as_writable_bytes(std::span(other.text_)));
+}
+
+bool can_ask(const Console& console) {
+  return !console.json() && !console.quiet() && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1;
+}
+
+Password ask_password(const std::string& question) {
+  const EchoOff hidden;
+  std::fputs(question.c_str(), stderr);
+  std::fflush(stderr);
+  return read_password();
+}
+
+Password read_password() { return Password(read_line()); }
+
+bool ask_yes_no(const std::string& question) {
+  std::fputs((question + " [y/N] ").c_str(), stderr);
+  std::fflush(stderr);
+  const std::string answer = read_line();
+  return answer == "y" || answer == "Y" || answer == "yes";
+}
+
+}  // namespace sluice::cli

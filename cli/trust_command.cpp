@@ -1,0 +1,90 @@
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/table.h"
+#include "cli/terminal.h"
+#include "cli/trusted_keys.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using format::Json;
+
+struct TrustOptions {
+  std::string key;
+  std::string name;
+  bool yes = false;
+};
+
+Json key_json(const std::string& name, const base::PublicKey& key) {
+  return Json::object({{"name", name}, {"key_id", base::to_string(key.id)}, {"key", to_line(key)}});
+}
+
+int list_keys(Console& console) {
+  Json keys = Json::array();
+  Table table;
+  for (const TrustedKey& trusted : list_trusted_keys(console)) {
+    keys.push_back(key_json(trusted.name, trusted.key));
+    table.add_row({trusted.name, base::to_string(trusted.key.id), to_line(trusted.key)});
+  }
+  console.event(Json::object({{"event", "result"}, {"folder", trusted_folder().string()}, {"keys", keys}}));
+  console.write(table.text());
+  return 0;
+}
+
+/// The name of a file, and of nothing else.
+std::string name_of(const TrustOptions& values, const base::PublicKey& key) {
+  std::string name = values.name;
+  std::error_code absent;
+  if (name.empty() && fs::is_regular_file(values.key, absent)) name = fs::path(values.key).stem().string();
+  if (name.empty()) name = base::to_string(key.id);
+  const bool usable = name.find('/') == std::string::npos && !name.starts_with('.') && name.size() <= 200;
+  if (!usable) throw base::Error(base::ErrorKind::usage, "--as " + name + ": is no name for a file");
+  return name;
+}
+
+void ask_for_trust(const base::PublicKey& key, const TrustOptions& values, Console& console) {
+  console.note(describe_key(key));
+  if (values.yes) return;
+  if (!can_ask(console)) {
+    throw base::Error(base::ErrorKind::usage, "nobody is there to be asked: compare the key " + to_line(key) +
+                                                  " with what its owner publishes, and repeat with --yes");
+  }
+  if (!ask_yes_no("Is this what its owner publishes, and do you trust it from now on?"))
+    throw base::Error(base::ErrorKind::untrusted, "key " + base::to_string(key.id) + " is not trusted");
+}
+
+}  // namespace
+
+int trust_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  TrustOptions values;
+  Options options("trust",
+                  "Trusts a key from now on: what it signed is believed. Without KEY lists the keys.",
+                  "sluice trust alice.pub");
+  auto& app = options.app();
+  app.add_option("KEY", values.key, "A public key file, or the key's line of base64");
+  app.add_option("--as", values.name, "Keep it as NAME.pub (default: as the file is called)");
+  app.add_flag("--yes", values.yes, "Do not ask: the fingerprint has been compared");
+  options.parse(invocation);
+
+  if (values.key.empty()) return list_keys(console);
+  const base::PublicKey key = find_key(values.key);
+  const std::string name = name_of(values, key);
+  ask_for_trust(key, values, console);
+  const fs::path kept = add_trusted_key(name, key);
+  console.event(Json::object({{"event", "result"},
+                              {"path", kept.string()},
+                              {"name", kept.filename().string()},
+                              {"key_id", base::to_string(key.id)},
+                              {"key", to_line(key)}}));
+  console.print(kept.string() + ": key " + base::to_string(key.id) +
+                " is trusted; to end that, delete the file");
+  return 0;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,151 @@
+#include "cli/write_sums.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/progress_line.h"
+#include "cli/release_finder.h"
+#include "cli/report.h"
+#include "cli/stopwatch.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using format::Json;
+using Times = std::map<fs::path, fs::file_time_type>;
+
+struct Outputs {
+  fs::path sums;
+  fs::path manifest;
+};
+
+Outputs choose_outputs(const fs::path& path, const std::string& stem) {
+  const fs::path base = stem.empty() ? parent_of(path) / own_name(path) : fs::path(stem);
+  const fs::path inside = fs::weakly_canonical(base).lexically_relative(fs::canonical(path));
+  if (!stem.empty() && fs::is_directory(path) && !inside.empty() && *inside.begin() != "..") {
+    throw base::Error(base::ErrorKind::usage,
+                      stem + ": lies inside the folder, which must not change by being put down");
+  }
+  return {base.string() + ".SHA256SUMS", base.string() + ".manifest.json"};
+}
+
+Times modification_times(const fs::path& path) {
+  Times times;
+  if (!fs::is_directory(path)) return {{path, fs::last_write_time(path)}};
+  for (const auto& item : fs::recursive_directory_iterator(path))
+    if (item.is_regular_file()) times.emplace(item.path(), item.last_write_time());
+  return times;
+}
+
+void tell_unproven(const std::vector<format::ManifestFile>& files, Console& console) {
+  verify::Report report;
+  for (const auto& file : files) {
+    report.files.push_back({file.path,
+                            verify::FileState::unproven,
+                            file.length_bytes.value_or(0),
+                            "put down as it is, nothing to compare it with",
+                            {}});
+  }
+  tell_files(report, console);
+}
+
+/// True when the file is to be written: it is not there yet, or may be replaced.
+bool must_write(const fs::path& path, const std::string& text, bool overwrite) {
+  std::error_code absent;
+  if (!fs::exists(path, absent)) return true;
+  if (base::read_text_file(path, format::kManifestBytesMax) == text) return false;
+  if (!overwrite) {
+    throw base::Error(base::ErrorKind::usage,
+                      path.string() + ": is there already and says something else; --overwrite replaces it");
+  }
+  return true;
+}
+
+void write_text(const fs::path& path, const std::string& text, Console& console) {
+  base::write_file(path, base::as_bytes(text));
+  std::error_code absent;
+  if (fs::exists(signature_path(path), absent))
+    console.warn(signature_path(path).string() + ": does not fit any more; sign " + path.string() + " again");
+}
+
+format::Manifest make_manifest(const fs::path& path, const FoundExpectations& found,
+                               std::vector<format::ManifestFile> files) {
+  format::Manifest manifest;
+  if (found.expectations.manifest) manifest = *found.expectations.manifest;
+  if (manifest.name.empty()) manifest.name = format::to_release_name(own_name(path));
+  if (found.expectations.layout) {
+    manifest.torrent_name = found.expectations.layout->name;
+    manifest.infohash_v1 = found.expectations.layout->infohash_v1;
+    manifest.infohash_v2 = found.expectations.layout->infohash_v2;
+  }
+  for (auto& file : files)
+    if (const auto* known = manifest.find_file(file.path)) file.md5 = known->md5;
+  manifest.files = std::move(files);
+  return manifest;
+}
+
+}  // namespace
+
+int write_sums(const fs::path& path, const ExpectationSources& sources, const WriteSumsRequest& request,
+               const verify::Options& options, const Invocation& invocation) {
+  Console& console = invocation.console;
+  const Stopwatch watch;
+  const Outputs outputs = choose_outputs(path, request.output);
+  const Times times = modification_times(path);
+  ProgressLine progress(console);
+  const auto found = find_expectations(path, sources, console);
+  verify::Report report;
+  if (found.empty() && !sources.key.empty()) {
+    throw base::Error(base::ErrorKind::verification,
+                      path.string() + ": there is nothing that --key could have signed");
+  }
+  if (!found.empty()) {
+    report = prove(found, options, progress, invocation.stop);
+    console.clear_status();
+    tell_files(report, console);
+    if (!report.ok) {
+      throw base::Error(base::ErrorKind::verification, path.string() + ": " + report_summary(report) +
+                                                           "; nothing is written, since " +
+                                                           found.found_in.front() + " says otherwise");
+    }
+  }
+  auto files = verify::survey_release(path, options, progress, invocation.stop);
+  console.clear_status();
+  if (found.empty()) tell_unproven(files, console);
+  const std::string sums = format::sums_text(files);
+  std::uint64_t bytes = 0;
+  for (const auto& file : files) bytes += file.length_bytes.value_or(0);
+  auto manifest = make_manifest(path, found, std::move(files));
+  add_facts(request.facts, manifest);
+  add_tensors(path, options.thread_count, console, invocation.stop, manifest);
+  if (modification_times(path) != times)
+    throw base::Error(base::ErrorKind::verification, path.string() + ": changed while it was read");
+
+  // A manifest has no names that could harm; a list can escape them.
+  const bool sums_new = must_write(outputs.sums, sums, request.overwrite);
+  const std::string text = to_text(manifest);
+  const bool manifest_new = must_write(outputs.manifest, text, request.overwrite);
+  if (sums_new) write_text(outputs.sums, sums, console);
+  static_cast<void>(format::parse_manifest(text, "no manifest for " + path.string()));
+  if (manifest_new) write_text(outputs.manifest, text, console);
+
+  console.event(Json::object({{"event", "result"},
+                              {"sums", outputs.sums.string()},
+                              {"manifest", outputs.manifest.string()},
+                              {"files", manifest.files.size()},
+                              {"bytes", bytes},
+                              {"tensors", manifest.tensors.size()},
+                              {"proven_by", Json::array_of(report.proven_by)},
+                              {"seconds", watch.seconds()}}));
+  console.print("SHA256SUMS    " + outputs.sums.string());
+  console.print("manifest      " + outputs.manifest.string());
+  console.print(found.empty() ? "put down as it is: there was nothing to verify it against"
+                              : report_summary(report));
+  return 0;
+}
+
+}  // namespace sluice::cli
