@@ -20,8 +20,8 @@ namespace {
 
 // Small enough that two of them stay in a core's L2 cache from the read to the last digest.
 constexpr std::uint64_t kChunkBytesMax = std::uint64_t{128} << 10;
-// What several threads share, or what goes past the cache in one request, may be larger.
-constexpr std::uint64_t kSharedChunkBytesMax = std::uint64_t{1} << 20;
+// What several threads share, who wait for each other after each, or what goes past the cache in one request.
+constexpr std::uint64_t kSharedChunkBytesMax = std::uint64_t{4} << 20;
 
 /// The largest chunk with which `count` readers fit the memory: whole leaves, so that none spans two chunks.
 std::size_t chunk_bytes(std::uint64_t memory_bytes, std::size_t count, std::uint64_t max_bytes) {
@@ -92,8 +92,12 @@ class Engine {
     bool in_chunk = false;
   };
 
-  /// Strands that are longer than all that would be left for the other threads are for all threads together.
+  /// Strands that are longer than all that would be left for the other threads are for all threads together,
+  /// when there is more than one thing to do with them.
   void share_out() {
+    const int kinds = (wants_.md5 ? 1 : 0) + (wants_.sha256 ? 1 : 0) + (wants_.leaves ? 1 : 0) +
+                      (wants_.v1_piece_bytes > 0 ? 1 : 0);
+    const bool may_share = kinds > 1 && pool_.thread_count() > 1;
     std::vector<std::size_t> order(plan_.strands.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     const auto length_of = [&](std::size_t strand) { return plan_.strands[strand].length_bytes; };
@@ -103,7 +107,7 @@ class Engine {
     for (const std::size_t strand : order) rest_bytes += length_of(strand);
     for (const std::size_t strand : order) {
       rest_bytes -= length_of(strand);
-      const bool alone = pool_.thread_count() > 1 && length_of(strand) > rest_bytes && apart_.empty();
+      const bool alone = may_share && length_of(strand) > rest_bytes && apart_.empty();
       (alone ? together_ : apart_).push_back(strand);
     }
   }
