@@ -30,6 +30,13 @@ std::vector<TrustedKey> keys_beside(const fs::path& file, const base::KeyId& id)
   return keys;
 }
 
+/// A stranger chose the name of the file that a key lies in.
+std::string name_for(const TrustedKey& key) {
+  const std::string stem = fs::path(key.name).stem().string();
+  const bool plain = base::to_printable(stem) == stem && !stem.starts_with('.');
+  return plain ? stem : base::to_string(key.key.id);
+}
+
 std::string why_bad(SignatureCheck check, const std::string& key_id) {
   if (check == SignatureCheck::wrong_comment)
     return "its trusted comment is not the one that key " + key_id + " signed";
@@ -128,7 +135,7 @@ SignatureReport SignatureJudge::judge_signature(const base::Signature& signature
       "is signed by key " + report.key_id +
           ", which you do not trust. Get the key from its owner, by another way than this file; then `sluice "
           "trust " +
-          (beside.empty() ? std::string("KEY.pub") : beside.front().name) +
+          (beside.empty() ? std::string("KEY.pub") : base::to_printable(beside.front().name)) +
           "` keeps it, and --key KEY.pub trusts it once");
 }
 
@@ -139,11 +146,11 @@ std::optional<TrustedKey> SignatureJudge::offer(const base::Signature& signature
     if (check_signature(signature, key.key, content) != SignatureCheck::valid) continue;
     console_.clear_status();
     console_.note(file.string() + " is signed by a key that you do not trust:\n" + describe_key(key.key) +
-                  "\nThe key lies beside what it signed, in " + key.name +
+                  "\nThe key lies beside what it signed, in " + base::to_printable(key.name) +
                   ": whoever made the one could make the other.\n"
                   "Compare it with what its owner publishes elsewhere.");
     if (!ask_yes_no("Trust it from now on?")) continue;
-    const auto kept = add_trusted_key(fs::path(key.name).stem().string(), key.key);
+    const auto kept = add_trusted_key(name_for(key), key.key);
     return TrustedKey{kept.filename().string(), key.key};
   }
   return std::nullopt;
