@@ -5,10 +5,11 @@ import hashlib
 import json
 import os
 import pty
+import shutil
 import stat
 import subprocess
 
-from sluice_program import LIMIT_S, PROGRAM, ProgramTest, main
+from sluice_program import LIMIT_S, PROGRAM, RELEASE, ProgramTest, main
 
 
 class SignatureTest(ProgramTest):
@@ -256,6 +257,24 @@ class TrustTest(SignatureTest):
         people = self.succeed("verify", self.release)
         self.assertIn("is not signed: nothing outside pins what it says", people.stdout)
         self.assertEqual(self.succeed("verify", self.release, "--json").result()["signature"]["state"], "none")
+
+    def test_run_and_fetch_believe_a_known_release_only_as_its_signature(self):
+        manifests = self.folder / "share" / "manifests"
+        shutil.copytree(RELEASE.parent, manifests)
+        self.environment["SLUICE_DATA_DIR"] = str(manifests.parent)
+        self.keygen()
+        for name in ("stories-moe", "mixtral-8x7b"):
+            self.sign(manifests / f"{name}.json")
+        run = ["run", "stories-moe", "-p", "Once", "-n", "1", "--quant", "bf16"]
+        fetch = ["fetch", "mixtral-8x7b", "--no-dht", "--no-lsd", "--no-pex", "--timeout", "1"]
+        self.refused("which you do not trust", "unknown_key", *run)
+        self.refused("which you do not trust", "unknown_key", *fetch)
+        self.succeed("trust", "alice.pub", "--yes")
+        self.succeed(*run)
+        self.fail_with(5, "no_peers", "", *fetch)
+        with (manifests / "mixtral-8x7b.json").open("a") as manifest:
+            manifest.write(" ")
+        self.refused("has a bad signature", "bad", *fetch)
 
     def test_keys_are_kept_by_names_that_stay_in_the_folder(self):
         self.keygen("alice")
