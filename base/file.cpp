@@ -258,8 +258,8 @@ void AtomicFile::commit_new() {
   if (::renameat2(AT_FDCWD, temporary_path_.c_str(), AT_FDCWD, final_path_.c_str(), RENAME_NOREPLACE) == 0) {
     committed_ = true;
   } else if (errno != EINVAL || ::link(temporary_path_.c_str(), final_path_.c_str()) != 0) {
-    // Not every file system has that kind of rename; a link never replaces either, and the temporary name goes
-    // with this object.
+    // Not every file system has that kind of rename; a link never replaces either, and the temporary name
+    // goes with this object.
     if (errno == EEXIST)
       throw Error(ErrorKind::usage, final_path_.string() + ": is there already, and is not overwritten");
     throw_errno(final_path_, "rename into place", errno);

@@ -86,10 +86,11 @@ struct Options {
                                     const Options& options, base::Progress& progress,
                                     const std::stop_token& stop);
 
-/// What a folder holds, or a file: sizes, SHA-256 and BEP 52 roots, in a torrent's order. Links and special files
-/// are Error{malformed}; what cannot be read, or changes meanwhile, is Error{io}.
+/// What a folder holds, or a file: sizes, SHA-256 and BEP 52 roots, in a torrent's order. Links and special
+/// files are Error{malformed}; what cannot be read, or changes meanwhile, is Error{io}.
 [[nodiscard]] std::vector<format::ManifestFile> survey_release(const std::filesystem::path& path,
-                                                               const Options& options, base::Progress& progress,
+                                                               const Options& options,
+                                                               base::Progress& progress,
                                                                const std::stop_token& stop);
 
 /// Every tensor, expert, section, padding byte, the directory, the header and the root of a .sluice file.

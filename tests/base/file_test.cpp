@@ -167,7 +167,8 @@ TEST_CASE("a new file has its rights from the start and replaces nothing") {
   CHECK(read_text_file(path) == "secret");
   // Not even a link that leads nowhere.
   fs::create_symlink("nowhere", temp.path() / "link");
-  CHECK_ERROR(write_new_file(temp.path() / "link", as_bytes("x")), ErrorKind::usage, "link: is there already");
+  CHECK_ERROR(write_new_file(temp.path() / "link", as_bytes("x")), ErrorKind::usage,
+              "link: is there already");
   CHECK(entries_in(temp.path()) == 2);
   const mode_t before = ::umask(077);
   write_new_file(temp.path() / "private", as_bytes(""));
