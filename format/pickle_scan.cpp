@@ -1,13 +1,13 @@
 #include "format/pickle_scan.h"
 
 #include <algorithm>
-#include <charconv>
 #include <deque>
 #include <unordered_map>
 #include <utility>
 
 #include "base/text.h"
 #include "format/pickle_globals.h"
+#include "format/pickle_scan_stream.h"
 
 namespace sluice::format {
 namespace {
@@ -39,12 +39,13 @@ constexpr Value kUnknown{Kind::made, "something", -1};
 
 class Scanner final {
  public:
-  Scanner(base::Bytes bytes, std::size_t start) : bytes_(bytes), offset_(start) {}
+  Scanner(base::Bytes bytes, std::size_t start) : stream_(bytes, start) {}
 
   [[nodiscard]] PickleScan scan() {
-    while (scan_.problem.empty() && step()) {
+    while (stream_.problem().empty() && step()) {
     }
-    scan_.end_bytes = offset_;
+    scan_.problem = stream_.problem();
+    scan_.end_bytes = stream_.offset_bytes();
     // An import that is called is told by the call.
     std::vector<PickleAct> told;
     for (std::size_t i = 0; i < scan_.acts.size(); ++i)
@@ -57,34 +58,34 @@ class Scanner final {
  private:
   /// One opcode; false after STOP. The names are those of pickletools.
   [[nodiscard]] bool step() {
-    opcode_offset_ = offset_;
-    const base::Bytes code = take(1);
+    opcode_offset_ = stream_.offset_bytes();
+    const base::Bytes code = stream_.take(1);
     if (code.empty()) return false;
     const auto opcode = std::to_integer<std::uint8_t>(code[0]);
     if (scalar(opcode) || string(opcode) || container(opcode) || stack_or_memo(opcode) || action(opcode))
       return true;
     if (opcode == '.') return false;  // STOP
-    fail("opcode " + std::to_string(opcode) + " at offset " + std::to_string(opcode_offset_) +
-         " is of no pickle protocol");
+    stream_.fail("opcode " + std::to_string(opcode) + " at offset " + std::to_string(opcode_offset_) +
+                 " is of no pickle protocol");
     return false;
   }
 
   [[nodiscard]] bool scalar(std::uint8_t opcode) {
     switch (opcode) {
-      case 0x80: take(1); break;                      // PROTO
-      case 0x95: take(8); break;                      // FRAME
-      case 'N': push("None"); break;                  // NONE
-      case 0x88: push("True"); break;                 // NEWTRUE
-      case 0x89: push("False"); break;                // NEWFALSE
-      case 'J': push_number<std::int32_t>(); break;   // BININT
-      case 'K': push_number<std::uint8_t>(); break;   // BININT1
-      case 'M': push_number<std::uint16_t>(); break;  // BININT2
-      case 'G': take(8), push("a float"); break;      // BINFLOAT
+      case 0x80: stream_.take(1); break;                  // PROTO
+      case 0x95: stream_.take(8); break;                  // FRAME
+      case 'N': push("None"); break;                      // NONE
+      case 0x88: push("True"); break;                     // NEWTRUE
+      case 0x89: push("False"); break;                    // NEWFALSE
+      case 'J': push_number<std::int32_t>(); break;       // BININT
+      case 'K': push_number<std::uint8_t>(); break;       // BININT1
+      case 'M': push_number<std::uint16_t>(); break;      // BININT2
+      case 'G': stream_.take(8), push("a float"); break;  // BINFLOAT
       case 'F':
       case 'I':
-      case 'L': push(shown(line())); break;                                 // FLOAT, INT, LONG
-      case 0x8a: skip_counted<std::uint8_t>(), push("an integer"); break;   // LONG1
-      case 0x8b: skip_counted<std::uint32_t>(), push("an integer"); break;  // LONG4
+      case 'L': push(shown(stream_.line())); break;                                 // FLOAT, INT, LONG
+      case 0x8a: stream_.skip_counted<std::uint8_t>(), push("an integer"); break;   // LONG1
+      case 0x8b: stream_.skip_counted<std::uint32_t>(), push("an integer"); break;  // LONG4
       default: return false;
     }
     return true;
@@ -92,19 +93,19 @@ class Scanner final {
 
   [[nodiscard]] bool string(std::uint8_t opcode) {
     switch (opcode) {
-      case 'S': push_text(unquoted(line())); break;            // STRING
-      case 'V': push_text(line()); break;                      // UNICODE
-      case 'T': push_text(counted<std::uint32_t>()); break;    // BINSTRING
-      case 'U': push_text(counted<std::uint8_t>()); break;     // SHORT_BINSTRING
-      case 'X': push_text(counted<std::uint32_t>()); break;    // BINUNICODE
-      case 0x8c: push_text(counted<std::uint8_t>()); break;    // SHORT_BINUNICODE
-      case 0x8d: push_text(counted<std::uint64_t>()); break;   // BINUNICODE8
-      case 'B': push_bytes(counted<std::uint32_t>()); break;   // BINBYTES
-      case 'C': push_bytes(counted<std::uint8_t>()); break;    // SHORT_BINBYTES
-      case 0x8e: push_bytes(counted<std::uint64_t>()); break;  // BINBYTES8
-      case 0x96: push_bytes(counted<std::uint64_t>()); break;  // BYTEARRAY8
-      case 0x97: push("a buffer"); break;                      // NEXT_BUFFER
-      case 0x98: break;                                        // READONLY_BUFFER
+      case 'S': push_text(unquoted(stream_.line())); break;            // STRING
+      case 'V': push_text(stream_.line()); break;                      // UNICODE
+      case 'T': push_text(stream_.counted<std::uint32_t>()); break;    // BINSTRING
+      case 'U': push_text(stream_.counted<std::uint8_t>()); break;     // SHORT_BINSTRING
+      case 'X': push_text(stream_.counted<std::uint32_t>()); break;    // BINUNICODE
+      case 0x8c: push_text(stream_.counted<std::uint8_t>()); break;    // SHORT_BINUNICODE
+      case 0x8d: push_text(stream_.counted<std::uint64_t>()); break;   // BINUNICODE8
+      case 'B': push_bytes(stream_.counted<std::uint32_t>()); break;   // BINBYTES
+      case 'C': push_bytes(stream_.counted<std::uint8_t>()); break;    // SHORT_BINBYTES
+      case 0x8e: push_bytes(stream_.counted<std::uint64_t>()); break;  // BINBYTES8
+      case 0x96: push_bytes(stream_.counted<std::uint64_t>()); break;  // BYTEARRAY8
+      case 0x97: push("a buffer"); break;                              // NEXT_BUFFER
+      case 0x98: break;                                                // READONLY_BUFFER
       default: return false;
     }
     return true;
@@ -139,12 +140,12 @@ class Scanner final {
       case '0': pop(); break;                                   // POP
       case '1': pop_to_mark(); break;                           // POP_MARK
       case '2': push_value(top()); break;                       // DUP
-      case 'g': get(line_number()); break;                      // GET
-      case 'h': get(number<std::uint8_t>()); break;             // BINGET
-      case 'j': get(number<std::uint32_t>()); break;            // LONG_BINGET
-      case 'p': put(line_number()); break;                      // PUT
-      case 'q': put(number<std::uint8_t>()); break;             // BINPUT
-      case 'r': put(number<std::uint32_t>()); break;            // LONG_BINPUT
+      case 'g': get(stream_.line_number()); break;              // GET
+      case 'h': get(stream_.number<std::uint8_t>()); break;     // BINGET
+      case 'j': get(stream_.number<std::uint32_t>()); break;    // LONG_BINGET
+      case 'p': put(stream_.line_number()); break;              // PUT
+      case 'q': put(stream_.number<std::uint8_t>()); break;     // BINPUT
+      case 'r': put(stream_.number<std::uint32_t>()); break;    // LONG_BINPUT
       case 0x94: put(memo_.size()); break;                      // MEMOIZE
       default: return false;
     }
@@ -153,87 +154,34 @@ class Scanner final {
 
   [[nodiscard]] bool action(std::uint8_t opcode) {
     switch (opcode) {
-      case 'c': global_line(); break;                        // GLOBAL
-      case 0x93: stack_global(); break;                      // STACK_GLOBAL
-      case 'i': instance(); break;                           // INST
-      case 'o': object(); break;                             // OBJ
-      case 'R': reduce(); break;                             // REDUCE
-      case 0x81: new_object(); break;                        // NEWOBJ
-      case 0x92: new_object_with_names(); break;             // NEWOBJ_EX
-      case 'b': build(); break;                              // BUILD
-      case 0x82: extension(number<std::uint8_t>()); break;   // EXT1
-      case 0x83: extension(number<std::uint16_t>()); break;  // EXT2
+      case 'c': global_line(); break;                                // GLOBAL
+      case 0x93: stack_global(); break;                              // STACK_GLOBAL
+      case 'i': instance(); break;                                   // INST
+      case 'o': object(); break;                                     // OBJ
+      case 'R': reduce(); break;                                     // REDUCE
+      case 0x81: new_object(); break;                                // NEWOBJ
+      case 0x92: new_object_with_names(); break;                     // NEWOBJ_EX
+      case 'b': build(); break;                                      // BUILD
+      case 0x82: extension(stream_.number<std::uint8_t>()); break;   // EXT1
+      case 0x83: extension(stream_.number<std::uint16_t>()); break;  // EXT2
       case 0x84:
-        extension(number<std::uint32_t>());
+        extension(stream_.number<std::uint32_t>());
         break;  // EXT4
       // The loader's own function, not the pickle's, makes of an id what it likes.
-      case 'P': line(), push("a storage"); break;  // PERSID
-      case 'Q': pop(), push("a storage"); break;   // BINPERSID
+      case 'P': stream_.line(), push("a storage"); break;  // PERSID
+      case 'Q': pop(), push("a storage"); break;           // BINPERSID
       default: return false;
     }
     return true;
   }
 
-  // Bytes. What is cut off ends the scan.
-
-  void fail(std::string problem) {
-    if (scan_.problem.empty()) scan_.problem = std::move(problem);
-  }
-
-  base::Bytes take(std::uint64_t count) {
-    if (count > bytes_.size() - offset_) {
-      fail("it is cut off at offset " + std::to_string(bytes_.size()));
-      offset_ = bytes_.size();
-      return {};
-    }
-    const base::Bytes taken = bytes_.subspan(offset_, static_cast<std::size_t>(count));
-    offset_ += static_cast<std::size_t>(count);
-    return taken;
-  }
-
-  template <typename T>
-  T number() {
-    const base::Bytes taken = take(sizeof(T));
-    return taken.size() == sizeof(T) ? base::load_le<T>(taken) : T{};
-  }
-
-  template <typename T>
-  std::string_view counted() {
-    const T count = number<T>();
-    return base::as_text(take(count));
-  }
-
-  template <typename T>
-  void skip_counted() {
-    const T count = number<T>();
-    take(count);
-  }
-
-  std::string_view line() {
-    const std::string_view rest = base::as_text(bytes_.subspan(offset_));
-    const std::size_t length = rest.find('\n');
-    if (length == std::string_view::npos) {
-      take(rest.size() + 1);
-      return {};
-    }
-    offset_ += length + 1;
-    return rest.substr(0, length);
-  }
-
-  std::uint64_t line_number() {
-    const std::string_view text = line();
-    std::uint64_t value = kMemoMax;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc{} && end == text.data() + text.size() ? value : kMemoMax;
-  }
+  // Texts.
 
   static std::string_view unquoted(std::string_view text) {
     const bool quoted =
         text.size() >= 2 && text.front() == text.back() && (text.front() == '\'' || text.front() == '"');
     return quoted ? text.substr(1, text.size() - 2) : text;
   }
-
-  // Texts.
 
   std::string_view keep(std::string text) {
     if (text.size() > kTextMax) {
@@ -254,7 +202,7 @@ class Scanner final {
 
   void push_value(const Value& value) {
     if (stack_.size() >= kStackMax)
-      return fail("more than " + std::to_string(kStackMax) + " values wait on its stack");
+      return stream_.fail("more than " + std::to_string(kStackMax) + " values wait on its stack");
     stack_.push_back(value);
   }
 
@@ -262,7 +210,7 @@ class Scanner final {
 
   template <typename T>
   void push_number() {
-    push(keep(std::to_string(number<T>())));
+    push(keep(std::to_string(stream_.number<T>())));
   }
 
   // The text is quoted when it is shown.
@@ -297,7 +245,7 @@ class Scanner final {
 
   void put(std::uint64_t index) {
     if (memo_.size() >= kMemoMax)
-      return fail("more than " + std::to_string(kMemoMax) + " values stand in its memo");
+      return stream_.fail("more than " + std::to_string(kMemoMax) + " values stand in its memo");
     memo_[index] = top();
   }
 
@@ -352,8 +300,8 @@ class Scanner final {
   }
 
   void global_line() {
-    const std::string_view module = line();
-    const std::string_view name = line();
+    const std::string_view module = stream_.line();
+    const std::string_view name = stream_.line();
     push_value(import_global(module, name));
   }
 
@@ -376,8 +324,8 @@ class Scanner final {
   }
 
   void instance() {
-    const std::string_view module = line();
-    const std::string_view name = line();
+    const std::string_view module = stream_.line();
+    const std::string_view name = stream_.line();
     const std::vector<Value> arguments = pop_to_mark();
     call(import_global(module, name), describe_group(arguments, "(", ")"), "call ");
   }
@@ -427,8 +375,7 @@ class Scanner final {
     push_value({Kind::import, keep("extension " + std::to_string(code)), told});
   }
 
-  base::Bytes bytes_;
-  std::size_t offset_;
+  PickleScanStream stream_;
   std::size_t opcode_offset_ = 0;
   std::vector<Value> stack_;
   std::unordered_map<std::uint64_t, Value> memo_;

@@ -47,7 +47,6 @@ bool any_in(const std::set<std::uint64_t>& bytes, std::uint64_t begin, std::uint
 
 CheckpointTensor view(Shape shape, std::vector<std::uint64_t> strides, DType dtype = DType::bf16) {
   CheckpointTensor tensor;
-  tensor.name = "w";
   tensor.dtype = dtype;
   tensor.shape = std::move(shape);
   tensor.strides = std::move(strides);

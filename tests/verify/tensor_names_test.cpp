@@ -6,6 +6,8 @@
 
 #include "base/file.h"
 #include "format/checkpoint_index.h"
+#include "format/container_reader.h"
+#include "tests/support/make_container.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_release.h"
 #include "tests/verify/release_maker.h"
@@ -124,6 +126,49 @@ TEST_CASE("damage to what says where the tensors lie is named, and that they are
     CHECK(report.problem.find("not known: ") != std::string::npos);
     CHECK(report.problem.find("has no zip directory at its end") != std::string::npos);
   }
+}
+
+TEST_CASE("damage to a container that is part of a release is named by its tensors and parts") {
+  const TempDir dir;
+  const TempDir source;
+  write_tiny_release(source.path(), tiny_params(), 1);
+  const fs::path path = make_container(source.path(), dir / "m.sluice", convert::Quant::q4);
+  const auto container = format::ContainerReader::open(path);
+  MadeRelease release;
+  release.files.push_back({"m.sluice", base::read_file(path), false});
+  verify::Expectations expectations;
+  expectations.layout = make_layout(release, Hashes::v2_leaves);
+  const auto damage = [&](std::uint64_t at_byte) {
+    base::File file = base::File::open_update(path);
+    std::byte b{};
+    file.read_exact_at(at_byte, {&b, 1});
+    const std::byte bad = ~b;
+    file.write_at(at_byte, {&bad, 1});
+    base::NoProgress progress;
+    auto report = verify::verify_release(dir.path(), expectations, {}, progress, {}).files.at(0);
+    file.write_at(at_byte, {&b, 1});
+    REQUIRE(report.damaged.size() == 1);
+    return report;
+  };
+  const auto has_part = [](const verify::FileReport& report, const std::string& part) {
+    const auto& parts = report.damaged[0].parts;
+    return std::ranges::find(parts, part) != parts.end();
+  };
+
+  const auto* tensor = container.find("layers.1.feed_forward.experts.2.w2.weight");
+  const auto report = damage(tensor->offset_bytes);
+  const auto& tensors = report.damaged[0].tensors;
+  const auto found = std::ranges::find(tensors, tensor->name, &verify::TouchedTensor::name);
+  REQUIRE(found != tensors.end());
+  CHECK(found->layer == 1);
+  CHECK(found->expert == 2);
+  CHECK_FALSE(found->rows.has_value());
+
+  CHECK(has_part(damage(3), "header"));
+  CHECK(has_part(damage(container.footer().file_bytes - 1), "footer"));
+  const auto directory = damage(container.footer().directory_offset_bytes + 5);
+  CHECK(directory.problem.ends_with("which tensors it touches is not known: the directory is damaged"));
+  CHECK(directory.damaged[0].tensors.empty());
 }
 
 TEST_CASE("damage beside the checkpoint has no names") {
