@@ -13,6 +13,7 @@ namespace sluice::format {
 namespace {
 
 constexpr std::size_t kActsMax = 64;
+constexpr std::size_t kStepsMax = 1u << 24;
 constexpr std::size_t kStackMax = 1u << 18;
 constexpr std::size_t kMemoMax = 1u << 18;
 constexpr std::size_t kTextMax = 160;              // of one description
@@ -42,8 +43,9 @@ class Scanner final {
   Scanner(base::Bytes bytes, std::size_t start) : stream_(bytes, start) {}
 
   [[nodiscard]] PickleScan scan() {
-    while (stream_.problem().empty() && step()) {
-    }
+    std::size_t steps = 0;
+    while (stream_.problem().empty() && step())
+      if (++steps > kStepsMax) stream_.fail("more than " + std::to_string(kStepsMax) + " opcodes");
     scan_.problem = stream_.problem();
     scan_.end_bytes = stream_.offset_bytes();
     // An import that is called is told by the call.

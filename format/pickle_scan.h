@@ -4,8 +4,8 @@
 // import, call and change of state that is not one of a plain state dict's.
 //
 // Unlike read_state_dict it does not stop at what it dislikes: it goes on to STOP, to the end, or to an
-// opcode that no protocol has, where Python would stop as well. It takes one step a byte at the most and a
-// bounded amount of memory; what is past a bound is said to be so. The opcodes are those of Python's
+// opcode that no protocol has, where Python would stop as well. It takes a bounded number of steps
+// and a bounded amount of memory; what is past a bound is said to be so. The opcodes are those of Python's
 // pickletools (PEP 307, 3154, 574).
 
 #include <cstddef>

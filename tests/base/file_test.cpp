@@ -270,3 +270,40 @@ TEST_CASE("an unfinished file of a process that is gone is removed, one of a liv
   living.commit();
   CHECK(read_text_file(folder / "m.sluice") == "living");
 }
+
+TEST_CASE("an identity changes with the content, also when the old time is set again") {
+  const TempDir folder;
+  const fs::path path = folder / "file";
+  CHECK_FALSE(identify(path).has_value());
+  write_file(path, as_bytes("first"));
+  const auto first = identify(path).value();
+  CHECK(first.size_bytes == 5);
+  CHECK(MappedFile::open_read(path).identity() == first);
+  CHECK(identify(path) == first);
+
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // a tick of the clock that stamps files
+  File::open_update(path).write_at(0, as_bytes("other"));
+  struct timespec times[2] = {};
+  for (auto& time : times) {
+    time.tv_sec = first.modified_ns / 1'000'000'000;
+    time.tv_nsec = first.modified_ns % 1'000'000'000;
+  }
+  REQUIRE(::utimensat(AT_FDCWD, path.c_str(), times, 0) == 0);
+  const auto second = identify(path).value();
+  CHECK(second.modified_ns == first.modified_ns);
+  CHECK(second.inode == first.inode);
+  CHECK(second.changed_ns > first.changed_ns);
+  CHECK_FALSE(second == first);
+}
+
+TEST_CASE("a cache gets its name without waiting for the disk, and whole") {
+  const TempDir folder;
+  {
+    AtomicFile file(folder / "cache");
+    file.file().write_at(0, as_bytes("content"));
+    CHECK_FALSE(fs::exists(folder / "cache"));
+    file.place();
+  }
+  CHECK(read_text_file(folder / "cache") == "content");
+  CHECK(entries_in(folder.path()) == 1);
+}

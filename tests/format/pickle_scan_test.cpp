@@ -148,6 +148,8 @@ TEST_CASE("long texts are cut, many acts are counted, and bounds are told") {
   CHECK(to_sentence(scan).ends_with(" more"));
   CHECK(told(std::string(300000, 'N')).find("more than 262144 values wait on its stack") !=
         std::string::npos);
+  CHECK(told(std::string((1u << 24) + 2, '0')).ends_with("the scan ends there: more than 16777216 opcodes"));
+  CHECK(told("V" + std::string(1u << 20, 'x')).ends_with("a line of more than 1048576 bytes"));
   std::string memo;
   for (int i = 0; i < 300000; ++i)
     memo +=
