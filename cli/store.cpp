@@ -107,7 +107,9 @@ std::vector<ModelSource::File> list_source_files(const fs::path& release) {
   std::vector<ModelSource::File> files;
   for (const auto& item : fs::recursive_directory_iterator(release)) {
     if (!item.is_regular_file()) continue;
-    files.push_back(describe(item.path(), item.path().lexically_relative(release).generic_string()));
+    const auto path = item.path().lexically_relative(release);
+    if (*path.begin() == ".sluice") continue;  // our own, such as a record of proofs
+    files.push_back(describe(item.path(), path.generic_string()));
   }
   std::ranges::sort(files, {}, &ModelSource::File::path);
   return files;

@@ -155,11 +155,6 @@ void ContainerProofs::prove(std::span<const Part> parts, base::WorkerPool& pool)
   stats_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-void ContainerProofs::prove_all(base::WorkerPool& pool) {
-  // Part by part: what is proven stays so when it is stopped, and the leaves take little room.
-  for (Part part = 0; part < parts_.size(); ++part) prove(std::span(&part, 1), pool);
-}
-
 void ContainerProofs::check_tensor(const ContainerTensor& tensor,
                                    std::span<const base::Sha256> leaves) const {
   if ((leaves.empty() ? base::Sha256{} : base::merkle_root(leaves)) != tensor.digest) {

@@ -70,7 +70,6 @@ class ContainerProofs final {
   /// Proves those of `parts` that are not proven yet. A tensor that does not have its digest is
   /// Error{verification} naming layer, expert and tensor.
   void prove(std::span<const Part> parts, base::WorkerPool& pool);
-  void prove_all(base::WorkerPool& pool);
 
   [[nodiscard]] ProofStats stats() const;
 

@@ -112,12 +112,17 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
 // needed, and copied.
 void Model::Impl::prove_opened(unsigned thread_count) const {
   if (verify == Verify::off) return;
-  base::WorkerPool pool(thread_count);
-  if (verify == Verify::full) return proofs->prove_all(pool);
   std::vector<ProofPart> parts;
-  for (std::size_t i = 0; i < container.tensors().size(); ++i)
-    if (container.tensors()[i].storage == format::Storage::f32_rows) parts.push_back(proofs->part_of(i));
-  proofs->prove(parts, pool);
+  for (std::size_t i = 0; i < container.tensors().size(); ++i) {
+    const ProofPart part = proofs->part_of(i);
+    const bool wanted = verify == Verify::full || container.tensors()[i].storage == format::Storage::f32_rows;
+    if (wanted && !proofs->proven(part)) parts.push_back(part);
+  }
+  if (parts.empty()) return;
+  base::WorkerPool pool(thread_count);
+  // One by one when it is all: the leaves of one part take little room, and what is proven stays so.
+  if (verify != Verify::full) return proofs->prove(parts, pool);
+  for (const ProofPart& part : parts) proofs->prove(std::span(&part, 1), pool);
 }
 
 std::size_t Model::Impl::find(const std::string& name) const {
