@@ -69,7 +69,7 @@ struct Expectations {
   /// Places damage to 16 KiB where the layout's hashes place it to a piece. May be null.
   std::shared_ptr<const format::LeafFile> leaves = {};
   bool only_promised = false;                ///< what else lies in the folder is not looked for
-  std::set<std::string> statements;          ///< files of the folder that these come from: never extra
+  std::set<std::string> statements = {};     ///< files of the folder that these come from: never extra
 };
 
 struct Options {
