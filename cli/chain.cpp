@@ -16,6 +16,7 @@ using format::Json;
 verify::ChainEvidence find_evidence(const format::ContainerReader& container,
                                     const ExpectationSources& sources, Console& console) {
   verify::ChainEvidence evidence;
+  if (!sources.key.empty() && sources.empty()) return evidence;  // only what that key signed counts
   const auto folders = source_release_candidates(container.path(), container.provenance());
   std::error_code not_there;
   const auto folder = std::ranges::find_if(
@@ -24,7 +25,7 @@ verify::ChainEvidence find_evidence(const format::ContainerReader& container,
   if (folders.empty() && sources.empty()) return evidence;
   // The folder need not be there: torrent and manifest lie beside it.
   const fs::path place = folder != folders.end() ? *folder
-                         : folders.empty()       ? container.path()
+                         : folders.empty()       ? fs::absolute(container.path()).parent_path()
                                                  : folders.front();
   auto found = find_expectations(place, sources, console);
   evidence.release = std::move(found.expectations);

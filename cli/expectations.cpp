@@ -38,7 +38,7 @@ void merge_sums(format::Manifest& manifest, std::vector<format::ManifestFile> su
 /// The entries of a list that speak of `path`: of its own folder, or below it in a list that lies above.
 std::vector<format::ManifestFile> sums_for(const fs::path& path, const fs::path& list,
                                            std::vector<format::ManifestFile> sums) {
-  const fs::path folder = fs::is_directory(path) ? path : parent_of(path);
+  const fs::path folder = is_one_file(path) ? parent_of(path) : path;
   const auto way = fs::weakly_canonical(folder).lexically_relative(fs::weakly_canonical(parent_of(list)));
   if (way.empty() || way == "." || *way.begin() == "..") return sums;
   auto below = entries_below(sums, way.generic_string() + '/');
@@ -115,7 +115,7 @@ FoundExpectations find_in_folders(const fs::path& file, StatementReader& stateme
 
 FoundExpectations find_around(const fs::path& path, StatementReader& statements, Console& console) {
   auto found = ReleaseFinder(path, statements, console).find();
-  if (found.empty() && !fs::is_directory(path)) return find_in_folders(path, statements, console);
+  if (found.empty() && is_one_file(path)) return find_in_folders(path, statements, console);
   return found;
 }
 
@@ -188,7 +188,7 @@ FoundExpectations find_expectations(const fs::path& path, const ExpectationSourc
       sources.empty() ? find_around(path, statements, console) : read_named(path, sources, statements);
   auto& expectations = found.expectations;
   if (!expectations.only_promised) judge_all(statements, found);
-  const bool folder = fs::is_directory(path);
+  const bool folder = !is_one_file(path);
   if (found.folder.empty()) found.folder = folder ? path : parent_of(path);
   const bool single = expectations.layout && expectations.layout->single_file;
   if (!folder && !found.empty() && !single && !expectations.only_promised) keep_only(own_name(path), found);

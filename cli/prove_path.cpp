@@ -29,7 +29,7 @@ void tell_repair(const fetch::RepairResult& repaired, Console& console) {
 
 Proof prove_release(const ProofRequest& request, const Invocation& invocation) {
   Console& console = invocation.console;
-  const auto found = find_expectations(request.path, request.sources, console);
+  auto found = find_expectations(request.path, request.sources, console);
   if (found.empty()) {
     refuse_acting_pickles(find_acting_pickles(request.path, {}));
     throw base::Error(base::ErrorKind::verification,
@@ -44,6 +44,11 @@ Proof prove_release(const ProofRequest& request, const Invocation& invocation) {
   proof.report = prove(found, request.how, progress, invocation.stop);
   console.clear_status();
   if (request.repair && can_repair(proof.report)) {
+    if (!found.expectations.layout) {
+      fetch_torrent(found, request.network, console, invocation.stop);
+      proof.report = prove(found, request.how, progress, invocation.stop);  // which says where it is wrong
+      console.clear_status();
+    }
     tell_damage(proof.report, console);
     proof.repaired = repair_release(found, proof.report, request.network, console, invocation.stop);
     tell_repair(*proof.repaired, console);

@@ -32,9 +32,14 @@ std::vector<format::ManifestFile> entries_below(const std::vector<format::Manife
   return below;
 }
 
+bool is_one_file(const fs::path& path) {
+  std::error_code absent;
+  return fs::exists(path, absent) && !fs::is_directory(path, absent);
+}
+
 ReleaseFinder::ReleaseFinder(const fs::path& path, StatementReader& statements, Console& console)
     : path_(path),
-      is_folder_(fs::is_directory(path)),
+      is_folder_(!is_one_file(path)),
       name_(own_name(path)),
       parent_(parent_of(path)),
       statements_(statements),

@@ -21,6 +21,9 @@ namespace sluice::cli {
 [[nodiscard]] std::vector<format::ManifestFile> entries_below(const std::vector<format::ManifestFile>& files,
                                                               const std::string& prefix);
 
+/// A file that is there. What is not there yet can still have a torrent or manifest beside its place, as a folder.
+[[nodiscard]] bool is_one_file(const std::filesystem::path& path);
+
 class ReleaseFinder final {
  public:
   ReleaseFinder(const std::filesystem::path& path, StatementReader& statements, Console& console);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <system_error>
+#include <utility>
 
 #include "base/error.h"
 #include "cli/environment.h"
@@ -21,7 +22,8 @@ using verify::FileState;
 /// Where .sluice is: beside the release's folder, or beside its only file.
 fs::path output_folder(const FoundExpectations& found) {
   const fs::path folder = fs::canonical(found.folder);
-  return found.expectations.layout->single_file ? folder : folder.parent_path();
+  const auto& layout = found.expectations.layout;
+  return layout && layout->single_file ? folder : folder.parent_path();
 }
 
 bool is_wrong(const verify::FileReport& file) {
@@ -73,12 +75,28 @@ fs::path choose_source(const fs::path& container, const fs::path& named,
 
 bool can_repair(const verify::Report& report) { return std::ranges::any_of(report.files, is_wrong); }
 
+void fetch_torrent(FoundExpectations& found, const NetworkOptions& network, Console& console,
+                   const std::stop_token& stop) {
+  const auto& manifest = found.expectations.manifest;
+  fetch::FetchRequest request;
+  apply(network, request);
+  if (manifest) request.source = manifest->magnet();
+  if (request.source.empty())
+    throw base::Error(base::ErrorKind::usage,
+                      found.folder.string() + ": a repair needs the release's .torrent (--torrent)");
+  request.output_folder = output_folder(found);
+  request.worker_command = worker_command();
+  request.dry_run = true;
+  FetchObserver observer(console);
+  auto fetched = fetch::fetch(request, observer, stop);
+  console.clear_status();
+  found.expectations.layout = std::move(fetched.layout);
+  found.torrent = fetched.torrent;
+}
+
 fetch::RepairResult repair_release(const FoundExpectations& found, const verify::Report& report,
                                    const NetworkOptions& network, Console& console,
                                    const std::stop_token& stop) {
-  if (!found.expectations.layout)
-    throw base::Error(base::ErrorKind::usage,
-                      found.folder.string() + ": a repair needs the release's .torrent (--torrent)");
   fetch::RepairRequest request;
   apply(network, request.fetch);
   request.fetch.source = found.torrent;

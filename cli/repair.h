@@ -16,8 +16,12 @@ namespace sluice::cli {
 /// True when the report names something that could be mended.
 [[nodiscard]] bool can_repair(const verify::Report& report);
 
-/// Mends the release's files by its torrent. Error{usage} when no torrent is known; otherwise as
-/// fetch::repair.
+/// Where only a manifest with the release's info-hash is known: gets the torrent from the swarm and puts it
+/// beside the release. Error{usage} when there is no info-hash; otherwise as fetch::fetch.
+void fetch_torrent(FoundExpectations& found, const NetworkOptions& network, Console& console,
+                   const std::stop_token& stop);
+
+/// Mends the release's files by its torrent, which is known. Errors as fetch::repair.
 fetch::RepairResult repair_release(const FoundExpectations& found, const verify::Report& report,
                                    const NetworkOptions& network, Console& console,
                                    const std::stop_token& stop);

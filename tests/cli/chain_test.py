@@ -99,7 +99,7 @@ class ChainTest(ProgramTest):
         model = shutil.copy(self.model, folder / "m.sluice")
         torrent = self.publish(folder)["torrent"]
         result = self.succeed("verify", model, "--torrent", torrent, "--json").result()
-        self.assertIn("v1", result["proven_by"])
+        self.assertIn("v2", result["proven_by"])
         self.assertNotIn("chain", result)
 
 

@@ -110,6 +110,15 @@ class RepairTest(ProgramTest):
             self.assertTrue(finished.result()["ok"])
             self.assertTrue((self.folder / "m.sluice").read_bytes() == good)
 
+    def test_a_manifest_with_the_info_hash_is_enough(self):
+        self.make_release({"consolidated.bin": noise(1, 3_000_000), "params.json": b"{}"})
+        self.flip("consolidated.bin", 1_234_567)
+        finished = self.succeed("verify", self.copy, "--manifest", self.folder / "source" / "model.manifest.json",
+                                "--repair", *self.from_peer(self.port), "--json")
+        self.assertTrue(finished.result()["ok"])
+        self.assertLess(finished.result()["downloaded_bytes"], 3_000_000)
+        self.assert_whole()
+
     def test_without_a_torrent_it_says_what_is_missing(self):
         self.make_release({"a.bin": noise(1, 100_000)})
         (self.folder / "SUMS").write_text("0" * 64 + "  a.bin\n")
