@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/expectations.h"
 #include "cli/options.h"
+#include "cli/signatures.h"
 #include "cli/table.h"
 #include "fetch/fetch.h"
 #include "format/checkpoint_index.h"
@@ -262,6 +263,8 @@ int inspect_command(const Invocation& invocation) {
                               {"provenance", found.provenance}});
   for (const auto& [key, value] : found.facts) result.set(key, value);
   if (!found.chain.empty()) result.set("chain", chain_json(found.chain));
+  const auto signer = named_signer(path);
+  if (signer) result.set("signature", Json::object({{"state", "unchecked"}, {"key_id", *signer}}));
   console.event(result);
 
   Table table;
@@ -279,6 +282,11 @@ int inspect_command(const Invocation& invocation) {
   }
   if (glob.empty() || !console.quiet()) console.write(table.text());
   print_chain(found.chain, console);
+  if (signer) {
+    console.print("? signature: by key " + *signer + "; sluice verify checks it");
+  } else if (found.kind == "sluice" || found.kind == "manifest") {
+    console.print("? signature: there is none");
+  }
   return 0;
 }
 

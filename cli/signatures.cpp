@@ -76,6 +76,14 @@ std::string to_sentence(const SignatureReport& report) {
 
 fs::path signature_path(const fs::path& file) { return file.string() + ".minisig"; }
 
+std::optional<std::string> named_signer(const fs::path& file) {
+  const fs::path path = signature_path(file);
+  std::error_code absent;
+  if (!fs::is_regular_file(path, absent)) return std::nullopt;
+  const std::string text = base::read_text_file(path, base::kSignatureFileBytesMax);
+  return base::to_string(base::parse_signature(text, path.string()).key_id);
+}
+
 SignatureJudge::SignatureJudge(const std::string& key, Console& console) : console_(console) {
   if (!key.empty()) key_ = TrustedKey{"--key", find_key(key)};
 }

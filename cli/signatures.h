@@ -35,6 +35,10 @@ struct SignatureReport {
 
 [[nodiscard]] std::filesystem::path signature_path(const std::filesystem::path& file);
 
+/// The id of the key that FILE.minisig names; nothing when there is no such file. To check the signature the
+/// whole file has to be read. Error{malformed} when it is no signature.
+[[nodiscard]] std::optional<std::string> named_signer(const std::filesystem::path& file);
+
 class SignatureJudge final {
  public:
   /// `key`: the only key that counts, as find_key takes it; empty: the trusted ones.

@@ -190,9 +190,12 @@ class VerifyTest(SignatureTest):
         people = self.succeed("verify", "demo.sluice")
         self.assertIn("nothing outside the file pins its root", people.stdout)
         self.refused("is not signed", "none", "verify", "demo.sluice", "--key", "alice.pub")
+        self.assertIn("signature: there is none", self.succeed("inspect", "demo.sluice").stdout)
         self.sign("demo.sluice")
         result = self.succeed("verify", "demo.sluice", "--key", "alice.pub", "--json").result()
         self.assertEqual(result["signature"]["state"], "valid")
+        shown = self.succeed("inspect", "demo.sluice", "--json").result()["signature"]
+        self.assertEqual(shown, {"state": "unchecked", "key_id": result["signature"]["key_id"]})
         people = self.succeed("verify", "demo.sluice", "--key", "alice.pub")
         self.assertNotIn("nothing outside", people.stdout)
         self.refused("which you do not trust", "unknown_key", "verify", "demo.sluice")
