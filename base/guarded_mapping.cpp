@@ -97,13 +97,6 @@ GuardedMapping::~GuardedMapping() {
 
 bool GuardedMapping::is_broken() const { return !bytes_.empty() && slots[slot_].broken.load(); }
 
-bool GuardedMapping::populate(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
-  const std::uint64_t begin_bytes = offset_bytes / kPageBytes * kPageBytes;
-  std::byte* begin = const_cast<std::byte*>(bytes_.data()) + begin_bytes;
-  const int result = ::madvise(begin, offset_bytes + length_bytes - begin_bytes, MADV_POPULATE_READ);
-  return result == 0 || errno == EINVAL;  // EINVAL: before Linux 5.14, where pages come one by one
-}
-
 void GuardedMapping::let_go(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
   const std::uint64_t begin_bytes = offset_bytes / kPageBytes * kPageBytes;
   std::byte* begin = const_cast<std::byte*>(bytes_.data()) + begin_bytes;

@@ -28,9 +28,6 @@ class GuardedMapping final {
   /// Some bytes were asked for that the file could not give, and were zeros instead.
   [[nodiscard]] bool is_broken() const;
 
-  /// Makes ready for access what is in the page cache; false when the file does not have these bytes any
-  /// more.
-  [[nodiscard]] bool populate(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
   /// The pages no longer count as memory of this process. They may still be used, and are then counted again.
   void let_go(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
 

@@ -94,8 +94,7 @@ Bytes CachedRangeReader::read(MutableBytes buffer) {
 /// Only what is cached anyway: mapped pages would be read from the disk one by one, and could not be dropped.
 bool CachedRangeReader::is_mapped(std::uint64_t count) {
   const bool cached = now_.is_cached() && (at_bytes_ + count <= now_.end_bytes || next_.is_cached());
-  return cached && count > 0 && !source_.mapping().bytes().empty() &&
-         source_.mapping().populate(at_bytes_, count);
+  return cached && count > 0 && at_bytes_ + count <= source_.mapping().bytes().size();
 }
 
 /// Of all pages before the last chunk, which may still be in use.

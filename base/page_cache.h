@@ -14,7 +14,7 @@
 
 namespace sluice::base {
 
-constexpr std::size_t kCachedReaderChunks = 8;
+constexpr std::size_t kCachedReaderChunks = 28;
 
 /// A file whose ranges are read through the page cache; turns the kernel's read-ahead off. May be used by
 /// several threads at once. The file and the turn must outlive this object.
