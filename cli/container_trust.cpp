@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "cli/release_finder.h"
 #include "cli/statements.h"
 
 namespace sluice::cli {
@@ -40,7 +39,5 @@ void ContainerTrust::require_pinned(const verify::Report& report) const {
                                                        base::to_counted(manifest_.containers.size(), "root") +
                                                        " that " + manifest_path_ + " names");
 }
-
-bool ContainerTrust::is_listed() const { return manifest_.find_file(own_name(container_)) != nullptr; }
 
 }  // namespace sluice::cli

@@ -20,9 +20,6 @@ class ContainerTrust final {
   /// SignatureJudge says.
   ContainerTrust(const std::filesystem::path& container, const ExpectationSources& sources, Console& console);
 
-  /// The manifest lists the container among its files: then that digest proves all of it.
-  [[nodiscard]] bool is_listed() const;
-
   /// Error{verification} when there is a manifest that names roots, and the proven container's is none of them.
   void require_pinned(const verify::Report& report) const;
 
