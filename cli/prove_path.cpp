@@ -27,15 +27,35 @@ void tell_repair(const fetch::RepairResult& repaired, Console& console) {
                 base::to_human_bytes(repaired.written_bytes) + " written; proving it again");
 }
 
+/// Nobody is to take silence for a proof: every file is told as unproven.
+[[noreturn]] void tell_nothing_to_verify_against(const ProofRequest& request, const FoundExpectations& found,
+                                                 const Invocation& invocation) {
+  Console& console = invocation.console;
+  const fs::path path = request.path;
+  if (fs::is_directory(path)) {
+    ProgressLine progress(console);
+    tell_files(prove(found, request.how, progress, invocation.stop), console);
+  } else {
+    verify::Report report;
+    report.files.push_back({path.filename().string(),
+                            verify::FileState::unproven,
+                            fs::file_size(path),
+                            "has nothing to be compared with",
+                            {}});
+    tell_files(report, console);
+  }
+  throw base::Error(base::ErrorKind::verification,
+                    request.path +
+                        ": there is nothing to verify against: no torrent, manifest or checksums "
+                        "found; name them with --torrent, --manifest or --sums");
+}
+
 Proof prove_release(const ProofRequest& request, const Invocation& invocation) {
   Console& console = invocation.console;
   auto found = find_expectations(request.path, request.sources, console);
   if (found.empty()) {
     refuse_acting_pickles(find_acting_pickles(request.path, {}));
-    throw base::Error(base::ErrorKind::verification,
-                      request.path +
-                          ": there is nothing to verify against: no torrent, manifest or checksums "
-                          "found; name them with --torrent, --manifest or --sums");
+    tell_nothing_to_verify_against(request, found, invocation);
   }
   for (const auto& source : found.found_in) console.note("against " + source);
   ProgressLine progress(console);

@@ -68,8 +68,8 @@ struct Expectations {
   std::optional<format::Manifest> manifest;  ///< its files' sizes, SHA-256, MD5 and roots
   /// Places damage to 16 KiB where the layout's hashes place it to a piece. May be null.
   std::shared_ptr<const format::LeafFile> leaves = {};
-  bool only_promised = false;                ///< what else lies in the folder is not looked for
-  std::set<std::string> statements = {};     ///< files of the folder that these come from: never extra
+  bool only_promised = false;             ///< what else lies in the folder is not looked for
+  std::set<std::string> statements = {};  ///< files of the folder that these come from: never extra
 };
 
 struct Options {
@@ -80,7 +80,8 @@ struct Options {
 };
 
 /// `folder` holds the release's files (for a single-file torrent: the folder in which the file lies).
-/// Files that no expectation covers are `unproven` when they are named without any digest, else `extra`.
+/// Files that no expectation covers are `unproven` when they are named without any digest or when there is no
+/// expectation at all, else `extra`.
 /// With no expectation at all, or none with a digest, the report is not ok.
 [[nodiscard]] Report verify_release(const std::filesystem::path& folder, const Expectations& expectations,
                                     const Options& options, base::Progress& progress,

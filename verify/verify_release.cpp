@@ -177,8 +177,13 @@ void add_extra_files(const FolderScan& found, const std::vector<Promise>& promis
   for (const Promise& promise : promises) named.insert(promise.path);
   for (const auto& [path, entry] : found.entries()) {
     if (entry.kind == EntryKind::folder || named.contains(path)) continue;
-    report.files.push_back({path, FileState::extra, entry.bytes, describe(entry.kind), {}});
-    if (report.files.back().problem.empty()) report.files.back().problem = "is no part of the release";
+    FileReport file{path, FileState::extra, entry.bytes, describe(entry.kind), {}};
+    if (promises.empty() && entry.kind == EntryKind::file) {
+      file.state = FileState::unproven;
+      file.problem = "has nothing to be compared with";
+    }
+    if (file.problem.empty()) file.problem = "is no part of the release";
+    report.files.push_back(std::move(file));
   }
 }
 

@@ -54,6 +54,12 @@ class ExitCodeTest(ProgramTest):
         folder.mkdir()
         (folder / "file").write_text("content")
         self.fail_with(1, "verification", "nothing to verify against", "verify", folder)
+        self.fail_with(1, "verification", "nothing to verify against", "verify", folder / "file")
+        for path in (folder, folder / "file"):
+            events = self.sluice("verify", path, "--json").lines()
+            self.assertEqual([(line["path"], line["state"]) for line in events if line["event"] == "file"],
+                             [("file", "unproven")])
+            self.assertTrue(self.sluice("verify", path).stdout.startswith("? file"))
 
     def test_no_peer_is_5(self):
         magnet = "magnet:?xt=urn:btih:" + "0123456789" * 4
