@@ -63,10 +63,11 @@ void record_proven_origin(convert::Request& request, Console& console, const std
 }
 
 fs::path choose_source(const fs::path& container, const fs::path& named,
-                       const format::ContainerExamination& examined) {
+                       const format::ContainerExamination& examined, Console& console) {
   if (!named.empty()) return named;
-  if (examined.reader)
-    if (const auto found = find_source_release(container, examined.reader->provenance())) return *found;
+  const auto found = examined.reader ? find_source_release(container, examined.reader->provenance())
+                                     : guess_source_release(container, console);
+  if (found) return *found;
   throw base::Error(base::ErrorKind::usage,
                     container.string() + ": a repair needs the release that it was made of (--release)");
 }
@@ -118,7 +119,7 @@ convert::MendResult repair_container(const fs::path& container, const verify::Re
   for (const verify::DamagedRange& range : report.files.at(0).damaged)
     request.damage.push_back({range.offset_bytes, range.length_bytes});
   const auto examined = format::examine_container(container);
-  request.conversion.input = choose_source(container, source, examined);
+  request.conversion.input = choose_source(container, source, examined, console);
   request.conversion.thread_count = thread_count;
   console.note("out of " + request.conversion.input.string());
   // The directory holds where the container came from; all else is made without it.

@@ -51,8 +51,7 @@ class ContainerExaminer final {
       }
       return found;
     }
-    // One of header and footer must be whole, or it is any file.
-    if (!sound || !rebuild_footer(found)) return std::nullopt;
+    if (!rebuild_footer(found)) return std::nullopt;
     return found;
   }
 

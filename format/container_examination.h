@@ -3,7 +3,8 @@
 //
 // The header is the same in every container of a version, and all that the footer says follows from the
 // directory, so either can be told byte for byte where it is wrong, and the rest of the file is still good to
-// be proven. The directory has no copy: when it is damaged, where the tensors lie is not known.
+// be proven. The directory has no copy: when it is damaged, where the tensors lie is not known. Footer or
+// directory must be whole, or nothing tells the file from any other.
 
 #include <cstdint>
 #include <filesystem>

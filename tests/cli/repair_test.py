@@ -101,12 +101,14 @@ class RepairTest(ProgramTest):
         rounds = [[payload() for _ in range(100)] for _ in range(3)]
         rounds += [[chance.randrange(4096)] + [payload() for _ in range(20)],          # header
                    [chance.randrange(len(good) - 128, len(good))] + [payload()],        # footer
-                   [chance.randrange(directory, len(good) - 128)]]                      # directory
+                   [chance.randrange(4096), chance.randrange(len(good) - 128, len(good)), payload()],
+                   [chance.randrange(directory, len(good) - 128), chance.randrange(4096), payload()]]  # directory
         for offsets in rounds:
             for offset in set(offsets):
                 self.flip("m.sluice", offset, chance.randrange(8))
             self.assertEqual(self.sluice("verify", "m.sluice").code, 1)
-            finished = self.succeed("verify", "m.sluice", "--repair", "--release", RELEASE, "--json")
+            named = chance.choice(([], ["--release", RELEASE]))
+            finished = self.succeed("verify", "m.sluice", "--repair", *named, "--json")
             self.assertTrue(finished.result()["ok"])
             self.assertTrue((self.folder / "m.sluice").read_bytes() == good)
 

@@ -238,7 +238,7 @@ TEST_CASE("all damaged parts are listed with their ranges and tensors") {
   CHECK(report.damaged_bytes == 10 + first->length_bytes + second->length_bytes);
 }
 
-TEST_CASE("a container is known by either end, and header and footer damage do not hide the rest") {
+TEST_CASE("a container is known by footer or directory, and damage around the tensors does not hide them") {
   const TempDir dir;
   const fs::path path = dir / "model";  // no name to go by
   const auto written = write_container(path, format::Storage::q8_tiles);
@@ -269,8 +269,16 @@ TEST_CASE("a container is known by either end, and header and footer damage do n
   REQUIRE(blind.damaged.size() == 2);
   CHECK(blind.damaged[0].parts == std::vector<std::string>{"header"});
   CHECK(blind.damaged[1].parts == std::vector<std::string>{"directory"});
-  // Header and footer: nothing says any more that it is a container.
+  // Header and footer: the directory tells what both were.
+  flip(file, reader.footer().directory_offset_bytes + 50, 0);
   flip(file, written.file_bytes - 1, 0);
+  const auto ends = run(path).files.at(0);
+  REQUIRE(ends.damaged.size() == 3);
+  CHECK(ends.damaged[0].parts == std::vector<std::string>{"header"});
+  CHECK(ends.damaged[1].tensors.at(0).name == "norm.weight");
+  CHECK(ends.damaged[2].parts == std::vector<std::string>{"footer"});
+  // Footer and directory: nothing says any more that it is a container.
+  flip(file, reader.footer().directory_offset_bytes + 50, 0);
   CHECK(verdict(path) == "malformed");
 }
 
