@@ -11,6 +11,7 @@
 #include <libtorrent/torrent_info.hpp>
 #include <libtorrent/torrent_status.hpp>
 #include <mutex>
+#include <set>
 #include <span>
 #include <utility>
 
@@ -23,6 +24,7 @@
 #include "fetch/load_torrent.h"
 #include "fetch/memory_budget.h"
 #include "fetch/mirror_keeper.h"
+#include "fetch/peer_trust.h"
 #include "fetch/piece_order.h"
 #include "fetch/resume.h"
 #include "fetch/session.h"
@@ -236,12 +238,18 @@ class PayloadWorker {
       if (durable_[piece]) params.have_pieces.set_bit(lt::piece_index_t(i));
       params.piece_priorities.push_back(order_.wanted(piece) ? lt::default_priority : lt::dont_download);
     }
+    std::set<lt::piece_index_t> begun_pieces;
     for (const BegunPiece& begun : begun_) {
+      begun_pieces.insert(lt::piece_index_t(static_cast<int>(begun.index)));
       auto& blocks = params.unfinished_pieces[lt::piece_index_t(static_cast<int>(begun.index))];
       blocks.resize(static_cast<int>(begun.blocks.size()), false);
       for (std::size_t i = 0; i < begun.blocks.size(); ++i)
         if (begun.blocks[i]) blocks.set_bit(static_cast<int>(i));
     }
+    params.extensions.emplace_back(
+        [begun_pieces](const lt::torrent_handle&, lt::client_data_t) -> std::shared_ptr<lt::torrent_plugin> {
+          return std::make_shared<PeerTrust>(begun_pieces);
+        });
     if (params.have_pieces.none_set() && begun_.empty())
       params.have_pieces.clear();
     else
@@ -285,8 +293,10 @@ class PayloadWorker {
     }
   }
 
-  /// Only where the torrent's hashes are not known to us yet, and libtorrent knew better.
+  /// Only where the torrent's hashes are not known to us yet, and libtorrent knew better. Where our own judge
+  /// knows them, a wrong piece was never committed: one that is durable came later, and libtorrent has it.
   void note_wrong(std::uint64_t piece) {
+    if (judge_.judge(piece, {}) != Verdict::unknown) return;
     committer_.flush();
     const std::lock_guard lock(mutex_);
     if (!durable_[piece]) return;

@@ -8,13 +8,14 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
 
 from network import (DEBIANS_PYTHON, NetTest, Relay, children_of, kill, main, read_files, used_bytes, wait_until)
 from clients import LIBTORRENT_PEER
-from raw_peer import (BLOCK, EXTENSIONS, FAST, HASHES, METADATA_ID, V2, RawPeer, SharedRelease, hashes_asked)
+from raw_peer import (BLOCK, EXTENSIONS, FAST, HASHES, METADATA_ID, REQUEST, V2, RawPeer, SharedRelease, hashes_asked)
 
 RELEASE_BYTES = 6_000_001
 PORT = 6881
@@ -171,6 +172,35 @@ class LyingPeerTest(BadNetworkTest):
         self.assert_arrived(self.fetch(self.wanter, self.torrent, *self.peers(liar, self.honest), "--timeout", "40"))
         self.assertGreater(peer.blocks_sent, 0)
         self.assertLess(peer.blocks_sent * BLOCK, RELEASE_BYTES)
+        self.assertEqual(peer.problems, [])
+
+    def test_an_honest_peer_is_not_blamed_for_wrong_blocks_of_an_earlier_run(self):
+        """They are on the disk, of pieces that were not whole yet. Whoever completes these is not their sender."""
+        class WrongBeginnings(RawPeer):
+            begun = set()
+
+            def handle(self, wire, kind, payload):
+                if kind == REQUEST:
+                    piece, offset, count = struct.unpack(">III", payload)
+                    if offset + count == self.release.piece_bytes:
+                        return  # the last block never comes
+                    self.begun.add(piece)
+                super().handle(wire, kind, payload)
+
+            def block(self, piece, offset, count):
+                return bytes(count)
+
+        liar, = self.prepare("v1", machines=3)
+        peer = self.raw_peer(WrongBeginnings, liar)
+        fetching = self.start_fetch(self.wanter, self.torrent, *self.peers(liar), "--timeout", "40")
+        wait_until(lambda: len(peer.begun) >= 6)
+        fetching.send_signal(signal.SIGINT)
+        self.assertEqual(self.finish(fetching).code, 7)
+        peer.close()
+        self.share(self.honest)
+        finished = self.fetch(self.wanter, self.torrent, *self.peers(self.honest), "--timeout", "20")
+        self.assertIn("arrived damaged", finished.stdout)
+        self.assert_arrived(finished)
         self.assertEqual(peer.problems, [])
 
     def check_hash_liar(self, kind):
