@@ -323,6 +323,9 @@ std::string Json::dump_pretty() const {
 }
 
 Json parse_json(std::string_view text, std::string_view subject) {
+  // The parser takes a NUL for the end, whatever stands behind it.
+  if (const auto nul = text.find('\0'); nul != std::string_view::npos)
+    base::throw_malformed(subject, "is not valid JSON: a NUL byte at offset " + std::to_string(nul));
   Builder builder(subject);
   nlohmann::json::sax_parse(text.begin(), text.end(), &builder, nlohmann::json::input_format_t::json,
                             /*strict=*/true, /*ignore_comments=*/false);

@@ -62,6 +62,7 @@ TEST_CASE("text that is no JSON is refused with the place") {
   const std::string deep(kJsonDepthMax + 1, '[');
   for (const auto& [text, cause] : {
            Case{"", "x.json: is not valid JSON: line 1, column 1: "},
+           Case{std::string("{}\0more", 7), "x.json: is not valid JSON: a NUL byte at offset 2"},
            Case{"{\"a\": 1,\n \"b\" 2}", "line 2, column 6: syntax error"},
            Case{"{} {}", "line 1, column 4"},
            Case{"[1,]", "line 1, column 4"},
