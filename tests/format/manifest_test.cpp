@@ -208,6 +208,35 @@ TEST_CASE("every shipped manifest can be read and is called as its file") {
   CHECK(count >= 2);
 }
 
+TEST_CASE("the known releases have their info-hashes, and nothing that nobody published") {
+  struct Known {
+    const char* name;
+    const char* infohash;
+    const char* folder;
+    std::size_t trackers;
+  };
+  for (const auto& [name, infohash, folder, trackers] : {
+           Known{"mistral-7b-v0.1", "208b101a0f51514ecf285885a8b0f6fb1a1e4d7d", "mistral-7B-v0.1", 0},
+           Known{"mixtral-8x22b", "9238b09245d0d8cd915be09927769d5f7584c1c9", "mixtral-8x22b", 2},
+           Known{"grok-1", "5f96d43576e3d386c9ba65b883210a393b68210e", "", 3},
+           Known{"pixtral-12b", "7278e625de2b1da598b23954c13933047126238a", "pixtral-12b-240910", 3},
+           Known{"mistral-small-3", "11f2d1ca613ccf5a5c60104db9f3babdfa2e6003", "Mistral-Small-3-Instruct",
+                 0},
+       }) {
+    CAPTURE(name);
+    const Manifest manifest = format::read_manifest(kManifests / (std::string(name) + ".json"));
+    CHECK(manifest.name == name);
+    CHECK(base::to_hex(manifest.infohash_v1.value()) == infohash);
+    CHECK(manifest.torrent_name == folder);
+    CHECK(manifest.trackers.size() == trackers);
+    CHECK(manifest.files.empty());
+  }
+  const auto params = format::read_manifest(kManifests / "mistral-7b-v0.1.json").params.value();
+  CHECK(params.dense);
+  CHECK(params.sliding_window == 4096);
+  CHECK(params.rope_theta == 1e4);
+}
+
 TEST_CASE("mixtral-8x7b has what is confirmed of it") {
   const Manifest manifest = format::read_manifest(kManifests / "mixtral-8x7b.json");
   CHECK(manifest.magnet() ==
