@@ -1,6 +1,5 @@
 #include <fnmatch.h>
 
-#include <array>
 #include <map>
 
 #include "base/error.h"
@@ -13,11 +12,14 @@
 #include "cli/signatures.h"
 #include "cli/table.h"
 #include "fetch/fetch.h"
+#include "format/checkpoint_files.h"
 #include "format/checkpoint_index.h"
 #include "format/checkpoint_scan.h"
 #include "format/container_reader.h"
 #include "format/manifest.h"
 #include "format/model_params.h"
+#include "format/released_model.h"
+#include "format/safetensors.h"
 
 namespace sluice::cli {
 namespace {
@@ -57,8 +59,8 @@ std::vector<TensorInfo> list_tensors(const format::CheckpointIndex& index) {
   return tensors;
 }
 
-Inspection inspect_checkpoint(const fs::path& path) {
-  const auto index = format::open_checkpoint(path);
+Inspection inspect_checkpoint(const fs::path& path, bool safetensors) {
+  const auto index = safetensors ? format::open_safetensors(path) : format::open_pth(path);
   return {index.kind, list_tensors(index), Json::object(), {{"bytes", fs::file_size(path)}}};
 }
 
@@ -139,29 +141,35 @@ Inspection inspect_release(const fs::path& folder, Console& console) {
                                    {"proven", false},  // sluice verify does that
                                    {"found_in", Json::array_of(known.found_in)}});
   found.facts = {{"checkpoint", index.kind}};
-  if (const auto params = folder / "params.json"; fs::exists(params)) {
-    found.facts.emplace_back(
-        "params", format::to_json(format::parse_params(base::read_text_file(params), params.string())));
+  Json checkpoint_files = Json::array();
+  for (const auto& file : index.files) checkpoint_files.push_back(file.filename().string());
+  found.facts.emplace_back("checkpoint_files", std::move(checkpoint_files));
+  try {
+    const auto model = format::open_released_model(folder);
+    found.facts.emplace_back("layout", model.layout);
+    found.facts.emplace_back("params", format::to_json(model.params));
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    found.facts.emplace_back("not_convertible", error.what());
   }
   return found;
 }
 
 Inspection inspect_file(const fs::path& path) {
   if (path.extension() == ".sluice" || format::is_container(path)) return inspect_container(path);
-  std::array<std::byte, 4> start{};
-  const auto file = base::File::open_read(path);
-  const auto count = file.read_at(0, start);
-  const auto text = base::as_text(base::Bytes(start).first(count));
-  if (text == "PK\x03\x04") return inspect_checkpoint(path);
+  const std::string text = format::read_head(base::File::open_read(path));
+  const bool zip = format::is_zip(text);
+  if (zip || format::looks_like_safetensors(text) || path.extension() == ".safetensors")
+    return inspect_checkpoint(path, !zip);
   if (path.extension() == ".torrent" ||
-      (text.size() == 4 && text[0] == 'd' && text[1] >= '1' && text[1] <= '9')) {
+      (text.size() >= 4 && text[0] == 'd' && text[1] >= '1' && text[1] <= '9')) {
     return inspect_torrent(path);
   }
   if (path.extension() == ".json" || text.starts_with('{')) return inspect_manifest(path);
   // Pickles outside of a zip file: refused, in words that say what they would have done.
-  if (!format::scan_pickles(path).empty()) return inspect_checkpoint(path);
-  base::throw_malformed(path.string(),
-                        "is neither a .pth checkpoint, a .sluice file, a torrent nor a manifest");
+  if (!format::scan_pickles(path).empty()) return inspect_checkpoint(path, false);
+  base::throw_malformed(
+      path.string(), "is neither a checkpoint (.pth, safetensors), a .sluice file, a torrent nor a manifest");
 }
 
 std::uint64_t elements(const format::Shape& shape) { return format::element_count(shape).value_or(0); }

@@ -7,6 +7,7 @@
 #include "cli/progress_line.h"
 #include "format/checkpoint_index.h"
 #include "format/container_reader.h"
+#include "format/released_model.h"
 #include "format/tensor_digests.h"
 
 namespace sluice::cli {
@@ -25,6 +26,20 @@ format::ManifestContainer describe_container(const std::filesystem::path& path) 
   container.root = reader.footer().root;
   container.quant = reader.recipe().at("quant", path.string() + ": recipe").as_string(path.string());
   return container;
+}
+
+/// The model's tensors, which are the same in every layout; those of the files where they make no model.
+std::vector<format::ManifestTensor> digest_release(const std::filesystem::path& release,
+                                                   unsigned thread_count, base::Progress& progress,
+                                                   const std::stop_token& stop) {
+  std::optional<format::ReleasedModel> model;
+  try {
+    model = format::open_released_model(release);
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    return format::digest_tensors(format::open_checkpoint(release), thread_count, progress, stop);
+  }
+  return format::digest_tensors(*model, thread_count, progress, stop);
 }
 
 }  // namespace
@@ -49,16 +64,15 @@ void add_facts(const ManifestFacts& facts, format::Manifest& manifest) {
 
 void add_tensors(const std::filesystem::path& release, unsigned thread_count, Console& console,
                  const std::stop_token& stop, format::Manifest& manifest) {
-  format::CheckpointIndex index;
+  ProgressLine progress(console);
   try {
-    index = format::open_checkpoint(release);
+    manifest.tensors = digest_release(release, thread_count, progress, stop);
   } catch (const base::Error& error) {
     if (error.kind() != base::ErrorKind::malformed) throw;
+    console.clear_status();
     console.note(std::string("no tensors in the manifest: ") + error.what());
     return;
   }
-  ProgressLine progress(console);
-  manifest.tensors = format::digest_tensors(index, thread_count, progress, stop);
   manifest.tensor_count = manifest.tensors.size();
   std::uint64_t parameters = 0;
   for (const auto& tensor : manifest.tensors) parameters += format::element_count(tensor.shape).value();

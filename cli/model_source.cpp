@@ -9,6 +9,7 @@
 #include "cli/report.h"
 #include "cli/statements.h"
 #include "cli/store.h"
+#include "format/checkpoint_files.h"
 
 namespace sluice::cli {
 namespace {
@@ -22,6 +23,13 @@ bool starts_with_folded(std::string_view text, std::string_view prefix) {
     if ((c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c) != prefix[i]) return false;
   }
   return true;
+}
+
+// By its content, or by a name that promises one, so that opening it tells what it is instead.
+bool names_checkpoint(const fs::path& file) {
+  const std::string extension = file.extension().string();
+  return extension == ".pth" || extension == ".pt" || extension == ".safetensors" ||
+         (fs::is_regular_file(file) && format::is_checkpoint(file));
 }
 
 // Makes one model, doing what is missing of fetch, verify and convert.
@@ -149,8 +157,7 @@ convert::Quant parse_quant(const std::string& text) {
 
 fs::path prepare_model(const ModelRequest& request, Console& console, const std::stop_token& stop) {
   const Source source = find_source(request.model);
-  if (source.kind == Source::Kind::path && !fs::is_directory(source.text) &&
-      fs::path(source.text).extension() != ".pth") {
+  if (source.kind == Source::Kind::path && !fs::is_directory(source.text) && !names_checkpoint(source.text)) {
     return source.text;  // a container, or something that Model::open refuses
   }
   ModelMaker maker(request, console, stop);

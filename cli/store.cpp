@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "format/checkpoint_files.h"
 #include "format/container_format.h"
 
 namespace sluice::cli {
@@ -97,8 +98,10 @@ std::vector<fs::path> list_records(const fs::path& models) {
 std::vector<ModelSource::File> list_source_files(const fs::path& release) {
   if (!fs::is_directory(release)) {
     // The model is also what stands beside the checkpoint.
-    std::vector<ModelSource::File> files{describe(release, release.filename().string())};
-    for (const char* name : {"params.json", "tokenizer.model"}) {
+    std::vector<ModelSource::File> files;
+    for (const auto& file : format::checkpoint_of(release).files)
+      if (fs::is_regular_file(file)) files.push_back(describe(file, file.filename().string()));
+    for (const char* name : {"config.json", "params.json", "tokenizer.model"}) {
       const auto sibling = release.parent_path() / name;
       if (fs::is_regular_file(sibling)) files.push_back(describe(sibling, name));
     }

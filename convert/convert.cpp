@@ -84,14 +84,14 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
     throw base::Error(base::ErrorKind::usage, "conversion needs at least 64 MiB of memory");
   const Plan plan = Plan::make(request.input, request.quant);
 
-  format::ContainerWriter writer(request.output, plan.params);
-  writer.add_section("tokenizer", plan.tokenizer);
-  writer.add_section("params.json", base::as_bytes(plan.params_text));
+  format::ContainerWriter writer(request.output, plan.release.params);
+  writer.add_section("tokenizer", plan.release.tokenizer);
+  writer.add_section("params.json", base::as_bytes(plan.release.params_text));
 
   ContainerSink sink(writer);
   TensorPipeline pipeline(sink, request.memory_bytes, request.thread_count, progress, stop);
   const std::uint64_t expert_bytes =
-      format::expert_run_bytes(plan.params, storage_for(TensorRole::expert, request.quant));
+      format::expert_run_bytes(plan.release.params, storage_for(TensorRole::expert, request.quant));
   QuantError expert_error;
   progress.begin("converting", plan.input_bytes);
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {

@@ -186,7 +186,7 @@ class Mender {
         throw Error(ErrorKind::verification,
                     request_.conversion.input.string() + ": has no tensor '" + tensor->name + "'");
       planned.push_back(&*found);
-      total_bytes += *format::element_count(found->source->shape) * format::size_bytes(found->source->dtype);
+      total_bytes += found->source->value_bytes();
     }
     progress_.begin("converting", total_bytes);
     PlacingSink sink(made, container_);
@@ -197,7 +197,7 @@ class Mender {
   }
 
   [[nodiscard]] static base::Bytes content_of(const Plan& plan, const format::ContainerSection& section) {
-    return section.name == "tokenizer" ? base::Bytes(plan.tokenizer) : base::as_bytes(plan.params_text);
+    return section.name == "tokenizer" ? base::Bytes(plan.release.tokenizer) : base::as_bytes(plan.release.params_text);
   }
 
   void prove(const Plan& plan, const format::ContainerSection& section) const {

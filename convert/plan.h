@@ -9,16 +9,16 @@
 
 #include "base/file.h"
 #include "convert/convert.h"
-#include "format/checkpoint_index.h"
 #include "format/container_format.h"
-#include "format/model_params.h"
-#include "format/model_tensors.h"
+#include "format/released_model.h"
 
 namespace sluice::convert {
 
+using format::TensorSource;
+
 struct PlannedTensor {
   format::ModelTensor target;
-  const format::CheckpointTensor* source;  ///< into Plan::checkpoint
+  const format::TensorView* source;  ///< into Plan::release
   format::Storage storage;
 };
 
@@ -28,12 +28,9 @@ struct PlannedTensor {
 }
 
 struct Plan {
-  format::ModelParams params;
-  format::CheckpointIndex checkpoint;
-  std::vector<base::File> files;       ///< of the checkpoint, opened
+  format::ReleasedModel release;
+  std::vector<base::File> files;       ///< of the release, opened
   std::vector<PlannedTensor> tensors;  ///< in container order
-  std::vector<std::byte> tokenizer;    ///< tokenizer.model
-  std::string params_text;             ///< params.json as released
   std::uint64_t input_bytes = 0;
 
   /// The release folder that `input` (a folder or its checkpoint file) stands for.

@@ -13,7 +13,7 @@
 #include "convert/panel_encoder.h"
 #include "convert/plan.h"
 #include "convert/tensor_sink.h"
-#include "convert/tensor_source.h"
+#include "format/tensor_source.h"
 
 namespace sluice::convert {
 

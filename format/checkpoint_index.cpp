@@ -1,81 +1,128 @@
 #include "format/checkpoint_index.h"
 
 #include <algorithm>
-#include <array>
-#include <map>
 #include <optional>
-#include <string>
+#include <set>
 
-#include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "format/checkpoint_scan.h"
-#include "format/pickle.h"
-#include "format/zip_index.h"
+#include "format/checkpoint_files.h"
+#include "format/json.h"
+#include "format/safetensors.h"
 
 namespace sluice::format {
 namespace {
 
-using base::checked_add;
-using base::checked_mul;
-using std::string_view_literals::operator""sv;
+namespace fs = std::filesystem;
 
-constexpr std::uint64_t kPickleBytesMax = 16u << 20;
-constexpr std::uint64_t kSmallRecordBytesMax = 64;
-constexpr std::size_t kNameBytesMax = 512;
-constexpr std::uint64_t kTorchVersionMax = 10;  // caffe2/serialize/versions.h: kMaxSupportedFileFormatVersion
+constexpr std::uint64_t kWeightMapBytesMax = 64u << 20;
 
-constexpr std::string_view kZipMagic = "PK\x03\x04"sv;
+std::string name_of(const fs::path& path) { return base::to_printable(path.filename().string()); }
 
-/// What people have in the place of a checkpoint, by its first bytes.
-struct Lookalike {
-  std::size_t offset_bytes;
-  std::string_view magic;
-  std::string_view what;
-};
-
-constexpr std::array<Lookalike, 12> kLookalikes{{
-    // torch's magic number 0x1950a86a20f9469cfc6c, pickled: torch/serialization.py, _legacy_save
-    {2, "\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."sv,
-     "is in torch's format from before version 1.6, which is not supported: load and save it with a newer "
-     "torch"},
-    {0, "\x80"sv, "is a bare pickle, not a torch zip file"},
-    {257, "ustar"sv,
-     "is a tar archive: unpack it first (torch's own tar format, before 0.2, is not supported)"},
-    {0, "7z\xbc\xaf\x27\x1c"sv, "is a 7z archive, not a torch zip file"},
-    {0, "\x1f\x8b"sv, "is a gzip file, not a torch zip file: unpack it first"},
-    {0, "PK\x05\x06"sv, "is an empty zip archive"},
-    {0, "<"sv, "is a web page, not a checkpoint: the download saved an error page"},
-    {0, "version https://git-lfs"sv, "is a Git LFS pointer, not the checkpoint it stands for"},
-    {0, "GGUF"sv, "is a GGUF file, not a torch zip file"},
-    {0, "\x89HDF"sv, "is an HDF5 file, not a torch zip file"},
-    {0, "\x93NUMPY"sv, "is a NumPy file, not a torch zip file"},
-    {8, "{\""sv, "looks like a safetensors file, not a torch zip file"},
-}};
-
-std::string read_head(const base::File& file) {
-  std::string head(512, '\0');
-  head.resize(file.read_at(0, {reinterpret_cast<std::byte*>(head.data()), head.size()}));
-  return head;
+/// Shards hold different tensors each. Slices of the same tensors are another thing.
+CheckpointIndex merge(std::vector<CheckpointIndex> parts) {
+  CheckpointIndex merged;
+  merged.kind = parts.front().kind;
+  for (CheckpointIndex& part : parts) {
+    for (CheckpointTensor& tensor : part.tensors) {
+      tensor.file_index += merged.files.size();
+      merged.tensors.push_back(std::move(tensor));
+    }
+    merged.files.insert(merged.files.end(), part.files.begin(), part.files.end());
+  }
+  std::ranges::stable_sort(merged.tensors, {}, &CheckpointTensor::name);
+  const auto twice = std::ranges::adjacent_find(merged.tensors, {}, &CheckpointTensor::name);
+  if (twice != merged.tensors.end()) {
+    base::throw_malformed(
+        merged.files[twice->file_index].string(),
+        "tensor '" + twice->name + "' is also in '" + name_of(merged.files[std::next(twice)->file_index]) +
+            "': shards that hold slices of the same tensors (tensor-parallel) are not supported");
+  }
+  return merged;
 }
 
-bool is_zip(std::string_view head) { return head.starts_with(kZipMagic); }
+/// The index file must say where each tensor lies, and say it rightly.
+void check_weight_map(const fs::path& path, const CheckpointIndex& index) {
+  const std::string subject = path.string();
+  const Json json = parse_json(base::read_text_file(path, kWeightMapBytesMax), subject);
+  const auto& map = json.at("weight_map", subject).as_object(subject + ": key 'weight_map'");
+  for (const auto& [name, file] : map) {
+    const std::string& expected = file.as_string(subject + ": tensor '" + base::to_printable(name) + "'");
+    const CheckpointTensor* tensor = index.find(name);
+    const std::string where = "tensor '" + base::to_printable(name) + "' is said to be in '" +
+                              base::to_printable(expected) + "', but is ";
+    if (tensor == nullptr) base::throw_malformed(subject, where + "in none of the files");
+    if (index.files[tensor->file_index].filename().string() != expected)
+      base::throw_malformed(subject, where + "in '" + name_of(index.files[tensor->file_index]) + "'");
+  }
+  if (map.size() == index.tensors.size()) return;
+  std::set<std::string_view> named;
+  for (const auto& member : map) named.insert(member.first);
+  for (const CheckpointTensor& tensor : index.tensors) {
+    if (named.contains(tensor.name)) continue;
+    base::throw_malformed(subject, "does not name tensor '" + tensor.name + "', which is in '" +
+                                       name_of(index.files[tensor.file_index]) + "'");
+  }
+}
 
-void require_zip(const base::File& file) {
-  const std::string head = read_head(file);
-  const std::string subject = file.path().string();
-  if (is_zip(head)) return;
-  if (head.empty()) base::throw_malformed(subject, "is empty");
-  for (const auto& [offset_bytes, magic, what] : kLookalikes) {
-    if (head.size() > offset_bytes && std::string_view(head).substr(offset_bytes).starts_with(magic)) {
-      base::throw_malformed(subject, what);
+CheckpointIndex open_files(const CheckpointFiles& checkpoint) {
+  if (!checkpoint.problem.empty())
+    base::throw_malformed(checkpoint.files.front().string(), checkpoint.problem);
+  std::vector<CheckpointIndex> parts;
+  for (const fs::path& file : checkpoint.files)
+    parts.push_back(checkpoint.kind == "safetensors" ? open_safetensors(file) : open_pth(file));
+  CheckpointIndex index = merge(std::move(parts));
+  if (checkpoint.weight_map) check_weight_map(*checkpoint.weight_map, index);
+  return index;
+}
+
+/// The better choice has the higher number: the model's own names need no mapping, safetensors no pickle.
+int preference(const CheckpointIndex& index) {
+  return (index.find("tok_embeddings.weight") != nullptr ? 2 : 0) + (index.kind == "safetensors" ? 1 : 0);
+}
+
+[[noreturn]] void refuse_choice(const fs::path& folder, const CheckpointIndex& one,
+                                const CheckpointIndex& other) {
+  base::throw_malformed(folder.string(), "holds more than one checkpoint ('" + name_of(one.files.front()) +
+                                             "', '" + name_of(other.files.front()) +
+                                             "'), expected one: name the file that is meant");
+}
+
+CheckpointIndex open_folder(const fs::path& folder) {
+  const auto checkpoints = find_checkpoints(folder);
+  if (checkpoints.empty()) {
+    // xai-org/grok-1: one pickle a tensor, ckpt-0/tensor00000_000 to tensor00769_000.
+    if (fs::exists(folder / "ckpt-0" / "tensor00000_000"))
+      base::throw_malformed(folder.string(),
+                            "holds Grok-1 (ckpt-0/tensor00000_000, ...), which is not supported");
+    base::throw_malformed(folder.string(), "holds no checkpoint (a torch zip or safetensors file)");
+  }
+  std::optional<CheckpointIndex> best;
+  std::optional<CheckpointIndex> equal;
+  std::optional<base::Error> problem;
+  for (const CheckpointFiles& checkpoint : checkpoints) {
+    try {
+      CheckpointIndex index = open_files(checkpoint);
+      if (!best || preference(index) > preference(*best)) {
+        best = std::move(index);
+        equal.reset();
+      } else if (preference(index) == preference(*best)) {
+        equal = std::move(index);
+      }
+    } catch (const base::Error& error) {
+      if (error.kind() != base::ErrorKind::malformed) throw;
+      if (!problem) problem = error;
     }
   }
-  base::throw_malformed(subject, "is not a torch zip file: it does not begin with 'PK\\x03\\x04'");
+  if (!best) throw *problem;
+  if (equal) refuse_choice(folder, *best, *equal);
+  return *std::move(best);
 }
 
-bool is_row_major(const Shape& shape, const std::vector<std::uint64_t>& strides) {
+}  // namespace
+
+bool CheckpointTensor::row_major() const {
   if (element_count(shape) == 0) return true;
   std::uint64_t expected = 1;
   for (std::size_t axis = shape.size(); axis-- > 0;) {
@@ -86,215 +133,15 @@ bool is_row_major(const Shape& shape, const std::vector<std::uint64_t>& strides)
   return true;
 }
 
-/// Elements from the first to the last that the view touches, or why it is no proper view.
-std::optional<std::uint64_t> span_elements(const Shape& shape, const std::vector<std::uint64_t>& strides) {
-  std::vector<std::size_t> axes;
-  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-    if (shape[axis] == 0) return 0;
-    if (shape[axis] > 1) axes.push_back(axis);
-  }
-  // From the innermost axis outwards, each step must lead past all that the axes inside it touch: so no
-  // element has two places. All that slicing, transposing and splitting makes is of this kind.
-  std::ranges::sort(axes, {}, [&](std::size_t axis) { return strides[axis]; });
-  std::uint64_t span = 1;
-  for (const std::size_t axis : axes) {
-    if (strides[axis] < span) return std::nullopt;
-    const auto reach = checked_mul(strides[axis], shape[axis] - 1);
-    const auto sum = reach ? checked_add(*reach, span) : std::nullopt;
-    if (!sum) return std::nullopt;
-    span = *sum;
-  }
-  return span;
-}
-
-class PthReader final {
- public:
-  explicit PthReader(const std::filesystem::path& path)
-      : file_(base::File::open_read(path)), subject_(path.string()) {}
-
-  [[nodiscard]] CheckpointIndex read() {
-    require_zip(file_);
-    sort_members(read_zip_index(file_));
-    check_version();
-    check_byteorder();
-    return read_tensors();
-  }
-
-  [[nodiscard]] CheckpointIndex read_damaged(std::vector<ZipMember> members) {
-    sort_members(std::move(members));
-    return read_tensors();
-  }
-
- private:
-  [[nodiscard]] CheckpointIndex read_tensors() {
-    CheckpointIndex index;
-    index.kind = "pth";
-    index.files.push_back(file_.path());
-    const auto pickle = read_zip_member(file_, member("data.pkl"), kPickleBytesMax);
-    for (const PickledTensor& tensor : read_state_dict(pickle, subject_ + ": data.pkl")) {
-      index.tensors.push_back(place(tensor));
-    }
-    std::ranges::sort(index.tensors, {}, &CheckpointTensor::name);
-    return index;
-  }
-
-  [[noreturn]] void refuse(const std::string& cause) const { base::throw_malformed(subject_, cause); }
-
-  /// Finds the one top folder and files the members under their names in it.
-  void sort_members(std::vector<ZipMember> members) {
-    if (members.empty()) refuse("is an empty zip archive");
-    const std::string& first = members.front().name;
-    const std::size_t slash = first.find('/');
-    if (slash == 0 || slash == std::string::npos) {
-      refuse("zip member '" + base::to_printable(first) + "' stands in no folder: not a torch file");
-    }
-    const std::string top = first.substr(0, slash + 1);
-    for (ZipMember& member : members) {
-      if (!member.name.starts_with(top)) {
-        refuse("zip member '" + base::to_printable(member.name) + "' stands outside the folder '" +
-               base::to_printable(top) + "'");
-      }
-      std::string name = member.name.substr(top.size());
-      members_.emplace(std::move(name), std::move(member));
-    }
-    if (members_.contains("constants.pkl")) refuse("is a TorchScript program, not a state dict");
-    if (!members_.contains("data.pkl")) refuse("has no member 'data.pkl': not a torch file");
-    for (const auto& [name, member] : members_) {
-      const bool known = name == "data.pkl" || name == "version" || name == "byteorder" ||
-                         name.starts_with("data/") || name == ".data/serialization_id" ||
-                         name == ".format_version" || name == ".storage_alignment";
-      if (!known)
-        refuse("zip member '" + base::to_printable(member.name) + "' does not occur in a plain torch file");
-    }
-  }
-
-  [[nodiscard]] const ZipMember& member(std::string_view name) const {
-    const auto found = members_.find(name);
-    if (found == members_.end()) refuse("has no member '" + std::string(name) + "'");
-    return found->second;
-  }
-
-  [[nodiscard]] std::string read_text(std::string_view name) const {
-    const auto bytes = read_zip_member(file_, member(name), kSmallRecordBytesMax);
-    std::string text(base::as_text(bytes));
-    while (text.ends_with('\n')) text.pop_back();
-    return text;
-  }
-
-  void check_version() const {
-    const std::string text = read_text("version");
-    for (std::uint64_t version = 1; version <= kTorchVersionMax; ++version) {
-      if (text == std::to_string(version)) return;
-    }
-    refuse("is of torch's file version '" + base::to_printable(text) + "', expected 1 to " +
-           std::to_string(kTorchVersionMax));
-  }
-
-  void check_byteorder() const {
-    if (!members_.contains("byteorder")) return;  // older files, all little-endian
-    const std::string text = read_text("byteorder");
-    if (text != "little") refuse("has the byte order '" + base::to_printable(text) + "', expected 'little'");
-  }
-
-  /// Checks that the view lies in its storage, and turns it into bytes of the file.
-  [[nodiscard]] CheckpointTensor place(const PickledTensor& tensor) const {
-    const std::string name = base::to_printable(tensor.name);
-    const auto refuse_tensor = [&](const std::string& cause) { refuse("tensor '" + name + "': " + cause); };
-    if (tensor.name.empty() || tensor.name.size() > kNameBytesMax || name != tensor.name) {
-      refuse_tensor("is not a proper name");
-    }
-    const auto storage = members_.find("data/" + tensor.storage_key);
-    if (storage == members_.end()) refuse_tensor("its storage 'data/" + tensor.storage_key + "' is missing");
-    const std::uint64_t item_bytes = size_bytes(tensor.dtype);
-    const std::uint64_t storage_bytes = storage->second.length_bytes;
-    if (checked_mul(tensor.storage_elements, item_bytes) != storage_bytes) {
-      refuse_tensor("its storage 'data/" + tensor.storage_key + "' has " + std::to_string(storage_bytes) +
-                    " bytes, expected " + std::to_string(tensor.storage_elements) + " x " +
-                    std::string(to_string(tensor.dtype)));
-    }
-    const auto count = element_count(tensor.shape);
-    const auto span = span_elements(tensor.shape, tensor.strides);
-    if (!count || !span) {
-      refuse_tensor("shape " + to_string(tensor.shape) + " with strides " + to_string(tensor.strides) +
-                    " is too large or overlaps itself");
-    }
-    const auto end = checked_add(tensor.offset_elements, *span);
-    if (!end || *end > tensor.storage_elements) {
-      refuse_tensor("shape " + to_string(tensor.shape) + " with strides " + to_string(tensor.strides) +
-                    " at element " + std::to_string(tensor.offset_elements) + " overruns its storage of " +
-                    std::to_string(tensor.storage_elements) + " elements");
-    }
-    return CheckpointTensor{
-        .name = tensor.name,
-        .dtype = tensor.dtype,
-        .shape = tensor.shape,
-        .strides = tensor.strides,
-        .file_index = 0,
-        .offset_bytes = storage->second.offset_bytes + tensor.offset_elements * item_bytes,
-        .extent_bytes = *span * item_bytes};
-  }
-
-  base::File file_;
-  std::string subject_;
-  std::map<std::string, ZipMember, std::less<>> members_;
-};
-
-/// The checkpoint in a folder: the one torch zip file; failing that, the one file that is named like one,
-/// so that its own error tells what is wrong with it.
-std::filesystem::path find_in_folder(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> zips;
-  std::vector<std::filesystem::path> named;
-  std::error_code error;
-  for (auto entry = std::filesystem::directory_iterator(folder, error);
-       !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-    std::error_code unreadable;  // a broken link, say: not a file then
-    if (!entry->is_regular_file(unreadable)) continue;
-    const auto& path = entry->path();
-    if (is_zip(read_head(base::File::open_read(path)))) zips.push_back(path);
-    if (path.extension() == ".pth" || path.extension() == ".pt") named.push_back(path);
-  }
-  if (error) base::throw_errno(folder, "read folder", error.value());
-  const auto& candidates = zips.empty() ? named : zips;
-  if (candidates.empty()) base::throw_malformed(folder.string(), "holds no checkpoint (a torch zip file)");
-  if (candidates.size() == 1) return candidates.front();
-  std::vector<std::string> names;
-  for (const auto& path : candidates) names.push_back(base::to_printable(path.filename().string()));
-  std::ranges::sort(names);
-  base::throw_malformed(folder.string(),
-                        "holds " + std::to_string(names.size()) + " torch files ('" + names[0] + "', '" +
-                            names[1] + "'" + (names.size() > 2 ? ", ..." : "") +
-                            "), expected one: a checkpoint in several files is not supported");
-}
-
-}  // namespace
-
-bool CheckpointTensor::row_major() const { return is_row_major(shape, strides); }
-
 const CheckpointTensor* CheckpointIndex::find(std::string_view name) const {
   const auto found = std::ranges::lower_bound(
       tensors, name, {}, [](const CheckpointTensor& tensor) { return std::string_view(tensor.name); });
   return found != tensors.end() && found->name == name ? &*found : nullptr;
 }
 
-CheckpointIndex open_pth(const std::filesystem::path& path) {
-  try {
-    return PthReader(path).read();
-  } catch (const base::Error& error) {
-    if (error.kind() != base::ErrorKind::malformed) throw;
-    const std::string acts = to_sentence(scan_pickles(path));
-    if (acts.empty()) throw;
-    throw base::Error(base::ErrorKind::malformed,
-                      std::string(error.what()) + "; " + acts + "; nothing of it was executed");
-  }
-}
-
-CheckpointIndex read_damaged_pth(const std::filesystem::path& path, const std::vector<ZipMember>& members) {
-  return PthReader(path).read_damaged(members);
-}
-
-CheckpointIndex open_checkpoint(const std::filesystem::path& path) {
+CheckpointIndex open_checkpoint(const fs::path& path) {
   std::error_code error;  // opening the path tells it better
-  return open_pth(std::filesystem::is_directory(path, error) ? find_in_folder(path) : path);
+  return fs::is_directory(path, error) ? open_folder(path) : open_files(checkpoint_of(path));
 }
 
 }  // namespace sluice::format

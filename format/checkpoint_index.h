@@ -2,9 +2,10 @@
 // Where the tensors of a released checkpoint lie in its files: name, type, shape, strides, byte range.
 // Data only: nothing in the file is executed, and the payload is not read.
 //
-// Readable: torch's zip .pth (pickle protocol 2, allow-listed opcodes and globals). A .pth keeps each
-// storage as a stored zip member; tensors are views into storages with offset and strides, which are
-// honoured.
+// Readable: torch's zip .pth (pickle protocol 2, allow-listed opcodes and globals) and safetensors. A .pth
+// keeps each storage as a stored zip member; tensors are views into storages with offset and strides, which
+// are honoured. Several files of one kind, with different tensors each, make one checkpoint. What the names
+// stand for in the model is the next layer's matter: released_model.h.
 
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +35,7 @@ struct CheckpointTensor {
 };
 
 struct CheckpointIndex {
-  std::string kind;  ///< "pth"
+  std::string kind;  ///< "pth" or "safetensors"
   std::vector<std::filesystem::path> files;
   std::vector<CheckpointTensor> tensors;  ///< sorted by name; names are unique
 
@@ -50,7 +51,8 @@ struct CheckpointIndex {
 [[nodiscard]] CheckpointIndex read_damaged_pth(const std::filesystem::path& path,
                                                const std::vector<ZipMember>& members);
 
-/// A checkpoint file, or the one in a release folder (by content, not by name).
+/// A checkpoint of one or more files: `path` is one of them, or the folder in which it is the only one that
+/// is complete, or the one under the model's native names (docs/checkpoints.md, "Which files").
 [[nodiscard]] CheckpointIndex open_checkpoint(const std::filesystem::path& path);
 
 }  // namespace sluice::format

@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "format/checkpoint_files.h"
+#include "format/safetensors.h"
 #include "format/zip_index.h"
 
 namespace sluice::format {
@@ -149,6 +151,39 @@ std::optional<CheckpointMap> map_damaged_pth(const std::filesystem::path& path, 
     map.problem = std::string("which tensors it touches is not known: ") + error.what();
   }
   return map;
+}
+
+std::optional<CheckpointMap> map_damaged_safetensors(const std::filesystem::path& path,
+                                                     const IsDamaged& is_damaged) {
+  const auto file = base::File::open_read(path);
+  const std::string head = read_head(file);
+  if (!looks_like_safetensors(head) && path.extension() != ".safetensors") return std::nullopt;
+  CheckpointMap map;
+  try {
+    map.tensors = read_damaged_safetensors(path).tensors;
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    map.problem = std::string("which tensors it touches is not known: ") + error.what();
+    return map;
+  }
+  constexpr std::uint64_t kLengthBytes = sizeof(std::uint64_t);
+  const auto header_bytes = base::load_le<std::uint64_t>(base::as_bytes(head));
+  map.parts = {{0, kLengthBytes, "length of the safetensors header", false},
+               {kLengthBytes, header_bytes, "safetensors header", false}};
+  const std::uint64_t data_offset_bytes = kLengthBytes + header_bytes;
+  if (file.size_bytes() > data_offset_bytes)
+    map.parts.push_back({data_offset_bytes, file.size_bytes() - data_offset_bytes, "tensor data", true});
+  if (is_damaged(0, data_offset_bytes)) {
+    map.tensors.clear();
+    map.problem = "which tensors it touches is not known: the header, which says so, is damaged";
+  }
+  return map;
+}
+
+std::optional<CheckpointMap> map_damaged_checkpoint(const std::filesystem::path& path,
+                                                    const IsDamaged& is_damaged) {
+  if (auto map = map_damaged_safetensors(path, is_damaged)) return map;
+  return map_damaged_pth(path, is_damaged);
 }
 
 }  // namespace sluice::format

@@ -1,6 +1,6 @@
 #pragma once
 // What the bytes of a checkpoint file are, so that damage has a name: which tensors and rows a range of bytes
-// touches, and what lies around the tensors (zip headers and directory, pickle, padding).
+// touches, and what lies around the tensors (headers and directory, pickle, padding).
 
 #include <cstdint>
 #include <filesystem>
@@ -35,7 +35,7 @@ struct RowSpan {
 struct FilePart {
   std::uint64_t offset_bytes = 0;
   std::uint64_t length_bytes = 0;
-  std::string name;  ///< "zip directory", "zip header of data/3", "pickle data.pkl", "padding", "storage 3"
+  std::string name;  ///< "zip directory", "pickle data.pkl", "padding", "storage 3", "safetensors header"
   bool storage = false;  ///< tensors may lie in it
 };
 
@@ -53,5 +53,12 @@ using IsDamaged = std::function<bool(std::uint64_t offset_bytes, std::uint64_t l
 /// whose first bytes, which tell so, are damaged together with its directory.
 [[nodiscard]] std::optional<CheckpointMap> map_damaged_pth(const std::filesystem::path& path,
                                                            const IsDamaged& is_damaged);
+/// The same of a safetensors file, by its first bytes or its name. Its header has no checksum: it is believed
+/// only where it is not damaged.
+[[nodiscard]] std::optional<CheckpointMap> map_damaged_safetensors(const std::filesystem::path& path,
+                                                                   const IsDamaged& is_damaged);
+/// Whatever kind of checkpoint it is; nothing for a file that is none.
+[[nodiscard]] std::optional<CheckpointMap> map_damaged_checkpoint(const std::filesystem::path& path,
+                                                                  const IsDamaged& is_damaged);
 
 }  // namespace sluice::format

@@ -7,6 +7,7 @@
 //   leaf_file.h         hashes of all 16 KiB blocks
 //   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles, q8 and q4
 //   checkpoint_map.h    what each byte of a checkpoint is
+//   released_model.h    where the model's tensors lie, in any layout   tensor_source.h   reads them
 //   checkpoint_scan.h, pickle_scan.h   what a pickle would execute
 //   tensor_digests.h    digests of a checkpoint's tensors
 //   container_format.h, container_reader.h, container_writer.h   the .sluice file
@@ -27,6 +28,8 @@
 #include "format/model_params.h"       // IWYU pragma: export
 #include "format/model_tensors.h"      // IWYU pragma: export
 #include "format/release_layout.h"     // IWYU pragma: export
+#include "format/released_model.h"     // IWYU pragma: export
 #include "format/tensor.h"             // IWYU pragma: export
 #include "format/tensor_digests.h"     // IWYU pragma: export
+#include "format/tensor_source.h"      // IWYU pragma: export
 #include "format/tile.h"               // IWYU pragma: export

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "format/quantization_config.h"
 
 namespace sluice::format {
 namespace {
@@ -37,11 +38,21 @@ constexpr Dialect kHub{"hidden_size",         "num_hidden_layers",   "head_dim",
                        "num_attention_heads", "num_key_value_heads", "rms_norm_eps"};
 
 // Keys that say nothing about the result, whatever their value.
-constexpr std::array<std::string_view, 13> kHarmless{
-    "architectures",       "attention_dropout",    "dtype",
-    "initializer_range",   "max_batch_size",       "max_position_embeddings",
-    "max_seq_len",         "output_router_logits", "router_aux_loss_coef",
-    "router_jitter_noise", "torch_dtype",          "transformers_version",
+constexpr std::array<std::string_view, 15> kHarmless{
+    "_name_or_path",
+    "architectures",
+    "attention_dropout",
+    "dtype",
+    "initializer_range",
+    "max_batch_size",
+    "max_position_embeddings",
+    "max_seq_len",
+    "output_router_logits",
+    "pad_token_id",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
+    "torch_dtype",
+    "transformers_version",
     "use_cache",
 };
 
@@ -109,13 +120,14 @@ class ParamsReader final {
     params.vocab_size = number("vocab_size");
     params.norm_eps = json_.at(dialect.norm_eps, subject_).as_double(place(subject_, dialect.norm_eps));
     params.n_kv_heads = hub && !has(dialect.n_kv_heads) ? params.n_heads : number(dialect.n_kv_heads);
-    params.head_dim = hub && !has("head_dim") ? divided_head_dim(params) : number("head_dim");
+    params.head_dim = hub && !has_value("head_dim") ? divided_head_dim(params) : number("head_dim");
     params.sliding_window = read_sliding_window(json_, subject_);
-    params.rope_theta = params.sliding_window ? 1e4 : 1e6;
-    if (const Json* theta = json_.find("rope_theta"); theta != nullptr && !theta->is_null()) {
-      params.rope_theta = theta->as_double(place(subject_, "rope_theta"));
-    }
+    params.rope_theta = read_rope_theta().value_or(params.sliding_window ? 1e4 : 1e6);
     read_experts(params, hub);
+    if (has_value("quantization"))
+      check_mistral_quantization(*json_.find("quantization"), place(subject_, "quantization"));
+    if (has_value("quantization_config"))
+      check_quantization_config(*json_.find("quantization_config"), place(subject_, "quantization_config"));
     refuse_unknown_keys(dialect, hub);
     validate(params, subject_);
     return params;
@@ -123,6 +135,27 @@ class ParamsReader final {
 
  private:
   [[nodiscard]] bool has(const char* key) const { return json_.find(key) != nullptr; }
+
+  [[nodiscard]] bool has_value(const char* key) const { return has(key) && !json_.find(key)->is_null(); }
+
+  /// Also as transformers 5 writes it: {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}.
+  [[nodiscard]] std::optional<double> read_rope_theta() const {
+    const std::string where = place(subject_, "rope_parameters");
+    std::optional<double> theta;
+    if (has_value("rope_parameters")) {
+      const Json& rope = *json_.find("rope_parameters");
+      require_known_keys(rope, {"rope_theta", "rope_type"}, where);
+      if (const Json* type = rope.find("rope_type"); type != nullptr && *type != Json("default"))
+        base::throw_malformed(where,
+                              "'rope_type' " + type->dump() + " is not supported, expected \"default\"");
+      theta = rope.at("rope_theta", where).as_double(where + ": 'rope_theta'");
+    }
+    if (!has_value("rope_theta")) return theta;
+    const double plain = json_.find("rope_theta")->as_double(place(subject_, "rope_theta"));
+    if (theta && *theta != plain)
+      base::throw_malformed(where, "says another 'rope_theta' than the key of that name");
+    return plain;
+  }
 
   [[nodiscard]] std::uint64_t number(const char* key) const {
     return json_.at(key, subject_).as_uint(place(subject_, key));
@@ -156,13 +189,14 @@ class ParamsReader final {
   }
 
   void refuse_unknown_keys(const Dialect& dialect, bool hub) const {
-    std::vector<std::string_view> known{
-        dialect.dim,        dialect.n_layers, dialect.head_dim, dialect.hidden_dim, dialect.n_heads,
-        dialect.n_kv_heads, dialect.norm_eps, "vocab_size",     "rope_theta",       "sliding_window"};
+    std::vector<std::string_view> known{dialect.dim,        dialect.n_layers,     dialect.head_dim,
+                                        dialect.hidden_dim, dialect.n_heads,      dialect.n_kv_heads,
+                                        dialect.norm_eps,   "vocab_size",         "rope_theta",
+                                        "sliding_window",   "quantization_config"};
     if (hub) {
-      known.insert(known.end(), {"num_local_experts", "num_experts_per_tok"});
+      known.insert(known.end(), {"num_local_experts", "num_experts_per_tok", "rope_parameters"});
     } else {
-      known.emplace_back("moe");
+      known.insert(known.end(), {"moe", "quantization"});
     }
     for (const Json::Member& member : json_.as_object(subject_)) {
       const std::string& key = member.first;

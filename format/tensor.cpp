@@ -17,7 +17,7 @@ struct DTypeRow {
   std::size_t size_bytes;
 };
 
-constexpr std::array<DTypeRow, 10> kDTypes{{
+constexpr std::array<DTypeRow, 11> kDTypes{{
     {DType::f64, "f64", 8},
     {DType::f32, "f32", 4},
     {DType::f16, "f16", 2},
@@ -28,6 +28,7 @@ constexpr std::array<DTypeRow, 10> kDTypes{{
     {DType::i8, "i8", 1},
     {DType::u8, "u8", 1},
     {DType::boolean, "bool", 1},
+    {DType::f8_e4m3, "f8_e4m3", 1},
 }};
 
 const DTypeRow& row_of(DType dtype) {
@@ -81,6 +82,18 @@ float f16_to_f32(std::uint16_t bits) {
     return sign == 0 ? magnitude : -magnitude;
   }
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
+}
+
+float f8_e4m3_to_f32(std::uint8_t bits) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x80) << 24;
+  const std::uint32_t exponent = (bits >> 3) & 15;
+  const std::uint32_t fraction = bits & 7;
+  if (exponent == 15 && fraction == 7) return std::bit_cast<float>(sign | 0x7FC00000);
+  if (exponent == 0) {
+    const float magnitude = static_cast<float>(fraction) * 0x1p-9F;
+    return sign == 0 ? magnitude : -magnitude;
+  }
+  return std::bit_cast<float>(sign | ((exponent + 120) << 23) | (fraction << 20));
 }
 
 }  // namespace sluice::format

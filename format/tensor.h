@@ -12,7 +12,7 @@
 namespace sluice::format {
 
 /// Element types of released checkpoints.
-enum class DType : std::uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean };
+enum class DType : std::uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, f8_e4m3 };
 
 [[nodiscard]] std::size_t size_bytes(DType dtype);
 /// "bf16", "f32", ...
@@ -43,5 +43,8 @@ using Shape = std::vector<std::uint64_t>;
 }
 /// IEEE 754 binary16 to binary32, exact.
 [[nodiscard]] float f16_to_f32(std::uint16_t bits);
+/// FP8 E4M3 as checkpoints have it (arXiv 2209.05433): bias 7, no infinity, NaN only with all bits but the
+/// sign set. Exact.
+[[nodiscard]] float f8_e4m3_to_f32(std::uint8_t bits);
 
 }  // namespace sluice::format

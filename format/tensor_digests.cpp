@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hasher.h"
@@ -15,102 +15,143 @@ namespace {
 
 constexpr std::uint64_t kChunkBlocks = 64;  // 1 MiB at a time
 constexpr std::uint64_t kChunkBytes = kChunkBlocks * base::kMerkleBlockBytes;
+// A transposed matrix is read in stretches of as many elements as a chunk has rows.
+constexpr std::uint64_t kTransposedChunkBytes = 4 * kChunkBytes;
 
-/// A checkpoint file: read in order as a rule; mapped for the rare tensor whose elements lie scattered.
-struct Payload {
-  base::File file;
-  base::MappedFile mapped;
-};
-
-/// Walks the elements of a tensor in row-major order.
-class Odometer {
+/// The leaves of a message that comes in pieces, many blocks at a time.
+class BlockHasher {
  public:
-  explicit Odometer(const CheckpointTensor& tensor) : tensor_(tensor), index_(tensor.shape.size()) {}
-
-  [[nodiscard]] std::uint64_t element() const { return element_; }
-
-  void next() {
-    for (std::size_t axis = index_.size(); axis-- > 0;) {
-      element_ += tensor_.strides[axis];
-      if (++index_[axis] < tensor_.shape[axis]) return;
-      element_ -= index_[axis] * tensor_.strides[axis];
-      index_[axis] = 0;
+  void update(base::Bytes bytes) {
+    if (!pending_.empty()) {
+      const std::size_t taken = std::min(bytes.size(), base::kMerkleBlockBytes - pending_.size());
+      pending_.insert(pending_.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(taken));
+      bytes = bytes.subspan(taken);
+      if (pending_.size() < base::kMerkleBlockBytes) return;
+      hash_blocks(pending_);
+      pending_.clear();
     }
+    const std::size_t whole = bytes.size() / base::kMerkleBlockBytes * base::kMerkleBlockBytes;
+    hash_blocks(bytes.first(whole));
+    const base::Bytes rest = bytes.subspan(whole);
+    pending_.assign(rest.begin(), rest.end());
+  }
+
+  [[nodiscard]] base::Sha256 root() {
+    hash_blocks(pending_);
+    return leaves_.empty() ? base::Sha256{} : base::merkle_root(leaves_);
   }
 
  private:
-  const CheckpointTensor& tensor_;
-  std::vector<std::uint64_t> index_;
-  std::uint64_t element_ = 0;
-};
-
-/// The next bytes of a tensor's values, row-major.
-class Values {
- public:
-  Values(const CheckpointTensor& tensor, const Payload& payload)
-      : tensor_(tensor), payload_(payload), odometer_(tensor), element_bytes_(size_bytes(tensor.dtype)) {}
-
-  void read(std::uint64_t offset_bytes, base::MutableBytes out) {
-    if (tensor_.row_major()) {
-      payload_.file.read_exact_at(tensor_.offset_bytes + offset_bytes, out);
-      return;
-    }
-    const base::Bytes elements =
-        payload_.mapped.bytes().subspan(static_cast<std::size_t>(tensor_.offset_bytes));
-    for (std::size_t at = 0; at < out.size(); at += element_bytes_, odometer_.next()) {
-      const std::size_t from = static_cast<std::size_t>(odometer_.element()) * element_bytes_;
-      std::memcpy(&out[at], elements.subspan(from, element_bytes_).data(), element_bytes_);
-    }
-  }
-
- private:
-  const CheckpointTensor& tensor_;
-  const Payload& payload_;
-  Odometer odometer_;
-  std::size_t element_bytes_;
-};
-
-base::Sha256 digest_of(const CheckpointTensor& tensor, const Payload& payload, base::Progress& progress,
-                       const std::stop_token& stop) {
-  const std::uint64_t total_bytes = element_count(tensor.shape).value() * size_bytes(tensor.dtype);
-  if (total_bytes == 0) return {};
-  std::vector<base::Sha256> leaves(base::divide_up(total_bytes, base::kMerkleBlockBytes));
-  std::vector<std::byte> chunk(std::min(kChunkBytes, total_bytes));
-  Values values(tensor, payload);
-  for (std::uint64_t offset = 0; offset < total_bytes; offset += kChunkBytes) {
-    if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
-    const auto bytes = base::MutableBytes(chunk).first(std::min(kChunkBytes, total_bytes - offset));
-    values.read(offset, bytes);
+  void hash_blocks(base::Bytes bytes) {
     std::array<base::Bytes, kChunkBlocks> blocks;
-    std::size_t count = 0;
-    for (base::Bytes rest = bytes; !rest.empty(); rest = rest.subspan(blocks[count++].size()))
-      blocks[count] = rest.first(std::min(rest.size(), base::kMerkleBlockBytes));
-    const auto first = leaves.begin() + static_cast<std::ptrdiff_t>(offset / base::kMerkleBlockBytes);
-    base::hash_each(std::span(blocks).first(count), {first, count});
-    progress.advance(bytes.size());
+    while (!bytes.empty()) {
+      std::size_t count = 0;
+      for (; count < blocks.size() && !bytes.empty(); ++count) {
+        blocks[count] = bytes.first(std::min<std::size_t>(bytes.size(), base::kMerkleBlockBytes));
+        bytes = bytes.subspan(blocks[count].size());
+      }
+      leaves_.resize(leaves_.size() + count);
+      base::hash_each(std::span(blocks).first(count), std::span(leaves_).last(count));
+    }
   }
-  return base::merkle_root(leaves);
+
+  std::vector<std::byte> pending_;  ///< less than a block
+  std::vector<base::Sha256> leaves_;
+};
+
+/// A tensor of the files in matrices, one behind the other; a long row is a column, which can be read in
+/// parts.
+std::vector<TensorView> matrices_of(const CheckpointTensor& tensor) {
+  const std::uint64_t count = element_count(tensor.shape).value();
+  if (count == 0) return {};
+  TensorView view;
+  view.name = tensor.name;
+  view.dtype = view.stored_dtype = tensor.dtype;
+  view.file_index = tensor.file_index;
+  view.offset_bytes = tensor.offset_bytes;
+  const std::size_t axes = tensor.shape.size();
+  if (tensor.row_major() || axes < 2) {
+    view.shape = {count, 1};
+    view.row_stride = tensor.row_major() ? 1 : tensor.strides[0];
+    return {view};
+  }
+  view.shape = {tensor.shape[axes - 2], tensor.shape[axes - 1]};
+  view.row_stride = tensor.strides[axes - 2];
+  view.col_stride = tensor.strides[axes - 1];
+  std::vector<TensorView> views{view};
+  for (std::size_t axis = axes - 2; axis-- > 0;) {
+    std::vector<TensorView> along;
+    for (std::uint64_t i = 0; i < tensor.shape[axis]; ++i) {
+      for (TensorView inner : views) {
+        inner.offset_bytes += i * tensor.strides[axis] * size_bytes(tensor.dtype);
+        along.push_back(std::move(inner));
+      }
+    }
+    views = std::move(along);
+  }
+  return views;
+}
+
+/// What a digest is made of.
+struct Message {
+  ManifestTensor tensor;
+  std::vector<TensorView> matrices;
+};
+
+base::Sha256 digest_of(const std::vector<TensorView>& matrices, const std::vector<base::File>& files,
+                       base::Progress& progress, const std::stop_token& stop) {
+  BlockHasher hasher;
+  std::vector<std::byte> chunk;
+  for (const TensorView& view : matrices) {
+    const TensorSource source(view, files.at(view.file_index));
+    const bool transposed = view.row_stride < view.col_stride;
+    const std::uint64_t step =
+        std::max<std::uint64_t>((transposed ? kTransposedChunkBytes : kChunkBytes) / source.row_bytes(), 1);
+    for (std::uint64_t row = 0; row < source.rows(); row += step) {
+      if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+      source.read_rows(row, std::min(step, source.rows() - row), chunk);
+      hasher.update(chunk);
+      progress.advance(chunk.size());
+    }
+  }
+  return hasher.root();
+}
+
+std::vector<ManifestTensor> digest_all(std::vector<Message> messages,
+                                       const std::vector<std::filesystem::path>& paths, unsigned thread_count,
+                                       base::Progress& progress, const std::stop_token& stop) {
+  std::vector<base::File> files;
+  for (const auto& path : paths) files.push_back(base::File::open_read(path));
+  std::uint64_t total_bytes = 0;
+  for (const Message& message : messages)
+    for (const TensorView& view : message.matrices) total_bytes += view.value_bytes();
+  progress.begin("hashing tensors", total_bytes);
+  std::vector<ManifestTensor> out(messages.size());
+  base::WorkerPool pool(thread_count);
+  pool.run(out.size(), [&](std::size_t i, unsigned) {
+    out[i] = std::move(messages[i].tensor);
+    out[i].digest = digest_of(messages[i].matrices, files, progress, stop);
+  });
+  std::ranges::sort(out, {}, &ManifestTensor::name);
+  return out;
 }
 
 }  // namespace
 
 std::vector<ManifestTensor> digest_tensors(const CheckpointIndex& index, unsigned thread_count,
                                            base::Progress& progress, const std::stop_token& stop) {
-  std::vector<Payload> payloads;
-  for (const auto& file : index.files)
-    payloads.push_back({base::File::open_read(file), base::MappedFile::open_read(file)});
-  std::uint64_t total_bytes = 0;
+  std::vector<Message> messages;
   for (const CheckpointTensor& tensor : index.tensors)
-    total_bytes += element_count(tensor.shape).value() * size_bytes(tensor.dtype);
-  progress.begin("hashing tensors", total_bytes);
-  std::vector<ManifestTensor> out(index.tensors.size());
-  base::WorkerPool pool(thread_count);
-  pool.run(out.size(), [&](std::size_t i, unsigned) {
-    const CheckpointTensor& tensor = index.tensors[i];
-    out[i] = {tensor.name, tensor.dtype, tensor.shape,
-              digest_of(tensor, payloads.at(tensor.file_index), progress, stop)};
-  });
-  return out;
+    messages.push_back({{tensor.name, tensor.dtype, tensor.shape, {}}, matrices_of(tensor)});
+  return digest_all(std::move(messages), index.files, thread_count, progress, stop);
+}
+
+std::vector<ManifestTensor> digest_tensors(const ReleasedModel& model, unsigned thread_count,
+                                           base::Progress& progress, const std::stop_token& stop) {
+  std::vector<Message> messages;
+  for (const ReleasedTensor& tensor : model.tensors)
+    messages.push_back({{tensor.target.name, tensor.view.dtype, tensor.target.shape, {}}, {tensor.view}});
+  return digest_all(std::move(messages), model.files, thread_count, progress, stop);
 }
 
 }  // namespace sluice::format

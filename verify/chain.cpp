@@ -204,7 +204,7 @@ class ChainChecker {
   void check_tensors() {
     if (!can_read("tensors")) return;
     try {
-      const auto released = format::digest_tensors(format::open_checkpoint(evidence_.folder),
+      const auto released = format::digest_tensors(format::open_released_model(evidence_.folder),
                                                    std::max(1u, options_.thread_count), progress_, stop_);
       const std::string count = base::to_counted(container_.tensors().size(), "tensor");
       std::vector<std::string> differing;

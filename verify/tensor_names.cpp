@@ -100,7 +100,7 @@ std::string name_tensors(const std::filesystem::path& file, std::vector<DamagedR
     return std::ranges::any_of(
         damaged, [&](const DamagedRange& range) { return intersects(range, offset_bytes, length_bytes); });
   };
-  const auto map = format::map_damaged_pth(file, is_damaged);
+  const auto map = format::map_damaged_checkpoint(file, is_damaged);
   if (!map) return {};
   for (DamagedRange& range : damaged) name_in_checkpoint(*map, range);
   return map->problem;

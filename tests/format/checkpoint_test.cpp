@@ -395,7 +395,7 @@ TEST_CASE_FIXTURE(CheckpointFixture, "files that are taken for a checkpoint are 
 
 TEST_CASE("the checkpoint of a folder is found by its content") {
   TempDir folder;
-  CHECK_ERROR(open_checkpoint(folder.path()), ErrorKind::malformed, "holds no checkpoint (a torch zip file)");
+  CHECK_ERROR(open_checkpoint(folder.path()), ErrorKind::malformed, "holds no checkpoint (a torch zip or safetensors file)");
   tests::write_plainly(folder / "params.json", "{}");
   std::filesystem::create_directory(folder / "sub.pth");
   std::filesystem::create_symlink("nowhere", folder / "broken.pth");
@@ -407,7 +407,7 @@ TEST_CASE("the checkpoint of a folder is found by its content") {
   CHECK(open_checkpoint(folder / "weights.bin").tensors.size() == 2);
   small().write(folder / "more.pth");
   CHECK_ERROR(open_checkpoint(folder.path()), ErrorKind::malformed,
-              "holds 2 torch files ('more.pth', 'weights.bin'), expected one");
+              "holds more than one checkpoint ('more.pth', 'weights.bin'), expected one");
 }
 
 }  // namespace

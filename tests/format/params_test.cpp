@@ -116,6 +116,81 @@ TEST_CASE("keys that cannot change the result are accepted, all others are refus
   CHECK_ERROR(parse_params(changed("dim", "4096", kHubDialect), "p"), ErrorKind::malformed, "two dialects");
 }
 
+TEST_CASE("config.json as transformers 4 and 5 write it") {
+  const char* config =
+      R"({"architectures": ["MixtralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1,
+    "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02,
+    "intermediate_size": 14336, "max_position_embeddings": 32768, "model_type": "mixtral",
+    "num_attention_heads": 32, "num_experts_per_tok": 2, "num_hidden_layers": 32, "num_key_value_heads": 8,
+    "num_local_experts": 8, "output_router_logits": false, "rms_norm_eps": 1e-05, "rope_theta": 1000000.0,
+    "router_aux_loss_coef": 0.02, "sliding_window": null, "tie_word_embeddings": false,
+    "torch_dtype": "bfloat16", "transformers_version": "4.36.0.dev0", "use_cache": true, "vocab_size": 32000})";
+  CHECK(parse_params(config, "p") == mixtral());
+  const std::string five =
+      changed("rope_parameters", R"({"rope_theta": 1000000.0, "rope_type": "default"})",
+              changed("rope_theta", "",
+                      changed("head_dim", "null", changed("pad_token_id", "null", config).c_str()).c_str())
+                  .c_str());
+  CHECK(parse_params(five, "p") == mixtral());
+  const auto rope = [&](const char* value) { return changed("rope_parameters", value, config); };
+  CHECK(parse_params(rope(R"({"rope_theta": 1e6})"), "p") == mixtral());
+  CHECK_ERROR(parse_params(rope(R"({"rope_theta": 1e4})"), "p"), ErrorKind::malformed,
+              "key 'rope_parameters': says another 'rope_theta'");
+  CHECK_ERROR(parse_params(rope(R"({"rope_theta": 1e6, "rope_type": "yarn"})"), "p"), ErrorKind::malformed,
+              "'rope_type' \"yarn\" is not supported");
+  CHECK_ERROR(parse_params(rope(R"({"rope_theta": 1e6, "factor": 4})"), "p"), ErrorKind::malformed,
+              "key 'rope_parameters': unknown key 'factor'");
+  CHECK_ERROR(parse_params(rope("{}"), "p"), ErrorKind::malformed, "key 'rope_theta' is missing");
+}
+
+TEST_CASE("what parameters say of FP8 is accepted, of other quantizations refused by its key") {
+  struct Case {
+    const char* key;
+    const char* value;
+    const char* cause;  // nullptr: accepted
+  };
+  for (const auto& [key, value, cause] : {
+           Case{"quantization", R"({"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"})", nullptr},
+           Case{"quantization", "null", nullptr},
+           Case{"quantization", R"({"qformat_weight": "nvfp4"})",
+                "has the value \"nvfp4\", which is not supported"},
+           Case{"quantization", R"({"qscheme_act": "TENSOR"})", "key 'qformat_weight' is missing"},
+           Case{"quantization", R"({"qformat_weight": "fp8_e4m3", "rotation": 1})", "unknown key 'rotation'"},
+           Case{"quantization_config", R"({"quant_method": "fp8", "activation_scheme": "static"})", nullptr},
+           Case{"quantization_config",
+                R"({"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]})", nullptr},
+           Case{"quantization_config", R"({"quant_method": "fp8", "weight_block_size": null})", nullptr},
+           Case{"quantization_config", R"({"quant_method": "fp8", "weight_block_size": [64, 64]})",
+                "key 'quantization_config': key 'weight_block_size': has the value [64,64]"},
+           Case{"quantization_config", R"({"quant_method": "fp8", "fmt": "e5m2"})", "has the value \"e5m2\""},
+           Case{"quantization_config", R"({"quant_method": "awq", "bits": 4})", "has the value \"awq\""},
+           Case{"quantization_config",
+                R"({"quant_method": "compressed-tensors", "format": "float-quantized", "ignore": ["lm_head"],
+                   "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float", "strategy": "channel",
+                   "symmetric": true}}}})",
+                nullptr},
+           Case{"quantization_config",
+                R"({"quant_method": "compressed-tensors", "format": "float-quantized",
+                   "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "float"}}}})",
+                "key 'num_bits': has the value 4"},
+           Case{"quantization_config",
+                R"({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {}})",
+                "key 'format': has the value \"pack-quantized\""},
+           Case{"quantization_config",
+                R"({"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {},
+                   "transform_config": {"R1": {}}})",
+                "key 'transform_config': has the value {\"R1\":{}}"},
+       }) {
+    CAPTURE(value);
+    const std::string text = changed(key, value);
+    if (cause == nullptr) {
+      CHECK(parse_params(text, "p") == mixtral());
+    } else {
+      CHECK_ERROR(parse_params(text, "p"), ErrorKind::malformed, cause);
+    }
+  }
+}
+
 TEST_CASE("each key of params.json that is missing is named") {
   for (const char* key :
        {"dim", "n_layers", "head_dim", "hidden_dim", "n_heads", "n_kv_heads", "norm_eps", "vocab_size"}) {

@@ -50,6 +50,10 @@ std::vector<Shape> shapes() {
       [](auto& p) { p.dim = 72, p.hidden_dim = 100, p.head_dim = 6, p.n_heads = 6, p.n_kv_heads = 3; });
   add("wide heads", [](auto& p) { p.head_dim = 48, p.n_heads = 3, p.n_kv_heads = 1; });
   add("sliding window", [](auto& p) { p.sliding_window = 5; });
+  add("dense and sliding window, as Mistral 7B", [](auto& p) {
+    p.dense = true, p.num_experts = 1, p.num_experts_per_tok = 1;
+    p.sliding_window = 5, p.rope_theta = 1e4;
+  });
   add("dense", [](auto& p) { p.dense = true, p.num_experts = 1, p.num_experts_per_tok = 1; });
   return all;
 }

@@ -1,0 +1,233 @@
+#include "format/released_model.h"
+
+#include <algorithm>
+#include <set>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "format/tensor_names.h"
+
+namespace sluice::format {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kParamsBytesMax = 1u << 20;
+constexpr std::uint64_t kScaleBlock = 128;  // DeepSeek-V3, quantization_config.weight_block_size
+
+bool has_native_names(const CheckpointIndex& checkpoint) {
+  return checkpoint.find("model.embed_tokens.weight") == nullptr;
+}
+
+/// The rows of one of the model's matrices in a tensor of the files.
+struct Slice {
+  std::uint64_t offset_elements = 0;
+  std::uint64_t row_stride = 0;
+  std::uint64_t col_stride = 1;
+};
+
+Slice slice_of(const CheckpointTensor& source, const Placement& place) {
+  Slice slice;
+  slice.col_stride = source.strides.back();
+  slice.row_stride = source.strides.size() > 1 ? source.strides[source.strides.size() - 2] : 0;
+  if (place.outer_index) slice.offset_elements += *place.outer_index * source.strides.front();
+  slice.offset_elements += place.first_row * slice.row_stride;
+  if (place.transposed) std::swap(slice.row_stride, slice.col_stride);
+  return slice;
+}
+
+class ModelFinder final {
+ public:
+  ModelFinder(const CheckpointIndex& checkpoint, const ModelParams& params, std::string params_name)
+      : checkpoint_(checkpoint), params_(params), params_name_(std::move(params_name)) {}
+
+  [[nodiscard]] std::vector<ReleasedTensor> find() {
+    const bool native = has_native_names(checkpoint_);
+    std::vector<ReleasedTensor> tensors;
+    for (ModelTensor& target : model_tensors(params_)) {
+      const auto places = native ? native_placements(target, params_) : hub_placements(target, params_);
+      TensorView view = find(target, places);
+      tensors.push_back({std::move(target), std::move(view)});
+    }
+    refuse_others();
+    return tensors;
+  }
+
+  /// The layout by which most of its tensors are named: that of its experts.
+  [[nodiscard]] const std::string& layout() const { return layout_; }
+
+ private:
+  [[noreturn]] void refuse(const CheckpointTensor& tensor, const std::string& cause) const {
+    base::throw_malformed(checkpoint_.files[tensor.file_index].string(),
+                          "tensor '" + tensor.name + "': " + cause);
+  }
+
+  [[nodiscard]] std::string subject() const {
+    const fs::path& first = checkpoint_.files.front();
+    return (checkpoint_.files.size() == 1 || !first.has_parent_path() ? first : first.parent_path()).string();
+  }
+
+  [[nodiscard]] TensorView find(const ModelTensor& target, const std::vector<Placement>& places) {
+    const auto place = std::ranges::find_if(
+        places, [&](const Placement& one) { return checkpoint_.find(one.name) != nullptr; });
+    if (place == places.end())
+      base::throw_malformed(subject(), "tensor '" + places.front().name + "' is missing");
+    const CheckpointTensor& source = *checkpoint_.find(place->name);
+    known_.insert(source.name);
+    layout_ = target.role == TensorRole::expert ? place->layout : layout_;
+    if (source.shape != place->shape) {
+      refuse(source, "has shape " + to_string(source.shape) + ", " + params_name_ + " asks for " +
+                         to_string(place->shape));
+    }
+    const Slice slice = slice_of(source, *place);
+    TensorView view;
+    view.name = source.name;
+    view.shape = target.shape;
+    view.dtype = source.dtype;
+    view.stored_dtype = source.dtype;
+    view.file_index = source.file_index;
+    view.offset_bytes = source.offset_bytes + slice.offset_elements * size_bytes(source.dtype);
+    view.row_stride = slice.row_stride;
+    view.col_stride = slice.col_stride;
+    view.rotary_width = place->rotary_width;
+    if (source.dtype == DType::f8_e4m3) {
+      view.dtype = DType::f32;
+      view.scale = find_scale(source, *place);
+    } else if (source.dtype != DType::bf16 && source.dtype != DType::f16 && source.dtype != DType::f32) {
+      refuse(source, "has dtype " + std::string(to_string(source.dtype)) + ", expected bf16, f16 or f32");
+    }
+    return view;
+  }
+
+  /// One scale for all, one a row, or one for each block of 128 x 128, as its shape says.
+  [[nodiscard]] TensorScale find_scale(const CheckpointTensor& tensor, const Placement& place) {
+    if (place.transposed || tensor.shape.size() < 2)
+      refuse(tensor, "has dtype f8_e4m3, which is not supported there");
+    const CheckpointTensor* source = nullptr;
+    const auto names = scale_names(tensor.name);
+    for (const std::string& name : names) {
+      const CheckpointTensor* found = checkpoint_.find(name);
+      if (found == nullptr) continue;
+      if (source != nullptr) refuse(tensor, "has two scales, '" + source->name + "' and '" + name + "'");
+      source = found;
+    }
+    if (source == nullptr) refuse(tensor, "has dtype f8_e4m3 and no scale: '" + names[0] + "' is missing");
+    known_.insert(source->name);
+    for (const std::string& name : input_scale_names(tensor.name))
+      if (const auto* input = checkpoint_.find(name)) known_.insert(input->name);
+    if (source->dtype != DType::f32 && source->dtype != DType::bf16)
+      refuse(*source, "has dtype " + std::string(to_string(source->dtype)) + ", expected f32 or bf16");
+    return place_scale(*source, tensor, place);
+  }
+
+  [[nodiscard]] TensorScale place_scale(const CheckpointTensor& source, const CheckpointTensor& tensor,
+                                        const Placement& place) const {
+    const std::uint64_t rows = tensor.shape[tensor.shape.size() - 2];
+    const std::uint64_t cols = tensor.shape.back();
+    Shape shape = source.shape;
+    TensorScale scale;
+    scale.offset_bytes = source.offset_bytes;
+    // Of the experts in one tensor each has its own, or all have the same.
+    if (place.outer_index && shape.size() == 3 && shape.front() == tensor.shape.front()) {
+      scale.offset_bytes += *place.outer_index * source.strides.front() * size_bytes(source.dtype);
+      shape.erase(shape.begin());
+    }
+    const std::uint64_t count = element_count(shape).value_or(0);
+    const Shape blocks{base::divide_up(rows, kScaleBlock), base::divide_up(cols, kScaleBlock)};
+    if (count == 1) {
+      scale.row_block = rows;
+      scale.col_block = cols;
+    } else if (shape == Shape{rows} || shape == Shape{rows, 1}) {
+      scale.rows = rows;
+      scale.col_block = cols;
+    } else if (shape == blocks) {
+      scale.rows = blocks[0];
+      scale.cols = blocks[1];
+      scale.row_block = kScaleBlock;
+      scale.col_block = kScaleBlock;
+    } else {
+      refuse(source, "has shape " + to_string(source.shape) + ", expected one scale, one for each of " +
+                         std::to_string(rows) + " rows or " + to_string(blocks) +
+                         ", one for each block of 128 x 128");
+    }
+    if (!source.row_major()) refuse(source, "does not lie in one piece");
+    scale.file = checkpoint_.files[source.file_index];
+    scale.name = source.name;
+    scale.dtype = source.dtype;
+    scale.row_stride = scale.cols;
+    scale.col_stride = 1;
+    scale.first_row = place.first_row;
+    return scale;
+  }
+
+  void refuse_others() const {
+    for (const CheckpointTensor& tensor : checkpoint_.tensors) {
+      if (known_.contains(tensor.name)) continue;
+      base::throw_malformed(checkpoint_.files[tensor.file_index].string(),
+                            "tensor '" + tensor.name + "' " + to_string(tensor.shape) +
+                                " is not part of the model that " + params_name_ + " describes");
+    }
+  }
+
+  const CheckpointIndex& checkpoint_;
+  const ModelParams& params_;
+  std::string params_name_;
+  std::string layout_;
+  std::set<std::string_view> known_;
+};
+
+/// Native names come with params.json, those of transformers with config.json; where the right one is not
+/// there the other says the same.
+fs::path find_params(const fs::path& folder, bool native) {
+  const fs::path first = folder / (native ? "params.json" : "config.json");
+  const fs::path second = folder / (native ? "config.json" : "params.json");
+  if (fs::exists(first)) return first;
+  if (fs::exists(second)) return second;
+  base::throw_malformed(folder.string(), first.filename().string() + " is missing");
+}
+
+std::vector<std::byte> read_tokenizer(const fs::path& folder) {
+  const fs::path path = folder / "tokenizer.model";
+  if (fs::exists(path)) return base::read_file(path);
+  std::string cause = "tokenizer.model is missing";
+  if (fs::exists(folder / "tekken.json")) {
+    cause += ": tekken.json, which is there, is a tokenizer of another kind, which is not supported";
+  } else if (fs::exists(folder / "tokenizer.json")) {
+    cause +=
+        ": tokenizer.json, which is there, is not read; the file is part of the model's release (in the "
+        "repository on Hugging Face, or in the torrent) and goes beside it";
+  }
+  base::throw_malformed(folder.string(), cause);
+}
+
+}  // namespace
+
+std::uint64_t ReleasedModel::value_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const ReleasedTensor& tensor : tensors) bytes += tensor.view.value_bytes();
+  return bytes;
+}
+
+std::vector<ReleasedTensor> find_model_tensors(const CheckpointIndex& checkpoint, const ModelParams& params,
+                                               const std::string& params_name) {
+  return ModelFinder(checkpoint, params, params_name).find();
+}
+
+ReleasedModel open_released_model(const fs::path& path) {
+  const CheckpointIndex checkpoint = open_checkpoint(path);
+  const fs::path folder = fs::is_directory(path) ? path : (path.has_parent_path() ? path.parent_path() : ".");
+  const fs::path params_path = find_params(folder, has_native_names(checkpoint));
+  ReleasedModel model;
+  model.params_text = base::read_text_file(params_path, kParamsBytesMax);
+  model.params = parse_params(model.params_text, params_path.string());
+  model.tokenizer = read_tokenizer(folder);
+  model.kind = checkpoint.kind;
+  ModelFinder finder(checkpoint, model.params, params_path.filename().string());
+  model.tensors = finder.find();
+  model.layout = finder.layout();
+  model.files = checkpoint.files;
+  return model;
+}
+
+}  // namespace sluice::format

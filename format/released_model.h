@@ -1,0 +1,50 @@
+#pragma once
+// A released model, whatever layout it came in: its parameters, its tokenizer, and where each of the model's
+// tensors lies in the files. From here on a layout makes no difference any more.
+//
+//   files and their tensors (checkpoint_index.h)  +  params.json or config.json (model_params.h)
+//       -> the model's tensors under their native names (model_tensors.h), each a view (tensor_source.h)
+//
+// The layouts, and how they are told apart: docs/checkpoints.md.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "format/checkpoint_index.h"
+#include "format/model_params.h"
+#include "format/model_tensors.h"
+#include "format/tensor_source.h"
+
+namespace sluice::format {
+
+struct ReleasedTensor {
+  ModelTensor target;
+  TensorView view;
+};
+
+struct ReleasedModel {
+  ModelParams params;
+  std::string params_text;           ///< params.json or config.json as released
+  std::vector<std::byte> tokenizer;  ///< tokenizer.model as released
+  std::string kind;                  ///< of the files: "pth", "safetensors"
+  std::string layout;                ///< of the names: "native", "stacked", "hugging-face", "fused"
+  std::vector<std::filesystem::path> files;
+  std::vector<ReleasedTensor> tensors;  ///< all that model_tensors() asks for, in its order
+
+  /// Of all tensors as they are read.
+  [[nodiscard]] std::uint64_t value_bytes() const;
+};
+
+/// `path` is a release folder or a checkpoint file in one. Error{malformed} for what is damaged, hostile,
+/// incomplete, contradictory or not supported, naming file, tensor and cause.
+[[nodiscard]] ReleasedModel open_released_model(const std::filesystem::path& path);
+
+/// The model's tensors in a checkpoint that is open already. Every tensor of the model must be there with its
+/// shape, and nothing else may be. `params_name` is the file that `params` come from.
+[[nodiscard]] std::vector<ReleasedTensor> find_model_tensors(const CheckpointIndex& checkpoint,
+                                                             const ModelParams& params,
+                                                             const std::string& params_name);
+
+}  // namespace sluice::format

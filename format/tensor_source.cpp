@@ -1,0 +1,205 @@
+#include "format/tensor_source.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/invariant.h"
+
+namespace sluice::format {
+namespace {
+
+// Columns that are gathered together when the rows do not lie in one piece: their elements of one row make a
+// cache line of bf16 pairs, and a block of 16 MiB needs less than 100 KiB for them.
+constexpr std::uint64_t kStripColumns = 64;
+constexpr std::uint64_t kSpanBytes = 64u << 10;
+
+std::string place(std::uint64_t row, std::uint64_t col) {
+  return " at [" + std::to_string(row) + ", " + std::to_string(col) + "]";
+}
+
+/// Every step-th element.
+void pick(base::Bytes from, std::uint64_t step, std::uint64_t element_bytes, base::MutableBytes to) {
+  for (std::size_t at = 0, source = 0; at < to.size(); at += element_bytes, source += step * element_bytes)
+    std::memcpy(&to[at], &from[source], element_bytes);
+}
+
+/// lines[l][i] becomes out[i][l]; out's rows are `row_bytes` apart.
+template <typename T>
+void turn(base::Bytes lines, std::size_t line_count, std::size_t row_bytes, std::byte* out) {
+  const std::size_t length = lines.size() / sizeof(T) / line_count;
+  for (std::size_t i = 0; i < length; ++i)
+    for (std::size_t l = 0; l < line_count; ++l)
+      std::memcpy(out + i * row_bytes + l * sizeof(T), lines.data() + (l * length + i) * sizeof(T),
+                  sizeof(T));
+}
+
+void turn(base::Bytes lines, std::size_t line_count, std::size_t element_bytes, std::size_t row_bytes,
+          std::byte* out) {
+  switch (element_bytes) {
+    case 1: return turn<std::uint8_t>(lines, line_count, row_bytes, out);
+    case 2: return turn<std::uint16_t>(lines, line_count, row_bytes, out);
+    case 4: return turn<std::uint32_t>(lines, line_count, row_bytes, out);
+    case 8: return turn<std::uint64_t>(lines, line_count, row_bytes, out);
+    default: INVARIANT(!"an element of another size");
+  }
+}
+
+const std::array<float, 256>& e4m3_values() {
+  static const std::array<float, 256> values = [] {
+    std::array<float, 256> table{};
+    for (std::size_t code = 0; code < table.size(); ++code)
+      table[code] = f8_e4m3_to_f32(static_cast<std::uint8_t>(code));
+    return table;
+  }();
+  return values;
+}
+
+}  // namespace
+
+TensorSource::TensorSource(const TensorView& view, const base::File& file)
+    : view_(view),
+      file_(file),
+      rows_(view.rows()),
+      cols_(view.cols()),
+      stored_bytes_(size_bytes(view.stored_dtype)),
+      value_bytes_(size_bytes(view.dtype)) {
+  INVARIANT(view.shape.size() == 1 || view.shape.size() == 2);
+  INVARIANT(view.scale ? view.stored_dtype == DType::f8_e4m3 && view.dtype == DType::f32
+                       : view.stored_dtype == view.dtype);
+  if (view.scale) read_scales(*view.scale);
+}
+
+void TensorSource::read_scales(const TensorScale& scale) {
+  const base::File file = base::File::open_read(scale.file);
+  const std::uint64_t element_bytes = size_bytes(scale.dtype);
+  const std::uint64_t span = (scale.rows - 1) * scale.row_stride + (scale.cols - 1) * scale.col_stride + 1;
+  INVARIANT(span <= scale.rows * scale.cols);  // row-major: the maker of views refuses others
+  std::vector<std::byte> bytes(span * element_bytes);
+  file.read_exact_at(scale.offset_bytes, bytes);
+  scales_.reserve(scale.rows * scale.cols);
+  for (std::uint64_t row = 0; row < scale.rows; ++row) {
+    for (std::uint64_t col = 0; col < scale.cols; ++col) {
+      const std::size_t at = (row * scale.row_stride + col * scale.col_stride) * element_bytes;
+      const float value = scale.dtype == DType::bf16 ? bf16_to_f32(base::load_le<std::uint16_t>(bytes, at))
+                                                     : base::load_le<float>(bytes, at);
+      if (!std::isfinite(value) || value < 0) {
+        base::throw_malformed(scale.file.string(), "tensor '" + scale.name + "': has the scale " +
+                                                       std::to_string(value) + place(row, col));
+      }
+      scales_.push_back(value);
+    }
+  }
+}
+
+void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& out) const {
+  out.resize(static_cast<std::size_t>(count * row_bytes()));
+  if (!view_.scale) return read_stored(first, count, out);
+  std::vector<std::byte> codes(static_cast<std::size_t>(count * cols_));
+  read_stored(first, count, codes);
+  decode(codes, first, out);
+}
+
+std::uint64_t TensorSource::file_row(std::uint64_t row) const {
+  if (view_.rotary_width == 0) return row;
+  const std::uint64_t in_head = row % view_.rotary_width;
+  return row - in_head + in_head % 2 * (view_.rotary_width / 2) + in_head / 2;
+}
+
+void TensorSource::read_stored(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
+  if (view_.rotary_width == 0) return read_block(first, count, out);
+  const std::size_t line_bytes = cols_ * stored_bytes_;
+  for (std::uint64_t i = 0; i < count; ++i)
+    read_block(file_row(first + i), 1, out.subspan(i * line_bytes, line_bytes));
+}
+
+void TensorSource::read_block(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
+  const bool row_whole = view_.col_stride == 1 || cols_ == 1;
+  if (row_whole && (rows_ == 1 || view_.row_stride == cols_)) {
+    file_.read_exact_at(view_.offset_bytes + first * cols_ * stored_bytes_, out);
+    return;
+  }
+  // Along whichever axis has the smaller step, so that a transposed tensor is read by its columns.
+  if (cols_ == 1 || (rows_ > 1 && view_.row_stride < view_.col_stride))
+    return read_columns(first, count, out);
+  const std::size_t line_bytes = cols_ * stored_bytes_;
+  for (std::uint64_t i = 0; i < count; ++i)
+    read_line((first + i) * view_.row_stride, view_.col_stride, out.subspan(i * line_bytes, line_bytes));
+}
+
+void TensorSource::read_columns(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
+  const std::size_t line_bytes = count * stored_bytes_;
+  std::vector<std::byte> strip(std::min(kStripColumns, cols_) * line_bytes);
+  for (std::uint64_t col = 0; col < cols_; col += kStripColumns) {
+    const std::size_t columns = std::min(kStripColumns, cols_ - col);
+    const auto lines = base::MutableBytes(strip).first(columns * line_bytes);
+    for (std::size_t c = 0; c < columns; ++c)
+      read_line(first * view_.row_stride + (col + c) * view_.col_stride, view_.row_stride,
+                lines.subspan(c * line_bytes, line_bytes));
+    turn(lines, columns, stored_bytes_, cols_ * stored_bytes_, out.data() + col * stored_bytes_);
+  }
+}
+
+void TensorSource::read_line(std::uint64_t element, std::uint64_t step, base::MutableBytes out) const {
+  const std::uint64_t start_bytes = view_.offset_bytes + element * stored_bytes_;
+  if (step == 1 || out.size() == stored_bytes_) return file_.read_exact_at(start_bytes, out);
+  const std::uint64_t step_bytes = step * stored_bytes_;
+  const std::uint64_t together = std::max<std::uint64_t>(kSpanBytes / step_bytes, 1);
+  std::vector<std::byte> span((together - 1) * step_bytes + stored_bytes_);
+  for (std::uint64_t done = 0; done * stored_bytes_ < out.size(); done += together) {
+    const std::uint64_t elements = std::min(together, out.size() / stored_bytes_ - done);
+    const auto bytes = base::MutableBytes(span).first((elements - 1) * step_bytes + stored_bytes_);
+    file_.read_exact_at(start_bytes + done * step_bytes, bytes);
+    pick(bytes, step, stored_bytes_, out.subspan(done * stored_bytes_, elements * stored_bytes_));
+  }
+}
+
+void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::MutableBytes out) const {
+  const TensorScale& scale = *view_.scale;
+  const auto& values = e4m3_values();
+  for (std::size_t at = 0; at < codes.size(); at += cols_) {
+    const std::uint64_t row = first_row + at / cols_;
+    const float* factors = &scales_[(scale.first_row + file_row(row)) / scale.row_block * scale.cols];
+    for (std::uint64_t block = 0; block < cols_; block += scale.col_block, ++factors) {
+      const std::uint64_t end = std::min(block + scale.col_block, cols_);
+      for (std::uint64_t col = block; col < end; ++col) {
+        const float value = values[std::to_integer<std::size_t>(codes[at + col])];
+        if (std::isnan(value))
+          base::throw_malformed(file_.path().string(),
+                                "tensor '" + view_.name + "': has NaN" + place(row, col));
+        base::store_le(out, (at + col) * sizeof(float), value * *factors);
+      }
+    }
+  }
+}
+
+void TensorSource::to_floats(base::Bytes bytes, std::uint64_t first_row, std::span<float> out) const {
+  INVARIANT(bytes.size() == out.size() * value_bytes_);
+  const std::byte* source = bytes.data();
+  switch (view_.dtype) {
+    case DType::f32: std::memcpy(out.data(), source, bytes.size()); break;
+    case DType::bf16:
+    case DType::f16:
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        std::uint16_t bits;
+        std::memcpy(&bits, source + 2 * i, sizeof(bits));
+        out[i] = view_.dtype == DType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
+      }
+      break;
+    default: INVARIANT(!"the model's tensors are floats: released_model.cpp has seen to it");
+  }
+  // Larger f32 values would become infinity in bf16.
+  constexpr float kBf16Max = 0x1.FEp127f;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (std::fabs(out[i]) <= kBf16Max) continue;
+    base::throw_malformed(file_.path().string(), "tensor '" + view_.name + "': has " +
+                                                     (std::isnan(out[i])   ? "NaN"
+                                                      : std::isinf(out[i]) ? "infinity"
+                                                                           : "a value beyond bf16") +
+                                                     place(first_row + i / cols_, i % cols_));
+  }
+}
+
+}  // namespace sluice::format

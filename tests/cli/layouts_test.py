@@ -1,0 +1,172 @@
+"""The demo model in the layouts of other releases: every command takes them as it takes the .pth file."""
+
+import json
+import os
+import shutil
+import struct
+import unittest
+from pathlib import Path
+
+from sluice_program import RELEASE, ProgramTest, main
+
+HUB_NAMES = [("attention_norm", "input_layernorm"), ("ffn_norm", "post_attention_layernorm"),
+             ("attention.wq", "self_attn.q_proj"), ("attention.wk", "self_attn.k_proj"),
+             ("attention.wv", "self_attn.v_proj"), ("attention.wo", "self_attn.o_proj"),
+             ("feed_forward", "block_sparse_moe")]
+
+
+def hub_name(name):
+    special = {"tok_embeddings.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight",
+               "output.weight": "lm_head.weight"}
+    if name in special:
+        return special[name]
+    for native, hub in HUB_NAMES:
+        name = name.replace(native, hub)
+    return "model." + name
+
+
+def to_halves(rows, width):
+    """The rows of each head: first those of even number, then the odd ones."""
+    return [rows[head + 2 * i + j] for head in range(0, len(rows), width) for j in (0, 1) for i in range(width // 2)]
+
+
+def write_safetensors(path, tensors):
+    header, data = {}, b""
+    for name, (shape, payload) in tensors.items():
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [len(data), len(data) + len(payload)]}
+        data += payload
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+class LayoutsTest(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.params = json.loads((RELEASE / "params.json").read_text())
+        weights = (RELEASE / "consolidated.00.pth").read_bytes()
+        lines = self.succeed("inspect", RELEASE / "consolidated.00.pth", "--tensors", "*", "--json").lines()
+        self.tensors = {}
+        for line in lines:
+            if line["event"] == "tensor":
+                start = line["offset"]
+                self.tensors[line["name"]] = (line["shape"], weights[start:start + line["bytes"]])
+
+    def make_folder(self, name):
+        folder = self.folder / name
+        folder.mkdir()
+        shutil.copy(RELEASE / "tokenizer.model", folder)
+        return folder
+
+    def make_native(self):
+        folder = self.make_folder("native")
+        shutil.copy(RELEASE / "params.json", folder)
+        write_safetensors(folder / "consolidated.safetensors", self.tensors)
+        return folder
+
+    def make_hub(self):
+        folder = self.make_folder("hub")
+        tensors = {}
+        for name, (shape, payload) in self.tensors.items():
+            if name.endswith(("wq.weight", "wk.weight")):
+                step = len(payload) // shape[0]
+                rows = [payload[i:i + step] for i in range(0, len(payload), step)]
+                payload = b"".join(to_halves(rows, self.params["head_dim"]))
+            tensors[hub_name(name)] = (shape, payload)
+        names = sorted(tensors)
+        files = {}
+        for shard in range(2):
+            file = f"model-0000{shard + 1}-of-00002.safetensors"
+            part = {name: tensors[name] for name in names[shard::2]}
+            files.update(dict.fromkeys(part, file))
+            write_safetensors(folder / file, part)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+        (folder / "config.json").write_text(json.dumps({
+            "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_act": "silu",
+            "hidden_size": self.params["dim"], "num_hidden_layers": self.params["n_layers"],
+            "num_attention_heads": self.params["n_heads"], "num_key_value_heads": self.params["n_kv_heads"],
+            "head_dim": self.params["head_dim"], "intermediate_size": self.params["hidden_dim"],
+            "num_local_experts": self.params["moe"]["num_experts"],
+            "num_experts_per_tok": self.params["moe"]["num_experts_per_tok"],
+            "rms_norm_eps": self.params["norm_eps"], "vocab_size": self.params["vocab_size"],
+            "rope_theta": 1e6, "sliding_window": None, "tie_word_embeddings": False}))
+        return folder
+
+    def root_of(self, source):
+        return self.succeed("convert", source, "-o", "m.sluice", "--json").result()["root_sha256"]
+
+    def test_the_same_container_and_the_same_text(self):
+        expected = self.root_of(RELEASE)
+        prompt = ["-p", "Once upon a time", "-n", "12", "--temperature", "0", "--json"]
+        text = self.succeed("run", RELEASE, *prompt).result()["text"]
+        hub = self.make_hub()
+        for source in (self.make_native(), hub, hub / "model-00002-of-00002.safetensors"):
+            self.assertEqual(self.root_of(source), expected)
+            self.assertEqual(self.succeed("run", source, *prompt).result()["text"], text)
+
+    def test_inspect(self):
+        hub = self.make_hub()
+        release = self.succeed("inspect", hub, "--json").result()
+        self.assertEqual((release["kind"], release["checkpoint"], release["layout"], release["tensors"]),
+                         ("release", "safetensors", "hugging-face", 127))
+        self.assertEqual(release["checkpoint_files"],
+                         ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"])
+        self.assertEqual(release["params"]["dim"], self.params["dim"])
+        shard = self.succeed("inspect", hub / "model-00001-of-00002.safetensors", "--json").result()
+        self.assertEqual((shard["kind"], shard["tensors"], shard["dtypes"]), ("safetensors", 64, {"bf16": 64}))
+        (hub / "tokenizer.model").unlink()
+        self.assertIn("tokenizer.model is missing",
+                      self.succeed("inspect", hub, "--json").result()["not_convertible"])
+
+    def test_damage_is_named(self):
+        hub = self.make_hub()
+        self.publish(hub)
+        shard = hub / "model-00002-of-00002.safetensors"
+        lines = self.succeed("inspect", shard, "--tensors", "*q_proj*", "--json").lines()
+        tensor = next(line for line in lines if line["event"] == "tensor")
+        content = bytearray(shard.read_bytes())
+        for offset, named in ((tensor["offset"] + 700, tensor["name"]), (20, "safetensors header")):
+            damaged = bytearray(content)
+            damaged[offset] ^= 1
+            shard.write_bytes(damaged)
+            verified = self.sluice("verify", hub)
+            self.assertEqual(verified.code, 1, str(verified))
+            self.assertIn(named, verified.stdout)
+
+    def test_the_chain_reaches_the_tensors(self):
+        hub = self.make_hub()
+        manifest = json.loads(Path(self.folder / self.publish(hub)["manifest"]).read_text())
+        released = json.loads(Path(self.folder / self.publish(self.copy_release("tales"))["manifest"]).read_text())
+        self.assertEqual(manifest["tensors"], released["tensors"])
+        self.succeed("convert", hub, "-o", "m.sluice", "--quant", "q8")
+        chain = {link["link"]: link["state"] for link in self.succeed("verify", "m.sluice", "--json").result()["chain"]}
+        self.assertEqual((chain["file content"], chain["tensors"]), ("=", "="))
+
+    def test_a_repaired_container_comes_from_the_shards(self):
+        hub = self.make_hub()
+        self.publish(hub)
+        self.succeed("convert", hub, "-o", "m.sluice", "--quant", "q8")
+        model = self.folder / "m.sluice"
+        content = bytearray(model.read_bytes())
+        damaged = bytearray(content)
+        damaged[len(content) // 2] ^= 1
+        model.write_bytes(damaged)
+        self.assertEqual(self.sluice("verify", model).code, 1)
+        self.succeed("verify", model, "--repair")
+        self.assertEqual(model.read_bytes(), content)
+
+    def test_what_cannot_be_converted_says_why(self):
+        grok = self.folder / "grok-1"
+        (grok / "ckpt-0").mkdir(parents=True)
+        (grok / "ckpt-0" / "tensor00000_000").write_bytes(b"\x80\x04")
+        self.fail_with(9, "malformed", "holds Grok-1", "convert", grok)
+        native = self.make_native()
+        params = {**self.params, "vision_encoder": {"hidden_size": 1024}}
+        (native / "params.json").write_text(json.dumps(params))
+        self.fail_with(9, "malformed", 'key "vision_encoder"', "convert", native)
+        (native / "params.json").write_text(json.dumps(self.params))
+        os.rename(native / "tokenizer.model", native / "tekken.json")
+        self.fail_with(9, "malformed", "tekken.json, which is there, is a tokenizer of another kind", "convert", native)
+
+
+if __name__ == "__main__":
+    main()
