@@ -167,6 +167,9 @@ fs::path prepare_model(const ModelRequest& request, Console& console, const std:
     case Source::Kind::release: {
       auto release = source.release;
       release->manifest = StatementReader("", console).read_manifest(release->manifest_path);
+      if (const auto& why = release->manifest.unsupported; !why.empty())
+        throw base::Error(base::ErrorKind::malformed,
+                          source.text + ": cannot be converted: " + why + "; sluice fetch downloads it");
       if (release->embedded_folder) return maker.from_folder(*release->embedded_folder, release);
       if (const auto magnet = release->manifest.magnet(); !magnet.empty())
         return maker.from_magnet(magnet, release);

@@ -177,8 +177,8 @@ Manifest parse_manifest(std::string_view text, std::string_view subject_view) {
   const std::string subject(subject_view);
   const Json json = parse_json(text, subject);
   require_known_keys(json,
-                     {"manifest", "name", "description", "licence", "source", "torrent", "tensor_count",
-                      "parameter_count", "params", "files", "tensors", "containers"},
+                     {"manifest", "name", "description", "licence", "source", "unsupported", "torrent",
+                      "tensor_count", "parameter_count", "params", "files", "tensors", "containers"},
                      subject);
   const std::uint64_t version = json.at("manifest", subject).as_uint(subject + ": manifest");
   if (version != kManifestVersion) {
@@ -191,6 +191,7 @@ Manifest parse_manifest(std::string_view text, std::string_view subject_view) {
   manifest.description = text_of(json, "description", subject);
   manifest.licence = text_of(json, "licence", subject);
   manifest.source = text_of(json, "source", subject);
+  manifest.unsupported = text_of(json, "unsupported", subject);
   if (const Json* torrent = json.find("torrent")) read_torrent(*torrent, subject + ": torrent", manifest);
   manifest.tensor_count = uint_of(json, "tensor_count", subject);
   manifest.parameter_count = uint_of(json, "parameter_count", subject);

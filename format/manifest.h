@@ -51,6 +51,7 @@ struct Manifest {
   std::string description;   ///< one line
   std::string licence;       ///< SPDX identifier
   std::string source;        ///< who released it and where that is written down
+  std::string unsupported;   ///< why Sluice cannot convert it, one line; empty when it can
   std::string torrent_name;  ///< the folder that the torrent makes
   std::optional<base::Sha1> infohash_v1;
   std::optional<base::Sha256> infohash_v2;

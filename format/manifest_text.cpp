@@ -96,6 +96,7 @@ std::string to_text(const Manifest& manifest) {
   set_text(json, "description", manifest.description);
   set_text(json, "licence", manifest.licence);
   set_text(json, "source", manifest.source);
+  set_text(json, "unsupported", manifest.unsupported);
   const Json torrent = torrent_json(manifest);
   if (torrent != Json::object()) json.set("torrent", torrent);
   set_uint(json, "tensor_count", manifest.tensor_count);

@@ -155,6 +155,9 @@ class LayoutsTest(ProgramTest):
         self.assertEqual(model.read_bytes(), content)
 
     def test_what_cannot_be_converted_says_why(self):
+        # Said before anything is fetched.
+        for name in ("grok-1", "pixtral-12b", "mistral-small-3"):
+            self.fail_with(9, "malformed", f"{name}: cannot be converted: ", "run", name, "-p", "x")
         grok = self.folder / "grok-1"
         (grok / "ckpt-0").mkdir(parents=True)
         (grok / "ckpt-0" / "tensor00000_000").write_bytes(b"\x80\x04")

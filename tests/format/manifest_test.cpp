@@ -36,7 +36,7 @@ const std::filesystem::path kManifests = kDemo.parent_path();
 
 TEST_CASE("a manifest keeps all that it says, and its text reads back as the same text") {
   const std::string text = with(
-      std::string(R"("description":"d","licence":"MIT","source":"s",
+      std::string(R"("description":"d","licence":"MIT","source":"s","unsupported":"u",
     "torrent":{"name":"n","infohash_v1":")") +
       kSha1 + R"(","infohash_v2":")" + kSha256 +
       R"(","trackers":["udp://t.example:80/announce"]},"tensor_count":3,"parameter_count":18446744073709551615,
@@ -51,6 +51,7 @@ TEST_CASE("a manifest keeps all that it says, and its text reads back as the sam
   CHECK(manifest.description == "d");
   CHECK(manifest.licence == "MIT");
   CHECK(manifest.source == "s");
+  CHECK(manifest.unsupported == "u");
   CHECK(manifest.torrent_name == "n");
   CHECK(base::to_hex(*manifest.infohash_v1) == kSha1);
   CHECK(base::to_hex(*manifest.infohash_v2) == kSha256);
@@ -230,6 +231,8 @@ TEST_CASE("the known releases have their info-hashes, and nothing that nobody pu
     CHECK(manifest.torrent_name == folder);
     CHECK(manifest.trackers.size() == trackers);
     CHECK(manifest.files.empty());
+    CHECK(manifest.unsupported.empty() ==
+          (manifest.name.starts_with("mistral-7b") || manifest.name == "mixtral-8x22b"));
   }
   const auto params = format::read_manifest(kManifests / "mistral-7b-v0.1.json").params.value();
   CHECK(params.dense);
