@@ -20,6 +20,7 @@ using std::string_view_literals::operator""sv;
 
 constexpr std::size_t kHeadBytes = 512;
 constexpr std::uint64_t kShardsMax = 10'000;
+constexpr std::string_view kWeightMapEnd = ".index.json";
 
 struct Lookalike {
   std::size_t offset_bytes;
@@ -65,7 +66,7 @@ struct NamePattern {
 /// model-00001-of-00019.safetensors; consolidated.00.pth. Other files stand alone.
 NamePattern read_name(const std::string& name) {
   static const std::regex of_count(R"((.+)-(\d{1,6})-of-(\d{1,6})(\.[a-z]+))");
-  static const std::regex numbered(R"((.+)\.(\d\d)(\.(pth|pt)))");
+  static const std::regex numbered(R"((.+)\.(\d\d)(\.(pth|pt|safetensors)))");
   std::smatch match;
   if (std::regex_match(name, match, of_count)) {
     const std::uint64_t count = to_number(match[3]);
@@ -194,7 +195,7 @@ std::vector<CheckpointFiles> find_checkpoints(const fs::path& folder) {
       ++cut_files[folder / part->first];
       continue;
     }
-    if (name.ends_with(".index.json")) {
+    if (name.ends_with(kWeightMapEnd)) {
       weight_maps.push_back(path);
       continue;
     }
@@ -220,6 +221,11 @@ CheckpointFiles checkpoint_of(const fs::path& file) {
       parts += other && other->first == part->first ? 1 : 0;
     }
     return cut_file(folder / part->first, parts);
+  }
+  if (file.filename().string().ends_with(kWeightMapEnd)) {
+    for (CheckpointFiles& checkpoint : find_checkpoints(folder))
+      if (checkpoint.weight_map && checkpoint.weight_map->filename() == file.filename())
+        return std::move(checkpoint);
   }
   const NamePattern pattern = read_name(file.filename().string());
   if (pattern.group != file.filename().string()) {

@@ -20,6 +20,8 @@ bool has_native_names(const CheckpointIndex& checkpoint) {
   return checkpoint.find("model.embed_tokens.weight") == nullptr;
 }
 
+bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
+
 /// The rows of one of the model's matrices in a tensor of the files.
 struct Slice {
   std::uint64_t offset_elements = 0;
@@ -94,7 +96,7 @@ class ModelFinder final {
     if (source.dtype == DType::f8_e4m3) {
       view.dtype = DType::f32;
       view.scale = find_scale(source, *place);
-    } else if (source.dtype != DType::bf16 && source.dtype != DType::f16 && source.dtype != DType::f32) {
+    } else if (!is_float(source.dtype)) {
       refuse(source, "has dtype " + std::string(to_string(source.dtype)) + ", expected bf16, f16 or f32");
     }
     return view;
@@ -116,8 +118,8 @@ class ModelFinder final {
     known_.insert(source->name);
     for (const std::string& name : input_scale_names(tensor.name))
       if (const auto* input = checkpoint_.find(name)) known_.insert(input->name);
-    if (source->dtype != DType::f32 && source->dtype != DType::bf16)
-      refuse(*source, "has dtype " + std::string(to_string(source->dtype)) + ", expected f32 or bf16");
+    if (!is_float(source->dtype))
+      refuse(*source, "has dtype " + std::string(to_string(source->dtype)) + ", expected bf16, f16 or f32");
     return place_scale(*source, tensor, place);
   }
 

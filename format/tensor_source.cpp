@@ -11,9 +11,10 @@
 namespace sluice::format {
 namespace {
 
-// Columns that are gathered together when the rows do not lie in one piece: their elements of one row make a
-// cache line of bf16 pairs, and a block of 16 MiB needs less than 100 KiB for them.
+// What is gathered together when rows do not lie in one piece: columns whose elements of one row make two
+// cache lines of bf16, and rows enough that a call reads a KiB or two.
 constexpr std::uint64_t kStripColumns = 64;
+constexpr std::uint64_t kStripRows = 1024;
 constexpr std::uint64_t kSpanBytes = 64u << 10;
 
 std::string place(std::uint64_t row, std::uint64_t col) {
@@ -44,6 +45,15 @@ void turn(base::Bytes lines, std::size_t line_count, std::size_t element_bytes, 
     case 4: return turn<std::uint32_t>(lines, line_count, row_bytes, out);
     case 8: return turn<std::uint64_t>(lines, line_count, row_bytes, out);
     default: INVARIANT(!"an element of another size");
+  }
+}
+
+float load_float(DType dtype, base::Bytes bytes, std::size_t at) {
+  switch (dtype) {
+    case DType::f32: return base::load_le<float>(bytes, at);
+    case DType::bf16: return bf16_to_f32(base::load_le<std::uint16_t>(bytes, at));
+    case DType::f16: return f16_to_f32(base::load_le<std::uint16_t>(bytes, at));
+    default: INVARIANT(!"scales are floats: released_model.cpp has seen to it");
   }
 }
 
@@ -83,8 +93,7 @@ void TensorSource::read_scales(const TensorScale& scale) {
   for (std::uint64_t row = 0; row < scale.rows; ++row) {
     for (std::uint64_t col = 0; col < scale.cols; ++col) {
       const std::size_t at = (row * scale.row_stride + col * scale.col_stride) * element_bytes;
-      const float value = scale.dtype == DType::bf16 ? bf16_to_f32(base::load_le<std::uint16_t>(bytes, at))
-                                                     : base::load_le<float>(bytes, at);
+      const float value = load_float(scale.dtype, bytes, at);
       if (!std::isfinite(value) || value < 0) {
         base::throw_malformed(scale.file.string(), "tensor '" + scale.name + "': has the scale " +
                                                        std::to_string(value) + place(row, col));
@@ -130,15 +139,18 @@ void TensorSource::read_block(std::uint64_t first, std::uint64_t count, base::Mu
 }
 
 void TensorSource::read_columns(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
-  const std::size_t line_bytes = count * stored_bytes_;
-  std::vector<std::byte> strip(std::min(kStripColumns, cols_) * line_bytes);
-  for (std::uint64_t col = 0; col < cols_; col += kStripColumns) {
-    const std::size_t columns = std::min(kStripColumns, cols_ - col);
-    const auto lines = base::MutableBytes(strip).first(columns * line_bytes);
-    for (std::size_t c = 0; c < columns; ++c)
-      read_line(first * view_.row_stride + (col + c) * view_.col_stride, view_.row_stride,
-                lines.subspan(c * line_bytes, line_bytes));
-    turn(lines, columns, stored_bytes_, cols_ * stored_bytes_, out.data() + col * stored_bytes_);
+  const std::size_t row_bytes = cols_ * stored_bytes_;
+  std::vector<std::byte> strip(std::min(kStripColumns, cols_) * std::min(kStripRows, count) * stored_bytes_);
+  for (std::uint64_t row = 0; row < count; row += kStripRows) {
+    const std::size_t line_bytes = std::min(kStripRows, count - row) * stored_bytes_;
+    for (std::uint64_t col = 0; col < cols_; col += kStripColumns) {
+      const std::size_t columns = std::min(kStripColumns, cols_ - col);
+      const auto lines = base::MutableBytes(strip).first(columns * line_bytes);
+      for (std::size_t c = 0; c < columns; ++c)
+        read_line((first + row) * view_.row_stride + (col + c) * view_.col_stride, view_.row_stride,
+                  lines.subspan(c * line_bytes, line_bytes));
+      turn(lines, columns, stored_bytes_, row_bytes, out.data() + row * row_bytes + col * stored_bytes_);
+    }
   }
 }
 

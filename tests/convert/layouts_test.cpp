@@ -154,38 +154,53 @@ std::vector<RawTensor> to_fp8(const std::vector<RawTensor>& tensors, Scales scal
       out.push_back(tensor);
       continue;
     }
-    const std::uint64_t rows = tensor.shape[0];
-    const std::uint64_t cols = tensor.shape[1];
+    const std::size_t axes = tensor.shape.size();
+    const std::uint64_t rows = tensor.shape[axes - 2];
+    const std::uint64_t cols = tensor.shape[axes - 1];
+    const std::uint64_t matrices = axes == 3 ? tensor.shape[0] : 1;
     const std::uint64_t row_block = scales == Scales::one ? rows : scales == Scales::per_block ? 128 : 1;
     const std::uint64_t col_block = scales == Scales::per_block ? 128 : cols;
-    RawTensor codes{tensor.name, DType::f8_e4m3, tensor.shape, std::string(rows * cols, '\0')};
+    RawTensor codes{tensor.name, DType::f8_e4m3, tensor.shape, std::string(matrices * rows * cols, '\0')};
     std::string values;
-    for (std::uint64_t row = 0; row < rows; row += row_block) {
-      for (std::uint64_t col = 0; col < cols; col += col_block) {
-        const auto each = [&](auto&& visit) {
-          for (std::uint64_t r = row; r < std::min(row + row_block, rows); ++r)
-            for (std::uint64_t c = col; c < std::min(col + col_block, cols); ++c)
-              visit(r * cols + c, format::bf16_to_f32(base::load_le<std::uint16_t>(
-                                      base::as_bytes(tensor.bytes), (r * cols + c) * 2)));
-        };
-        float largest = 0;
-        each([&](std::size_t, float value) { largest = std::max(largest, std::fabs(value)); });
-        const float scale = largest / 448;
-        each([&](std::size_t at, float value) {
-          codes.bytes[at] = static_cast<char>(to_e4m3(value / scale));
-        });
-        values.append(reinterpret_cast<const char*>(&scale), sizeof(scale));
+    for (std::uint64_t matrix = 0; matrix < matrices; ++matrix) {
+      for (std::uint64_t row = 0; row < rows; row += row_block) {
+        for (std::uint64_t col = 0; col < cols; col += col_block) {
+          const auto each = [&](auto&& visit) {
+            for (std::uint64_t r = row; r < std::min(row + row_block, rows); ++r) {
+              for (std::uint64_t c = col; c < std::min(col + col_block, cols); ++c) {
+                const std::size_t at = (matrix * rows + r) * cols + c;
+                visit(at, format::bf16_to_f32(
+                              base::load_le<std::uint16_t>(base::as_bytes(tensor.bytes), at * 2)));
+              }
+            }
+          };
+          float largest = 0;
+          each([&](std::size_t, float value) { largest = std::max(largest, std::fabs(value)); });
+          const float scale = largest / 448;
+          each([&](std::size_t at, float value) {
+            codes.bytes[at] = static_cast<char>(to_e4m3(value / scale));
+          });
+          values.append(reinterpret_cast<const char*>(&scale), sizeof(scale));
+        }
       }
     }
     format::Shape shape;
     if (scales == Scales::per_row) shape = {rows};
     if (scales == Scales::per_row_column) shape = {rows, 1};
     if (scales == Scales::per_block) shape = {(rows + 127) / 128, (cols + 127) / 128};
-    const std::string stem = tensor.name.substr(0, tensor.name.size() - std::string("weight").size());
+    if (axes == 3 && scales == Scales::one) shape = {1, 1};
+    if (axes == 3) shape.insert(shape.begin(), matrices);
+    // layers.0.attention.wq.weight has layers.0.attention.wq.weight_scale; experts.down_proj
+    // experts.down_proj_scale_inv.
+    const bool parameter = !tensor.name.ends_with(".weight");
+    const std::string stem = parameter ? tensor.name : tensor.name.substr(0, tensor.name.size() - 6);
+    const auto beside = [&](const std::string& name) {
+      return stem + (!parameter ? name : name == suffix ? "_scale_inv" : "_activation_scale");
+    };
     out.push_back(std::move(codes));
-    out.push_back({stem + suffix, DType::f32, shape, values});
+    out.push_back({beside(suffix), DType::f32, shape, values});
     if (!input_suffix.empty())
-      out.push_back({stem + input_suffix, DType::f32, {}, std::string("\0\0\x80\x3f", 4)});
+      out.push_back({beside(input_suffix), DType::f32, {}, std::string("\0\0\x80\x3f", 4)});
   }
   return out;
 }
@@ -233,6 +248,8 @@ TEST_CASE("FP8 with scales of every published form is read, and stays within its
            Dialect{Naming::hub, Scales::per_row_column, "weight_scale", ""},
            Dialect{Naming::hub, Scales::per_block, "weight_scale_inv", ""},
            Dialect{Naming::hub, Scales::one, "weight_scale_inv", "activation_scale"},
+           Dialect{Naming::fused, Scales::one, "weight_scale_inv", "activation_scale"},
+           Dialect{Naming::fused, Scales::per_block, "weight_scale_inv", ""},
        }) {
     CAPTURE(std::string(suffix));
     CAPTURE(static_cast<int>(scales));
@@ -249,6 +266,29 @@ TEST_CASE("FP8 with scales of every published form is read, and stays within its
     CHECK(error < 0.032);
     CHECK(error > 0.015);
   }
+}
+
+TEST_CASE("the same FP8 weights under another form of scales have the same digests") {
+  const auto params = uneven_params();
+  const auto tensors = tests::make_tiny_tensors(params, 19);
+  auto one = to_fp8(to_layout(Naming::native, params, tensors), Scales::one, "qscale_weight", "qscale_act");
+  const TempDir folder;
+  tests::write_layout(folder.path(), Naming::native, Files::safetensors, params, tensors);
+  tests::write_tensors(folder.path(), Naming::native, Files::safetensors, one);
+  const auto root = run(folder.path(), folder / "m.sluice", Quant::q8).root;
+  const auto digests = source_digests(folder / "m.sluice");
+  for (RawTensor& tensor : one) {
+    if (!tensor.name.ends_with("qscale_weight")) continue;
+    const RawTensor& weights = *(&tensor - 1);
+    tensor.name = weights.name + "_scale";
+    tensor.shape = {weights.shape[0], 1};
+    const std::string scale = tensor.bytes;
+    for (std::uint64_t row = 1; row < weights.shape[0]; ++row) tensor.bytes += scale;
+  }
+  std::erase_if(one, [](const RawTensor& tensor) { return tensor.name.ends_with("qscale_act"); });
+  tests::write_tensors(folder.path(), Naming::native, Files::safetensors, one);
+  CHECK(run(folder.path(), folder / "m.sluice", Quant::q8).root == root);
+  CHECK(source_digests(folder / "m.sluice") == digests);
 }
 
 TEST_CASE("FP8 that cannot be decoded is refused by its tensor") {
@@ -296,7 +336,7 @@ TEST_CASE("FP8 that cannot be decoded is refused by its tensor") {
        [](auto& all) {
          find_tensor(all, "layers.0.attention.wk.qscale_weight").bytes = std::string("\0\0\x80\xbf", 4);
        }},
-      {"tensor 'layers.0.attention.wk.qscale_weight': has dtype i64, expected f32 or bf16",
+      {"tensor 'layers.0.attention.wk.qscale_weight': has dtype i64, expected bf16, f16 or f32",
        [](auto& all) {
          auto& scale = find_tensor(all, "layers.0.attention.wk.qscale_weight");
          scale.dtype = DType::i64;

@@ -262,6 +262,7 @@ TEST_CASE("shards: each tensor in one of them, and the index file tells which") 
   const std::string other = "m-00002-of-00002.safetensors";
   map(tests::make_weight_map({{"a", one}, {"b", other}}));
   CHECK(open_checkpoint(folder.root()).tensors.size() == 2);
+  CHECK(open_checkpoint(folder / "m.safetensors.index.json").tensors.size() == 2);
   struct Case {
     std::string text;
     const char* cause;

@@ -68,6 +68,7 @@ TEST_CASE("rows of a view are what element by element gives, however they lie") 
            Form{{64, 100}, 131, 1, 0},    // a slice of columns
            Form{{64, 100}, 300, 3, 0},    // every third column
            Form{{64, 130}, 1, 64, 0},     // transposed
+           Form{{2500, 5}, 1, 2600, 0},   // transposed and long
            Form{{64, 130}, 2, 200, 0},    // transposed, every second row
            Form{{5, 3}, 1, 6000, 0},      // far apart
            Form{{3, 5}, 17000, 3000, 0},  // each element alone
