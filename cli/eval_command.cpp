@@ -41,6 +41,7 @@ int eval_command(const Invocation& invocation) {
   std::string text_file;
   std::string reference_model;
   std::string verify = "first-use";
+  std::string kv;
   runtime::SessionOptions session;
   session.context_tokens = 256;
   Options options("eval", "Perplexity of a text; with a reference, how far the model is from it.",
@@ -54,12 +55,14 @@ int eval_command(const Invocation& invocation) {
       ->check(CLI::Range(std::uint64_t{2}, std::uint64_t{1} << 24));
   app.add_option("--reference", reference_model,
                  "Model to compare with; one that is not a .sluice file is converted to bf16");
+  options.add_kv(kv);
   options.add_threads(request.thread_count);
   options.add_quant(request.quant, "When the model is to be converted first: q4 (default), q8 or bf16");
   declare_verify(options, verify);
   options.parse(invocation);
 
   session.isa = forced_isa();
+  session.kv = runtime::parse_kv_type(kv);
   session.thread_count = request.thread_count;
   const std::string text = base::read_text_file(text_file, kTextBytesMax);
   const auto open = [&](const ModelRequest& wanted) {

@@ -58,6 +58,13 @@ void Options::add_threads(unsigned& value) {
       ->type_name("N");
 }
 
+void Options::add_kv(std::string& value) {
+  app_.add_option("--kv", value,
+                  "Keeps keys and values as f32, bf16 or q8 (default: f32 for bf16 models, else bf16)")
+      ->check(CLI::IsMember({"f32", "bf16", "q8"}))
+      ->type_name("TYPE");
+}
+
 void Options::add_port(int& value) {
   app_.add_option("--port", value, "TCP and UDP port to listen on; 0 takes any free one")
       ->check(CLI::Range(0, 65535))

@@ -32,6 +32,8 @@ class Options final {
   void add_number(const std::string& names, double& value, double low, double high, const std::string& help);
   /// --threads, by default all that this process may use.
   void add_threads(unsigned& value);
+  /// --kv f32|bf16|q8; empty unless given.
+  void add_kv(std::string& value);
   /// A port, 0 for any.
   void add_port(int& value);
   /// --quant bf16|q8|q4.

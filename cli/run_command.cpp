@@ -67,8 +67,7 @@ void declare(Options& options, RunOptions& values) {
   app.add_option("--context", values.context_tokens,
                  "Tokens that prompt and text may have (default: what they need, at most 32768)")
       ->check(CLI::Range(1, 1 << 30));
-  app.add_option("--kv", values.kv, "Type of the KV cache (default: f32 for bf16 models, else bf16)")
-      ->check(CLI::IsMember({"f32", "bf16"}));
+  options.add_kv(values.kv);
   app.add_option("--trace", values.trace, "Write which experts each token chose to this file");
   app.add_flag("--stats", values.stats, "Show how the tokens were routed, as a table, and what proofs cost");
   declare_verify(options, values.verify);
@@ -206,8 +205,7 @@ class Run {
     runtime::SessionOptions options;
     options.thread_count = values_.model.thread_count;
     options.context_tokens = budget.context_tokens;
-    if (values_.kv == "f32") options.kv = runtime::KvType::f32;
-    if (values_.kv == "bf16") options.kv = runtime::KvType::bf16;
+    options.kv = runtime::parse_kv_type(values_.kv);
     options.isa = forced_isa();
     options.stop = invocation_.stop;
     if (trace_ || counts_) {

@@ -33,7 +33,12 @@ enum class Isa : std::uint8_t { generic, avx2, avx512 };
 /// The best that this CPU can execute.
 [[nodiscard]] Isa detect_isa();
 
-enum class KvType : std::uint8_t { f32, bf16 };
+/// How keys and values are kept; see runtime/kv_cache.h.
+enum class KvType : std::uint8_t { f32, bf16, q8 };
+
+[[nodiscard]] std::string_view to_string(KvType type);
+/// "f32", "bf16" or "q8"; nothing for other texts.
+[[nodiscard]] std::optional<KvType> parse_kv_type(std::string_view text);
 
 /// SentencePiece, from the container's copy of tokenizer.model. Thread-safe after construction.
 class Tokenizer {
@@ -107,7 +112,10 @@ struct SessionOptions {
   std::uint64_t prefill_chunk_tokens = 512;  ///< feed() works in chunks of at most so many tokens
   std::optional<KvType> kv;                  ///< default: f32 for bf16 containers, else bf16
   std::optional<Isa> isa;                    ///< default: detect_isa()
-  std::stop_token stop;                      ///< asked between layers: feed() then throws Error{interrupted}
+  /// Keeps the keys and values of all positions, also of those that a sliding window has left behind: for
+  /// save_prompt_cache().
+  bool keep_positions = false;
+  std::stop_token stop;  ///< asked between layers: feed() then throws Error{interrupted}
   std::function<void(const RoutingEvent&)>
       on_routing;  ///< called in order of layer, then position, per chunk
 };

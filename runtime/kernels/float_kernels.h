@@ -110,28 +110,32 @@ void to_bf16(const float* x, std::size_t n, std::uint16_t* out) {
 
 inline Float16 load_element(const float* p) { return load(p); }
 inline Float16 load_element(const std::uint16_t* p) { return load_bf16(p); }
-
-constexpr std::size_t kAttentionBlock = 64;  // keys; blocks stand at absolute positions
+inline Float16 load_element(const std::int8_t* p) { return load_s8(p); }
 
 // Online softmax (arXiv 1805.02867): per block its own maximum, totals rescaled when the maximum grows. The
-// blocks do not depend on where a prompt was cut, so neither do the bits.
+// blocks do not depend on where a prompt was cut, so neither do the bits. A block's rows lie side by side.
 template <typename T>
-void attend_to(const float* query, const T* keys, const T* values, std::size_t stride, std::size_t first,
-               std::size_t end, float* out) {
+void attend_to(const float* query, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
+  constexpr bool kScaled = sizeof(T) == 1;
+  const std::size_t stride = kv.stride;
   float max_so_far = -__builtin_inff();
   float denominator = 0;
   for (std::size_t i = 0; i < stride; i += 16) store(out + i, zero());
   alignas(64) float score[kAttentionBlock];
   for (std::size_t block = first / kAttentionBlock * kAttentionBlock; block < end; block += kAttentionBlock) {
     const std::size_t begin = block < first ? first : block;
-    const std::size_t stop = block + kAttentionBlock < end ? block + kAttentionBlock : end;
+    const std::size_t count = (block + kAttentionBlock < end ? block + kAttentionBlock : end) - begin;
+    const std::size_t row = block % kv.capacity + (begin - block);
+    const T* keys = static_cast<const T*>(kv.keys) + row * stride;
+    const T* values = static_cast<const T*>(kv.values) + row * stride;
     float block_max = -__builtin_inff();
-    for (std::size_t p = begin; p < stop; ++p) {
+    for (std::size_t p = 0; p < count; ++p) {
       Float16 total = zero();
       for (std::size_t i = 0; i < stride; i += 16)
         total = fma(load(query + i), load_element(keys + p * stride + i), total);
-      const float s = sum_of(total);
-      score[p - begin] = s;
+      float s = sum_of(total);
+      if constexpr (kScaled) s *= kv.key_scales[row + p];
+      score[p] = s;
       block_max = s > block_max ? s : block_max;
     }
     if (block_max > max_so_far) {
@@ -141,11 +145,13 @@ void attend_to(const float* query, const T* keys, const T* values, std::size_t s
       for (std::size_t i = 0; i < stride; i += 16) store(out + i, load(out + i) * broadcast(factor));
       max_so_far = block_max;
     }
-    denominator += exp_sum(score, stop - begin, max_so_far);
+    denominator += exp_sum(score, count, max_so_far);
+    if constexpr (kScaled)
+      for (std::size_t p = 0; p < count; ++p) score[p] *= kv.value_scales[row + p];
     for (std::size_t i = 0; i < stride; i += 16) {
       Float16 total = load(out + i);
-      for (std::size_t p = begin; p < stop; ++p)
-        total = fma(broadcast(score[p - begin]), load_element(values + p * stride + i), total);
+      for (std::size_t p = 0; p < count; ++p)
+        total = fma(broadcast(score[p]), load_element(values + p * stride + i), total);
       store(out + i, total);
     }
   }
@@ -154,12 +160,10 @@ void attend_to(const float* query, const T* keys, const T* values, std::size_t s
 }
 
 void attend(const float* query, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
-  if (kv.bf16) {
-    attend_to(query, static_cast<const std::uint16_t*>(kv.keys), static_cast<const std::uint16_t*>(kv.values),
-              kv.stride, first, end, out);
-  } else {
-    attend_to(query, static_cast<const float*>(kv.keys), static_cast<const float*>(kv.values), kv.stride,
-              first, end, out);
+  switch (kv.element) {
+    case KvElement::f32: return attend_to<float>(query, kv, first, end, out);
+    case KvElement::bf16: return attend_to<std::uint16_t>(query, kv, first, end, out);
+    case KvElement::s8: return attend_to<std::int8_t>(query, kv, first, end, out);
   }
 }
 

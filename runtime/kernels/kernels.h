@@ -36,12 +36,19 @@ struct PanelView {
   std::size_t tiles;            ///< of 64 inputs
 };
 
-/// One head's keys and values; rows of `stride` elements, f32 or bf16.
+enum class KvElement : std::uint8_t { f32, bf16, s8 };
+
+constexpr std::size_t kAttentionBlock = 64;  ///< keys whose scores are in one step; see `attend`
+
+/// One head's keys and values; rows of `stride` elements. Position p is in row p % capacity.
 struct KeyValueView {
   const void* keys;
   const void* values;
-  std::size_t stride;  ///< head_dim padded to kLanes
-  bool bf16;
+  const float* key_scales;    ///< [row], s8 only: element = code x scale
+  const float* value_scales;  ///< [row], s8 only
+  std::size_t stride;         ///< head_dim padded to kLanes
+  std::size_t capacity;       ///< rows, a multiple of kAttentionBlock
+  KvElement element;
 };
 
 struct Kernels {
@@ -84,8 +91,9 @@ struct Kernels {
   void (*multiply)(const float* scale, std::size_t n, float* x);
   /// x = exp(x - max) for `count` values at x, which has room for a multiple of kLanes; returns their sum.
   float (*exp_sum)(float* x, std::size_t count, float max);
-  /// Softmax attention of one query over positions [first, end), in blocks of 64 keys at absolute positions.
-  /// query: [stride], already scaled. out: [stride].
+  /// Softmax attention of one query over positions [first, end), in blocks of kAttentionBlock keys at
+  /// absolute positions. Scores and sums are f32: an s8 row's scale is multiplied to its score, or to its
+  /// weight. query: [stride], already scaled. out: [stride].
   void (*attend)(const float* query, const KeyValueView& kv, std::size_t first, std::size_t end, float* out);
   void (*to_bf16)(const float* x, std::size_t n, std::uint16_t* out);
 };

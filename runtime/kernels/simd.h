@@ -150,6 +150,17 @@ inline Float16 exp(Float16 x) {
   return result;
 }
 
+inline Float16 load_s8(const std::int8_t* p) {
+  Float16 v;
+  for (int i = 0; i < kParts; ++i) {
+    typedef std::int8_t BytePart __attribute__((vector_size(kPartLanes)));
+    BytePart codes;
+    __builtin_memcpy(&codes, p + i * kPartLanes, sizeof(codes));
+    v.part[i] = __builtin_convertvector(__builtin_convertvector(codes, IntPart), FloatPart);
+  }
+  return v;
+}
+
 inline Float16 load_bf16(const std::uint16_t* p) {
   Int16 bits;
   for (int i = 0; i < kParts; ++i) {

@@ -1,0 +1,171 @@
+// Attention over each type of keys and values, against plain sums in double precision, and over a ring.
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "format/model_params.h"
+#include "runtime/isa.h"
+#include "runtime/kv_cache.h"
+#include "tests/support/tiny_release.h"
+
+using namespace sluice;
+using runtime::Isa;
+using runtime::Kernels;
+using runtime::KvCache;
+using runtime::KvType;
+
+namespace {
+
+constexpr KvType kTypes[] = {KvType::f32, KvType::bf16, KvType::q8};
+
+std::vector<const Kernels*> all_kernels() {
+  std::vector<const Kernels*> all;
+  for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512})
+    if (isa <= runtime::detect_isa()) all.push_back(&runtime::kernels_for(isa));
+  return all;
+}
+
+/// Keys and values [position][width] of one head, normally distributed; a few values stand out.
+struct Head {
+  Head(std::size_t positions, std::size_t width, std::uint64_t seed) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal;
+    for (auto* rows : {&keys, &values}) {
+      rows->resize(positions, std::vector<float>(width));
+      for (auto& row : *rows)
+        for (float& x : row) x = normal(random) * (random() % 50 == 0 ? 8.0f : 1.0f);
+    }
+    query.resize(width);
+    for (float& x : query) x = normal(random) * 0.2f;
+  }
+  std::vector<std::vector<float>> keys, values;
+  std::vector<float> query;
+};
+
+void write(KvCache& cache, const Kernels& kernels, const Head& head, std::size_t position) {
+  std::vector<float> key(cache.stride()), value(cache.stride());
+  std::ranges::copy(head.keys[position], key.begin());
+  std::ranges::copy(head.values[position], value.begin());
+  cache.write(kernels, 1, 1, position, key.data(), value.data());
+}
+
+std::vector<float> attend(const KvCache& cache, const Kernels& kernels, const Head& head, std::size_t first,
+                          std::size_t end) {
+  std::vector<float> query(cache.stride()), out(cache.stride());
+  std::ranges::copy(head.query, query.begin());
+  kernels.attend(query.data(), cache.view(1, 1), first, end, out.data());
+  return out;
+}
+
+/// The value that a cache of this type keeps of `x`, whose row has the largest magnitude `most`.
+double kept(KvType type, float x, float most) {
+  if (type == KvType::f32) return x;
+  if (type == KvType::bf16) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000u;
+    std::memcpy(&x, &bits, 4);
+    return x;
+  }
+  return std::nearbyint(x * (127.0f / most)) * static_cast<double>(most / 127.0f);
+}
+
+std::vector<double> kept_row(KvType type, const std::vector<float>& row) {
+  float most = 0;
+  for (const float x : row) most = std::max(most, std::fabs(x));
+  std::vector<double> result;
+  for (const float x : row) result.push_back(kept(type, x, most));
+  return result;
+}
+
+std::vector<double> slow_attention(KvType type, const Head& head, std::size_t first, std::size_t end) {
+  std::vector<double> out(head.query.size());
+  double sum = 0;
+  for (std::size_t p = first; p < end; ++p) {
+    const auto key = kept_row(type, head.keys[p]);
+    const auto value = kept_row(type, head.values[p]);
+    double score = 0;
+    for (std::size_t i = 0; i < key.size(); ++i) score += head.query[i] * key[i];
+    const double weight = std::exp(score);
+    sum += weight;
+    for (std::size_t i = 0; i < key.size(); ++i) out[i] += weight * value[i];
+  }
+  for (double& x : out) x /= sum;
+  return out;
+}
+
+format::ModelParams params_of(std::uint64_t head_dim) {
+  format::ModelParams params = tests::tiny_params();
+  params.head_dim = head_dim;
+  return params;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "attention is that of plain sums over what the cache keeps, the same bits on every instruction set") {
+  for (const KvType type : kTypes) {
+    for (const std::size_t head_dim : {6u, 16u, 40u, 128u}) {
+      CAPTURE(std::string(to_string(type)));
+      CAPTURE(head_dim);
+      const Head head(150, head_dim, head_dim);
+      std::vector<float> first_bits;
+      for (const Kernels* kernels : all_kernels()) {
+        CAPTURE(std::string(kernels->name));
+        KvCache cache(params_of(head_dim), {.context_tokens = 150, .chunk_tokens = 1}, type);
+        for (std::size_t p = 0; p < 150; ++p) write(cache, *kernels, head, p);
+        std::vector<float> bits;
+        for (const auto& [first, end] :
+             {std::pair<std::size_t, std::size_t>{0, 1}, {0, 64}, {3, 65}, {70, 150}}) {
+          const auto found = attend(cache, *kernels, head, first, end);
+          const auto expected = slow_attention(type, head, first, end);
+          for (std::size_t i = 0; i < head_dim; ++i) REQUIRE(std::fabs(found[i] - expected[i]) < 2e-5);
+          bits.insert(bits.end(), found.begin(), found.end());
+        }
+        if (first_bits.empty()) first_bits = bits;
+        CHECK(std::memcmp(bits.data(), first_bits.data(), bits.size() * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("a ring of the window's size gives the bits of a cache that keeps every position") {
+  format::ModelParams params = params_of(24);
+  params.sliding_window = 70;
+  const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
+  const Head head(400, 24, 8);
+  for (const KvType type : kTypes) {
+    KvCache ring(params, {.context_tokens = 400, .chunk_tokens = 30}, type);
+    KvCache whole(params, {.context_tokens = 400, .chunk_tokens = 30, .keep_positions = true}, type);
+    CHECK(ring.capacity() == 128);
+    CHECK(whole.capacity() == 448);
+    for (std::size_t chunk = 0; chunk < 390; chunk += 30) {
+      for (std::size_t p = chunk; p < chunk + 30; ++p) {
+        write(ring, kernels, head, p);
+        write(whole, kernels, head, p);
+      }
+      for (std::size_t end = chunk + 1; end <= chunk + 30; ++end) {
+        const std::size_t first = end > 70 ? end - 70 : 0;
+        REQUIRE(attend(ring, kernels, head, first, end) == attend(whole, kernels, head, first, end));
+      }
+    }
+  }
+}
+
+TEST_CASE("q8 takes a byte an element and four a row; keys that are not finite stay visible") {
+  const format::ModelParams params = params_of(128);  // 2 layers, 2 key/value heads
+  CHECK(KvCache::size_bytes(params, 64, KvType::bf16) == 2u * 2 * 2 * 64 * 256);
+  CHECK(KvCache::size_bytes(params, 64, KvType::q8) == 2u * 2 * 2 * 64 * 132);
+  const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
+  KvCache cache(params, {.context_tokens = 10, .chunk_tokens = 1}, KvType::q8);
+  Head head(2, 128, 1);
+  head.keys[1][5] = NAN;
+  write(cache, kernels, head, 0);
+  write(cache, kernels, head, 1);
+  CHECK(std::isnan(attend(cache, kernels, head, 0, 2)[0]));
+}
