@@ -33,12 +33,14 @@ void TraceFile::add(const runtime::RoutingEvent& event) {
   using format::Json;
   Json weights = Json::array();
   for (const float weight : event.weights) weights.push_back(Json(static_cast<double>(weight)));
-  buffer_ += Json::object({{"position", event.position},
-                           {"token", event.token},
-                           {"layer", event.layer},
-                           {"experts", Json::array_of(event.experts)},
-                           {"weights", std::move(weights)}})
-                 .dump();
+  buffer_ +=
+      Json::object({{"position", event.position},
+                    {"token", event.token},
+                    {"layer", event.layer},
+                    {"experts", Json::array_of(event.experts)},
+                    {"weights", std::move(weights)},
+                    {"margin", event.margin ? Json(static_cast<double>(*event.margin)) : Json(nullptr)}})
+          .dump();
   buffer_ += '\n';
   if (buffer_.size() >= kTraceBufferBytes) flush();
 }
@@ -68,6 +70,16 @@ double RoutingCounts::share(std::size_t layer, std::size_t expert) const {
   return static_cast<double>(chosen_[layer * expert_count_ + expert]) / static_cast<double>(tokens_[layer]);
 }
 
+std::size_t RoutingCounts::most_used(std::size_t layer) const {
+  const auto counts = counts_of(layer);
+  return static_cast<std::size_t>(std::ranges::max_element(counts) - counts.begin());
+}
+
+std::size_t RoutingCounts::least_used(std::size_t layer) const {
+  const auto counts = counts_of(layer);
+  return static_cast<std::size_t>(std::ranges::min_element(counts) - counts.begin());
+}
+
 std::string format_routing_table(const RoutingCounts& counts, bool color) {
   double share_max = 0;
   for (std::size_t layer = 0; layer < counts.layer_count(); ++layer) {
@@ -81,13 +93,14 @@ std::string format_routing_table(const RoutingCounts& counts, bool color) {
   for (std::size_t expert = 0; expert < counts.expert_count(); ++expert) {
     text += format_number("%5.0f ", static_cast<double>(expert));
   }
-  text += '\n';
+  text += "  most    least\n";
   for (std::size_t layer = 0; layer < counts.layer_count(); ++layer) {
     text += format_number("%4.0f ", static_cast<double>(layer));
     for (std::size_t expert = 0; expert < counts.expert_count(); ++expert) {
       text += cell(counts.share(layer, expert), share_max, color);
     }
-    text += '\n';
+    text += format_number("%6.0f", static_cast<double>(counts.most_used(layer)));
+    text += format_number("%9.0f\n", static_cast<double>(counts.least_used(layer)));
   }
   return text;
 }

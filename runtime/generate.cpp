@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "runtime/runtime.h"
 #include "runtime/sampler.h"
+#include "runtime/stop_texts.h"
 
 namespace sluice::runtime {
 namespace {
@@ -53,6 +54,7 @@ std::string_view to_string(StopReason reason) {
     case StopReason::eos: return "eos";
     case StopReason::length: return "length";
     case StopReason::interrupt: return "interrupt";
+    case StopReason::stop_text: return "stop";
   }
   INVARIANT(!"a StopReason without name");
 }
@@ -60,21 +62,26 @@ std::string_view to_string(StopReason reason) {
 Generation generate(Session& session, const Model& model, std::span<const TokenId> prompt,
                     std::uint64_t tokens_max, const SamplingOptions& sampling,
                     const std::function<void(TokenId, std::string_view)>& on_token,
-                    const std::stop_token& stop) {
+                    const std::stop_token& stop, std::span<const std::string> stop_texts) {
   const Tokenizer& tokenizer = model.tokenizer();
   Generation result;
   Sampler sampler(sampling);
   Utf8Joiner joiner;
+  StopTexts stops(stop_texts);
   if (tokens_max == 0) return result;
+  INVARIANT(session.position() < prompt.size());
+  for (const TokenId token : prompt) sampler.accept(token);
 
   const auto start = Clock::now();
   auto decode_start = start;
   try {
-    std::span<const float> logits = session.feed(prompt);
-    result.prefill_tokens_per_s = static_cast<double>(prompt.size()) / seconds_since(start);
+    const auto unseen = prompt.subspan(static_cast<std::size_t>(session.position()));
+    std::span<const float> logits = session.feed(unseen);
+    result.prefill_tokens_per_s = static_cast<double>(unseen.size()) / seconds_since(start);
     for (std::optional<StopReason> ended; !ended;) {
       const TokenId token = sampler.sample(logits);
       result.ids.push_back(token);
+      sampler.accept(token);
       if (result.ids.size() == 1) {
         result.first_token_s = seconds_since(start);
         decode_start = Clock::now();
@@ -86,8 +93,9 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
       } else if (stop.stop_requested()) {
         ended = StopReason::interrupt;
       }
-      std::string text = joiner.add(tokenizer.piece_bytes(token));
-      if (ended) text += joiner.finish();
+      std::string text = stops.add(joiner.add(tokenizer.piece_bytes(token)) + (ended ? joiner.finish() : ""));
+      if (stops.found()) ended = StopReason::stop_text;
+      if (ended) text += stops.finish();
       result.text += text;
       on_token(token, text);
       if (ended) {
@@ -100,6 +108,8 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
     // Stopped within a feed(): what has been generated so far stands.
     if (error.kind() != base::ErrorKind::interrupted) throw;
     result.stop = StopReason::interrupt;
+    result.text += stops.add(joiner.finish());
+    result.text += stops.finish();
   }
   if (result.ids.size() > 1)
     result.decode_tokens_per_s = static_cast<double>(result.ids.size() - 1) / seconds_since(decode_start);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "base/bytes.h"
@@ -25,6 +26,15 @@ void top_k(std::span<const float> logits, std::span<std::uint32_t> chosen) {
   }
 }
 
+/// How far the last chosen logit is above the largest that was not chosen.
+float margin_of(std::span<const float> logits, std::span<const std::uint32_t> chosen) {
+  float next = -std::numeric_limits<float>::infinity();
+  for (std::size_t e = 0; e < logits.size(); ++e)
+    if (std::ranges::find(chosen, static_cast<std::uint32_t>(e)) == chosen.end())
+      next = std::max(next, logits[e]);
+  return logits[chosen.back()] - next;
+}
+
 }  // namespace
 
 void Session::Impl::mixture(std::size_t layer, std::span<const TokenId> tokens) {
@@ -44,6 +54,7 @@ void Session::Impl::route(std::size_t layer) {
   const std::size_t top = params.num_experts_per_tok;
   routing.experts.assign(tokens_now * top, 0);
   routing.weights.assign(tokens_now * top, 1.0f);
+  routing.margins.resize(options.on_routing && top < params.num_experts ? tokens_now : 0);
   if (!params.dense) {
     for_each_token([&](std::size_t t, unsigned) {
       // A thread's own small arrays; the number of experts is at most 1024.
@@ -59,6 +70,7 @@ void Session::Impl::route(std::size_t layer) {
       }
       const std::span chosen(&routing.experts[t * top], top);
       top_k(gate, chosen);
+      if (!routing.margins.empty()) routing.margins[t] = margin_of(gate, chosen);
       std::vector<float> scores(base::align_up(top, kLanes));
       for (std::size_t i = 0; i < top; ++i) scores[i] = gate[chosen[i]];
       const float sum = kernels.exp_sum(scores.data(), top, gate[chosen[0]]);
@@ -75,11 +87,13 @@ void Session::Impl::report_routing(std::size_t layer, std::span<const TokenId> t
   if (!options.on_routing || params.dense) return;
   const std::size_t top = params.num_experts_per_tok;
   for (std::size_t t = 0; t < tokens_now; ++t) {
-    options.on_routing({.position = position + t,
-                        .token = tokens[t],
-                        .layer = layer,
-                        .experts = std::span(&routing.experts[t * top], top),
-                        .weights = std::span(&routing.weights[t * top], top)});
+    options.on_routing(
+        {.position = position + t,
+         .token = tokens[t],
+         .layer = layer,
+         .experts = std::span(&routing.experts[t * top], top),
+         .weights = std::span(&routing.weights[t * top], top),
+         .margin = routing.margins.empty() ? std::nullopt : std::optional(routing.margins[t])});
   }
 }
 

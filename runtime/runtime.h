@@ -52,7 +52,14 @@ class Tokenizer {
   [[nodiscard]] virtual TokenId bos() const = 0;
   [[nodiscard]] virtual TokenId eos() const = 0;
   [[nodiscard]] virtual std::size_t size() const = 0;  ///< number of pieces
+  /// The id of a control piece, which encode() never gives; nothing where there is none of that name.
+  [[nodiscard]] virtual std::optional<TokenId> control_id(std::string_view piece) const = 0;
 };
+
+/// One turn of a chat in Mistral's instruction format, BOS in front: what a model that was tuned to it
+/// answers. An empty system text is none.
+[[nodiscard]] std::vector<TokenId> chat_prompt(const Tokenizer& tokenizer, std::string_view system,
+                                               std::string_view user);
 
 /// When tensors and experts are compared with their digests.
 enum class Verify : std::uint8_t {
@@ -104,6 +111,8 @@ struct RoutingEvent {
   std::uint64_t layer = 0;
   std::span<const std::uint32_t> experts;  ///< in order of falling gate logit
   std::span<const float> weights;          ///< softmax over the chosen ones
+  /// How far the gate logit of the last chosen expert is above the next one's; nothing when all are chosen.
+  std::optional<float> margin;
 };
 
 struct SessionOptions {
@@ -144,10 +153,29 @@ class Session {
   [[nodiscard]] std::uint64_t context_tokens() const;
 
   struct Impl;
+  [[nodiscard]] Impl& impl() { return *impl_; }
 
  private:
   std::unique_ptr<Impl> impl_;
 };
+
+/// What a file of save_prompt_cache() was good for.
+struct PromptCacheUse {
+  std::uint64_t reused_tokens = 0;     ///< of the prompt, now in the session
+  std::uint64_t cached_tokens = 0;     ///< of the prompt, in the file
+  std::optional<std::string> warning;  ///< why the file is not used
+};
+
+/// Puts the keys and values of the longest prefix that `prompt` shares with the file's into a session without
+/// tokens; all but the prompt's last token, which gives the logits. The logits are the same bits as without.
+/// No file is no use. A file that is damaged, cut, of another version, model, kv type or instruction set is
+/// not used, which the warning tells; a file that is no prompt cache at all is Error{malformed}. docs/run.md
+[[nodiscard]] PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& path,
+                                               std::span<const TokenId> prompt);
+
+/// Writes the keys and values of the session's first tokens, which `tokens` are, for later runs. The session
+/// was made with keep_positions.
+void save_prompt_cache(Session& session, const std::filesystem::path& path, std::span<const TokenId> tokens);
 
 struct SamplingOptions {
   double temperature = 0.7;  ///< 0: greedy, the lowest id among equals
@@ -155,26 +183,34 @@ struct SamplingOptions {
   std::uint64_t top_k = 0;   ///< 0: off
   double min_p = 0;          ///< 0: off
   std::uint64_t seed = 0;
+  // For tokens among the last repeat_last_n, of prompt and text. Greedy sampling heeds them too.
+  double repeat_penalty = 1;        ///< divides a positive logit, multiplies another; 1: off
+  double presence_penalty = 0;      ///< taken off the logit; 0: off
+  double frequency_penalty = 0;     ///< taken off the logit for each occurrence; 0: off
+  std::int64_t repeat_last_n = 64;  ///< 0: no penalties, -1: all tokens
 };
 
-enum class StopReason : std::uint8_t { eos, length, interrupt };
+enum class StopReason : std::uint8_t { eos, length, interrupt, stop_text };
 [[nodiscard]] std::string_view to_string(StopReason reason);
 
 struct Generation {
   std::vector<TokenId> ids;  ///< generated; an EOS that ended it is the last
-  std::string text;          ///< their text
+  std::string text;          ///< their text, up to a stop text
   StopReason stop = StopReason::length;
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;  ///< of the tokens after the first; 0 when there is only one
   double first_token_s = 0;        ///< from the call to the first token
 };
 
-/// Feeds the prompt (ids with BOS) and samples up to `tokens_max` tokens. `on_token(id, text)` gets each
-/// token with the text that became complete with it: UTF-8 is held back until a character is whole.
+/// Feeds the prompt (ids with BOS) and samples up to `tokens_max` tokens. Tokens of the prompt that the
+/// session has already are not fed again; the last one must be fed. `on_token(id, text)` gets each token with
+/// the text that became complete with it: UTF-8 is held back until a character is whole, and what could be
+/// the start of one of `stop_texts` until it is not. After an interrupt, result.text may end with more than
+/// on_token got.
 [[nodiscard]] Generation generate(Session& session, const Model& model, std::span<const TokenId> prompt,
                                   std::uint64_t tokens_max, const SamplingOptions& sampling,
                                   const std::function<void(TokenId, std::string_view)>& on_token,
-                                  const std::stop_token& stop);
+                                  const std::stop_token& stop, std::span<const std::string> stop_texts = {});
 
 struct Evaluation {
   double nll = 0;  ///< mean negative log likelihood, nats a token

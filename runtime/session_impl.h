@@ -26,6 +26,7 @@ namespace sluice::runtime {
 struct Routing {
   std::vector<std::uint32_t> experts;  ///< [token][k], by falling gate logit
   std::vector<float> weights;          ///< [token][k]
+  std::vector<float> margins;          ///< [token]; only where k < experts and somebody listens
   struct Slot {
     std::uint32_t token;  ///< index in the chunk
     float weight;

@@ -44,6 +44,11 @@ class SentencePieceTokenizer final : public Tokenizer {
   TokenId bos() const override { return processor_.bos_id(); }
   TokenId eos() const override { return processor_.eos_id(); }
   std::size_t size() const override { return static_cast<std::size_t>(processor_.GetPieceSize()); }
+  std::optional<TokenId> control_id(std::string_view piece) const override {
+    const TokenId id = processor_.PieceToId(piece);
+    if (!processor_.IsControl(id) || processor_.IdToPiece(id) != piece) return std::nullopt;
+    return id;
+  }
 
  private:
   // "<0x0A>" is the byte 10.

@@ -158,14 +158,14 @@ TEST_CASE("routing counts are shares of the tokens a layer") {
   const std::vector<float> weights = {0.6F, 0.4F};
   const std::vector<std::uint32_t> first = {0, 1};
   const std::vector<std::uint32_t> second = {1, 3};
-  counts.add({0, 5, 0, first, weights});
-  counts.add({1, 6, 0, second, weights});
+  counts.add({0, 5, 0, first, weights, {}});
+  counts.add({1, 6, 0, second, weights, {}});
   CHECK(counts.share(0, 0) == 0.5);
   CHECK(counts.share(0, 1) == 1.0);
   CHECK(counts.share(0, 2) == 0.0);
   CHECK(counts.share(1, 0) == 0.0);  // a layer that saw no token
   const std::string plain = format_routing_table(counts, false);
-  CHECK(plain.find("   0  50.0 100.0   0.0  50.0 \n") != std::string::npos);
+  CHECK(plain.find("   0  50.0 100.0   0.0  50.0      1        2\n") != std::string::npos);
   CHECK(plain.find('\x1b') == std::string::npos);
   CHECK(format_routing_table(counts, true).find("\x1b[48;5;") != std::string::npos);
 }
@@ -175,10 +175,13 @@ TEST_CASE("a trace file has one JSON object a line") {
   const std::vector<float> weights = {0.75F, 0.25F};
   const std::vector<std::uint32_t> experts = {3, 1};
   TraceFile trace(dir / "trace");
-  trace.add({7, 42, 1, experts, weights});
+  trace.add({7, 42, 1, experts, weights, 0.5F});
+  trace.add({7, 42, 2, experts, weights, {}});
   trace.finish();
   CHECK(base::read_text_file(dir / "trace") ==
-        "{\"position\":7,\"token\":42,\"layer\":1,\"experts\":[3,1],\"weights\":[0.75,0.25]}\n");
+        "{\"position\":7,\"token\":42,\"layer\":1,\"experts\":[3,1],\"weights\":[0.75,0.25],\"margin\":0.5}\n"
+        "{\"position\":7,\"token\":42,\"layer\":2,\"experts\":[3,1],\"weights\":[0.75,0.25],\"margin\":null}"
+        "\n");
 }
 
 TEST_CASE("options take sizes, repeated values and prompts that look like options") {

@@ -139,10 +139,15 @@ class RunTest(ProgramTest):
         for line in lines:
             self.assertEqual(len(line["experts"]), 2)
             self.assertAlmostEqual(sum(line["weights"]), 1, places=5)
+            self.assertGreaterEqual(line["margin"], 0)
         for layer, shares in enumerate(ran["routing"]):
             for expert, share in enumerate(shares):
                 chosen = sum(line["layer"] == layer and expert in line["experts"] for line in lines)
                 self.assertAlmostEqual(share, chosen / positions)
+            load = ran["expert_load"][layer]
+            self.assertEqual((load["layer"], load["tokens"]), (layer, positions))
+            self.assertEqual(load["most_used"]["share"], max(shares))
+            self.assertEqual(load["least_used"]["share"], min(shares))
 
     def test_the_stats_table_is_plain_when_it_is_not_shown_on_a_terminal(self):
         ran = self.succeed("run", "stories-moe", "-p", "Once", "-n", "4", "--stats")

@@ -166,3 +166,28 @@ TEST_CASE("q8 and q4 stay within their bounds of the bf16 model") {
   CHECK(*q4.kl_divergence < 0.0175);
   CHECK(std::fabs(q4.perplexity / reference.perplexity - 1) < 0.015);
 }
+
+TEST_CASE("q8 and q4: every instruction set continues the golden prompts with the same tokens") {
+  const Json golden = read_json("golden.json");
+  for (const auto quant : {convert::Quant::q8, convert::Quant::q4}) {
+    const Model& m = model(quant);
+    for (const Json& prompt : golden.at("prompts", "golden").as_array("golden")) {
+      const auto continued = [&](runtime::Isa isa) {
+        SessionOptions o = options(64);
+        o.isa = isa;
+        Session session(m, o);
+        return runtime::generate(session, m, ids_of(prompt.at("ids", "golden")), 12, {.temperature = 0},
+                                 [](TokenId, std::string_view) {}, {})
+            .ids;
+      };
+      const auto expected = continued(runtime::Isa::generic);
+      for (const auto isa : {runtime::Isa::avx2, runtime::Isa::avx512}) {
+        if (isa <= runtime::detect_isa()) {
+          CHECK(continued(isa) == expected);
+        } else {
+          MESSAGE("SKIPPED: this CPU has no " << runtime::to_string(isa));
+        }
+      }
+    }
+  }
+}
