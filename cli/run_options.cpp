@@ -93,8 +93,9 @@ void declare(Options& options, RunOptions& values) {
   options.add_threads(values.model.thread_count);
   app.add_option("--prompt-cache", values.prompt_cache,
                  "Keep what the prompt was computed to in this file, and use it the next time");
-  app.add_option("--context", values.context_tokens,
-                 "Tokens that prompt and text may have (default: what they need, at most 32768)")
+  app.add_option(
+         "--context", values.context_tokens,
+         "Tokens that prompt and text may have (default: what they need, at most those it was made for)")
       ->check(CLI::Range(1, 1 << 30));
   options.add_kv(values.kv);
   app.add_option("--trace", values.trace, "Write which experts each token chose to this file");

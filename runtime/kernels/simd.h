@@ -150,14 +150,22 @@ inline Float16 exp(Float16 x) {
   return result;
 }
 
+inline IntPart widen_s8(const std::int8_t* p) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<IntPart>(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__AVX2__)
+  return reinterpret_cast<IntPart>(
+      _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  return IntPart{p[0], p[1], p[2], p[3]};
+#endif
+}
+
 inline Float16 load_s8(const std::int8_t* p) {
   Float16 v;
-  for (int i = 0; i < kParts; ++i) {
-    typedef std::int8_t BytePart __attribute__((vector_size(kPartLanes)));
-    BytePart codes;
-    __builtin_memcpy(&codes, p + i * kPartLanes, sizeof(codes));
-    v.part[i] = __builtin_convertvector(__builtin_convertvector(codes, IntPart), FloatPart);
-  }
+  for (int i = 0; i < kParts; ++i)
+    v.part[i] = __builtin_convertvector(widen_s8(p + i * kPartLanes), FloatPart);
   return v;
 }
 
