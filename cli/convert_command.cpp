@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/expectations.h"
+#include "cli/export_command.h"
 #include "cli/model_source.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
@@ -10,6 +11,7 @@
 #include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "convert/convert.h"
+#include "format/container_reader.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
@@ -43,27 +45,53 @@ fs::path default_output(const fs::path& input, const std::string& quant) {
   return folder.filename().string() + "-" + quant + ".sluice";
 }
 
+int run_export(convert::Request& request, const std::string& output, const std::string& quant,
+               const std::string& to, const Invocation& invocation) {
+  // A container has recorded its origin.
+  if (fs::is_directory(request.input) || !format::is_container(request.input)) {
+    ProgressLine progress(invocation.console);
+    record_provenance(request, progress, invocation);
+  }
+  return export_command({request.input.string(), output, quant, to, request.memory_bytes,
+                         request.thread_count, request.release_name, request.licence},
+                        invocation);
+}
+
 }  // namespace
 
 int convert_command(const Invocation& invocation) {
   Console& console = invocation.console;
   std::string input;
   std::string output;
-  std::string quant = "q4";
+  std::string quant;
+  std::string to = "sluice";
   convert::Request request;
-  Options options("convert", "Turns a released checkpoint into one .sluice file.",
-                  "sluice convert downloads/mixtral-8x7b-32kseqlen --quant q4 -o mixtral-q4.sluice");
+  Options options("convert",
+                  "Turns a released checkpoint into one .sluice file, or a model into GGUF or safetensors.",
+                  "sluice convert downloads/mixtral-8x7b-32kseqlen --quant q4 -o mixtral-q4.sluice\n"
+                  "  sluice convert mixtral-q4.sluice --to gguf --quant q8 -o mixtral.gguf");
   auto& app = options.app();
-  app.add_option("PATH", input, "Release folder, or its checkpoint file")->required();
+  app.add_option("PATH", input, "Release folder, its checkpoint file, or a .sluice file to export")
+      ->required();
   app.add_option("-o,--output", output,
-                 "The .sluice file (default: NAME-QUANT.sluice in the current folder)");
-  options.add_quant(quant, "q4 (default), q8 or bf16");
+                 "The file (default: NAME-QUANT.sluice in the current folder); safetensors: a folder gets\n"
+                 "a whole release");
+  app.add_option("--quant", quant, "q4 (default), q8 or bf16; exports: q8, bf16 or f32 (default: exact)")
+      ->check(CLI::IsMember({"q4", "q8", "bf16", "f32"}))
+      ->type_name("TYPE");
+  app.add_option("--to", to, "sluice (default), gguf or safetensors")
+      ->check(CLI::IsMember({"sluice", "gguf", "safetensors"}))
+      ->type_name("FORMAT");
   options.add_bytes("--memory", request.memory_bytes, "Memory for the whole conversion (default: 512MiB)");
   options.add_threads(request.thread_count);
   options.parse(invocation);
 
   if (!fs::exists(input)) throw base::Error(base::ErrorKind::usage, input + ": does not exist");
   request.input = input;
+  if (to != "sluice") return run_export(request, output, quant, to, invocation);
+  if (quant.empty()) quant = "q4";
+  if (quant == "f32")
+    throw base::Error(base::ErrorKind::usage, "a .sluice file holds q4, q8 or bf16, not f32");
   request.output = output.empty() ? default_output(input, quant) : fs::path(output);
   request.quant = parse_quant(quant);
   ProgressLine progress(console);

@@ -96,4 +96,19 @@ float f8_e4m3_to_f32(std::uint8_t bits) {
   return std::bit_cast<float>(sign | ((exponent + 120) << 23) | (fraction << 20));
 }
 
+std::uint16_t f32_to_f16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = bits >> 16 & 0x8000;
+  const std::uint32_t magnitude = bits & 0x7FFFFFFF;
+  if (magnitude > 0x7F800000) return static_cast<std::uint16_t>(sign | 0x7E00);
+  if (magnitude >= 0x477FF000) return static_cast<std::uint16_t>(sign | 0x7C00);  // 65520 and above
+  if (magnitude < 0x38800000) {
+    // Below 2^-14: a multiple of 2^-24, to which adding 1/2 rounds, since that has steps of 2^-24.
+    const float sum = std::bit_cast<float>(magnitude) + 0.5F;
+    return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(sum) - 0x3F000000));
+  }
+  const std::uint32_t rounded = magnitude + 0xFFF + (magnitude >> 13 & 1);
+  return static_cast<std::uint16_t>(sign | ((rounded >> 13) - (112u << 10)));
+}
+
 }  // namespace sluice::format

@@ -43,6 +43,8 @@ using Shape = std::vector<std::uint64_t>;
 }
 /// IEEE 754 binary16 to binary32, exact.
 [[nodiscard]] float f16_to_f32(std::uint16_t bits);
+/// Rounds to nearest, ties to even; what is too large becomes infinity, NaN stays NaN.
+[[nodiscard]] std::uint16_t f32_to_f16(float value);
 /// FP8 E4M3 as checkpoints have it (arXiv 2209.05433): bias 7, no infinity, NaN only with all bits but the
 /// sign set. Exact.
 [[nodiscard]] float f8_e4m3_to_f32(std::uint8_t bits);

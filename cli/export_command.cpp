@@ -1,0 +1,108 @@
+#include "cli/export_command.h"
+
+#include <filesystem>
+#include <optional>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "cli/progress_line.h"
+#include "cli/stopwatch.h"
+#include "cli/table.h"
+#include "convert/export.h"
+#include "runtime/runtime.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using convert::ExportFormat;
+using convert::ExportType;
+using format::Json;
+
+std::optional<ExportType> parse_type(const ExportArguments& arguments) {
+  const std::string& text = arguments.quant;
+  if (text.empty()) return std::nullopt;
+  if (text == "f32") return ExportType::f32;
+  if (text == "bf16") return ExportType::bf16;
+  const bool gguf = arguments.to == "gguf";
+  if (text == "q8" && gguf) return ExportType::q8_0;
+  throw base::Error(base::ErrorKind::usage, "--to " + arguments.to + " writes " +
+                                                (gguf ? "f32, bf16 or q8" : "f32 or bf16") + ", not " + text);
+}
+
+/// What the input is called: a release folder's name, a .sluice file's name without its end.
+std::string input_name(const fs::path& input) {
+  auto absolute = fs::absolute(input).lexically_normal();
+  if (!absolute.has_filename()) absolute = absolute.parent_path();
+  if (fs::is_directory(input)) return absolute.filename().string();
+  return absolute.extension() == ".sluice" ? absolute.stem().string()
+                                           : absolute.parent_path().filename().string();
+}
+
+void set_output(const ExportArguments& arguments, convert::ExportRequest& request) {
+  const bool gguf = request.format == ExportFormat::gguf;
+  request.output = arguments.output;
+  if (!arguments.output.empty()) {
+    const bool names_folder = arguments.output.ends_with('/') || fs::is_directory(arguments.output);
+    if (names_folder && gguf)
+      throw base::Error(base::ErrorKind::usage, arguments.output + ": is a folder, --to gguf writes a file");
+    request.output_is_folder = names_folder;
+  } else if (gguf) {
+    const std::string type = request.type ? "-" + std::string(convert::to_string(*request.type)) : "";
+    request.output = input_name(request.input) + type + ".gguf";
+  } else {
+    request.output = input_name(request.input) + "-safetensors";
+    request.output_is_folder = true;
+  }
+}
+
+void tell(const ExportArguments& arguments, const convert::ExportRequest& request,
+          const convert::ExportResult& result, double seconds, Console& console) {
+  Json files = Json::array();
+  const auto add_file = [&](const convert::ExportedFile& file) {
+    files.push_back(Json::object(
+        {{"path", file.path.string()}, {"bytes", file.bytes}, {"sha256", base::to_hex(file.sha256)}}));
+  };
+  add_file(result.weights);
+  for (const auto& file : result.others) add_file(file);
+  console.event(Json::object({{"event", "result"},
+                              {"output", request.output.string()},
+                              {"format", arguments.to},
+                              {"type", convert::to_string(result.type)},
+                              {"bytes", result.weights.bytes},
+                              {"tensors", result.tensors},
+                              {"parameters", result.value_count},
+                              {"seconds", seconds},
+                              {"output_bytes_per_s", static_cast<double>(result.weights.bytes) / seconds},
+                              {"peak_rss_bytes", runtime::peak_rss_bytes()},
+                              {"file_sha256", base::to_hex(result.weights.sha256)},
+                              {"files", std::move(files)}}));
+  console.print(request.output.string() + ": " + base::to_counted(result.tensors, "tensor") + ", " +
+                std::string(convert::to_string(result.type)) + ", " +
+                base::to_human_bytes(result.weights.bytes) + " in " + format_number("%.1f s", seconds));
+  console.print("sha256 " + base::to_hex(result.weights.sha256));
+}
+
+}  // namespace
+
+int export_command(const ExportArguments& arguments, const Invocation& invocation) {
+  convert::ExportRequest request;
+  request.input = arguments.input;
+  request.format = arguments.to == "gguf" ? ExportFormat::gguf : ExportFormat::safetensors;
+  request.type = parse_type(arguments);
+  request.memory_bytes = arguments.memory_bytes;
+  request.thread_count = arguments.thread_count;
+  request.name = arguments.name;
+  request.licence = arguments.licence;
+  set_output(arguments, request);
+
+  ProgressLine progress(invocation.console);
+  const Stopwatch watch;
+  const auto result = convert::export_model(request, progress, invocation.stop);
+  const double seconds = watch.seconds();
+  invocation.console.clear_status();
+  tell(arguments, request, result, seconds, invocation.console);
+  return 0;
+}
+
+}  // namespace sluice::cli

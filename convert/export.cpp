@@ -1,0 +1,99 @@
+#include "convert/export.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hasher.h"
+#include "base/invariant.h"
+#include "base/text.h"
+#include "convert/export_files.h"
+#include "format/json.h"
+
+namespace sluice::convert {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kMemoryBytesMin = 64u << 20;
+constexpr std::string_view kWeightsName = "consolidated.safetensors";
+constexpr std::string_view kParamsName = "params.json";
+constexpr std::string_view kTokenizerName = "tokenizer.model";
+
+/// A folder that holds something else is not to become half of a release.
+void prepare_folder(const ExportRequest& request) {
+  base::make_directories(request.output);
+  for (const auto& entry : fs::directory_iterator(request.output)) {
+    const std::string name = entry.path().filename().string();
+    if (name == kWeightsName || name == kParamsName || name == kTokenizerName || name.starts_with('.'))
+      continue;
+    throw base::Error(base::ErrorKind::usage, request.output.string() + ": holds '" +
+                                                  base::to_printable(name) +
+                                                  "': a release is written into a folder of its own");
+  }
+  const fs::path source =
+      fs::is_directory(request.input) ? request.input : fs::absolute(request.input).parent_path();
+  if (fs::equivalent(source, request.output)) {
+    throw base::Error(base::ErrorKind::usage,
+                      request.output.string() + ": is the folder that the model comes from");
+  }
+}
+
+ExportedFile write_beside(const fs::path& path, base::Bytes bytes) {
+  base::write_file(path, bytes);
+  return {path, bytes.size(), base::hash<base::Sha256>(bytes)};
+}
+
+/// As released when it is in Mistral's own keys; others know no layout with native names.
+std::string native_params(const ModelRows& model) {
+  const format::Json released = format::parse_json(model.params_text(), kParamsName);
+  return released.find("dim") != nullptr ? model.params_text()
+                                         : format::to_json(model.params()).dump_pretty();
+}
+
+std::uint64_t count_values(const ModelRows& model) {
+  std::uint64_t count = 0;
+  for (const auto& tensor : format::model_tensors(model.params()))
+    count += format::element_count(tensor.shape).value();
+  return count;
+}
+
+}  // namespace
+
+ExportType exact_type(format::DType dtype) {
+  switch (dtype) {
+    case format::DType::bf16: return ExportType::bf16;
+    case format::DType::f16: return ExportType::f16;
+    default: return ExportType::f32;
+  }
+}
+
+ExportResult export_model(const ExportRequest& request, base::Progress& progress,
+                          const std::stop_token& stop) {
+  if (request.memory_bytes < kMemoryBytesMin)
+    throw base::Error(base::ErrorKind::usage, "an export needs at least 64 MiB of memory");
+  INVARIANT(!request.output_is_folder || request.format == ExportFormat::safetensors);
+  const auto model = ModelRows::open(request.input);
+  if (request.output_is_folder) prepare_folder(request);
+
+  ExportResult result;
+  if (request.output_is_folder) {
+    // The weights come last: a folder without them is no release.
+    result.others.push_back(
+        write_beside(request.output / kParamsName, base::as_bytes(native_params(*model))));
+    result.others.push_back(write_beside(request.output / kTokenizerName, model->tokenizer()));
+  }
+  const fs::path path = request.output_is_folder ? request.output / kWeightsName : request.output;
+  result.value_count = count_values(*model);
+  progress.begin("exporting", result.value_count);
+  ExportStream stream(path, request.memory_bytes, request.thread_count, progress, stop);
+  const ExportedTensors written = request.format == ExportFormat::gguf
+                                      ? write_gguf(*model, request, request.input.string(), stream, progress)
+                                      : write_safetensors(*model, request, stream);
+  result.tensors = written.count;
+  result.type = written.type;
+  result.weights = stream.commit();
+  return result;
+}
+
+}  // namespace sluice::convert

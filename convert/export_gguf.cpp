@@ -1,0 +1,249 @@
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "base/invariant.h"
+#include "convert/export_files.h"
+#include "format/gguf_writer.h"
+#include "format/json.h"
+#include "format/sentencepiece_model.h"
+
+namespace sluice::convert {
+namespace {
+
+using format::GgufHeader;
+using format::GgufTensorType;
+using format::ModelParams;
+using format::ModelTensor;
+using format::PieceType;
+using format::SentencePieceModel;
+using format::Shape;
+using format::TensorRole;
+
+/// One tensor of the file: one of the model's, or the same matrix of all experts of a layer.
+struct GgufTensor {
+  std::string name;
+  Shape shape;
+  ExportType type = ExportType::f32;
+  std::vector<ModelTensor> parts;
+};
+
+struct NamePair {
+  std::string_view native;
+  std::string_view gguf;
+};
+
+// llama.cpp's src/llama-arch.cpp; q and k keep their rows, since its "llama" rotates neighbouring ones too.
+constexpr std::array<NamePair, 10> kLayerNames{{
+    {"attention_norm", "attn_norm"},
+    {"attention.wq", "attn_q"},
+    {"attention.wk", "attn_k"},
+    {"attention.wv", "attn_v"},
+    {"attention.wo", "attn_output"},
+    {"ffn_norm", "ffn_norm"},
+    {"feed_forward.gate", "ffn_gate_inp"},
+    {"w1", "ffn_gate"},
+    {"w3", "ffn_up"},
+    {"w2", "ffn_down"},
+}};
+constexpr std::array<NamePair, 3> kTopNames{
+    {{"tok_embeddings", "token_embd"}, {"norm", "output_norm"}, {"output", "output"}}};
+
+std::string gguf_name(const ModelTensor& tensor, bool dense) {
+  std::string_view name = tensor.name;
+  name.remove_suffix(std::string_view(".weight").size());
+  if (!name.starts_with("layers.")) {
+    const auto pair = std::ranges::find(kTopNames, name, &NamePair::native);
+    INVARIANT(pair != kTopNames.end());
+    return std::string(pair->gguf) + ".weight";
+  }
+  name.remove_prefix(std::string_view("layers.").size());
+  const std::string layer(name.substr(0, name.find('.')));
+  name.remove_prefix(layer.size() + 1);
+  const bool expert = tensor.role == TensorRole::expert;
+  if (expert) name = name.substr(name.rfind('.') + 1);
+  const auto pair = std::ranges::find(kLayerNames, name, &NamePair::native);
+  INVARIANT(pair != kLayerNames.end());
+  return "blk." + layer + "." + std::string(pair->gguf) + (expert && !dense ? "_exps" : "") + ".weight";
+}
+
+/// Norms and routers are f32 whatever is asked for: llama.cpp does not compute with others.
+ExportType type_for(const ModelTensor& tensor, const ModelRows& model, const ExportRequest& request) {
+  if (tensor.role == TensorRole::norm || tensor.role == TensorRole::router) return ExportType::f32;
+  const ExportType type = request.type.value_or(exact_type(model.exact_dtype(tensor)));
+  // A row that is not made of whole blocks cannot be Q8_0.
+  if (type == ExportType::q8_0 && tensor.shape.back() % format::kGgufBlockWeights != 0)
+    return ExportType::bf16;
+  return type;
+}
+
+std::vector<GgufTensor> list_tensors(const ModelRows& model, const ExportRequest& request) {
+  const bool dense = model.params().dense;
+  std::vector<GgufTensor> tensors;
+  for (const ModelTensor& tensor : format::model_tensors(model.params())) {
+    const std::string name = gguf_name(tensor, dense);
+    const ExportType type = type_for(tensor, model, request);
+    const auto found = std::ranges::find(tensors.rbegin(), tensors.rend(), name, &GgufTensor::name);
+    if (tensor.role != TensorRole::expert || found == tensors.rend()) {
+      Shape shape = tensor.shape;
+      if (tensor.role == TensorRole::expert && !dense)
+        shape.insert(shape.begin(), model.params().num_experts);
+      tensors.push_back({name, std::move(shape), type, {tensor}});
+      continue;
+    }
+    // All experts of a matrix have one type in GGUF: the one that is exact for all of them.
+    if (type != found->type) found->type = ExportType::f32;
+    found->parts.push_back(tensor);
+  }
+  return tensors;
+}
+
+GgufTensorType gguf_type(ExportType type) {
+  switch (type) {
+    case ExportType::f32: return GgufTensorType::f32;
+    case ExportType::f16: return GgufTensorType::f16;
+    case ExportType::bf16: return GgufTensorType::bf16;
+    case ExportType::q8_0: return GgufTensorType::q8_0;
+  }
+  INVARIANT(!"an ExportType without GGUF type");
+}
+
+/// llama.h, enum llama_ftype: what the file mostly is. For people only.
+std::uint32_t file_type(ExportType type) {
+  switch (type) {
+    case ExportType::f32: return 0;
+    case ExportType::f16: return 1;
+    case ExportType::q8_0: return 7;
+    case ExportType::bf16: return 32;
+  }
+  INVARIANT(!"an ExportType without number");
+}
+
+/// The length for which the model gives the same results in llama.cpp, as far as that is known. Its "llama"
+/// knows no attention window, so that beyond one the results would differ. Mistral's parameters name no
+/// length; 32,768 is what its converters take for them.
+std::uint32_t context_length(const ModelRows& model) {
+  constexpr std::uint64_t kUnknown = 32768;
+  std::uint64_t length = kUnknown;
+  const format::Json params = format::parse_json(model.params_text(), "params.json");
+  for (const char* key : {"max_position_embeddings", "max_seq_len"}) {
+    if (const format::Json* value = params.find(key); value != nullptr && value->is_number())
+      length = value->as_uint(key);
+  }
+  length = std::min(length, model.params().sliding_window.value_or(length));
+  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(length, 1, 1u << 30));
+}
+
+void set_params(const ModelRows& model, GgufHeader& header) {
+  const ModelParams& params = model.params();
+  const auto u32 = [&](const std::string& key, std::uint64_t value) {
+    header.set_u32("llama." + key, static_cast<std::uint32_t>(value));  // validate() bounds them all
+  };
+  u32("vocab_size", params.vocab_size);
+  u32("context_length", context_length(model));
+  u32("embedding_length", params.dim);
+  u32("block_count", params.n_layers);
+  u32("feed_forward_length", params.hidden_dim);
+  u32("attention.head_count", params.n_heads);
+  u32("attention.head_count_kv", params.n_kv_heads);
+  u32("attention.key_length", params.head_dim);
+  u32("attention.value_length", params.head_dim);
+  u32("rope.dimension_count", params.head_dim);
+  header.set_f32("llama.rope.freq_base", static_cast<float>(params.rope_theta));
+  header.set_f32("llama.attention.layer_norm_rms_epsilon", static_cast<float>(params.norm_eps));
+  if (params.sliding_window) u32("attention.sliding_window", *params.sliding_window);
+  if (params.dense) return;
+  u32("expert_count", params.num_experts);
+  u32("expert_used_count", params.num_experts_per_tok);
+}
+
+/// GGUF's tokenizer "llama" is SentencePiece's BPE without any change to the text before.
+void require_expressible(const SentencePieceModel& tokenizer, std::uint64_t vocab_size,
+                         const std::string& subject) {
+  const auto refuse = [&](const std::string& cause) {
+    base::throw_malformed(subject,
+                          "tokenizer.model: " + cause + ", which GGUF's tokenizer 'llama' cannot say");
+  };
+  if (tokenizer.algorithm != SentencePieceModel::Algorithm::bpe) refuse("is no BPE model");
+  if (tokenizer.has_charsmap) refuse("maps characters to others");
+  if (tokenizer.remove_extra_whitespaces) refuse("removes spaces");
+  if (!tokenizer.escape_whitespaces) refuse("keeps spaces as they are");
+  if (tokenizer.treat_whitespace_as_suffix) refuse("takes spaces as the ends of words");
+  if (tokenizer.pieces.size() > vocab_size) {
+    base::throw_malformed(subject, "tokenizer.model has " + std::to_string(tokenizer.pieces.size()) +
+                                       " pieces, the model " + std::to_string(vocab_size) + " rows for them");
+  }
+}
+
+void set_tokenizer(const ModelRows& model, const std::string& subject, GgufHeader& header) {
+  SentencePieceModel tokenizer =
+      format::parse_sentencepiece(model.tokenizer(), subject + ": tokenizer.model");
+  const std::uint64_t vocab_size = model.params().vocab_size;
+  require_expressible(tokenizer, vocab_size, subject);
+  // llama.cpp asks for a token for every row of the embedding.
+  while (tokenizer.pieces.size() < vocab_size) {
+    const std::string text = "[PAD" + std::to_string(tokenizer.pieces.size()) + "]";
+    tokenizer.pieces.push_back({text, -1e9F, PieceType::unused});
+  }
+  std::vector<std::string> texts;
+  std::vector<float> scores;
+  std::vector<std::int32_t> types;
+  for (const format::SentencePiece& piece : tokenizer.pieces) {
+    texts.push_back(piece.text);
+    scores.push_back(piece.score);
+    types.push_back(static_cast<std::int32_t>(piece.type));
+  }
+  header.set_string("tokenizer.ggml.model", "llama");
+  header.set_string("tokenizer.ggml.pre", "default");
+  header.set_strings("tokenizer.ggml.tokens", texts);
+  header.set_f32s("tokenizer.ggml.scores", scores);
+  header.set_i32s("tokenizer.ggml.token_type", types);
+  for (const auto& [key, id] : {std::pair{"bos", tokenizer.bos_id},
+                                {"eos", tokenizer.eos_id},
+                                {"unknown", tokenizer.unk_id},
+                                {"padding", tokenizer.pad_id}}) {
+    if (id >= 0)
+      header.set_u32("tokenizer.ggml." + std::string(key) + "_token_id", static_cast<std::uint32_t>(id));
+  }
+  header.set_bool("tokenizer.ggml.add_bos_token", true);
+  header.set_bool("tokenizer.ggml.add_eos_token", false);
+  header.set_bool("tokenizer.ggml.add_space_prefix", tokenizer.add_dummy_prefix);
+}
+
+}  // namespace
+
+ExportedTensors write_gguf(const ModelRows& model, const ExportRequest& request, const std::string& subject,
+                           ExportStream& stream, base::Progress& progress) {
+  const auto tensors = list_tensors(model, request);
+  const auto matrix = std::ranges::find_if(
+      tensors, [](const GgufTensor& tensor) { return tensor.parts[0].role == TensorRole::expert; });
+  INVARIANT(matrix != tensors.end());
+
+  GgufHeader header;
+  header.set_string("general.architecture", "llama");
+  if (const auto name = request.name.empty() ? model.name() : request.name; !name.empty())
+    header.set_string("general.name", name);
+  if (const auto licence = request.licence.empty() ? model.licence() : request.licence; !licence.empty())
+    header.set_string("general.license", licence);
+  header.set_u32("general.file_type", file_type(matrix->type));
+  header.set_u32("general.quantization_version", 2);  // ggml.h, GGML_QNT_VERSION
+  set_params(model, header);
+  set_tokenizer(model, subject, header);
+  for (const GgufTensor& tensor : tensors)
+    header.add_tensor(tensor.name, gguf_type(tensor.type), tensor.shape);
+  if (model.params().sliding_window) {
+    progress.warn(
+        "llama.cpp does not keep to the attention window of " +
+        std::to_string(*model.params().sliding_window) +
+        " tokens: its results are the model's up to that length, which is the file's context_length");
+  }
+
+  stream.write(base::as_bytes(header.encode()));
+  for (const GgufTensor& tensor : tensors) {
+    for (const ModelTensor& part : tensor.parts) stream.write(*model.open_tensor(part), tensor.type);
+    stream.pad_to(format::kGgufAlignmentBytes);
+  }
+  return {tensors.size(), matrix->type};
+}
+
+}  // namespace sluice::convert

@@ -1,0 +1,87 @@
+#include "convert/export_stream.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/error.h"
+#include "convert/value_encoder.h"
+
+namespace sluice::convert {
+namespace {
+
+// Three blocks are in flight, each stored and encoded, and a part of one as floats a thread.
+constexpr std::uint64_t kBlocksOfMemory = 16;
+constexpr std::uint64_t kBlockFloatBytesMax = 16u << 20;
+constexpr std::uint64_t kPartRows = 64;
+
+}  // namespace
+
+ExportStream::ExportStream(const std::filesystem::path& path, std::uint64_t memory_bytes,
+                           unsigned thread_count, base::Progress& progress, const std::stop_token& stop)
+    : output_(path),
+      path_(path),
+      memory_bytes_(memory_bytes),
+      pool_(thread_count),
+      progress_(progress),
+      stop_(stop) {}
+
+void ExportStream::write(base::Bytes bytes) {
+  output_.file().write_at(offset_bytes_, bytes);
+  hasher_.update(bytes);
+  offset_bytes_ += bytes.size();
+}
+
+void ExportStream::pad_to(std::uint64_t alignment_bytes) {
+  write(std::vector<std::byte>(base::align_up(offset_bytes_, alignment_bytes) - offset_bytes_));
+}
+
+void ExportStream::write(const RowSource& source, ExportType type) {
+  const std::uint64_t float_bytes = std::min(memory_bytes_ / kBlocksOfMemory, kBlockFloatBytesMax);
+  const std::uint64_t rows = float_bytes / (source.cols() * sizeof(float));
+  const std::uint64_t step = std::max(rows / kPartRows, std::uint64_t{1}) * kPartRows;
+
+  // Three stages, one block each: read, encode, write.
+  std::array<Block, 3> blocks;
+  Block* reading = &blocks[0];
+  Block* encoding = &blocks[1];
+  Block* writing = &blocks[2];
+  std::uint64_t next_row = 0;
+  while (next_row < source.rows() || encoding->rows > 0 || writing->rows > 0) {
+    if (stop_.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+    reading->first_row = next_row;
+    reading->rows = std::min(step, source.rows() - next_row);
+    encoding->encoded.resize(encoded_bytes(type, encoding->rows * source.cols()));
+    constexpr std::size_t kStages = 2;
+    pool_.run(kStages + base::divide_up(encoding->rows, kPartRows), [&](std::size_t task, unsigned) {
+      if (task == 0) {
+        if (writing->rows > 0) write(writing->encoded);
+      } else if (task == 1) {
+        if (reading->rows > 0) source.read(reading->first_row, reading->rows, reading->stored);
+      } else {
+        encode(source, type, *encoding, task - kStages);
+      }
+    });
+    progress_.advance(encoding->rows * source.cols());
+    next_row += reading->rows;
+    writing->rows = 0;
+    Block* const written = writing;
+    writing = std::exchange(encoding, std::exchange(reading, written));
+  }
+}
+
+void ExportStream::encode(const RowSource& source, ExportType type, Block& block, std::size_t part) {
+  const std::uint64_t first = part * kPartRows;
+  const std::uint64_t rows = std::min(kPartRows, block.rows - first);
+  std::vector<float> values(static_cast<std::size_t>(rows * source.cols()));
+  source.decode(block.stored, block.first_row, block.rows, block.first_row + first, values);
+  const std::uint64_t row_bytes = encoded_bytes(type, source.cols());
+  encode_values(type, values, base::MutableBytes(block.encoded).subspan(first * row_bytes, rows * row_bytes));
+}
+
+ExportedFile ExportStream::commit() {
+  output_.commit();
+  return {path_, offset_bytes_, hasher_.final()};
+}
+
+}  // namespace sluice::convert

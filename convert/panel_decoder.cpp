@@ -1,0 +1,77 @@
+#include "convert/panel_decoder.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/invariant.h"
+#include "format/tensor.h"
+
+namespace sluice::convert {
+namespace {
+
+using format::TileLayout;
+using format::TileType;
+
+void decode_bf16(const TileLayout& layout, const std::byte* codes, std::uint64_t n, float* out) {
+  for (std::uint64_t col = 0; col < layout.cols; ++col) {
+    const std::uint64_t tile = col / format::kBf16TileCols * 2048;
+    const std::uint64_t at = (tile + col % format::kBf16TileCols / 2 * 128 + n * 2 + col % 2) * 2;
+    std::uint16_t bits;
+    std::memcpy(&bits, codes + at, sizeof(bits));
+    out[col] = format::bf16_to_f32(bits);
+  }
+}
+
+void decode_q8(const TileLayout& layout, const std::byte* codes, std::uint64_t n, float scale, float* out) {
+  for (std::uint64_t col = 0; col < layout.cols; ++col) {
+    const std::uint64_t at =
+        col / 4 * 256 + n * 4 + col % 4;  // a tile is 16 quads, and tiles follow each other
+    out[col] = static_cast<float>(static_cast<std::int8_t>(codes[at])) * scale;
+  }
+}
+
+int sub_scale(const StoredPanel& panel, std::uint64_t group, std::uint64_t n) {
+  const std::uint64_t tile = group / format::kGroupsPerTile;
+  const std::uint64_t in_tile = group % format::kGroupsPerTile;
+  const auto packed = std::to_integer<unsigned>(
+      panel.magnitudes[tile * format::kMagnitudeBytesPerTile + in_tile * 32 + n % 32]);
+  const auto signs =
+      std::to_integer<unsigned>(panel.signs[tile * format::kSignBytesPerTile + in_tile * 8 + n / 8]);
+  const int magnitude = static_cast<int>(n < 32 ? packed & 15 : packed >> 4) + 1;
+  return (signs >> n % 8 & 1) != 0 ? -magnitude : magnitude;
+}
+
+void decode_q4(const TileLayout& layout, const StoredPanel& panel, std::uint64_t n, float scale, float* out) {
+  for (std::uint64_t begin = 0; begin < layout.cols; begin += format::kGroupCols) {
+    const int sub = sub_scale(panel, begin / format::kGroupCols, n);
+    const std::uint64_t end = std::min(begin + format::kGroupCols, layout.cols);
+    for (std::uint64_t col = begin; col < end; ++col) {
+      const auto packed = std::to_integer<unsigned>(panel.codes[col / 8 * 256 + n * 4 + col % 4]);
+      const auto nibble = static_cast<int>(TileLayout::in_high_nibble(col) ? packed >> 4 : packed & 15);
+      out[col] = static_cast<float>((nibble - 8) * sub) * scale;
+    }
+  }
+}
+
+}  // namespace
+
+void decode_panel(const TileLayout& layout, const StoredPanel& panel, std::uint64_t rows,
+                  std::span<float> out) {
+  INVARIANT(rows <= format::kPanelRows && out.size() == rows * layout.cols);
+  INVARIANT(panel.codes.size() == layout.panel_code_bytes);
+  for (std::uint64_t n = 0; n < rows; ++n) {
+    float* const row = out.data() + n * layout.cols;
+    if (layout.type == TileType::bf16) {
+      decode_bf16(layout, panel.codes.data(), n, row);
+      continue;
+    }
+    const auto scale = base::load_le<float>(panel.row_scales, n * sizeof(float));
+    if (layout.type == TileType::q8) {
+      decode_q8(layout, panel.codes.data(), n, scale, row);
+    } else {
+      decode_q4(layout, panel, n, scale, row);
+    }
+  }
+}
+
+}  // namespace sluice::convert

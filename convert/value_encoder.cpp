@@ -1,0 +1,75 @@
+#include "convert/value_encoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/invariant.h"
+#include "format/gguf_format.h"
+#include "format/tensor.h"
+
+namespace sluice::convert {
+namespace {
+
+using format::kGgufBlockWeights;
+using format::kQ8BlockBytes;
+
+/// As roundf: halves away from zero. Adding the float just below 1/2 cannot carry a smaller fraction over.
+/// roundf itself is a call a value; this is plain arithmetic that the compiler turns into vectors.
+int round_away(float value) { return static_cast<int>(value + std::copysign(0x1.FFFFFEp-2F, value)); }
+
+void encode_q8_block(const float* values, std::byte* out) {
+  float greatest = 0;
+  for (std::uint64_t i = 0; i < kGgufBlockWeights; ++i) greatest = std::max(greatest, std::fabs(values[i]));
+  const float scale = greatest / 127.0F;
+  const float inverse = scale != 0 ? 1.0F / scale : 0.0F;
+  const std::uint16_t half = format::f32_to_f16(scale);
+  std::memcpy(out, &half, sizeof(half));
+  for (std::uint64_t i = 0; i < kGgufBlockWeights; ++i)
+    out[2 + i] = static_cast<std::byte>(static_cast<std::int8_t>(round_away(values[i] * inverse)));
+}
+
+}  // namespace
+
+std::string_view to_string(ExportType type) {
+  switch (type) {
+    case ExportType::f32: return "f32";
+    case ExportType::f16: return "f16";
+    case ExportType::bf16: return "bf16";
+    case ExportType::q8_0: return "q8";
+  }
+  INVARIANT(!"an ExportType without name");
+}
+
+std::uint64_t encoded_bytes(ExportType type, std::uint64_t count) {
+  switch (type) {
+    case ExportType::f32: return count * 4;
+    case ExportType::f16:
+    case ExportType::bf16: return count * 2;
+    case ExportType::q8_0: return count / kGgufBlockWeights * kQ8BlockBytes;
+  }
+  INVARIANT(!"an ExportType without size");
+}
+
+void encode_values(ExportType type, std::span<const float> values, base::MutableBytes out) {
+  INVARIANT(out.size() == encoded_bytes(type, values.size()));
+  std::byte* const to = out.data();
+  switch (type) {
+    case ExportType::f32: std::memcpy(to, values.data(), out.size()); return;
+    case ExportType::f16:
+    case ExportType::bf16:
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::uint16_t bits =
+            type == ExportType::bf16 ? format::f32_to_bf16(values[i]) : format::f32_to_f16(values[i]);
+        std::memcpy(to + 2 * i, &bits, sizeof(bits));
+      }
+      return;
+    case ExportType::q8_0:
+      INVARIANT(values.size() % kGgufBlockWeights == 0);
+      for (std::size_t block = 0; block * kGgufBlockWeights < values.size(); ++block)
+        encode_q8_block(values.data() + block * kGgufBlockWeights, to + block * kQ8BlockBytes);
+      return;
+  }
+}
+
+}  // namespace sluice::convert

@@ -1,0 +1,52 @@
+#include "format/safetensors_writer.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <tuple>
+
+#include "base/bytes.h"
+#include "base/invariant.h"
+#include "format/json.h"
+
+namespace sluice::format {
+namespace {
+
+std::string_view safetensors_name(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return "F32";
+    case DType::f16: return "F16";
+    case DType::bf16: return "BF16";
+    default: INVARIANT(!"weights are f32, f16 or bf16");
+  }
+}
+
+}  // namespace
+
+void sort_as_safetensors(std::vector<SafetensorsEntry>& entries) {
+  std::ranges::sort(entries, [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
+    const auto a_bytes = size_bytes(a.dtype);
+    const auto b_bytes = size_bytes(b.dtype);
+    return std::tie(b_bytes, a.name) < std::tie(a_bytes, b.name);
+  });
+}
+
+std::string encode_safetensors_header(const std::vector<SafetensorsEntry>& entries) {
+  // "pt": tensors as torch has them; transformers does not read files that do not say so.
+  Json header = Json::object({{"__metadata__", Json::object({{"format", "pt"}})}});
+  std::uint64_t offset_bytes = 0;
+  for (const SafetensorsEntry& entry : entries) {
+    const std::uint64_t end_bytes =
+        offset_bytes + element_count(entry.shape).value() * size_bytes(entry.dtype);
+    header.set(entry.name, Json::object({{"dtype", safetensors_name(entry.dtype)},
+                                         {"shape", Json::array_of(entry.shape)},
+                                         {"data_offsets", Json::array({offset_bytes, end_bytes})}}));
+    offset_bytes = end_bytes;
+  }
+  std::string text = header.dump();
+  text.resize(base::align_up(text.size(), 8), ' ');
+  std::string length(8, '\0');
+  base::store_le(std::as_writable_bytes(std::span(length)), 0, std::uint64_t{text.size()});
+  return length + text;
+}
+
+}  // namespace sluice::format

@@ -1,0 +1,25 @@
+#pragma once
+// Makes the header of a safetensors file: u64 length, JSON, spaces up to a multiple of 8. Source: the
+// format's README (huggingface/safetensors).
+
+#include <string>
+#include <vector>
+
+#include "format/tensor.h"
+
+namespace sluice::format {
+
+struct SafetensorsEntry {
+  std::string name;
+  DType dtype = DType::bf16;  ///< f32, bf16 or f16
+  Shape shape;
+};
+
+/// The order in which the reference implementation writes: wide types first, then by name, so that every
+/// tensor is aligned to its own type.
+void sort_as_safetensors(std::vector<SafetensorsEntry>& entries);
+
+/// The header for data that follows in the order of `entries`, without gaps.
+[[nodiscard]] std::string encode_safetensors_header(const std::vector<SafetensorsEntry>& entries);
+
+}  // namespace sluice::format
