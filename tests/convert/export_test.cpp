@@ -1,0 +1,148 @@
+#include "convert/export.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "base/file.h"
+#include "convert/panel_decoder.h"
+#include "convert/value_encoder.h"
+#include "format/container_reader.h"
+#include "tests/support/check_error.h"
+#include "tests/support/make_container.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_release.h"
+
+using namespace sluice;
+using convert::ExportType;
+using convert::Quant;
+using tests::TempDir;
+
+namespace {
+
+convert::StoredPanel panel_of(const format::TileLayout& layout, base::Bytes matrix, std::uint64_t panel) {
+  const auto plane = [&](std::uint64_t offset, std::uint64_t bytes) {
+    return matrix.subspan(offset + panel * bytes, bytes);
+  };
+  const bool q4 = layout.type == format::TileType::q4;
+  const bool bf16 = layout.type == format::TileType::bf16;
+  return {plane(0, layout.panel_code_bytes),
+          plane(layout.magnitudes_offset_bytes, q4 ? layout.panel_tiles * format::kMagnitudeBytesPerTile : 0),
+          plane(layout.signs_offset_bytes, q4 ? layout.panel_tiles * format::kSignBytesPerTile : 0),
+          plane(layout.row_scales_offset_bytes, bf16 ? 0 : 256)};
+}
+
+convert::ExportResult run(const std::filesystem::path& input, const std::filesystem::path& output,
+                          convert::ExportFormat format, unsigned threads, std::uint64_t memory) {
+  convert::ExportRequest request;
+  request.input = input;
+  request.output = output;
+  request.format = format;
+  request.thread_count = threads;
+  request.memory_bytes = memory;
+  base::NoProgress progress;
+  return convert::export_model(request, progress, {});
+}
+
+}  // namespace
+
+TEST_CASE("panels decode to what weight_at says") {
+  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q4}) {
+    const TempDir folder;
+    auto params = tests::tiny_params();
+    params.hidden_dim = 100;  // not whole tiles
+    tests::write_tiny_release(folder.path(), params, 5);
+    const auto reader =
+        format::ContainerReader::open(tests::make_container(folder.path(), folder / "m.sluice", quant));
+    for (const auto& tensor : reader.tensors()) {
+      if (!format::is_tiled(tensor.storage)) continue;
+      CAPTURE(tensor.name);
+      const auto layout = tensor.tile_layout();
+      for (std::uint64_t panel = 0; panel < layout.panels; ++panel) {
+        const std::uint64_t first = panel * format::kPanelRows;
+        const std::uint64_t rows = std::min(format::kPanelRows, layout.rows - first);
+        std::vector<float> values(rows * layout.cols);
+        convert::decode_panel(layout, panel_of(layout, reader.bytes(tensor), panel), rows, values);
+        for (std::size_t i = 0; i < values.size(); ++i) {
+          REQUIRE(values[i] ==
+                  format::weight_at(layout, reader.bytes(tensor), first + i / layout.cols, i % layout.cols));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("every f16 comes back from f32, and what lies between rounds to the nearest") {
+  for (unsigned bits = 0; bits < 0x7C00; ++bits) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    const float value = format::f16_to_f32(half);
+    REQUIRE(format::f32_to_f16(value) == half);
+    REQUIRE(format::f32_to_f16(-value) == (half | 0x8000));
+    const float next = bits == 0x7BFF ? 65536.0F : format::f16_to_f32(static_cast<std::uint16_t>(bits + 1));
+    const float middle = value + (next - value) / 2;  // exact
+    const unsigned even = bits + (bits & 1);
+    REQUIRE(format::f32_to_f16(middle) == even);
+    REQUIRE(format::f32_to_f16(std::nextafter(middle, 0.0F)) == bits);
+    REQUIRE(format::f32_to_f16(std::nextafter(middle, next)) == bits + 1);
+  }
+  CHECK(format::f32_to_f16(1e30F) == 0x7C00);
+  CHECK(format::f32_to_f16(std::numeric_limits<float>::quiet_NaN()) == 0x7E00);
+}
+
+TEST_CASE("Q8_0 blocks are those of its definition") {
+  std::mt19937 random(1);
+  for (int round = 0; round < 20000; ++round) {
+    std::vector<float> values(32);
+    // Halves of a step among them, where rounding away from zero shows.
+    for (float& value : values) value = static_cast<float>(static_cast<int>(random() % 509) - 254) / 2.0F;
+    if (round % 2 == 1) {
+      for (float& value : values) value *= static_cast<float>(random() % 1000) * 1e-6F;
+    }
+    std::vector<std::byte> block(34);
+    convert::encode_values(ExportType::q8_0, values, block);
+    float greatest = 0;
+    for (const float value : values) greatest = std::max(greatest, std::fabs(value));
+    const float scale = greatest / 127.0F;
+    REQUIRE(base::load_le<std::uint16_t>(block) == format::f32_to_f16(scale));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const float expected = scale == 0 ? 0.0F : std::round(values[i] * (1.0F / scale));
+      REQUIRE(static_cast<std::int8_t>(block[2 + i]) == static_cast<int>(expected));
+    }
+  }
+}
+
+TEST_CASE("an export has the same bytes whatever the threads and the memory") {
+  const TempDir folder;
+  auto params = tests::tiny_params();
+  params.hidden_dim = 320;
+  tests::write_tiny_release(folder.path(), params, 3);
+  for (const auto format : {convert::ExportFormat::gguf, convert::ExportFormat::safetensors}) {
+    const auto first = run(folder.path(), folder / "1", format, 1, 512u << 20);
+    const auto second = run(folder.path(), folder / "2", format, 3, 64u << 20);
+    CHECK(first.weights.sha256 == second.weights.sha256);
+    CHECK(base::read_file(folder / "1") == base::read_file(folder / "2"));
+  }
+}
+
+TEST_CASE("dense models export without keys and names of experts, and their window as the context") {
+  const TempDir folder;
+  auto params = tests::tiny_params();
+  params.dense = true;
+  params.num_experts = params.num_experts_per_tok = 1;
+  params.sliding_window = 4096;
+  params.rope_theta = 1e4;
+  tests::write_tiny_release(folder.path(), params, 4);
+  const auto result = run(folder.path(), folder / "m.gguf", convert::ExportFormat::gguf, 2, 512u << 20);
+  CHECK(result.tensors == 3 + 9 * params.n_layers);
+  const auto content = base::read_file(folder / "m.gguf");
+  const auto text = base::as_text(content);
+  CHECK(text.find("expert") == std::string_view::npos);
+  CHECK(text.find("_exps") == std::string_view::npos);
+  CHECK(text.find("blk.1.ffn_gate.weight") != std::string_view::npos);
+  const auto at = text.find("llama.context_length");
+  REQUIRE(at != std::string_view::npos);
+  CHECK(base::load_le<std::uint32_t>(content, at + 20 + 4) == 4096);
+}
