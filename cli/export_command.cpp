@@ -8,7 +8,7 @@
 #include "cli/progress_line.h"
 #include "cli/stopwatch.h"
 #include "cli/table.h"
-#include "convert/export.h"
+#include "convert/convert.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {

@@ -11,6 +11,7 @@
 
 #include "base/digest.h"
 #include "base/progress.h"
+#include "convert/export.h"
 
 namespace sluice::convert {
 
