@@ -16,6 +16,7 @@
 #include "format/checkpoint_index.h"
 #include "format/checkpoint_scan.h"
 #include "format/container_reader.h"
+#include "format/gguf.h"
 #include "format/manifest.h"
 #include "format/model_params.h"
 #include "format/released_model.h"
@@ -62,6 +63,14 @@ std::vector<TensorInfo> list_tensors(const format::CheckpointIndex& index) {
 Inspection inspect_checkpoint(const fs::path& path, bool safetensors) {
   const auto index = safetensors ? format::open_safetensors(path) : format::open_pth(path);
   return {index.kind, list_tensors(index), Json::object(), {{"bytes", fs::file_size(path)}}};
+}
+
+Inspection inspect_gguf(const fs::path& path) {
+  const auto file = format::open_gguf(path);
+  return {file.checkpoint.kind,
+          list_tensors(file.checkpoint),
+          Json::object(),
+          {{"bytes", fs::file_size(path)}, {"params", format::to_json(format::gguf_params(file))}}};
 }
 
 Inspection inspect_container(const fs::path& path) {
@@ -159,6 +168,7 @@ Inspection inspect_file(const fs::path& path) {
   if (path.extension() == ".sluice" || format::is_container(path)) return inspect_container(path);
   const std::string text = format::read_head(base::File::open_read(path));
   const bool zip = format::is_zip(text);
+  if (text.starts_with("GGUF")) return inspect_gguf(path);
   if (zip || format::looks_like_safetensors(text) || path.extension() == ".safetensors")
     return inspect_checkpoint(path, !zip);
   if (path.extension() == ".torrent" ||
@@ -169,7 +179,8 @@ Inspection inspect_file(const fs::path& path) {
   // Pickles outside of a zip file: refused, in words that say what they would have done.
   if (!format::scan_pickles(path).empty()) return inspect_checkpoint(path, false);
   base::throw_malformed(
-      path.string(), "is neither a checkpoint (.pth, safetensors), a .sluice file, a torrent nor a manifest");
+      path.string(),
+      "is neither a checkpoint (.pth, safetensors, GGUF), a .sluice file, a torrent nor a manifest");
 }
 
 std::uint64_t elements(const format::Shape& shape) { return format::element_count(shape).value_or(0); }

@@ -89,6 +89,7 @@ std::optional<std::pair<std::string, std::uint64_t>> read_part_name(const std::s
 std::string kind_of(const fs::path& path) {
   const std::string head = read_head(base::File::open_read(path));
   if (is_zip(head)) return "pth";
+  if (is_gguf(head) || path.extension() == ".gguf") return "gguf";
   if (looks_like_safetensors(head) || path.extension() == ".safetensors") return "safetensors";
   return path.extension() == ".pth" || path.extension() == ".pt" ? "pth" : "";
 }
@@ -166,6 +167,8 @@ std::string read_head(const base::File& file) {
 
 bool is_zip(std::string_view head) { return head.starts_with("PK\x03\x04"sv); }
 
+bool is_gguf(std::string_view head) { return head.starts_with("GGUF"sv); }
+
 bool looks_like_safetensors(std::string_view head) {
   if (head.size() < 10) return false;
   const auto length_bytes = base::load_le<std::uint64_t>(base::as_bytes(head));
@@ -182,7 +185,7 @@ std::string_view describe_lookalike(std::string_view head) {
 
 bool is_checkpoint(const fs::path& file) {
   const std::string head = read_head(base::File::open_read(file));
-  return is_zip(head) || looks_like_safetensors(head);
+  return is_zip(head) || is_gguf(head) || looks_like_safetensors(head);
 }
 
 std::vector<CheckpointFiles> find_checkpoints(const fs::path& folder) {

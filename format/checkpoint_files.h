@@ -12,7 +12,7 @@
 namespace sluice::format {
 
 struct CheckpointFiles {
-  std::string kind;                          ///< "pth" or "safetensors"
+  std::string kind;                          ///< "pth", "safetensors" or "gguf"
   std::vector<std::filesystem::path> files;  ///< in the order of their numbers
   /// model.safetensors.index.json, which says what tensor lies in which file.
   std::optional<std::filesystem::path> weight_map;
@@ -32,6 +32,7 @@ struct CheckpointFiles {
 /// The first bytes of a file, as many as it takes to recognise it.
 [[nodiscard]] std::string read_head(const base::File& file);
 [[nodiscard]] bool is_zip(std::string_view head);
+[[nodiscard]] bool is_gguf(std::string_view head);
 /// safetensors has no magic: a length that can be, and JSON behind it.
 [[nodiscard]] bool looks_like_safetensors(std::string_view head);
 /// What people have in the place of a checkpoint: "is a web page, not a checkpoint: ..."; empty when nothing

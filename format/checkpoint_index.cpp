@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/checkpoint_files.h"
+#include "format/gguf.h"
 #include "format/json.h"
 #include "format/safetensors.h"
 
@@ -66,12 +67,16 @@ void check_weight_map(const fs::path& path, const CheckpointIndex& index) {
   }
 }
 
+CheckpointIndex open_file(const std::string& kind, const fs::path& file) {
+  if (kind == "safetensors") return open_safetensors(file);
+  return kind == "gguf" ? open_gguf(file).checkpoint : open_pth(file);
+}
+
 CheckpointIndex open_files(const CheckpointFiles& checkpoint) {
   if (!checkpoint.problem.empty())
     base::throw_malformed(checkpoint.files.front().string(), checkpoint.problem);
   std::vector<CheckpointIndex> parts;
-  for (const fs::path& file : checkpoint.files)
-    parts.push_back(checkpoint.kind == "safetensors" ? open_safetensors(file) : open_pth(file));
+  for (const fs::path& file : checkpoint.files) parts.push_back(open_file(checkpoint.kind, file));
   CheckpointIndex index = merge(std::move(parts));
   if (checkpoint.weight_map) check_weight_map(*checkpoint.weight_map, index);
   return index;
@@ -79,7 +84,8 @@ CheckpointIndex open_files(const CheckpointFiles& checkpoint) {
 
 /// The better choice has the higher number: the model's own names need no mapping, safetensors no pickle.
 int preference(const CheckpointIndex& index) {
-  return (index.find("tok_embeddings.weight") != nullptr ? 2 : 0) + (index.kind == "safetensors" ? 1 : 0);
+  return (index.find("tok_embeddings.weight") != nullptr ? 2 : 0) + (index.kind == "safetensors" ? 1 : 0) -
+         (index.kind == "gguf" ? 1 : 0);
 }
 
 [[noreturn]] void refuse_choice(const fs::path& folder, const CheckpointIndex& one,

@@ -35,7 +35,7 @@ struct CheckpointTensor {
 };
 
 struct CheckpointIndex {
-  std::string kind;  ///< "pth" or "safetensors"
+  std::string kind;  ///< "pth", "safetensors" or "gguf"
   std::vector<std::filesystem::path> files;
   std::vector<CheckpointTensor> tensors;  ///< sorted by name; names are unique
 

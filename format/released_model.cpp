@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "format/gguf.h"
 #include "format/tensor_names.h"
 
 namespace sluice::format {
@@ -45,15 +46,20 @@ class ModelFinder final {
       : checkpoint_(checkpoint), params_(params), params_name_(std::move(params_name)) {}
 
   [[nodiscard]] std::vector<ReleasedTensor> find() {
-    const bool native = has_native_names(checkpoint_);
     std::vector<ReleasedTensor> tensors;
     for (ModelTensor& target : model_tensors(params_)) {
-      const auto places = native ? native_placements(target, params_) : hub_placements(target, params_);
+      const auto places = placements(target);
       TensorView view = find(target, places);
       tensors.push_back({std::move(target), std::move(view)});
     }
     refuse_others();
     return tensors;
+  }
+
+  [[nodiscard]] std::vector<Placement> placements(const ModelTensor& target) const {
+    if (checkpoint_.kind == "gguf") return gguf_placements(target, params_);
+    return has_native_names(checkpoint_) ? native_placements(target, params_)
+                                         : hub_placements(target, params_);
   }
 
   /// The layout by which most of its tensors are named: that of its experts.
@@ -89,13 +95,15 @@ class ModelFinder final {
     view.dtype = source.dtype;
     view.stored_dtype = source.dtype;
     view.file_index = source.file_index;
-    view.offset_bytes = source.offset_bytes + slice.offset_elements * size_bytes(source.dtype);
+    view.offset_bytes = source.offset_bytes + stored_bytes(source.dtype, slice.offset_elements);
     view.row_stride = slice.row_stride;
     view.col_stride = slice.col_stride;
     view.rotary_width = place->rotary_width;
     if (source.dtype == DType::f8_e4m3) {
       view.dtype = DType::f32;
       view.scale = find_scale(source, *place);
+    } else if (block_weights(source.dtype) > 1) {
+      view.dtype = DType::f32;
     } else if (!is_float(source.dtype)) {
       refuse(source, "has dtype " + std::string(to_string(source.dtype)) + ", expected bf16, f16 or f32");
     }
@@ -203,6 +211,21 @@ std::vector<std::byte> read_tokenizer(const fs::path& folder) {
   base::throw_malformed(folder.string(), cause);
 }
 
+/// A GGUF file has all in it: parameters and tokenizer are not looked for beside it.
+ReleasedModel open_gguf_model(const fs::path& path) {
+  const GgufFile file = open_gguf(path);
+  ReleasedModel model;
+  model.params = gguf_params(file);
+  model.params_text = to_json(model.params).dump_pretty();
+  model.tokenizer = gguf_tokenizer(file);
+  model.kind = file.checkpoint.kind;
+  ModelFinder finder(file.checkpoint, model.params, "its metadata");
+  model.tensors = finder.find();
+  model.layout = finder.layout();
+  model.files = file.checkpoint.files;
+  return model;
+}
+
 }  // namespace
 
 std::uint64_t ReleasedModel::value_bytes() const {
@@ -218,6 +241,7 @@ std::vector<ReleasedTensor> find_model_tensors(const CheckpointIndex& checkpoint
 
 ReleasedModel open_released_model(const fs::path& path) {
   const CheckpointIndex checkpoint = open_checkpoint(path);
+  if (checkpoint.kind == "gguf") return open_gguf_model(checkpoint.files.front());
   const fs::path folder = fs::is_directory(path) ? path : (path.has_parent_path() ? path.parent_path() : ".");
   const fs::path params_path = find_params(folder, has_native_names(checkpoint));
   ReleasedModel model;

@@ -26,10 +26,10 @@ struct ReleasedTensor {
 
 struct ReleasedModel {
   ModelParams params;
-  std::string params_text;           ///< params.json or config.json as released
+  std::string params_text;           ///< params.json or config.json as released; made of a GGUF file's keys
   std::vector<std::byte> tokenizer;  ///< tokenizer.model as released
-  std::string kind;                  ///< of the files: "pth", "safetensors"
-  std::string layout;                ///< of the names: "native", "stacked", "hugging-face", "fused"
+  std::string kind;                  ///< of the files: "pth", "safetensors", "gguf"
+  std::string layout;                ///< of the names: "native", "stacked", "hugging-face", "fused", "gguf"
   std::vector<std::filesystem::path> files;
   std::vector<ReleasedTensor> tensors;  ///< all that model_tensors() asks for, in its order
 

@@ -17,7 +17,7 @@ struct DTypeRow {
   std::size_t size_bytes;
 };
 
-constexpr std::array<DTypeRow, 11> kDTypes{{
+constexpr std::array<DTypeRow, 13> kDTypes{{
     {DType::f64, "f64", 8},
     {DType::f32, "f32", 4},
     {DType::f16, "f16", 2},
@@ -29,6 +29,8 @@ constexpr std::array<DTypeRow, 11> kDTypes{{
     {DType::u8, "u8", 1},
     {DType::boolean, "bool", 1},
     {DType::f8_e4m3, "f8_e4m3", 1},
+    {DType::q8_0, "q8_0", 34},  // a block of 32
+    {DType::q4_0, "q4_0", 18},
 }};
 
 const DTypeRow& row_of(DType dtype) {
@@ -39,7 +41,16 @@ const DTypeRow& row_of(DType dtype) {
 
 }  // namespace
 
-std::size_t size_bytes(DType dtype) { return row_of(dtype).size_bytes; }
+std::size_t size_bytes(DType dtype) {
+  INVARIANT(block_weights(dtype) == 1);
+  return row_of(dtype).size_bytes;
+}
+
+std::size_t block_weights(DType dtype) { return dtype == DType::q8_0 || dtype == DType::q4_0 ? 32 : 1; }
+
+std::uint64_t stored_bytes(DType dtype, std::uint64_t count) {
+  return count / block_weights(dtype) * row_of(dtype).size_bytes;
+}
 
 std::string_view to_string(DType dtype) { return row_of(dtype).name; }
 

@@ -12,9 +12,14 @@
 namespace sluice::format {
 
 /// Element types of released checkpoints.
-enum class DType : std::uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, f8_e4m3 };
+enum class DType : std::uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, f8_e4m3, q8_0, q4_0 };
 
+/// Of one element; not for q8_0 and q4_0, whose elements share blocks (gguf_format.h).
 [[nodiscard]] std::size_t size_bytes(DType dtype);
+/// Elements that are stored together: 32 for q8_0 and q4_0, else 1.
+[[nodiscard]] std::size_t block_weights(DType dtype);
+/// Of `count` elements, which are whole blocks.
+[[nodiscard]] std::uint64_t stored_bytes(DType dtype, std::uint64_t count);
 /// "bf16", "f32", ...
 [[nodiscard]] std::string_view to_string(DType dtype);
 [[nodiscard]] std::optional<DType> parse_dtype(std::string_view text);

@@ -69,6 +69,12 @@ std::vector<TensorView> matrices_of(const CheckpointTensor& tensor) {
   view.dtype = view.stored_dtype = tensor.dtype;
   view.file_index = tensor.file_index;
   view.offset_bytes = tensor.offset_bytes;
+  if (block_weights(tensor.dtype) > 1) {  // as stored, since no other layout has them
+    view.dtype = view.stored_dtype = DType::u8;
+    view.shape = {tensor.extent_bytes, 1};
+    view.row_stride = 1;
+    return {view};
+  }
   const std::size_t axes = tensor.shape.size();
   if (tensor.row_major() || axes < 2) {
     view.shape = {count, 1};

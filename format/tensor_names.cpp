@@ -30,6 +30,20 @@ constexpr std::array<Renaming, 10> kLayerNames{{
     {"feed_forward.w3.weight", "mlp.up_proj.weight"},
 }};
 
+// llama.cpp, src/llama-arch.cpp; its "llama" rotates neighbouring rows, so that q and k keep theirs.
+constexpr std::array<Renaming, 3> kGgufModelNames{{{"tok_embeddings.weight", "token_embd.weight"},
+                                                   {"norm.weight", "output_norm.weight"},
+                                                   {"output.weight", "output.weight"}}};
+constexpr std::array<Renaming, 7> kGgufLayerNames{{
+    {"attention_norm.weight", "attn_norm.weight"},
+    {"ffn_norm.weight", "ffn_norm.weight"},
+    {"attention.wq.weight", "attn_q.weight"},
+    {"attention.wk.weight", "attn_k.weight"},
+    {"attention.wv.weight", "attn_v.weight"},
+    {"attention.wo.weight", "attn_output.weight"},
+    {"feed_forward.gate.weight", "ffn_gate_inp.weight"},
+}};
+
 /// "layers.12.attention.wq.weight" is {"layers.12.", "attention.wq.weight"}; other names have no first part.
 std::pair<std::string, std::string> split_layer(const std::string& name) {
   constexpr std::string_view kLayers = "layers.";
@@ -95,6 +109,28 @@ std::vector<Placement> native_placements(const ModelTensor& tensor, const ModelP
     places.push_back(whole("stacked", layer + "block_sparse_moe.gate.weight", tensor));
   if (tensor.role == TensorRole::expert && !params.dense) places.push_back(stacked(tensor, params, layer));
   return places;
+}
+
+std::vector<Placement> gguf_placements(const ModelTensor& tensor, const ModelParams& params) {
+  const auto [layer, rest] = split_layer(tensor.name);
+  if (layer.empty()) return {whole("gguf", rename(kGgufModelNames, rest), tensor)};
+  const std::string block = "blk." + layer.substr(std::string_view("layers.").size());
+  if (tensor.role != TensorRole::expert)
+    return {whole("gguf", block + rename(kGgufLayerNames, rest), tensor)};
+  const std::string matrix = matrix_of(tensor.name);
+  const std::string name = block + (matrix == "w1" ? "ffn_gate" : matrix == "w3" ? "ffn_up" : "ffn_down");
+  if (params.dense) return {whole("gguf", name + ".weight", tensor)};
+  Placement merged = whole("gguf", name + "_exps.weight", tensor);
+  merged.shape.insert(merged.shape.begin(), params.num_experts);
+  merged.outer_index = tensor.expert;
+  const Placement single =
+      whole("gguf-per-expert", name + "." + std::to_string(tensor.expert) + ".weight", tensor);
+  if (matrix == "w2") return {merged, single};
+  Placement both = merged;
+  both.name = block + "ffn_gate_up_exps.weight";
+  both.shape[1] = 2 * params.hidden_dim;
+  both.first_row = matrix == "w3" ? params.hidden_dim : 0;
+  return {merged, single, both};
 }
 
 std::vector<Placement> hub_placements(const ModelTensor& tensor, const ModelParams& params) {

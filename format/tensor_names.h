@@ -25,6 +25,8 @@ struct Placement {
 /// Where a tensor may stand under the native names, or those of Hugging Face's transformers. The usual place
 /// is first.
 [[nodiscard]] std::vector<Placement> native_placements(const ModelTensor& tensor, const ModelParams& params);
+/// Those of llama.cpp: experts merged, merged with gate and up in one, or one by one as in older files.
+[[nodiscard]] std::vector<Placement> gguf_placements(const ModelTensor& tensor, const ModelParams& params);
 [[nodiscard]] std::vector<Placement> hub_placements(const ModelTensor& tensor, const ModelParams& params);
 
 /// Names under which the scale of an FP8 tensor can stand beside it, and those of its inputs' scales, which

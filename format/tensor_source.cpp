@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
+#include "format/gguf_format.h"
 
 namespace sluice::format {
 namespace {
@@ -74,11 +75,13 @@ TensorSource::TensorSource(const TensorView& view, const base::File& file)
       file_(file),
       rows_(view.rows()),
       cols_(view.cols()),
-      stored_bytes_(size_bytes(view.stored_dtype)),
+      stored_bytes_(block_weights(view.stored_dtype) > 1 ? 0 : size_bytes(view.stored_dtype)),
       value_bytes_(size_bytes(view.dtype)) {
   INVARIANT(view.shape.size() == 1 || view.shape.size() == 2);
-  INVARIANT(view.scale ? view.stored_dtype == DType::f8_e4m3 && view.dtype == DType::f32
-                       : view.stored_dtype == view.dtype);
+  INVARIANT(block_weights(view.stored_dtype) > 1
+                ? view.dtype == DType::f32 && !view.scale && view.rotary_width == 0 && view.col_stride == 1
+            : view.scale ? view.stored_dtype == DType::f8_e4m3 && view.dtype == DType::f32
+                         : view.stored_dtype == view.dtype);
   if (view.scale) read_scales(*view.scale);
 }
 
@@ -105,6 +108,7 @@ void TensorSource::read_scales(const TensorScale& scale) {
 
 void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& out) const {
   out.resize(static_cast<std::size_t>(count * row_bytes()));
+  if (block_weights(view_.stored_dtype) > 1) return read_quantized(first, count, out);
   if (!view_.scale) return read_stored(first, count, out);
   std::vector<std::byte> codes(static_cast<std::size_t>(count * cols_));
   read_stored(first, count, codes);
@@ -184,6 +188,28 @@ void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::Muta
         base::store_le(out, (at + col) * sizeof(float), value * *factors);
       }
     }
+  }
+}
+
+// GGUF's tensors are dense: the rows of a view follow one another.
+void TensorSource::read_quantized(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
+  std::vector<std::byte> blocks(static_cast<std::size_t>(stored_bytes(view_.stored_dtype, count * cols_)));
+  file_.read_exact_at(view_.offset_bytes + stored_bytes(view_.stored_dtype, first * cols_), blocks);
+  const std::size_t block_bytes = view_.stored_dtype == DType::q8_0 ? kQ8BlockBytes : kQ4BlockBytes;
+  std::array<float, kGgufBlockWeights> values{};
+  for (std::size_t block = 0; block * block_bytes < blocks.size(); ++block) {
+    const auto bytes = base::Bytes(blocks).subspan(block * block_bytes, block_bytes);
+    const float scale = f16_to_f32(base::load_le<std::uint16_t>(bytes));
+    for (std::size_t i = 0; i < kGgufBlockWeights; ++i) {
+      const bool low = i < kGgufBlockWeights / 2;
+      const auto code = std::to_integer<unsigned>(
+          bytes[2 + (view_.stored_dtype == DType::q8_0 || low ? i : i - kGgufBlockWeights / 2)]);
+      const int weight = view_.stored_dtype == DType::q8_0
+                             ? static_cast<std::int8_t>(code)
+                             : static_cast<int>(low ? code & 15 : code >> 4) - 8;
+      values[i] = static_cast<float>(weight) * scale;
+    }
+    std::memcpy(&out[block * sizeof(values)], values.data(), sizeof(values));
   }
 }
 

@@ -81,6 +81,7 @@ class TensorSource {
   void read_block(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
   void read_columns(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
   void read_line(std::uint64_t element, std::uint64_t step, base::MutableBytes out) const;
+  void read_quantized(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
   void decode(base::Bytes codes, std::uint64_t first_row, base::MutableBytes out) const;
   [[nodiscard]] std::uint64_t file_row(std::uint64_t row) const;
 

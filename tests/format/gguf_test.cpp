@@ -1,0 +1,186 @@
+#include "format/gguf.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "format/gguf_writer.h"
+#include "format/sentencepiece_model.h"
+#include "tests/support/check_error.h"
+#include "tests/support/pth_writer.h"
+#include "tests/support/temp_dir.h"
+
+using namespace sluice;
+using base::ErrorKind;
+using format::GgufHeader;
+using format::GgufTensorType;
+using std::string_literals::operator""s;
+using tests::TempDir;
+
+namespace {
+
+template <typename T>
+std::string raw(T value) {
+  return std::string(reinterpret_cast<const char*>(&value), sizeof(value));
+}
+
+std::string text(std::string_view value) { return raw<std::uint64_t>(value.size()) + std::string(value); }
+
+std::string pair(std::string_view key, std::uint32_t type, const std::string& value) {
+  return text(key) + raw(type) + value;
+}
+
+std::string info(std::string_view name, std::vector<std::uint64_t> extents, std::uint32_t type,
+                 std::uint64_t offset) {
+  std::string bytes = text(name) + raw(static_cast<std::uint32_t>(extents.size()));
+  for (const std::uint64_t extent : extents) bytes += raw(extent);
+  return bytes + raw(type) + raw(offset);
+}
+
+std::string file(std::uint64_t tensors, std::uint64_t pairs, const std::string& rest, std::size_t data = 0) {
+  std::string bytes = "GGUF" + raw<std::uint32_t>(3) + raw(tensors) + raw(pairs) + rest;
+  bytes.resize(base::align_up(bytes.size(), 32) + data);
+  return bytes;
+}
+
+/// A model without weights that says everything.
+GgufHeader full_header() {
+  GgufHeader header;
+  header.set_string("general.architecture", "llama");
+  for (const auto& [key, value] : {std::pair{"embedding_length", 64u},
+                                   {"block_count", 2u},
+                                   {"feed_forward_length", 128u},
+                                   {"attention.head_count", 4u},
+                                   {"attention.head_count_kv", 2u},
+                                   {"rope.dimension_count", 16u},
+                                   {"expert_count", 4u},
+                                   {"expert_used_count", 2u},
+                                   {"context_length", 99u}})
+    header.set_u32("llama."s + key, value);
+  header.set_f32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
+  header.set_f32("llama.rope.freq_base", 1e6F);
+  header.set_string("tokenizer.ggml.model", "llama");
+  header.set_strings("tokenizer.ggml.tokens",
+                     std::vector<std::string>{"<unk>", "<s>", "</s>", "<0x00>", "a"});
+  header.set_f32s("tokenizer.ggml.scores", std::vector<float>{0, 0, 0, 0, -1});
+  header.set_i32s("tokenizer.ggml.token_type", std::vector<std::int32_t>{2, 3, 3, 6, 1});
+  return header;
+}
+
+format::GgufFile open(const TempDir& folder, const std::string& bytes) {
+  tests::write_plainly(folder / "m.gguf", bytes);
+  return format::open_gguf(folder / "m.gguf");
+}
+
+}  // namespace
+
+TEST_CASE("what GgufHeader writes is read back") {
+  const TempDir folder(tests::fast_directory());
+  GgufHeader header = full_header();
+  header.add_tensor("b", GgufTensorType::q8_0, {3, 64});
+  header.add_tensor("a", GgufTensorType::bf16, {2, 3, 5});
+  const std::string head = header.encode();
+  const auto file = open(folder, head + std::string(3 * 68 + 20 + 64, '\0'));  // 204 -> 224; 60 -> 64
+  REQUIRE(file.checkpoint.tensors.size() == 2);
+  const auto& a = file.checkpoint.tensors[0];
+  CHECK(a.name == "a");
+  CHECK(a.shape == format::Shape{2, 3, 5});
+  CHECK(a.offset_bytes == head.size() + 224);
+  CHECK(a.extent_bytes == 60);
+  const auto& b = file.checkpoint.tensors[1];
+  CHECK(b.dtype == format::DType::q8_0);
+  CHECK(b.extent_bytes == 204);
+
+  const auto params = format::gguf_params(file);
+  CHECK(params.dim == 64);
+  CHECK(params.head_dim == 16);
+  CHECK(params.vocab_size == 5);
+  CHECK(params.num_experts == 4);
+  CHECK(params.norm_eps == 1e-5);
+  CHECK(params.rope_theta == 1e6);
+  const auto tokenizer = format::parse_sentencepiece(format::gguf_tokenizer(file), "t");
+  CHECK(tokenizer.pieces[4] == format::SentencePiece{"a", -1, format::PieceType::normal});
+  CHECK(tokenizer.byte_fallback);
+}
+
+TEST_CASE("a GGUF file that is cut at any byte is refused") {
+  const TempDir folder(tests::fast_directory());
+  GgufHeader header = full_header();
+  header.add_tensor("a", GgufTensorType::f32, {8});
+  const std::string whole = header.encode() + std::string(32, '\1');
+  CHECK(open(folder, whole).checkpoint.tensors.size() == 1);
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    CAPTURE(size);
+    CHECK_ERROR(open(folder, whole.substr(0, size)), ErrorKind::malformed, "m.gguf: ");
+  }
+}
+
+TEST_CASE("bad GGUF files are refused with their cause") {
+  struct Row {
+    std::string bytes;
+    std::string cause;
+  };
+  const std::string huge = raw<std::uint64_t>(~0ull);
+  const Row rows[] = {
+      {"GGUX" + std::string(60, '\0'), "is no GGUF file: it does not begin with 'GGUF'"},
+      {"GGUF" + raw<std::uint32_t>(1) + std::string(60, '\0'), "is of GGUF version 1, expected 2 or 3"},
+      {"GGUF" + raw<std::uint32_t>(0x3000000) + std::string(60, '\0'), "(big-endian), expected 2 or 3"},
+      {file(~0ull, 0, ""), "names 18446744073709551615 tensors, for which its"},
+      {file(0, 1u << 30, ""), "names 1073741824 pairs, for which its"},
+      {file(0, 1, huge + std::string(16, 'x')),
+       "key of pair 0: has 18446744073709551615 bytes, at most 65535"},
+      {file(0, 1, raw<std::uint64_t>(60000) + std::string(16, 'x')),
+       "key of pair 0 at byte 32: needs 60000 bytes"},
+      {file(0, 1, pair("", 4, raw(1))), "key '': is not a proper name"},
+      {file(0, 1, pair("a\n", 4, raw(1))), "is not a proper name"},
+      {file(0, 2, pair("a", 4, raw(1)) + pair("a", 4, raw(1))), "key 'a': occurs twice"},
+      {file(0, 1, pair("a", 13, raw(1))), "key 'a': has the value type 13, which is not known"},
+      {file(0, 1, pair("a", 7, "\2")), "key 'a': is the truth value 2, expected 0 or 1"},
+      {file(0, 1, pair("a", 8, huge)), "key 'a': has 18446744073709551615 bytes"},
+      {file(0, 1, pair("a", 9, raw<std::uint32_t>(4) + huge)), "elements of key 'a', for which its"},
+      {file(0, 1, pair("a", 9, raw<std::uint32_t>(8) + raw<std::uint64_t>(9))),
+       "names 9 elements of key 'a'"},
+      {file(0, 1, pair("a", 9, raw<std::uint32_t>(9) + raw<std::uint64_t>(1) + std::string(9, '\0'))),
+       "key 'a': is an array of arrays"},
+      {file(0, 1, pair("general.alignment", 4, raw<std::uint32_t>(24))), "expected a power of two"},
+      {file(0, 1, pair("general.alignment", 4, raw<std::uint32_t>(0))), "expected a power of two"},
+      {file(1, 0, info("t", {1, 1, 1, 1, 1}, 0, 0), 32), "tensor 't': has 5 axes, at most 4"},
+      {file(1, 0, info("t", {8}, 12, 0), 32), "tensor 't': has the type 12, supported are F32"},
+      {file(1, 0, info("t", {1ull << 40, 1ull << 40}, 0, 0), 32), "tensor 't': has the impossible shape"},
+      {file(1, 0, info("t", {0}, 0, 0), 32), "tensor 't': has the impossible shape [0]"},
+      {file(1, 0, info("t", {16, 2}, 8, 0), 64), "tensor 't': rows of [2, 16] are no whole blocks of 32"},
+      {file(1, 0, info("t", {8}, 0, 32), 64), "tensor 't': begins at byte 32 of the data, expected 0"},
+      {file(1, 0, info("t", {8}, 0, 0), 16), "tensor 't': ends beyond the end of the file"},
+      {file(1, 0, info("t", {8}, 0, 0), 64), "has 32 bytes behind its last tensor"},
+      {file(2, 0, info("t", {8}, 0, 0) + info("u", {8}, 0, 0), 64),
+       "begins at byte 0 of the data, expected 32"},
+      {file(2, 0, info("t", {8}, 0, 0) + info("t", {8}, 0, 32), 64), "tensor 't': occurs twice"},
+  };
+  const TempDir folder(tests::fast_directory());
+  for (const Row& row : rows) {
+    CAPTURE(row.cause);
+    CHECK_ERROR(open(folder, row.bytes), ErrorKind::malformed, row.cause);
+  }
+}
+
+TEST_CASE("models and tokenizers that are not supported are refused by name") {
+  const TempDir folder(tests::fast_directory());
+  {
+    GgufHeader header;
+    header.set_string("general.architecture", "qwen2moe");
+    header.set_string("tokenizer.ggml.model", "gpt2");
+    const auto file = open(folder, header.encode());
+    CHECK_ERROR(format::gguf_params(file), ErrorKind::malformed, "is 'qwen2moe', supported is 'llama'");
+    CHECK_ERROR(format::gguf_tokenizer(file), ErrorKind::malformed, "is 'gpt2', supported is 'llama'");
+  }
+  GgufHeader header = full_header();
+  header.set_f32("llama.expert_weights_scale", 2);
+  header.set_u32("tokenizer.ggml.eos_token_id", 5);
+  const auto file = open(folder, header.encode());
+  CHECK_ERROR(format::gguf_params(file), ErrorKind::malformed,
+              "key 'llama.expert_weights_scale': is not known, and may change the result");
+  CHECK_ERROR(format::gguf_tokenizer(file), ErrorKind::malformed, "is 5, but there are 5 tokens");
+}
