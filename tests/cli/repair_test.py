@@ -132,6 +132,10 @@ class RepairTest(ProgramTest):
         files = {"a.bin": noise(1, 4_000_000), "b.bin": noise(2, 1_500_000), "params.json": noise(3, 700)}
         self.make_release(files)
         chance = random.Random(7)
+        begin = time.monotonic()
+        self.flip("a.bin", 1_000_000)
+        self.succeed(*self.arguments())
+        limit_s = 1.2 * (time.monotonic() - begin)  # as long as one takes that nobody kills, and a little more
         kills = repairs = 0
         wrong = {}
         while kills < KILLS:
@@ -145,7 +149,7 @@ class RepairTest(ProgramTest):
                         self.flip(name, offset, chance.randrange(8))
                         wrong[name].add(offset)
             process = self.start(*self.arguments())
-            time.sleep(chance.uniform(0.02, 0.6))
+            time.sleep(chance.uniform(0.02, limit_s))
             process.send_signal(signal.SIGKILL)
             ended = process.wait()
             kills += ended == -signal.SIGKILL
