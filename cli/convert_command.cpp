@@ -1,12 +1,14 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "cli/calibration_run.h"
 #include "cli/commands.h"
 #include "cli/expectations.h"
 #include "cli/export_command.h"
 #include "cli/model_source.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
+#include "cli/quality_table.h"
 #include "cli/report.h"
 #include "cli/stopwatch.h"
 #include "cli/table.h"
@@ -65,6 +67,7 @@ int convert_command(const Invocation& invocation) {
   std::string output;
   std::string quant;
   std::string to = "sluice";
+  std::string calibration_text;
   convert::Request request;
   Options options("convert",
                   "Turns a released checkpoint into one .sluice file, or a model into GGUF or safetensors.",
@@ -82,12 +85,16 @@ int convert_command(const Invocation& invocation) {
   app.add_option("--to", to, "sluice (default), gguf or safetensors")
       ->check(CLI::IsMember({"sluice", "gguf", "safetensors"}))
       ->type_name("FORMAT");
+  app.add_option("--calibrate", calibration_text,
+                 "Text to run the model on, so that q4 is rounded for what its experts get to see");
   options.add_bytes("--memory", request.memory_bytes, "Memory for the whole conversion (default: 512MiB)");
   options.add_threads(request.thread_count);
   options.parse(invocation);
 
   if (!fs::exists(input)) throw base::Error(base::ErrorKind::usage, input + ": does not exist");
   request.input = input;
+  if (to != "sluice" && !calibration_text.empty())
+    throw base::Error(base::ErrorKind::usage, "--calibrate is for .sluice files, not for exports");
   if (to != "sluice") return run_export(request, output, quant, to, invocation);
   if (quant.empty()) quant = "q4";
   if (quant == "f32")
@@ -97,6 +104,8 @@ int convert_command(const Invocation& invocation) {
   ProgressLine progress(console);
   record_provenance(request, progress, invocation);
   const Stopwatch watch;
+  std::optional<CalibrationRun> calibration;
+  if (!calibration_text.empty()) calibration.emplace(calibration_text, request, progress, invocation);
   const auto result = convert::convert(request, progress, invocation.stop);
   const double seconds = watch.seconds();
   console.clear_status();
@@ -115,6 +124,8 @@ int convert_command(const Invocation& invocation) {
                 base::to_human_bytes(result.input_bytes) + " in " + format_number("%.1f s", seconds) + ", " +
                 format_number("%.2f bits a weight", result.bits_per_weight) +
                 format_number(", relative error %.4f", result.relative_error));
+  print_quality(result.quality, console);
+  if (request.calibration) print_starved(*request.calibration, result.starved, console);
   console.print("root " + base::to_hex(result.root));
   return 0;
 }

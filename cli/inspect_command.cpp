@@ -208,6 +208,8 @@ void print_facts(const Json::Object& facts, const std::string& prefix, Table& ta
     if (value.is_string()) {
       const auto& text = value.as_string(key);
       if (!text.empty()) table.add_row({prefix + key, base::to_printable(text)});
+    } else if (value.is_object() && key == "quality") {
+      continue;  // a line a tensor, for --json
     } else if (value.is_object()) {
       print_facts(value.as_object(key), prefix + key + ".", table);
     } else if (value.is_array() && key == "files") {

@@ -3,7 +3,9 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "convert/calibration.h"
 #include "convert/plan.h"
+#include "convert/quality.h"
 #include "convert/tensor_pipeline.h"
 #include "format/container_writer.h"
 #include "format/json.h"
@@ -82,6 +84,8 @@ Json recipe_json(Quant quant, double bits_per_weight, double relative_error) {
 Result convert(const Request& request, base::Progress& progress, const std::stop_token& stop) {
   if (request.memory_bytes < kMemoryBytesMin)
     throw base::Error(base::ErrorKind::usage, "conversion needs at least 64 MiB of memory");
+  if (request.calibration && request.quant != Quant::q4)
+    throw base::Error(base::ErrorKind::usage, "only q4 can be calibrated");
   const Plan plan = Plan::make(request.input, request.quant);
 
   format::ContainerWriter writer(request.output, plan.release.params);
@@ -92,7 +96,10 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
   TensorPipeline pipeline(sink, request.memory_bytes, request.thread_count, progress, stop);
   const std::uint64_t expert_bytes =
       format::expert_run_bytes(plan.release.params, storage_for(TensorRole::expert, request.quant));
+  std::optional<CalibrationFeed> feed;
+  if (request.calibration) feed.emplace(*request.calibration, plan.release.params);
   QuantError expert_error;
+  QualityTally quality;
   progress.begin("converting", plan.input_bytes);
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& tensor = plan.tensors[i];
@@ -102,7 +109,9 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
                                           plan.tensors[i - 1].target.expert != tensor.target.expert ||
                                           plan.tensors[i - 1].target.layer != tensor.target.layer);
     const QuantError error =
-        pipeline.run(tensor, plan.files[tensor.source->file_index], starts_expert ? expert_bytes : 0);
+        pipeline.run(tensor, plan.files[tensor.source->file_index], starts_expert ? expert_bytes : 0,
+                     expert && feed ? &feed->find(tensor.target) : nullptr);
+    quality.add(tensor.target, tensor.storage, error);
     if (expert) expert_error += error;
   }
 
@@ -112,7 +121,14 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
   if (expert_error.squared_weights > 0)
     result.relative_error = std::sqrt(expert_error.squared_error / expert_error.squared_weights);
   writer.set_provenance(provenance_json(request));
-  writer.set_recipe(recipe_json(request.quant, result.bits_per_weight, result.relative_error));
+  result.quality = quality.report();
+  Json recipe = recipe_json(request.quant, result.bits_per_weight, result.relative_error);
+  if (feed) {
+    recipe.set("calibration", feed->to_json());
+    result.starved = feed->starved();
+  }
+  recipe.set("quality", to_json(result.quality));
+  writer.set_recipe(std::move(recipe));
   const auto written = writer.finish();
   result.output_bytes = written.file_bytes;
   result.root = written.root;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -12,6 +13,7 @@
 #include "base/digest.h"
 #include "base/progress.h"
 #include "convert/export.h"
+#include "format/expert_statistics.h"
 
 namespace sluice::convert {
 
@@ -25,18 +27,55 @@ struct SourceFile {
   std::string pieces_root;  ///< BEP 52 tree of the file, hex; empty when not known
 };
 
+/// A text that the model was run on, and what its experts saw of it.
+struct Calibration {
+  std::string text_sha256;   ///< hex
+  std::uint64_t tokens = 0;  ///< of the text that were run
+  /// Called once for every layer, from 0 on, when the conversion comes to its experts.
+  std::function<format::LayerStatistics(std::uint64_t layer)> statistics;
+};
+
 struct Request {
   std::filesystem::path input;   ///< a release folder, or its checkpoint file
   std::filesystem::path output;  ///< the .sluice file; replaced only when the new one is complete
   Quant quant = Quant::q4;
   std::uint64_t memory_bytes = 512u << 20;
   unsigned thread_count = 1;
+  std::optional<Calibration> calibration;  ///< q4 only; for its memory see runtime::Calibrator
   // What the container records about where its input came from; empty when not known.
   std::string release_name;
   std::string infohash_v1;
   std::string infohash_v2;
   std::string licence;
   std::vector<SourceFile> files;
+};
+
+/// Relative RMS errors, |decoded - released| / |released|.
+struct QualityReport {
+  struct Tensor {
+    std::string name;
+    double relative_error = 0;
+  };
+  struct Kind {
+    std::string name;  ///< "experts w1", "attention wq", "head", ..
+    std::string type;
+    double relative_error = 0;
+  };
+  struct Expert {
+    std::uint64_t layer = 0;
+    std::uint64_t expert = 0;
+    double relative_error = 0;
+  };
+  std::vector<Tensor> tensors;        ///< matrices in tiles, in container order
+  std::vector<Kind> kinds;            ///< all tensors, added up
+  std::vector<Expert> worst_experts;  ///< the five largest errors, the worst first
+};
+
+/// One that saw too little of the calibration text; its layer's mean made up for it.
+struct StarvedExpert {
+  std::uint64_t layer = 0;
+  std::uint64_t expert = 0;
+  std::uint64_t tokens = 0;
 };
 
 struct Result {
@@ -46,6 +85,8 @@ struct Result {
   double bits_per_weight = 0;
   /// Relative RMS error of the expert weights: |decoded - released| / |released|.
   double relative_error = 0;
+  QualityReport quality;
+  std::vector<StarvedExpert> starved;  ///< calibrated only
   base::Sha256 root;
   base::Sha256 file_sha256;
 };

@@ -70,8 +70,13 @@ class PlacingSink final : public TensorSink {
 
  private:
   [[noreturn]] void refuse(const std::string& name) const {
-    throw Error(ErrorKind::verification, container_.path().string() + ": tensor '" + name +
-                                             "': the release does not give what the container had");
+    const bool calibrated = container_.recipe().find("calibration") != nullptr;
+    throw Error(
+        ErrorKind::verification,
+        container_.path().string() + ": tensor '" + name + "': " +
+            (calibrated ? "was rounded with a calibration text, which a repair does not have: convert again "
+                          "with --calibrate"
+                        : "the release does not give what the container had"));
   }
 
   base::File& file_;
@@ -197,7 +202,8 @@ class Mender {
   }
 
   [[nodiscard]] static base::Bytes content_of(const Plan& plan, const format::ContainerSection& section) {
-    return section.name == "tokenizer" ? base::Bytes(plan.release.tokenizer) : base::as_bytes(plan.release.params_text);
+    return section.name == "tokenizer" ? base::Bytes(plan.release.tokenizer)
+                                       : base::as_bytes(plan.release.params_text);
   }
 
   void prove(const Plan& plan, const format::ContainerSection& section) const {

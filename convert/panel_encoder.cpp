@@ -63,11 +63,15 @@ void encode_q8_row(std::size_t row, std::span<const float> weights, EncodedPanel
 }
 
 void encode_q4_row(const TileLayout& layout, std::size_t row, std::span<const float> weights,
-                   EncodedPanel& panel) {
+                   EncodedPanel& panel, const Compensation* compensation) {
   std::vector<float> padded(weights.begin(), weights.end());
   padded.resize(layout.padded_cols);
   Q4Row result;
-  quantize_row_q4(padded, result);
+  if (compensation != nullptr) {
+    quantize_row_q4(padded, *compensation, result);
+  } else {
+    quantize_row_q4(padded, result);
+  }
   base::store_le(panel.row_scales, row * sizeof(float), result.scale);
   std::byte* out = panel.codes.data() + row * kRowBytes;
   ErrorSum sum;
@@ -95,7 +99,8 @@ void encode_q4_row(const TileLayout& layout, std::size_t row, std::span<const fl
 
 }  // namespace
 
-void encode_panel(const TileLayout& layout, std::span<const float> rows, EncodedPanel& panel) {
+void encode_panel(const TileLayout& layout, std::span<const float> rows, EncodedPanel& panel,
+                  const Compensation* compensation) {
   const std::size_t cols = layout.cols;
   const std::size_t row_count = rows.size() / cols;
   INVARIANT(rows.size() % cols == 0 && row_count <= format::kPanelRows);
@@ -111,14 +116,14 @@ void encode_panel(const TileLayout& layout, std::span<const float> rows, Encoded
     switch (layout.type) {
       case TileType::bf16: encode_bf16_row(row, weights, panel); break;
       case TileType::q8: encode_q8_row(row, weights, panel); break;
-      case TileType::q4: encode_q4_row(layout, row, weights, panel); break;
+      case TileType::q4: encode_q4_row(layout, row, weights, panel, compensation); break;
     }
   }
   if (!q4) return;
   // Rows that the matrix does not have: code 0, which is stored as 8.
   const std::vector<float> nothing(cols);
   for (std::size_t row = row_count; row < format::kPanelRows; ++row)
-    encode_q4_row(layout, row, nothing, panel);
+    encode_q4_row(layout, row, nothing, panel, nullptr);
 }
 
 }  // namespace sluice::convert

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "convert/gptq.h"
 #include "convert/quantize.h"
 #include "format/tile.h"
 
@@ -21,6 +22,8 @@ struct EncodedPanel {
 };
 
 /// `rows`: [row][cols] f32, at most 64 rows; missing ones are zero. Reuses the memory of `panel`.
-void encode_panel(const format::TileLayout& layout, std::span<const float> rows, EncodedPanel& panel);
+/// With a compensation q4 rows are rounded for it.
+void encode_panel(const format::TileLayout& layout, std::span<const float> rows, EncodedPanel& panel,
+                  const Compensation* compensation = nullptr);
 
 }  // namespace sluice::convert

@@ -36,7 +36,8 @@ std::uint64_t TensorPipeline::block_rows(const TensorSource& source, format::Sto
 }
 
 QuantError TensorPipeline::run(const PlannedTensor& tensor, const base::File& file,
-                               std::uint64_t expert_bytes) {
+                               std::uint64_t expert_bytes, const Compensation* compensation) {
+  compensation_ = compensation;
   const TensorSource source(*tensor.source, file);
   const std::uint64_t step = block_rows(source, tensor.storage);
   const bool tiled = format::is_tiled(tensor.storage);
@@ -89,7 +90,7 @@ void TensorPipeline::encode(const PlannedTensor& tensor, const TensorSource& sou
   source.to_floats(base::Bytes(block.bytes).subspan(first * source.row_bytes(), rows * source.row_bytes()),
                    block.first_row + first, values);
   if (tiled) {
-    encode_panel(tensor_layout(tensor), values, block.panels[part]);
+    encode_panel(tensor_layout(tensor), values, block.panels[part], compensation_);
     return;
   }
   const bool f32 = tensor.storage == format::Storage::f32_rows;

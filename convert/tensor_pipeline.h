@@ -23,7 +23,9 @@ class TensorPipeline {
                  base::Progress& progress, const std::stop_token& stop);
 
   /// Converts one tensor; `expert_bytes` as in format::ContainerWriter::begin_tensor. Returns its error sums.
-  QuantError run(const PlannedTensor& tensor, const base::File& file, std::uint64_t expert_bytes);
+  /// `compensation`: for q4, or none.
+  QuantError run(const PlannedTensor& tensor, const base::File& file, std::uint64_t expert_bytes,
+                 const Compensation* compensation = nullptr);
 
  private:
   struct Block {
@@ -52,6 +54,7 @@ class TensorPipeline {
   const std::stop_token& stop_;
   base::LeafHasher source_hasher_;
   Tail tail_;
+  const Compensation* compensation_ = nullptr;  // of the tensor at hand
 };
 
 }  // namespace sluice::convert

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <cstring>
 #include <string>
 
 #include "base/bytes.h"
@@ -45,6 +46,7 @@ void Session::Impl::mixture(std::size_t layer, std::span<const TokenId> tokens) 
   report_routing(layer, tokens);
   gather(layer);
   experts_up(layer);
+  if (statistics != nullptr) add_statistics();
   experts_down(layer);
   for_each_token([&](std::size_t t, unsigned) { kernels.add(&update[t * dim], dim, &x[t * dim]); });
 }
@@ -112,6 +114,10 @@ void Session::Impl::gather(std::size_t layer) {
       expert_in[e].copy_row(row, experts_in, slots[row].token);
   }
   weights.prove(unproven, pool);
+  if (statistics == nullptr) return;
+  kept_hidden.resize(params.num_experts);
+  for (std::size_t e = 0; e < params.num_experts; ++e)
+    kept_hidden[e].reserve(routing.by_expert[e].size() * hidden);
 }
 
 // First region: silu(w1 h) * (w3 h), quantized as soon as a slice is done. Tasks are (expert, slice of
@@ -137,6 +143,9 @@ void Session::Impl::experts_up(std::size_t layer) {
     matmul[worker].multiply(w.experts[e].w3.matrix, expert_in[e], first, panels, up, width);
     for (std::size_t row = 0; row < rows; ++row) {
       kernels.silu_multiply(gate + row * width, up + row * width, width, gate + row * width);
+      if (statistics != nullptr)
+        std::memcpy(&kept_hidden[e][row * hidden + first * format::kPanelRows], gate + row * width,
+                    width * sizeof(float));
       expert_hidden[e].fill(kernels, row, first * format::kPanelRows, width, gate + row * width);
     }
   });

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "format/container_proofs.h"
+#include "format/expert_statistics.h"
 #include "format/model_params.h"
 
 namespace sluice::runtime {
@@ -229,6 +230,34 @@ struct Evaluation {
                                   const SessionOptions& options,
                                   const std::function<void(std::uint64_t, std::uint64_t)>& on_progress,
                                   const std::stop_token& stop);
+
+struct CalibrationOptions {
+  unsigned thread_count = 1;
+  std::uint64_t context_tokens = 256;      ///< of each chunk of the text, BOS included
+  std::uint64_t memory_bytes = 256u << 20;  ///< for the tokens' states; bounds how much of the text is read
+  std::optional<Isa> isa;
+  std::stop_token stop;
+};
+
+/// Runs a text through a model to learn what its experts get to see: layer by layer, all tokens through one
+/// layer before the next, so that the weights are read once and only one layer's statistics are held. With q8
+/// and q4 models the statistics are the same bits for any number of threads.
+class Calibrator {
+ public:
+  /// The text is cut as evaluate() cuts it. Error{malformed} when it has no tokens.
+  Calibrator(const Model& model, std::string_view text, const CalibrationOptions& options);
+  ~Calibrator();
+  Calibrator(Calibrator&&) noexcept;
+
+  [[nodiscard]] std::uint64_t tokens() const;        ///< that are run, without BOS
+  [[nodiscard]] std::uint64_t tokens_total() const;  ///< of the whole text
+  /// The next layer's, from 0 on; called n_layers times at most.
+  [[nodiscard]] format::LayerStatistics next_layer();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 struct BenchOptions {
   std::uint64_t prompt_tokens = 512;

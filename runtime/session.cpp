@@ -68,14 +68,21 @@ Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
 // The forward pass of a pre-norm mixture-of-experts transformer (arXiv 2401.04088):
 //   h = x + attention(norm(x));  x = h + mixture(norm(h))
 void Session::Impl::forward(std::span<const TokenId> tokens) {
+  begin(tokens);
+  for (std::size_t layer = 0; layer < params.n_layers; ++layer) run_layer(layer, tokens);
+  position += tokens.size();
+}
+
+void Session::Impl::begin(std::span<const TokenId> tokens) {
   tokens_now = tokens.size();
   embed(tokens);
-  for (std::size_t layer = 0; layer < params.n_layers; ++layer) {
-    if (options.stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
-    attention(layer);
-    mixture(layer, tokens);
-  }
-  position += tokens.size();
+}
+
+void Session::Impl::run_layer(std::size_t layer, std::span<const TokenId> tokens) {
+  if (options.stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+  tokens_now = tokens.size();
+  attention(layer);
+  mixture(layer, tokens);
 }
 
 void Session::Impl::embed(std::span<const TokenId> tokens) {

@@ -39,6 +39,9 @@ struct Session::Impl {
 
   /// Tokens of one chunk through all layers; the residual stream is then in `x`.
   void forward(std::span<const TokenId> tokens);
+  /// One layer of a chunk of tokens whose residual stream is in `x`; `forward` in single steps.
+  void begin(std::span<const TokenId> tokens);
+  void run_layer(std::size_t layer, std::span<const TokenId> tokens);
   /// Logits of rows [first, first + count) of the chunk -> `logits` [row][vocab padded].
   void head(std::size_t first, std::size_t count);
 
@@ -83,11 +86,17 @@ struct Session::Impl {
     Buffer<float> up;    ///< [rows][slice]
   };
   std::vector<Scratch> scratch;
+  /// While calibrating: what the experts' inputs are added to; w2's inputs are then kept as floats, too.
+  format::LayerStatistics* statistics = nullptr;
+  std::vector<Buffer<float>> kept_hidden;  ///< [expert] [row][hidden]
 
  private:
   void embed(std::span<const TokenId> tokens);
   void attention(std::size_t layer);
   void mixture(std::size_t layer, std::span<const TokenId> tokens);
+
+  // calibrate.cpp
+  void add_statistics();
 
   // attention.cpp
   void project_heads(std::size_t layer);

@@ -1,0 +1,36 @@
+#include "cli/quality_table.h"
+
+#include <string>
+
+#include "cli/table.h"
+
+namespace sluice::cli {
+
+void print_quality(const convert::QualityReport& quality, Console& console) {
+  Table table({2});
+  for (const auto& kind : quality.kinds)
+    table.add_row({"  " + kind.name, kind.type, format_number("%.5f", kind.relative_error)});
+  console.print("relative RMS error of the weights:");
+  console.write(table.text());
+  std::string worst = "worst experts (layer.expert):";
+  for (const auto& expert : quality.worst_experts)
+    worst += " " + std::to_string(expert.layer) + "." + std::to_string(expert.expert) +
+             format_number(" %.5f", expert.relative_error);
+  if (!quality.worst_experts.empty()) console.print(worst);
+}
+
+void print_starved(const convert::Calibration& calibration,
+                   const std::vector<convert::StarvedExpert>& starved, Console& console) {
+  std::string line = "calibrated on " + with_commas(calibration.tokens) + " tokens";
+  if (starved.empty()) {
+    console.print(line + "; every expert saw enough of them");
+    return;
+  }
+  line += "; experts that saw few got their layer's mean, too (layer.expert tokens):";
+  for (const auto& expert : starved)
+    line += " " + std::to_string(expert.layer) + "." + std::to_string(expert.expert) + " " +
+            std::to_string(expert.tokens);
+  console.print(line);
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,18 @@
+#pragma once
+// The quality report of a conversion for people.
+
+#include <vector>
+
+#include "cli/console.h"
+#include "convert/convert.h"
+
+namespace sluice::cli {
+
+/// Relative errors by kind of tensor, and the worst experts.
+void print_quality(const convert::QualityReport& quality, Console& console);
+
+/// What the experts saw of the calibration text.
+void print_starved(const convert::Calibration& calibration,
+                   const std::vector<convert::StarvedExpert>& starved, Console& console);
+
+}  // namespace sluice::cli

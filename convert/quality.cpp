@@ -1,0 +1,81 @@
+#include "convert/quality.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace sluice::convert {
+namespace {
+
+using format::Json;
+using format::TensorRole;
+
+constexpr std::size_t kWorstExperts = 5;
+
+double relative(const QuantError& error) {
+  return error.squared_weights > 0 ? std::sqrt(error.squared_error / error.squared_weights) : 0;
+}
+
+/// Six decimals say all there is to say, and keep the directory short.
+double rounded(double value) { return std::round(value * 1e6) / 1e6; }
+
+std::string kind_of(const format::ModelTensor& tensor) {
+  switch (tensor.role) {
+    case TensorRole::embedding: return "embedding";
+    case TensorRole::norm: return "norms";
+    case TensorRole::router: return "routers";
+    case TensorRole::head: return "head";
+    case TensorRole::attention:
+    case TensorRole::expert: break;
+  }
+  const std::string matrix = tensor.name.substr(0, tensor.name.rfind('.'));
+  return (tensor.role == TensorRole::expert ? "experts " : "attention ") +
+         matrix.substr(matrix.rfind('.') + 1);
+}
+
+}  // namespace
+
+Json to_json(const QualityReport& report) {
+  Json tensors = Json::object();
+  for (const auto& tensor : report.tensors) tensors.set(tensor.name, rounded(tensor.relative_error));
+  Json worst = Json::array();
+  for (const auto& expert : report.worst_experts)
+    worst.push_back(Json::object({{"layer", expert.layer},
+                                  {"expert", expert.expert},
+                                  {"relative_error", rounded(expert.relative_error)}}));
+  return Json::object({{"tensors", std::move(tensors)}, {"worst_experts", std::move(worst)}});
+}
+
+void QualityTally::add(const format::ModelTensor& tensor, format::Storage storage, const QuantError& error) {
+  entries_.push_back({tensor, storage, error});
+}
+
+QualityReport QualityTally::report() const {
+  QualityReport report;
+  std::vector<std::pair<QualityReport::Kind, QuantError>> kinds;  // in order of first appearance
+  std::map<std::pair<std::uint64_t, std::uint64_t>, QuantError> experts;
+  for (const Entry& entry : entries_) {
+    const std::string name = kind_of(entry.tensor);
+    const std::string type(format::type_name(entry.storage));
+    auto kind = std::ranges::find_if(kinds, [&](const auto& k) { return k.first.name == name; });
+    if (kind == kinds.end()) kind = kinds.insert(kinds.end(), {{name, type, 0}, {}});
+    kind->second += entry.error;
+    if (format::is_tiled(entry.storage)) report.tensors.push_back({entry.tensor.name, relative(entry.error)});
+    if (entry.tensor.role == TensorRole::expert)
+      experts[{entry.tensor.layer, entry.tensor.expert}] += entry.error;
+  }
+  for (auto& [kind, error] : kinds) {
+    kind.relative_error = relative(error);
+    report.kinds.push_back(std::move(kind));
+  }
+  for (const auto& [at, error] : experts)
+    report.worst_experts.push_back({at.first, at.second, relative(error)});
+  std::ranges::stable_sort(report.worst_experts, std::greater<>(), &QualityReport::Expert::relative_error);
+  report.worst_experts.resize(std::min(report.worst_experts.size(), kWorstExperts));
+  return report;
+}
+
+}  // namespace sluice::convert

@@ -1,0 +1,31 @@
+#pragma once
+// The quality report of a conversion, as the container keeps it.
+
+#include "convert/convert.h"
+#include "convert/quantize.h"
+#include "format/container_format.h"
+#include "format/json.h"
+#include "format/model_tensors.h"
+
+namespace sluice::convert {
+
+/// {"tensors": {NAME: relative error, ..}, "worst_experts": [{"layer","expert","relative_error"}, ..]}:
+/// tensors that were rounded, in container order; the experts with the largest errors, the worst first.
+[[nodiscard]] format::Json to_json(const QualityReport& report);
+
+/// Adds up what the tensors of one kind, and of one expert, have lost.
+class QualityTally {
+ public:
+  void add(const format::ModelTensor& tensor, format::Storage storage, const QuantError& error);
+  [[nodiscard]] QualityReport report() const;
+
+ private:
+  struct Entry {
+    format::ModelTensor tensor;
+    format::Storage storage;
+    QuantError error;
+  };
+  std::vector<Entry> entries_;
+};
+
+}  // namespace sluice::convert
