@@ -13,13 +13,13 @@ namespace sluice::runtime {
 void Session::Impl::attention(std::size_t layer) {
   const LayerWeights& w = weights.layers[layer];
   weights.prove(std::array{w.wq.part, w.wk.part, w.wv.part, w.wo.part}, pool);
-  attention_in.reset(w.wq.matrix.layout.type, tokens_now, dim, format::kActivationChunk);
+  attention_in.reset(w.wq.matrix.layout.type, tokens_now, dim, kAttentionChunk);
   normalize(w.attention_norm.data(), attention_in);
   project_heads(layer);
   rotate_and_store(layer);
   attend(layer);
 
-  attention_out.reset(w.wo.matrix.layout.type, tokens_now, query_width, format::kActivationChunk);
+  attention_out.reset(w.wo.matrix.layout.type, tokens_now, query_width, kAttentionChunk);
   for_each_token([&](std::size_t t, unsigned) {
     attention_out.fill(kernels, t, 0, query_width, &mixed[t * query_width]);
   });

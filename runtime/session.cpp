@@ -116,7 +116,7 @@ void Session::Impl::head(std::size_t first, std::size_t count) {
   weights.prove(std::span(&weights.head.part, 1), pool);
   const Matrix& matrix = weights.head.matrix;
   logits.reserve(count * vocab);
-  head_in.reset(matrix.layout.type, count, dim, format::kActivationChunk);
+  head_in.reset(matrix.layout.type, count, dim, kAttentionChunk);
   for (std::size_t row = 0; row < count; ++row) {
     float* out = &normed[row * dim];
     kernels.rms_norm(&x[(first + row) * dim], weights.final_norm.data(), static_cast<float>(params.norm_eps),
