@@ -7,6 +7,7 @@
 namespace sluice::cli {
 
 void print_quality(const convert::QualityReport& quality, Console& console) {
+  if (console.quiet()) return;
   Table table({2});
   for (const auto& kind : quality.kinds)
     table.add_row({"  " + kind.name, kind.type, format_number("%.5f", kind.relative_error)});

@@ -45,7 +45,7 @@ def decode_q8_0(data):
     return values
 
 
-class ExportTest(ProgramTest):
+class ExportCase(ProgramTest):
     @classmethod
     def setUpClass(cls):
         cls.params = json.loads((RELEASE / "params.json").read_text())
@@ -64,6 +64,8 @@ class ExportTest(ProgramTest):
         self.succeed("convert", RELEASE, "--quant", quant, "-o", f"{quant}.sluice")
         return f"{quant}.sluice"
 
+
+class ExportTest(ExportCase):
     def test_pth_to_container_to_safetensors_gives_the_released_tensors_back(self):
         result = self.export(self.container("bf16"), "safetensors", "-o", "out.safetensors")
         tensors = read_safetensors(self.folder / "out.safetensors")
@@ -175,8 +177,10 @@ class ExportTest(ProgramTest):
                        "-o", "m.gguf")
         self.assertFalse((self.folder / "m.gguf").exists())
 
+
+class LlamaCppTest(ExportCase):
     def test_llama_cpp_gives_the_same_greedy_text(self):
-        # A folder that shared/peers/llama-cpp.sh has set up can stand in for an installed llama.cpp.
+        # The root of another Debian, in which llama.cpp is installed, can stand in for one that is installed here.
         root = os.environ.get("SLUICE_LLAMA_CPP")
         program = shutil.which("llama-completion")
         if program is None and root is None:
