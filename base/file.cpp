@@ -171,6 +171,12 @@ bool File::bypass_cache() {
   return false;
 }
 
+void File::use_cache() {
+  const int flags = ::fcntl(descriptor_, F_GETFL);
+  if (flags < 0 || ::fcntl(descriptor_, F_SETFL, flags & ~O_DIRECT) != 0)
+    throw_errno(path_, "go back to the cache of", errno);
+}
+
 void File::drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
   ::posix_fadvise(descriptor_, static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes),
                   POSIX_FADV_DONTNEED);

@@ -56,9 +56,11 @@ class File final {
   void resize(std::uint64_t size_bytes);
   /// Makes the content durable (fdatasync).
   void sync();
-  /// From now on reads go past the page cache: buffers, offsets and lengths must be multiples of a page
+  /// From now on reads and writes go past the page cache: buffers, offsets and lengths must be multiples of a page
   /// (aligned_buffer.h). False, and nothing changes, where the file system does not do that.
   [[nodiscard]] bool bypass_cache();
+  /// Undoes bypass_cache().
+  void use_cache();
   /// Tells the kernel that this range will not be needed again soon, so that reading a big release does
   /// not push a running model out of memory. Only advice: failures are ignored.
   void drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;

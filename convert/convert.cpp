@@ -39,7 +39,8 @@ class ContainerSink final : public TensorSink {
                     std::uint64_t expert_bytes) override {
     writer_.begin_tensor(tensor, storage, source_dtype, expert_bytes);
   }
-  void append(base::Bytes bytes) override { writer_.append(bytes); }
+  void write(base::Bytes bytes) override { writer_.write(bytes); }
+  void hash(base::Bytes bytes) override { writer_.hash(bytes); }
   void end_tensor(const base::Sha256& source_digest) override { writer_.end_tensor(source_digest); }
 
  private:
@@ -98,21 +99,27 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
       format::expert_run_bytes(plan.release.params, storage_for(TensorRole::expert, request.quant));
   std::optional<CalibrationFeed> feed;
   if (request.calibration) feed.emplace(*request.calibration, plan.release.params);
-  QuantError expert_error;
-  QualityTally quality;
-  progress.begin("converting", plan.input_bytes);
+  std::vector<TensorJob> jobs;
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& tensor = plan.tensors[i];
-    const bool expert = tensor.target.role == TensorRole::expert;
     // Only the first matrix of an expert is aligned to a huge page; the others follow it.
-    const bool starts_expert = expert && (i == 0 || plan.tensors[i - 1].target.role != TensorRole::expert ||
-                                          plan.tensors[i - 1].target.expert != tensor.target.expert ||
-                                          plan.tensors[i - 1].target.layer != tensor.target.layer);
-    const QuantError error =
-        pipeline.run(tensor, plan.files[tensor.source->file_index], starts_expert ? expert_bytes : 0,
-                     expert && feed ? &feed->find(tensor.target) : nullptr);
-    quality.add(tensor.target, tensor.storage, error);
-    if (expert) expert_error += error;
+    const bool starts_expert = tensor.target.role == TensorRole::expert &&
+                               (i == 0 || plan.tensors[i - 1].target.role != TensorRole::expert ||
+                                plan.tensors[i - 1].target.expert != tensor.target.expert ||
+                                plan.tensors[i - 1].target.layer != tensor.target.layer);
+    jobs.push_back({&tensor, &plan.files[tensor.source->file_index], starts_expert ? expert_bytes : 0});
+  }
+  progress.begin("converting", plan.input_bytes);
+  const std::vector<QuantError> errors =
+      pipeline.run(jobs, [&](const PlannedTensor& tensor) -> const Compensation* {
+        return feed && tensor.target.role == TensorRole::expert ? &feed->find(tensor.target) : nullptr;
+      });
+  QuantError expert_error;
+  QualityTally quality;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const PlannedTensor& tensor = *jobs[i].tensor;
+    quality.add(tensor.target, tensor.storage, errors[i]);
+    if (tensor.target.role == TensorRole::expert) expert_error += errors[i];
   }
 
   Result result;

@@ -58,11 +58,11 @@ class PlacingSink final : public TensorSink {
       refuse(tensor.name);
     at_bytes_ = tensor_->offset_bytes;
   }
-  void append(base::Bytes bytes) override {
+  void write(base::Bytes bytes) override {
     file_.write_at(at_bytes_, bytes);
     at_bytes_ += bytes.size();
-    hasher_.update(bytes);
   }
+  void hash(base::Bytes bytes) override { hasher_.update(bytes); }
   void end_tensor(const base::Sha256& source_digest) override {
     if (base::merkle_root(hasher_.final()) != tensor_->digest || source_digest != tensor_->source_digest)
       refuse(tensor_->name);
@@ -183,22 +183,21 @@ class Mender {
   void convert(const Plan& plan, const std::vector<const format::ContainerTensor*>& tensors,
                base::File& made) {
     std::uint64_t total_bytes = 0;
-    std::vector<const PlannedTensor*> planned;
+    std::vector<TensorJob> jobs;
     for (const auto* tensor : tensors) {
       const auto found = std::ranges::find_if(
           plan.tensors, [&](const PlannedTensor& one) { return one.target.name == tensor->name; });
       if (found == plan.tensors.end())
         throw Error(ErrorKind::verification,
                     request_.conversion.input.string() + ": has no tensor '" + tensor->name + "'");
-      planned.push_back(&*found);
+      jobs.push_back({&*found, &plan.files[found->source->file_index]});
       total_bytes += found->source->value_bytes();
     }
     progress_.begin("converting", total_bytes);
     PlacingSink sink(made, container_);
     TensorPipeline pipeline(sink, request_.conversion.memory_bytes, request_.conversion.thread_count,
                             progress_, stop_);
-    for (const PlannedTensor* tensor : planned)
-      static_cast<void>(pipeline.run(*tensor, plan.files[tensor->source->file_index], 0));
+    static_cast<void>(pipeline.run(jobs));
   }
 
   [[nodiscard]] static base::Bytes content_of(const Plan& plan, const format::ContainerSection& section) {

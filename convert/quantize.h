@@ -1,5 +1,6 @@
 #pragma once
-// From float rows to codes. Plain arithmetic in one order, so that every machine makes the same bytes.
+// From float rows to codes, one row at a time; conversions go through panel_encoder.h. The arithmetic is in
+// convert/kernels, where it is the same on every machine, so that every machine makes the same bytes.
 
 #include <cstddef>
 #include <cstdint>
@@ -30,9 +31,8 @@ struct Q4Row {
   std::vector<std::int8_t> sub_scales;  ///< in +-[1, 16], one a group of 16
 };
 
-/// Chooses scale, sub-scales and codes with the least squared error that a search finds: the row scale from a
-/// few starting points, improved by least squares; each group's sub-scale among the neighbours of both signs.
-/// row.size() is a multiple of 16 (filled up with zeros).
+/// Chooses scale, sub-scales and codes with the least squared error that a search finds
+/// (kernels/q4_search.h). row.size() is a multiple of 16 (filled up with zeros).
 void quantize_row_q4(std::span<const float> row, Q4Row& result);
 
 }  // namespace sluice::convert

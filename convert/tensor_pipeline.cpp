@@ -2,134 +2,274 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <numeric>
 #include <utility>
 
-#include "base/bytes.h"
 #include "base/error.h"
+#include "base/hasher.h"
+#include "base/invariant.h"
 
 namespace sluice::convert {
 namespace {
 
-// Three blocks are in flight, each as released bytes, floats and codes: about ten times the block in all.
+using base::kMerkleBlockBytes;
+using format::DType;
+using format::Storage;
+
+// Three blocks are in flight, each as released bytes and as codes, which may be twice as many.
 constexpr std::uint64_t kBlocksOfMemory = 16;
-constexpr std::uint64_t kBlockBytesMax = 16u << 20;
+constexpr std::uint64_t kBlockBytesMax = 8u << 20;
+constexpr std::size_t kTaskLeaves = 16;
+constexpr std::uint64_t kTaskRows = format::kPanelRows;
 
 void append(std::vector<std::byte>& to, const std::vector<std::byte>& from) {
   to.insert(to.end(), from.begin(), from.end());
 }
 
+void reserve(base::AlignedBuffer& buffer, std::uint64_t bytes) {
+  if (buffer.bytes().size() < bytes) buffer = base::AlignedBuffer(static_cast<std::size_t>(bytes));
+}
+
+/// Their bytes in the container are the released ones.
+bool stays_as_released(const PlannedTensor& tensor) {
+  return tensor.storage == Storage::bf16_rows && tensor.source->dtype == DType::bf16;
+}
+
+std::uint64_t encoded_bytes(const PlannedTensor& tensor, std::uint64_t rows, std::uint64_t cols) {
+  if (format::is_tiled(tensor.storage))
+    return base::divide_up(rows, format::kPanelRows) * tensor_layout(tensor).panel_code_bytes;
+  if (stays_as_released(tensor)) return 0;
+  return rows * cols * (tensor.storage == Storage::f32_rows ? 4 : 2);
+}
+
+/// Of whole values that begin at an even address.
+bool is_finite_bf16(base::Bytes bytes) {
+  return kernels().finite_bf16(reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / 2);
+}
+
+std::size_t part_count(std::uint64_t rows) {
+  return static_cast<std::size_t>(base::divide_up(rows, kTaskRows));
+}
+
 }  // namespace
 
-TensorPipeline::TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes,
-                               unsigned thread_count, base::Progress& progress, const std::stop_token& stop)
+TensorPipeline::TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, unsigned thread_count,
+                               base::Progress& progress, const std::stop_token& stop)
     : sink_(sink),
       block_bytes_(std::min(memory_bytes / kBlocksOfMemory, kBlockBytesMax)),
       pool_(thread_count),
       progress_(progress),
-      stop_(stop) {}
-
-std::uint64_t TensorPipeline::block_rows(const TensorSource& source, format::Storage storage) const {
-  const std::uint64_t rows = std::max<std::uint64_t>(block_bytes_ / source.row_bytes(), 1);
-  return format::is_tiled(storage)
-             ? std::max(rows / format::kPanelRows, std::uint64_t{1}) * format::kPanelRows
-             : rows;
+      stop_(stop),
+      values_(thread_count) {
+  for (unsigned worker = 0; worker < thread_count; ++worker) encoders_.emplace_back();
 }
 
-QuantError TensorPipeline::run(const PlannedTensor& tensor, const base::File& file,
-                               std::uint64_t expert_bytes, const Compensation* compensation) {
-  compensation_ = compensation;
-  const TensorSource source(*tensor.source, file);
-  const std::uint64_t step = block_rows(source, tensor.storage);
-  const bool tiled = format::is_tiled(tensor.storage);
-  sink_.begin_tensor(tensor.target, tensor.storage, tensor.source->dtype, expert_bytes);
-
-  // Three stages, one block each: read, encode and hash, write.
+std::vector<QuantError> TensorPipeline::run(std::span<const TensorJob> jobs,
+                                            const FindCompensation& find_compensation) {
+  jobs_ = jobs;
+  std::vector<QuantError> errors(jobs.size());
   std::array<Block, 3> blocks;
   Block* reading = &blocks[0];
   Block* encoding = &blocks[1];
   Block* writing = &blocks[2];
-  std::uint64_t next_row = 0;
-  QuantError error;
-  while (next_row < source.rows() || encoding->rows > 0 || writing->rows > 0) {
+  Cursor cursor;
+  while (true) {
     if (stop_.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
-    reading->first_row = next_row;
-    reading->rows = std::min(step, source.rows() - next_row);
-    const std::size_t parts =
-        tiled ? base::divide_up(encoding->rows, format::kPanelRows) : std::size_t{encoding->rows > 0};
-    encoding->panels.resize(std::max(encoding->panels.size(), parts));
-    constexpr std::size_t kStages = 3;
-    pool_.run(kStages + parts, [&](std::size_t task, unsigned) {
-      switch (task) {
-        case 0: write(*writing, error); return;
-        case 1:
-          source_hasher_.update(base::Bytes(encoding->bytes).first(encoding->rows * source.row_bytes()));
-          return;
-        case 2:
-          if (reading->rows > 0) source.read_rows(reading->first_row, reading->rows, reading->bytes);
-          return;
-        default: encode(tensor, source, *encoding, task - kStages);
+    plan_block(cursor, *reading);
+    if (reading->rows == 0 && encoding->rows == 0 && writing->rows == 0) return errors;
+    if (encoding->rows > 0) begin_encoding(*encoding, find_compensation);
+    if (writing->rows > 0) begin_writing(*writing);
+
+    // The longest first.
+    constexpr std::size_t kSingleTasks = 3;
+    const std::size_t leaf_end = kSingleTasks + leaf_tasks(*encoding);
+    pool_.run(leaf_end + part_count(encoding->rows), [&](std::size_t task, unsigned worker) {
+      if (task == 0) {
+        if (writing->rows > 0) hash(*writing);
+      } else if (task == 1) {
+        if (writing->rows > 0) write(*writing);
+      } else if (task == 2) {
+        if (reading->rows > 0)
+          reading->source->read_rows(reading->first_row, reading->rows,
+                                     reading->bytes.bytes().first(reading->byte_count()));
+      } else if (task < leaf_end) {
+        hash_source(*encoding, task - kSingleTasks);
+      } else {
+        encode(*encoding, task - leaf_end, worker);
       }
     });
-    progress_.advance(encoding->rows * source.row_bytes());
-    next_row += reading->rows;
+    if (writing->rows > 0) end_writing(*writing);
+    if (encoding->rows > 0) end_encoding(*encoding, errors[encoding->job]);
     writing->rows = 0;
     Block* const written = writing;
     writing = std::exchange(encoding, std::exchange(reading, written));
   }
-  if (tiled) write_tail(tensor_layout(tensor));
-  sink_.end_tensor(base::merkle_root(source_hasher_.final()));
-  return error;
 }
 
-void TensorPipeline::encode(const PlannedTensor& tensor, const TensorSource& source, Block& block,
-                            std::size_t part) {
-  const bool tiled = format::is_tiled(tensor.storage);
-  const std::uint64_t first = tiled ? part * format::kPanelRows : 0;
-  const std::uint64_t rows = tiled ? std::min(format::kPanelRows, block.rows - first) : block.rows;
-  std::vector<float> values(static_cast<std::size_t>(rows * source.cols()));
-  source.to_floats(base::Bytes(block.bytes).subspan(first * source.row_bytes(), rows * source.row_bytes()),
-                   block.first_row + first, values);
-  if (tiled) {
-    encode_panel(tensor_layout(tensor), values, block.panels[part], compensation_);
-    return;
+/// Whole panels, and whole leaves of the tree over the released bytes where that does not take too many rows.
+std::uint64_t TensorPipeline::block_rows(const TensorSource& source, Storage storage) const {
+  const std::uint64_t leaf_rows = kMerkleBlockBytes / std::gcd(source.row_bytes(), kMerkleBlockBytes);
+  const std::uint64_t panel_rows = format::is_tiled(storage) ? format::kPanelRows : 1;
+  const std::uint64_t step = std::lcm(leaf_rows, panel_rows);
+  const std::uint64_t fitting = std::max<std::uint64_t>(block_bytes_ / source.row_bytes(), 1);
+  if (fitting >= step) return fitting / step * step;
+  return std::max(fitting / panel_rows, std::uint64_t{1}) * panel_rows;
+}
+
+void TensorPipeline::plan_block(Cursor& cursor, Block& block) const {
+  block.rows = 0;
+  if (cursor.job == jobs_.size()) return;
+  const TensorJob& job = jobs_[cursor.job];
+  if (!cursor.source) cursor.source = std::make_shared<const TensorSource>(*job.tensor->source, *job.file);
+  const std::uint64_t step = block_rows(*cursor.source, job.tensor->storage);
+  block.job = cursor.job;
+  block.source = cursor.source;
+  block.first_row = cursor.row;
+  block.rows = std::min(step, cursor.source->rows() - cursor.row);
+  block.whole_leaves =
+      step >= cursor.source->rows() || step * cursor.source->row_bytes() % kMerkleBlockBytes == 0;
+  reserve(block.bytes, block.byte_count());
+  reserve(block.encoded, encoded_bytes(*job.tensor, block.rows, cursor.source->cols()));
+  cursor.row += block.rows;
+  if (cursor.row == cursor.source->rows()) cursor = {cursor.job + 1, nullptr, 0};
+}
+
+void TensorPipeline::begin_encoding(Block& block, const FindCompensation& find_compensation) {
+  block.panels.resize(std::max(block.panels.size(), part_count(block.rows)));
+  if (!block.is_first()) return;
+  compensation_ = find_compensation ? find_compensation(tensor_of(block)) : nullptr;
+  const std::uint64_t bytes = block.source->rows() * block.source->row_bytes();
+  source_leaves_.assign(base::divide_up(bytes, kMerkleBlockBytes), {});
+}
+
+/// The released bytes of a part, and its first row within the tensor.
+base::Bytes TensorPipeline::rows_of_part(Block& block, std::size_t part, std::uint64_t& first_row) const {
+  const std::uint64_t first = part * kTaskRows;
+  const std::uint64_t rows = std::min(kTaskRows, block.rows - first);
+  first_row = block.first_row + first;
+  return block.released().subspan(first * block.source->row_bytes(), rows * block.source->row_bytes());
+}
+
+void TensorPipeline::encode(Block& block, std::size_t part, unsigned worker) {
+  if (format::is_tiled(tensor_of(block).storage)) {
+    encode_panel(block, part, worker);
+  } else {
+    encode_rows(block, part, worker);
   }
-  const bool f32 = tensor.storage == format::Storage::f32_rows;
-  block.encoded.resize(values.size() * (f32 ? 4 : 2));
+}
+
+void TensorPipeline::encode_panel(Block& block, std::size_t part, unsigned worker) {
+  const PlannedTensor& tensor = tensor_of(block);
+  const format::TileLayout layout = tensor_layout(tensor);
+  std::uint64_t first_row = 0;
+  const base::Bytes rows = rows_of_part(block, part, first_row);
+  const auto codes = block.encoded.bytes().subspan(part * layout.panel_code_bytes, layout.panel_code_bytes);
+  if (tensor.source->dtype == DType::bf16 &&
+      encoders_[worker].encode_bf16(layout, rows, codes, block.panels[part], compensation_))
+    return;
+  // Other types; and NaN and infinity, which to_floats refuses.
+  std::vector<float>& values = values_[worker];
+  values.resize(static_cast<std::size_t>(rows.size() / format::size_bytes(tensor.source->dtype)));
+  block.source->to_floats(rows, first_row, values);
+  encoders_[worker].encode(layout, values, codes, block.panels[part], compensation_);
+}
+
+void TensorPipeline::encode_rows(Block& block, std::size_t part, unsigned worker) {
+  const PlannedTensor& tensor = tensor_of(block);
+  std::uint64_t first_row = 0;
+  const base::Bytes rows = rows_of_part(block, part, first_row);
+  block.panels[part].error = {};
+  if (stays_as_released(tensor) && is_finite_bf16(rows)) return;
+  std::vector<float>& values = values_[worker];
+  values.resize(static_cast<std::size_t>(rows.size() / format::size_bytes(tensor.source->dtype)));
+  block.source->to_floats(rows, first_row, values);
+  const bool f32 = tensor.storage == Storage::f32_rows;
+  const std::size_t width = f32 ? 4 : 2;
+  const auto out =
+      block.encoded.bytes().subspan(part * kTaskRows * block.source->cols() * width, values.size() * width);
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (f32) {
-      base::store_le(block.encoded, i * 4, values[i]);
+      base::store_le(out, i * 4, values[i]);
     } else {
-      base::store_le(block.encoded, i * 2, format::f32_to_bf16(values[i]));
+      base::store_le(out, i * 2, format::f32_to_bf16(values[i]));
     }
   }
 }
 
-void TensorPipeline::write(Block& block, QuantError& error) {
-  if (block.rows == 0) return;
-  if (!block.encoded.empty()) {
-    sink_.append(block.encoded);
-    block.encoded.clear();
+std::size_t TensorPipeline::leaf_tasks(const Block& block) const {
+  if (block.rows == 0) return 0;
+  if (!block.whole_leaves) return 1;
+  return static_cast<std::size_t>(base::divide_up(block.byte_count(), kTaskLeaves * kMerkleBlockBytes));
+}
+
+void TensorPipeline::hash_source(Block& block, std::size_t task) {
+  if (!block.whole_leaves) {
+    source_hasher_.update(block.released());
     return;
   }
-  const std::size_t panels = base::divide_up(block.rows, format::kPanelRows);
-  for (std::size_t p = 0; p < panels; ++p) {
-    const EncodedPanel& panel = block.panels[p];
-    sink_.append(panel.codes);
+  std::array<base::Bytes, kTaskLeaves> leaves;
+  base::Bytes rest = block.released().subspan(task * kTaskLeaves * kMerkleBlockBytes);
+  std::size_t count = 0;
+  for (; count < kTaskLeaves && !rest.empty(); ++count) {
+    leaves[count] = rest.first(std::min(rest.size(), kMerkleBlockBytes));
+    rest = rest.subspan(leaves[count].size());
+  }
+  const std::uint64_t first =
+      block.first_row * block.source->row_bytes() / kMerkleBlockBytes + task * kTaskLeaves;
+  base::hash_each(std::span(leaves).first(count), std::span(source_leaves_).subspan(first, count));
+}
+
+void TensorPipeline::end_encoding(Block& block, QuantError& error) {
+  progress_.advance(block.byte_count());
+  const PlannedTensor& tensor = tensor_of(block);
+  for (std::size_t part = 0; part < part_count(block.rows); ++part) {
+    const EncodedPanel& panel = block.panels[part];
+    error += panel.error;
+    if (!format::is_tiled(tensor.storage)) continue;
     append(tail_.magnitudes, panel.magnitudes);
     append(tail_.signs, panel.signs);
     append(tail_.row_scales, panel.row_scales);
-    error += panel.error;
   }
+  block.tail.clear();
+  if (!block.is_last()) return;
+  if (format::is_tiled(tensor.storage)) block.tail = take_tail(tensor_layout(tensor));
+  block.source_digest = base::merkle_root(block.whole_leaves ? source_leaves_ : source_hasher_.final());
 }
 
-void TensorPipeline::write_tail(const format::TileLayout& layout) {
-  sink_.append(tail_.magnitudes);
-  sink_.append(tail_.signs);
-  const std::vector<std::byte> gap(layout.row_scales_offset_bytes - layout.signs_offset_bytes -
-                                   tail_.signs.size());
-  sink_.append(gap);
-  sink_.append(tail_.row_scales);
+std::vector<std::byte> TensorPipeline::take_tail(const format::TileLayout& layout) {
+  std::vector<std::byte> tail = std::move(tail_.magnitudes);
+  append(tail, tail_.signs);
+  tail.resize(layout.row_scales_offset_bytes - layout.magnitudes_offset_bytes);
+  append(tail, tail_.row_scales);
   tail_ = {};
+  return tail;
+}
+
+void TensorPipeline::begin_writing(const Block& block) {
+  if (!block.is_first()) return;
+  const PlannedTensor& tensor = tensor_of(block);
+  sink_.begin_tensor(tensor.target, tensor.storage, tensor.source->dtype, jobs_[block.job].expert_bytes);
+}
+
+base::Bytes TensorPipeline::main_bytes(Block& block) const {
+  const PlannedTensor& tensor = tensor_of(block);
+  if (stays_as_released(tensor)) return block.released();
+  return base::Bytes(block.encoded.bytes()).first(encoded_bytes(tensor, block.rows, block.source->cols()));
+}
+
+void TensorPipeline::write(Block& block) {
+  sink_.write(main_bytes(block));
+  sink_.write(block.tail);
+}
+
+void TensorPipeline::hash(Block& block) {
+  sink_.hash(main_bytes(block));
+  sink_.hash(block.tail);
+}
+
+void TensorPipeline::end_writing(Block& block) {
+  if (block.is_last()) sink_.end_tensor(block.source_digest);
 }
 
 }  // namespace sluice::convert

@@ -8,13 +8,15 @@
 
 namespace sluice::convert {
 
-/// Called as format::ContainerWriter is.
+/// Called as format::ContainerWriter is: all bytes of a tensor go to both write() and hash(), which may be
+/// called at the same time.
 class TensorSink {
  public:
   virtual ~TensorSink() = default;
   virtual void begin_tensor(const format::ModelTensor& tensor, format::Storage storage,
                             format::DType source_dtype, std::uint64_t expert_bytes) = 0;
-  virtual void append(base::Bytes bytes) = 0;
+  virtual void write(base::Bytes bytes) = 0;
+  virtual void hash(base::Bytes bytes) = 0;
   virtual void end_tensor(const base::Sha256& source_digest) = 0;
 };
 

@@ -16,30 +16,30 @@ std::uint64_t expert_run_bytes(const ModelParams& params, Storage storage) {
 }
 
 ContainerWriter::ContainerWriter(const std::filesystem::path& path, const ModelParams& params)
-    : params_(params), output_(path) {
-  write(encode_header());
+    : params_(params), output_(path), stream_(output_.file(), 0) {
+  put(encode_header());
 }
 
-void ContainerWriter::write(base::Bytes bytes) {
-  output_.file().write_at(offset_bytes_, bytes);
+/// Of no tensor.
+void ContainerWriter::put(base::Bytes bytes) {
+  stream_.append(bytes);
   file_hasher_.update(bytes);
-  offset_bytes_ += bytes.size();
 }
 
 void ContainerWriter::pad_to(std::uint64_t alignment_bytes) {
   static constexpr std::array<std::byte, 4096> kZeros{};
-  std::uint64_t missing = base::align_up(offset_bytes_, alignment_bytes) - offset_bytes_;
+  std::uint64_t missing = base::align_up(offset_bytes(), alignment_bytes) - offset_bytes();
   while (missing > 0) {
     const auto take = std::min<std::uint64_t>(missing, kZeros.size());
-    write(base::Bytes(kZeros).first(static_cast<std::size_t>(take)));
+    put(base::Bytes(kZeros).first(static_cast<std::size_t>(take)));
     missing -= take;
   }
 }
 
 void ContainerWriter::add_section(std::string_view name, base::Bytes bytes) {
   pad_to(kTensorAlignmentBytes);
-  sections_.push_back({std::string(name), offset_bytes_, bytes.size(), base::hash<base::Sha256>(bytes)});
-  write(bytes);
+  sections_.push_back({std::string(name), offset_bytes(), bytes.size(), base::hash<base::Sha256>(bytes)});
+  put(bytes);
 }
 
 void ContainerWriter::begin_tensor(const ModelTensor& tensor, Storage storage, DType source_dtype,
@@ -49,21 +49,39 @@ void ContainerWriter::begin_tensor(const ModelTensor& tensor, Storage storage, D
   entry.name = tensor.name;
   entry.shape = tensor.shape;
   entry.storage = storage;
-  entry.offset_bytes = offset_bytes_;
+  entry.offset_bytes = offset_bytes();
   entry.length_bytes = storage_bytes(storage, tensor.shape);
   entry.source_dtype = source_dtype;
   tensors_.push_back(std::move(entry));
 }
 
 void ContainerWriter::append(base::Bytes bytes) {
-  tensor_hasher_.update(bytes);
   write(bytes);
+  hash(bytes);
+}
+
+// The file's chain and the tensor's leaf side by side, which takes little longer than one of them.
+void ContainerWriter::hash(base::Bytes bytes) {
+  while (!bytes.empty()) {
+    const auto part = bytes.first(std::min(bytes.size(), base::kMerkleBlockBytes - leaf_bytes_));
+    base::LaneHasher<base::Sha256>::update_pair(file_hasher_, part, leaf_hasher_, part);
+    leaf_bytes_ += part.size();
+    if (leaf_bytes_ == base::kMerkleBlockBytes) end_leaf();
+    bytes = bytes.subspan(part.size());
+  }
+}
+
+void ContainerWriter::end_leaf() {
+  leaves_.push_back(leaf_hasher_.final());
+  leaf_bytes_ = 0;
 }
 
 void ContainerWriter::end_tensor(const base::Sha256& source_digest) {
   ContainerTensor& tensor = tensors_.back();
-  INVARIANT(offset_bytes_ == tensor.offset_bytes + tensor.length_bytes);
-  tensor.digest = base::merkle_root(tensor_hasher_.final());
+  INVARIANT(offset_bytes() == tensor.offset_bytes + tensor.length_bytes);
+  if (leaf_bytes_ > 0) end_leaf();
+  tensor.digest = base::merkle_root(leaves_);
+  leaves_.clear();
   tensor.source_digest = source_digest;
 }
 
@@ -79,16 +97,17 @@ WrittenContainer ContainerWriter::finish() {
 
   pad_to(kTensorAlignmentBytes);
   ContainerFooter footer;
-  footer.directory_offset_bytes = offset_bytes_;
+  footer.directory_offset_bytes = offset_bytes();
   footer.directory_length_bytes = text.size();
-  footer.file_bytes = offset_bytes_ + text.size() + kContainerFooterBytes;
+  footer.file_bytes = offset_bytes() + text.size() + kContainerFooterBytes;
   footer.root = root_digest(directory.tensors);
   footer.directory_sha256 = base::hash<base::Sha256>(base::as_bytes(text));
-  write(base::as_bytes(text));
-  write(encode_footer(footer));
+  put(base::as_bytes(text));
+  put(encode_footer(footer));
+  stream_.finish();
 
   WrittenContainer written;
-  written.file_bytes = offset_bytes_;
+  written.file_bytes = footer.file_bytes;
   written.root = footer.root;
   written.file_sha256 = file_hasher_.final();
   output_.commit();

@@ -6,7 +6,7 @@
 //   writer.add_section("tokenizer", bytes);
 //   for (const ModelTensor& tensor : model_tensors(params)) {
 //     writer.begin_tensor(tensor, storage, DType::bf16);
-//     writer.append(bytes);  // any number of times, storage_bytes() in all
+//     writer.append(bytes);  // any number of times, storage_bytes() in all; or write() and hash()
 //     writer.end_tensor(source_digest);
 //   }
 //   const auto written = writer.finish();
@@ -19,7 +19,8 @@
 #include <vector>
 
 #include "base/file.h"
-#include "base/hasher.h"
+#include "base/file_stream.h"
+#include "base/lane_hasher.h"
 #include "base/merkle.h"
 #include "format/container_format.h"
 #include "format/json.h"
@@ -45,6 +46,9 @@ class ContainerWriter final {
   void begin_tensor(const ModelTensor& tensor, Storage storage, DType source_dtype,
                     std::uint64_t expert_bytes = 0);
   void append(base::Bytes bytes);
+  /// The two halves of append(): bytes of the current tensor, in order. Two threads may be in them at once.
+  void write(base::Bytes bytes) { stream_.append(bytes); }
+  void hash(base::Bytes bytes);
   void end_tensor(const base::Sha256& source_digest);
 
   /// Facts about where the weights came from, and how they were made; shown by inspect.
@@ -54,14 +58,18 @@ class ContainerWriter final {
   [[nodiscard]] WrittenContainer finish();
 
  private:
-  void write(base::Bytes bytes);
+  void put(base::Bytes bytes);
   void pad_to(std::uint64_t alignment_bytes);
+  void end_leaf();
+  [[nodiscard]] std::uint64_t offset_bytes() const { return stream_.offset_bytes(); }
 
   ModelParams params_;
   base::AtomicFile output_;
-  std::uint64_t offset_bytes_ = 0;
-  base::Hasher<base::Sha256> file_hasher_;
-  base::LeafHasher tensor_hasher_;
+  base::FileStream stream_;
+  base::LaneHasher<base::Sha256> file_hasher_;
+  base::LaneHasher<base::Sha256> leaf_hasher_;
+  std::size_t leaf_bytes_ = 0;        // fed into it so far
+  std::vector<base::Sha256> leaves_;  // of the current tensor
   std::vector<ContainerTensor> tensors_;
   std::vector<ContainerSection> sections_;
   Json provenance_ = Json::object();

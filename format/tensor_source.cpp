@@ -108,6 +108,11 @@ void TensorSource::read_scales(const TensorScale& scale) {
 
 void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& out) const {
   out.resize(static_cast<std::size_t>(count * row_bytes()));
+  read_rows(first, count, base::MutableBytes(out));
+}
+
+void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
+  INVARIANT(out.size() == count * row_bytes());
   if (block_weights(view_.stored_dtype) > 1) return read_quantized(first, count, out);
   if (!view_.scale) return read_stored(first, count, out);
   std::vector<std::byte> codes(static_cast<std::size_t>(count * cols_));

@@ -70,6 +70,8 @@ class TensorSource {
   /// Rows [first, first + count) of the values, row-major. Each byte of them is read about once; FP8's NaN is
   /// Error{malformed}.
   void read_rows(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& out) const;
+  /// The same into memory of count * row_bytes().
+  void read_rows(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
 
   /// The values of `bytes` as read_rows gave them, of a float dtype. A NaN or infinity is Error{malformed}
   /// naming its place.

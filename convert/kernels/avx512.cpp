@@ -1,0 +1,22 @@
+// For AVX-512 F, BW, DQ and VL (Skylake-X, Zen 4 and later).
+
+#include <immintrin.h>
+
+#include "convert/kernels/kernels.h"
+
+namespace sluice::convert {
+namespace {
+
+#include "convert/kernels/lanes.h"
+
+#include "convert/kernels/rows.h"
+
+#include "convert/kernels/q4_search.h"
+
+constexpr Kernels kTable = {"avx512", widen_bf16, finite_bf16, quantize_q8, quantize_q4, interleave};
+
+}  // namespace
+
+const Kernels& avx512_kernels() { return kTable; }
+
+}  // namespace sluice::convert

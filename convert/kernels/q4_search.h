@@ -1,0 +1,271 @@
+// The search for a q4 row's scale, sub-scales and codes. Included once by each kernel file, after lanes.h,
+// inside its unnamed namespace.
+//
+// A group is turned so that its extreme weight is negative, and scaled so that it is -32000. Under a row
+// scale r and a sub-scale of magnitude t the extreme weight is at code -a, a = size / (t * r), and every
+// other weight at inputs * a / 32000. With a from 6.9 to 9 the extreme weight gets code -8, or -7 and the
+// group a finer step; sub-scales of the other sign, which put +7 there, were never better (of 40,000 groups
+// 7). Codes are worked on in units of 1/2048: kOne.
+//
+// Groups do not depend on each other once the row scale is fixed, so that the search is over that one number:
+// over a grid for a sample of the row, then by least squares over all of it. The sample has the sixteen
+// largest groups, which suffer most when the row scale is small, and every so many-th block.
+
+constexpr int kOne = 2048;
+constexpr float kExtreme = 32000;
+constexpr float kFractionOfCode = 2048.0f * 32768.0f / kExtreme;  // a * this: the factor from input to code
+constexpr float kCodeOfExtremeMax = 11.9f;  // beyond, sums of squares would not fit into 32 bits
+constexpr float kNothing = 1e-3f;           // a group of less is nothing but zeros, in units of row scales
+constexpr float kRowScaleMin = 0.72f;       // size / (15 * r) stays within kCodeOfExtremeMax
+constexpr std::size_t kSampleBlocks = 8;
+constexpr std::size_t kWholeRowBlocks = 4;  // shorter rows are their own sample
+constexpr int kMoreForEstimate = 1;
+constexpr int kMoreForChoice = 3;
+
+void prepare_block(const float* row, float inverse_unit, Q4Block& block) {
+  for (std::size_t half = 0; half < 2; ++half)
+    for (std::size_t first = 0; first < kBlockGroups; first += 8)
+      transpose_8x8(row + first * 16 + half * 8, 16, &block.weights[half * 8][first], kBlockGroups);
+  for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
+    Floats weights[16];
+    Floats most = all(0);
+    Floats least = all(0);
+    for (std::size_t i = 0; i < 16; ++i) {
+      weights[i] = load<Floats>(&block.weights[i][first]) * inverse_unit;
+      store(&block.weights[i][first], weights[i]);
+      most = greater(most, weights[i]);
+      least = lesser(least, weights[i]);
+    }
+    const Ints positive = most > -least;
+    const Floats size = positive ? most : -least;
+    const Floats sign = positive ? all(-1) : all(1);
+    const Ints nothing = size < kNothing;
+    const Floats factor = nothing ? all(0) : sign * kExtreme / (nothing ? all(1) : size);
+    for (std::size_t i = 0; i < 8; ++i) {
+      const Ints even = to_ints(weights[2 * i] * factor);
+      const Ints odd = to_ints(weights[2 * i + 1] * factor);
+      store(&block.inputs[i][2 * first], in_pairs(even, odd));
+    }
+    store(&block.size[first], size);
+    store(&block.sign[first], sign);
+  }
+}
+
+/// The factor from inputs to codes when the extreme weight is at code -a.
+inline Shorts code_factor(Floats a) {
+  const Ints factor = to_ints(lesser(a, all(kCodeOfExtremeMax)) * kFractionOfCode);
+  return in_pairs(factor, factor);
+}
+
+/// Sums of the squared errors of the groups, in steps / kOne. Codes below -8 are only cut off when asked for:
+/// there are none for a <= 8.5.
+template <bool kCutLow>
+inline Ints code_errors(const Q4Block& block, std::size_t first, Floats a) {
+  const Shorts factor = code_factor(a);
+  Ints sum = {};
+  for (std::size_t i = 0; i < 8; ++i) {
+    const Shorts exact = multiply_fractions(load<Shorts>(&block.inputs[i][2 * first]), factor);
+    const Shorts code = multiply_fractions(exact, all_shorts(32768 / kOne));
+    Shorts error = exact - (code << 11);
+    error = greater(error, add_within(exact, all_shorts(-7 * kOne)));
+    if (kCutLow) error = lesser(error, add_within(exact, all_shorts(8 * kOne)));
+    sum += sum_products(error, error);
+  }
+  return sum;
+}
+
+struct Choice {
+  Floats score;  // squared error in row scales and kOne
+  Floats magnitude;
+};
+
+/// The best sub-scales of groups under a row scale: the one that just fits, that below, and `kMore` above it.
+template <int kMore>
+inline Choice choose(const Q4Block& block, std::size_t first, float row_scale) {
+  const Floats steps = load<Floats>(&block.size[first]) * (1.0f / row_scale);
+  // -8 * -16 is no int8.
+  const Floats largest = load<Floats>(&block.sign[first]) < 0.0f ? all(15) : all(16);
+  Choice best = {all(3e38f), all(1)};
+  const auto consider = [&](Floats magnitude, Ints sums, Ints is_candidate) {
+    const Floats score = to_floats(sums) * (magnitude * magnitude);
+    const Ints better = is_candidate & (score < best.score);
+    best.score = better ? score : best.score;
+    best.magnitude = better ? magnitude : best.magnitude;
+  };
+  // The smallest that does without codes below -8.
+  const Floats exact = steps * (1.0f / 8.5f);
+  const Floats nearest = to_floats(to_ints(lesser(exact, all(17))));
+  const Floats middle = greater(nearest < exact ? nearest + 1.0f : nearest, all(1));
+  const Floats below = lesser(middle - 1.0f, largest);
+  consider(below, code_errors<true>(block, first, steps / greater(below, all(1))), below >= 1.0f);
+  for (int more = 0; more <= kMore; ++more) {
+    const Floats magnitude = middle + static_cast<float>(more);
+    consider(magnitude, code_errors<false>(block, first, steps / magnitude), magnitude <= largest);
+  }
+  return best;
+}
+
+inline void gather_group(const Q4Block& from, std::size_t lane, Q4Block& to, std::size_t to_lane) {
+  for (std::size_t i = 0; i < 8; ++i)
+    for (std::size_t j = 0; j < 2; ++j) to.inputs[i][2 * to_lane + j] = from.inputs[i][2 * lane + j];
+  to.size[to_lane] = from.size[lane];
+  to.sign[to_lane] = from.sign[lane];
+}
+
+/// Puts the sixteen largest groups together; of equals the first ones. Returns the size of the smallest.
+float gather_largest(const Q4Block* blocks, std::size_t count, Q4Block& largest) {
+  std::size_t chosen[kBlockGroups];
+  float size[kBlockGroups];
+  std::size_t filled = 0;
+  for (std::size_t g = 0; g < count * kBlockGroups; ++g) {
+    const float candidate = blocks[g / kBlockGroups].size[g % kBlockGroups];
+    if (filled == kBlockGroups && candidate <= size[filled - 1]) continue;
+    std::size_t at = filled < kBlockGroups ? filled++ : kBlockGroups - 1;
+    for (; at > 0 && size[at - 1] < candidate; --at) {
+      chosen[at] = chosen[at - 1];
+      size[at] = size[at - 1];
+    }
+    chosen[at] = g;
+    size[at] = candidate;
+  }
+  for (std::size_t lane = 0; lane < kBlockGroups; ++lane)
+    gather_group(blocks[chosen[lane] / kBlockGroups], chosen[lane] % kBlockGroups, largest, lane);
+  return size[kBlockGroups - 1];
+}
+
+/// Squared error of a block under a row scale, of the groups smaller than `limit`.
+inline void add_scores(const Q4Block& block, float row_scale, float limit, float weight,
+                       float (&lanes)[kBlockGroups]) {
+  for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
+    const Floats score = choose<kMoreForEstimate>(block, first, row_scale).score * weight;
+    const Ints counts = load<Floats>(&block.size[first]) < limit;
+    store(&lanes[first], load<Floats>(&lanes[first]) + (counts ? score : all(0)));
+  }
+}
+
+/// The best row scale of a grid, in units of the one that just fits the row's largest weight. `spare`: a
+/// block that is not part of the row.
+float find_row_scale(const Q4Block* blocks, std::size_t count, Q4Block& spare) {
+  constexpr float kLimitless = 3e38f;
+  const bool whole = count <= kWholeRowBlocks;
+  const std::size_t stride = whole ? 1 : count / kSampleBlocks;
+  const float limit = whole ? kLimitless : gather_largest(blocks, count, spare);
+  const int grid = whole ? 20 : 8;
+  float best = 1;
+  double best_error = 0;
+  for (int i = 0; i < grid; ++i) {
+    const float row_scale = 1.12f - 0.4f * static_cast<float>(i) / static_cast<float>(grid);
+    float lanes[kBlockGroups] = {};
+    for (std::size_t b = 0; b < count; b += stride)
+      add_scores(blocks[b], row_scale, limit, static_cast<float>(stride), lanes);
+    if (!whole) add_scores(spare, row_scale, kLimitless, 1, lanes);
+    const double error = sum_lanes(lanes) * static_cast<double>(row_scale) * static_cast<double>(row_scale);
+    if (i == 0 || error < best_error) {
+      best_error = error;
+      best = row_scale;
+    }
+  }
+  return best;
+}
+
+inline Shorts codes_of(const Q4Block& block, std::size_t first, std::size_t pair, Shorts factor) {
+  const Shorts exact = multiply_fractions(load<Shorts>(&block.inputs[pair][2 * first]), factor);
+  const Shorts code = multiply_fractions(exact, all_shorts(32768 / kOne));
+  return greater(lesser(code, all_shorts(7)), all_shorts(-8));
+}
+
+inline Shorts chosen_factor(const Q4Block& block, std::size_t first, float row_scale) {
+  const Floats steps = load<Floats>(&block.size[first]) * (1.0f / row_scale);
+  return code_factor(steps / load<Floats>(&block.magnitude[first]));
+}
+
+/// Chooses all sub-scales. Returns the row scale that fits the integers best: <w, q> / <q, q>.
+float fit(Q4Block* blocks, std::size_t count, float row_scale) {
+  float products[kBlockGroups] = {};
+  float squares[kBlockGroups] = {};
+  for (std::size_t b = 0; b < count; ++b) {
+    Q4Block& block = blocks[b];
+    for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
+      const Floats magnitude = choose<kMoreForChoice>(block, first, row_scale).magnitude;
+      store(&block.magnitude[first], magnitude);
+      const Shorts factor = chosen_factor(block, first, row_scale);
+      Ints product = {};
+      Ints square = {};
+      for (std::size_t i = 0; i < 8; ++i) {
+        const Shorts codes = codes_of(block, first, i, factor);
+        product += sum_products(load<Shorts>(&block.inputs[i][2 * first]), codes);
+        square += sum_products(codes, codes);
+      }
+      const Floats scaled =
+          to_floats(product) * (load<Floats>(&block.size[first]) * (1 / kExtreme)) * magnitude;
+      store(&products[first], load<Floats>(&products[first]) + scaled);
+      store(&squares[first], load<Floats>(&squares[first]) + to_floats(square) * (magnitude * magnitude));
+    }
+  }
+  const double square = sum_lanes(squares);
+  if (square == 0) return row_scale;
+  return greater(static_cast<float>(sum_lanes(products) / square), kRowScaleMin);
+}
+
+/// Four nibbles of the first and four of the last half of eight columns, for each group a word.
+inline Ints pack(Shorts a, Shorts b, Shorts c, Shorts d) {
+  const Ints low = reinterpret_cast<Ints>(a + 8 + ((c + 8) << 4));
+  const Ints high = reinterpret_cast<Ints>(b + 8 + ((d + 8) << 4));
+  return (low & 0xff) | (low >> 8 & 0xff00) | (high & 0xff) << 16 | (high >> 8 & 0xff00) << 16;
+}
+
+/// Codes as chosen under `searched`, errors as they are under `row_scale`.
+void emit_block(const Q4Block& block, float searched, float row_scale, std::uint32_t* words,
+                std::int8_t* sub_scales, float (&errors)[kBlockGroups], float (&squares)[kBlockGroups]) {
+  std::uint32_t packed[2][kBlockGroups];
+  for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
+    const Shorts factor = chosen_factor(block, first, searched);
+    const Floats step = load<Floats>(&block.sign[first]) * load<Floats>(&block.magnitude[first]) * row_scale;
+    Shorts codes[8];
+    Floats error = load<Floats>(&errors[first]);
+    Floats square = load<Floats>(&squares[first]);
+    for (std::size_t i = 0; i < 8; ++i) {
+      codes[i] = codes_of(block, first, i, factor);
+      const Ints pair = reinterpret_cast<Ints>(codes[i]);
+      const Floats even = load<Floats>(&block.weights[2 * i][first]);
+      const Floats odd = load<Floats>(&block.weights[2 * i + 1][first]);
+      const Floats even_error = even - to_floats(pair << 16 >> 16) * step;
+      const Floats odd_error = odd - to_floats(pair >> 16) * step;
+      error += even_error * even_error + odd_error * odd_error;
+      square += even * even + odd * odd;
+    }
+    store(&errors[first], error);
+    store(&squares[first], square);
+    for (std::size_t half = 0; half < 2; ++half) {
+      const Shorts* c = codes + 4 * half;
+      store(&packed[half][first], pack(c[0], c[1], c[2], c[3]));
+    }
+  }
+  for (std::size_t g = 0; g < kBlockGroups; ++g) {
+    words[2 * g] = packed[0][g];
+    words[2 * g + 1] = packed[1][g];
+    sub_scales[g] = static_cast<std::int8_t>(block.sign[g] * block.magnitude[g]);
+  }
+}
+
+float quantize_q4(const float* row, std::size_t block_count, Q4Block* scratch, std::uint32_t* words,
+                  std::int8_t* sub_scales, RowError& error) {
+  const std::size_t cols = block_count * kBlockCols;
+  const float unit = largest_magnitude(row, cols) / 128;
+  if (unit < kFloatMin) {
+    for (std::size_t i = 0; i < cols / 8; ++i) words[i] = 0x88888888;
+    for (std::size_t i = 0; i < cols / 16; ++i) sub_scales[i] = 1;
+    error = {};
+    return 0;
+  }
+  for (std::size_t b = 0; b < block_count; ++b) prepare_block(row + b * kBlockCols, 1.0f / unit, scratch[b]);
+  const float searched = find_row_scale(scratch, block_count, scratch[block_count]);
+  const float row_scale = fit(scratch, block_count, searched);
+  float errors[kBlockGroups] = {};
+  float squares[kBlockGroups] = {};
+  for (std::size_t b = 0; b < block_count; ++b)
+    emit_block(scratch[b], searched, row_scale, words + b * 32, sub_scales + b * 16, errors, squares);
+  const double to_weights = static_cast<double>(unit) * static_cast<double>(unit);
+  error = {sum_lanes(errors) * to_weights, sum_lanes(squares) * to_weights};
+  return row_scale * unit;
+}

@@ -1,0 +1,93 @@
+// Whole rows: widening, q8, and the way into a panel. Included once by each kernel file, after lanes.h,
+// inside its unnamed namespace.
+
+constexpr float kFloatMin = 1.17549435e-38f;  // smaller scales would lose digits: such rows are zero
+
+/// The order in which lanes are added up is the same for all instruction sets.
+inline double sum_lanes(const float (&lanes)[kBlockGroups]) {
+  double sum = 0;
+  for (const float lane : lanes) sum += static_cast<double>(lane);
+  return sum;
+}
+
+float largest_magnitude(const float* row, std::size_t cols) {
+  std::int32_t most = 0;  // floats without sign are ordered as their bits
+  for (std::size_t i = 0; i < cols; ++i) {
+    std::int32_t bits;
+    __builtin_memcpy(&bits, row + i, sizeof(bits));
+    bits &= 0x7fffffff;
+    most = bits > most ? bits : most;
+  }
+  float result;
+  __builtin_memcpy(&result, &most, sizeof(result));
+  return result;
+}
+
+bool finite_bf16(const std::uint16_t* bits, std::size_t count) {
+  std::uint16_t most = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto magnitude = static_cast<std::uint16_t>(bits[i] & 0x7fff);
+    most = magnitude > most ? magnitude : most;
+  }
+  return most < 0x7f80;
+}
+
+bool widen_bf16(const std::uint16_t* bits, std::size_t count, float* out) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint32_t wide = static_cast<std::uint32_t>(bits[i]) << 16;
+    __builtin_memcpy(out + i, &wide, sizeof(wide));
+  }
+  return finite_bf16(bits, count);
+}
+
+/// Sixteen weights, in steps of the scale, where no square can overflow; errors and squares have a lane each.
+inline void quantize_q8_block(const float* weights, float inverse, std::int8_t* codes,
+                              float (&errors)[kBlockGroups], float (&squares)[kBlockGroups]) {
+  std::int32_t rounded[kBlockGroups];
+  for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
+    const Floats exact = load<Floats>(weights + first) * inverse;
+    const Ints code = to_ints(greater(lesser(exact, all(127)), all(-127)));
+    const Floats error = exact - to_floats(code);
+    store(&errors[first], load<Floats>(&errors[first]) + error * error);
+    store(&squares[first], load<Floats>(&squares[first]) + exact * exact);
+    store(&rounded[first], code);
+  }
+  for (std::size_t i = 0; i < kBlockGroups; ++i) codes[i] = static_cast<std::int8_t>(rounded[i]);
+}
+
+float quantize_q8(const float* row, std::size_t cols, std::int8_t* codes, RowError& error) {
+  const float scale = largest_magnitude(row, cols) / 127.0f;
+  const bool nothing = scale < kFloatMin;
+  const float inverse = nothing ? 0 : 1.0f / scale;
+  float errors[kBlockGroups] = {};
+  float squares[kBlockGroups] = {};
+  std::size_t i = 0;
+  for (; i + kBlockGroups <= cols; i += kBlockGroups)
+    quantize_q8_block(row + i, inverse, codes + i, errors, squares);
+  if (i < cols) {
+    float rest[kBlockGroups] = {};
+    std::int8_t rest_codes[kBlockGroups];
+    __builtin_memcpy(rest, row + i, (cols - i) * sizeof(float));
+    quantize_q8_block(rest, inverse, rest_codes, errors, squares);
+    __builtin_memcpy(codes + i, rest_codes, cols - i);
+  }
+  const double to_weights = static_cast<double>(scale) * static_cast<double>(scale);
+  error = {sum_lanes(errors) * to_weights, sum_lanes(squares) * to_weights};
+  return nothing ? 0 : scale;
+}
+
+void interleave(const std::uint32_t* words, std::size_t stride, std::size_t steps, std::byte* out) {
+  // Words are moved as floats, whose bits no move changes.
+  std::size_t step = 0;
+  for (; step + 8 <= steps; step += 8) {
+    alignas(64) float turned[8][kInterleaveRows];
+    for (std::size_t row = 0; row < kInterleaveRows; row += 8)
+      transpose_8x8(reinterpret_cast<const float*>(words + row * stride + step), stride, &turned[0][row],
+                    kInterleaveRows);
+    for (std::size_t i = 0; i < 8; ++i)
+      __builtin_memcpy(out + (step + i) * 256, turned[i], sizeof(turned[i]));
+  }
+  for (; step < steps; ++step)
+    for (std::size_t row = 0; row < kInterleaveRows; ++row)
+      __builtin_memcpy(out + step * 256 + row * 4, words + row * stride + step, sizeof(std::uint32_t));
+}
