@@ -22,6 +22,8 @@ constexpr std::uint64_t kBlocksOfMemory = 16;
 constexpr std::uint64_t kBlockBytesMax = 8u << 20;
 constexpr std::size_t kTaskLeaves = 16;
 constexpr std::uint64_t kTaskRows = format::kPanelRows;
+// Reading and writing wait for the disk; meanwhile every processor is to have a thread.
+constexpr unsigned kWaitingThreads = 1;
 
 void append(std::vector<std::byte>& to, const std::vector<std::byte>& from) {
   to.insert(to.end(), from.begin(), from.end());
@@ -58,12 +60,11 @@ TensorPipeline::TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, uns
                                base::Progress& progress, const std::stop_token& stop)
     : sink_(sink),
       block_bytes_(std::min(memory_bytes / kBlocksOfMemory, kBlockBytesMax)),
-      pool_(thread_count),
+      pool_(thread_count + kWaitingThreads),
       progress_(progress),
       stop_(stop),
-      values_(thread_count) {
-  for (unsigned worker = 0; worker < thread_count; ++worker) encoders_.emplace_back();
-}
+      encoders_(pool_.thread_count()),
+      values_(pool_.thread_count()) {}
 
 std::vector<QuantError> TensorPipeline::run(std::span<const TensorJob> jobs,
                                             const FindCompensation& find_compensation) {

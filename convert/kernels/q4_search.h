@@ -17,7 +17,7 @@ constexpr float kFractionOfCode = 2048.0f * 32768.0f / kExtreme;  // a * this: t
 constexpr float kCodeOfExtremeMax = 11.9f;  // beyond, sums of squares would not fit into 32 bits
 constexpr float kNothing = 1e-3f;           // a group of less is nothing but zeros, in units of row scales
 constexpr float kRowScaleMin = 0.72f;       // size / (15 * r) stays within kCodeOfExtremeMax
-constexpr std::size_t kSampleBlocks = 8;
+constexpr std::size_t kSampleBlocks = 2;
 constexpr std::size_t kWholeRowBlocks = 4;  // shorter rows are their own sample
 constexpr int kMoreForEstimate = 1;
 constexpr int kMoreForChoice = 3;
@@ -150,7 +150,7 @@ float find_row_scale(const Q4Block* blocks, std::size_t count, Q4Block& spare) {
   const bool whole = count <= kWholeRowBlocks;
   const std::size_t stride = whole ? 1 : count / kSampleBlocks;
   const float limit = whole ? kLimitless : gather_largest(blocks, count, spare);
-  const int grid = whole ? 20 : 8;
+  const int grid = whole ? 20 : 6;
   float best = 1;
   double best_error = 0;
   for (int i = 0; i < grid; ++i) {
