@@ -35,7 +35,7 @@ void PanelEncoder::begin(const TileLayout& layout, EncodedPanel& panel) {
   const bool q4 = layout.type == TileType::q4;
   blocks_ = base::divide_up(static_cast<std::size_t>(layout.padded_cols), kBlockCols);
   row_.assign(blocks_ * kBlockCols, 0.0f);
-  scratch_.resize(q4 ? blocks_ + 1 : 0);
+  scratch_.resize(q4 ? blocks_ : 0);
   stride_ = base::align_up(std::max(words_of_row(layout), q4 ? blocks_ * kBlockCols / 8 : 0), kStrideWords) +
             kStrideWords;
   words_.resize(kInterleaveRows * stride_);

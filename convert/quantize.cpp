@@ -20,7 +20,7 @@ void quantize_row_q4(std::span<const float> row, Q4Row& result) {
   const std::size_t blocks = base::divide_up(row.size(), kBlockCols);
   std::vector<float> padded(row.begin(), row.end());
   padded.resize(blocks * kBlockCols);
-  std::vector<Q4Block> scratch(blocks + 1);
+  std::vector<Q4Block> scratch(blocks);
   std::vector<std::uint32_t> words(blocks * kBlockCols / 8);
   result.sub_scales.resize(blocks * kBlockGroups);
   RowError error;

@@ -38,7 +38,7 @@ struct Kernels {
   /// Returns the row's scale; convert/quantize.h says how it is chosen.
   float (*quantize_q8)(const float* row, std::size_t cols, std::int8_t* codes, RowError& error);
 
-  /// A row of `block_count` times kBlockCols weights. Scratch: block_count + 1 blocks. For every eight
+  /// A row of `block_count` times kBlockCols weights. Scratch: block_count blocks. For every eight
   /// weights a word: the codes + 8 of the first four in the low nibbles of its bytes, those of the others in
   /// the high ones (format/tile.h). One sub-scale a group. Returns the row's scale, 0 for a row of zeros.
   float (*quantize_q4)(const float* row, std::size_t block_count, Q4Block* scratch, std::uint32_t* words,

@@ -45,7 +45,7 @@ Q4Result quantize(const Kernels& kernels, const std::vector<float>& row) {
   Q4Result result;
   result.words.resize(row.size() / 8);
   result.sub_scales.resize(row.size() / 16);
-  std::vector<Q4Block> scratch(blocks + 1);
+  std::vector<Q4Block> scratch(blocks);
   result.scale = kernels.quantize_q4(row.data(), blocks, scratch.data(), result.words.data(),
                                      result.sub_scales.data(), result.error);
   return result;
