@@ -43,13 +43,13 @@ void Session::Impl::project_heads(std::size_t layer) {
 
   std::size_t task_count = 0;
   for (const Part& part : parts) task_count += base::divide_up(part.matrix->layout.panels, slice);
-  pool.run(task_count, [&](std::size_t task, unsigned worker) {
+  pool.run(task_count, [&](std::size_t task, unsigned) {
     for (const Part& part : parts) {
       const std::size_t panels = part.matrix->layout.panels;
       const std::size_t tasks = base::divide_up(panels, slice);
       if (task < tasks) {
         const std::size_t first = task * slice;
-        matmul[worker].multiply(*part.matrix, attention_in, first, std::min(slice, panels - first),
+        multiply(kernels, *part.matrix, attention_in, first, std::min(slice, panels - first),
                                 part.out + first * format::kPanelRows, part.stride);
         return;
       }

@@ -1,19 +1,13 @@
 #include "runtime/matmul.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/bytes.h"
 #include "base/invariant.h"
-#include "runtime/onednn.h"
 
 namespace sluice::runtime {
-namespace {
-
-// From so many rows on, a call of oneDNN costs less than it saves. measured: docs/decisions/0003
-constexpr std::size_t kOnednnRowsMin = 16;
-
-}  // namespace
 
 PanelView Matrix::panel(std::size_t index) const {
   const std::size_t tiles = layout.panel_tiles;
@@ -29,6 +23,7 @@ PanelView Matrix::panel(std::size_t index) const {
 
 void Operand::reset(format::TileType type, std::size_t rows, std::size_t cols, std::size_t chunk_cols) {
   INVARIANT(cols % format::kTileCols == 0 && chunk_cols % format::kTileCols == 0);
+  INVARIANT(chunk_cols <= kChunkColsMax);
   type_ = type;
   rows_ = rows;
   cols_ = cols;
@@ -94,97 +89,25 @@ QuantizedView Operand::quantized() const {
   };
 }
 
-// A slice through oneDNN: per chunk of inputs the weights are laid out as one dense B matrix (unpacked for
-// q4, copied for q8), multiplied with all rows in blocks, and the s32 results added up as floats in the same
-// order as our own kernels do.
-class MatmulWorker::Onednn {
- public:
-  explicit Onednn(const Kernels& kernels) : kernels_(kernels) {}
-
-  void multiply(const Matrix& matrix, const Operand& operand, std::size_t first_panel, std::size_t panels,
-                float* out, std::size_t out_stride) {
-    const QuantizedView x = operand.quantized();
-    const std::size_t width = panels * format::kPanelRows;
-    tiles_.reserve(x.chunk_cols * width);
-    bias_.reserve(width);
-    sums_.reserve(kOnednnRowsMax * width);
-    source_.reserve(kOnednnRowsMax * x.chunk_cols);
-    for (std::size_t row = 0; row < x.rows; ++row) std::fill_n(out + row * out_stride, width, 0.0f);
-
-    for (std::size_t first_col = 0; first_col < x.cols; first_col += x.chunk_cols) {
-      const std::size_t cols = std::min(x.chunk_cols, x.cols - first_col);
-      load_weights(matrix, first_panel, panels, first_col, cols);
-      for (std::size_t row = 0; row < x.rows; row += kOnednnRowsMax) {
-        const std::size_t rows = std::min(kOnednnRowsMax, x.rows - row);
-        load_rows(x, first_col, cols, row, rows);
-        gemm_.multiply(rows, cols, width, source_.data(), tiles_.data(), sums_.data());
-        const float* scales = x.scales + first_col / x.chunk_cols * x.rows + row;
-        for (std::size_t r = 0; r < rows; ++r)
-          kernels_.accumulate(&sums_[r * width], bias_.data(), scales[r], out + (row + r) * out_stride,
-                              width);
-      }
-    }
-    const float* row_scales = matrix.panel(first_panel).row_scales;
-    for (std::size_t row = 0; row < x.rows; ++row)
-      kernels_.multiply(row_scales, width, out + row * out_stride);
-  }
-
- private:
-  void load_weights(const Matrix& matrix, std::size_t first_panel, std::size_t panels, std::size_t first_col,
-                    std::size_t cols) {
-    const std::size_t tiles = cols / format::kTileCols;
-    const std::size_t first_tile = first_col / format::kTileCols;
-    for (std::size_t p = 0; p < panels; ++p) {
-      const PanelView panel = matrix.panel(first_panel + p);
-      std::int8_t* out = &tiles_[p * cols * format::kPanelRows];
-      if (matrix.layout.type == format::TileType::q4) {
-        kernels_.unpack_q4(panel, first_tile, tiles, out);
-      } else {
-        std::memcpy(out, panel.codes + first_tile * format::kQ8TileBytes, tiles * format::kQ8TileBytes);
-      }
-      kernels_.bias_sums(out, tiles, &bias_[p * format::kPanelRows]);
-    }
-  }
-
-  // oneDNN's fast kernels take u8: the codes plus 128. bias_sums takes that off again.
-  void load_rows(const QuantizedView& x, std::size_t first_col, std::size_t cols, std::size_t first_row,
-                 std::size_t rows) {
-    const std::int8_t* codes = x.codes + first_col * x.rows + first_row * cols;
-    for (std::size_t i = 0; i < rows * cols; ++i) source_[i] = static_cast<std::uint8_t>(codes[i] + 128);
-  }
-
-  const Kernels& kernels_;
-  OnednnGemm gemm_;
-  Buffer<std::int8_t> tiles_;    // [panel][tile][4096]: BA16a64b4a of cols x width
-  Buffer<std::int32_t> bias_;    // [width]
-  Buffer<std::int32_t> sums_;    // [row][width]
-  Buffer<std::uint8_t> source_;  // [row][cols]
-};
-
-MatmulWorker::MatmulWorker(const Kernels& kernels, bool use_onednn)
-    : kernels_(&kernels), onednn_(use_onednn ? std::make_unique<Onednn>(kernels) : nullptr) {}
-MatmulWorker::~MatmulWorker() = default;
-MatmulWorker::MatmulWorker(MatmulWorker&&) noexcept = default;
-
-void MatmulWorker::multiply(const Matrix& matrix, const Operand& x, std::size_t first_panel,
-                            std::size_t panels, float* out, std::size_t out_stride) {
+void multiply(const Kernels& kernels, const Matrix& matrix, const Operand& x, std::size_t first_panel,
+              std::size_t panels, float* out, std::size_t out_stride) {
   INVARIANT(panels <= kSlicePanels && x.cols() == matrix.layout.padded_cols);
   const format::TileType type = matrix.layout.type;
   INVARIANT(x.is_float() == (type == format::TileType::bf16));
-  if (onednn_ && type != format::TileType::bf16 && x.rows() >= kOnednnRowsMin) {
-    onednn_->multiply(matrix, x, first_panel, panels, out, out_stride);
-    return;
-  }
-  for (std::size_t p = 0; p < panels; ++p) {
-    const PanelView panel = matrix.panel(first_panel + p);
-    float* panel_out = out + p * format::kPanelRows;
-    switch (type) {
-      case format::TileType::bf16:
-        kernels_->multiply_bf16(panel, x.floats(), x.rows(), x.cols(), panel_out, out_stride);
-        break;
-      case format::TileType::q8: kernels_->multiply_q8(panel, x.quantized(), panel_out, out_stride); break;
-      case format::TileType::q4: kernels_->multiply_q4(panel, x.quantized(), panel_out, out_stride); break;
-    }
+  std::array<PanelView, kSlicePanels> views;
+  for (std::size_t p = 0; p < panels; ++p) views[p] = matrix.panel(first_panel + p);
+  switch (type) {
+    case format::TileType::bf16:
+      for (std::size_t p = 0; p < panels; ++p)
+        kernels.multiply_bf16(views[p], x.floats(), x.rows(), x.cols(), out + p * format::kPanelRows,
+                              out_stride);
+      break;
+    case format::TileType::q8:
+      kernels.multiply_q8(views.data(), panels, x.quantized(), out, out_stride);
+      break;
+    case format::TileType::q4:
+      kernels.multiply_q4(views.data(), panels, x.quantized(), out, out_stride);
+      break;
   }
 }
 

@@ -2,15 +2,10 @@
 // Matrix products of the forward pass: [rows of activations] x [weights in tiles].
 //
 // A product is cut into slices of whole panels (64 outputs), which workers take as tasks. A slice computes
-// all its rows; nothing is summed across slices, so the bits do not depend on how work was shared out. For
-// many rows at once on a CPU with VNNI a slice goes through oneDNN's int8 matmul; for few rows, and
-// elsewhere, through our own kernels. Both compute the same integers.
+// all its rows; nothing is summed across slices, so the bits do not depend on how work was shared out.
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <span>
-#include <vector>
 
 #include "base/bytes.h"
 #include "format/tile.h"
@@ -65,26 +60,12 @@ class Operand {
   Buffer<std::int32_t> chunk_sums_;
 };
 
-/// One worker's memory for products, and its oneDNN primitives. Not thread-safe: one a worker.
-class MatmulWorker {
- public:
-  MatmulWorker(const Kernels& kernels, bool use_onednn);
-  ~MatmulWorker();
-  MatmulWorker(MatmulWorker&&) noexcept;
+constexpr std::size_t kSlicePanels = 4;  ///< most panels of a task
 
-  /// out[row][n - 64 * first_panel] for the panels [first_panel, first_panel + panels); rows of `out` are
-  /// out_stride floats apart. At most kSlicePanels panels.
-  void multiply(const Matrix& matrix, const Operand& x, std::size_t first_panel, std::size_t panels,
-                float* out, std::size_t out_stride);
-
- private:
-  class Onednn;
-
-  const Kernels* kernels_;
-  std::unique_ptr<Onednn> onednn_;
-};
-
-constexpr std::size_t kSlicePanels = 4;  ///< 256 outputs: measured best for oneDNN, docs/decisions/0003
+/// out[row][n - 64 * first_panel] for the panels [first_panel, first_panel + panels), at most kSlicePanels;
+/// rows of `out` are out_stride floats apart.
+void multiply(const Kernels& kernels, const Matrix& matrix, const Operand& x, std::size_t first_panel,
+              std::size_t panels, float* out, std::size_t out_stride);
 
 /// Panels a task should have so that `workers` have work evenly.
 [[nodiscard]] std::size_t slice_panels(std::size_t panels_total, std::size_t workers,

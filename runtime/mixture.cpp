@@ -139,8 +139,8 @@ void Session::Impl::experts_up(std::size_t layer) {
     const std::size_t width = panels * format::kPanelRows;
     float* gate = scratch[worker].gate.data();
     float* up = scratch[worker].up.data();
-    matmul[worker].multiply(w.experts[e].w1.matrix, expert_in[e], first, panels, gate, width);
-    matmul[worker].multiply(w.experts[e].w3.matrix, expert_in[e], first, panels, up, width);
+    multiply(kernels, w.experts[e].w1.matrix, expert_in[e], first, panels, gate, width);
+    multiply(kernels, w.experts[e].w3.matrix, expert_in[e], first, panels, up, width);
     for (std::size_t row = 0; row < rows; ++row) {
       kernels.silu_multiply(gate + row * width, up + row * width, width, gate + row * width);
       if (statistics != nullptr)
@@ -166,7 +166,7 @@ void Session::Impl::experts_down(std::size_t layer) {
     for (std::size_t e = 0; e < params.num_experts; ++e) {
       const auto& slots = routing.by_expert[e];
       if (slots.empty()) continue;
-      matmul[worker].multiply(w.experts[e].w2.matrix, expert_hidden[e], first, panels, out, width);
+      multiply(kernels, w.experts[e].w2.matrix, expert_hidden[e], first, panels, out, width);
       for (std::size_t row = 0; row < slots.size(); ++row)
         kernels.add_scaled(out + row * width, slots[row].weight, width,
                            &update[slots[row].token * dim + first * format::kPanelRows]);

@@ -42,10 +42,6 @@ Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
       expert_in(params.num_experts),
       expert_hidden(params.num_experts),
       scratch(options.thread_count) {
-  // oneDNN's int8 is exact only where VNNI is: without it u8 x s8 pairs saturate (measured, 2.6.3).
-  const bool use_onednn = options.isa.value_or(detect_isa()) == Isa::avx512;
-  for (unsigned worker = 0; worker < options.thread_count; ++worker) matmul.emplace_back(kernels, use_onednn);
-
   const std::size_t rows = std::min(options.prefill_chunk_tokens, options.context_tokens);
   x.reserve(rows * dim);
   normed.reserve(rows * dim);
@@ -105,10 +101,10 @@ void Session::Impl::normalize(const float* weight, Operand& operand) {
 void Session::Impl::product(const Matrix& matrix, const Operand& operand, float* out,
                             std::size_t out_stride) {
   const std::size_t slice = slice_panels(matrix.layout.panels, pool.thread_count());
-  pool.run(base::divide_up(matrix.layout.panels, slice), [&](std::size_t task, unsigned worker) {
+  pool.run(base::divide_up(matrix.layout.panels, slice), [&](std::size_t task, unsigned) {
     const std::size_t first = task * slice;
     const std::size_t panels = std::min<std::size_t>(slice, matrix.layout.panels - first);
-    matmul[worker].multiply(matrix, operand, first, panels, out + first * format::kPanelRows, out_stride);
+    multiply(kernels, matrix, operand, first, panels, out + first * format::kPanelRows, out_stride);
   });
 }
 

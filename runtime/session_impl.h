@@ -55,7 +55,6 @@ struct Session::Impl {
   SessionOptions options;
   const Kernels& kernels;
   base::WorkerPool pool;
-  std::vector<MatmulWorker> matmul;  ///< one a worker
   KvCache cache;
   Rope rope;
   std::uint64_t position = 0;  ///< tokens seen so far

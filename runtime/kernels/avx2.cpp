@@ -1,7 +1,7 @@
 // The kernels for AVX2 and FMA (Haswell, Zen and later), without VNNI.
 //
-// vpmaddubsw multiplies u8 x s8 and adds pairs in saturating 16 bits. Nothing here can saturate: |w| <= 128
-// as u8 times |x| <= 127 makes pairs of at most 2 x 128 x 127 = 32512 < 32768.
+// vpmaddubsw multiplies u8 x s8 and adds pairs in saturating 16 bits. Nothing here can saturate: in q8 |w| <=
+// 128 as u8 times |x| <= 127 makes pairs of at most 2 x 128 x 127 = 32512 < 32768; in q4 codes are smaller.
 
 #include <immintrin.h>
 
@@ -25,7 +25,7 @@ inline __m256i broadcast_quad(const std::int8_t* p) {
   return _mm256_set1_epi32(quad);
 }
 
-// Sub-scales of one group for 64 outputs, as s32, eight a register.
+// Sub-scales of one group for 64 outputs, each twice side by side as s16, eight outputs a register.
 struct SubScales {
   __m256i part[8];
 };
@@ -33,110 +33,238 @@ struct SubScales {
 inline SubScales load_sub_scales(const PanelView& panel, std::size_t tile, std::size_t group) {
   const std::byte* packed = panel.magnitudes + tile * 128 + group * 32;
   const std::byte* signs = panel.signs + tile * 32 + group * 8;
-  const __m256i bit_of_lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i bytes = load256(packed);
+  const __m256i mask = _mm256_set1_epi8(15);
+  const __m256i one = _mm256_set1_epi8(1);
+  const __m256i magnitudes[2] = {_mm256_add_epi8(_mm256_and_si256(bytes, mask), one),
+                                 _mm256_add_epi8(_mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask), one)};
+  // In byte n of 32: the byte with its sign bit, and that bit.
+  const __m256i byte_of_lane = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,  //
+                                                2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+  const __m256i bit_of_lane = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201ull));
+  // Lane i of eight: two copies of byte i, each sign-extended below.
+  const __m256i twice = _mm256_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3,  //
+                                         4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
   SubScales scales;
-  for (std::size_t i = 0; i < 8; ++i) {
-    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(packed + i % 4 * 8));
-    const __m256i wide = _mm256_cvtepu8_epi32(bytes);
-    const __m256i nibble = i < 4 ? _mm256_and_si256(wide, _mm256_set1_epi32(15)) : _mm256_srli_epi32(wide, 4);
-    const __m256i magnitude = _mm256_add_epi32(nibble, _mm256_set1_epi32(1));
-    const __m256i sign_bits = _mm256_set1_epi32(static_cast<int>(signs[i]));
-    const __m256i negative = _mm256_cmpeq_epi32(_mm256_and_si256(sign_bits, bit_of_lane), bit_of_lane);
+  for (std::size_t half = 0; half < 2; ++half) {
+    std::int32_t sign_bytes;
+    __builtin_memcpy(&sign_bytes, signs + half * 4, sizeof(sign_bytes));
+    const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(sign_bytes), byte_of_lane);
+    const __m256i negative = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit_of_lane), bit_of_lane);
     // x xor -1 minus -1 is -x.
-    scales.part[i] = _mm256_sub_epi32(_mm256_xor_si256(magnitude, negative), negative);
+    const __m256i scale = _mm256_sub_epi8(_mm256_xor_si256(magnitudes[half], negative), negative);
+    alignas(32) std::int8_t byte[32];
+    store256(byte, scale);
+    for (std::size_t i = 0; i < 4; ++i) {
+      std::int64_t eight;
+      __builtin_memcpy(&eight, byte + i * 8, sizeof(eight));
+      const __m256i repeated = _mm256_shuffle_epi8(_mm256_set1_epi64x(eight), twice);
+      scales.part[half * 4 + i] = _mm256_srai_epi16(repeated, 8);
+    }
   }
   return scales;
 }
 
-inline __m256i scale_codes(__m256i nibbles, __m256i scale) {
-  const __m256i codes = _mm256_sub_epi8(nibbles, _mm256_set1_epi8(8));
-  const __m256i low = _mm256_mullo_epi16(codes, scale);
-  const __m256i high = _mm256_mullo_epi16(_mm256_srli_epi16(codes, 8), scale);
-  return _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi16(0x00FF)), _mm256_slli_epi16(high, 8));
-}
+// Nibbles of two neighbouring quads as bytes, 0 to 15.
+struct Nibbles {
+  __m256i even;
+  __m256i odd;
+};
 
-void unpack_q4(const PanelView& panel, std::size_t first_tile, std::size_t count, std::int8_t* tiles) {
+inline Nibbles load_nibbles(const std::byte* packed) {
+  const __m256i both = load256(packed);
   const __m256i mask = _mm256_set1_epi8(15);
-  for (std::size_t t = 0; t < count; ++t) {
-    const std::byte* packed = panel.codes + (first_tile + t) * 2048;
-    std::int8_t* out = tiles + t * 4096;
-    for (std::size_t group = 0; group < 4; ++group) {
-      const SubScales scales = load_sub_scales(panel, first_tile + t, group);
-      for (std::size_t i = 0; i < 8; ++i) {
-        const __m256i low_half = _mm256_and_si256(scales.part[i], _mm256_set1_epi32(0xFFFF));
-        const __m256i scale = _mm256_or_si256(low_half, _mm256_slli_epi32(scales.part[i], 16));
-        for (std::size_t pair = 0; pair < 2; ++pair) {
-          const __m256i both = load256(packed + (group * 2 + pair) * 256 + i * 32);
-          std::int8_t* quad = out + (group * 4 + pair * 2) * 256 + i * 32;
-          store256(quad, scale_codes(_mm256_and_si256(both, mask), scale));
-          store256(quad + 256, scale_codes(_mm256_and_si256(_mm256_srli_epi16(both, 4), mask), scale));
-        }
-      }
-    }
-  }
+  return {_mm256_and_si256(both, mask), _mm256_and_si256(_mm256_srli_epi16(both, 4), mask)};
 }
 
-void bias_sums(const std::int8_t* tiles, std::size_t count, std::int32_t* sums) {
-  __m256i total[8] = {};
-  const __m256i ones8 = _mm256_set1_epi8(1);
-  const __m256i ones16 = _mm256_set1_epi16(1);
-  for (std::size_t quad = 0; quad < count * 16; ++quad)
-    for (std::size_t i = 0; i < 8; ++i) {
-      const __m256i pairs = _mm256_maddubs_epi16(ones8, load256(tiles + quad * 256 + i * 32));
-      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, ones16));
-    }
-  for (std::size_t i = 0; i < 8; ++i) store256(sums + i * 8, _mm256_slli_epi32(total[i], 7));
+// Makes the compiler have `v` here: left alone, it computes all the products of an unrolled loop before it
+// adds them up, more than the sixteen registers hold, and half of the time goes into moving them to memory.
+inline void settle(__m256i& v) { asm volatile("" : "+x"(v)); }
+
+// totals[i] = fma(float(sum), scale, totals[i]), as `accumulate` does.
+inline void accumulate_part(__m256i sum, float scale, float* totals) {
+  const __m256 s = _mm256_set1_ps(scale);
+  _mm256_storeu_ps(totals, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), s, _mm256_loadu_ps(totals)));
 }
 
-template <int kRows>
-void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::size_t row_stride,
-             const std::int32_t*, std::int32_t* sums) {
+// u8 x s8 needs a factor without sign: sign(x) moves to the weight's side, |w| x sign(x, w) = w x.
+void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::int32_t,
+             std::int32_t* sums) {
   const __m256i ones = _mm256_set1_epi16(1);
-  for (std::size_t half = 0; half < 2;
-       ++half) {  // 32 outputs at a time, so that the totals stay in registers
-    for (std::size_t r = 0; r < kRows; ++r) {
-      __m256i total[4] = {};
-      for (std::size_t quad = 0; quad < count * 16; ++quad) {
-        const __m256i x = broadcast_quad(codes + r * row_stride + quad * 4);
-        for (std::size_t i = 0; i < 4; ++i) {
-          const __m256i w = load256(tiles + quad * 256 + half * 128 + i * 32);
-          const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-          total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, ones));
-        }
-      }
-      for (std::size_t i = 0; i < 4; ++i) store256(sums + r * 64 + half * 32 + i * 8, total[i]);
+  __m256i total[8] = {};
+  for (std::size_t quad = 0; quad < count * 16; ++quad) {
+    const __m256i x = broadcast_quad(codes + quad * 4);
+    for (std::size_t i = 0; i < 8; ++i) {
+      const __m256i w = load256(tiles + quad * 256 + i * 32);
+      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, ones));
     }
   }
+  for (std::size_t i = 0; i < 8; ++i) store256(sums + i * 8, total[i]);
 }
 
+// Codes stand as code + 8, which is u8 already; 8 x the group's sum is taken off again, half of it from each
+// of the two 16-bit sums that a multiplication with the sub-scale adds up.
 void q4_sums(const PanelView& panel, std::size_t first_tile, std::size_t count, const std::int8_t* codes,
              const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
-  const __m256i mask = _mm256_set1_epi8(15);
-  const __m256i ones = _mm256_set1_epi16(1);
   __m256i total[8] = {};
   for (std::size_t t = 0; t < count; ++t) {
     const std::byte* packed = panel.codes + (first_tile + t) * 2048;
     for (std::size_t group = 0; group < 4; ++group) {
       const SubScales scales = load_sub_scales(panel, first_tile + t, group);
-      const __m256i bias = _mm256_set1_epi32(8 * group_sums[(t * 4 + group) * group_stride]);
+      const auto bias = static_cast<short>(-4 * group_sums[(t * 4 + group) * group_stride]);
+      const __m256i start = _mm256_set1_epi16(bias);
       const std::int8_t* x = codes + t * 64 + group * 16;
+      const __m256i quads[4] = {broadcast_quad(x), broadcast_quad(x + 4), broadcast_quad(x + 8),
+                                broadcast_quad(x + 12)};
       for (std::size_t i = 0; i < 8; ++i) {
-        // Four quads of at most 2 x 15 x 127 add up to 15240, within 16 bits.
-        __m256i pairs = _mm256_setzero_si256();
-        for (std::size_t pair = 0; pair < 2; ++pair) {
-          const __m256i both = load256(packed + (group * 2 + pair) * 256 + i * 32);
-          const __m256i even = _mm256_and_si256(both, mask);
-          const __m256i odd = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(even, broadcast_quad(x + pair * 8)));
-          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(odd, broadcast_quad(x + pair * 8 + 4)));
-        }
-        const __m256i sum = _mm256_sub_epi32(_mm256_madd_epi16(pairs, ones), bias);
-        total[i] = _mm256_add_epi32(total[i], _mm256_mullo_epi32(sum, scales.part[i]));
+        const Nibbles first = load_nibbles(packed + group * 512 + i * 32);
+        const Nibbles second = load_nibbles(packed + group * 512 + 256 + i * 32);
+        // Four quads of at most 2 x 15 x 127, and 4 x 16 x 127: 23368, within 16 bits.
+        __m256i pairs = _mm256_add_epi16(start, _mm256_maddubs_epi16(first.even, quads[0]));
+        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(first.odd, quads[1]));
+        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.even, quads[2]));
+        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.odd, quads[3]));
+        total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, scales.part[i]));
       }
     }
   }
   for (std::size_t i = 0; i < 8; ++i) store256(sums + i * 8, total[i]);
 }
+
+// A chunk in q8: codes as they lie in the tiles, and their magnitudes.
+struct Q8Chunk {
+  static constexpr int kRows = 4;
+
+  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
+    quads = count * 16;
+    codes = reinterpret_cast<const std::int8_t*>(panel.codes) + first_tile * 4096;
+    for (std::size_t i = 0; i < count * 4096; i += 32)
+      store256(magnitudes + i, _mm256_abs_epi8(load256(codes + i)));
+  }
+
+  template <int kCount>
+  void multiply(const ChunkRows& rows, float* out, std::size_t out_stride) const {
+    for (std::size_t n = 0; n < 64; n += 16) multiply_pair<kCount>(rows, n, out + n, out_stride);
+  }
+
+ private:
+  // Sixteen outputs from `n` on, so that all sums stay in registers.
+  template <std::size_t kCount>
+  void multiply_pair(const ChunkRows& rows, std::size_t n, float* out, std::size_t out_stride) const {
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i total[kCount][2] = {};
+    for (std::size_t quad = 0; quad < quads; ++quad) {
+      const std::size_t at = quad * 256 + n * 4;
+      __m256i w[2] = {load256(codes + at), load256(codes + at + 32)};
+      __m256i m[2] = {load256(magnitudes + at), load256(magnitudes + at + 32)};
+      for (std::size_t i = 0; i < 2; ++i) settle(w[i]), settle(m[i]);
+      for (std::size_t r = 0; r < kCount; ++r) {
+        const __m256i x = broadcast_quad(rows.codes + r * rows.cols + quad * 4);
+        for (std::size_t i = 0; i < 2; ++i) {
+          const __m256i pairs = _mm256_maddubs_epi16(m[i], _mm256_sign_epi8(x, w[i]));
+          total[r][i] = _mm256_add_epi32(total[r][i], _mm256_madd_epi16(pairs, ones));
+          settle(total[r][i]);
+        }
+      }
+    }
+    for (std::size_t r = 0; r < kCount; ++r)
+      for (std::size_t i = 0; i < 2; ++i)
+        accumulate_part(total[r][i], rows.scales[r], out + r * out_stride + i * 8);
+  }
+
+  std::size_t quads;
+  const std::int8_t* codes;
+  alignas(32) std::int8_t magnitudes[kChunkColsMax * 64];
+};
+
+// A chunk in q4: codes without their sub-scales, so that four quads of products can be added up in 16 bits
+// before one multiplication scales them: half as many instructions as for int8 weights. Activations become u8
+// by adding 128, which `start` takes off again: -128 x the sum of the chunk's weights.
+struct Q4Chunk {
+  static constexpr int kRows = 3;
+
+  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
+    groups = count * 4;
+    const __m256i eight = _mm256_set1_epi8(8);
+    const __m256i ones = _mm256_set1_epi8(1);
+    __m256i sum[8] = {};
+    for (std::size_t group = 0; group < groups; ++group) {
+      const SubScales sub_scales = load_sub_scales(panel, first_tile + group / 4, group % 4);
+      const std::byte* packed = panel.codes + first_tile * 2048 + group * 512;
+      for (std::size_t i = 0; i < 8; ++i) {
+        std::int8_t* out = codes + group * 1024 + i * 32;
+        __m256i pairs = _mm256_setzero_si256();
+        for (std::size_t half = 0; half < 2; ++half) {
+          const Nibbles nibbles = load_nibbles(packed + half * 256 + i * 32);
+          const __m256i even = _mm256_sub_epi8(nibbles.even, eight);
+          const __m256i odd = _mm256_sub_epi8(nibbles.odd, eight);
+          store256(out + half * 512, even);
+          store256(out + half * 512 + 256, odd);
+          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(ones, even));
+          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(ones, odd));
+        }
+        store256(scales + group * 128 + i * 16, sub_scales.part[i]);
+        sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(pairs, sub_scales.part[i]));
+      }
+    }
+    for (std::size_t i = 0; i < 8; ++i)
+      store256(start + i * 8, _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum[i], 7)));
+  }
+
+  template <int kCount>
+  void multiply(const ChunkRows& rows, float* out, std::size_t out_stride) const {
+    alignas(32) std::int8_t biased[kCount * kChunkColsMax];
+    const __m256i flip = _mm256_set1_epi8(-128);
+    for (std::size_t i = 0; i < kCount * rows.cols; i += 32)
+      store256(biased + i, _mm256_xor_si256(load256(rows.codes + i), flip));
+    for (std::size_t n = 0; n < 64; n += 16)
+      multiply_pair<kCount>(biased, rows.cols, n, rows.scales, out + n, out_stride);
+  }
+
+ private:
+  template <std::size_t kCount>
+  void multiply_pair(const std::int8_t* x, std::size_t cols, std::size_t n, const float* row_scales,
+                     float* out, std::size_t out_stride) const {
+    __m256i total[kCount][2];
+    for (auto& t : total) t[0] = load256(start + n), t[1] = load256(start + n + 8);
+    for (std::size_t group = 0; group < groups; ++group) {
+      __m256i pairs[kCount][2];
+#pragma GCC unroll 4
+      for (std::size_t quad = 0; quad < 4; ++quad) {
+        const std::int8_t* weights = codes + (group * 4 + quad) * 256 + n * 4;
+        __m256i w[2] = {load256(weights), load256(weights + 32)};
+        settle(w[0]), settle(w[1]);
+        for (std::size_t r = 0; r < kCount; ++r) {
+          const __m256i b = broadcast_quad(x + r * cols + group * 16 + quad * 4);
+          for (std::size_t i = 0; i < 2; ++i) {
+            // u8 up to 255 x s8 down to -8: four quads are at most 2 x 255 x 8 x 4 = 16320.
+            const __m256i products = _mm256_maddubs_epi16(b, w[i]);
+            pairs[r][i] = quad == 0 ? products : _mm256_add_epi16(pairs[r][i], products);
+            settle(pairs[r][i]);
+          }
+        }
+      }
+      const std::int16_t* s = scales + group * 128 + n * 2;
+      for (std::size_t r = 0; r < kCount; ++r)
+        for (std::size_t i = 0; i < 2; ++i) {
+          total[r][i] = _mm256_add_epi32(total[r][i], _mm256_madd_epi16(pairs[r][i], load256(s + i * 16)));
+          settle(total[r][i]);
+        }
+    }
+    for (std::size_t r = 0; r < kCount; ++r)
+      for (std::size_t i = 0; i < 2; ++i)
+        accumulate_part(total[r][i], row_scales[r], out + r * out_stride + i * 8);
+  }
+
+  std::size_t groups;
+  alignas(32) std::int8_t codes[kChunkColsMax * 64];          // as a q8 tile lies, [-8, 7]
+  alignas(32) std::int16_t scales[kChunkColsMax / 16 * 128];  // [group][output][2]
+  alignas(32) std::int32_t start[64];
+};
+
+constexpr std::size_t kManyRowsQ8 = 4;
+constexpr std::size_t kManyRowsQ4 = 3;
 
 #include "runtime/kernels/integer_products.h"
 

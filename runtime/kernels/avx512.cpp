@@ -55,57 +55,27 @@ inline __m512i scale_codes(__m512i nibbles, __m512i scale) {
   return _mm512_mask_blend_epi8(0xAAAAAAAAAAAAAAAAull, low, _mm512_slli_epi16(high, 8));
 }
 
-void unpack_q4(const PanelView& panel, std::size_t first_tile, std::size_t count, std::int8_t* tiles) {
-  const __m512i mask = _mm512_set1_epi8(15);
-  for (std::size_t t = 0; t < count; ++t) {
-    const std::byte* packed = panel.codes + (first_tile + t) * 2048;
-    std::int8_t* out = tiles + t * 4096;
-    for (std::size_t group = 0; group < 4; ++group) {
-      const SubScales scales = load_sub_scales(panel, first_tile + t, group);
-      for (std::size_t i = 0; i < 4; ++i) {
-        const __m512i scale =
-            _mm512_mask_blend_epi16(0xAAAAAAAAu, scales.part[i], _mm512_slli_epi32(scales.part[i], 16));
-        for (std::size_t pair = 0; pair < 2; ++pair) {
-          const __m512i both = load512(packed + (group * 2 + pair) * 256 + i * 64);
-          const __m512i even = scale_codes(_mm512_and_si512(both, mask), scale);
-          const __m512i odd = scale_codes(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask), scale);
-          std::int8_t* quad = out + (group * 4 + pair * 2) * 256 + i * 64;
-          _mm512_storeu_si512(quad, even);
-          _mm512_storeu_si512(quad + 256, odd);
-        }
-      }
-    }
-  }
-}
-
-void bias_sums(const std::int8_t* tiles, std::size_t count, std::int32_t* sums) {
-  __m512i total[4] = {};
-  for (std::size_t quad = 0; quad < count * 16; ++quad)
-    for (std::size_t i = 0; i < 4; ++i)
-      total[i] = _mm512_dpbusd_epi32(total[i], _mm512_set1_epi8(-128), load512(tiles + quad * 256 + i * 64));
-  for (std::size_t i = 0; i < 4; ++i) _mm512_storeu_si512(sums + i * 16, total[i]);
+// totals[i] = fma(float(sum), scale, totals[i]), as `accumulate` does.
+inline void accumulate_part(__m512i sum, float scale, float* totals) {
+  const __m512 s = _mm512_set1_ps(scale);
+  _mm512_storeu_ps(totals, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), s, _mm512_loadu_ps(totals)));
 }
 
 // vpdpbusd takes u8 x s8. Weights become u8 by adding 128 (flipping the sign bit); the start value takes
 // 128 x the sum of the activations back off.
-template <int kRows>
-void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::size_t row_stride,
-             const std::int32_t* chunk_sums, std::int32_t* sums) {
-  __m512i total[kRows][4];
-  for (int r = 0; r < kRows; ++r)
-    for (auto& t : total[r]) t = _mm512_set1_epi32(-128 * chunk_sums[r]);
+void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::int32_t chunk_sum,
+             std::int32_t* sums) {
   const __m512i flip = _mm512_set1_epi8(-128);
+  const __m512i start = _mm512_set1_epi32(-128 * chunk_sum);
+  __m512i total[4] = {start, start, start, start};
   for (std::size_t quad = 0; quad < count * 16; ++quad) {
-    __m512i w[4];
-    for (std::size_t i = 0; i < 4; ++i) w[i] = _mm512_xor_si512(load512(tiles + quad * 256 + i * 64), flip);
-    for (int r = 0; r < kRows; ++r) {
-      const __m512i x = broadcast_quad(codes + static_cast<std::size_t>(r) * row_stride + quad * 4);
-      for (std::size_t i = 0; i < 4; ++i) total[r][i] = _mm512_dpbusd_epi32(total[r][i], w[i], x);
+    const __m512i x = broadcast_quad(codes + quad * 4);
+    for (std::size_t i = 0; i < 4; ++i) {
+      const __m512i w = _mm512_xor_si512(load512(tiles + quad * 256 + i * 64), flip);
+      total[i] = _mm512_dpbusd_epi32(total[i], w, x);
     }
   }
-  for (int r = 0; r < kRows; ++r)
-    for (std::size_t i = 0; i < 4; ++i)
-      _mm512_store_si512(sums + static_cast<std::size_t>(r) * 64 + i * 16, total[r][i]);
+  for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
 }
 
 // Codes stand as code + 8, which is already u8; the start value takes 8 x the group's sum back off. A group
@@ -136,6 +106,70 @@ void q4_sums(const PanelView& panel, std::size_t first_tile, std::size_t count, 
   }
   for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
 }
+
+// Every weight of a chunk as u8: 128 is added by flipping the sign bit, since vpdpbusd takes u8 x s8. The
+// sums start with -128 x the sum of the row's activations, which takes that off again.
+struct ByteChunk {
+  static constexpr int kRows = 6;  // 24 sums, 4 weights: of 32 registers
+
+  template <int kCount>
+  void multiply(const ChunkRows& rows, float* out, std::size_t out_stride) const {
+    __m512i total[kCount][4];
+    for (int r = 0; r < kCount; ++r)
+      for (auto& t : total[r]) t = _mm512_set1_epi32(-128 * rows.chunk_sums[r]);
+    for (std::size_t quad = 0; quad < quads; ++quad) {
+      __m512i w[4];
+      for (std::size_t i = 0; i < 4; ++i) w[i] = load512(weights + quad * 256 + i * 64);
+      for (int r = 0; r < kCount; ++r) {
+        const __m512i x = broadcast_quad(rows.codes + static_cast<std::size_t>(r) * rows.cols + quad * 4);
+        for (std::size_t i = 0; i < 4; ++i) total[r][i] = _mm512_dpbusd_epi32(total[r][i], w[i], x);
+      }
+    }
+    for (int r = 0; r < kCount; ++r)
+      for (std::size_t i = 0; i < 4; ++i)
+        accumulate_part(total[r][i], rows.scales[r], out + static_cast<std::size_t>(r) * out_stride + i * 16);
+  }
+
+  std::size_t quads;
+  alignas(64) std::uint8_t weights[kChunkColsMax * 64];
+};
+
+struct Q8Chunk : ByteChunk {
+  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
+    quads = count * 16;
+    const std::byte* tiles = panel.codes + first_tile * 4096;
+    const __m512i flip = _mm512_set1_epi8(-128);
+    for (std::size_t i = 0; i < count * 4096; i += 64)
+      _mm512_store_si512(weights + i, _mm512_xor_si512(load512(tiles + i), flip));
+  }
+};
+
+struct Q4Chunk : ByteChunk {
+  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
+    quads = count * 16;
+    const __m512i mask = _mm512_set1_epi8(15);
+    const __m512i flip = _mm512_set1_epi8(-128);
+    for (std::size_t group = 0; group < count * 4; ++group) {
+      const SubScales scales = load_sub_scales(panel, first_tile + group / 4, group % 4);
+      const std::byte* packed = panel.codes + first_tile * 2048 + group * 512;
+      for (std::size_t i = 0; i < 4; ++i) {
+        const __m512i scale =
+            _mm512_mask_blend_epi16(0xAAAAAAAAu, scales.part[i], _mm512_slli_epi32(scales.part[i], 16));
+        for (std::size_t half = 0; half < 2; ++half) {
+          const __m512i both = load512(packed + half * 256 + i * 64);
+          const __m512i even = scale_codes(_mm512_and_si512(both, mask), scale);
+          const __m512i odd = scale_codes(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask), scale);
+          std::uint8_t* out = weights + group * 1024 + half * 512 + i * 64;
+          _mm512_store_si512(out, _mm512_xor_si512(even, flip));
+          _mm512_store_si512(out + 256, _mm512_xor_si512(odd, flip));
+        }
+      }
+    }
+  }
+};
+
+constexpr std::size_t kManyRowsQ8 = 4;
+constexpr std::size_t kManyRowsQ4 = 4;
 
 #include "runtime/kernels/integer_products.h"
 

@@ -82,17 +82,15 @@ std::int32_t quantize_chunk(const float* x, std::size_t count, std::int8_t* code
   return total;
 }
 
-void accumulate(const std::int32_t* sums, const std::int32_t* bias, float scale, float* totals,
-                std::size_t count) {
+// totals[i] = fma(float(sums[i]), scale, totals[i])
+inline void accumulate(const std::int32_t* sums, float scale, float* totals, std::size_t count) {
   const Float16 s = broadcast(scale);
   for (std::size_t i = 0; i < count; i += 16) {
     Float16 exact;  // below 2^24, so the conversion does not round
     for (int p = 0; p < kParts; ++p) {
-      IntPart a;
-      IntPart b;
-      __builtin_memcpy(&a, sums + i + static_cast<std::size_t>(p * kPartLanes), sizeof(a));
-      __builtin_memcpy(&b, bias + i + static_cast<std::size_t>(p * kPartLanes), sizeof(b));
-      exact.part[p] = __builtin_convertvector(a - b, FloatPart);
+      IntPart part;
+      __builtin_memcpy(&part, sums + i + static_cast<std::size_t>(p * kPartLanes), sizeof(part));
+      exact.part[p] = __builtin_convertvector(part, FloatPart);
     }
     store(totals + i, fma(exact, s, load(totals + i)));
   }

@@ -35,39 +35,57 @@ void unpack_q4(const PanelView& panel, std::size_t first_tile, std::size_t count
   }
 }
 
-void bias_sums(const std::int8_t* tiles, std::size_t count, std::int32_t* sums) {
+void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::int32_t,
+             std::int32_t* sums) {
   for (std::size_t n = 0; n < 64; ++n) sums[n] = 0;
-  for (std::size_t quad = 0; quad < count * 16; ++quad)
-    for (std::size_t n = 0; n < 64; ++n)
-      for (std::size_t k = 0; k < 4; ++k) sums[n] += 128 * tiles[quad * 256 + n * 4 + k];
-}
-
-template <int kRows>
-void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::size_t row_stride,
-             const std::int32_t*, std::int32_t* sums) {
-  for (std::size_t i = 0; i < kRows * 64; ++i) sums[i] = 0;
   for (std::size_t quad = 0; quad < count * 16; ++quad) {
-    for (std::size_t r = 0; r < kRows; ++r) {
-      const std::int8_t* x = codes + r * row_stride + quad * 4;
-      for (std::size_t n = 0; n < 64; ++n) {
-        const std::int8_t* w = tiles + quad * 256 + n * 4;
-        sums[r * 64 + n] += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
-      }
+    const std::int8_t* x = codes + quad * 4;
+    for (std::size_t n = 0; n < 64; ++n) {
+      const std::int8_t* w = tiles + quad * 256 + n * 4;
+      sums[n] += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
     }
   }
 }
 
 void q4_sums(const PanelView& panel, std::size_t first_tile, std::size_t count, const std::int8_t* codes,
              const std::int32_t*, std::size_t, std::int32_t* sums) {
-  for (std::size_t n = 0; n < 64; ++n) sums[n] = 0;
-  alignas(64) std::int8_t tile[4096];
-  for (std::size_t t = 0; t < count; ++t) {
-    unpack_q4(panel, first_tile + t, 1, tile);
-    alignas(64) std::int32_t tile_sums[64];
-    q8_sums<1>(tile, 1, codes + t * 64, 0, nullptr, tile_sums);
-    for (std::size_t n = 0; n < 64; ++n) sums[n] += tile_sums[n];
-  }
+  alignas(64) std::int8_t tiles[kChunkColsMax * 64];
+  unpack_q4(panel, first_tile, count, tiles);
+  q8_sums(tiles, count, codes, 0, sums);
 }
+
+struct Q8Chunk {
+  static constexpr int kRows = 1;
+
+  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
+    tile_count = count;
+    tiles = reinterpret_cast<const std::int8_t*>(panel.codes) + first_tile * 4096;
+  }
+
+  template <int kCount>
+  void multiply(const ChunkRows& rows, float* out, std::size_t) const {
+    static_assert(kCount == 1);
+    alignas(64) std::int32_t sums[64];
+    q8_sums(tiles, tile_count, rows.codes, 0, sums);
+    accumulate(sums, rows.scales[0], out, 64);
+  }
+
+  std::size_t tile_count;
+  const std::int8_t* tiles;
+};
+
+struct Q4Chunk : Q8Chunk {
+  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
+    tile_count = count;
+    unpack_q4(panel, first_tile, count, unpacked);
+    tiles = unpacked;
+  }
+
+  alignas(64) std::int8_t unpacked[kChunkColsMax * 64];
+};
+
+constexpr std::size_t kManyRowsQ8 = 1;
+constexpr std::size_t kManyRowsQ4 = 2;
 
 #include "runtime/kernels/integer_products.h"
 

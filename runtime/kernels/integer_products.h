@@ -1,14 +1,14 @@
-// What the integer products of all instruction sets share: the walk over chunks and rows. Included once by
-// each kernel file, after float_kernels.h, inside its unnamed namespace.
+// What the integer products of all instruction sets share: the walk over chunks, panels and rows. Included
+// once by each kernel file, after float_kernels.h, inside its unnamed namespace.
 //
 // The file must have defined, before:
-//   q8_sums<kRows>(tiles, count, codes, row_stride, chunk_sums, sums): sums[r][64] of `count` q8 tiles
-//   q4_sums(panel, first_tile, count, codes, group_sums, group_stride, sums): sums[64] straight from nibbles
-//   unpack_q4 as in kernels.h
-
-constexpr std::size_t kUnpackTilesMax = 8;  // chunks are at most 8 x 64 inputs wide
-constexpr std::size_t kUnpackRowsMin = 4;   // from here on it pays to unpack a chunk before it is multiplied
-alignas(64) constexpr std::int32_t kNoBias[64] = {};
+//
+//   q8_sums(tiles, count, codes, chunk_sum, sums): sums[64] of one row and `count` q8 tiles
+//   q4_sums(panel, first_tile, count, codes, group_sums, group_stride, sums): the same straight from nibbles
+//   Q8Chunk, Q4Chunk: a panel's weights for one chunk of inputs, made ready to meet many rows:
+//     kRows              rows that are multiplied at once
+//     load(panel, first_tile, count)
+//     multiply<n>(rows, out, out_stride): out[r][64] = fma(float(sum), scale, out[r][64]) for n rows
 
 struct Chunk {
   std::size_t index;
@@ -27,60 +27,94 @@ inline void for_each_chunk(const QuantizedView& x, F visit) {
   }
 }
 
-inline void clear_rows(float* out, std::size_t rows, std::size_t out_stride) {
-  for (std::size_t r = 0; r < rows; ++r)
-    for (std::size_t n = 0; n < 64; n += 16) store(out + r * out_stride + n, zero());
+inline ChunkRows rows_from(const QuantizedView& x, const Chunk& chunk, std::size_t row) {
+  return {chunk.codes + row * chunk.cols, chunk.cols, x.chunk_sums + chunk.index * x.rows + row,
+          x.scales + chunk.index * x.rows + row};
 }
 
-inline void scale_rows(const float* row_scales, float* out, std::size_t rows, std::size_t out_stride) {
-  for (std::size_t r = 0; r < rows; ++r) multiply(row_scales, 64, out + r * out_stride);
-}
-
-// All rows against one chunk's q8 tiles, four at a time.
-inline void multiply_chunk(const std::int8_t* tiles, const Chunk& chunk, const QuantizedView& x, float* out,
-                           std::size_t out_stride) {
-  alignas(64) std::int32_t sums[4 * 64];
-  const std::int32_t* chunk_sums = x.chunk_sums + chunk.index * x.rows;
-  const float* scales = x.scales + chunk.index * x.rows;
-  for (std::size_t r = 0; r < x.rows;) {
-    const std::size_t count = x.rows - r >= 4 ? 4 : 1;
-    const std::int8_t* codes = chunk.codes + r * chunk.cols;
-    if (count == 4) {
-      q8_sums<4>(tiles, chunk.tiles, codes, chunk.cols, chunk_sums + r, sums);
-    } else {
-      q8_sums<1>(tiles, chunk.tiles, codes, chunk.cols, chunk_sums + r, sums);
-    }
-    for (std::size_t i = 0; i < count; ++i, ++r)
-      accumulate(sums + i * 64, kNoBias, scales[r], out + r * out_stride, 64);
+// The last rows, fewer than are multiplied at once.
+template <int kRows, typename Weights>
+inline void multiply_rest(const Weights& weights, std::size_t count, const ChunkRows& rows, float* out,
+                          std::size_t out_stride) {
+  if constexpr (kRows > 0) {
+    if (count == kRows) return weights.template multiply<kRows>(rows, out, out_stride);
+    multiply_rest<kRows - 1>(weights, count, rows, out, out_stride);
   }
 }
 
-void multiply_q8(const PanelView& panel, const QuantizedView& x, float* out, std::size_t out_stride) {
-  clear_rows(out, x.rows, out_stride);
-  const auto* tiles = reinterpret_cast<const std::int8_t*>(panel.codes);
-  for_each_chunk(x, [&](const Chunk& chunk) {
-    multiply_chunk(tiles + chunk.first_tile * 4096, chunk, x, out, out_stride);
-  });
-  scale_rows(panel.row_scales, out, x.rows, out_stride);
+template <typename Weights>
+inline void multiply_chunk(const Weights& weights, const QuantizedView& x, const Chunk& chunk, float* out,
+                           std::size_t out_stride) {
+  constexpr std::size_t kRows = Weights::kRows;
+  std::size_t row = 0;
+  for (; row + kRows <= x.rows; row += kRows)
+    weights.template multiply<Weights::kRows>(rows_from(x, chunk, row), out + row * out_stride, out_stride);
+  multiply_rest<Weights::kRows - 1>(weights, x.rows - row, rows_from(x, chunk, row), out + row * out_stride,
+                                    out_stride);
 }
 
-void multiply_q4(const PanelView& panel, const QuantizedView& x, float* out, std::size_t out_stride) {
-  clear_rows(out, x.rows, out_stride);
-  alignas(64) std::int8_t unpacked[kUnpackTilesMax * 4096];
-  alignas(64) std::int32_t sums[64];
+// Many rows: chunk after chunk, so that a chunk's activations stay in the caches for all the panels, and a
+// panel's chunk for all the rows.
+template <typename Weights>
+inline void multiply_many(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                          std::size_t out_stride) {
+  Weights weights;
   for_each_chunk(x, [&](const Chunk& chunk) {
-    if (x.rows >= kUnpackRowsMin) {
-      unpack_q4(panel, chunk.first_tile, chunk.tiles, unpacked);
-      multiply_chunk(unpacked, chunk, x, out, out_stride);
-      return;
-    }
-    for (std::size_t r = 0; r < x.rows; ++r) {
-      q4_sums(panel, chunk.first_tile, chunk.tiles, chunk.codes + r * chunk.cols,
-              x.group_sums + chunk.first_tile * 4 * x.rows + r, x.rows, sums);
-      accumulate(sums, kNoBias, x.scales[chunk.index * x.rows + r], out + r * out_stride, 64);
+    for (std::size_t p = 0; p < count; ++p) {
+      weights.load(panels[p], chunk.first_tile, chunk.tiles);
+      multiply_chunk(weights, x, chunk, out + p * 64, out_stride);
     }
   });
-  scale_rows(panel.row_scales, out, x.rows, out_stride);
+}
+
+// A row against a panel straight from its bytes, which are read once.
+// sums_of(chunk, row, sums): the chunk's integers.
+template <typename F>
+inline void multiply_few(const QuantizedView& x, float* out, std::size_t out_stride, F sums_of) {
+  alignas(64) std::int32_t sums[64];
+  for_each_chunk(x, [&](const Chunk& chunk) {
+    for (std::size_t r = 0; r < x.rows; ++r) {
+      sums_of(chunk, r, sums);
+      accumulate(sums, x.scales[chunk.index * x.rows + r], out + r * out_stride, 64);
+    }
+  });
+}
+
+void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                 std::size_t out_stride) {
+  for (std::size_t r = 0; r < x.rows; ++r)
+    for (std::size_t n = 0; n < count * 64; n += 16) store(out + r * out_stride + n, zero());
+  if (x.rows >= kManyRowsQ8) {
+    multiply_many<Q8Chunk>(panels, count, x, out, out_stride);
+  } else {
+    for (std::size_t p = 0; p < count; ++p) {
+      const auto* tiles = reinterpret_cast<const std::int8_t*>(panels[p].codes);
+      multiply_few(x, out + p * 64, out_stride, [&](const Chunk& chunk, std::size_t r, std::int32_t* sums) {
+        q8_sums(tiles + chunk.first_tile * 4096, chunk.tiles, chunk.codes + r * chunk.cols,
+                x.chunk_sums[chunk.index * x.rows + r], sums);
+      });
+    }
+  }
+  for (std::size_t r = 0; r < x.rows; ++r)
+    for (std::size_t p = 0; p < count; ++p) multiply(panels[p].row_scales, 64, out + r * out_stride + p * 64);
+}
+
+void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                 std::size_t out_stride) {
+  for (std::size_t r = 0; r < x.rows; ++r)
+    for (std::size_t n = 0; n < count * 64; n += 16) store(out + r * out_stride + n, zero());
+  if (x.rows >= kManyRowsQ4) {
+    multiply_many<Q4Chunk>(panels, count, x, out, out_stride);
+  } else {
+    for (std::size_t p = 0; p < count; ++p) {
+      multiply_few(x, out + p * 64, out_stride, [&](const Chunk& chunk, std::size_t r, std::int32_t* sums) {
+        q4_sums(panels[p], chunk.first_tile, chunk.tiles, chunk.codes + r * chunk.cols,
+                x.group_sums + chunk.first_tile * 4 * x.rows + r, x.rows, sums);
+      });
+    }
+  }
+  for (std::size_t r = 0; r < x.rows; ++r)
+    for (std::size_t p = 0; p < count; ++p) multiply(panels[p].row_scales, 64, out + r * out_stride + p * 64);
 }
 
 const Kernels kTable = {
@@ -88,9 +122,6 @@ const Kernels kTable = {
     .multiply_q8 = multiply_q8,
     .multiply_q4 = multiply_q4,
     .multiply_bf16 = multiply_bf16,
-    .unpack_q4 = unpack_q4,
-    .bias_sums = bias_sums,
-    .accumulate = accumulate,
     .quantize_chunk = quantize_chunk,
     .rms_norm = rms_norm,
     .dot = dot,

@@ -14,17 +14,27 @@
 
 namespace sluice::runtime {
 
-constexpr std::size_t kLanes = 16;  ///< float rows are padded with zeros to a multiple of this
+constexpr std::size_t kChunkColsMax = 128;  ///< widest chunk of inputs that share an activation scale
+constexpr std::size_t kLanes = 16;          ///< float rows are padded with zeros to a multiple of this
 
 /// Activations as the integer kernels read them: s8 codes in chunks, chunk after chunk, each dense.
 struct QuantizedView {
-  const std::int8_t* codes;        ///< [chunk][row][chunk_cols]
-  const float* scales;             ///< [chunk][row]
-  const std::int32_t* group_sums;  ///< [cols / 16][row]: sums of 16 codes, what q4 subtracts its bias with
-  const std::int32_t* chunk_sums;  ///< [chunk][row]: sums of a chunk's codes, the same for q8
+  const std::int8_t* codes;  ///< [chunk][row][chunk_cols]
+  const float* scales;       ///< [chunk][row]
+  const std::int32_t*
+      group_sums;  ///< [cols / 16][row]: sums of 16 codes, what few rows of q4 lose their bias with
+  const std::int32_t* chunk_sums;  ///< [chunk][row]: sums of a chunk's codes, the same for the rest
   std::size_t rows;
   std::size_t cols;        ///< padded, a multiple of 64
   std::size_t chunk_cols;  ///< the last chunk may be narrower, by whole 64s
+};
+
+/// Some rows of one chunk, as the kernel files hand them to their innermost loops.
+struct ChunkRows {
+  const std::int8_t* codes;  ///< [row][cols]
+  std::size_t cols;
+  const std::int32_t* chunk_sums;  ///< [row]
+  const float* scales;             ///< [row]
 };
 
 /// One panel of a weight matrix: 64 outputs. See format/tile.h for the bytes.
@@ -54,22 +64,16 @@ struct KeyValueView {
 struct Kernels {
   const char* name;
 
-  // out[r, n] = sum over inputs of weight[n] x activation[r], for the panel's 64 outputs n; out rows are
-  // out_stride floats apart. Integer sums a chunk; then, chunk by chunk, fma(float(sum), scale, total);
-  // then times the row scale.
-  void (*multiply_q8)(const PanelView& panel, const QuantizedView& x, float* out, std::size_t out_stride);
-  void (*multiply_q4)(const PanelView& panel, const QuantizedView& x, float* out, std::size_t out_stride);
+  // out[r, n] = sum over inputs of weight[n] x activation[r], for the outputs n of `count` panels side by
+  // side; out rows are out_stride floats apart. Integer sums a chunk; then, chunk by chunk,
+  // fma(float(sum), scale, total); then times the row scale.
+  void (*multiply_q8)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                      std::size_t out_stride);
+  void (*multiply_q4)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                      std::size_t out_stride);
   /// x: [row][x_stride] f32, zero beyond the matrix's columns. Sums in order of the inputs.
   void (*multiply_bf16)(const PanelView& panel, const float* x, std::size_t rows, std::size_t x_stride,
                         float* out, std::size_t out_stride);
-
-  /// Expands tiles [first, first + count) of a q4 panel to q8 tiles (int8 under the row scale).
-  void (*unpack_q4)(const PanelView& panel, std::size_t first_tile, std::size_t count, std::int8_t* tiles);
-  /// For oneDNN's u8 source: sums[n] = 128 x the sum over `count` q8 tiles of the weights of output n.
-  void (*bias_sums)(const std::int8_t* tiles, std::size_t count, std::int32_t* sums);
-  /// totals[n] = fma(float(sums[n] - bias[n]), scale, totals[n]) for n < count, a multiple of 16.
-  void (*accumulate)(const std::int32_t* sums, const std::int32_t* bias, float scale, float* totals,
-                     std::size_t count);
 
   /// Codes, scale and sums of one chunk of one row: scale = max|x| / 127, codes rounded to nearest even.
   /// count is a multiple of 16. group_sums are group_stride apart. Returns the sum of all codes.

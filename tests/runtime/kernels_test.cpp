@@ -30,7 +30,7 @@ std::vector<const Kernels*> all_kernels() {
     try {
       kernels.push_back(&runtime::kernels_for(isa));
     } catch (const base::Error& error) {
-      MESSAGE("SKIPPED: " << error.what());
+      MESSAGE("SKIPPED: " << std::string(error.what()));
     }
   }
   return kernels;
@@ -85,21 +85,26 @@ TEST_CASE("integer products are those of the definition, on every instruction se
     for (const auto& [rows, cols] :
          {std::pair{64, 64}, {64, 192}, {70, 128}, {1, 40}, {130, 320}, {64, 1000}}) {
       const RandomMatrix w(type, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols), ++seed);
-      for (const std::size_t batch : {1u, 2u, 3u, 4u, 5u, 9u}) {
+      for (const std::size_t batch : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 9u, 23u}) {
         for (const std::size_t chunk : {64u, 128u}) {
           const Operand x = random_operand(generic, batch, w.layout.padded_cols, chunk, ++seed);
-          for (std::size_t panel = 0; panel < w.layout.panels; ++panel) {
-            const auto expected = slow_product(w, x.quantized(), panel);
-            for (const Kernels* kernels : all_kernels()) {
-              CAPTURE(std::string(kernels->name));
-              CAPTURE(batch);
-              CAPTURE(cols);
-              std::vector<float> out(batch * 64);
-              const auto multiply =
-                  type == format::TileType::q8 ? kernels->multiply_q8 : kernels->multiply_q4;
-              multiply(w.matrix().panel(panel), x.quantized(), out.data(), 64);
-              REQUIRE(same_bits(out, expected));
-            }
+          const std::size_t width = w.layout.panels * 64;
+          std::vector<runtime::PanelView> panels;
+          std::vector<float> expected(batch * width);
+          for (std::size_t p = 0; p < w.layout.panels; ++p) {
+            panels.push_back(w.matrix().panel(p));
+            const auto of_panel = slow_product(w, x.quantized(), p);
+            for (std::size_t r = 0; r < batch; ++r)
+              std::copy_n(&of_panel[r * 64], 64, &expected[r * width + p * 64]);
+          }
+          for (const Kernels* kernels : all_kernels()) {
+            CAPTURE(std::string(kernels->name));
+            CAPTURE(batch);
+            CAPTURE(cols);
+            std::vector<float> out(batch * width);
+            const auto multiply = type == format::TileType::q8 ? kernels->multiply_q8 : kernels->multiply_q4;
+            multiply(panels.data(), panels.size(), x.quantized(), out.data(), width);
+            REQUIRE(same_bits(out, expected));
           }
         }
       }
@@ -107,51 +112,63 @@ TEST_CASE("integer products are those of the definition, on every instruction se
   }
 }
 
-TEST_CASE("the largest weights against the largest activations do not saturate") {
-  // |w| = 128 and |x| = 127 in every place: where 16-bit sums of pairs would overflow first.
-  const std::size_t cols = 128;
-  for (const int weight : {-128, 127}) {
-    for (const int activation : {-127, 127}) {
-      Buffer<std::int8_t> tiles(cols * 64);
-      std::fill_n(tiles.data(), cols * 64, static_cast<std::int8_t>(weight));
-      Buffer<float> scales(64);
-      std::fill_n(scales.data(), 64, 1.0f);
-      for (const Kernels* kernels : all_kernels()) {
-        CAPTURE(std::string(kernels->name));
-        Operand x;
-        x.reset(format::TileType::q8, 1, cols, cols);
-        const std::vector<float> row(cols, static_cast<float>(activation));
-        x.fill(*kernels, 0, 0, cols, row.data());
-        std::vector<float> out(64);
-        const runtime::PanelView panel{.codes = reinterpret_cast<const std::byte*>(tiles.data()),
-                                       .magnitudes = nullptr,
-                                       .signs = nullptr,
-                                       .row_scales = scales.data(),
-                                       .tiles = cols / 64};
-        kernels->multiply_q8(panel, x.quantized(), out.data(), 64);
-        for (const float value : out) REQUIRE(value == static_cast<float>(weight * activation) * cols);
-      }
+TEST_CASE("integer products are the same on every instruction set, over random shapes") {
+  std::mt19937_64 random(5);
+  const auto& generic = runtime::kernels_for(Isa::generic);
+  for (int round = 0; round < 60; ++round) {
+    const auto type = round % 2 == 0 ? format::TileType::q8 : format::TileType::q4;
+    const RandomMatrix w(type, 1 + random() % 256, 1 + random() % 700, random());
+    const std::size_t batch = 1 + random() % 70;
+    const Operand x = random_operand(generic, batch, w.layout.padded_cols, 64 << random() % 2, random());
+    std::vector<runtime::PanelView> panels;
+    for (std::size_t p = 0; p < w.layout.panels; ++p) panels.push_back(w.matrix().panel(p));
+    const std::size_t stride = w.layout.panels * 64 + 16 * (random() % 3);
+    const auto product = [&](const Kernels& kernels) {
+      std::vector<float> out(batch * stride);
+      const auto multiply = type == format::TileType::q8 ? kernels.multiply_q8 : kernels.multiply_q4;
+      multiply(panels.data(), panels.size(), x.quantized(), out.data(), stride);
+      return out;
+    };
+    const auto expected = product(generic);
+    for (const Kernels* kernels : all_kernels()) {
+      CAPTURE(std::string(kernels->name));
+      CAPTURE(batch);
+      REQUIRE(same_bits(product(*kernels), expected));
     }
   }
 }
 
-TEST_CASE("unpacked q4 tiles are the q8 tiles of the same integers") {
-  const RandomMatrix w(format::TileType::q4, 64, 256, 7);
-  const format::TileLayout q8(format::TileType::q8, 64, 256);
-  for (const Kernels* kernels : all_kernels()) {
-    CAPTURE(std::string(kernels->name));
-    std::vector<std::int8_t> tiles(q8.panel_code_bytes);
-    kernels->unpack_q4(w.matrix().panel(0), 0, 4, tiles.data());
-    std::vector<std::int32_t> sums(64);
-    kernels->bias_sums(tiles.data(), 4, sums.data());
-    for (std::uint64_t row = 0; row < 64; ++row) {
-      int sum = 0;
-      for (std::uint64_t col = 0; col < 256; ++col) {
-        const int weight = format::integer_weight_at(w.layout, w.view(), row, col);
-        REQUIRE(tiles[q8.code_offset_bytes(row, col)] == weight);
-        sum += weight;
+TEST_CASE("the largest weights against the largest activations do not saturate") {
+  // Where 16-bit sums of products would overflow first: the same extreme in every place, and the signs of
+  // weights and activations alternating, for one row (decode) and for many.
+  const std::size_t cols = 128;
+  for (const auto type : {format::TileType::q8, format::TileType::q4}) {
+    for (const int code : type == format::TileType::q8 ? std::vector{-128, 127} : std::vector{-8, 7}) {
+      for (const int activation : {-127, 127}) {
+        for (const bool alternate : {false, true}) {
+          RandomMatrix w(type, 64, cols, 1);
+          w.fill(code, alternate, /*sub_scale=*/code == -8 ? 15 : 16);
+          std::vector<float> row(cols, static_cast<float>(activation));
+          for (std::size_t c = 1; alternate && c < cols; c += 2) row[c] = -row[c];
+          for (const Kernels* kernels : all_kernels()) {
+            for (const std::size_t batch : {1u, 7u}) {
+              CAPTURE(std::string(kernels->name));
+              CAPTURE(code);
+              CAPTURE(activation);
+              Operand x;
+              x.reset(type, batch, cols, cols);
+              for (std::size_t r = 0; r < batch; ++r) x.fill(*kernels, r, 0, cols, row.data());
+              const runtime::PanelView panel = w.matrix().panel(0);
+              std::vector<float> out(batch * 64);
+              const auto multiply =
+                  type == format::TileType::q8 ? kernels->multiply_q8 : kernels->multiply_q4;
+              multiply(&panel, 1, x.quantized(), out.data(), 64);
+              const auto expected = slow_product(w, x.quantized(), 0);
+              REQUIRE(same_bits(out, expected));
+            }
+          }
+        }
       }
-      REQUIRE(sums[row] == 128 * sum);
     }
   }
 }

@@ -1,6 +1,7 @@
 #pragma once
 // Random weight matrices in tiles, written by the definition in format/tile.h, one code at a time.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <random>
@@ -27,6 +28,28 @@ struct RandomMatrix {
 
   [[nodiscard]] runtime::Matrix matrix() const { return {layout, data()}; }
   [[nodiscard]] base::Bytes view() const { return {data(), layout.total_bytes}; }
+
+  /// q8, q4: every weight inside the matrix becomes `code`, or, every other input, its opposite as far as
+  /// there is one; every sub-scale `sub_scale`.
+  void fill(int code, bool alternate, int sub_scale) {
+    const base::MutableBytes out = memory();
+    const int opposite = std::min(-code, layout.type == format::TileType::q8 ? 127 : 7);
+    std::fill_n(out.begin(), layout.row_scales_offset_bytes, std::byte{0});
+    for (std::uint64_t r = 0; r < layout.rows; ++r) {
+      for (std::uint64_t c = 0; c < layout.cols; ++c) {
+        const int value = alternate && c % 2 == 1 ? opposite : code;
+        std::byte& byte = out[layout.code_offset_bytes(r, c)];
+        if (layout.type == format::TileType::q8) {
+          byte = static_cast<std::byte>(value);
+          continue;
+        }
+        byte |= static_cast<std::byte>((value + 8) << (format::TileLayout::in_high_nibble(c) ? 4 : 0));
+        if (c % format::kGroupCols == 0)
+          out[layout.magnitude_offset_bytes(r, c)] |=
+              static_cast<std::byte>((sub_scale - 1) << (r % 64 < 32 ? 0 : 4));
+      }
+    }
+  }
 
   format::TileLayout layout;
 

@@ -1,4 +1,4 @@
-#include "runtime/onednn.h"
+#include "tests/runtime/onednn_gemm.h"
 
 #include <omp.h>
 
@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/invariant.h"
 
-namespace sluice::runtime {
+namespace sluice::tests {
 
 struct OnednnGemm::Impl {
   using Shape = std::tuple<std::size_t, std::size_t, std::size_t>;
@@ -46,8 +46,6 @@ dnnl::memory::desc out_desc(std::size_t rows, std::size_t width) {
 const dnnl::matmul& OnednnGemm::Impl::primitive(const Shape& shape) {
   const auto found = primitives.find(shape);
   if (found != primitives.end()) return found->second;
-  // oneDNN splits work over OpenMP threads; ours are the workers already. The number is fixed when the
-  // primitive is created, and belongs to the calling thread.
   omp_set_num_threads(1);
   const auto [rows, cols, width] = shape;
   const dnnl::matmul::desc desc(source_desc(rows, cols), weights_desc(cols, width), out_desc(rows, width));
@@ -74,4 +72,4 @@ void OnednnGemm::multiply(std::size_t rows, std::size_t cols, std::size_t width,
   }
 }
 
-}  // namespace sluice::runtime
+}  // namespace sluice::tests

@@ -1,11 +1,11 @@
 #pragma once
-// The only place where oneDNN's types appear: u8 x s8 -> s32 products on the calling thread alone.
+// u8 x s8 -> s32 products of oneDNN on the calling thread alone: a second opinion on our kernels.
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
-namespace sluice::runtime {
+namespace sluice::tests {
 
 constexpr std::size_t kOnednnRowsMax = 128;
 
@@ -26,4 +26,4 @@ class OnednnGemm {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace sluice::runtime
+}  // namespace sluice::tests
