@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <mutex>
 
@@ -16,7 +17,7 @@ namespace {
 struct Slot {
   std::atomic<std::uintptr_t> begin{0};
   std::atomic<std::uintptr_t> length{0};
-  std::atomic<bool> broken{false};
+  std::atomic<std::uintptr_t> broken_at{0};  // the first address that could not be had; 0: none
 };
 
 std::array<Slot, 256> slots;
@@ -31,7 +32,8 @@ bool give_zeros(std::uintptr_t address) {
     void* page = reinterpret_cast<void*>(address / kPageBytes * kPageBytes);
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     if (::mmap(page, kPageBytes, PROT_READ, flags, -1, 0) == MAP_FAILED) return false;
-    slot.broken.store(true);
+    std::uintptr_t none = 0;
+    slot.broken_at.compare_exchange_strong(none, address);
     return true;
   }
   return false;
@@ -67,7 +69,7 @@ std::size_t take_slot(std::uintptr_t begin, std::uintptr_t length) {
   const std::scoped_lock lock(slots_mutex);
   for (std::size_t i = 0; i < slots.size(); ++i) {
     if (slots[i].length.load() != 0) continue;
-    slots[i].broken.store(false);
+    slots[i].broken_at.store(0);
     slots[i].begin.store(begin);
     slots[i].length.store(length);
     return i;
@@ -77,25 +79,40 @@ std::size_t take_slot(std::uintptr_t begin, std::uintptr_t length) {
 
 }  // namespace
 
+MappingGuard::MappingGuard(Bytes mapped)
+    : slot_(mapped.empty() ? slots.size()
+                           : take_slot(reinterpret_cast<std::uintptr_t>(mapped.data()),
+                                       align_up(mapped.size(), kPageBytes))) {}
+
+MappingGuard::~MappingGuard() {
+  if (watches()) slots[slot_].length.store(0);
+}
+
+bool MappingGuard::watches() const { return slot_ < slots.size(); }
+
+std::optional<std::uint64_t> MappingGuard::broken_at_bytes() const {
+  if (!watches()) return std::nullopt;
+  const std::uintptr_t address = slots[slot_].broken_at.load();
+  if (address == 0) return std::nullopt;
+  return address - slots[slot_].begin.load();
+}
+
 GuardedMapping::GuardedMapping(const File& file, std::uint64_t length_bytes) {
   if (length_bytes == 0) return;
   void* address = ::mmap(nullptr, length_bytes, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (address == MAP_FAILED) return;
-  slot_ = take_slot(reinterpret_cast<std::uintptr_t>(address), align_up(length_bytes, kPageBytes));
-  if (slot_ == slots.size()) {
-    ::munmap(address, length_bytes);
+  const Bytes mapped(static_cast<const std::byte*>(address), length_bytes);
+  guard_.emplace(mapped);
+  if (guard_->watches()) {
+    bytes_ = mapped;
   } else {
-    bytes_ = Bytes(static_cast<const std::byte*>(address), length_bytes);
+    ::munmap(address, length_bytes);
   }
 }
 
 GuardedMapping::~GuardedMapping() {
-  if (bytes_.empty()) return;
-  ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
-  slots[slot_].length.store(0);
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
-
-bool GuardedMapping::is_broken() const { return !bytes_.empty() && slots[slot_].broken.load(); }
 
 void GuardedMapping::let_go(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
   const std::uint64_t begin_bytes = offset_bytes / kPageBytes * kPageBytes;

@@ -3,6 +3,7 @@
 #include "cli/model_source.h"
 #include "cli/options.h"
 #include "cli/proofs.h"
+#include "cli/residency.h"
 #include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "runtime/runtime.h"
@@ -32,6 +33,8 @@ int bench_command(const Invocation& invocation) {
   app.add_option("-r", bench.repetitions, "Repetitions; the medians are told (default: 3)")
       ->check(CLI::Range(1U, 1000U));
   options.add_threads(request.thread_count);
+  runtime::SessionOptions session;
+  options.add_model_memory(session.memory_bytes);
   options.add_quant(request.quant, "When the model is to be converted first: q4 (default), q8 or bf16");
   declare_verify(options, verify);
   options.parse(invocation);
@@ -41,7 +44,6 @@ int bench_command(const Invocation& invocation) {
   const Stopwatch load_watch;
   const auto model = runtime::Model::open(path, model_options(path, verify, request.thread_count));
   const double load_s = load_watch.seconds();
-  runtime::SessionOptions session;
   session.thread_count = request.thread_count;
   session.context_tokens = bench.prompt_tokens + bench.decode_tokens;
   session.isa = isa;
@@ -53,6 +55,7 @@ int bench_command(const Invocation& invocation) {
                                       {"read_bandwidth_gb_per_s", result.read_bandwidth_gb_per_s},
                                       {"decode_bandwidth_fraction", result.decode_bandwidth_fraction},
                                       {"load_s", load_s},
+                                      {"memory", residency_json(result.residency)},
                                       {"peak_rss_bytes", result.peak_rss_bytes}}));
   Table table;
   table.add_row({"prefill", format_number("%.1f tokens/s", result.prefill_tokens_per_s)});
@@ -62,6 +65,7 @@ int bench_command(const Invocation& invocation) {
   table.add_row({"decode against that", format_number("%.1f %%", result.decode_bandwidth_fraction * 100)});
   table.add_row({"load", format_number("%.3f s", load_s)});
   console.write(table.text());
+  if (result.residency.streams) console.write("while decoding, " + residency_line(result.residency) + "\n");
   return 0;
 }
 

@@ -39,6 +39,17 @@ void Options::add_bytes(const std::string& names, std::uint64_t& value, const st
       ->type_name("SIZE");
 }
 
+void Options::add_model_memory(std::optional<std::uint64_t>& value) {
+  app_.add_option_function<std::string>(
+          "--memory",
+          [&value](const std::string& text) {
+            value = base::parse_bytes(text);
+            if (!value) throw CLI::ValidationError("--memory", "'" + text + "' is no size such as 20GiB");
+          },
+          "Memory that this may take; what does not fit is read when needed (default: all that is free)")
+      ->type_name("SIZE");
+}
+
 void Options::add_number(const std::string& names, double& value, double low, double high,
                          const std::string& help) {
   const auto check = [&value, low, high](const std::string& text) -> std::string {

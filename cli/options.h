@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,8 @@ class Options final {
   void add_bytes(const std::string& names, std::uint64_t& value, const std::string& help);
   /// A number in [low, high]; NaN is in no range.
   void add_number(const std::string& names, double& value, double low, double high, const std::string& help);
+  /// --memory for what runs models: see runtime::SessionOptions. Nothing unless given.
+  void add_model_memory(std::optional<std::uint64_t>& value);
   /// --threads, by default all that this process may use.
   void add_threads(unsigned& value);
   /// --kv f32|bf16|q8; empty unless given.

@@ -7,6 +7,7 @@
 #include "cli/environment.h"
 #include "cli/model_source.h"
 #include "cli/proofs.h"
+#include "cli/residency.h"
 #include "cli/routing_log.h"
 #include "cli/run_options.h"
 #include "cli/table.h"
@@ -108,6 +109,7 @@ class Run {
     show_text("\n");
     if (trace_) trace_->finish();
     if (keeps_prompt()) keep_prompt(session, ids, cache.cached_tokens);
+    residency_ = session.residency_stats();
     tell(generation, ids, cache.reused_tokens);
     const bool interrupted_early = generation.stop == runtime::StopReason::interrupt;
     return interrupted_early ? base::exit_code(base::ErrorKind::interrupted) : 0;
@@ -138,6 +140,7 @@ class Run {
     options.thread_count = values_.model.thread_count;
     options.context_tokens = budget.context_tokens;
     options.kv = runtime::parse_kv_type(values_.kv);
+    options.memory_bytes = values_.memory_bytes;
     options.keep_positions = keeps_prompt();
     options.isa = forced_isa();
     options.stop = invocation_.stop;
@@ -169,6 +172,7 @@ class Run {
     if (counts_) {
       console_.write(format_routing_table(*counts_, console_.color()));
       console_.write(proofs_line(model_.proof_stats()) + "\n");
+      console_.write(residency_line(residency_) + "\n");
     }
     console_.note(statistics_line(generation, ids.size(), reused_tokens, values_));
     Json result = make_result(generation, ids, reused_tokens, values_.sampling.seed);
@@ -176,6 +180,7 @@ class Run {
       result.set("routing", routing_json(*counts_));
       result.set("expert_load", load_json(*counts_));
       result.set("proofs", proofs_json(model_.proof_stats()));
+      result.set("memory", residency_json(residency_));
     }
     console_.event(result);
   }
@@ -186,6 +191,7 @@ class Run {
   Console& console_;
   std::optional<TraceFile> trace_;
   std::optional<RoutingCounts> counts_;
+  runtime::ResidencyStats residency_;
   std::size_t shown_bytes_ = 0;  // of the generated text
 };
 

@@ -98,6 +98,7 @@ void declare(Options& options, RunOptions& values) {
          "Tokens that prompt and text may have (default: what they need, at most those it was made for)")
       ->check(CLI::Range(1, 1 << 30));
   options.add_kv(values.kv);
+  options.add_model_memory(values.memory_bytes);
   app.add_option("--trace", values.trace, "Write which experts each token chose to this file");
   app.add_flag("--stats", values.stats, "Show how the tokens were routed, as a table, and what proofs cost");
   declare_verify(options, values.verify);

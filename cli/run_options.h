@@ -24,6 +24,7 @@ struct RunOptions {
   std::optional<std::uint64_t> seed;
   std::optional<std::uint64_t> context_tokens;
   std::string kv;
+  std::optional<std::uint64_t> memory_bytes;
   std::string trace;
   std::string verify = "first-use";
   bool stats = false;

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/guarded_mapping.h"
 #include "format/container_directory.h"
 #include "format/container_reader.h"
 
@@ -15,6 +16,7 @@ struct ContainerReader::Impl {
   Impl(base::MappedFile file_in, const ContainerFooter& footer_in, ContainerDirectory directory_in);
 
   base::MappedFile file;
+  base::MappingGuard guard;  ///< goes before the mapping does
   ContainerFooter footer;
   ContainerDirectory directory;
   std::vector<std::size_t> by_name;  ///< indices of directory.tensors, sorted by name

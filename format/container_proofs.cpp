@@ -119,11 +119,26 @@ void ContainerProofs::prove(std::span<const Part> parts, base::WorkerPool& pool)
   for (const Part part : parts)
     if (!proven(part) && std::ranges::find(open, part) == open.end()) open.push_back(part);
   if (open.empty()) return;
-  const auto start = std::chrono::steady_clock::now();
+  prove_open(open, [&](const ContainerTensor& tensor) { return container_.bytes(tensor); }, pool);
+}
 
+void ContainerProofs::prove(Part part, base::Bytes bytes, base::WorkerPool& pool) {
+  if (proven(part)) return;
+  const std::uint64_t begin = container_.tensors()[parts_[part].first_tensor].offset_bytes;
+  const auto bytes_of = [&](const ContainerTensor& tensor) {
+    return bytes.subspan(tensor.offset_bytes - begin, tensor.length_bytes);
+  };
+  prove_open(std::span(&part, 1), bytes_of, pool);
+}
+
+void ContainerProofs::prove_open(std::span<const Part> open,
+                                 const std::function<base::Bytes(const ContainerTensor&)>& bytes_of,
+                                 base::WorkerPool& pool) {
+  const auto start = std::chrono::steady_clock::now();
   struct Job {
     Part part;
     const ContainerTensor* tensor;
+    base::Bytes bytes;
     std::vector<base::Sha256> leaves;
   };
   std::vector<Job> jobs;
@@ -131,19 +146,21 @@ void ContainerProofs::prove(std::span<const Part> parts, base::WorkerPool& pool)
     for (std::size_t i = 0; i < parts_[part].tensor_count; ++i) {
       const ContainerTensor& tensor = container_.tensors()[parts_[part].first_tensor + i];
       const auto leaf_count = base::divide_up(tensor.length_bytes, base::kMerkleBlockBytes);
-      jobs.push_back({part, &tensor, std::vector<base::Sha256>(static_cast<std::size_t>(leaf_count))});
+      jobs.push_back({part, &tensor, bytes_of(tensor),
+                      std::vector<base::Sha256>(static_cast<std::size_t>(leaf_count))});
     }
   }
   std::vector<LeafTask> tasks;
   for (Job& job : jobs) {
     for (std::size_t first = 0; first < job.leaves.size(); first += kLeavesPerTask) {
       const std::size_t count = std::min(kLeavesPerTask, job.leaves.size() - first);
-      tasks.push_back({container_.bytes(*job.tensor), first, std::span(job.leaves).subspan(first, count)});
+      tasks.push_back({job.bytes, first, std::span(job.leaves).subspan(first, count)});
     }
   }
   pool.run(tasks.size(), [&](std::size_t task, unsigned) { hash_leaves(tasks[task]); });
-  pool.run(jobs.size(),
-           [&](std::size_t job, unsigned) { check_tensor(*jobs[job].tensor, jobs[job].leaves); });
+  pool.run(jobs.size(), [&](std::size_t job, unsigned) {
+    check_tensor(*jobs[job].tensor, jobs[job].bytes, jobs[job].leaves);
+  });
 
   for (const Part part : open) {
     std::uint64_t bytes = 0;
@@ -155,8 +172,9 @@ void ContainerProofs::prove(std::span<const Part> parts, base::WorkerPool& pool)
   stats_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-void ContainerProofs::check_tensor(const ContainerTensor& tensor,
+void ContainerProofs::check_tensor(const ContainerTensor& tensor, base::Bytes bytes,
                                    std::span<const base::Sha256> leaves) const {
+  container_.require_whole();
   if ((leaves.empty() ? base::Sha256{} : base::merkle_root(leaves)) != tensor.digest) {
     std::string place;
     for (const ContainerExpert& expert : container_.experts()) {
@@ -166,7 +184,7 @@ void ContainerProofs::check_tensor(const ContainerTensor& tensor,
     throw base::Error(base::ErrorKind::verification, container_.path().string() + ": " + place + "tensor '" +
                                                          tensor.name + "' does not match its digest");
   }
-  if (options_.check) options_.check(tensor);
+  if (options_.check) options_.check(tensor, bytes);
 }
 
 void ContainerProofs::mark(Part part, std::uint64_t bytes) {

@@ -43,7 +43,7 @@ class ContainerProofs final {
   using Part = std::size_t;
   /// What the user of the bytes asks of a tensor beside its digest; throws when it is not so. Called with the
   /// right digest only, by several threads.
-  using Check = std::function<void(const ContainerTensor&)>;
+  using Check = std::function<void(const ContainerTensor&, base::Bytes)>;
 
   struct Options {
     /// Files in which the record may be kept, best first: the first good one is read, the first possible one
@@ -70,6 +70,9 @@ class ContainerProofs final {
   /// Proves those of `parts` that are not proven yet. A tensor that does not have its digest is
   /// Error{verification} naming layer, expert and tensor.
   void prove(std::span<const Part> parts, base::WorkerPool& pool);
+  /// The same for a part that the caller has read elsewhere: `bytes` are the file's from the part's first tensor
+  /// on, and are what will be used.
+  void prove(Part part, base::Bytes bytes, base::WorkerPool& pool);
 
   [[nodiscard]] ProofStats stats() const;
 
@@ -84,10 +87,14 @@ class ContainerProofs final {
     bool expert = false;
   };
 
+  /// `bytes_of` gives a tensor's bytes.
+  void prove_open(std::span<const Part> open,
+                  const std::function<base::Bytes(const ContainerTensor&)>& bytes_of, base::WorkerPool& pool);
   /// Nothing for a record that is not of this state of this file.
   [[nodiscard]] std::optional<ProofRecord> read_record(const std::filesystem::path& path) const;
   void load_record();
-  void check_tensor(const ContainerTensor& tensor, std::span<const base::Sha256> leaves) const;
+  void check_tensor(const ContainerTensor& tensor, base::Bytes bytes,
+                    std::span<const base::Sha256> leaves) const;
   void mark(Part part, std::uint64_t bytes);
 
   const ContainerReader& container_;

@@ -36,7 +36,7 @@ base::Bytes directory_text(base::Bytes file, const ContainerFooter& footer) {
 
 ContainerReader::Impl::Impl(base::MappedFile file_in, const ContainerFooter& footer_in,
                             ContainerDirectory directory_in)
-    : file(std::move(file_in)), footer(footer_in), directory(std::move(directory_in)) {
+    : file(std::move(file_in)), guard(file.bytes()), footer(footer_in), directory(std::move(directory_in)) {
   for (std::size_t i = 0; i < directory.tensors.size(); ++i) by_name.push_back(i);
   std::ranges::sort(by_name, {},
                     [&](std::size_t i) -> std::string_view { return directory.tensors[i].name; });
@@ -93,6 +93,14 @@ base::Bytes ContainerReader::bytes(const ContainerTensor& tensor) const {
 base::Bytes ContainerReader::bytes(const ContainerSection& section) const {
   return bytes().subspan(static_cast<std::size_t>(section.offset_bytes),
                          static_cast<std::size_t>(section.length_bytes));
+}
+
+void ContainerReader::require_whole() const {
+  if (const auto at_bytes = impl_->guard.broken_at_bytes()) {
+    throw base::Error(base::ErrorKind::io,
+                      path().string() + ": byte " + std::to_string(*at_bytes) +
+                          " cannot be read any more: the file was cut, or its disk failed, while it was in use");
+  }
 }
 
 bool ContainerReader::proves(const ContainerTensor& tensor) const {

@@ -45,6 +45,10 @@ class ContainerReader final {
   [[nodiscard]] base::Bytes bytes(const ContainerTensor& tensor) const;
   [[nodiscard]] base::Bytes bytes(const ContainerSection& section) const;
 
+  /// Error{io} naming the place when some mapped bytes could not be had since the file was opened. They read as
+  /// zeros, so what was computed from views is only good when this has been asked afterwards.
+  void require_whole() const;
+
   /// Reads the tensor's bytes and compares their digest.
   [[nodiscard]] bool proves(const ContainerTensor& tensor) const;
   [[nodiscard]] bool proves(const ContainerSection& section) const;

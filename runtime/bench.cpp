@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <random>
 
 #include "base/error.h"
@@ -56,6 +57,16 @@ std::vector<TokenId> random_tokens(const Model& model, std::uint64_t count) {
   return tokens;
 }
 
+void add_difference(ResidencyStats& sum, const ResidencyStats& before, const ResidencyStats& after) {
+  const ResidencyStats so_far = sum;
+  sum = after;
+  sum.hits = so_far.hits + after.hits - before.hits;
+  sum.misses = so_far.misses + after.misses - before.misses;
+  sum.bytes_read = so_far.bytes_read + after.bytes_read - before.bytes_read;
+  sum.read_s = so_far.read_s + after.read_s - before.read_s;
+  sum.stall_s = so_far.stall_s + after.stall_s - before.stall_s;
+}
+
 }  // namespace
 
 BenchResult bench(const Model& model, const SessionOptions& session_options, const BenchOptions& bench,
@@ -66,13 +77,15 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
   SessionOptions options = session_options;
   options.stop = stop;
   options.context_tokens = std::max(options.context_tokens, bench.prompt_tokens + bench.decode_tokens);
-  Session session(model, options);
+  std::optional<Session> holder(std::in_place, model, options);
+  Session& session = *holder;
   const auto prompt = random_tokens(model, bench.prompt_tokens);
   const auto next = random_tokens(model, bench.decode_tokens + 1);
 
   // The first pass proves the weights, creates primitives and brings pages in; it is not measured.
   session.feed(prompt);
 
+  BenchResult result;
   std::vector<double> prefill;
   std::vector<double> decode;
   for (unsigned repetition = 0; repetition < bench.repetitions; ++repetition) {
@@ -81,16 +94,18 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
     auto start = Clock::now();
     session.feed(prompt);
     prefill.push_back(static_cast<double>(prompt.size()) / seconds_since(start));
+    const ResidencyStats before = session.residency_stats();
     start = Clock::now();
     for (std::uint64_t i = 0; i < bench.decode_tokens; ++i) session.feed(std::span(&next[i + 1], 1));
     decode.push_back(static_cast<double>(bench.decode_tokens) / seconds_since(start));
+    add_difference(result.residency, before, session.residency_stats());
   }
 
-  BenchResult result;
   result.prefill_tokens_per_s = median(prefill);
   result.decode_tokens_per_s = median(decode);
   result.decode_bytes_per_token = model.decode_bytes_per_token();
   result.peak_rss_bytes = peak_rss_bytes();
+  holder.reset();  // under a limit there is no memory for both
   const double bandwidth = measure_read_bandwidth(options.thread_count);
   result.read_bandwidth_gb_per_s = bandwidth / 1e9;
   result.decode_bandwidth_fraction =

@@ -90,6 +90,7 @@ struct Calibrator::Impl {
         if (&chunk == &chunks.front()) session.begin(chunk);
         std::copy_n(state, count, session.x.data());
       }
+      if (session.stream) session.stream->begin_pass();
       session.run_layer(layer, chunk);
       std::copy_n(session.x.data(), count, state);
       state += count;

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "runtime/model_impl.h"
+#include "runtime/residency.h"
 #include "runtime/runtime.h"
 
 namespace sluice::runtime {
@@ -126,6 +127,8 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
 
   SessionOptions scorer_options = options;
   scorer_options.stop = stop;
+  // Neither has taken its memory when the other looks at what is left.
+  if (reference != nullptr) scorer_options.memory_bytes = memory_left(options.memory_bytes) / 2;
   Scorer scorer(model, scorer_options);
   std::optional<Scorer> reference_scorer;
   if (reference != nullptr) {

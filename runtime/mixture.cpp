@@ -38,6 +38,28 @@ float margin_of(std::span<const float> logits, std::span<const std::uint32_t> ch
 
 }  // namespace
 
+struct Session::Impl::Group {
+  const std::vector<ExpertWeights>& mapped;  ///< of the layer
+  std::span<const std::uint32_t> experts;    ///< ascending: the order in which their outputs are added up
+  std::span<const std::uint32_t> order;      ///< the same, those first that can be computed with first
+  bool first = true;                         ///< of the layer's groups
+  const ExpertStream::Layer* stream = nullptr;
+
+  /// With all that the panels before `panels_end` need.
+  [[nodiscard]] Matrix matrix(std::uint32_t expert, ExpertMatrix which, std::size_t panels_end) const {
+    if (stream != nullptr) {
+      stream->await(expert, which, panels_end);
+      return stream->matrix(expert, which);
+    }
+    switch (which) {
+      case ExpertMatrix::w1: return mapped[expert].w1.matrix;
+      case ExpertMatrix::w3: return mapped[expert].w3.matrix;
+      case ExpertMatrix::w2: break;
+    }
+    return mapped[expert].w2.matrix;
+  }
+};
+
 void Session::Impl::mixture(std::size_t layer, std::span<const TokenId> tokens) {
   const LayerWeights& w = weights.layers[layer];
   experts_in.reset(w.experts.front().w1.matrix.layout.type, tokens_now, dim, format::kActivationChunk);
@@ -45,9 +67,12 @@ void Session::Impl::mixture(std::size_t layer, std::span<const TokenId> tokens) 
   route(layer);
   report_routing(layer, tokens);
   gather(layer);
-  experts_up(layer);
+  if (stream) {
+    streamed_experts(layer);
+  } else {
+    mapped_experts(layer);
+  }
   if (statistics != nullptr) add_statistics();
-  experts_down(layer);
   for_each_token([&](std::size_t t, unsigned) { kernels.add(&update[t * dim], dim, &x[t * dim]); });
 }
 
@@ -102,45 +127,73 @@ void Session::Impl::report_routing(std::size_t layer, std::span<const TokenId> t
 // Every chosen expert gets its tokens' rows side by side, so that its weights are read once for all of them.
 void Session::Impl::gather(std::size_t layer) {
   const LayerWeights& w = weights.layers[layer];
-  std::vector<ProofPart> unproven;
-  for (std::size_t e = 0; e < params.num_experts; ++e) {
+  routing.used.clear();
+  for (std::uint32_t e = 0; e < params.num_experts; ++e) {
     const auto& slots = routing.by_expert[e];
     if (slots.empty()) continue;
+    routing.used.push_back(e);
     const ExpertWeights& expert = w.experts[e];
-    if (weights.unproven(expert.part)) unproven.push_back(expert.part);
     expert_in[e].reset(expert.w1.matrix.layout.type, slots.size(), dim, format::kActivationChunk);
     expert_hidden[e].reset(expert.w2.matrix.layout.type, slots.size(), hidden, format::kActivationChunkDown);
     for (std::size_t row = 0; row < slots.size(); ++row)
       expert_in[e].copy_row(row, experts_in, slots[row].token);
   }
-  weights.prove(unproven, pool);
   if (statistics == nullptr) return;
   kept_hidden.resize(params.num_experts);
   for (std::size_t e = 0; e < params.num_experts; ++e)
     kept_hidden[e].reserve(routing.by_expert[e].size() * hidden);
 }
 
+void Session::Impl::mapped_experts(std::size_t layer) {
+  const auto& experts = weights.layers[layer].experts;
+  std::vector<ProofPart> unproven;
+  for (const std::uint32_t e : routing.used)
+    if (weights.unproven(experts[e].part)) unproven.push_back(experts[e].part);
+  weights.prove(unproven, pool);
+  const Group group{.mapped = experts, .experts = routing.used, .order = routing.used};
+  experts_up(group);
+  experts_down(group);
+}
+
+void Session::Impl::streamed_experts(std::size_t layer) {
+  const auto& experts = weights.layers[layer].experts;
+  ExpertStream::Layer use(*stream, layer, routing.used);
+  bool first = true;
+  for (auto of_group = use.next(); !of_group.empty(); of_group = use.next()) {
+    for (const std::uint32_t e : of_group) {
+      if (!weights.unproven(experts[e].part)) continue;
+      use.await_all(e);
+      weights.proofs->prove(experts[e].part, use.bytes(e), pool);
+    }
+    const Group group{
+        .mapped = experts, .experts = of_group, .order = use.order(), .first = first, .stream = &use};
+    experts_up(group);
+    experts_down(group);
+    first = false;
+  }
+}
+
 // First region: silu(w1 h) * (w3 h), quantized as soon as a slice is done. Tasks are (expert, slice of
 // hidden).
-void Session::Impl::experts_up(std::size_t layer) {
-  const LayerWeights& w = weights.layers[layer];
+void Session::Impl::experts_up(const Group& group) {
   const std::size_t panels_total = hidden / format::kPanelRows;
   // A slice must hold whole chunks of w2's input.
   constexpr std::size_t kChunkPanels = format::kActivationChunkDown / format::kPanelRows;
   const std::size_t slice =
       slice_panels(panels_total * params.num_experts_per_tok, pool.thread_count(), kChunkPanels);
   const std::size_t slices = base::divide_up(panels_total, slice);
-  pool.run(params.num_experts * slices, [&](std::size_t task, unsigned worker) {
-    const std::size_t e = task / slices;
+  pool.run(group.order.size() * slices, [&](std::size_t task, unsigned worker) {
+    const std::uint32_t e = group.order[task / slices];
     const std::size_t rows = routing.by_expert[e].size();
-    if (rows == 0) return;
     const std::size_t first = task % slices * slice;
     const std::size_t panels = std::min(slice, panels_total - first);
     const std::size_t width = panels * format::kPanelRows;
     float* gate = scratch[worker].gate.data();
     float* up = scratch[worker].up.data();
-    multiply(kernels, w.experts[e].w1.matrix, expert_in[e], first, panels, gate, width);
-    multiply(kernels, w.experts[e].w3.matrix, expert_in[e], first, panels, up, width);
+    const Matrix w1 = group.matrix(e, ExpertMatrix::w1, first + panels);
+    multiply(kernels, w1, expert_in[e], first, panels, gate, width);
+    const Matrix w3 = group.matrix(e, ExpertMatrix::w3, first + panels);
+    multiply(kernels, w3, expert_in[e], first, panels, up, width);
     for (std::size_t row = 0; row < rows; ++row) {
       kernels.silu_multiply(gate + row * width, up + row * width, width, gate + row * width);
       if (statistics != nullptr)
@@ -152,8 +205,7 @@ void Session::Impl::experts_up(std::size_t layer) {
 }
 
 // Second region: tasks are slices of dim; each adds up all experts, in the order of their index.
-void Session::Impl::experts_down(std::size_t layer) {
-  const LayerWeights& w = weights.layers[layer];
+void Session::Impl::experts_down(const Group& group) {
   const std::size_t panels_total = dim / format::kPanelRows;
   const std::size_t slice = slice_panels(panels_total, pool.thread_count());
   pool.run(base::divide_up(panels_total, slice), [&](std::size_t task, unsigned worker) {
@@ -161,12 +213,12 @@ void Session::Impl::experts_down(std::size_t layer) {
     const std::size_t panels = std::min(slice, panels_total - first);
     const std::size_t width = panels * format::kPanelRows;
     float* out = scratch[worker].gate.data();
-    for (std::size_t t = 0; t < tokens_now; ++t)
+    for (std::size_t t = 0; group.first && t < tokens_now; ++t)
       std::fill_n(&update[t * dim + first * format::kPanelRows], width, 0.0f);
-    for (std::size_t e = 0; e < params.num_experts; ++e) {
+    for (const std::uint32_t e : group.experts) {
       const auto& slots = routing.by_expert[e];
-      if (slots.empty()) continue;
-      multiply(kernels, w.experts[e].w2.matrix, expert_hidden[e], first, panels, out, width);
+      const Matrix w2 = group.matrix(e, ExpertMatrix::w2, first + panels);
+      multiply(kernels, w2, expert_hidden[e], first, panels, out, width);
       for (std::size_t row = 0; row < slots.size(); ++row)
         kernels.add_scaled(out + row * width, slots[row].weight, width,
                            &update[slots[row].token * dim + first * format::kPanelRows]);

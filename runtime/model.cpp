@@ -38,9 +38,9 @@ void require_finite(const float* values, std::size_t count, std::string_view sub
 
 /// What a digest does not say: a container from a stranger could be consistent and hold NaN, or have weights
 /// where it must be filled up with zeros, which would reach the padding of activations.
-void check_values(const format::ContainerReader& container, const format::ContainerTensor& tensor) {
+void check_values(const format::ContainerReader& container, const format::ContainerTensor& tensor,
+                  base::Bytes bytes) {
   const std::string subject = container.path().string();
-  const base::Bytes bytes = container.bytes(tensor);
   if (tensor.storage == format::Storage::bf16_rows || tensor.storage == format::Storage::bf16_tiles) {
     const std::span halves(reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / 2);
     if (std::ranges::any_of(halves, [](std::uint16_t bits) { return (bits & 0x7F80) == 0x7F80; }))
@@ -74,7 +74,7 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
               .record_paths =
                   verify == Verify::off ? std::vector<std::filesystem::path>() : options.proof_records,
               .believe_record = verify == Verify::first_use,
-              .check = [this](const format::ContainerTensor& t) { check_values(container, t); }})),
+              .check = [this](const format::ContainerTensor& t, base::Bytes bytes) { check_values(container, t, bytes); }})),
       params(container.params()),
       tokenizer(open_tokenizer(container)),
       dim_padded(base::align_up(params.dim, format::kTileCols)),

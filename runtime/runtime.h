@@ -79,6 +79,19 @@ struct ModelOptions {
   std::vector<std::filesystem::path> proof_records = {};
 };
 
+/// How a session comes by the experts' bytes.
+struct ResidencyStats {
+  bool streams = false;  ///< false: the container is mapped, and the numbers below are 0
+  std::uint64_t expert_count = 0;
+  std::uint64_t experts_held = 0;  ///< at once, in memory of our own
+  std::uint64_t expert_bytes = 0;  ///< of the largest
+  std::uint64_t hits = 0;          ///< experts that were in memory when the router had chosen them
+  std::uint64_t misses = 0;        ///< and those that were not
+  std::uint64_t bytes_read = 0;
+  double read_s = 0;   ///< in which the disk was reading
+  double stall_s = 0;  ///< in which computing waited for it, on average over the threads
+};
+
 /// A mapped container: immutable, shared by sessions and threads.
 class Model {
  public:
@@ -125,6 +138,9 @@ struct SessionOptions {
   /// Keeps the keys and values of all positions, also of those that a sliding window has left behind: for
   /// save_prompt_cache().
   bool keep_positions = false;
+  /// For the whole process. Weights that do not fit in are read when they are needed; see
+  /// docs/larger-than-memory.md. Default: what the kernel and the control groups leave.
+  std::optional<std::uint64_t> memory_bytes = {};
   std::stop_token stop;  ///< asked between layers: feed() then throws Error{interrupted}
   std::function<void(const RoutingEvent&)>
       on_routing;  ///< called in order of layer, then position, per chunk
@@ -152,6 +168,7 @@ class Session {
   void reset();
   [[nodiscard]] std::uint64_t position() const;
   [[nodiscard]] std::uint64_t context_tokens() const;
+  [[nodiscard]] ResidencyStats residency_stats() const;
 
   struct Impl;
   [[nodiscard]] Impl& impl() { return *impl_; }
@@ -272,6 +289,7 @@ struct BenchResult {  // medians
   double read_bandwidth_gb_per_s = 0;    ///< plain reads by the same threads in the same run
   std::uint64_t peak_rss_bytes = 0;      ///< before the memory for measuring bandwidth was taken
   double decode_bandwidth_fraction = 0;  ///< decode's weight bytes a second over that
+  ResidencyStats residency;              ///< of all decoding that was measured, not of prefill
 };
 
 /// Random token ids (one repeated token would always choose the same experts).

@@ -59,12 +59,26 @@ Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
     s.gate.reserve(rows * kSlicePanels * format::kPanelRows);
     s.up.reserve(rows * kSlicePanels * format::kPanelRows);
   }
+  decide_residency();
+}
+
+void Session::Impl::decide_residency() {
+  // Keys, values and the experts' inputs and hidden values get their memory when they are first written.
+  const std::uint64_t rows = std::min(options.prefill_chunk_tokens, options.context_tokens);
+  const std::uint64_t row_bytes = dim + params.num_experts_per_tok * (dim + hidden);
+  const auto cache_bytes = KvCache::size_bytes(params, cache.capacity(), cache.type());
+  const MemoryNeeds needs = memory_needs(weights, cache_bytes.value() + 2 * rows * row_bytes);
+  const auto plan = plan_residency(needs, memory_left(options.memory_bytes));
+  if (plan.expert_slots == 0 || (!options.memory_bytes && is_cached(weights))) return;
+  hot_pages = std::make_unique<HotPages>(weights);
+  stream = std::make_unique<ExpertStream>(weights, plan.expert_slots);
 }
 
 // The forward pass of a pre-norm mixture-of-experts transformer (arXiv 2401.04088):
 //   h = x + attention(norm(x));  x = h + mixture(norm(h))
 void Session::Impl::forward(std::span<const TokenId> tokens) {
   begin(tokens);
+  if (stream) stream->begin_pass();
   for (std::size_t layer = 0; layer < params.n_layers; ++layer) run_layer(layer, tokens);
   position += tokens.size();
 }
@@ -79,6 +93,7 @@ void Session::Impl::run_layer(std::size_t layer, std::span<const TokenId> tokens
   tokens_now = tokens.size();
   attention(layer);
   mixture(layer, tokens);
+  weights.container.require_whole();
 }
 
 void Session::Impl::embed(std::span<const TokenId> tokens) {
@@ -120,6 +135,7 @@ void Session::Impl::head(std::size_t first, std::size_t count) {
     head_in.fill(kernels, row, 0, dim, out);
   }
   product(matrix, head_in, logits.data(), vocab);
+  weights.container.require_whole();
   for (std::size_t row = 0; row < count; ++row) {
     const std::span values(&logits[row * vocab], static_cast<std::size_t>(params.vocab_size));
     if (!std::ranges::all_of(values, [](float logit) { return std::isfinite(logit); })) {
@@ -186,5 +202,12 @@ void Session::feed_all(std::span<const TokenId> tokens,
 void Session::reset() { impl_->position = 0; }
 std::uint64_t Session::position() const { return impl_->position; }
 std::uint64_t Session::context_tokens() const { return impl_->options.context_tokens; }
+
+ResidencyStats Session::residency_stats() const {
+  if (!impl_->stream) return {};
+  ResidencyStats stats = impl_->stream->stats();
+  stats.stall_s /= impl_->pool.thread_count();
+  return stats;
+}
 
 }  // namespace sluice::runtime

@@ -13,10 +13,12 @@
 
 #include "base/parallel.h"
 #include "runtime/buffer.h"
+#include "runtime/expert_stream.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/kv_cache.h"
 #include "runtime/matmul.h"
 #include "runtime/model_impl.h"
+#include "runtime/residency.h"
 #include "runtime/rope.h"
 #include "runtime/runtime.h"
 
@@ -36,6 +38,7 @@ struct Routing {
     float weight;
   };
   std::vector<std::vector<Slot>> by_expert;  ///< tokens in ascending order
+  std::vector<std::uint32_t> used;           ///< experts with tokens, ascending
 };
 
 struct Session::Impl {
@@ -83,6 +86,9 @@ struct Session::Impl {
   std::vector<Operand> expert_in;      ///< [expert] its tokens' rows of experts_in
   std::vector<Operand> expert_hidden;  ///< [expert] silu(gate) * up of its tokens
   Routing routing;
+  // Only where the model does not fit into memory.
+  std::unique_ptr<HotPages> hot_pages;
+  std::unique_ptr<ExpertStream> stream;
   struct Scratch {       ///< one a worker
     Buffer<float> head;  ///< query, key or value of one head, padded to kLanes, and attention's result
     Buffer<float> gate;  ///< [rows][slice]
@@ -94,6 +100,9 @@ struct Session::Impl {
   std::vector<Buffer<float>> kept_hidden;  ///< [expert] [row][hidden]
 
  private:
+  struct Group;  ///< experts that are computed with at once
+
+  void decide_residency();
   void embed(std::span<const TokenId> tokens);
   void attention(std::size_t layer);
   void mixture(std::size_t layer, std::span<const TokenId> tokens);
@@ -109,8 +118,10 @@ struct Session::Impl {
   // mixture.cpp
   void route(std::size_t layer);
   void gather(std::size_t layer);
-  void experts_up(std::size_t layer);
-  void experts_down(std::size_t layer);
+  void mapped_experts(std::size_t layer);
+  void streamed_experts(std::size_t layer);
+  void experts_up(const Group& group);
+  void experts_down(const Group& group);
   void report_routing(std::size_t layer, std::span<const TokenId> tokens);
 
   /// out[T][matrix rows padded] = operand x matrix, sliced over the workers.
