@@ -18,10 +18,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Long enough for the disk's full rate, short enough to compute with while the next one comes.
-// measured: docs/decisions/0010
+// measured: docs/decisions/0012
 constexpr std::uint64_t kPieceBytes = std::uint64_t{4} << 20;
 constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
-constexpr float kDecay = 0.97f;  // of an expert's value from pass to pass
+constexpr float kDecay = 0.97f;  // of an expert's value from pass to pass; a guess
 constexpr std::uint32_t kFailed = ~std::uint32_t{0};
 
 /// Memory that begins on a huge page, and lies in such ones where the kernel has them.

@@ -17,7 +17,7 @@
 //     use.await(e, ExpertMatrix::w1, panels_end)   by any thread, before these panels are read
 //   }
 //
-// Rejected, by measurement (docs/decisions/0010): the plain page cache, with and without MADV_WILLNEED.
+// Rejected, by measurement: the plain page cache (docs/decisions/0012).
 
 #include <atomic>
 #include <condition_variable>
