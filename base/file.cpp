@@ -31,17 +31,6 @@ void require_regular(int descriptor, const std::filesystem::path& path) {
   if (!S_ISREG(status.st_mode)) throw Error(ErrorKind::io, path.string() + ": is not a regular file");
 }
 
-// A rename is durable only when the folder is.
-void sync_directory(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) throw_errno(path, "open folder", errno);
-  const int result = ::fsync(descriptor);
-  const int cause = errno;
-  ::close(descriptor);
-  // Some file systems cannot sync a folder and say EINVAL; there is nothing more to do then.
-  if (result != 0 && cause != EINVAL) throw_errno(path, "sync folder", cause);
-}
-
 std::filesystem::path parent_or_dot(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
@@ -250,7 +239,7 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::commit() {
   file_.sync();
   place();
-  sync_directory(parent_or_dot(final_path_));
+  sync_folder(parent_or_dot(final_path_));
 }
 
 void AtomicFile::place() {
@@ -270,7 +259,7 @@ void AtomicFile::commit_new() {
       throw Error(ErrorKind::usage, final_path_.string() + ": is there already, and is not overwritten");
     throw_errno(final_path_, "rename into place", errno);
   }
-  sync_directory(parent_or_dot(final_path_));
+  sync_folder(parent_or_dot(final_path_));
 }
 
 namespace {
@@ -314,6 +303,17 @@ void write_new_file(const std::filesystem::path& path, Bytes bytes, mode_t mode)
     throw_errno(path, "set the rights of", errno);
   atomic.file().write_at(0, bytes);
   atomic.commit_new();
+}
+
+// A rename is durable only when the folder is.
+void sync_folder(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) throw_errno(path, "open folder", errno);
+  const int result = ::fsync(descriptor);
+  const int cause = errno;
+  ::close(descriptor);
+  // Some file systems cannot sync a folder and say EINVAL; there is nothing more to do then.
+  if (result != 0 && cause != EINVAL) throw_errno(path, "sync folder", cause);
 }
 
 void make_directories(const std::filesystem::path& path) {

@@ -137,6 +137,9 @@ void write_file(const std::filesystem::path& path, Bytes bytes);
 /// write_file() for a file that must not be there yet: Error{usage} when it is, whatever it holds.
 void write_new_file(const std::filesystem::path& path, Bytes bytes, mode_t mode = 0666);
 
+/// Makes the names in a folder durable: a rename is only then.
+void sync_folder(const std::filesystem::path& path);
+
 /// Creates a folder and its parents; an existing one is fine.
 void make_directories(const std::filesystem::path& path);
 

@@ -51,6 +51,12 @@ void FileStream::flush() {
   std::memmove(staging_.bytes().data(), staging_.bytes().data() + pages, staged_bytes_);
 }
 
+void FileStream::skip(std::uint64_t bytes) {
+  flush();
+  INVARIANT(staged_bytes_ == 0 && bytes % kPageBytes == 0);
+  flushed_bytes_ += bytes;
+}
+
 void FileStream::finish() {
   flush();
   const std::uint64_t end = offset_bytes();

@@ -21,6 +21,9 @@ class FileStream final {
   void append(Bytes bytes);
   [[nodiscard]] std::uint64_t offset_bytes() const { return flushed_bytes_ + staged_bytes_; }
 
+  /// Leaves the next bytes of the file as they are: whole pages, from a page on.
+  void skip(std::uint64_t bytes);
+
   /// What was appended is in the file up to the last whole page; not yet durable.
   void flush();
   /// All of it is in the file, which ends there; not yet durable.

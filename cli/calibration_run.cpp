@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hasher.h"
+#include "base/part_file.h"
 #include "cli/environment.h"
 
 namespace sluice::cli {
@@ -15,51 +16,60 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kTextBytesMax = 1u << 30;
 
+fs::path container_beside(const fs::path& output) { return output.string() + ".calibration"; }
+
 }  // namespace
 
-CalibrationRun::CalibrationRun(const fs::path& text_path, convert::Request& request, base::Progress& progress,
+CalibrationRun::CalibrationRun(const fs::path& text_path, base::Progress& progress,
                                const Invocation& invocation)
-    : container_(request.output.string() + ".calibration") {
+    : text_path_(text_path),
+      text_(base::read_text_file(text_path, kTextBytesMax)),
+      progress_(progress),
+      invocation_(invocation) {}
+
+convert::Result CalibrationRun::convert(convert::Request request) {
   if (request.quant != convert::Quant::q4)
     throw base::Error(base::ErrorKind::usage, "--calibrate: only q4 can be calibrated");
-  const std::string text = base::read_text_file(text_path, kTextBytesMax);
-  try {
-    make_container(request, progress, invocation);
-    runtime::CalibrationOptions options;
-    options.thread_count = request.thread_count;
-    options.isa = forced_isa();
-    options.stop = invocation.stop;
-    calibrator_.emplace(*model_, text, options);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(container_, ignored);
-    throw;
-  }
-  if (calibrator_->tokens() < calibrator_->tokens_total()) {
-    invocation.console.warn(text_path.string() + ": the first " + std::to_string(calibrator_->tokens()) +
-                            " of its " + std::to_string(calibrator_->tokens_total()) +
-                            " tokens are used, whose states take 256 MiB");
-  }
+  convert::Request aside = request;
+  aside.output = container_beside(request.output);
+  aside.quant = convert::Quant::q8;
+  aside.scratch = true;
   convert::Calibration calibration;
-  calibration.text_sha256 = base::to_hex(base::hash<base::Sha256>(base::as_bytes(text)));
-  calibration.tokens = calibrator_->tokens();
+  calibration.text_sha256 = base::to_hex(base::hash<base::Sha256>(base::as_bytes(text_)));
+  calibration.begin = [&] { begin(aside); };
   calibration.statistics = [this](std::uint64_t) { return calibrator_->next_layer(); };
   request.calibration = std::move(calibration);
+  try {
+    auto result = convert::convert(request, progress_, invocation_.stop);
+    remove_calibration(request.output);
+    return result;
+  } catch (const base::Error& error) {
+    if (!convert::is_resumable(error.kind())) remove_calibration(request.output);
+    throw;
+  }
 }
 
-void CalibrationRun::make_container(const convert::Request& request, base::Progress& progress,
-                                    const Invocation& invocation) {
-  convert::Request aside = request;
-  aside.output = container_;
-  aside.quant = convert::Quant::q8;
-  static_cast<void>(convert::convert(aside, progress, invocation.stop));
-  // Just written and never renamed: its digests would only prove the memory that it was made in.
-  model_.emplace(runtime::Model::open(container_, {.verify = runtime::Verify::off}));
+void CalibrationRun::begin(const convert::Request& aside) {
+  static_cast<void>(convert::convert(aside, progress_, invocation_.stop));
+  // Just written, or just proven: its digests would only prove the memory that it was made in.
+  model_.emplace(runtime::Model::open(aside.output, {.verify = runtime::Verify::off}));
+  runtime::CalibrationOptions options;
+  options.thread_count = aside.thread_count;
+  options.isa = forced_isa();
+  options.stop = invocation_.stop;
+  calibrator_.emplace(*model_, text_, options);
+  if (calibrator_->tokens() < calibrator_->tokens_total()) {
+    invocation_.console.warn(text_path_.string() + ": the first " + std::to_string(calibrator_->tokens()) +
+                             " of its " + std::to_string(calibrator_->tokens_total()) +
+                             " tokens are used, whose states take 256 MiB");
+  }
 }
 
-CalibrationRun::~CalibrationRun() {
+void remove_calibration(const fs::path& output) {
+  const fs::path container = container_beside(output);
+  base::discard_part_file(container);
   std::error_code ignored;
-  fs::remove(container_, ignored);
+  if (convert::is_scratch(container)) fs::remove(container, ignored);
 }
 
 }  // namespace sluice::cli

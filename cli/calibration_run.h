@@ -1,6 +1,6 @@
 #pragma once
 // convert --calibrate: the release as a q8 container beside the output, run on a text layer by layer while
-// the conversion goes on, and removed in the end.
+// the conversion goes on. The container is kept when the conversion can be resumed, and removed in the end.
 
 #include <filesystem>
 #include <optional>
@@ -15,20 +15,26 @@ namespace sluice::cli {
 
 class CalibrationRun final {
  public:
-  /// Makes the q8 container and sets request.calibration, which lives as long as this does.
-  CalibrationRun(const std::filesystem::path& text, convert::Request& request, base::Progress& progress,
-                 const Invocation& invocation);
-  ~CalibrationRun();
+  CalibrationRun(const std::filesystem::path& text, base::Progress& progress, const Invocation& invocation);
   CalibrationRun(const CalibrationRun&) = delete;
   CalibrationRun& operator=(const CalibrationRun&) = delete;
 
- private:
-  void make_container(const convert::Request& request, base::Progress& progress,
-                      const Invocation& invocation);
+  /// convert::convert() with the text.
+  [[nodiscard]] convert::Result convert(convert::Request request);
 
-  std::filesystem::path container_;
+ private:
+  /// `aside`: of the q8 container.
+  void begin(const convert::Request& aside);
+
+  std::filesystem::path text_path_;
+  std::string text_;
+  base::Progress& progress_;
+  const Invocation& invocation_;
   std::optional<runtime::Model> model_;
   std::optional<runtime::Calibrator> calibrator_;
 };
+
+/// What a calibrated conversion to this output has left when it was killed.
+void remove_calibration(const std::filesystem::path& output);
 
 }  // namespace sluice::cli

@@ -104,9 +104,10 @@ int convert_command(const Invocation& invocation) {
   ProgressLine progress(console);
   record_provenance(request, progress, invocation);
   const Stopwatch watch;
-  std::optional<CalibrationRun> calibration;
-  if (!calibration_text.empty()) calibration.emplace(calibration_text, request, progress, invocation);
-  const auto result = convert::convert(request, progress, invocation.stop);
+  const bool calibrated = !calibration_text.empty();
+  const auto result = calibrated ? CalibrationRun(calibration_text, progress, invocation).convert(request)
+                                 : convert::convert(request, progress, invocation.stop);
+  if (!calibrated) remove_calibration(request.output);
   const double seconds = watch.seconds();
   console.clear_status();
   console.event(
@@ -115,6 +116,8 @@ int convert_command(const Invocation& invocation) {
                             {"bytes", result.output_bytes},
                             {"bits_per_weight", result.bits_per_weight},
                             {"relative_error", result.relative_error},
+                            {"resumed_tensors", result.resumed_tensors},
+                            {"converted_tensors", result.converted_tensors},
                             {"seconds", seconds},
                             {"input_bytes_per_s", static_cast<double>(result.input_bytes) / seconds},
                             {"peak_rss_bytes", runtime::peak_rss_bytes()},
@@ -124,8 +127,11 @@ int convert_command(const Invocation& invocation) {
                 base::to_human_bytes(result.input_bytes) + " in " + format_number("%.1f s", seconds) + ", " +
                 format_number("%.2f bits a weight", result.bits_per_weight) +
                 format_number(", relative error %.4f", result.relative_error));
+  if (result.resumed_tensors > 0)
+    console.print("resumed " + std::to_string(result.resumed_tensors) + " of " +
+                  std::to_string(result.resumed_tensors + result.converted_tensors) + " tensors");
   print_quality(result.quality, console);
-  if (request.calibration) print_starved(*request.calibration, result.starved, console);
+  if (calibrated) print_starved(result.calibration_tokens, result.starved, console);
   console.print("root " + base::to_hex(result.root));
   return 0;
 }

@@ -20,9 +20,9 @@ void print_quality(const convert::QualityReport& quality, Console& console) {
   if (!quality.worst_experts.empty()) console.print(worst);
 }
 
-void print_starved(const convert::Calibration& calibration,
-                   const std::vector<convert::StarvedExpert>& starved, Console& console) {
-  std::string line = "calibrated on " + with_commas(calibration.tokens) + " tokens";
+void print_starved(std::uint64_t calibration_tokens, const std::vector<convert::StarvedExpert>& starved,
+                   Console& console) {
+  std::string line = "calibrated on " + with_commas(calibration_tokens) + " tokens";
   if (starved.empty()) {
     console.print(line + "; every expert saw enough of them");
     return;

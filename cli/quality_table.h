@@ -1,6 +1,7 @@
 #pragma once
 // The quality report of a conversion for people.
 
+#include <cstdint>
 #include <vector>
 
 #include "cli/console.h"
@@ -12,7 +13,7 @@ namespace sluice::cli {
 void print_quality(const convert::QualityReport& quality, Console& console);
 
 /// What the experts saw of the calibration text.
-void print_starved(const convert::Calibration& calibration,
-                   const std::vector<convert::StarvedExpert>& starved, Console& console);
+void print_starved(std::uint64_t calibration_tokens, const std::vector<convert::StarvedExpert>& starved,
+                   Console& console);
 
 }  // namespace sluice::cli

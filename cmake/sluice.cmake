@@ -7,6 +7,8 @@
 add_library(sluice_flags INTERFACE)
 target_compile_options(sluice_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wconversion -Wshadow -ffp-contract=off)
+# What convert tells one build from another by.
+target_link_options(sluice_flags INTERFACE -Wl,--build-id=sha1)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
   target_compile_options(sluice_flags INTERFACE -march=x86-64-v2)
 endif()

@@ -1,5 +1,6 @@
 #include "convert/calibration.h"
 
+#include <numeric>
 #include <string>
 
 #include "base/error.h"
@@ -45,20 +46,30 @@ std::vector<std::uint64_t> feed_starved(LayerStatistics& statistics) {
   return starved;
 }
 
-void CalibrationFeed::load_layer(std::uint64_t layer) {
+CalibrationFeed::CalibrationFeed(const Calibration& calibration, const format::ModelParams& params)
+    : calibration_(calibration),
+      params_(params),
+      expert_tokens_(params.n_layers, std::vector<std::uint64_t>(params.num_experts)) {}
+
+void CalibrationFeed::restore(const format::ModelTensor& tensor, std::uint64_t tokens) {
+  if (tensor.role == format::TensorRole::expert) expert_tokens_[tensor.layer][tensor.expert] = tokens;
+}
+
+void CalibrationFeed::load_next_layer() {
+  const std::uint64_t layer = statistics_ ? statistics_->layer + 1 : 0;
   statistics_ = calibration_.statistics(layer);
   INVARIANT(statistics_->layer == layer && statistics_->experts.size() == params_.num_experts);
-  std::vector<std::uint64_t> tokens;
-  for (const auto& expert : statistics_->experts) tokens.push_back(expert.tokens);
-  expert_tokens_.push_back(std::move(tokens));
-  for (const std::uint64_t e : feed_starved(*statistics_))
-    starved_.push_back({layer, e, expert_tokens_.back()[e]});
+  for (std::uint64_t e = 0; e < params_.num_experts; ++e)
+    expert_tokens_[layer][e] = statistics_->experts[e].tokens;
   up_.reset();
 }
 
 const Compensation& CalibrationFeed::find(const format::ModelTensor& tensor) {
   INVARIANT(tensor.role == format::TensorRole::expert);
-  if (!statistics_ || statistics_->layer != tensor.layer) load_layer(tensor.layer);
+  if (!statistics_ || statistics_->layer != tensor.layer) {
+    while (!statistics_ || statistics_->layer < tensor.layer) load_next_layer();
+    static_cast<void>(feed_starved(*statistics_));
+  }
   if (!up_ || expert_ != tensor.expert) {
     expert_ = tensor.expert;
     up_ = std::make_unique<Compensation>(statistics_->experts[expert_].up);
@@ -67,14 +78,33 @@ const Compensation& CalibrationFeed::find(const format::ModelTensor& tensor) {
   return tensor.name.ends_with("w2.weight") ? *down_ : *up_;
 }
 
+std::uint64_t CalibrationFeed::tokens(const format::ModelTensor& tensor) const {
+  return tensor.role == format::TensorRole::expert ? expert_tokens_[tensor.layer][tensor.expert] : 0;
+}
+
+// Each goes to the same number of experts.
+std::uint64_t CalibrationFeed::tokens_total() const {
+  const auto& first = expert_tokens_.front();
+  return std::accumulate(first.begin(), first.end(), std::uint64_t{0}) / params_.num_experts_per_tok;
+}
+
+std::vector<StarvedExpert> CalibrationFeed::starved() const {
+  std::vector<StarvedExpert> starved;
+  for (std::uint64_t layer = 0; layer < params_.n_layers; ++layer)
+    for (std::uint64_t e = 0; e < params_.num_experts; ++e)
+      if (const std::uint64_t tokens = expert_tokens_[layer][e]; tokens < kExpertTokensMin)
+        starved.push_back({layer, e, tokens});
+  return starved;
+}
+
 format::Json CalibrationFeed::to_json() const {
   using format::Json;
   Json tokens = Json::array();
   for (const auto& layer : expert_tokens_) tokens.push_back(Json::array_of(layer));
   return Json::object({{"text_sha256", calibration_.text_sha256},
-                       {"tokens", calibration_.tokens},
+                       {"tokens", tokens_total()},
                        {"expert_tokens", std::move(tokens)},
-                       {"starved", starved_.size()}});
+                       {"starved", starved().size()}});
 }
 
 }  // namespace sluice::convert

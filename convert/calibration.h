@@ -23,18 +23,24 @@ constexpr std::uint64_t kExpertTokensMin = 8 * format::kMomentBlock;
 /// Serves the tensors of a conversion in container order; holds one layer's statistics at a time.
 class CalibrationFeed {
  public:
-  CalibrationFeed(const Calibration& calibration, const format::ModelParams& params)
-      : calibration_(calibration), params_(params) {}
+  CalibrationFeed(const Calibration& calibration, const format::ModelParams& params);
+
+  /// An earlier run has finished a tensor, whose expert saw so many tokens.
+  void restore(const format::ModelTensor& tensor, std::uint64_t tokens);
 
   /// For an expert's matrix; valid until the next call.
   [[nodiscard]] const Compensation& find(const format::ModelTensor& tensor);
 
+  /// That the tensor's expert saw; 0 for tensors of none.
+  [[nodiscard]] std::uint64_t tokens(const format::ModelTensor& tensor) const;
+  /// Of the text that were run. This and what follows is for the end, when all experts are known.
+  [[nodiscard]] std::uint64_t tokens_total() const;
   /// What the container records: the text, and how many tokens each expert saw.
   [[nodiscard]] format::Json to_json() const;
-  [[nodiscard]] const std::vector<StarvedExpert>& starved() const { return starved_; }
+  [[nodiscard]] std::vector<StarvedExpert> starved() const;
 
  private:
-  void load_layer(std::uint64_t layer);
+  void load_next_layer();
 
   const Calibration& calibration_;
   const format::ModelParams& params_;
@@ -44,7 +50,6 @@ class CalibrationFeed {
   std::unique_ptr<Compensation> up_;
   std::unique_ptr<Compensation> down_;
   std::vector<std::vector<std::uint64_t>> expert_tokens_;  ///< [layer][expert]
-  std::vector<StarvedExpert> starved_;
 };
 
 }  // namespace sluice::convert

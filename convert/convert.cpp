@@ -1,12 +1,19 @@
 #include "convert/convert.h"
 
+#include <algorithm>
 #include <cmath>
+#include <span>
+#include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "convert/calibration.h"
+#include "convert/conversion_identity.h"
 #include "convert/plan.h"
 #include "convert/quality.h"
 #include "convert/tensor_pipeline.h"
+#include "convert/unfinished_container.h"
+#include "format/container_reader.h"
 #include "format/container_writer.h"
 #include "format/json.h"
 
@@ -17,6 +24,7 @@ using format::Json;
 using format::TensorRole;
 
 constexpr std::uint64_t kMemoryBytesMin = 64u << 20;
+constexpr std::string_view kConversionKey = "conversion";  // in the recipe of a scratch container
 
 /// Bits of the experts' weights over their number; of all matrices in a model without experts of this kind.
 double expert_bits_per_weight(const Plan& plan) {
@@ -31,21 +39,6 @@ double expert_bits_per_weight(const Plan& plan) {
   }
   return bits / weights;
 }
-
-class ContainerSink final : public TensorSink {
- public:
-  explicit ContainerSink(format::ContainerWriter& writer) : writer_(writer) {}
-  void begin_tensor(const format::ModelTensor& tensor, format::Storage storage, format::DType source_dtype,
-                    std::uint64_t expert_bytes) override {
-    writer_.begin_tensor(tensor, storage, source_dtype, expert_bytes);
-  }
-  void write(base::Bytes bytes) override { writer_.write(bytes); }
-  void hash(base::Bytes bytes) override { writer_.hash(bytes); }
-  void end_tensor(const base::Sha256& source_digest) override { writer_.end_tensor(source_digest); }
-
- private:
-  format::ContainerWriter& writer_;
-};
 
 Json provenance_json(const Request& request) {
   Json provenance = Json::object();
@@ -80,25 +73,9 @@ Json recipe_json(Quant quant, double bits_per_weight, double relative_error) {
                        {"relative_error", relative_error}});
 }
 
-}  // namespace
-
-Result convert(const Request& request, base::Progress& progress, const std::stop_token& stop) {
-  if (request.memory_bytes < kMemoryBytesMin)
-    throw base::Error(base::ErrorKind::usage, "conversion needs at least 64 MiB of memory");
-  if (request.calibration && request.quant != Quant::q4)
-    throw base::Error(base::ErrorKind::usage, "only q4 can be calibrated");
-  const Plan plan = Plan::make(request.input, request.quant);
-
-  format::ContainerWriter writer(request.output, plan.release.params);
-  writer.add_section("tokenizer", plan.release.tokenizer);
-  writer.add_section("params.json", base::as_bytes(plan.release.params_text));
-
-  ContainerSink sink(writer);
-  TensorPipeline pipeline(sink, request.memory_bytes, request.thread_count, progress, stop);
+std::vector<TensorJob> make_jobs(const Plan& plan, Quant quant) {
   const std::uint64_t expert_bytes =
-      format::expert_run_bytes(plan.release.params, storage_for(TensorRole::expert, request.quant));
-  std::optional<CalibrationFeed> feed;
-  if (request.calibration) feed.emplace(*request.calibration, plan.release.params);
+      format::expert_run_bytes(plan.release.params, storage_for(TensorRole::expert, quant));
   std::vector<TensorJob> jobs;
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& tensor = plan.tensors[i];
@@ -109,38 +86,135 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
                                 plan.tensors[i - 1].target.layer != tensor.target.layer);
     jobs.push_back({&tensor, &plan.files[tensor.source->file_index], starts_expert ? expert_bytes : 0});
   }
-  progress.begin("converting", plan.input_bytes);
-  const std::vector<QuantError> errors =
-      pipeline.run(jobs, [&](const PlannedTensor& tensor) -> const Compensation* {
-        return feed && tensor.target.role == TensorRole::expert ? &feed->find(tensor.target) : nullptr;
-      });
-  QuantError expert_error;
-  QualityTally quality;
-  for (std::size_t i = 0; i < jobs.size(); ++i) {
-    const PlannedTensor& tensor = *jobs[i].tensor;
-    quality.add(tensor.target, tensor.storage, errors[i]);
-    if (tensor.target.role == TensorRole::expert) expert_error += errors[i];
+  return jobs;
+}
+
+std::uint64_t source_bytes(std::span<const TensorJob> jobs) {
+  std::uint64_t bytes = 0;
+  for (const TensorJob& job : jobs) bytes += job.tensor->source->value_bytes();
+  return bytes;
+}
+
+bool is_of_expert(const TensorJob& job) { return job.tensor->target.role == TensorRole::expert; }
+
+/// A container of this conversion, all of whose bytes are what was written.
+bool is_finished(const std::filesystem::path& path, const std::string& conversion) {
+  if (!std::filesystem::is_regular_file(path)) return false;
+  try {
+    const auto reader = format::ContainerReader::open(path);
+    const Json* const recorded = reader.recipe().find(kConversionKey);
+    return recorded != nullptr && recorded->as_string(path.string()) == conversion &&
+           std::ranges::all_of(reader.tensors(), [&](const auto& tensor) { return reader.proves(tensor); }) &&
+           std::ranges::all_of(reader.sections(),
+                               [&](const auto& section) { return reader.proves(section); });
+  } catch (const base::Error&) {
+    return false;  // and is made anew
+  }
+}
+
+/// One run of a conversion that may have begun in an earlier one.
+class Conversion {
+ public:
+  Conversion(const Request& request, const Plan& plan, UnfinishedContainer& container)
+      : request_(request), plan_(plan), jobs_(make_jobs(plan, request.quant)), container_(container) {
+    if (request.calibration) feed_.emplace(*request.calibration, plan.release.params);
   }
 
-  Result result;
-  result.input_bytes = plan.input_bytes;
-  result.bits_per_weight = expert_bits_per_weight(plan);
-  if (expert_error.squared_weights > 0)
-    result.relative_error = std::sqrt(expert_error.squared_error / expert_error.squared_weights);
-  writer.set_provenance(provenance_json(request));
-  result.quality = quality.report();
-  Json recipe = recipe_json(request.quant, result.bits_per_weight, result.relative_error);
-  if (feed) {
-    recipe.set("calibration", feed->to_json());
-    result.starved = feed->starved();
+  Result run(std::string conversion, base::Progress& progress, const std::stop_token& stop) {
+    container_.resume(plan_, jobs_, progress, stop);
+    const std::size_t resumed = container_.finished().size();
+    const auto jobs = std::span<const TensorJob>(jobs_).subspan(resumed);
+    if (feed_) begin_calibration(jobs);
+    convert(jobs, progress, stop);
+
+    Result result = add_up();
+    result.resumed_tensors = resumed;
+    result.converted_tensors = jobs.size();
+    Json recipe = recipe_json(request_.quant, result.bits_per_weight, result.relative_error);
+    if (feed_) recipe.set("calibration", feed_->to_json());
+    recipe.set("quality", to_json(result.quality));
+    if (request_.scratch) recipe.set(std::string(kConversionKey), std::move(conversion));
+    const auto written = container_.finish(provenance_json(request_), std::move(recipe));
+    result.output_bytes = written.file_bytes;
+    result.root = written.root;
+    result.file_sha256 = written.file_sha256;
+    return result;
   }
-  recipe.set("quality", to_json(result.quality));
-  writer.set_recipe(std::move(recipe));
-  const auto written = writer.finish();
-  result.output_bytes = written.file_bytes;
-  result.root = written.root;
-  result.file_sha256 = written.file_sha256;
-  return result;
+
+ private:
+  void begin_calibration(std::span<const TensorJob> jobs) {
+    container_.set_calibration(&*feed_);
+    for (std::size_t i = 0; i < container_.finished().size(); ++i)
+      feed_->restore(jobs_[i].tensor->target, container_.finished()[i].tokens);
+    if (std::ranges::any_of(jobs, is_of_expert)) request_.calibration->begin();
+  }
+
+  void convert(std::span<const TensorJob> jobs, base::Progress& progress, const std::stop_token& stop) {
+    TensorPipeline pipeline(container_, request_.memory_bytes, request_.thread_count, progress, stop);
+    progress.begin("converting", source_bytes(jobs));
+    pipeline.run(jobs, [&](const PlannedTensor& tensor) -> const Compensation* {
+      return feed_ && tensor.target.role == TensorRole::expert ? &feed_->find(tensor.target) : nullptr;
+    });
+  }
+
+  [[nodiscard]] Result add_up() const {
+    QuantError expert_error;
+    QualityTally quality;
+    for (std::size_t i = 0; i < jobs_.size(); ++i) {
+      const QuantError& error = container_.finished()[i].error;
+      quality.add(jobs_[i].tensor->target, jobs_[i].tensor->storage, error);
+      if (is_of_expert(jobs_[i])) expert_error += error;
+    }
+    Result result;
+    result.input_bytes = plan_.input_bytes;
+    result.bits_per_weight = expert_bits_per_weight(plan_);
+    if (expert_error.squared_weights > 0)
+      result.relative_error = std::sqrt(expert_error.squared_error / expert_error.squared_weights);
+    result.quality = quality.report();
+    if (feed_) {
+      result.calibration_tokens = feed_->tokens_total();
+      result.starved = feed_->starved();
+    }
+    return result;
+  }
+
+  const Request& request_;
+  const Plan& plan_;
+  std::vector<TensorJob> jobs_;
+  UnfinishedContainer& container_;
+  std::optional<CalibrationFeed> feed_;
+};
+
+}  // namespace
+
+bool is_scratch(const std::filesystem::path& path) {
+  try {
+    return std::filesystem::is_regular_file(path) &&
+           format::ContainerReader::open(path).recipe().find(kConversionKey) != nullptr;
+  } catch (const base::Error&) {
+    return false;
+  }
+}
+
+Result convert(const Request& request, base::Progress& progress, const std::stop_token& stop) {
+  if (request.memory_bytes < kMemoryBytesMin)
+    throw base::Error(base::ErrorKind::usage, "conversion needs at least 64 MiB of memory");
+  if (request.calibration && request.quant != Quant::q4)
+    throw base::Error(base::ErrorKind::usage, "only q4 can be calibrated");
+  const Plan plan = Plan::make(request.input, request.quant);
+  const ConversionIdentity identity = identify(request, plan);
+  const std::string conversion = base::to_hex(digest_of(identity));
+  if (request.scratch && is_finished(request.output, conversion)) {
+    Result result;
+    result.resumed_tensors = plan.tensors.size();
+    return result;
+  }
+  UnfinishedContainer container(request.output, identity, progress);
+  try {
+    return Conversion(request, plan, container).run(conversion, progress, stop);
+  } catch (const base::Error& error) {
+    container.leave(error);
+  }
 }
 
 }  // namespace sluice::convert

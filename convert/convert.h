@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/digest.h"
+#include "base/error.h"
 #include "base/progress.h"
 #include "convert/export.h"
 #include "format/expert_statistics.h"
@@ -29,19 +30,26 @@ struct SourceFile {
 
 /// A text that the model was run on, and what its experts saw of it.
 struct Calibration {
-  std::string text_sha256;   ///< hex
-  std::uint64_t tokens = 0;  ///< of the text that were run
-  /// Called once for every layer, from 0 on, when the conversion comes to its experts.
+  std::string text_sha256;  ///< hex
+  /// Called once, before the first layer, unless an earlier run has finished all experts.
+  std::function<void()> begin;
+  /// Called for one layer after the other, from 0 on, when the conversion comes to its experts; layers that
+  /// an earlier run has finished are asked for, too.
   std::function<format::LayerStatistics(std::uint64_t layer)> statistics;
 };
 
 struct Request {
-  std::filesystem::path input;   ///< a release folder, or its checkpoint file
-  std::filesystem::path output;  ///< the .sluice file; replaced only when the new one is complete
+  std::filesystem::path input;  ///< a release folder, or its checkpoint file
+  /// The .sluice file; replaced only when the new one is complete. Until then it stands beside it, as
+  /// base::PartFile says, and a run that does not end leaves what is finished to the next one.
+  std::filesystem::path output;
   Quant quant = Quant::q4;
   std::uint64_t memory_bytes = 512u << 20;
   unsigned thread_count = 1;
   std::optional<Calibration> calibration;  ///< q4 only; for its memory see runtime::Calibrator
+  /// For the caller alone, to be removed again: the recipe says which conversion it is of, and a finished one
+  /// of the same is left as it is.
+  bool scratch = false;
   // What the container records about where its input came from; empty when not known.
   std::string release_name;
   std::string infohash_v1;
@@ -86,7 +94,10 @@ struct Result {
   /// Relative RMS error of the expert weights: |decoded - released| / |released|.
   double relative_error = 0;
   QualityReport quality;
-  std::vector<StarvedExpert> starved;  ///< calibrated only
+  std::uint64_t calibration_tokens = 0;  ///< of the text that were run
+  std::vector<StarvedExpert> starved;    ///< calibrated only
+  std::size_t resumed_tensors = 0;       ///< that an earlier run had finished
+  std::size_t converted_tensors = 0;     ///< all others
   base::Sha256 root;
   base::Sha256 file_sha256;
 };
@@ -108,15 +119,22 @@ struct MendResult {
 };
 
 /// Writes the bytes of a .sluice file that are wrong anew: tensors out of the release they were made of, each
-/// proven by its digest in the directory before a byte is written, tokenizer and parameters likewise, padding,
-/// header and footer. Where the directory itself is damaged, the release is converted as a whole and compared.
-/// Bytes that are right are not written; a kill in between costs no more than doing it again. Error{verification}
-/// when the release does not give what the container had; otherwise as convert().
+/// proven by its digest in the directory before a byte is written, tokenizer and parameters likewise,
+/// padding, header and footer. Where the directory itself is damaged, the release is converted as a whole and
+/// compared. Bytes that are right are not written; a kill in between costs no more than doing it again.
+/// Error{verification} when the release does not give what the container had; otherwise as convert().
 [[nodiscard]] MendResult mend(const MendRequest& request, base::Progress& progress,
                               const std::stop_token& stop);
 
+/// A container that was made as Request::scratch.
+[[nodiscard]] bool is_scratch(const std::filesystem::path& path);
+
+/// Whether a run that ended with such an error leaves what it has finished to the next one.
+[[nodiscard]] bool is_resumable(base::ErrorKind kind);
+
 /// Error{malformed} for a checkpoint that is damaged, hostile, incomplete, contradicts its params.json or
-/// holds NaN or infinity: one sentence naming file, tensor and cause, and nothing is written.
+/// holds NaN or infinity: one sentence naming file, tensor and cause, and nothing is left. Error{usage} when
+/// another process makes the same output.
 [[nodiscard]] Result convert(const Request& request, base::Progress& progress, const std::stop_token& stop);
 
 }  // namespace sluice::convert

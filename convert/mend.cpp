@@ -63,7 +63,7 @@ class PlacingSink final : public TensorSink {
     at_bytes_ += bytes.size();
   }
   void hash(base::Bytes bytes) override { hasher_.update(bytes); }
-  void end_tensor(const base::Sha256& source_digest) override {
+  void end_tensor(const base::Sha256& source_digest, const QuantError&) override {
     if (base::merkle_root(hasher_.final()) != tensor_->digest || source_digest != tensor_->source_digest)
       refuse(tensor_->name);
   }
@@ -197,7 +197,7 @@ class Mender {
     PlacingSink sink(made, container_);
     TensorPipeline pipeline(sink, request_.conversion.memory_bytes, request_.conversion.thread_count,
                             progress_, stop_);
-    static_cast<void>(pipeline.run(jobs));
+    pipeline.run(jobs);
   }
 
   [[nodiscard]] static base::Bytes content_of(const Plan& plan, const format::ContainerSection& section) {

@@ -19,6 +19,8 @@ struct QuantError {
     squared_weights += other.squared_weights;
     return *this;
   }
+
+  friend bool operator==(const QuantError&, const QuantError&) = default;
 };
 
 /// q8: code = round(weight / scale), scale = max |weight| / 127. Returns the scale; 0 for a row of zeros.

@@ -66,10 +66,8 @@ TensorPipeline::TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, uns
       encoders_(pool_.thread_count()),
       values_(pool_.thread_count()) {}
 
-std::vector<QuantError> TensorPipeline::run(std::span<const TensorJob> jobs,
-                                            const FindCompensation& find_compensation) {
+void TensorPipeline::run(std::span<const TensorJob> jobs, const FindCompensation& find_compensation) {
   jobs_ = jobs;
-  std::vector<QuantError> errors(jobs.size());
   std::array<Block, 3> blocks;
   Block* reading = &blocks[0];
   Block* encoding = &blocks[1];
@@ -78,7 +76,7 @@ std::vector<QuantError> TensorPipeline::run(std::span<const TensorJob> jobs,
   while (true) {
     if (stop_.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
     plan_block(cursor, *reading);
-    if (reading->rows == 0 && encoding->rows == 0 && writing->rows == 0) return errors;
+    if (reading->rows == 0 && encoding->rows == 0 && writing->rows == 0) return;
     if (encoding->rows > 0) begin_encoding(*encoding, find_compensation);
     if (writing->rows > 0) begin_writing(*writing);
 
@@ -101,7 +99,7 @@ std::vector<QuantError> TensorPipeline::run(std::span<const TensorJob> jobs,
       }
     });
     if (writing->rows > 0) end_writing(*writing);
-    if (encoding->rows > 0) end_encoding(*encoding, errors[encoding->job]);
+    if (encoding->rows > 0) end_encoding(*encoding);
     writing->rows = 0;
     Block* const written = writing;
     writing = std::exchange(encoding, std::exchange(reading, written));
@@ -221,12 +219,12 @@ void TensorPipeline::hash_source(Block& block, std::size_t task) {
   base::hash_each(std::span(leaves).first(count), std::span(source_leaves_).subspan(first, count));
 }
 
-void TensorPipeline::end_encoding(Block& block, QuantError& error) {
+void TensorPipeline::end_encoding(Block& block) {
   progress_.advance(block.byte_count());
   const PlannedTensor& tensor = tensor_of(block);
   for (std::size_t part = 0; part < part_count(block.rows); ++part) {
     const EncodedPanel& panel = block.panels[part];
-    error += panel.error;
+    error_ += panel.error;
     if (!format::is_tiled(tensor.storage)) continue;
     append(tail_.magnitudes, panel.magnitudes);
     append(tail_.signs, panel.signs);
@@ -235,6 +233,7 @@ void TensorPipeline::end_encoding(Block& block, QuantError& error) {
   block.tail.clear();
   if (!block.is_last()) return;
   if (format::is_tiled(tensor.storage)) block.tail = take_tail(tensor_layout(tensor));
+  block.error = std::exchange(error_, {});
   block.source_digest = base::merkle_root(block.whole_leaves ? source_leaves_ : source_hasher_.final());
 }
 
@@ -262,6 +261,7 @@ base::Bytes TensorPipeline::main_bytes(Block& block) const {
 void TensorPipeline::write(Block& block) {
   sink_.write(main_bytes(block));
   sink_.write(block.tail);
+  if (block.is_last()) sink_.finish_write();
 }
 
 void TensorPipeline::hash(Block& block) {
@@ -270,7 +270,7 @@ void TensorPipeline::hash(Block& block) {
 }
 
 void TensorPipeline::end_writing(Block& block) {
-  if (block.is_last()) sink_.end_tensor(block.source_digest);
+  if (block.is_last()) sink_.end_tensor(block.source_digest, block.error);
 }
 
 }  // namespace sluice::convert

@@ -37,9 +37,8 @@ class TensorPipeline {
   TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, unsigned thread_count,
                  base::Progress& progress, const std::stop_token& stop);
 
-  /// Converts the tensors one after the other. Returns their error sums.
-  std::vector<QuantError> run(std::span<const TensorJob> jobs,
-                              const FindCompensation& find_compensation = {});
+  /// Converts the tensors one after the other.
+  void run(std::span<const TensorJob> jobs, const FindCompensation& find_compensation = {});
 
  private:
   struct Block {
@@ -53,6 +52,7 @@ class TensorPipeline {
     std::vector<EncodedPanel> panels;
     std::vector<std::byte> tail;  // the last block's: planes that come after all codes
     base::Sha256 source_digest;   // the last block's
+    QuantError error;             // likewise, of the whole tensor
 
     [[nodiscard]] bool is_first() const { return first_row == 0; }
     [[nodiscard]] bool is_last() const { return first_row + rows == source->rows(); }
@@ -80,7 +80,7 @@ class TensorPipeline {
   void encode_rows(Block& block, std::size_t part, unsigned worker);
   [[nodiscard]] std::size_t leaf_tasks(const Block& block) const;
   void hash_source(Block& block, std::size_t task);
-  void end_encoding(Block& block, QuantError& error);
+  void end_encoding(Block& block);
   [[nodiscard]] std::vector<std::byte> take_tail(const format::TileLayout& layout);
   void begin_writing(const Block& block);
   void write(Block& block);
@@ -102,6 +102,7 @@ class TensorPipeline {
   std::vector<base::Sha256> source_leaves_;
   base::LeafHasher source_hasher_;  // where blocks do not end with leaves
   Tail tail_;
+  QuantError error_;
 };
 
 }  // namespace sluice::convert

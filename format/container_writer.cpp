@@ -8,6 +8,12 @@
 #include "format/container_directory.h"
 
 namespace sluice::format {
+namespace {
+
+constexpr std::array<std::byte, 4096> kZeros{};
+constexpr std::size_t kReadBytes = 1u << 20;
+
+}  // namespace
 
 std::uint64_t expert_run_bytes(const ModelParams& params, Storage storage) {
   const auto up = storage_bytes(storage, {params.hidden_dim, params.dim});
@@ -16,7 +22,12 @@ std::uint64_t expert_run_bytes(const ModelParams& params, Storage storage) {
 }
 
 ContainerWriter::ContainerWriter(const std::filesystem::path& path, const ModelParams& params)
-    : params_(params), output_(path), stream_(output_.file(), 0) {
+    : params_(params), output_(path), file_(output_->file()), stream_(file_, 0) {
+  put(encode_header());
+}
+
+ContainerWriter::ContainerWriter(base::File& file, const ModelParams& params)
+    : params_(params), file_(file), stream_(file_, 0) {
   put(encode_header());
 }
 
@@ -24,15 +35,21 @@ ContainerWriter::ContainerWriter(const std::filesystem::path& path, const ModelP
 void ContainerWriter::put(base::Bytes bytes) {
   stream_.append(bytes);
   file_hasher_.update(bytes);
+  hashed_bytes_ += bytes.size();
 }
 
 void ContainerWriter::pad_to(std::uint64_t alignment_bytes) {
-  static constexpr std::array<std::byte, 4096> kZeros{};
-  std::uint64_t missing = base::align_up(offset_bytes(), alignment_bytes) - offset_bytes();
-  while (missing > 0) {
-    const auto take = std::min<std::uint64_t>(missing, kZeros.size());
-    put(base::Bytes(kZeros).first(static_cast<std::size_t>(take)));
-    missing -= take;
+  const std::uint64_t end = base::align_up(offset_bytes(), alignment_bytes);
+  while (offset_bytes() < end)
+    stream_.append(base::Bytes(kZeros).first(std::min(end - offset_bytes(), kZeros.size())));
+  hash_zeros_to(end);
+}
+
+void ContainerWriter::hash_zeros_to(std::uint64_t offset_bytes) {
+  while (hashed_bytes_ < offset_bytes) {
+    const auto zeros = base::Bytes(kZeros).first(std::min(offset_bytes - hashed_bytes_, kZeros.size()));
+    file_hasher_.update(zeros);
+    hashed_bytes_ += zeros.size();
   }
 }
 
@@ -65,6 +82,7 @@ void ContainerWriter::hash(base::Bytes bytes) {
   while (!bytes.empty()) {
     const auto part = bytes.first(std::min(bytes.size(), base::kMerkleBlockBytes - leaf_bytes_));
     base::LaneHasher<base::Sha256>::update_pair(file_hasher_, part, leaf_hasher_, part);
+    hashed_bytes_ += part.size();
     leaf_bytes_ += part.size();
     if (leaf_bytes_ == base::kMerkleBlockBytes) end_leaf();
     bytes = bytes.subspan(part.size());
@@ -76,13 +94,45 @@ void ContainerWriter::end_leaf() {
   leaf_bytes_ = 0;
 }
 
-void ContainerWriter::end_tensor(const base::Sha256& source_digest) {
+void ContainerWriter::finish_write() {
+  INVARIANT(offset_bytes() == tensors_.back().offset_bytes + tensors_.back().length_bytes);
+  stream_.append(
+      base::Bytes(kZeros).first(base::align_up(offset_bytes(), kTensorAlignmentBytes) - offset_bytes()));
+  stream_.flush();
+}
+
+bool ContainerWriter::adopt_tensor(const base::Sha256& digest, const base::Sha256& source_digest) {
+  const ContainerTensor tensor = tensors_.back();
+  INVARIANT(offset_bytes() == tensor.offset_bytes);
+  // The stream's own descriptor may read past the cache, which has no read-ahead.
+  const auto written = base::File::open_read(file_.path());
+  std::vector<std::byte> buffer(kReadBytes);
+  base::Bytes bytes;
+  for (std::uint64_t done = 0; done < tensor.length_bytes; done += bytes.size()) {
+    const auto want = std::min<std::uint64_t>(kReadBytes, tensor.length_bytes - done);
+    bytes = base::Bytes(buffer).first(
+        written.read_at(tensor.offset_bytes + done, base::MutableBytes(buffer).first(want)));
+    if (bytes.size() < want) return false;
+    hash(bytes);
+  }
+  written.drop_cache(tensor.offset_bytes, tensor.length_bytes);
+  // The last page is written anew, for its padding.
+  const auto rest = static_cast<std::size_t>(tensor.length_bytes % kTensorAlignmentBytes);
+  stream_.skip(tensor.length_bytes - rest);
+  stream_.append(bytes.last(rest));
+  return end_tensor(source_digest) == digest;
+}
+
+base::Sha256 ContainerWriter::end_tensor(const base::Sha256& source_digest) {
   ContainerTensor& tensor = tensors_.back();
-  INVARIANT(offset_bytes() == tensor.offset_bytes + tensor.length_bytes);
+  INVARIANT(hashed_bytes_ == tensor.offset_bytes + tensor.length_bytes);
+  INVARIANT(offset_bytes() >= hashed_bytes_);
+  hash_zeros_to(offset_bytes());
   if (leaf_bytes_ > 0) end_leaf();
   tensor.digest = base::merkle_root(leaves_);
   leaves_.clear();
   tensor.source_digest = source_digest;
+  return tensor.digest;
 }
 
 WrittenContainer ContainerWriter::finish() {
@@ -110,7 +160,7 @@ WrittenContainer ContainerWriter::finish() {
   written.file_bytes = footer.file_bytes;
   written.root = footer.root;
   written.file_sha256 = file_hasher_.final();
-  output_.commit();
+  if (output_) output_->commit();
   return written;
 }
 

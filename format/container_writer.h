@@ -1,6 +1,7 @@
 #pragma once
-// Writes a container front to back in one pass, with all its digests. The file appears under its name only
-// when finish() has made it durable. Used by one thread.
+// Writes a container front to back in one pass, with all its digests. Given a path, the file appears under
+// that name only when finish() has made it durable; given a file, that is the caller's business. Used by one
+// thread.
 //
 //   ContainerWriter writer(path, params);
 //   writer.add_section("tokenizer", bytes);
@@ -38,6 +39,8 @@ struct WrittenContainer {
 class ContainerWriter final {
  public:
   ContainerWriter(const std::filesystem::path& path, const ModelParams& params);
+  /// Writes over what is in the file, which outlives the writer, from its beginning on.
+  ContainerWriter(base::File& file, const ModelParams& params);
 
   void add_section(std::string_view name, base::Bytes bytes);
 
@@ -49,7 +52,14 @@ class ContainerWriter final {
   /// The two halves of append(): bytes of the current tensor, in order. Two threads may be in them at once.
   void write(base::Bytes bytes) { stream_.append(bytes); }
   void hash(base::Bytes bytes);
-  void end_tensor(const base::Sha256& source_digest);
+  /// After the last write(), if at all: hands the tensor to the system, up to the page that the next one
+  /// begins on.
+  void finish_write();
+  /// Instead of all of these: an earlier run has written the tensor into the file. False when the bytes there
+  /// do not have the digest; the writer can then not be used any more.
+  [[nodiscard]] bool adopt_tensor(const base::Sha256& digest, const base::Sha256& source_digest);
+  /// Returns the tensor's digest.
+  base::Sha256 end_tensor(const base::Sha256& source_digest);
 
   /// Facts about where the weights came from, and how they were made; shown by inspect.
   void set_provenance(Json provenance) { provenance_ = std::move(provenance); }
@@ -60,13 +70,16 @@ class ContainerWriter final {
  private:
   void put(base::Bytes bytes);
   void pad_to(std::uint64_t alignment_bytes);
+  void hash_zeros_to(std::uint64_t offset_bytes);
   void end_leaf();
   [[nodiscard]] std::uint64_t offset_bytes() const { return stream_.offset_bytes(); }
 
   ModelParams params_;
-  base::AtomicFile output_;
+  std::optional<base::AtomicFile> output_;  // where the caller gave a path
+  base::File& file_;
   base::FileStream stream_;
   base::LaneHasher<base::Sha256> file_hasher_;
+  std::uint64_t hashed_bytes_ = 0;  // fed into it so far
   base::LaneHasher<base::Sha256> leaf_hasher_;
   std::size_t leaf_bytes_ = 0;        // fed into it so far
   std::vector<base::Sha256> leaves_;  // of the current tensor

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "base/error.h"
+#include "base/part_file.h"
 
 namespace sluice::verify {
 namespace {
@@ -17,8 +18,10 @@ constexpr std::string_view kTemporaryMark = ".part-";  // base::AtomicFile's ".N
 
 bool is_own(const std::string& path, std::string_view name) {
   if (path == kOwnFolder) return true;
+  if (!name.starts_with('.')) return false;
+  if (name.ends_with(base::kPartEnding) || name.ends_with(base::kPartJournalEnding)) return true;
   const std::size_t mark = name.rfind(kTemporaryMark);
-  if (!name.starts_with('.') || mark == std::string_view::npos) return false;
+  if (mark == std::string_view::npos) return false;
   const std::string_view process = name.substr(mark + kTemporaryMark.size());
   return !process.empty() &&
          std::ranges::all_of(process, [](char c) { return (c >= '0' && c <= '9') || c == '-'; });

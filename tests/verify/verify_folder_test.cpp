@@ -7,6 +7,7 @@
 #include <map>
 #include <random>
 
+#include "base/part_file.h"
 #include "tests/support/as_nobody.h"
 #include "tests/support/check_error.h"
 #include "tests/support/temp_dir.h"
@@ -110,6 +111,7 @@ TEST_CASE("Sluice's own files, pads on disk and empty folders are never extra") 
   fs::create_directories(dir / ".sluice/deep");
   fs::create_directories(dir / "empty/folder");
   base::write_file(dir / ".sluice/deep/journal", base::as_bytes("x"));
+  base::PartFile unfinished(dir / "sub/other.sluice");
   const base::AtomicFile being_written(dir / "sub/model.sluice");
   fs::create_directory(dir / ".pad");
   base::write_file(dir / release.files[1].path, release.files[1].content);  // aria2 writes pads

@@ -1,0 +1,57 @@
+#include "convert/build_id.h"
+
+#include <elf.h>
+#include <link.h>
+
+#include <cstring>
+#include <string_view>
+
+#include "base/invariant.h"
+
+namespace sluice::convert {
+namespace {
+
+constexpr std::string_view kOwner("GNU", 4);  // with the zero at its end
+
+std::size_t aligned(std::size_t bytes) { return (bytes + 3) / 4 * 4; }
+
+/// In a segment of notes: header, owner and content, one after the other (elf(5)).
+base::Bytes find_build_id(base::Bytes notes) {
+  while (notes.size() >= sizeof(ElfW(Nhdr))) {
+    ElfW(Nhdr) header;
+    std::memcpy(&header, notes.data(), sizeof(header));
+    const std::size_t content_at = sizeof(header) + aligned(header.n_namesz);
+    const std::size_t end = content_at + aligned(header.n_descsz);
+    if (end > notes.size()) break;
+    if (header.n_type == NT_GNU_BUILD_ID &&
+        base::as_text(notes.subspan(sizeof(header), header.n_namesz)) == kOwner)
+      return notes.subspan(content_at, header.n_descsz);
+    notes = notes.subspan(end);
+  }
+  return {};
+}
+
+/// The first object that is visited is the program itself, which ends the visit.
+int visit_program(dl_phdr_info* object, std::size_t, void* result) {
+  for (int i = 0; i < object->dlpi_phnum; ++i) {
+    const auto& segment = object->dlpi_phdr[i];
+    if (segment.p_type != PT_NOTE) continue;
+    const auto* const start = reinterpret_cast<const std::byte*>(object->dlpi_addr + segment.p_vaddr);
+    const base::Bytes found = find_build_id({start, segment.p_memsz});
+    if (found.empty()) continue;
+    *static_cast<base::Bytes*>(result) = found;
+    break;
+  }
+  return 1;
+}
+
+}  // namespace
+
+base::Bytes build_id() {
+  base::Bytes found;
+  ::dl_iterate_phdr(visit_program, &found);
+  INVARIANT(!found.empty());  // cmake/sluice.cmake asks the linker for it
+  return found;
+}
+
+}  // namespace sluice::convert

@@ -1,0 +1,76 @@
+#include "convert/conversion_identity.h"
+
+#include <concepts>
+
+#include "base/error.h"
+#include "base/hasher.h"
+#include "convert/build_id.h"
+
+namespace sluice::convert {
+namespace {
+
+/// Takes each value with its length, so that no two lists of values are one message.
+class Fingerprint {
+ public:
+  void add(base::Bytes bytes) {
+    add(bytes.size());
+    hasher_.update(bytes);
+  }
+  void add(std::string_view text) { add(base::as_bytes(text)); }
+  template <std::integral T>
+  void add(T number) {
+    std::array<std::byte, sizeof(T)> bytes;
+    base::store_le(bytes, 0, number);
+    hasher_.update(bytes);
+  }
+  [[nodiscard]] base::Sha256 digest() { return hasher_.final(); }
+
+ private:
+  base::Hasher<base::Sha256> hasher_;
+};
+
+base::Sha256 digest_of_program() {
+  Fingerprint print;
+  print.add(build_id());
+  return print.digest();
+}
+
+base::Sha256 digest_of_release(const Plan& plan) {
+  Fingerprint print;
+  for (const base::File& file : plan.files) {
+    const auto found = base::identify(file.path());
+    if (!found)
+      throw base::Error(base::ErrorKind::io, file.path().string() + ": cannot be looked at any more");
+    print.add(found->inode);
+    print.add(found->size_bytes);
+    print.add(found->modified_ns);
+    print.add(found->changed_ns);
+  }
+  print.add(plan.release.layout);
+  print.add(plan.release.params_text);
+  print.add(plan.release.tokenizer);
+  return print.digest();
+}
+
+base::Sha256 digest_of_recipe(const Request& request, const Plan& plan) {
+  Fingerprint print;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    print.add(tensor.target.name);
+    print.add(format::type_name(tensor.storage));
+    print.add(format::layout_name(tensor.storage));
+  }
+  print.add(request.calibration ? request.calibration->text_sha256 : std::string());
+  return print.digest();
+}
+
+}  // namespace
+
+ConversionIdentity identify(const Request& request, const Plan& plan) {
+  return {plan.tensors.size(), digest_of_program(), digest_of_release(plan), digest_of_recipe(request, plan)};
+}
+
+base::Sha256 digest_of(const ConversionIdentity& identity) {
+  return base::hash<base::Sha256>(conversion_journal_header(identity));
+}
+
+}  // namespace sluice::convert

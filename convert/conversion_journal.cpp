@@ -1,0 +1,158 @@
+#include "convert/conversion_journal.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+#include <string_view>
+
+#include "base/hasher.h"
+#include "base/invariant.h"
+
+namespace sluice::convert {
+namespace {
+
+constexpr std::string_view kMagic = "SLUICEC1";
+constexpr std::size_t kCheckBytes = 8;
+constexpr std::size_t kDigestBytes = base::Sha256::kBytes;
+// Header:
+constexpr std::size_t kTensorsAt = 8;
+constexpr std::size_t kProgramAt = 16;
+constexpr std::size_t kReleaseAt = kProgramAt + kDigestBytes;
+constexpr std::size_t kRecipeAt = kReleaseAt + kDigestBytes;
+constexpr std::size_t kHeaderBytes = 128;
+static_assert(kRecipeAt + kDigestBytes + kCheckBytes <= kHeaderBytes);
+// Record:
+constexpr std::size_t kIndexAt = 0;
+constexpr std::size_t kTokensAt = 8;
+constexpr std::size_t kErrorAt = 16;
+constexpr std::size_t kWeightsAt = 24;
+constexpr std::size_t kDigestAt = 32;
+constexpr std::size_t kSourceDigestAt = kDigestAt + kDigestBytes;
+constexpr std::size_t kRecordBytes = kSourceDigestAt + kDigestBytes + kCheckBytes;
+
+/// Over the header's check and all but the last eight bytes of `part`, which are it.
+void seal(base::Bytes salt, base::MutableBytes part) {
+  base::Hasher<base::Sha256> hasher;
+  hasher.update(salt);
+  hasher.update(part.first(part.size() - kCheckBytes));
+  const base::Sha256 digest = hasher.final();
+  std::copy_n(digest.bytes.begin(), kCheckBytes, part.last(kCheckBytes).begin());
+}
+
+bool is_sealed(base::Bytes salt, base::Bytes part) {
+  std::vector<std::byte> again(part.begin(), part.end());
+  seal(salt, again);
+  return std::ranges::equal(part, again);
+}
+
+void store_digest(base::MutableBytes out, std::size_t at, const base::Sha256& digest) {
+  std::ranges::copy(digest.bytes, out.subspan(at).begin());
+}
+
+base::Sha256 load_digest(base::Bytes in, std::size_t at) {
+  base::Sha256 digest;
+  std::copy_n(in.subspan(at).begin(), kDigestBytes, digest.bytes.begin());
+  return digest;
+}
+
+base::Bytes salt_of(base::Bytes header) { return header.last(kCheckBytes); }
+
+std::array<std::byte, kRecordBytes> make_record(std::uint64_t index, const FinishedTensor& tensor,
+                                                base::Bytes salt) {
+  std::array<std::byte, kRecordBytes> record{};
+  base::store_le<std::uint64_t>(record, kIndexAt, index);
+  base::store_le<std::uint64_t>(record, kTokensAt, tensor.tokens);
+  base::store_le<double>(record, kErrorAt, tensor.error.squared_error);
+  base::store_le<double>(record, kWeightsAt, tensor.error.squared_weights);
+  store_digest(record, kDigestAt, tensor.digest);
+  store_digest(record, kSourceDigestAt, tensor.source_digest);
+  seal(salt, record);
+  return record;
+}
+
+bool is_sum_of_squares(double value) { return std::isfinite(value) && value >= 0; }
+
+/// Nothing for one that was torn or changed, or stands for another tensor.
+std::optional<FinishedTensor> load_record(base::Bytes record, std::uint64_t index, base::Bytes salt) {
+  if (!is_sealed(salt, record) || base::load_le<std::uint64_t>(record, kIndexAt) != index)
+    return std::nullopt;
+  FinishedTensor tensor;
+  tensor.tokens = base::load_le<std::uint64_t>(record, kTokensAt);
+  tensor.error.squared_error = base::load_le<double>(record, kErrorAt);
+  tensor.error.squared_weights = base::load_le<double>(record, kWeightsAt);
+  tensor.digest = load_digest(record, kDigestAt);
+  tensor.source_digest = load_digest(record, kSourceDigestAt);
+  if (!is_sum_of_squares(tensor.error.squared_error) || !is_sum_of_squares(tensor.error.squared_weights))
+    return std::nullopt;
+  return tensor;
+}
+
+/// Of a whole header.
+std::string find_refusal(base::Bytes header, const ConversionIdentity& identity) {
+  if (base::as_text(header.first(kMagic.size())) != kMagic)
+    return "its journal is not one that this version writes";
+  if (!is_sealed({}, header)) return "its journal is damaged";
+  if (load_digest(header, kProgramAt) != identity.program) return "another build of this program began it";
+  if (load_digest(header, kReleaseAt) != identity.release)
+    return "it was made of another release, or of other files";
+  if (load_digest(header, kRecipeAt) != identity.recipe) return "it was begun with other options";
+  if (!std::ranges::equal(header, conversion_journal_header(identity)))
+    return "its journal contradicts itself";
+  return {};
+}
+
+}  // namespace
+
+std::vector<std::byte> conversion_journal_header(const ConversionIdentity& identity) {
+  std::vector<std::byte> header(kHeaderBytes);
+  std::ranges::copy(base::as_bytes(kMagic), header.begin());
+  base::store_le<std::uint64_t>(header, kTensorsAt, identity.tensors);
+  store_digest(header, kProgramAt, identity.program);
+  store_digest(header, kReleaseAt, identity.release);
+  store_digest(header, kRecipeAt, identity.recipe);
+  seal({}, header);
+  return header;
+}
+
+JournalContent parse_conversion_journal(base::Bytes content, const ConversionIdentity& identity) {
+  JournalContent result;
+  if (content.size() < kHeaderBytes) return result;
+  const base::Bytes header = content.first(kHeaderBytes);
+  result.refusal = find_refusal(header, identity);
+  if (!result.refusal.empty()) return result;
+  base::Bytes rest = content.subspan(kHeaderBytes);
+  while (rest.size() >= kRecordBytes && result.finished.size() < identity.tensors) {
+    const auto tensor = load_record(rest.first(kRecordBytes), result.finished.size(), salt_of(header));
+    if (!tensor) break;
+    result.finished.push_back(*tensor);
+    rest = rest.subspan(kRecordBytes);
+  }
+  return result;
+}
+
+ConversionJournal::ConversionJournal(base::File& file, const ConversionIdentity& identity)
+    : file_(file), header_(conversion_journal_header(identity)) {
+  std::vector<std::byte> bytes(kHeaderBytes + identity.tensors * kRecordBytes);
+  bytes.resize(file_.read_at(0, bytes));
+  content_ = parse_conversion_journal(bytes, identity);
+  if (content_.finished.empty()) {
+    file_.resize(0);
+    file_.write_at(0, header_);
+  }
+  keep(content_.finished.size());
+}
+
+void ConversionJournal::append(const FinishedTensor& tensor) {
+  const std::size_t index = content_.finished.size();
+  file_.write_at(kHeaderBytes + index * kRecordBytes, make_record(index, tensor, salt_of(header_)));
+  content_.finished.push_back(tensor);
+}
+
+void ConversionJournal::keep(std::size_t count) {
+  INVARIANT(count <= content_.finished.size());
+  content_.finished.resize(count);
+  file_.resize(kHeaderBytes + count * kRecordBytes);
+}
+
+}  // namespace sluice::convert

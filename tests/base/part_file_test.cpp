@@ -1,0 +1,82 @@
+#include "base/part_file.h"
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <optional>
+
+#include "tests/support/check_error.h"
+#include "tests/support/temp_dir.h"
+
+using namespace sluice::base;
+using sluice::tests::TempDir;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// As a process that is killed leaves it.
+void begin_file(const fs::path& path) {
+  PartFile part(path);
+  part.file().write_at(0, as_bytes("half"));
+  part.journal().write_at(0, as_bytes("notes"));
+}
+
+}  // namespace
+
+TEST_CASE("a part file and its journal stay until the file is finished") {
+  const TempDir folder;
+  write_file(folder / "m", as_bytes("old"));
+  begin_file(folder / "m");
+  CHECK(read_text_file(folder / "m") == "old");
+  CHECK(read_text_file(folder / ".m.part") == "half");
+  {
+    PartFile part(folder / "m");
+    CHECK(part.journal().size_bytes() == 5);
+    part.file().write_at(4, as_bytes(" and half"));
+    part.commit();
+  }
+  CHECK(read_text_file(folder / "m") == "half and half");
+  CHECK_FALSE(fs::exists(folder / ".m.part"));
+  CHECK_FALSE(fs::exists(folder / ".m.part.journal"));
+}
+
+TEST_CASE("a part file that is of no use leaves nothing") {
+  const TempDir folder;
+  begin_file(folder / "m");
+  PartFile(folder / "m").discard();
+  CHECK(fs::is_empty(folder.path()));
+  begin_file(folder / "m");
+  discard_part_file(folder / "m");
+  CHECK(fs::is_empty(folder.path()));
+  discard_part_file(folder / "m");
+}
+
+TEST_CASE("a journal without its file says nothing") {
+  const TempDir folder;
+  begin_file(folder / "m");
+  fs::remove(folder / ".m.part");
+  CHECK(PartFile(folder / "m").journal().size_bytes() == 0);
+}
+
+TEST_CASE("a part file has one writer") {
+  const TempDir folder;
+  std::optional<PartFile> first(folder / "m");
+  first->file().write_at(0, as_bytes("mine"));
+  CHECK_ERROR(PartFile(folder / "m"), ErrorKind::usage, "m: another process is making this file");
+  discard_part_file(folder / "m");
+  CHECK(fs::exists(folder / ".m.part"));
+  first->commit();
+  // The finished file is still open there: another one begins with a file of its own.
+  PartFile second(folder / "m");
+  CHECK(second.file().size_bytes() == 0);
+  first.reset();
+  CHECK(read_text_file(folder / "m") == "mine");
+}
+
+TEST_CASE("a part file is not written through a link, nor into a folder that is not there") {
+  const TempDir folder;
+  write_file(folder / "precious", as_bytes("precious"));
+  fs::create_symlink(folder / "precious", folder / ".m.part");
+  CHECK_ERROR(PartFile(folder / "m"), ErrorKind::io, "symbolic link");
+  CHECK_ERROR(PartFile(folder / "none" / "m"), ErrorKind::io, "No such file");
+}
