@@ -114,6 +114,9 @@ int convert_command(const Invocation& invocation) {
       format::Json::object({{"event", "result"},
                             {"output", request.output.string()},
                             {"bytes", result.output_bytes},
+                            {"checkpoint", result.layout.files},
+                            {"layout", result.layout.names},
+                            {"checkpoint_files", result.layout.shards},
                             {"bits_per_weight", result.bits_per_weight},
                             {"relative_error", result.relative_error},
                             {"resumed_tensors", result.resumed_tensors},
@@ -130,6 +133,9 @@ int convert_command(const Invocation& invocation) {
   if (result.resumed_tensors > 0)
     console.print("resumed " + std::to_string(result.resumed_tensors) + " of " +
                   std::to_string(result.resumed_tensors + result.converted_tensors) + " tensors");
+  if (!console.quiet())
+    console.print("layout: " + result.layout.names + " tensors in " + std::to_string(result.layout.shards) +
+                  " " + result.layout.files + (result.layout.shards == 1 ? " file" : " files"));
   print_quality(result.quality, console);
   if (calibrated) print_starved(result.calibration_tokens, result.starved, console);
   console.print("root " + base::to_hex(result.root));

@@ -202,6 +202,26 @@ void tell_tensors(const Inspection& found, const std::string& glob, Console& con
   console.write(table.text());
 }
 
+// A line for each kind of tensor. A recipe is any object, as far as a reader is concerned.
+void print_kinds(const Json& quality, const std::string& prefix, Table& table) {
+  const Json* kinds = quality.find("kinds");
+  if (kinds == nullptr || !kinds->is_array()) return;
+  for (const Json& kind : kinds->as_array("kinds")) {
+    if (!kind.is_object()) continue;
+    const Json* name = kind.find("name");
+    const Json* type = kind.find("type");
+    const Json* bits = kind.find("bits_per_weight");
+    const Json* error = kind.find("relative_error");
+    if (name == nullptr || !name->is_string() || type == nullptr || !type->is_string() || bits == nullptr ||
+        !bits->is_number() || error == nullptr || !error->is_number())
+      continue;
+    table.add_row({prefix + base::to_printable(name->as_string("name")),
+                   base::to_printable(type->as_string("type")) +
+                       format_number(", %.2f bits a weight", bits->as_double("bits_per_weight")) +
+                       format_number(", relative error %.5f", error->as_double("relative_error"))});
+  }
+}
+
 // Nested values are for machines; people get the short ones.
 void print_facts(const Json::Object& facts, const std::string& prefix, Table& table) {
   for (const auto& [key, value] : facts) {
@@ -209,7 +229,7 @@ void print_facts(const Json::Object& facts, const std::string& prefix, Table& ta
       const auto& text = value.as_string(key);
       if (!text.empty()) table.add_row({prefix + key, base::to_printable(text)});
     } else if (value.is_object() && key == "quality") {
-      continue;  // a line a tensor, for --json
+      print_kinds(value, prefix + "quality.", table);  // a line a tensor is for --json
     } else if (value.is_object()) {
       print_facts(value.as_object(key), prefix + key + ".", table);
     } else if (value.is_array() && key == "files") {

@@ -8,10 +8,11 @@ namespace sluice::cli {
 
 void print_quality(const convert::QualityReport& quality, Console& console) {
   if (console.quiet()) return;
-  Table table({2});
+  Table table({2, 3});
   for (const auto& kind : quality.kinds)
-    table.add_row({"  " + kind.name, kind.type, format_number("%.5f", kind.relative_error)});
-  console.print("relative RMS error of the weights:");
+    table.add_row({"  " + kind.name, kind.type, format_number("%.2f", kind.bits_per_weight),
+                   format_number("%.5f", kind.relative_error)});
+  console.print("types, bits a weight and relative RMS error of the weights:");
   console.write(table.text());
   std::string worst = "worst experts (layer.expert):";
   for (const auto& expert : quality.worst_experts)

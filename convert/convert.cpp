@@ -61,8 +61,8 @@ Json provenance_json(const Request& request) {
   return provenance;
 }
 
-Json recipe_json(Quant quant, double bits_per_weight, double relative_error) {
-  const auto type = [&](TensorRole role) { return format::type_name(storage_for(role, quant)); };
+Json recipe_json(Quant quant, const MatrixTypes& types, double bits_per_weight, double relative_error) {
+  const auto type = [&](TensorRole role) { return format::type_name(storage_for(role, types)); };
   return Json::object({{"quant", to_string(quant)},
                        {"experts", type(TensorRole::expert)},
                        {"attention", type(TensorRole::attention)},
@@ -73,9 +73,11 @@ Json recipe_json(Quant quant, double bits_per_weight, double relative_error) {
                        {"relative_error", relative_error}});
 }
 
-std::vector<TensorJob> make_jobs(const Plan& plan, Quant quant) {
+MatrixTypes types_of(const Request& request) { return request.types.value_or(types_for(request.quant)); }
+
+std::vector<TensorJob> make_jobs(const Plan& plan, const MatrixTypes& types) {
   const std::uint64_t expert_bytes =
-      format::expert_run_bytes(plan.release.params, storage_for(TensorRole::expert, quant));
+      format::expert_run_bytes(plan.release.params, storage_for(TensorRole::expert, types));
   std::vector<TensorJob> jobs;
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& tensor = plan.tensors[i];
@@ -116,7 +118,7 @@ bool is_finished(const std::filesystem::path& path, const std::string& conversio
 class Conversion {
  public:
   Conversion(const Request& request, const Plan& plan, UnfinishedContainer& container)
-      : request_(request), plan_(plan), jobs_(make_jobs(plan, request.quant)), container_(container) {
+      : request_(request), plan_(plan), jobs_(make_jobs(plan, types_of(request))), container_(container) {
     if (request.calibration) feed_.emplace(*request.calibration, plan.release.params);
   }
 
@@ -130,7 +132,8 @@ class Conversion {
     Result result = add_up();
     result.resumed_tensors = resumed;
     result.converted_tensors = jobs.size();
-    Json recipe = recipe_json(request_.quant, result.bits_per_weight, result.relative_error);
+    Json recipe =
+        recipe_json(request_.quant, types_of(request_), result.bits_per_weight, result.relative_error);
     if (feed_) recipe.set("calibration", feed_->to_json());
     recipe.set("quality", to_json(result.quality));
     if (request_.scratch) recipe.set(std::string(kConversionKey), std::move(conversion));
@@ -166,6 +169,7 @@ class Conversion {
       if (is_of_expert(jobs_[i])) expert_error += error;
     }
     Result result;
+    result.layout = {plan_.release.kind, plan_.release.layout, plan_.release.files.size()};
     result.input_bytes = plan_.input_bytes;
     result.bits_per_weight = expert_bits_per_weight(plan_);
     if (expert_error.squared_weights > 0)
@@ -201,7 +205,7 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
     throw base::Error(base::ErrorKind::usage, "conversion needs at least 64 MiB of memory");
   if (request.calibration && request.quant != Quant::q4)
     throw base::Error(base::ErrorKind::usage, "only q4 can be calibrated");
-  const Plan plan = Plan::make(request.input, request.quant);
+  const Plan plan = Plan::make(request.input, types_of(request));
   const ConversionIdentity identity = identify(request, plan);
   const std::string conversion = base::to_hex(digest_of(identity));
   if (request.scratch && is_finished(request.output, conversion)) {

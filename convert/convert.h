@@ -20,6 +20,17 @@ namespace sluice::convert {
 
 enum class Quant : std::uint8_t { bf16, q8, q4 };
 
+/// Of the matrices in tiles. Norms and routers are always f32, the embedding bf16.
+struct MatrixTypes {
+  Quant experts = Quant::q4;
+  Quant attention = Quant::q8;
+  Quant head = Quant::q8;
+};
+
+/// What `convert --quant` stands for: q4 is for experts alone, beside attention and head in q8. Chosen by
+/// what each costs: docs/quantization.md, tests/bench/sensitivity.py.
+[[nodiscard]] MatrixTypes types_for(Quant quant);
+
 /// A file of the release, as proven by whoever calls; the container records it.
 struct SourceFile {
   std::string path;
@@ -44,6 +55,7 @@ struct Request {
   /// base::PartFile says, and a run that does not end leaves what is finished to the next one.
   std::filesystem::path output;
   Quant quant = Quant::q4;
+  std::optional<MatrixTypes> types;  ///< other than types_for(quant), to measure what they cost
   std::uint64_t memory_bytes = 512u << 20;
   unsigned thread_count = 1;
   std::optional<Calibration> calibration;  ///< q4 only; for its memory see runtime::Calibrator
@@ -67,6 +79,7 @@ struct QualityReport {
   struct Kind {
     std::string name;  ///< "experts w1", "attention wq", "head", ..
     std::string type;
+    double bits_per_weight = 0;  ///< scales counted, padding not
     double relative_error = 0;
   };
   struct Expert {
@@ -86,7 +99,15 @@ struct StarvedExpert {
   std::uint64_t tokens = 0;
 };
 
+/// As which the release was recognised, by its content.
+struct SourceLayout {
+  std::string files;       ///< "pth", "safetensors" or "gguf"
+  std::string names;       ///< "native", "stacked", "hugging-face", "fused", "gguf", "gguf-per-expert"
+  std::size_t shards = 0;  ///< files
+};
+
 struct Result {
+  SourceLayout layout;
   std::uint64_t input_bytes = 0;   ///< tensor bytes read
   std::uint64_t output_bytes = 0;  ///< size of the container
   /// Codes, sub-scales and row scales of the experts over the number of expert weights, without padding.

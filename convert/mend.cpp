@@ -148,7 +148,7 @@ class Mender {
     std::optional<base::File> made;
     std::optional<Plan> plan;
     if (!tensors.empty() || !sections.empty()) {
-      plan = Plan::make(request_.conversion.input, quant());
+      plan = Plan::make(request_.conversion.input, types_for(quant()));
       made = base::File::create(spare_.path());
       convert(*plan, tensors, *made);
       for (const auto* section : sections) prove(*plan, *section);

@@ -4,6 +4,18 @@
 #include "base/invariant.h"
 
 namespace sluice::convert {
+namespace {
+
+format::Storage tiles_of(Quant quant) {
+  switch (quant) {
+    case Quant::bf16: return format::Storage::bf16_tiles;
+    case Quant::q8: return format::Storage::q8_tiles;
+    case Quant::q4: return format::Storage::q4_tiles;
+  }
+  INVARIANT(!"a Quant without storage");
+}
+
+}  // namespace
 
 std::string_view to_string(Quant quant) {
   switch (quant) {
@@ -20,32 +32,31 @@ std::optional<Quant> parse_quant(std::string_view name) {
   return std::nullopt;
 }
 
-format::Storage storage_for(format::TensorRole role, Quant quant) {
+MatrixTypes types_for(Quant quant) {
+  const Quant others = quant == Quant::q4 ? Quant::q8 : quant;
+  return {.experts = quant, .attention = others, .head = others};
+}
+
+format::Storage storage_for(format::TensorRole role, const MatrixTypes& types) {
   switch (role) {
     case format::TensorRole::norm:
     case format::TensorRole::router: return format::Storage::f32_rows;
     case format::TensorRole::embedding: return format::Storage::bf16_rows;
-    case format::TensorRole::attention:
-    case format::TensorRole::head:
-      return quant == Quant::bf16 ? format::Storage::bf16_tiles : format::Storage::q8_tiles;
-    case format::TensorRole::expert: break;
-  }
-  switch (quant) {
-    case Quant::bf16: return format::Storage::bf16_tiles;
-    case Quant::q8: return format::Storage::q8_tiles;
-    case Quant::q4: return format::Storage::q4_tiles;
+    case format::TensorRole::attention: return tiles_of(types.attention);
+    case format::TensorRole::head: return tiles_of(types.head);
+    case format::TensorRole::expert: return tiles_of(types.experts);
   }
   INVARIANT(!"a role without storage");
 }
 
-Plan Plan::make(const std::filesystem::path& input, Quant quant) {
+Plan Plan::make(const std::filesystem::path& input, const MatrixTypes& types) {
   if (!std::filesystem::exists(input))
     throw base::Error(base::ErrorKind::usage, input.string() + ": no such file or folder");
   Plan plan;
   plan.release = format::open_released_model(input);
   for (const auto& file : plan.release.files) plan.files.push_back(base::File::open_read(file));
   for (const format::ReleasedTensor& tensor : plan.release.tensors)
-    plan.tensors.push_back({tensor.target, &tensor.view, storage_for(tensor.target.role, quant)});
+    plan.tensors.push_back({tensor.target, &tensor.view, storage_for(tensor.target.role, types)});
   plan.input_bytes = plan.release.value_bytes();
   return plan;
 }

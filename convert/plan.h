@@ -34,12 +34,10 @@ struct Plan {
   std::uint64_t input_bytes = 0;
 
   /// The release folder that `input` (a folder or its checkpoint file) stands for.
-  [[nodiscard]] static Plan make(const std::filesystem::path& input, Quant quant);
+  [[nodiscard]] static Plan make(const std::filesystem::path& input, const MatrixTypes& types);
 };
 
-/// Type of a tensor under a recipe: router and norms f32, the embedding bf16; q4 applies to the experts, with
-/// attention and head in q8.
-[[nodiscard]] format::Storage storage_for(format::TensorRole role, Quant quant);
+[[nodiscard]] format::Storage storage_for(format::TensorRole role, const MatrixTypes& types);
 
 [[nodiscard]] std::string_view to_string(Quant quant);
 [[nodiscard]] std::optional<Quant> parse_quant(std::string_view name);

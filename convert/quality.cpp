@@ -22,6 +22,13 @@ double relative(const QuantError& error) {
 /// Six decimals say all there is to say, and keep the directory short.
 double rounded(double value) { return std::round(value * 1e6) / 1e6; }
 
+/// Without padding.
+double bits_of(const format::ModelTensor& tensor, format::Storage storage) {
+  if (format::is_tiled(storage))
+    return format::bits_per_weight(format::tile_type(storage), tensor.shape[0], tensor.shape[1]);
+  return storage == format::Storage::f32_rows ? 32 : 16;
+}
+
 std::string kind_of(const format::ModelTensor& tensor) {
   switch (tensor.role) {
     case TensorRole::embedding: return "embedding";
@@ -46,7 +53,14 @@ Json to_json(const QualityReport& report) {
     worst.push_back(Json::object({{"layer", expert.layer},
                                   {"expert", expert.expert},
                                   {"relative_error", rounded(expert.relative_error)}}));
-  return Json::object({{"tensors", std::move(tensors)}, {"worst_experts", std::move(worst)}});
+  Json kinds = Json::array();
+  for (const auto& kind : report.kinds)
+    kinds.push_back(Json::object({{"name", kind.name},
+                                  {"type", kind.type},
+                                  {"bits_per_weight", rounded(kind.bits_per_weight)},
+                                  {"relative_error", rounded(kind.relative_error)}}));
+  return Json::object(
+      {{"kinds", std::move(kinds)}, {"tensors", std::move(tensors)}, {"worst_experts", std::move(worst)}});
 }
 
 void QualityTally::add(const format::ModelTensor& tensor, format::Storage storage, const QuantError& error) {
@@ -61,7 +75,9 @@ QualityReport QualityTally::report() const {
     const std::string name = kind_of(entry.tensor);
     const std::string type(format::type_name(entry.storage));
     auto kind = std::ranges::find_if(kinds, [&](const auto& k) { return k.first.name == name; });
-    if (kind == kinds.end()) kind = kinds.insert(kinds.end(), {{name, type, 0}, {}});
+    // The tensors of a kind have one shape.
+    if (kind == kinds.end())
+      kind = kinds.insert(kinds.end(), {{name, type, bits_of(entry.tensor, entry.storage), 0}, {}});
     kind->second += entry.error;
     if (format::is_tiled(entry.storage)) report.tensors.push_back({entry.tensor.name, relative(entry.error)});
     if (entry.tensor.role == TensorRole::expert)

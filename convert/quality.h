@@ -9,8 +9,9 @@
 
 namespace sluice::convert {
 
-/// {"tensors": {NAME: relative error, ..}, "worst_experts": [{"layer","expert","relative_error"}, ..]}:
-/// tensors that were rounded, in container order; the experts with the largest errors, the worst first.
+/// {"kinds": [{"name","type","bits_per_weight","relative_error"}, ..], "tensors": {NAME: relative error, ..},
+/// "worst_experts": [{"layer","expert","relative_error"}, ..]}: all kinds of tensors; tensors that were
+/// rounded, in container order; the experts with the largest errors, the worst first.
 [[nodiscard]] format::Json to_json(const QualityReport& report);
 
 /// Adds up what the tensors of one kind, and of one expert, have lost.

@@ -94,6 +94,17 @@ class LayoutsTest(ProgramTest):
     def root_of(self, source):
         return self.succeed("convert", source, "-o", "m.sluice", "--json").result()["root_sha256"]
 
+    def test_convert_tells_the_layout_and_the_types(self):
+        hub = self.make_hub()
+        told = self.succeed("convert", hub, "-o", "m.sluice").stdout
+        self.assertIn("layout: hugging-face tensors in 2 safetensors files\n", told)
+        self.assertRegex(told, r"\n +experts w1 +q4 +4\.44 +0\.07")
+        result = self.succeed("convert", hub, "-o", "m.sluice", "--json").result()
+        self.assertEqual((result["layout"], result["checkpoint"], result["checkpoint_files"]),
+                         ("hugging-face", "safetensors", 2))
+        self.assertRegex(self.succeed("inspect", "m.sluice").stdout,
+                         r"recipe\.quality\.head +q8, 8\.12 bits a weight, relative error 0\.00")
+
     def test_the_same_container_and_the_same_text(self):
         expected = self.root_of(RELEASE)
         prompt = ["-p", "Once upon a time", "-n", "12", "--temperature", "0", "--json"]
