@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 
 #include "base/error.h"
 #include "base/invariant.h"
@@ -7,6 +6,7 @@
 #include "format/gguf_writer.h"
 #include "format/json.h"
 #include "format/sentencepiece_model.h"
+#include "format/tensor_names.h"
 
 namespace sluice::convert {
 namespace {
@@ -28,45 +28,6 @@ struct GgufTensor {
   std::vector<ModelTensor> parts;
 };
 
-struct NamePair {
-  std::string_view native;
-  std::string_view gguf;
-};
-
-// llama.cpp's src/llama-arch.cpp; q and k keep their rows, since its "llama" rotates neighbouring ones too.
-constexpr std::array<NamePair, 10> kLayerNames{{
-    {"attention_norm", "attn_norm"},
-    {"attention.wq", "attn_q"},
-    {"attention.wk", "attn_k"},
-    {"attention.wv", "attn_v"},
-    {"attention.wo", "attn_output"},
-    {"ffn_norm", "ffn_norm"},
-    {"feed_forward.gate", "ffn_gate_inp"},
-    {"w1", "ffn_gate"},
-    {"w3", "ffn_up"},
-    {"w2", "ffn_down"},
-}};
-constexpr std::array<NamePair, 3> kTopNames{
-    {{"tok_embeddings", "token_embd"}, {"norm", "output_norm"}, {"output", "output"}}};
-
-std::string gguf_name(const ModelTensor& tensor, bool dense) {
-  std::string_view name = tensor.name;
-  name.remove_suffix(std::string_view(".weight").size());
-  if (!name.starts_with("layers.")) {
-    const auto pair = std::ranges::find(kTopNames, name, &NamePair::native);
-    INVARIANT(pair != kTopNames.end());
-    return std::string(pair->gguf) + ".weight";
-  }
-  name.remove_prefix(std::string_view("layers.").size());
-  const std::string layer(name.substr(0, name.find('.')));
-  name.remove_prefix(layer.size() + 1);
-  const bool expert = tensor.role == TensorRole::expert;
-  if (expert) name = name.substr(name.rfind('.') + 1);
-  const auto pair = std::ranges::find(kLayerNames, name, &NamePair::native);
-  INVARIANT(pair != kLayerNames.end());
-  return "blk." + layer + "." + std::string(pair->gguf) + (expert && !dense ? "_exps" : "") + ".weight";
-}
-
 /// Norms and routers are f32 whatever is asked for: llama.cpp does not compute with others.
 ExportType type_for(const ModelTensor& tensor, const ModelRows& model, const ExportRequest& request) {
   if (tensor.role == TensorRole::norm || tensor.role == TensorRole::router) return ExportType::f32;
@@ -78,17 +39,13 @@ ExportType type_for(const ModelTensor& tensor, const ModelRows& model, const Exp
 }
 
 std::vector<GgufTensor> list_tensors(const ModelRows& model, const ExportRequest& request) {
-  const bool dense = model.params().dense;
   std::vector<GgufTensor> tensors;
   for (const ModelTensor& tensor : format::model_tensors(model.params())) {
-    const std::string name = gguf_name(tensor, dense);
+    const format::Placement place = format::gguf_placements(tensor, model.params()).front();
     const ExportType type = type_for(tensor, model, request);
-    const auto found = std::ranges::find(tensors.rbegin(), tensors.rend(), name, &GgufTensor::name);
-    if (tensor.role != TensorRole::expert || found == tensors.rend()) {
-      Shape shape = tensor.shape;
-      if (tensor.role == TensorRole::expert && !dense)
-        shape.insert(shape.begin(), model.params().num_experts);
-      tensors.push_back({name, std::move(shape), type, {tensor}});
+    const auto found = std::ranges::find(tensors.rbegin(), tensors.rend(), place.name, &GgufTensor::name);
+    if (found == tensors.rend()) {
+      tensors.push_back({place.name, place.shape, type, {tensor}});
       continue;
     }
     // All experts of a matrix have one type in GGUF: the one that is exact for all of them.
