@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/checkpoint_files.h"
+#include "format/gguf.h"
 #include "format/safetensors.h"
 #include "format/zip_index.h"
 
@@ -95,6 +96,26 @@ bool is_sound(const ZipMember& pickle, const IsDamaged& is_damaged) {
   return pickle.crc32 != 0 || !is_damaged(pickle.offset_bytes, pickle.length_bytes);
 }
 
+/// What stands before the tensors' data, and that. A file may be cut in either.
+std::vector<FilePart> parts_around_data(std::uint64_t data_offset_bytes, std::string head,
+                                        std::uint64_t file_bytes) {
+  const std::uint64_t head_bytes = std::min(data_offset_bytes, file_bytes);
+  std::vector<FilePart> parts{{0, head_bytes, std::move(head), false}};
+  if (file_bytes > head_bytes) parts.push_back({head_bytes, file_bytes - head_bytes, "tensor data", true});
+  return parts;
+}
+
+/// A tensor in blocks has no elements of their own: its rows are bytes.
+CheckpointTensor as_bytes(CheckpointTensor tensor) {
+  if (block_weights(tensor.dtype) == 1) return tensor;
+  const std::uint64_t cols = tensor.shape.back();
+  tensor.shape.back() = stored_bytes(tensor.dtype, cols);
+  for (std::size_t axis = 0; axis + 1 < tensor.strides.size(); ++axis)
+    tensor.strides[axis] = stored_bytes(tensor.dtype, tensor.strides[axis]);
+  tensor.dtype = DType::u8;
+  return tensor;
+}
+
 }  // namespace
 
 bool touches(const CheckpointTensor& tensor, std::uint64_t begin_bytes, std::uint64_t end_bytes) {
@@ -180,8 +201,29 @@ std::optional<CheckpointMap> map_damaged_safetensors(const std::filesystem::path
   return map;
 }
 
+std::optional<CheckpointMap> map_damaged_gguf(const std::filesystem::path& path,
+                                              const IsDamaged& is_damaged) {
+  const auto file = base::File::open_read(path);
+  if (!is_gguf(read_head(file)) && path.extension() != ".gguf") return std::nullopt;
+  CheckpointMap map;
+  try {
+    const GgufFile gguf = read_damaged_gguf(path);
+    map.parts = parts_around_data(gguf.data_offset_bytes, "GGUF head", file.size_bytes());
+    if (is_damaged(0, gguf.data_offset_bytes)) {
+      map.problem = "which tensors it touches is not known: the head, which says so, is damaged";
+    } else {
+      for (const CheckpointTensor& tensor : gguf.checkpoint.tensors) map.tensors.push_back(as_bytes(tensor));
+    }
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    map.problem = std::string("which tensors it touches is not known: ") + error.what();
+  }
+  return map;
+}
+
 std::optional<CheckpointMap> map_damaged_checkpoint(const std::filesystem::path& path,
                                                     const IsDamaged& is_damaged) {
+  if (auto map = map_damaged_gguf(path, is_damaged)) return map;
   if (auto map = map_damaged_safetensors(path, is_damaged)) return map;
   return map_damaged_pth(path, is_damaged);
 }

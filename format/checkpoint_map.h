@@ -35,7 +35,7 @@ struct RowSpan {
 struct FilePart {
   std::uint64_t offset_bytes = 0;
   std::uint64_t length_bytes = 0;
-  std::string name;  ///< "zip directory", "pickle data.pkl", "padding", "storage 3", "safetensors header"
+  std::string name;      ///< "zip directory", "pickle data.pkl", "padding", "storage 3", "GGUF head"
   bool storage = false;  ///< tensors may lie in it
 };
 
@@ -57,6 +57,10 @@ using IsDamaged = std::function<bool(std::uint64_t offset_bytes, std::uint64_t l
 /// only where it is not damaged.
 [[nodiscard]] std::optional<CheckpointMap> map_damaged_safetensors(const std::filesystem::path& path,
                                                                    const IsDamaged& is_damaged);
+/// The same of a GGUF file, whose head has no checksum either. Of tensors in blocks the map has the bytes, as
+/// rows of u8.
+[[nodiscard]] std::optional<CheckpointMap> map_damaged_gguf(const std::filesystem::path& path,
+                                                            const IsDamaged& is_damaged);
 /// Whatever kind of checkpoint it is; nothing for a file that is none.
 [[nodiscard]] std::optional<CheckpointMap> map_damaged_checkpoint(const std::filesystem::path& path,
                                                                   const IsDamaged& is_damaged);

@@ -15,6 +15,7 @@ namespace sluice::format {
 namespace {
 
 constexpr std::uint64_t kHeadBytesMax = 256u << 20;  // pairs and tensor infos; 152,000 tokens take 6 MB
+constexpr std::uint64_t kDataBytesMax = 1ull << 62;  // of a file whose end is not known
 constexpr std::uint64_t kKeyBytesMax = 65535;        // docs/gguf.md
 constexpr std::uint64_t kNameBytesMax = 512;
 constexpr std::uint64_t kAxesMax = 4;  // GGML_MAX_DIMS
@@ -32,8 +33,11 @@ constexpr std::array<KnownType, 5> kTypes{{{GgufTensorType::f32, DType::f32},
 
 class GgufReader final {
  public:
-  explicit GgufReader(const std::filesystem::path& path)
-      : file_(base::File::open_read(path)), subject_(path.string()), file_bytes_(file_.size_bytes()) {
+  GgufReader(const std::filesystem::path& path, bool whole)
+      : file_(base::File::open_read(path)),
+        subject_(path.string()),
+        file_bytes_(file_.size_bytes()),
+        whole_(whole) {
     head_.resize(static_cast<std::size_t>(std::min(file_bytes_, kFirstRead)));
     file_.read_exact_at(0, head_);
   }
@@ -57,7 +61,8 @@ class GgufReader final {
     result.checkpoint.kind = "gguf";
     result.checkpoint.files = {file_.path()};
     for (std::uint64_t i = 0; i < tensor_count; ++i) result.checkpoint.tensors.push_back(read_tensor(i));
-    place_tensors(result.checkpoint.tensors);
+    result.data_offset_bytes = base::align_up(at_, alignment_);
+    place_tensors(result.checkpoint.tensors, result.data_offset_bytes);
     return result;
   }
 
@@ -204,8 +209,7 @@ class GgufReader final {
   }
 
   /// Tensors lie one after another, each filled up to the alignment, and nothing else is behind them.
-  void place_tensors(std::vector<CheckpointTensor>& tensors) const {
-    const std::uint64_t start = base::align_up(at_, alignment_);
+  void place_tensors(std::vector<CheckpointTensor>& tensors, std::uint64_t start) const {
     std::ranges::sort(tensors, {}, &CheckpointTensor::offset_bytes);
     std::uint64_t expected = 0;
     std::uint64_t end = 0;
@@ -214,14 +218,14 @@ class GgufReader final {
       if (tensor.offset_bytes != expected)
         refuse(what + ": begins at byte " + std::to_string(tensor.offset_bytes) + " of the data, expected " +
                std::to_string(expected));
-      const std::uint64_t room = file_bytes_ - std::min(start, file_bytes_);
+      const std::uint64_t room = whole_ ? file_bytes_ - std::min(start, file_bytes_) : kDataBytesMax;
       if (tensor.offset_bytes > room || tensor.extent_bytes > room - tensor.offset_bytes)
         refuse(what + ": ends beyond the end of the file");
       end = start + tensor.offset_bytes + tensor.extent_bytes;
       expected = base::align_up(tensor.offset_bytes + tensor.extent_bytes, alignment_);
       tensor.offset_bytes += start;
     }
-    if (!tensors.empty() && file_bytes_ != end && file_bytes_ != start + expected)
+    if (whole_ && !tensors.empty() && file_bytes_ != end && file_bytes_ != start + expected)
       refuse("has " + std::to_string(file_bytes_ - end) + " bytes behind its last tensor");
     std::ranges::sort(tensors, {}, &CheckpointTensor::name);
     const auto twice = std::ranges::adjacent_find(tensors, {}, &CheckpointTensor::name);
@@ -231,6 +235,7 @@ class GgufReader final {
   base::File file_;
   std::string subject_;
   std::uint64_t file_bytes_;
+  bool whole_;  // tensors must end where the file does
   std::vector<std::byte> head_;
   std::uint64_t at_ = 0;
   std::uint64_t alignment_ = kGgufAlignmentBytes;
@@ -238,6 +243,10 @@ class GgufReader final {
 
 }  // namespace
 
-GgufFile open_gguf(const std::filesystem::path& path) { return GgufReader(path).read(); }
+GgufFile open_gguf(const std::filesystem::path& path) { return GgufReader(path, /*whole=*/true).read(); }
+
+GgufFile read_damaged_gguf(const std::filesystem::path& path) {
+  return GgufReader(path, /*whole=*/false).read();
+}
 
 }  // namespace sluice::format

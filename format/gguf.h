@@ -20,12 +20,15 @@ using GgufValue = std::variant<std::uint64_t, std::int64_t, double, bool, std::s
                                std::vector<std::int64_t>, std::vector<double>, std::vector<std::string>>;
 
 struct GgufFile {
-  CheckpointIndex checkpoint;  ///< kind "gguf"
+  CheckpointIndex checkpoint;           ///< kind "gguf"
+  std::uint64_t data_offset_bytes = 0;  ///< of the first tensor
   std::map<std::string, GgufValue, std::less<>> pairs;
 };
 
 /// Error{malformed} naming file, place, expected and found: docs/checkpoints.md, "GGUF".
 [[nodiscard]] GgufFile open_gguf(const std::filesystem::path& path);
+/// The same of a file that may be cut behind its head, or have something behind its tensors.
+[[nodiscard]] GgufFile read_damaged_gguf(const std::filesystem::path& path);
 
 /// The hyperparameters of architecture "llama". A key of it that is not known may change the result and is
 /// refused by name.

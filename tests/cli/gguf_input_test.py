@@ -1,6 +1,7 @@
 """The demo model as GGUF files of every form that is read: the same root where the values are the same."""
 
 import array
+import json
 import math
 import struct
 import unittest
@@ -40,6 +41,27 @@ def write_gguf(path, pairs, tensors, version=3):
                                                 TYPE_NUMBERS[dtype], len(body))
         body += data + bytes(-len(data) % 32)
     path.write_bytes(head + bytes(-len(head) % 32) + body)
+
+
+def native_names(tensors):
+    """llama.cpp's names and merged experts as the release has them; its tables, written down a second time."""
+    top = {"token_embd": "tok_embeddings", "output_norm": "norm", "output": "output"}
+    layer = {"attn_norm": "attention_norm", "ffn_norm": "ffn_norm", "attn_q": "attention.wq", "attn_k": "attention.wk",
+             "attn_v": "attention.wv", "attn_output": "attention.wo", "ffn_gate_inp": "feed_forward.gate"}
+    experts = {"ffn_gate_exps": "w1", "ffn_down_exps": "w2", "ffn_up_exps": "w3"}
+    native = {}
+    for name, (shape, data) in tensors.items():
+        parts = name.split(".")
+        if parts[0] != "blk":
+            native[f"{top[parts[0]]}.weight"] = (shape, data)
+        elif parts[2] in layer:
+            native[f"layers.{parts[1]}.{layer[parts[2]]}.weight"] = (shape, data)
+        else:
+            step = len(data) // shape[0]
+            for expert in range(shape[0]):
+                native[f"layers.{parts[1]}.feed_forward.experts.{expert}.{experts[parts[2]]}.weight"] = (
+                    shape[1:], data[expert * step:(expert + 1) * step])
+    return native
 
 
 class GgufInputTest(ProgramTest):
@@ -128,6 +150,50 @@ class GgufInputTest(ProgramTest):
             shape, _, data = tensors[line["name"]]
             self.assertEqual(line["shape"], shape)
             self.assertEqual(content[line["offset"]:line["offset"] + line["bytes"]], data)
+
+    def test_f16_gives_the_root_of_f16_safetensors(self):
+        # The values are those that f16 has: the released ones, rounded.
+        pairs, tensors = read_gguf(self.export("f32"))
+        halves = {}
+        for name, (shape, _, data) in tensors.items():
+            values = array.array("f", data)
+            halves[name] = (shape, struct.pack(f"<{len(values)}e", *values))
+        write_gguf(self.folder / "m.gguf", pairs, {name: (shape, "F16", data) for name, (shape, data) in halves.items()})
+        release = self.copy_release("f16")
+        (release / "consolidated.00.pth").unlink()
+        native = native_names(halves)
+        header, body = {}, b""
+        for name, (shape, data) in native.items():
+            header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+            body += data
+        text = json.dumps(header).encode()
+        (release / "consolidated.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + body)
+        for quant in ("bf16", "q4"):
+            self.assertEqual(self.root("m.gguf", quant), self.root(release, quant), quant)
+
+    def test_damage_is_named(self):
+        folder = self.folder / "release"
+        folder.mkdir()
+        model = self.export("q8").rename(folder / "model.gguf")
+        self.publish(folder)
+        lines = self.succeed("inspect", model, "--tensors", "*", "--json").lines()
+        tensors = {line["name"]: line for line in lines if line["event"] == "tensor"}
+        content = model.read_bytes()
+        experts = tensors["blk.2.ffn_up_exps.weight"]  # [8, 512, 256]
+        query = tensors["blk.1.attn_q.weight"]  # [256, 256]
+        for offset, named in ((experts["offset"] + experts["bytes"] // 2, experts["name"]),
+                              (query["offset"] + 3 * 272, query["name"]),
+                              (content.index(b"tokenizer.ggml.scores") + 60, "GGUF head")):
+            damaged = bytearray(content)
+            damaged[offset] ^= 1
+            model.write_bytes(damaged)
+            people = self.sluice("verify", folder)
+            self.assertEqual(people.code, 1, str(people))
+            self.assertIn(named, people.stdout)
+            told = self.sluice("verify", folder, "--json")
+            file = next(line for line in told.lines() if line.get("path") == "model.gguf")
+            names = [name for part in file["damaged"] for name in part["tensors"]]
+            self.assertEqual(named in names, named in tensors)
 
     def test_other_models_are_refused_by_name(self):
         pairs, tensors = read_gguf(self.export("bf16"))

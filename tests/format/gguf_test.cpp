@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "format/checkpoint_map.h"
 #include "format/gguf_writer.h"
 #include "format/sentencepiece_model.h"
 #include "tests/support/check_error.h"
@@ -164,6 +165,67 @@ TEST_CASE("bad GGUF files are refused with their cause") {
     CAPTURE(row.cause);
     CHECK_ERROR(open(folder, row.bytes), ErrorKind::malformed, row.cause);
   }
+}
+
+TEST_CASE("what a damaged range of a GGUF file touches") {
+  const TempDir folder(tests::fast_directory());
+  GgufHeader header = full_header();
+  header.add_tensor("b", GgufTensorType::q8_0, {3, 64});  // 204 bytes, filled up to 224
+  header.add_tensor("a", GgufTensorType::bf16, {2, 3, 5});
+  header.add_tensor("c", GgufTensorType::q4_0, {2, 2, 32});
+  const std::string head = header.encode();
+  const std::string bytes = head + std::string(224 + 64 + 96, '\1');
+  const auto write = [&](const std::string& content) { tests::write_plainly(folder / "m.gguf", content); };
+  const auto map_of = [&](std::uint64_t begin, std::uint64_t end) {
+    return format::map_damaged_checkpoint(folder / "m.gguf",
+                                          [=](std::uint64_t offset, std::uint64_t length) {
+                                            return offset < end && begin < offset + length;
+                                          })
+        .value();
+  };
+  write(bytes);
+  const auto map = map_of(bytes.size() - 1, bytes.size());
+  CHECK(map.problem.empty());
+  REQUIRE(map.parts.size() == 2);
+  CHECK(map.parts[0].name == "GGUF head");
+  CHECK(map.parts[0].length_bytes == head.size());
+  CHECK(map.parts[1].name == "tensor data");
+  CHECK(map.parts[1].offset_bytes + map.parts[1].length_bytes == bytes.size());
+  REQUIRE(map.tensors.size() == 3);
+  struct Touched {
+    std::uint64_t at;  // in the data
+    std::string tensor;
+    format::RowSpan rows;
+  };
+  for (const auto& [at, name, rows] : {Touched{0, "b", {0, 0}},
+                                       {67, "b", {0, 0}},
+                                       {68, "b", {1, 1}},
+                                       {203, "b", {2, 2}},
+                                       {204, "", {}},
+                                       {224 + 29, "a", {0, 0}},
+                                       {224 + 30, "a", {1, 1}},
+                                       {288 + 35, "c", {0, 0}},
+                                       {288 + 36, "c", {1, 1}}}) {
+    CAPTURE(at);
+    for (const auto& tensor : map.tensors) {
+      CAPTURE(tensor.name);
+      const std::uint64_t begin = head.size() + at;
+      CHECK(format::touches(tensor, begin, begin + 1) == (tensor.name == name));
+      if (tensor.name == name) CHECK(format::touched_rows(tensor, begin, begin + 1) == rows);
+    }
+  }
+
+  const auto damaged = map_of(20, 21);
+  CHECK(damaged.tensors.empty());
+  CHECK(damaged.problem == "which tensors it touches is not known: the head, which says so, is damaged");
+  write(bytes.substr(0, head.size() + 2));  // cut short: the head still tells
+  CHECK(map_of(head.size() + 2, bytes.size()).tensors.size() == 3);
+  write(bytes + "more");
+  CHECK(map_of(bytes.size(), bytes.size() + 4).tensors.size() == 3);
+  write(bytes.substr(0, 50));
+  CHECK(map_of(50, bytes.size()).problem.starts_with("which tensors it touches is not known: "));
+  write("x" + bytes.substr(1));  // by its name
+  CHECK(map_of(0, 1).problem.ends_with("is no GGUF file: it does not begin with 'GGUF'"));
 }
 
 TEST_CASE("models and tokenizers that are not supported are refused by name") {
