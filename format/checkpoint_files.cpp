@@ -28,7 +28,9 @@ struct Lookalike {
   std::string_view what;
 };
 
-constexpr std::array<Lookalike, 11> kLookalikes{{
+constexpr std::string_view kWebPage = "is a web page, not a checkpoint: the download saved an error page";
+
+constexpr std::array<Lookalike, 14> kLookalikes{{
     // torch's magic number 0x1950a86a20f9469cfc6c, pickled: torch/serialization.py, _legacy_save
     {2, "\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."sv,
      "is in torch's format from before version 1.6, which is not supported: load and save it with a newer "
@@ -39,7 +41,10 @@ constexpr std::array<Lookalike, 11> kLookalikes{{
     {0, "7z\xbc\xaf\x27\x1c"sv, "is a 7z archive, not a checkpoint"},
     {0, "\x1f\x8b"sv, "is a gzip file, not a checkpoint: unpack it first"},
     {0, "PK\x05\x06"sv, "is an empty zip archive"},
-    {0, "<"sv, "is a web page, not a checkpoint: the download saved an error page"},
+    {0, "<!"sv, kWebPage},
+    {0, "<?"sv, kWebPage},
+    {0, "<h"sv, kWebPage},
+    {0, "<H"sv, kWebPage},
     {0, "version https://git-lfs"sv, "is a Git LFS pointer, not the checkpoint it stands for"},
     {0, "GGUF"sv, "is a GGUF file, not a torch zip file"},
     {0, "\x89HDF"sv, "is an HDF5 file, not a checkpoint of a kind that is supported"},
