@@ -30,6 +30,34 @@ class CalibrateTest(ProgramTest):
         self.assertEqual(len(recipe["quality"]["tensors"]), 4 * (4 + 8 * 3) + 1)
         self.assertEqual(len(recipe["quality"]["worst_experts"]), 5)
 
+    def test_a_calibrated_container_cannot_be_mended_where_the_text_went_in(self):
+        text = self.folder / "text.txt"
+        text.write_bytes(TEXT.read_bytes()[:2000])
+        self.calibrate(text, "m.sluice", 2)
+        model = self.folder / "m.sluice"
+        content = model.read_bytes()
+        lines = self.succeed("inspect", model, "--tensors", "layers.1.*", "--json").lines()
+        offsets = {line["name"]: line["offset"] for line in lines if line["event"] == "tensor"}
+
+        def damage(offset):
+            damaged = bytearray(content)
+            damaged[offset] ^= 1
+            model.write_bytes(damaged)
+            return bytes(damaged)
+
+        repair = ("verify", model, "--repair", "--release", RELEASE)
+        expert = "layers.1.feed_forward.experts.3.w1.weight"
+        damaged = damage(offsets[expert] + 70)
+        self.fail_with(1, "verification",
+                       f"m.sluice: tensor '{expert}': was rounded with a calibration text, which a repair does not "
+                       "have: convert again with --calibrate", *repair)
+        self.assertEqual(model.read_bytes(), damaged)
+        # All else is as in any container.
+        for offset in (offsets["layers.1.attention.wq.weight"] + 70, 3):
+            damage(offset)
+            self.succeed(*repair)
+            self.assertEqual(model.read_bytes(), content)
+
     def test_only_q4_is_calibrated(self):
         self.fail_with(2, "usage", "only q4", "convert", RELEASE, "--calibrate", TEXT, "--quant", "q8")
 
