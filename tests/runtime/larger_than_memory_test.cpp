@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -14,6 +13,7 @@
 #include "runtime/expert_stream.h"
 #include "runtime/residency.h"
 #include "runtime/session_impl.h"
+#include "tests/runtime/logits.h"
 #include "tests/support/check_error.h"
 #include "tests/support/make_container.h"
 #include "tests/support/temp_dir.h"
@@ -28,6 +28,8 @@ using runtime::Model;
 using runtime::Session;
 using runtime::SessionOptions;
 using runtime::TokenId;
+using tests::logits_of;
+using tests::same_bits;
 
 namespace {
 
@@ -57,20 +59,6 @@ Session streaming(const Model& model, std::size_t slots, SessionOptions options 
   Session session(model, options);
   session.impl().stream = std::make_unique<ExpertStream>(model.impl(), slots);
   return session;
-}
-
-std::vector<float> logits_of(Session& session, std::span<const TokenId> ids, std::size_t piece) {
-  std::vector<float> all;
-  for (; !ids.empty(); ids = ids.subspan(std::min(piece, ids.size()))) {
-    session.feed_all(ids.first(std::min(piece, ids.size())), [&](std::size_t, std::span<const float> logits) {
-      all.insert(all.end(), logits.begin(), logits.end());
-    });
-  }
-  return all;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 #include <optional>
 #include <random>
 #include <string>
@@ -13,6 +12,7 @@
 #include "format/container_reader.h"
 #include "runtime/isa.h"
 #include "runtime/runtime.h"
+#include "tests/runtime/logits.h"
 #include "tests/runtime/slow_reference.h"
 #include "tests/support/check_error.h"
 #include "tests/support/make_container.h"
@@ -26,6 +26,7 @@ using runtime::Model;
 using runtime::Session;
 using runtime::SessionOptions;
 using runtime::TokenId;
+using tests::same_bits;
 
 namespace {
 
@@ -75,17 +76,7 @@ std::vector<float> logits_of(const Model& model, std::span<const TokenId> ids, u
                           .isa = isa,
                           .stop = {},
                           .on_routing = {}});
-  std::vector<float> all;
-  for (; !ids.empty(); ids = ids.subspan(std::min(piece, ids.size()))) {
-    session.feed_all(ids.first(std::min(piece, ids.size())), [&](std::size_t, std::span<const float> logits) {
-      all.insert(all.end(), logits.begin(), logits.end());
-    });
-  }
-  return all;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  return tests::logits_of(session, ids, piece);
 }
 
 }  // namespace
