@@ -13,6 +13,21 @@ namespace {
 
 constexpr std::uint64_t kTokensMax = 1u << 24;
 
+format::Json parts_json(const runtime::PartSeconds& parts) {
+  return format::Json::object({{"attention", parts.attention},
+                               {"router", parts.router},
+                               {"experts", parts.experts},
+                               {"head", parts.head}});
+}
+
+std::string parts_text(const runtime::PartSeconds& parts) {
+  const double all = parts.attention + parts.router + parts.experts + parts.head;
+  return format_number("attention %.1f %%", parts.attention / all * 100) +
+         format_number(", router %.1f %%", parts.router / all * 100) +
+         format_number(", experts %.1f %%", parts.experts / all * 100) +
+         format_number(", head %.1f %%", parts.head / all * 100);
+}
+
 }  // namespace
 
 int bench_command(const Invocation& invocation) {
@@ -54,6 +69,12 @@ int bench_command(const Invocation& invocation) {
                                       {"decode_bytes_per_token", result.decode_bytes_per_token},
                                       {"read_bandwidth_gb_per_s", result.read_bandwidth_gb_per_s},
                                       {"decode_bandwidth_fraction", result.decode_bandwidth_fraction},
+                                      {"read_bandwidth_huge_gb_per_s", result.read_bandwidth_huge_gb_per_s},
+                                      {"int8_peak_gops", result.int8_peak_gops},
+                                      {"prefill_gops", result.prefill_gops},
+                                      {"prefill_peak_fraction", result.prefill_peak_fraction},
+                                      {"prefill_part_s", parts_json(result.prefill_parts)},
+                                      {"decode_part_s", parts_json(result.decode_parts)},
                                       {"load_s", load_s},
                                       {"memory", residency_json(result.residency)},
                                       {"peak_rss_bytes", result.peak_rss_bytes}}));
@@ -63,6 +84,12 @@ int bench_command(const Invocation& invocation) {
   table.add_row({"weights read a token", with_commas(result.decode_bytes_per_token) + " bytes"});
   table.add_row({"plain reads", format_number("%.2f GB/s", result.read_bandwidth_gb_per_s)});
   table.add_row({"decode against that", format_number("%.1f %%", result.decode_bandwidth_fraction * 100)});
+  table.add_row({"reads in huge pages", format_number("%.2f GB/s", result.read_bandwidth_huge_gb_per_s)});
+  table.add_row({"int8 peak", format_number("%.0f GOPS", result.int8_peak_gops)});
+  table.add_row({"prefill", format_number("%.0f GOPS", result.prefill_gops)});
+  table.add_row({"prefill against the peak", format_number("%.1f %%", result.prefill_peak_fraction * 100)});
+  table.add_row({"a prompt's time", parts_text(result.prefill_parts)});
+  table.add_row({"a token's time", parts_text(result.decode_parts)});
   table.add_row({"load", format_number("%.3f s", load_s)});
   console.write(table.text());
   if (result.residency.streams) console.write("while decoding, " + residency_line(result.residency) + "\n");

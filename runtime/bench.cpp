@@ -1,13 +1,20 @@
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
 #include <optional>
 #include <random>
 
 #include "base/error.h"
 #include "base/parallel.h"
-#include "runtime/buffer.h"
+#include "runtime/isa.h"
+#include "runtime/kernels/kernels.h"
 #include "runtime/runtime.h"
 
 namespace sluice::runtime {
@@ -25,15 +32,24 @@ double median(std::vector<double> values) {
 }
 
 /// Bytes a second that `threads` threads read from an array far larger than the caches.
-double measure_read_bandwidth(unsigned threads) {
+double measure_read_bandwidth(unsigned threads, bool huge_pages) {
   constexpr std::size_t kBytes = std::size_t{1} << 29;
   constexpr std::size_t kWords = kBytes / sizeof(std::uint64_t);
   constexpr std::size_t kTasks = 64;
-  Buffer<std::uint64_t> words(kWords);
+  // Of whole huge pages; filled after the kernel has been told which pages to take.
+  struct Free {
+    void operator()(std::uint64_t* p) const { std::free(p); }
+  };
+  const std::unique_ptr<std::uint64_t, Free> memory(
+      static_cast<std::uint64_t*>(std::aligned_alloc(std::size_t{2} << 20, kBytes)));
+  if (memory == nullptr) throw std::bad_alloc();
+  std::uint64_t* words = memory.get();
+  madvise(words, kBytes, huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  std::memset(words, 0, kBytes);
   base::WorkerPool pool(threads);
   std::vector<std::uint64_t> sums(kTasks);
   std::vector<double> rates;
-  for (int repetition = 0; repetition < 3; ++repetition) {
+  for (int repetition = 0; repetition < 5; ++repetition) {
     const auto start = Clock::now();
     pool.run(kTasks, [&](std::size_t task, unsigned) {
       std::uint64_t sum[8] = {};
@@ -48,6 +64,28 @@ double measure_read_bandwidth(unsigned threads) {
   if (std::ranges::any_of(sums, [](std::uint64_t sum) { return sum != 0; }))
     throw base::Error(base::ErrorKind::io, "memory that was filled with zeros holds something else");
   return median(rates);
+}
+
+/// Operations a second of all threads together, prefill's instructions on registers.
+double measure_int8_peak(const Kernels& kernels, bool q4, unsigned threads) {
+  base::WorkerPool pool(threads);
+  std::vector<double> rates;
+  for (int repetition = 0; repetition < 5; ++repetition) {
+    std::atomic<std::uint64_t> operations = 0;
+    const auto start = Clock::now();
+    pool.run(64 * threads, [&](std::size_t, unsigned) {
+      operations += q4 ? kernels.peak_q4(20'000) : kernels.peak_q8(20'000);
+    });
+    rates.push_back(static_cast<double>(operations) / seconds_since(start));
+  }
+  return median(rates);
+}
+
+PartSeconds per(const PartSeconds& before, const PartSeconds& after, double count) {
+  return {.attention = (after.attention - before.attention) / count,
+          .router = (after.router - before.router) / count,
+          .experts = (after.experts - before.experts) / count,
+          .head = (after.head - before.head) / count};
 }
 
 std::vector<TokenId> random_tokens(const Model& model, std::uint64_t count) {
@@ -92,13 +130,18 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
     if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
     session.reset();
     auto start = Clock::now();
+    const PartSeconds at_start = session.part_seconds();
     session.feed(prompt);
+    const PartSeconds after_prefill = session.part_seconds();
     prefill.push_back(static_cast<double>(prompt.size()) / seconds_since(start));
     const ResidencyStats before = session.residency_stats();
     start = Clock::now();
     for (std::uint64_t i = 0; i < bench.decode_tokens; ++i) session.feed(std::span(&next[i + 1], 1));
     decode.push_back(static_cast<double>(bench.decode_tokens) / seconds_since(start));
     add_difference(result.residency, before, session.residency_stats());
+    // Of the last repetition: parts are to be compared with one another.
+    result.prefill_parts = per(at_start, after_prefill, 1);
+    result.decode_parts = per(after_prefill, session.part_seconds(), static_cast<double>(bench.decode_tokens));
   }
 
   result.prefill_tokens_per_s = median(prefill);
@@ -106,10 +149,18 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
   result.decode_bytes_per_token = model.decode_bytes_per_token();
   result.peak_rss_bytes = peak_rss_bytes();
   holder.reset();  // under a limit there is no memory for both
-  const double bandwidth = measure_read_bandwidth(options.thread_count);
+  const double bandwidth = measure_read_bandwidth(options.thread_count, /*huge_pages=*/false);
   result.read_bandwidth_gb_per_s = bandwidth / 1e9;
   result.decode_bandwidth_fraction =
       result.decode_tokens_per_s * static_cast<double>(result.decode_bytes_per_token) / bandwidth;
+  result.read_bandwidth_huge_gb_per_s =
+      measure_read_bandwidth(options.thread_count, /*huge_pages=*/true) / 1e9;
+  result.int8_peak_gops = measure_int8_peak(kernels_for(options.isa.value_or(detect_isa())),
+                                            model.quant() == "q4", options.thread_count) /
+                          1e9;
+  result.prefill_gops =
+      result.prefill_tokens_per_s * static_cast<double>(model.prefill_operations_per_token()) / 1e9;
+  result.prefill_peak_fraction = result.prefill_gops / result.int8_peak_gops;
   return result;
 }
 

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "base/bytes.h"
@@ -63,17 +63,21 @@ struct Session::Impl::Group {
 void Session::Impl::mixture(std::size_t layer, std::span<const TokenId> tokens) {
   const LayerWeights& w = weights.layers[layer];
   experts_in.reset(w.experts.front().w1.matrix.layout.type, tokens_now, dim, format::kActivationChunk);
-  normalize(w.ffn_norm.data(), experts_in);
-  route(layer);
+  timed(part_seconds.router, [&] {
+    normalize(w.ffn_norm.data(), experts_in);
+    route(layer);
+  });
   report_routing(layer, tokens);
-  gather(layer);
-  if (stream) {
-    streamed_experts(layer);
-  } else {
-    mapped_experts(layer);
-  }
-  if (statistics != nullptr) add_statistics();
-  for_each_token([&](std::size_t t, unsigned) { kernels.add(&update[t * dim], dim, &x[t * dim]); });
+  timed(part_seconds.experts, [&] {
+    gather(layer);
+    if (stream) {
+      streamed_experts(layer);
+    } else {
+      mapped_experts(layer);
+    }
+    if (statistics != nullptr) add_statistics();
+    for_each_token([&](std::size_t t, unsigned) { kernels.add(&update[t * dim], dim, &x[t * dim]); });
+  });
 }
 
 void Session::Impl::route(std::size_t layer) {

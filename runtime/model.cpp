@@ -192,4 +192,12 @@ std::uint64_t Model::decode_bytes_per_token() const {
   return total;
 }
 
+std::uint64_t Model::prefill_operations_per_token() const {
+  const auto& p = impl_->params;
+  const std::uint64_t attention = 2 * p.dim * p.head_dim * (p.n_heads + p.n_kv_heads);
+  const std::uint64_t experts = 3 * p.dim * p.hidden_dim * p.num_experts_per_tok;
+  const std::uint64_t router = p.dense ? 0 : p.dim * p.num_experts;
+  return 2 * p.n_layers * (attention + router + experts);
+}
+
 }  // namespace sluice::runtime

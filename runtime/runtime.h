@@ -107,6 +107,9 @@ class Model {
   [[nodiscard]] std::string_view quant() const;
   /// Bytes of weights that computing one token reads: k experts a layer, attention, router, norms, head.
   [[nodiscard]] std::uint64_t decode_bytes_per_token() const;
+  /// Operations of the products of a prompt token: two for each weight of attention, router and chosen
+  /// experts.
+  [[nodiscard]] std::uint64_t prefill_operations_per_token() const;
   /// What has been proven so far, and what that has cost.
   [[nodiscard]] format::ProofStats proof_stats() const;
 
@@ -147,6 +150,14 @@ struct SessionOptions {
 };
 
 /// One sequence: KV cache, buffers and worker threads. Used by one thread at a time.
+/// Where a session's time went so far, by its calling thread's clock.
+struct PartSeconds {
+  double attention = 0;  ///< norm, projections, attention itself
+  double router = 0;     ///< norm and gate, and the choice of experts
+  double experts = 0;
+  double head = 0;
+};
+
 class Session {
  public:
   /// Error{usage} naming the numbers when the KV cache would not fit into memory.
@@ -169,6 +180,7 @@ class Session {
   [[nodiscard]] std::uint64_t position() const;
   [[nodiscard]] std::uint64_t context_tokens() const;
   [[nodiscard]] ResidencyStats residency_stats() const;
+  [[nodiscard]] PartSeconds part_seconds() const;
 
   struct Impl;
   [[nodiscard]] Impl& impl() { return *impl_; }
@@ -250,7 +262,7 @@ struct Evaluation {
 
 struct CalibrationOptions {
   unsigned thread_count = 1;
-  std::uint64_t context_tokens = 256;      ///< of each chunk of the text, BOS included
+  std::uint64_t context_tokens = 256;       ///< of each chunk of the text, BOS included
   std::uint64_t memory_bytes = 256u << 20;  ///< for the tokens' states; bounds how much of the text is read
   std::optional<Isa> isa;
   std::stop_token stop;
@@ -286,10 +298,16 @@ struct BenchResult {  // medians
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
   std::uint64_t decode_bytes_per_token = 0;
-  double read_bandwidth_gb_per_s = 0;    ///< plain reads by the same threads in the same run
-  std::uint64_t peak_rss_bytes = 0;      ///< before the memory for measuring bandwidth was taken
-  double decode_bandwidth_fraction = 0;  ///< decode's weight bytes a second over that
-  ResidencyStats residency;              ///< of all decoding that was measured, not of prefill
+  double read_bandwidth_gb_per_s = 0;       ///< plain reads by the same threads in the same run
+  std::uint64_t peak_rss_bytes = 0;         ///< before the memory for measuring bandwidth was taken
+  double decode_bandwidth_fraction = 0;     ///< decode's weight bytes a second over that
+  double read_bandwidth_huge_gb_per_s = 0;  ///< the same in huge pages, where the kernel gives them
+  double int8_peak_gops = 0;  ///< of the threads together, the prefill's instructions on registers alone
+  double prefill_gops = 0;    ///< two operations for each weight that a token meets
+  double prefill_peak_fraction = 0;
+  PartSeconds prefill_parts;  ///< of one prompt
+  PartSeconds decode_parts;   ///< of one token
+  ResidencyStats residency;   ///< of all decoding that was measured, not of prefill
 };
 
 /// Random token ids (one repeated token would always choose the same experts).

@@ -91,7 +91,7 @@ void Session::Impl::begin(std::span<const TokenId> tokens) {
 void Session::Impl::run_layer(std::size_t layer, std::span<const TokenId> tokens) {
   if (options.stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
   tokens_now = tokens.size();
-  attention(layer);
+  timed(part_seconds.attention, [&] { attention(layer); });
   mixture(layer, tokens);
   weights.container.require_whole();
 }
@@ -134,7 +134,7 @@ void Session::Impl::head(std::size_t first, std::size_t count) {
                      params.dim, dim, out);
     head_in.fill(kernels, row, 0, dim, out);
   }
-  product(matrix, head_in, logits.data(), vocab);
+  timed(part_seconds.head, [&] { product(matrix, head_in, logits.data(), vocab); });
   weights.container.require_whole();
   for (std::size_t row = 0; row < count; ++row) {
     const std::span values(&logits[row * vocab], static_cast<std::size_t>(params.vocab_size));
@@ -201,6 +201,7 @@ void Session::feed_all(std::span<const TokenId> tokens,
 
 void Session::reset() { impl_->position = 0; }
 std::uint64_t Session::position() const { return impl_->position; }
+PartSeconds Session::part_seconds() const { return impl_->part_seconds; }
 std::uint64_t Session::context_tokens() const { return impl_->options.context_tokens; }
 
 ResidencyStats Session::residency_stats() const {

@@ -4,6 +4,7 @@
 // Rows of floats are padded with zeros to whole tiles (64), so that no kernel has a tail. T is the number of
 // tokens in the chunk at hand.
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -61,6 +62,7 @@ struct Session::Impl {
   KvCache cache;
   Rope rope;
   std::uint64_t position = 0;  ///< tokens seen so far
+  PartSeconds part_seconds;
 
   // Widths of rows, padded.
   std::size_t dim;
@@ -124,6 +126,13 @@ struct Session::Impl {
   void experts_down(const Group& group);
   void report_routing(std::size_t layer, std::span<const TokenId> tokens);
 
+  /// Calls body() and adds the time that it took to `seconds`.
+  template <typename F>
+  void timed(double& seconds, F body) {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
   /// out[T][matrix rows padded] = operand x matrix, sliced over the workers.
   void product(const Matrix& matrix, const Operand& operand, float* out, std::size_t out_stride);
   /// normed = rms_norm(x) for all tokens, and `operand` filled with it.

@@ -263,6 +263,48 @@ struct Q4Chunk {
   alignas(32) std::int32_t start[64];
 };
 
+std::uint64_t peak_q8(std::size_t rounds) {
+  __m256i total[8] = {};
+  __m256i w = _mm256_set1_epi8(3);
+  __m256i x = _mm256_set1_epi8(5);
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (std::size_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 8
+    for (auto& t : total) {
+      settle(x), settle(w);
+      t = _mm256_add_epi32(t, _mm256_madd_epi16(_mm256_maddubs_epi16(w, _mm256_sign_epi8(x, w)), ones));
+    }
+  }
+  for (auto& t : total) settle(t);
+  return rounds * 8 * 32 * 2;
+}
+
+std::uint64_t peak_q4(std::size_t rounds) {
+  __m256i total[6] = {};
+  __m256i w = _mm256_set1_epi8(3);
+  __m256i x = _mm256_set1_epi8(5);
+  const __m256i scale = _mm256_set1_epi16(1);
+  for (std::size_t round = 0; round < rounds; ++round) {
+    __m256i pairs[6];
+#pragma GCC unroll 4
+    for (std::size_t quad = 0; quad < 4; ++quad) {
+#pragma GCC unroll 6
+      for (auto& p : pairs) {
+        settle(x);
+        const __m256i products = _mm256_maddubs_epi16(x, w);
+        p = quad == 0 ? products : _mm256_add_epi16(p, products);
+        settle(p);
+      }
+    }
+#pragma GCC unroll 6
+    for (std::size_t i = 0; i < 6; ++i) {
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs[i], scale));
+      settle(total[i]);
+    }
+  }
+  return rounds * 6 * 4 * 32 * 2;
+}
+
 constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ4 = 3;
 

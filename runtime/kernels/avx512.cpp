@@ -168,6 +168,22 @@ struct Q4Chunk : ByteChunk {
   }
 };
 
+std::uint64_t peak_q8(std::size_t rounds) {
+  __m512i total[24] = {};
+  __m512i w = _mm512_set1_epi8(3);
+  const __m512i x = _mm512_set1_epi8(5);
+  for (std::size_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 24
+    for (auto& t : total) {
+      t = _mm512_dpbusd_epi32(t, w, x);
+      asm volatile("" : "+v"(t));  // or the rounds would be left out
+    }
+  }
+  return rounds * 24 * 64 * 2;
+}
+
+std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
+
 constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ4 = 4;
 

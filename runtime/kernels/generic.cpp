@@ -84,6 +84,20 @@ struct Q4Chunk : Q8Chunk {
   alignas(64) std::int8_t unpacked[kChunkColsMax * 64];
 };
 
+// No registers to speak of: one tile, which stays in the L1 cache.
+std::uint64_t peak_q8(std::size_t rounds) {
+  alignas(64) std::int8_t tile[4096];
+  for (std::size_t i = 0; i < 4096; ++i) tile[i] = static_cast<std::int8_t>(i);
+  for (std::size_t round = 0; round < rounds; ++round) {
+    alignas(64) std::int32_t sums[64];
+    q8_sums(tile, 1, tile, 0, sums);
+    tile[round % 4096] = static_cast<std::int8_t>(sums[0]);
+  }
+  return rounds * 4096 * 2;
+}
+
+std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
+
 constexpr std::size_t kManyRowsQ8 = 1;
 constexpr std::size_t kManyRowsQ4 = 2;
 

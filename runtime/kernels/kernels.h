@@ -75,6 +75,11 @@ struct Kernels {
   void (*multiply_bf16)(const PanelView& panel, const float* x, std::size_t rows, std::size_t x_stride,
                         float* out, std::size_t out_stride);
 
+  // The multiplications of `multiply_q8` and `multiply_q4` for many rows, `rounds` times on registers alone:
+  // the most that those could do. They return the number of operations: a product and its addition are two.
+  std::uint64_t (*peak_q8)(std::size_t rounds);
+  std::uint64_t (*peak_q4)(std::size_t rounds);
+
   /// Codes, scale and sums of one chunk of one row: scale = max|x| / 127, codes rounded to nearest even.
   /// count is a multiple of 16. group_sums are group_stride apart. Returns the sum of all codes.
   std::int32_t (*quantize_chunk)(const float* x, std::size_t count, std::int8_t* codes, float* scale,
