@@ -35,7 +35,6 @@ void PanelEncoder::begin(const TileLayout& layout, EncodedPanel& panel) {
   const bool q4 = layout.type == TileType::q4;
   blocks_ = base::divide_up(static_cast<std::size_t>(layout.padded_cols), kBlockCols);
   row_.assign(blocks_ * kBlockCols, 0.0f);
-  scratch_.resize(q4 ? blocks_ : 0);
   stride_ = base::align_up(std::max(words_of_row(layout), q4 ? blocks_ * kBlockCols / 8 : 0), kStrideWords) +
             kStrideWords;
   words_.resize(kInterleaveRows * stride_);
@@ -135,7 +134,7 @@ void PanelEncoder::quantize(const TileLayout& layout, std::size_t row, EncodedPa
 
 void PanelEncoder::quantize_q4(std::size_t row, EncodedPanel& panel) {
   RowError error;
-  const float scale = kernels_.quantize_q4(row_.data(), blocks_, scratch_.data(), words_of(row),
+  const float scale = kernels_.quantize_q4(row_.data(), blocks_, words_of(row),
                                            &sub_scales_[row * blocks_ * kBlockGroups], error);
   base::store_le(panel.row_scales, row * sizeof(float), scale);
   panel.error += {error.squared_error, error.squared_weights};

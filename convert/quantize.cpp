@@ -20,11 +20,10 @@ void quantize_row_q4(std::span<const float> row, Q4Row& result) {
   const std::size_t blocks = base::divide_up(row.size(), kBlockCols);
   std::vector<float> padded(row.begin(), row.end());
   padded.resize(blocks * kBlockCols);
-  std::vector<Q4Block> scratch(blocks);
   std::vector<std::uint32_t> words(blocks * kBlockCols / 8);
   result.sub_scales.resize(blocks * kBlockGroups);
   RowError error;
-  result.scale = kernels().quantize_q4(padded.data(), blocks, scratch.data(), words.data(),
+  result.scale = kernels().quantize_q4(padded.data(), blocks, words.data(),
                                        result.sub_scales.data(), error);
   result.sub_scales.resize(row.size() / format::kGroupCols);
   result.codes.resize(row.size());

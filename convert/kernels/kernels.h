@@ -12,16 +12,8 @@ constexpr std::size_t kBlockGroups = 16;  ///< groups that are searched side by 
 constexpr std::size_t kBlockCols = 256;   ///< their weights
 constexpr std::size_t kInterleaveRows = 16;
 
-/// Scratch of the q4 search: sixteen groups, lane by lane.
-struct alignas(64) Q4Block {
-  float weights[16][kBlockGroups];           ///< [input][group], the row's largest being +-128
-  std::int16_t inputs[8][2 * kBlockGroups];  ///< the same in pairs, the group's extreme weight being -32000
-  float size[kBlockGroups];                  ///< of the extreme weight
-  float sign[kBlockGroups];                  ///< of the sub-scale: the opposite of the extreme weight's
-  float magnitude[kBlockGroups];             ///< of the sub-scale, as chosen last
-};
-
-/// Sums of a row: |decoded - weight|^2 and |weight|^2.
+/// Sums of a row: |decoded - weight|^2 and |weight|^2. The first is, in q4, what the search made of it in its
+/// fixed point: right to one in a thousand, as far as a report of quality needs it.
 struct RowError {
   double squared_error = 0;
   double squared_weights = 0;
@@ -38,10 +30,10 @@ struct Kernels {
   /// Returns the row's scale; convert/quantize.h says how it is chosen.
   float (*quantize_q8)(const float* row, std::size_t cols, std::int8_t* codes, RowError& error);
 
-  /// A row of `block_count` times kBlockCols weights. Scratch: block_count blocks. For every eight
+  /// A row of `block_count` times kBlockCols weights. For every eight
   /// weights a word: the codes + 8 of the first four in the low nibbles of its bytes, those of the others in
   /// the high ones (format/tile.h). One sub-scale a group. Returns the row's scale, 0 for a row of zeros.
-  float (*quantize_q4)(const float* row, std::size_t block_count, Q4Block* scratch, std::uint32_t* words,
+  float (*quantize_q4)(const float* row, std::size_t block_count, std::uint32_t* words,
                        std::int8_t* sub_scales, RowError& error);
 
   /// The words of sixteen rows, `stride` words apart, as they lie in a panel: out[step * 256 + row * 4].

@@ -24,20 +24,40 @@ constexpr std::size_t kGridBlocksMax = 4;
 constexpr int kMoreForEstimate = 1;
 constexpr int kMoreForChoice = 3;
 
-void prepare_block(const float* row, float inverse_unit, Q4Block& block) {
+/// Sixteen groups side by side.
+struct alignas(64) Q4Block {
+  std::int16_t inputs[8][2 * kBlockGroups];  ///< pairs of inputs, the group's extreme weight being -32000
+  float size[kBlockGroups];                  ///< of the extreme weight, the row's largest being 128
+  float sign[kBlockGroups];                  ///< of the sub-scale: the opposite of the extreme weight's
+};
+
+/// A row's sums, a lane for each of sixteen groups: of w the weight in units, q its code times the sub-scale.
+struct RowSums {
+  float squared_weights[kBlockGroups] = {};  ///< w^2
+  float products[kBlockGroups] = {};         ///< w q
+  float squares[kBlockGroups] = {};          ///< q^2
+  float errors[kBlockGroups] = {};           ///< (w / row scale - q)^2, in steps / kOne, as searched
+};
+
+inline void add_to(float* lanes, Floats values) { store(lanes, load<Floats>(lanes) + values); }
+
+void prepare_block(const float* row, float inverse_unit, Q4Block& block, RowSums& sums) {
+  alignas(64) float columns[16][kBlockGroups];  // [input][group]
   for (std::size_t half = 0; half < 2; ++half)
     for (std::size_t first = 0; first < kBlockGroups; first += 8)
-      transpose_8x8(row + first * 16 + half * 8, 16, &block.weights[half * 8][first], kBlockGroups);
+      transpose_8x8(row + first * 16 + half * 8, 16, &columns[half * 8][first], kBlockGroups);
   for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
     Floats weights[16];
     Floats most = all(0);
     Floats least = all(0);
+    Floats squares = all(0);
     for (std::size_t i = 0; i < 16; ++i) {
-      weights[i] = load<Floats>(&block.weights[i][first]) * inverse_unit;
-      store(&block.weights[i][first], weights[i]);
+      weights[i] = load<Floats>(&columns[i][first]) * inverse_unit;
       most = greater(most, weights[i]);
       least = lesser(least, weights[i]);
+      squares += weights[i] * weights[i];
     }
+    add_to(&sums.squared_weights[first], squares);
     const Ints positive = most > -least;
     const Floats size = positive ? most : -least;
     const Floats sign = positive ? all(-1) : all(1);
@@ -110,14 +130,12 @@ inline Choice choose(const Q4Block& block, std::size_t first, float row_scale) {
 /// Squared error of a block under a row scale.
 inline void add_scores(const Q4Block& block, float row_scale, float (&lanes)[kBlockGroups]) {
   for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
-    const Floats score = choose<kMoreForEstimate>(block, first, row_scale).score;
-    store(&lanes[first], load<Floats>(&lanes[first]) + score);
+    add_to(&lanes[first], choose<kMoreForEstimate>(block, first, row_scale).score);
   }
 }
 
 /// Where the least squares begin, in units of the row scale that just fits the row's largest weight.
 float find_row_scale(const Q4Block* blocks, std::size_t count) {
-  if (count > kGridBlocksMax) return kRowScaleOfLongRows;
   constexpr int kGrid = 20;
   float best = 1;
   double best_error = 0;
@@ -140,39 +158,6 @@ inline Shorts codes_of(const Q4Block& block, std::size_t first, std::size_t pair
   return greater(lesser(code, all_shorts(7)), all_shorts(-8));
 }
 
-inline Shorts chosen_factor(const Q4Block& block, std::size_t first, float row_scale) {
-  const Floats steps = load<Floats>(&block.size[first]) * (1.0f / row_scale);
-  return code_factor(steps / load<Floats>(&block.magnitude[first]));
-}
-
-/// Chooses all sub-scales. Returns the row scale that fits the integers best: <w, q> / <q, q>.
-float fit(Q4Block* blocks, std::size_t count, float row_scale) {
-  float products[kBlockGroups] = {};
-  float squares[kBlockGroups] = {};
-  for (std::size_t b = 0; b < count; ++b) {
-    Q4Block& block = blocks[b];
-    for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
-      const Floats magnitude = choose<kMoreForChoice>(block, first, row_scale).magnitude;
-      store(&block.magnitude[first], magnitude);
-      const Shorts factor = chosen_factor(block, first, row_scale);
-      Ints product = {};
-      Ints square = {};
-      for (std::size_t i = 0; i < 8; ++i) {
-        const Shorts codes = codes_of(block, first, i, factor);
-        product += sum_products(load<Shorts>(&block.inputs[i][2 * first]), codes);
-        square += sum_products(codes, codes);
-      }
-      const Floats scaled =
-          to_floats(product) * (load<Floats>(&block.size[first]) * (1 / kExtreme)) * magnitude;
-      store(&products[first], load<Floats>(&products[first]) + scaled);
-      store(&squares[first], load<Floats>(&squares[first]) + to_floats(square) * (magnitude * magnitude));
-    }
-  }
-  const double square = sum_lanes(squares);
-  if (square == 0) return row_scale;
-  return greater(static_cast<float>(sum_lanes(products) / square), kRowScaleMin);
-}
-
 /// Four nibbles of the first and four of the last half of eight columns, for each group a word.
 inline Ints pack(Shorts a, Shorts b, Shorts c, Shorts d) {
   const Ints low = reinterpret_cast<Ints>(a + 8 + ((c + 8) << 4));
@@ -180,42 +165,56 @@ inline Ints pack(Shorts a, Shorts b, Shorts c, Shorts d) {
   return (low & 0xff) | (low >> 8 & 0xff00) | (high & 0xff) << 16 | (high >> 8 & 0xff00) << 16;
 }
 
-/// Codes as chosen under `searched`, errors as they are under `row_scale`.
-void emit_block(const Q4Block& block, float searched, float row_scale, std::uint32_t* words,
-                std::int8_t* sub_scales, float (&errors)[kBlockGroups], float (&squares)[kBlockGroups]) {
+/// The best sub-scales and codes of a block under a row scale.
+void encode_block(const Q4Block& block, float row_scale, std::uint32_t* words, std::int8_t* sub_scales,
+                  RowSums& sums) {
   std::uint32_t packed[2][kBlockGroups];
+  float signed_magnitudes[kBlockGroups];
   for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
-    const Shorts factor = chosen_factor(block, first, searched);
-    const Floats step = load<Floats>(&block.sign[first]) * load<Floats>(&block.magnitude[first]) * row_scale;
+    const Choice choice = choose<kMoreForChoice>(block, first, row_scale);
+    const Floats size = load<Floats>(&block.size[first]);
+    const Shorts factor = code_factor(size * (1.0f / row_scale) / choice.magnitude);
     Shorts codes[8];
-    Floats error = load<Floats>(&errors[first]);
-    Floats square = load<Floats>(&squares[first]);
+    Ints product = {};
+    Ints square = {};
     for (std::size_t i = 0; i < 8; ++i) {
       codes[i] = codes_of(block, first, i, factor);
-      const Ints pair = reinterpret_cast<Ints>(codes[i]);
-      const Floats even = load<Floats>(&block.weights[2 * i][first]);
-      const Floats odd = load<Floats>(&block.weights[2 * i + 1][first]);
-      const Floats even_error = even - to_floats(pair << 16 >> 16) * step;
-      const Floats odd_error = odd - to_floats(pair >> 16) * step;
-      error += even_error * even_error + odd_error * odd_error;
-      square += even * even + odd * odd;
+      product += sum_products(load<Shorts>(&block.inputs[i][2 * first]), codes[i]);
+      square += sum_products(codes[i], codes[i]);
     }
-    store(&errors[first], error);
-    store(&squares[first], square);
-    for (std::size_t half = 0; half < 2; ++half) {
-      const Shorts* c = codes + 4 * half;
-      store(&packed[half][first], pack(c[0], c[1], c[2], c[3]));
-    }
+    add_to(&sums.products[first], to_floats(product) * (size * (1 / kExtreme)) * choice.magnitude);
+    add_to(&sums.squares[first], to_floats(square) * (choice.magnitude * choice.magnitude));
+    add_to(&sums.errors[first], choice.score);
+    store(&packed[0][first], pack(codes[0], codes[1], codes[2], codes[3]));
+    store(&packed[1][first], pack(codes[4], codes[5], codes[6], codes[7]));
+    store(&signed_magnitudes[first], load<Floats>(&block.sign[first]) * choice.magnitude);
   }
   for (std::size_t g = 0; g < kBlockGroups; ++g) {
     words[2 * g] = packed[0][g];
     words[2 * g + 1] = packed[1][g];
-    sub_scales[g] = static_cast<std::int8_t>(block.sign[g] * block.magnitude[g]);
+    sub_scales[g] = static_cast<std::int8_t>(signed_magnitudes[g]);
   }
 }
 
-float quantize_q4(const float* row, std::size_t block_count, Q4Block* scratch, std::uint32_t* words,
-                  std::int8_t* sub_scales, RowError& error) {
+/// The row scale that fits the integers best: <w, q> / <q, q>.
+float fit(const RowSums& sums, float searched) {
+  const double square = sum_lanes(sums.squares);
+  if (square == 0) return searched;
+  return greater(static_cast<float>(sum_lanes(sums.products) / square), kRowScaleMin);
+}
+
+/// Of (w - q r)^2 under the fitted scale r, by way of the small errors under the searched one.
+double squared_error(const RowSums& sums, float searched, float fitted) {
+  const double from = static_cast<double>(searched);
+  const double to = static_cast<double>(fitted);
+  const double as_searched = sum_lanes(sums.errors) * from * from / (kOne * kOne);
+  const double moved =
+      (to - from) * ((to + from) * sum_lanes(sums.squares) - 2 * sum_lanes(sums.products));
+  return greater(as_searched + moved, 0.0);
+}
+
+float quantize_q4(const float* row, std::size_t block_count, std::uint32_t* words, std::int8_t* sub_scales,
+                  RowError& error) {
   const std::size_t cols = block_count * kBlockCols;
   const float unit = largest_magnitude(row, cols) / 128;
   if (unit < kFloatMin) {
@@ -224,14 +223,21 @@ float quantize_q4(const float* row, std::size_t block_count, Q4Block* scratch, s
     error = {};
     return 0;
   }
-  for (std::size_t b = 0; b < block_count; ++b) prepare_block(row + b * kBlockCols, 1.0f / unit, scratch[b]);
-  const float searched = find_row_scale(scratch, block_count);
-  const float row_scale = fit(scratch, block_count, searched);
-  float errors[kBlockGroups] = {};
-  float squares[kBlockGroups] = {};
-  for (std::size_t b = 0; b < block_count; ++b)
-    emit_block(scratch[b], searched, row_scale, words + b * 32, sub_scales + b * 16, errors, squares);
+  Q4Block blocks[kGridBlocksMax];
+  RowSums sums;
+  float searched = kRowScaleOfLongRows;
+  if (block_count <= kGridBlocksMax) {
+    for (std::size_t b = 0; b < block_count; ++b)
+      prepare_block(row + b * kBlockCols, 1.0f / unit, blocks[b], sums);
+    searched = find_row_scale(blocks, block_count);
+  }
+  for (std::size_t b = 0; b < block_count; ++b) {
+    Q4Block& block = blocks[b % kGridBlocksMax];
+    if (block_count > kGridBlocksMax) prepare_block(row + b * kBlockCols, 1.0f / unit, block, sums);
+    encode_block(block, searched, words + b * 32, sub_scales + b * 16, sums);
+  }
+  const float row_scale = fit(sums, searched);
   const double to_weights = static_cast<double>(unit) * static_cast<double>(unit);
-  error = {sum_lanes(errors) * to_weights, sum_lanes(squares) * to_weights};
+  error = {squared_error(sums, searched, row_scale) * to_weights, sum_lanes(sums.squared_weights) * to_weights};
   return row_scale * unit;
 }
