@@ -41,11 +41,11 @@ constexpr std::uint64_t kSignBytesPerTile = 32;        ///< 64 rows x 4 groups x
 constexpr std::uint64_t kBf16TileCols = 32;
 
 // Activations are quantized to s8 in chunks of this many inputs, one f32 scale a token and chunk. The
-// inputs of w2 have the largest outliers (SiLU times up) and get finer chunks. Both are multiples of a tile's
-// 64 columns. Constants of the format: containers are only comparable when all use the same.
+// inputs of w2 have the largest outliers (SiLU times up) and get finer chunks. Both are multiples of two
+// groups. Constants of the format: containers are only comparable when all use the same.
 // measured: docs/decisions/0002-activation-chunks.md
 constexpr std::uint64_t kActivationChunk = 128;
-constexpr std::uint64_t kActivationChunkDown = 64;
+constexpr std::uint64_t kActivationChunkDown = 32;
 
 enum class TileType : std::uint8_t { bf16, q8, q4 };
 

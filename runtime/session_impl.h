@@ -25,8 +25,8 @@
 
 namespace sluice::runtime {
 
-/// Inputs of attention and head are quantized as finely as those of w2: they are few, and q8's divergence
-/// from bf16 falls by 6 % (docs/decisions/0002).
+/// Inputs of attention and head are quantized as finely as those of w2: they are few
+/// (docs/decisions/0002-activation-chunks.md).
 constexpr std::size_t kAttentionChunk = format::kActivationChunkDown;
 
 /// Which experts the tokens of a chunk go to in one layer.

@@ -30,9 +30,9 @@ struct SubScales {
   __m256i part[8];
 };
 
-inline SubScales load_sub_scales(const PanelView& panel, std::size_t tile, std::size_t group) {
-  const std::byte* packed = panel.magnitudes + tile * 128 + group * 32;
-  const std::byte* signs = panel.signs + tile * 32 + group * 8;
+inline SubScales load_sub_scales(const PanelView& panel, std::size_t group) {
+  const std::byte* packed = panel.magnitudes + group * 32;
+  const std::byte* signs = panel.signs + group * 8;
   const __m256i bytes = load256(packed);
   const __m256i mask = _mm256_set1_epi8(15);
   const __m256i one = _mm256_set1_epi8(1);
@@ -88,14 +88,14 @@ inline void accumulate_part(__m256i sum, float scale, float* totals) {
 }
 
 // u8 x s8 needs a factor without sign: sign(x) moves to the weight's side, |w| x sign(x, w) = w x.
-void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::int32_t,
+void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t,
              std::int32_t* sums) {
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i total[8] = {};
-  for (std::size_t quad = 0; quad < count * 16; ++quad) {
+  for (std::size_t quad = 0; quad < groups * 4; ++quad) {
     const __m256i x = broadcast_quad(codes + quad * 4);
     for (std::size_t i = 0; i < 8; ++i) {
-      const __m256i w = load256(tiles + quad * 256 + i * 32);
+      const __m256i w = load256(weights + quad * 256 + i * 32);
       const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
       total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, ones));
     }
@@ -105,28 +105,25 @@ void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* cod
 
 // Codes stand as code + 8, which is u8 already; 8 x the group's sum is taken off again, half of it from each
 // of the two 16-bit sums that a multiplication with the sub-scale adds up.
-void q4_sums(const PanelView& panel, std::size_t first_tile, std::size_t count, const std::int8_t* codes,
+void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
              const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
+  const std::byte* packed = panel.codes + first_group * 512;
   __m256i total[8] = {};
-  for (std::size_t t = 0; t < count; ++t) {
-    const std::byte* packed = panel.codes + (first_tile + t) * 2048;
-    for (std::size_t group = 0; group < 4; ++group) {
-      const SubScales scales = load_sub_scales(panel, first_tile + t, group);
-      const auto bias = static_cast<short>(-4 * group_sums[(t * 4 + group) * group_stride]);
-      const __m256i start = _mm256_set1_epi16(bias);
-      const std::int8_t* x = codes + t * 64 + group * 16;
-      const __m256i quads[4] = {broadcast_quad(x), broadcast_quad(x + 4), broadcast_quad(x + 8),
-                                broadcast_quad(x + 12)};
-      for (std::size_t i = 0; i < 8; ++i) {
-        const Nibbles first = load_nibbles(packed + group * 512 + i * 32);
-        const Nibbles second = load_nibbles(packed + group * 512 + 256 + i * 32);
-        // Four quads of at most 2 x 15 x 127, and 4 x 16 x 127: 23368, within 16 bits.
-        __m256i pairs = _mm256_add_epi16(start, _mm256_maddubs_epi16(first.even, quads[0]));
-        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(first.odd, quads[1]));
-        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.even, quads[2]));
-        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.odd, quads[3]));
-        total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, scales.part[i]));
-      }
+  for (std::size_t group = 0; group < groups; ++group) {
+    const SubScales scales = load_sub_scales(panel, first_group + group);
+    const __m256i start = _mm256_set1_epi16(static_cast<short>(-4 * group_sums[group * group_stride]));
+    const std::int8_t* x = codes + group * 16;
+    const __m256i quads[4] = {broadcast_quad(x), broadcast_quad(x + 4), broadcast_quad(x + 8),
+                              broadcast_quad(x + 12)};
+    for (std::size_t i = 0; i < 8; ++i) {
+      const Nibbles first = load_nibbles(packed + group * 512 + i * 32);
+      const Nibbles second = load_nibbles(packed + group * 512 + 256 + i * 32);
+      // Four quads of at most 2 x 15 x 127, and 4 x 16 x 127: 23368, within 16 bits.
+      __m256i pairs = _mm256_add_epi16(start, _mm256_maddubs_epi16(first.even, quads[0]));
+      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(first.odd, quads[1]));
+      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.even, quads[2]));
+      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.odd, quads[3]));
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, scales.part[i]));
     }
   }
   for (std::size_t i = 0; i < 8; ++i) store256(sums + i * 8, total[i]);
@@ -136,10 +133,10 @@ void q4_sums(const PanelView& panel, std::size_t first_tile, std::size_t count, 
 struct Q8Chunk {
   static constexpr int kRows = 4;
 
-  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
-    quads = count * 16;
-    codes = reinterpret_cast<const std::int8_t*>(panel.codes) + first_tile * 4096;
-    for (std::size_t i = 0; i < count * 4096; i += 32)
+  void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
+    quads = groups * 4;
+    codes = reinterpret_cast<const std::int8_t*>(panel.codes) + first_group * 1024;
+    for (std::size_t i = 0; i < groups * 1024; i += 32)
       store256(magnitudes + i, _mm256_abs_epi8(load256(codes + i)));
   }
 
@@ -184,14 +181,14 @@ struct Q8Chunk {
 struct Q4Chunk {
   static constexpr int kRows = 3;
 
-  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
-    groups = count * 4;
+  void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
+    groups = count;
     const __m256i eight = _mm256_set1_epi8(8);
     const __m256i ones = _mm256_set1_epi8(1);
     __m256i sum[8] = {};
     for (std::size_t group = 0; group < groups; ++group) {
-      const SubScales sub_scales = load_sub_scales(panel, first_tile + group / 4, group % 4);
-      const std::byte* packed = panel.codes + first_tile * 2048 + group * 512;
+      const SubScales sub_scales = load_sub_scales(panel, first_group + group);
+      const std::byte* packed = panel.codes + (first_group + group) * 512;
       for (std::size_t i = 0; i < 8; ++i) {
         std::int8_t* out = codes + group * 1024 + i * 32;
         __m256i pairs = _mm256_setzero_si256();

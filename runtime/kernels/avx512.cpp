@@ -27,14 +27,14 @@ struct SubScales {
   __m512i part[4];
 };
 
-inline SubScales load_sub_scales(const PanelView& panel, std::size_t tile, std::size_t group) {
+inline SubScales load_sub_scales(const PanelView& panel, std::size_t group) {
   const __m256i packed =
-      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel.magnitudes + tile * 128 + group * 32));
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel.magnitudes + group * 32));
   const __m256i mask = _mm256_set1_epi8(15);
   const __m256i halves[2] = {_mm256_and_si256(packed, mask),
                              _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask)};
   std::uint64_t signs;
-  __builtin_memcpy(&signs, panel.signs + tile * 32 + group * 8, sizeof(signs));
+  __builtin_memcpy(&signs, panel.signs + group * 8, sizeof(signs));
   SubScales scales;
   for (int i = 0; i < 4; ++i) {
     const __m128i bytes =
@@ -63,15 +63,15 @@ inline void accumulate_part(__m512i sum, float scale, float* totals) {
 
 // vpdpbusd takes u8 x s8. Weights become u8 by adding 128 (flipping the sign bit); the start value takes
 // 128 x the sum of the activations back off.
-void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::int32_t chunk_sum,
+void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t chunk_sum,
              std::int32_t* sums) {
   const __m512i flip = _mm512_set1_epi8(-128);
   const __m512i start = _mm512_set1_epi32(-128 * chunk_sum);
   __m512i total[4] = {start, start, start, start};
-  for (std::size_t quad = 0; quad < count * 16; ++quad) {
+  for (std::size_t quad = 0; quad < groups * 4; ++quad) {
     const __m512i x = broadcast_quad(codes + quad * 4);
     for (std::size_t i = 0; i < 4; ++i) {
-      const __m512i w = _mm512_xor_si512(load512(tiles + quad * 256 + i * 64), flip);
+      const __m512i w = _mm512_xor_si512(load512(weights + quad * 256 + i * 64), flip);
       total[i] = _mm512_dpbusd_epi32(total[i], w, x);
     }
   }
@@ -80,29 +80,27 @@ void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* cod
 
 // Codes stand as code + 8, which is already u8; the start value takes 8 x the group's sum back off. A group
 // is 16 inputs: two pairs of quads.
-void q4_sums(const PanelView& panel, std::size_t first_tile, std::size_t count, const std::int8_t* codes,
+void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
              const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
   const __m512i mask = _mm512_set1_epi8(15);
   __m512i total[4] = {};
-  for (std::size_t t = 0; t < count; ++t) {
-    const std::byte* packed = panel.codes + (first_tile + t) * 2048;
-    for (std::size_t group = 0; group < 4; ++group) {
-      const __m512i start = _mm512_set1_epi32(-8 * group_sums[(t * 4 + group) * group_stride]);
-      __m512i sum[4] = {start, start, start, start};
-      for (std::size_t pair = 0; pair < 2; ++pair) {
-        const std::int8_t* x = codes + t * 64 + group * 16 + pair * 8;
-        const __m512i x_even = broadcast_quad(x);
-        const __m512i x_odd = broadcast_quad(x + 4);
-        for (std::size_t i = 0; i < 4; ++i) {
-          const __m512i both = load512(packed + (group * 2 + pair) * 256 + i * 64);
-          sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(both, mask), x_even);
-          sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(_mm512_srli_epi16(both, 4), mask), x_odd);
-        }
+  const std::byte* packed = panel.codes + first_group * 512;
+  for (std::size_t group = 0; group < groups; ++group) {
+    const __m512i start = _mm512_set1_epi32(-8 * group_sums[group * group_stride]);
+    __m512i sum[4] = {start, start, start, start};
+    for (std::size_t pair = 0; pair < 2; ++pair) {
+      const std::int8_t* x = codes + group * 16 + pair * 8;
+      const __m512i x_even = broadcast_quad(x);
+      const __m512i x_odd = broadcast_quad(x + 4);
+      for (std::size_t i = 0; i < 4; ++i) {
+        const __m512i both = load512(packed + group * 512 + pair * 256 + i * 64);
+        sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(both, mask), x_even);
+        sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(_mm512_srli_epi16(both, 4), mask), x_odd);
       }
-      const SubScales scales = load_sub_scales(panel, first_tile + t, group);
-      for (std::size_t i = 0; i < 4; ++i)
-        total[i] = _mm512_add_epi32(total[i], _mm512_mullo_epi32(sum[i], scales.part[i]));
     }
+    const SubScales scales = load_sub_scales(panel, first_group + group);
+    for (std::size_t i = 0; i < 4; ++i)
+      total[i] = _mm512_add_epi32(total[i], _mm512_mullo_epi32(sum[i], scales.part[i]));
   }
   for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
 }
@@ -135,23 +133,23 @@ struct ByteChunk {
 };
 
 struct Q8Chunk : ByteChunk {
-  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
-    quads = count * 16;
-    const std::byte* tiles = panel.codes + first_tile * 4096;
+  void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
+    quads = groups * 4;
+    const std::byte* codes = panel.codes + first_group * 1024;
     const __m512i flip = _mm512_set1_epi8(-128);
-    for (std::size_t i = 0; i < count * 4096; i += 64)
-      _mm512_store_si512(weights + i, _mm512_xor_si512(load512(tiles + i), flip));
+    for (std::size_t i = 0; i < groups * 1024; i += 64)
+      _mm512_store_si512(weights + i, _mm512_xor_si512(load512(codes + i), flip));
   }
 };
 
 struct Q4Chunk : ByteChunk {
-  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
-    quads = count * 16;
+  void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
+    quads = groups * 4;
     const __m512i mask = _mm512_set1_epi8(15);
     const __m512i flip = _mm512_set1_epi8(-128);
-    for (std::size_t group = 0; group < count * 4; ++group) {
-      const SubScales scales = load_sub_scales(panel, first_tile + group / 4, group % 4);
-      const std::byte* packed = panel.codes + first_tile * 2048 + group * 512;
+    for (std::size_t group = 0; group < groups; ++group) {
+      const SubScales scales = load_sub_scales(panel, first_group + group);
+      const std::byte* packed = panel.codes + (first_group + group) * 512;
       for (std::size_t i = 0; i < 4; ++i) {
         const __m512i scale =
             _mm512_mask_blend_epi16(0xAAAAAAAAu, scales.part[i], _mm512_slli_epi32(scales.part[i], 16));

@@ -11,74 +11,72 @@ constexpr const char* kName = "generic";
 
 #include "runtime/kernels/float_kernels.h"
 
-// Sub-scale of output n in group g of a tile (format/tile.h).
-inline int sub_scale(const PanelView& panel, std::size_t tile, std::size_t g, std::size_t n) {
-  const auto packed = static_cast<unsigned>(panel.magnitudes[tile * 128 + g * 32 + n % 32]);
+// Sub-scale of output n in a group (format/tile.h).
+inline int sub_scale(const PanelView& panel, std::size_t group, std::size_t n) {
+  const auto packed = static_cast<unsigned>(panel.magnitudes[group * 32 + n % 32]);
   const int magnitude = static_cast<int>(n < 32 ? packed & 15u : packed >> 4) + 1;
-  const auto signs = static_cast<unsigned>(panel.signs[tile * 32 + g * 8 + n / 8]);
+  const auto signs = static_cast<unsigned>(panel.signs[group * 8 + n / 8]);
   return (signs >> n % 8 & 1u) != 0 ? -magnitude : magnitude;
 }
 
-void unpack_q4(const PanelView& panel, std::size_t first_tile, std::size_t count, std::int8_t* tiles) {
-  for (std::size_t t = 0; t < count; ++t) {
-    const std::byte* packed = panel.codes + (first_tile + t) * 2048;
-    for (std::size_t quad = 0; quad < 16; ++quad) {
-      for (std::size_t n = 0; n < 64; ++n) {
-        const int scale = sub_scale(panel, first_tile + t, quad / 4, n);
-        for (std::size_t k = 0; k < 4; ++k) {
-          const auto byte = static_cast<unsigned>(packed[quad / 2 * 256 + n * 4 + k]);
-          const int code = static_cast<int>(quad % 2 == 0 ? byte & 15u : byte >> 4) - 8;
-          tiles[t * 4096 + quad * 256 + n * 4 + k] = static_cast<std::int8_t>(code * scale);
-        }
+void unpack_q4(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* weights) {
+  const std::byte* packed = panel.codes + first_group * 512;
+  for (std::size_t quad = 0; quad < groups * 4; ++quad) {
+    for (std::size_t n = 0; n < 64; ++n) {
+      const int scale = sub_scale(panel, first_group + quad / 4, n);
+      for (std::size_t k = 0; k < 4; ++k) {
+        const auto byte = static_cast<unsigned>(packed[quad / 2 * 256 + n * 4 + k]);
+        const int code = static_cast<int>(quad % 2 == 0 ? byte & 15u : byte >> 4) - 8;
+        weights[quad * 256 + n * 4 + k] = static_cast<std::int8_t>(code * scale);
       }
     }
   }
 }
 
-void q8_sums(const std::int8_t* tiles, std::size_t count, const std::int8_t* codes, std::int32_t,
+void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t,
              std::int32_t* sums) {
   for (std::size_t n = 0; n < 64; ++n) sums[n] = 0;
-  for (std::size_t quad = 0; quad < count * 16; ++quad) {
+  for (std::size_t quad = 0; quad < groups * 4; ++quad) {
     const std::int8_t* x = codes + quad * 4;
     for (std::size_t n = 0; n < 64; ++n) {
-      const std::int8_t* w = tiles + quad * 256 + n * 4;
+      const std::int8_t* w = weights + quad * 256 + n * 4;
       sums[n] += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
     }
   }
 }
 
-void q4_sums(const PanelView& panel, std::size_t first_tile, std::size_t count, const std::int8_t* codes,
+void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
              const std::int32_t*, std::size_t, std::int32_t* sums) {
-  alignas(64) std::int8_t tiles[kChunkColsMax * 64];
-  unpack_q4(panel, first_tile, count, tiles);
-  q8_sums(tiles, count, codes, 0, sums);
+  alignas(64) std::int8_t weights[kChunkColsMax * 64];
+  unpack_q4(panel, first_group, groups, weights);
+  q8_sums(weights, groups, codes, 0, sums);
 }
 
 struct Q8Chunk {
   static constexpr int kRows = 1;
 
-  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
-    tile_count = count;
-    tiles = reinterpret_cast<const std::int8_t*>(panel.codes) + first_tile * 4096;
+  void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
+    groups = count;
+    weights = reinterpret_cast<const std::int8_t*>(panel.codes) + first_group * 1024;
   }
 
   template <int kCount>
   void multiply(const ChunkRows& rows, float* out, std::size_t) const {
     static_assert(kCount == 1);
     alignas(64) std::int32_t sums[64];
-    q8_sums(tiles, tile_count, rows.codes, 0, sums);
+    q8_sums(weights, groups, rows.codes, 0, sums);
     accumulate(sums, rows.scales[0], out, 64);
   }
 
-  std::size_t tile_count;
-  const std::int8_t* tiles;
+  std::size_t groups;
+  const std::int8_t* weights;
 };
 
 struct Q4Chunk : Q8Chunk {
-  void load(const PanelView& panel, std::size_t first_tile, std::size_t count) {
-    tile_count = count;
-    unpack_q4(panel, first_tile, count, unpacked);
-    tiles = unpacked;
+  void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
+    groups = count;
+    unpack_q4(panel, first_group, count, unpacked);
+    weights = unpacked;
   }
 
   alignas(64) std::int8_t unpacked[kChunkColsMax * 64];
@@ -90,7 +88,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
   for (std::size_t i = 0; i < 4096; ++i) tile[i] = static_cast<std::int8_t>(i);
   for (std::size_t round = 0; round < rounds; ++round) {
     alignas(64) std::int32_t sums[64];
-    q8_sums(tile, 1, tile, 0, sums);
+    q8_sums(tile, 4, tile, 0, sums);
     tile[round % 4096] = static_cast<std::int8_t>(sums[0]);
   }
   return rounds * 4096 * 2;

@@ -3,17 +3,19 @@
 //
 // The file must have defined, before:
 //
-//   q8_sums(tiles, count, codes, chunk_sum, sums): sums[64] of one row and `count` q8 tiles
-//   q4_sums(panel, first_tile, count, codes, group_sums, group_stride, sums): the same straight from nibbles
+//   q8_sums(weights, groups, codes, chunk_sum, sums): sums[64] of one row and `groups` q8 groups
+//   q4_sums(panel, first_group, groups, codes, group_sums, group_stride, sums): the same straight from nibbles
 //   Q8Chunk, Q4Chunk: a panel's weights for one chunk of inputs, made ready to meet many rows:
 //     kRows              rows that are multiplied at once
-//     load(panel, first_tile, count)
+//     load(panel, first_group, groups)
 //     multiply<n>(rows, out, out_stride): out[r][64] = fma(float(sum), scale, out[r][64]) for n rows
+//
+// A group is 16 inputs of all 64 outputs: a quarter of a tile, and the planes of a panel are a row of groups.
 
 struct Chunk {
   std::size_t index;
-  std::size_t first_tile;
-  std::size_t tiles;
+  std::size_t first_group;
+  std::size_t groups;
   std::size_t cols;
   const std::int8_t* codes;  // [row][cols]
 };
@@ -23,7 +25,7 @@ template <typename F>
 inline void for_each_chunk(const QuantizedView& x, F visit) {
   for (std::size_t first = 0; first < x.cols; first += x.chunk_cols) {
     const std::size_t cols = x.cols - first < x.chunk_cols ? x.cols - first : x.chunk_cols;
-    visit(Chunk{first / x.chunk_cols, first / 64, cols / 64, cols, x.codes + first * x.rows});
+    visit(Chunk{first / x.chunk_cols, first / 16, cols / 16, cols, x.codes + first * x.rows});
   }
 }
 
@@ -61,7 +63,7 @@ inline void multiply_many(const PanelView* panels, std::size_t count, const Quan
   Weights weights;
   for_each_chunk(x, [&](const Chunk& chunk) {
     for (std::size_t p = 0; p < count; ++p) {
-      weights.load(panels[p], chunk.first_tile, chunk.tiles);
+      weights.load(panels[p], chunk.first_group, chunk.groups);
       multiply_chunk(weights, x, chunk, out + p * 64, out_stride);
     }
   });
@@ -88,9 +90,9 @@ void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView
     multiply_many<Q8Chunk>(panels, count, x, out, out_stride);
   } else {
     for (std::size_t p = 0; p < count; ++p) {
-      const auto* tiles = reinterpret_cast<const std::int8_t*>(panels[p].codes);
+      const auto* weights = reinterpret_cast<const std::int8_t*>(panels[p].codes);
       multiply_few(x, out + p * 64, out_stride, [&](const Chunk& chunk, std::size_t r, std::int32_t* sums) {
-        q8_sums(tiles + chunk.first_tile * 4096, chunk.tiles, chunk.codes + r * chunk.cols,
+        q8_sums(weights + chunk.first_group * 1024, chunk.groups, chunk.codes + r * chunk.cols,
                 x.chunk_sums[chunk.index * x.rows + r], sums);
       });
     }
@@ -108,8 +110,8 @@ void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView
   } else {
     for (std::size_t p = 0; p < count; ++p) {
       multiply_few(x, out + p * 64, out_stride, [&](const Chunk& chunk, std::size_t r, std::int32_t* sums) {
-        q4_sums(panels[p], chunk.first_tile, chunk.tiles, chunk.codes + r * chunk.cols,
-                x.group_sums + chunk.first_tile * 4 * x.rows + r, x.rows, sums);
+        q4_sums(panels[p], chunk.first_group, chunk.groups, chunk.codes + r * chunk.cols,
+                x.group_sums + chunk.first_group * x.rows + r, x.rows, sums);
       });
     }
   }

@@ -14,6 +14,7 @@
 
 namespace sluice::runtime {
 
+constexpr std::size_t kChunkColsMin = 32;   ///< and the narrowest
 constexpr std::size_t kChunkColsMax = 128;  ///< widest chunk of inputs that share an activation scale
 constexpr std::size_t kLanes = 16;          ///< float rows are padded with zeros to a multiple of this
 
@@ -26,7 +27,7 @@ struct QuantizedView {
   const std::int32_t* chunk_sums;  ///< [chunk][row]: sums of a chunk's codes, the same for the rest
   std::size_t rows;
   std::size_t cols;        ///< padded, a multiple of 64
-  std::size_t chunk_cols;  ///< the last chunk may be narrower, by whole 64s
+  std::size_t chunk_cols;  ///< a multiple of 32; the last chunk may be narrower
 };
 
 /// Some rows of one chunk, as the kernel files hand them to their innermost loops.

@@ -86,7 +86,7 @@ TEST_CASE("integer products are those of the definition, on every instruction se
          {std::pair{64, 64}, {64, 192}, {70, 128}, {1, 40}, {130, 320}, {64, 1000}}) {
       const RandomMatrix w(type, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols), ++seed);
       for (const std::size_t batch : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 9u, 23u}) {
-        for (const std::size_t chunk : {64u, 128u}) {
+        for (const std::size_t chunk : {32u, 64u, 96u, 128u}) {
           const Operand x = random_operand(generic, batch, w.layout.padded_cols, chunk, ++seed);
           const std::size_t width = w.layout.panels * 64;
           std::vector<runtime::PanelView> panels;

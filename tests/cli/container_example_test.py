@@ -1,0 +1,68 @@
+"""The bytes that docs/container.md shows are those of the container that it names."""
+
+import re
+import struct
+from pathlib import Path
+
+from sluice_program import RELEASE, ProgramTest, main
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "container.md"
+FOOTER_BYTES = 128
+
+
+def number(text):
+    return int(text.replace(",", ""))
+
+
+class ContainerExampleTest(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.text = DOCUMENT.read_text()
+        path = self.folder / "q4.sluice"
+        self.succeed("convert", RELEASE, "--quant", "q4", "-o", path)
+        self.bytes = path.read_bytes()
+
+    def find(self, pattern):
+        found = re.search(pattern, self.text)
+        self.assertIsNotNone(found, f"{DOCUMENT.name} has no {pattern}")
+        return found.groups()
+
+    def check_hex(self, example, offset):
+        expected = bytes.fromhex(example)
+        self.assertEqual(self.bytes[offset:offset + len(expected)].hex(" "), expected.hex(" "))
+
+    def test_header_and_footer(self):
+        self.check_hex(self.find(r"Example: `([0-9a-f ]+) …`")[0], 0)
+        footer = len(self.bytes) - FOOTER_BYTES
+        for offset, name in ((0, "directory offset"), (8, "directory length"), (16, "file size")):
+            example, value = self.find(rf"\| {offset} \| 8 \| {name} \| `([0-9a-f ]+)` = ([0-9,]+) \|")
+            self.check_hex(example, footer + offset)
+            self.assertEqual(struct.unpack("<Q", bytes.fromhex(example))[0], number(value))
+        self.check_hex(self.find(r"\| root \| `([0-9a-f ]+) …` \|")[0], footer + 24)
+        self.check_hex(self.find(r"end magic `SLUICEnd` \| `([0-9a-f ]+)` \|")[0], footer + 120)
+        self.assertEqual(number(self.find(r"--quant q4`, ([0-9,]+) bytes\)")[0]), len(self.bytes))
+
+    def test_a_weight(self):
+        name, start = self.find(r"Example, `([a-z0-9_.]+)` \[512, 256\] q4, which starts at byte ([0-9,]+):")
+        start = number(start)
+        lines = self.succeed("inspect", self.folder / "q4.sluice", "--tensors", name, "--json").lines()
+        tensor = next(line for line in lines if line["event"] == "tensor")
+        self.assertEqual(tensor["offset"], start)
+        values = {}
+        for kind in ("code", "magnitude", "sign", "row scale"):
+            offset, example = self.find(rf"\| {kind} \| ([0-9,]+) \| `([0-9a-f ]+)` \|")
+            self.check_hex(example, start + number(offset))
+            values[kind] = bytes.fromhex(example)
+        code = (values["code"][0] >> 4) - 8
+        sub_scale = (values["magnitude"][0] & 15) + 1
+        if values["sign"][0] >> 5 & 1:
+            sub_scale = -sub_scale
+        scale = struct.unpack("<f", values["row scale"])[0]
+        shown = self.find(r"\n(-?\d+) × (-?\d+) × ([0-9.]+) = (-?[0-9.]+) \(released")
+        self.assertEqual((code, sub_scale), (int(shown[0]), int(shown[1])))
+        self.assertAlmostEqual(scale, float(shown[2]), delta=1e-8)
+        self.assertAlmostEqual(code * sub_scale * scale, float(shown[3]), delta=1e-6)
+
+
+if __name__ == "__main__":
+    main()
