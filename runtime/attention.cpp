@@ -50,7 +50,7 @@ void Session::Impl::project_heads(std::size_t layer) {
       if (task < tasks) {
         const std::size_t first = task * slice;
         multiply(kernels, *part.matrix, attention_in, first, std::min(slice, panels - first),
-                                part.out + first * format::kPanelRows, part.stride);
+                 part.out + first * format::kPanelRows, part.stride);
         return;
       }
       task -= tasks;
@@ -79,23 +79,29 @@ void Session::Impl::rotate_and_store(std::size_t layer) {
   });
 }
 
+// A task is all the query heads of a token that share a key/value head: they read it once.
 void Session::Impl::attend(std::size_t layer) {
   const std::size_t head_dim = params.head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  const std::size_t group = params.n_heads / params.n_kv_heads;  // query heads that share a key/value head
-  pool.run(tokens_now * params.n_heads, [&](std::size_t task, unsigned worker) {
+  const std::size_t group = params.n_heads / params.n_kv_heads;
+  const std::size_t stride = cache.stride();
+  pool.run(tokens_now * params.n_kv_heads, [&](std::size_t task, unsigned worker) {
     // Neighbouring tasks share keys and values.
-    const std::size_t head = task / tokens_now;
+    const std::size_t kv_head = task / tokens_now;
     const std::size_t t = task % tokens_now;
-    float* query = scratch[worker].head.data();
-    float* result = query + cache.stride();
-    std::memset(query, 0, cache.stride() * sizeof(float));
-    for (std::size_t i = 0; i < head_dim; ++i) query[i] = q[t * query_width + head * head_dim + i] * scale;
+    const std::size_t first_column = t * query_width + kv_head * group * head_dim;
+    float* queries = scratch[worker].head.data();
+    float* results = queries + group * stride;
+    std::memset(queries, 0, group * stride * sizeof(float));
+    for (std::size_t g = 0; g < group; ++g)
+      for (std::size_t i = 0; i < head_dim; ++i)
+        queries[g * stride + i] = q[first_column + g * head_dim + i] * scale;
 
     const std::size_t end = position + t + 1;
     const std::size_t window = params.sliding_window.value_or(end);
-    kernels.attend(query, cache.view(layer, head / group), end > window ? end - window : 0, end, result);
-    std::memcpy(&mixed[t * query_width + head * head_dim], result, head_dim * sizeof(float));
+    kernels.attend(queries, group, cache.view(layer, kv_head), end > window ? end - window : 0, end, results);
+    for (std::size_t g = 0; g < group; ++g)
+      std::memcpy(&mixed[first_column + g * head_dim], results + g * stride, head_dim * sizeof(float));
   });
 }
 

@@ -112,57 +112,85 @@ inline Float16 load_element(const std::int8_t* p) { return load_s8(p); }
 
 // Online softmax (arXiv 1805.02867): per block its own maximum, totals rescaled when the maximum grows. The
 // blocks do not depend on where a prompt was cut, so neither do the bits. A block's rows lie side by side.
-template <typename T>
-void attend_to(const float* query, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
+// Queries share the loads of keys and values; each has sums of its own.
+template <int kQueries, typename T>
+void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
   constexpr bool kScaled = sizeof(T) == 1;
   const std::size_t stride = kv.stride;
-  float max_so_far = -__builtin_inff();
-  float denominator = 0;
-  for (std::size_t i = 0; i < stride; i += 16) store(out + i, zero());
-  alignas(64) float score[kAttentionBlock];
+  const auto query = [&](int q) { return queries + static_cast<std::size_t>(q) * stride; };
+  const auto result = [&](int q) { return out + static_cast<std::size_t>(q) * stride; };
+  float max_so_far[kQueries];
+  float denominator[kQueries];
+  alignas(64) float score[kQueries][kAttentionBlock];
+  for (int q = 0; q < kQueries; ++q) {
+    max_so_far[q] = -__builtin_inff();
+    denominator[q] = 0;
+    for (std::size_t i = 0; i < stride; i += 16) store(result(q) + i, zero());
+  }
   for (std::size_t block = first / kAttentionBlock * kAttentionBlock; block < end; block += kAttentionBlock) {
     const std::size_t begin = block < first ? first : block;
     const std::size_t count = (block + kAttentionBlock < end ? block + kAttentionBlock : end) - begin;
     const std::size_t row = block % kv.capacity + (begin - block);
     const T* keys = static_cast<const T*>(kv.keys) + row * stride;
     const T* values = static_cast<const T*>(kv.values) + row * stride;
-    float block_max = -__builtin_inff();
     for (std::size_t p = 0; p < count; ++p) {
-      Float16 total = zero();
-      for (std::size_t i = 0; i < stride; i += 16)
-        total = fma(load(query + i), load_element(keys + p * stride + i), total);
-      float s = sum_of(total);
-      if constexpr (kScaled) s *= kv.key_scales[row + p];
-      score[p] = s;
-      block_max = s > block_max ? s : block_max;
+      Float16 total[kQueries];
+      for (auto& t : total) t = zero();
+      for (std::size_t i = 0; i < stride; i += 16) {
+        const Float16 key = load_element(keys + p * stride + i);
+        for (int q = 0; q < kQueries; ++q) total[q] = fma(load(query(q) + i), key, total[q]);
+      }
+      for (int q = 0; q < kQueries; ++q) {
+        score[q][p] = sum_of(total[q]);
+        if constexpr (kScaled) score[q][p] *= kv.key_scales[row + p];
+      }
     }
-    if (block_max > max_so_far) {
-      alignas(64) float rescale[16] = {max_so_far};
-      const float factor = exp_sum(rescale, 1, block_max);
-      denominator *= factor;
-      for (std::size_t i = 0; i < stride; i += 16) store(out + i, load(out + i) * broadcast(factor));
-      max_so_far = block_max;
+    for (int q = 0; q < kQueries; ++q) {
+      float block_max = -__builtin_inff();
+      for (std::size_t p = 0; p < count; ++p) block_max = score[q][p] > block_max ? score[q][p] : block_max;
+      if (block_max > max_so_far[q]) {
+        alignas(64) float rescale[16] = {max_so_far[q]};
+        const float factor = exp_sum(rescale, 1, block_max);
+        denominator[q] *= factor;
+        for (std::size_t i = 0; i < stride; i += 16)
+          store(result(q) + i, load(result(q) + i) * broadcast(factor));
+        max_so_far[q] = block_max;
+      }
+      denominator[q] += exp_sum(score[q], count, max_so_far[q]);
+      if constexpr (kScaled)
+        for (std::size_t p = 0; p < count; ++p) score[q][p] *= kv.value_scales[row + p];
     }
-    denominator += exp_sum(score, count, max_so_far);
-    if constexpr (kScaled)
-      for (std::size_t p = 0; p < count; ++p) score[p] *= kv.value_scales[row + p];
     for (std::size_t i = 0; i < stride; i += 16) {
-      Float16 total = load(out + i);
-      for (std::size_t p = 0; p < count; ++p)
-        total = fma(broadcast(score[p]), load_element(values + p * stride + i), total);
-      store(out + i, total);
+      Float16 total[kQueries];
+      for (int q = 0; q < kQueries; ++q) total[q] = load(result(q) + i);
+      for (std::size_t p = 0; p < count; ++p) {
+        const Float16 value = load_element(values + p * stride + i);
+        for (int q = 0; q < kQueries; ++q) total[q] = fma(broadcast(score[q][p]), value, total[q]);
+      }
+      for (int q = 0; q < kQueries; ++q) store(result(q) + i, total[q]);
     }
   }
-  const Float16 inverse = broadcast(1.0f / denominator);
-  for (std::size_t i = 0; i < stride; i += 16) store(out + i, load(out + i) * inverse);
+  for (int q = 0; q < kQueries; ++q) {
+    const Float16 inverse = broadcast(1.0f / denominator[q]);
+    for (std::size_t i = 0; i < stride; i += 16) store(result(q) + i, load(result(q) + i) * inverse);
+  }
 }
 
-void attend(const float* query, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
+template <int kQueries>
+void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
   switch (kv.element) {
-    case KvElement::f32: return attend_to<float>(query, kv, first, end, out);
-    case KvElement::bf16: return attend_to<std::uint16_t>(query, kv, first, end, out);
-    case KvElement::s8: return attend_to<std::int8_t>(query, kv, first, end, out);
+    case KvElement::f32: return attend_to<kQueries, float>(queries, kv, first, end, out);
+    case KvElement::bf16: return attend_to<kQueries, std::uint16_t>(queries, kv, first, end, out);
+    case KvElement::s8: return attend_to<kQueries, std::int8_t>(queries, kv, first, end, out);
   }
+}
+
+void attend(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t first,
+            std::size_t end, float* out) {
+  for (; count >= 4; count -= 4, queries += 4 * kv.stride, out += 4 * kv.stride)
+    attend_to<4>(queries, kv, first, end, out);
+  for (; count > 0; --count, queries += kv.stride, out += kv.stride)
+    attend_to<1>(queries, kv, first, end, out);
 }
 
 // A bf16 tile is 32 inputs x 64 outputs, two inputs of an output side by side (format/tile.h). Four rows of x

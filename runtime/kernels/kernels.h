@@ -101,10 +101,11 @@ struct Kernels {
   void (*multiply)(const float* scale, std::size_t n, float* x);
   /// x = exp(x - max) for `count` values at x, which has room for a multiple of kLanes; returns their sum.
   float (*exp_sum)(float* x, std::size_t count, float max);
-  /// Softmax attention of one query over positions [first, end), in blocks of kAttentionBlock keys at
+  /// Softmax attention of `count` queries over positions [first, end), in blocks of kAttentionBlock keys at
   /// absolute positions. Scores and sums are f32: an s8 row's scale is multiplied to its score, or to its
-  /// weight. query: [stride], already scaled. out: [stride].
-  void (*attend)(const float* query, const KeyValueView& kv, std::size_t first, std::size_t end, float* out);
+  /// weight. queries: [count][stride], already scaled. out: [count][stride].
+  void (*attend)(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t first,
+                 std::size_t end, float* out);
   void (*to_bf16)(const float* x, std::size_t n, std::uint16_t* out);
 };
 

@@ -97,13 +97,14 @@ inline Float16 abs(const Float16& v) {
   return float_of_bits(bits);
 }
 
+typedef float FloatQuad __attribute__((vector_size(16)));
+
 // The reduction tree: lane i with i + 8, then + 4, + 2, + 1.
 inline float sum_of(const Float16& v) {
-  float lane[16];
-  store(lane, v);
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
-  return lane[0];
+  FloatQuad quad[4];
+  __builtin_memcpy(quad, &v, sizeof(v));
+  const FloatQuad sum = (quad[0] + quad[2]) + (quad[1] + quad[3]);
+  return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
 inline float max_of(const Float16& v) {

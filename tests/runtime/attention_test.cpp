@@ -58,7 +58,7 @@ std::vector<float> attend(const KvCache& cache, const Kernels& kernels, const He
                           std::size_t end) {
   std::vector<float> query(cache.stride()), out(cache.stride());
   std::ranges::copy(head.query, query.begin());
-  kernels.attend(query.data(), cache.view(1, 1), first, end, out.data());
+  kernels.attend(query.data(), 1, cache.view(1, 1), first, end, out.data());
   return out;
 }
 
@@ -106,6 +106,33 @@ format::ModelParams params_of(std::uint64_t head_dim) {
 }
 
 }  // namespace
+
+TEST_CASE("queries that share keys and values get the bits that each gets alone") {
+  constexpr std::size_t kQueries = 7;
+  const std::size_t head_dim = 40;
+  for (const KvType type : kTypes) {
+    for (const Kernels* kernels : all_kernels()) {
+      CAPTURE(std::string(to_string(type)));
+      CAPTURE(std::string(kernels->name));
+      KvCache cache(params_of(head_dim), {.context_tokens = 150, .chunk_tokens = 1}, type);
+      const Head kept(150, head_dim, 1);
+      for (std::size_t p = 0; p < 150; ++p) write(cache, *kernels, kept, p);
+      std::vector<float> queries, alone;
+      for (std::size_t q = 0; q < kQueries; ++q) {
+        const Head head(1, head_dim, 100 + q);
+        queries.insert(queries.end(), head.query.begin(), head.query.end());
+        queries.resize((q + 1) * cache.stride());
+        const auto result = attend(cache, *kernels, head, 5, 140);
+        alone.insert(alone.end(), result.begin(), result.end());
+      }
+      for (std::size_t count = 1; count <= kQueries; ++count) {
+        std::vector<float> together(count * cache.stride());
+        kernels->attend(queries.data(), count, cache.view(1, 1), 5, 140, together.data());
+        REQUIRE(std::ranges::equal(together, std::span(alone).first(together.size())));
+      }
+    }
+  }
+}
 
 TEST_CASE(
     "attention is that of plain sums over what the cache keeps, the same bits on every instruction set") {

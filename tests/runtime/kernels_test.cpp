@@ -221,14 +221,15 @@ TEST_CASE("float kernels give the same bits on every instruction set") {
       const auto keys = random_floats(200 * stride, 3);
       const auto values = random_floats(200 * stride, 4);
       std::vector<float> result(stride);
-      k.attend(a.data(), {keys.data(), values.data(), nullptr, nullptr, stride, 256, runtime::KvElement::f32},
-               end / 3, end, result.data());
+      k.attend(a.data(), 1,
+               {keys.data(), values.data(), nullptr, nullptr, stride, 256, runtime::KvElement::f32}, end / 3,
+               end, result.data());
       keep(result);
       std::vector<std::uint16_t> keys16(keys.size());
       std::vector<std::uint16_t> values16(values.size());
       k.to_bf16(keys.data(), keys.size(), keys16.data());
       k.to_bf16(values.data(), values.size(), values16.data());
-      k.attend(a.data(),
+      k.attend(a.data(), 1,
                {keys16.data(), values16.data(), nullptr, nullptr, stride, 256, runtime::KvElement::bf16}, 0,
                end, result.data());
       keep(result);
