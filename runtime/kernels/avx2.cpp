@@ -15,6 +15,7 @@ constexpr const char* kName = "avx2";
 #include "runtime/kernels/simd.h"
 
 #include "runtime/kernels/float_kernels.h"
+#include "runtime/kernels/prefetch.h"
 
 inline __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
@@ -93,6 +94,7 @@ void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* 
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i total[8] = {};
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
+    prefetch<256>(weights + quad * 256);
     const __m256i x = broadcast_quad(codes + quad * 4);
     for (std::size_t i = 0; i < 8; ++i) {
       const __m256i w = load256(weights + quad * 256 + i * 32);
@@ -110,6 +112,7 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
   const std::byte* packed = panel.codes + first_group * 512;
   __m256i total[8] = {};
   for (std::size_t group = 0; group < groups; ++group) {
+    prefetch<512>(packed + group * 512);
     const SubScales scales = load_sub_scales(panel, first_group + group);
     const __m256i start = _mm256_set1_epi16(static_cast<short>(-4 * group_sums[group * group_stride]));
     const std::int8_t* x = codes + group * 16;

@@ -12,6 +12,7 @@ constexpr const char* kName = "avx512";
 #include "runtime/kernels/simd.h"
 
 #include "runtime/kernels/float_kernels.h"
+#include "runtime/kernels/prefetch.h"
 
 inline __m512i load512(const void* p) { return _mm512_loadu_si512(p); }
 
@@ -28,8 +29,7 @@ struct SubScales {
 };
 
 inline SubScales load_sub_scales(const PanelView& panel, std::size_t group) {
-  const __m256i packed =
-      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel.magnitudes + group * 32));
+  const __m256i packed = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel.magnitudes + group * 32));
   const __m256i mask = _mm256_set1_epi8(15);
   const __m256i halves[2] = {_mm256_and_si256(packed, mask),
                              _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask)};
@@ -69,6 +69,7 @@ void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* 
   const __m512i start = _mm512_set1_epi32(-128 * chunk_sum);
   __m512i total[4] = {start, start, start, start};
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
+    prefetch<256>(weights + quad * 256);
     const __m512i x = broadcast_quad(codes + quad * 4);
     for (std::size_t i = 0; i < 4; ++i) {
       const __m512i w = _mm512_xor_si512(load512(weights + quad * 256 + i * 64), flip);
@@ -86,6 +87,7 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
   __m512i total[4] = {};
   const std::byte* packed = panel.codes + first_group * 512;
   for (std::size_t group = 0; group < groups; ++group) {
+    prefetch<512>(packed + group * 512);
     const __m512i start = _mm512_set1_epi32(-8 * group_sums[group * group_stride]);
     __m512i sum[4] = {start, start, start, start};
     for (std::size_t pair = 0; pair < 2; ++pair) {

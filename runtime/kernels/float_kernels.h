@@ -135,11 +135,14 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
     const T* values = static_cast<const T*>(kv.values) + row * stride;
     for (std::size_t p = 0; p < count; ++p) {
       Float16 total[kQueries];
+#pragma GCC unroll 4
       for (auto& t : total) t = zero();
       for (std::size_t i = 0; i < stride; i += 16) {
         const Float16 key = load_element(keys + p * stride + i);
+#pragma GCC unroll 4
         for (int q = 0; q < kQueries; ++q) total[q] = fma(load(query(q) + i), key, total[q]);
       }
+#pragma GCC unroll 4
       for (int q = 0; q < kQueries; ++q) {
         score[q][p] = sum_of(total[q]);
         if constexpr (kScaled) score[q][p] *= kv.key_scales[row + p];
@@ -162,11 +165,14 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
     }
     for (std::size_t i = 0; i < stride; i += 16) {
       Float16 total[kQueries];
+#pragma GCC unroll 4
       for (int q = 0; q < kQueries; ++q) total[q] = load(result(q) + i);
       for (std::size_t p = 0; p < count; ++p) {
         const Float16 value = load_element(values + p * stride + i);
+#pragma GCC unroll 4
         for (int q = 0; q < kQueries; ++q) total[q] = fma(broadcast(score[q][p]), value, total[q]);
       }
+#pragma GCC unroll 4
       for (int q = 0; q < kQueries; ++q) store(result(q) + i, total[q]);
     }
   }
