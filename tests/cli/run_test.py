@@ -2,7 +2,7 @@
 
 import unittest
 
-from sluice_program import ProgramTest, main
+from sluice_program import SANITIZED, ProgramTest, main
 
 GREEDY = ("--temperature", "0", "--threads", "2")
 PROMPT = "Once upon a time, there was a little girl named Lily."
@@ -35,6 +35,18 @@ class RunTest(ProgramTest):
         self.assertEqual(ids["stop"], "length")
         self.assertEqual(self.sluice("run", self.model, "-p", "x", "-n", "0").code, 2)
 
+    def test_a_model_that_does_not_fit_says_the_same(self):
+        whole = self.run_model("-n", "20", "--stats")
+        self.assertFalse(whole["memory"]["streams"])
+        small = [self.run_model("-n", "20", "--stats", "--memory", f"{mebibytes}MiB") for mebibytes in (6, 7, 8)]
+        for result in small:
+            self.assertEqual(result["ids"], whole["ids"])
+        if not SANITIZED:  # whose own memory would count
+            for result in small:
+                self.assertTrue(result["memory"]["streams"])
+                self.assertGreater(result["memory"]["bytes_read"], 0)
+                self.assertLess(result["memory"]["hit_rate"], 1)
+
     def test_penalties_change_what_comes_again(self):
         plain = self.run_model("-n", "60")["ids"]
         punished = self.run_model("-n", "60", "--repeat-penalty", "1.5", "--repeat-last-n", "-1")["ids"]
@@ -50,7 +62,7 @@ class RunTest(ProgramTest):
         self.assertEqual(self.sluice("run", self.model, "-p", "Hi", "--system", "x").code, 2)
 
     def test_prompt_cache_gives_the_same_tokens_and_is_reused(self):
-        plain = self.run_model("-n", "20")
+        plain = self.run_model("-n", "20", "--stats")
         for kv in ("bf16", "q8"):
             cached = [self.run_model("-n", "20", "--prompt-cache", kv, "--kv", kv) for _ in range(2)]
             self.assertEqual(cached[0]["ids"], cached[1]["ids"])
