@@ -85,9 +85,11 @@ int bench_command(const Invocation& invocation) {
   table.add_row({"plain reads", format_number("%.2f GB/s", result.read_bandwidth_gb_per_s)});
   table.add_row({"decode against that", format_number("%.1f %%", result.decode_bandwidth_fraction * 100)});
   table.add_row({"reads in huge pages", format_number("%.2f GB/s", result.read_bandwidth_huge_gb_per_s)});
-  table.add_row({"int8 peak", format_number("%.0f GOPS", result.int8_peak_gops)});
-  table.add_row({"prefill", format_number("%.0f GOPS", result.prefill_gops)});
-  table.add_row({"prefill against the peak", format_number("%.1f %%", result.prefill_peak_fraction * 100)});
+  table.add_row({"prefill, arithmetic", format_number("%.0f GOPS", result.prefill_gops)});
+  if (result.int8_peak_gops > 0) {  // not for bf16
+    table.add_row({"int8 peak", format_number("%.0f GOPS", result.int8_peak_gops)});
+    table.add_row({"prefill against the peak", format_number("%.1f %%", result.prefill_peak_fraction * 100)});
+  }
   table.add_row({"a prompt's time", parts_text(result.prefill_parts)});
   table.add_row({"a token's time", parts_text(result.decode_parts)});
   table.add_row({"load", format_number("%.3f s", load_s)});

@@ -1,6 +1,7 @@
 #include "convert/panel_encoder.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 
@@ -80,7 +81,9 @@ bool PanelEncoder::encode_bf16(const TileLayout& layout, base::Bytes rows, base:
   const std::size_t row_bytes = layout.cols * sizeof(std::uint16_t);
   INVARIANT(rows.size() % row_bytes == 0);
   begin(layout, panel);
-  std::vector<std::uint16_t> bits(layout.padded_cols);
+  // Values may begin at an odd address in a file, and then in memory.
+  const bool even = reinterpret_cast<std::uintptr_t>(rows.data()) % sizeof(std::uint16_t) == 0;
+  std::vector<std::uint16_t> copy(even ? 0 : layout.cols);
   bool finite = true;
   encode_strips(layout, rows.size() / row_bytes, codes, [&](std::size_t row) {
     const base::Bytes bytes = rows.subspan(row * row_bytes, row_bytes);
@@ -91,8 +94,9 @@ bool PanelEncoder::encode_bf16(const TileLayout& layout, base::Bytes rows, base:
       finite &= kernels_.finite_bf16(reinterpret_cast<const std::uint16_t*>(words.data()), layout.cols);
       return;
     }
-    std::memcpy(bits.data(), bytes.data(), row_bytes);
-    finite &= kernels_.widen_bf16(bits.data(), layout.cols, row_.data());
+    if (!even) std::memcpy(copy.data(), bytes.data(), row_bytes);
+    const auto* bits = even ? reinterpret_cast<const std::uint16_t*>(bytes.data()) : copy.data();
+    finite &= kernels_.widen_bf16(bits, layout.cols, row_.data());
     if (finite) quantize(layout, row, panel, compensation);
   });
   if (finite) store_sub_scales(layout, panel);
@@ -168,12 +172,20 @@ void PanelEncoder::store_sub_scales(const TileLayout& layout, EncodedPanel& pane
     std::byte* const magnitudes =
         &panel.magnitudes[layout.magnitude_offset_bytes(0, col) - layout.magnitudes_offset_bytes];
     std::byte* const signs = &panel.signs[layout.sign_offset_bytes(0, col) - layout.signs_offset_bytes];
+    std::array<std::uint8_t, format::kPanelRows> bits;      // of the magnitude
+    std::array<std::uint8_t, format::kPanelRows> negative;  // 0 or 1
     for (std::size_t row = 0; row < format::kPanelRows; ++row) {
       const int sub_scale = sub_scales_[row * stride + group];
-      const auto magnitude = static_cast<unsigned>(std::abs(sub_scale) - 1);
-      magnitudes[row % 32] |= static_cast<std::byte>(row < 32 ? magnitude : magnitude << 4);
-      signs[row / 8] |= static_cast<std::byte>((sub_scale < 0 ? 1u : 0u) << row % 8);
+      negative[row] = static_cast<std::uint8_t>(sub_scale < 0);
+      bits[row] = static_cast<std::uint8_t>((sub_scale < 0 ? -sub_scale : sub_scale) - 1);
     }
+    for (std::size_t row = 0; row < 32; ++row)
+      magnitudes[row] = static_cast<std::byte>(bits[row] | bits[row + 32] << 4);
+    // The product brings byte i's lowest bit to bit 56 + i.
+    for (std::size_t byte = 0; byte < format::kPanelRows / 8; ++byte)
+      signs[byte] = static_cast<std::byte>(
+          base::load_le<std::uint64_t>(std::as_bytes(std::span(negative)), byte * 8) * 0x0102040810204080u >>
+          56);
   }
 }
 

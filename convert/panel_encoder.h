@@ -53,9 +53,9 @@ class PanelEncoder {
   }
 
   const Kernels& kernels_;
-  std::size_t blocks_ = 0;  // of the q4 search in a row
-  std::size_t stride_ = 0;  // words from row to row
-  std::vector<float> row_;  // filled up with zeros
+  std::size_t blocks_ = 0;               // of the q4 search in a row
+  std::size_t stride_ = 0;               // words from row to row
+  std::vector<float> row_;               // filled up with zeros
   std::vector<std::uint32_t> words_;     // of sixteen rows: what lies in the panel every 256 bytes
   std::vector<std::int8_t> sub_scales_;  // [row][group]
 };

@@ -23,8 +23,7 @@ void quantize_row_q4(std::span<const float> row, Q4Row& result) {
   std::vector<std::uint32_t> words(blocks * kBlockCols / 8);
   result.sub_scales.resize(blocks * kBlockGroups);
   RowError error;
-  result.scale = kernels().quantize_q4(padded.data(), blocks, words.data(),
-                                       result.sub_scales.data(), error);
+  result.scale = kernels().quantize_q4(padded.data(), blocks, words.data(), result.sub_scales.data(), error);
   result.sub_scales.resize(row.size() / format::kGroupCols);
   result.codes.resize(row.size());
   for (std::size_t i = 0; i < row.size(); ++i) {

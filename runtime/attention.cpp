@@ -79,29 +79,33 @@ void Session::Impl::rotate_and_store(std::size_t layer) {
   });
 }
 
-// A task is all the query heads of a token that share a key/value head: they read it once.
+// A task is some query heads of a token that share a key/value head: they read it together.
 void Session::Impl::attend(std::size_t layer) {
   const std::size_t head_dim = params.head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   const std::size_t group = params.n_heads / params.n_kv_heads;
+  const std::size_t parts = base::divide_up(group, kAttentionQueries);
   const std::size_t stride = cache.stride();
-  pool.run(tokens_now * params.n_kv_heads, [&](std::size_t task, unsigned worker) {
+  pool.run(params.n_kv_heads * parts * tokens_now, [&](std::size_t task, unsigned worker) {
     // Neighbouring tasks share keys and values.
-    const std::size_t kv_head = task / tokens_now;
     const std::size_t t = task % tokens_now;
-    const std::size_t first_column = t * query_width + kv_head * group * head_dim;
+    const std::size_t part = task / tokens_now % parts;
+    const std::size_t kv_head = task / tokens_now / parts;
+    const std::size_t count = std::min(kAttentionQueries, group - part * kAttentionQueries);
+    const std::size_t first_head = kv_head * group + part * kAttentionQueries;
+    const std::size_t first_column = t * query_width + first_head * head_dim;
     float* queries = scratch[worker].head.data();
-    float* results = queries + group * stride;
-    std::memset(queries, 0, group * stride * sizeof(float));
-    for (std::size_t g = 0; g < group; ++g)
-      for (std::size_t i = 0; i < head_dim; ++i)
-        queries[g * stride + i] = q[first_column + g * head_dim + i] * scale;
+    float* results = queries + count * stride;
+    std::memset(queries, 0, count * stride * sizeof(float));
+    for (std::size_t i = 0; i < count; ++i)
+      for (std::size_t d = 0; d < head_dim; ++d)
+        queries[i * stride + d] = q[first_column + i * head_dim + d] * scale;
 
     const std::size_t end = position + t + 1;
     const std::size_t window = params.sliding_window.value_or(end);
-    kernels.attend(queries, group, cache.view(layer, kv_head), end > window ? end - window : 0, end, results);
-    for (std::size_t g = 0; g < group; ++g)
-      std::memcpy(&mixed[first_column + g * head_dim], results + g * stride, head_dim * sizeof(float));
+    kernels.attend(queries, count, cache.view(layer, kv_head), end > window ? end - window : 0, end, results);
+    for (std::size_t i = 0; i < count; ++i)
+      std::memcpy(&mixed[first_column + i * head_dim], results + i * stride, head_dim * sizeof(float));
   });
 }
 

@@ -161,11 +161,12 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
       result.decode_tokens_per_s * static_cast<double>(result.decode_bytes_per_token) / bandwidth;
   result.read_bandwidth_huge_gb_per_s =
       measure_read_bandwidth(options.thread_count, /*huge_pages=*/true) / 1e9;
+  result.prefill_gops =
+      result.prefill_tokens_per_s * static_cast<double>(model.prefill_operations_per_token()) / 1e9;
+  if (model.quant() == "bf16") return result;
   result.int8_peak_gops = measure_int8_peak(kernels_for(options.isa.value_or(detect_isa())),
                                             model.quant() == "q4", options.thread_count) /
                           1e9;
-  result.prefill_gops =
-      result.prefill_tokens_per_s * static_cast<double>(model.prefill_operations_per_token()) / 1e9;
   result.prefill_peak_fraction = result.prefill_gops / result.int8_peak_gops;
   return result;
 }

@@ -22,8 +22,8 @@ PanelView Matrix::panel(std::size_t index) const {
 }
 
 void Operand::reset(format::TileType type, std::size_t rows, std::size_t cols, std::size_t chunk_cols) {
-  INVARIANT(cols % format::kTileCols == 0 && chunk_cols % format::kGroupCols == 0);
-  INVARIANT(chunk_cols >= kChunkColsMin && chunk_cols <= kChunkColsMax);
+  INVARIANT(cols % format::kTileCols == 0 && chunk_cols % kChunkColsMin == 0);
+  INVARIANT(chunk_cols > 0 && chunk_cols <= kChunkColsMax);
   type_ = type;
   rows_ = rows;
   cols_ = cols;

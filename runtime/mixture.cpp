@@ -182,7 +182,8 @@ void Session::Impl::streamed_experts(std::size_t layer) {
 void Session::Impl::experts_up(const Group& group) {
   const std::size_t panels_total = hidden / format::kPanelRows;
   // A slice must hold whole chunks of w2's input.
-  constexpr std::size_t kChunkPanels = base::divide_up(format::kActivationChunkDown, format::kPanelRows);
+  static_assert(format::kPanelRows % format::kActivationChunkDown == 0);
+  constexpr std::size_t kChunkPanels = 1;
   const std::size_t slice =
       slice_panels(panels_total * params.num_experts_per_tok, pool.thread_count(), kChunkPanels);
   const std::size_t slices = base::divide_up(panels_total, slice);

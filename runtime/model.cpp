@@ -74,7 +74,8 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
               .record_paths =
                   verify == Verify::off ? std::vector<std::filesystem::path>() : options.proof_records,
               .believe_record = verify == Verify::first_use,
-              .check = [this](const format::ContainerTensor& t, base::Bytes bytes) { check_values(container, t, bytes); }})),
+              .check = [this](const format::ContainerTensor& t,
+                              base::Bytes bytes) { check_values(container, t, bytes); }})),
       params(container.params()),
       tokenizer(open_tokenizer(container)),
       dim_padded(base::align_up(params.dim, format::kTileCols)),

@@ -31,7 +31,7 @@ struct ExpertWeights {
   WeightMatrix w1;  ///< gate [hidden, dim]
   WeightMatrix w3;  ///< up [hidden, dim]
   WeightMatrix w2;  ///< down [dim, hidden]
-  ProofPart part;        ///< all three
+  ProofPart part;   ///< all three
 };
 
 struct LayerWeights {

@@ -14,7 +14,8 @@ namespace sluice::runtime {
 namespace {
 
 constexpr std::string_view kMagic = "SLUICEPC";
-constexpr std::uint32_t kVersion = 1;
+// Also of the numerics: keys and values of other chunks of activations (format/tile.h) would not be the same.
+constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kHeadBytes = 104;
 
 void put_digest(std::vector<std::byte>& head, std::size_t offset, const base::Sha256& digest) {
@@ -69,7 +70,8 @@ PromptCacheContent parse_prompt_cache(base::Bytes file, std::string_view subject
   if (!is_prompt_cache(file)) base::throw_malformed(subject, "is no prompt cache");
   if (file.size() < kHeadBytes + base::Sha256::kBytes) base::throw_malformed(subject, "is cut");
   if (const auto version = base::load_le<std::uint32_t>(file, 8); version != kVersion)
-    base::throw_malformed(subject, "has version " + std::to_string(version) + ", expected 1");
+    base::throw_malformed(
+        subject, "has version " + std::to_string(version) + ", expected " + std::to_string(kVersion));
   const base::Bytes covered = file.first(file.size() - base::Sha256::kBytes);
   const auto token_count = base::load_le<std::uint64_t>(file, 88);
   const auto position_bytes = base::load_le<std::uint64_t>(file, 96);
@@ -87,7 +89,7 @@ PromptCacheContent parse_prompt_cache(base::Bytes file, std::string_view subject
   const auto isa = base::load_le<std::uint32_t>(file, 16);
   if (kv > static_cast<std::uint32_t>(KvType::q8) || isa > static_cast<std::uint32_t>(Isa::avx512) ||
       base::load_le<std::uint32_t>(file, 20) != 0) {
-    base::throw_malformed(subject, "has values that no version 1 has");
+    base::throw_malformed(subject, "has values that no version " + std::to_string(kVersion) + " has");
   }
   content.identity = {.kv = static_cast<KvType>(kv),
                       .isa = static_cast<Isa>(isa),

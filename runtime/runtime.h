@@ -149,7 +149,6 @@ struct SessionOptions {
       on_routing;  ///< called in order of layer, then position, per chunk
 };
 
-/// One sequence: KV cache, buffers and worker threads. Used by one thread at a time.
 /// Where a session's time went so far, by its calling thread's clock.
 struct PartSeconds {
   double attention = 0;  ///< norm, projections, attention itself
@@ -158,6 +157,7 @@ struct PartSeconds {
   double head = 0;
 };
 
+/// One sequence: KV cache, buffers and worker threads. Used by one thread at a time.
 class Session {
  public:
   /// Error{usage} naming the numbers when the KV cache would not fit into memory.
@@ -294,7 +294,7 @@ struct BenchOptions {
   unsigned repetitions = 3;
 };
 
-struct BenchResult {  // medians
+struct BenchResult {  ///< medians, but for the parts: those are of the last repetition
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
   std::uint64_t decode_bytes_per_token = 0;
@@ -302,8 +302,9 @@ struct BenchResult {  // medians
   std::uint64_t peak_rss_bytes = 0;         ///< before the memory for measuring bandwidth was taken
   double decode_bandwidth_fraction = 0;     ///< decode's weight bytes a second over that
   double read_bandwidth_huge_gb_per_s = 0;  ///< the same in huge pages, where the kernel gives them
-  double int8_peak_gops = 0;  ///< of the threads together, the prefill's instructions on registers alone
-  double prefill_gops = 0;    ///< two operations for each weight that a token meets
+  double int8_peak_gops =
+      0;  ///< 0 for bf16; of the threads together, the prefill's instructions on registers alone
+  double prefill_gops = 0;  ///< two operations for each weight that a token meets
   double prefill_peak_fraction = 0;
   PartSeconds prefill_parts;  ///< of one prompt
   PartSeconds decode_parts;   ///< of one token

@@ -55,7 +55,7 @@ Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
   logits.reserve(vocab);
   routing.by_expert.resize(params.num_experts);
   for (Scratch& s : scratch) {
-    s.head.reserve(2 * params.n_heads / params.n_kv_heads * cache.stride());
+    s.head.reserve(2 * kAttentionQueries * cache.stride());
     s.gate.reserve(rows * kSlicePanels * format::kPanelRows);
     s.up.reserve(rows * kSlicePanels * format::kPanelRows);
   }

@@ -92,7 +92,7 @@ struct Session::Impl {
   std::unique_ptr<HotPages> hot_pages;
   std::unique_ptr<ExpertStream> stream;
   struct Scratch {       ///< one a worker
-    Buffer<float> head;  ///< query, key or value of one head, padded to kLanes, and attention's result
+    Buffer<float> head;  ///< a key and a value, or queries and attention's results, padded to kLanes
     Buffer<float> gate;  ///< [rows][slice]
     Buffer<float> up;    ///< [rows][slice]
   };

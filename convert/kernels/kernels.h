@@ -13,7 +13,7 @@ constexpr std::size_t kBlockCols = 256;   ///< their weights
 constexpr std::size_t kInterleaveRows = 16;
 
 /// Sums of a row: |decoded - weight|^2 and |weight|^2. The first is, in q4, what the search made of it in its
-/// fixed point: right to one in a thousand, as far as a report of quality needs it.
+/// fixed point: right to a thousandth of it or a millionth of |weight|^2.
 struct RowError {
   double squared_error = 0;
   double squared_weights = 0;
@@ -30,9 +30,9 @@ struct Kernels {
   /// Returns the row's scale; convert/quantize.h says how it is chosen.
   float (*quantize_q8)(const float* row, std::size_t cols, std::int8_t* codes, RowError& error);
 
-  /// A row of `block_count` times kBlockCols weights. For every eight
-  /// weights a word: the codes + 8 of the first four in the low nibbles of its bytes, those of the others in
-  /// the high ones (format/tile.h). One sub-scale a group. Returns the row's scale, 0 for a row of zeros.
+  /// A row of `block_count` times kBlockCols weights. For every eight weights a word: the codes + 8 of the
+  /// first four in the low nibbles of its bytes, those of the others in the high ones (format/tile.h). One
+  /// sub-scale a group. Returns the row's scale, 0 for a row of zeros.
   float (*quantize_q4)(const float* row, std::size_t block_count, std::uint32_t* words,
                        std::int8_t* sub_scales, RowError& error);
 

@@ -16,9 +16,9 @@ constexpr int kOne = 2048;
 constexpr int kShift = 5;  // 16 bits less those of kOne
 constexpr float kExtreme = 32000;
 constexpr float kFractionOfCode = 2048.0f * 32768.0f / kExtreme;  // a * this: the factor from input to code
-constexpr float kCodeOfExtremeMax = 11.9f;  // beyond, sums of squares would not fit into 32 bits
-constexpr float kNothing = 1e-3f;           // a group of less is nothing but zeros, in units of row scales
-constexpr float kRowScaleMin = 0.72f;       // size / (15 * r) stays within kCodeOfExtremeMax
+constexpr float kCodeOfExtremeMax =
+    11.9f;                         // more than size / (15 * r) of any r tried; sums of squares fit 32 bits
+constexpr float kNothing = 1e-3f;  // a group of less is nothing but zeros, in units of row scales
 constexpr float kRowScaleOfLongRows = 0.95f;
 constexpr std::size_t kGridBlocksMax = 4;
 constexpr int kMoreForEstimate = 1;
@@ -129,9 +129,8 @@ inline Choice choose(const Q4Block& block, std::size_t first, float row_scale) {
 
 /// Squared error of a block under a row scale.
 inline void add_scores(const Q4Block& block, float row_scale, float (&lanes)[kBlockGroups]) {
-  for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
+  for (std::size_t first = 0; first < kBlockGroups; first += kLanes)
     add_to(&lanes[first], choose<kMoreForEstimate>(block, first, row_scale).score);
-  }
 }
 
 /// Where the least squares begin, in units of the row scale that just fits the row's largest weight.
@@ -200,7 +199,7 @@ void encode_block(const Q4Block& block, float row_scale, std::uint32_t* words, s
 float fit(const RowSums& sums, float searched) {
   const double square = sum_lanes(sums.squares);
   if (square == 0) return searched;
-  return greater(static_cast<float>(sum_lanes(sums.products) / square), kRowScaleMin);
+  return static_cast<float>(sum_lanes(sums.products) / square);
 }
 
 /// Of (w - q r)^2 under the fitted scale r, by way of the small errors under the searched one.
@@ -208,8 +207,7 @@ double squared_error(const RowSums& sums, float searched, float fitted) {
   const double from = static_cast<double>(searched);
   const double to = static_cast<double>(fitted);
   const double as_searched = sum_lanes(sums.errors) * from * from / (kOne * kOne);
-  const double moved =
-      (to - from) * ((to + from) * sum_lanes(sums.squares) - 2 * sum_lanes(sums.products));
+  const double moved = (to - from) * ((to + from) * sum_lanes(sums.squares) - 2 * sum_lanes(sums.products));
   return greater(as_searched + moved, 0.0);
 }
 
@@ -238,6 +236,7 @@ float quantize_q4(const float* row, std::size_t block_count, std::uint32_t* word
   }
   const float row_scale = fit(sums, searched);
   const double to_weights = static_cast<double>(unit) * static_cast<double>(unit);
-  error = {squared_error(sums, searched, row_scale) * to_weights, sum_lanes(sums.squared_weights) * to_weights};
+  error = {squared_error(sums, searched, row_scale) * to_weights,
+           sum_lanes(sums.squared_weights) * to_weights};
   return row_scale * unit;
 }

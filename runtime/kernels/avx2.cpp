@@ -273,9 +273,9 @@ std::uint64_t peak_q8(std::size_t rounds) {
     for (auto& t : total) {
       settle(x), settle(w);
       t = _mm256_add_epi32(t, _mm256_madd_epi16(_mm256_maddubs_epi16(w, _mm256_sign_epi8(x, w)), ones));
+      settle(t);
     }
   }
-  for (auto& t : total) settle(t);
   return rounds * 8 * 32 * 2;
 }
 

@@ -195,6 +195,8 @@ void attend(const float* queries, std::size_t count, const KeyValueView& kv, std
             std::size_t end, float* out) {
   for (; count >= 4; count -= 4, queries += 4 * kv.stride, out += 4 * kv.stride)
     attend_to<4>(queries, kv, first, end, out);
+  for (; count >= 2; count -= 2, queries += 2 * kv.stride, out += 2 * kv.stride)
+    attend_to<2>(queries, kv, first, end, out);
   for (; count > 0; --count, queries += kv.stride, out += kv.stride)
     attend_to<1>(queries, kv, first, end, out);
 }

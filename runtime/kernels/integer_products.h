@@ -3,9 +3,11 @@
 //
 // The file must have defined, before:
 //
-//   q8_sums(weights, groups, codes, chunk_sum, sums): sums[64] of one row and `groups` q8 groups
-//   q4_sums(panel, first_group, groups, codes, group_sums, group_stride, sums): the same straight from
-//   nibbles Q8Chunk, Q4Chunk: a panel's weights for one chunk of inputs, made ready to meet many rows:
+//   q8_sums(weights, groups, codes, chunk_sum, sums):
+//     sums[64] of one row and `groups` q8 groups
+//   q4_sums(panel, first_group, groups, codes, group_sums, group_stride, sums):
+//     the same straight from nibbles
+//   Q8Chunk, Q4Chunk: a panel's weights for one chunk of inputs, made ready to meet many rows:
 //     kRows              rows that are multiplied at once
 //     load(panel, first_group, groups)
 //     multiply<n>(rows, out, out_stride): out[r][64] = fma(float(sum), scale, out[r][64]) for n rows

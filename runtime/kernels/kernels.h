@@ -14,9 +14,10 @@
 
 namespace sluice::runtime {
 
-constexpr std::size_t kChunkColsMin = 32;   ///< and the narrowest
-constexpr std::size_t kChunkColsMax = 128;  ///< widest chunk of inputs that share an activation scale
-constexpr std::size_t kLanes = 16;          ///< float rows are padded with zeros to a multiple of this
+// Inputs that share an activation scale: a chunk's width is a multiple of the least.
+constexpr std::size_t kChunkColsMin = 32;
+constexpr std::size_t kChunkColsMax = 128;
+constexpr std::size_t kLanes = 16;  ///< float rows are padded with zeros to a multiple of this
 
 /// Activations as the integer kernels read them: s8 codes in chunks, chunk after chunk, each dense.
 struct QuantizedView {
@@ -49,7 +50,8 @@ struct PanelView {
 
 enum class KvElement : std::uint8_t { f32, bf16, s8 };
 
-constexpr std::size_t kAttentionBlock = 64;  ///< keys whose scores are in one step; see `attend`
+constexpr std::size_t kAttentionQueries = 4;  ///< that share the loads of keys and values
+constexpr std::size_t kAttentionBlock = 64;   ///< keys whose scores are in one step; see `attend`
 
 /// One head's keys and values; rows of `stride` elements. Position p is in row p % capacity.
 struct KeyValueView {

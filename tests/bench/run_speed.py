@@ -8,9 +8,9 @@ In each round everything runs once, one after the other, so that noise of the ma
 and the ratios of medians. MODEL.sluice is one of tests/bench/random_container.cpp, F.gguf the same shapes in the type that
 llama.cpp is to be measured with. Both are read once before, so that they are in the page cache.
 
-The first token is that of `sluice run` on 16 random tokens' worth of text, from the start of the process to its end, with the
-proofs of an earlier run beside the file; told with it is the time that the bytes of all experts would take at the rate of
-plain reads that the same round measured.
+The first token is that of `sluice run` on a text of 16 tokens, from the start of the process to its end, with the proofs of
+an earlier run beside the file; told with it is the time that the bytes of the whole file would take at the rate of plain
+reads that the same round measured.
 
 ROOT (or the environment's SLUICE_LLAMA_CPP) is a Debian system with llama.cpp's llama-bench, which is called there by
 chroot; /proc is mounted in it. F.gguf is a path in it.

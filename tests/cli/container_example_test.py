@@ -1,5 +1,6 @@
 """The bytes that docs/container.md shows are those of the container that it names."""
 
+import json
 import re
 import struct
 from pathlib import Path
@@ -45,9 +46,12 @@ class ContainerExampleTest(ProgramTest):
     def test_a_weight(self):
         name, start = self.find(r"Example, `([a-z0-9_.]+)` \[512, 256\] q4, which starts at byte ([0-9,]+):")
         start = number(start)
-        lines = self.succeed("inspect", self.folder / "q4.sluice", "--tensors", name, "--json").lines()
-        tensor = next(line for line in lines if line["event"] == "tensor")
+        directory, length = struct.unpack("<QQ", self.bytes[-FOOTER_BYTES:][:16])
+        tensors = json.loads(self.bytes[directory:directory + length])["tensors"]
+        tensor = next(tensor for tensor in tensors if tensor["name"] == name)
         self.assertEqual(tensor["offset"], start)
+        digest = self.find(re.escape(name) + r" q4 tiles \[512, 256\] ([0-9a-f]{8})…")[0]
+        self.assertEqual(tensor["digest"][:8], digest)
         values = {}
         for kind in ("code", "magnitude", "sign", "row scale"):
             offset, example = self.find(rf"\| {kind} \| ([0-9,]+) \| `([0-9a-f ]+)` \|")

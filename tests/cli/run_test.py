@@ -62,7 +62,7 @@ class RunTest(ProgramTest):
         self.assertEqual(self.sluice("run", self.model, "-p", "Hi", "--system", "x").code, 2)
 
     def test_prompt_cache_gives_the_same_tokens_and_is_reused(self):
-        plain = self.run_model("-n", "20", "--stats")
+        plain = self.run_model("-n", "20")
         for kv in ("bf16", "q8"):
             cached = [self.run_model("-n", "20", "--prompt-cache", kv, "--kv", kv) for _ in range(2)]
             self.assertEqual(cached[0]["ids"], cached[1]["ids"])

@@ -13,7 +13,7 @@ PROGRAM = Path(os.environ["SLUICE_PROGRAM"])
 RELEASE = Path(os.environ["SLUICE_DEMO_RELEASE"])
 # A sanitizer takes several times the memory of the program that it watches.
 SANITIZED = bool(os.environ.get("SLUICE_SANITIZE"))
-LIMIT_S = 300 if SANITIZED else 50
+LIMIT_S = 900 if SANITIZED else 50
 
 
 class Finished:

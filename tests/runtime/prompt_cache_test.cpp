@@ -105,10 +105,10 @@ TEST_CASE("wrong values are told, also under a right digest") {
   };
   const Case cases[] = {
       {0, 0x4B5A, 2, "is no prompt cache"},
-      {8, 2, 4, "has version 2, expected 1"},
-      {12, 3, 4, "has values that no version 1 has"},
-      {16, 3, 4, "has values that no version 1 has"},
-      {20, 1, 4, "has values that no version 1 has"},
+      {8, 1, 4, "has version 1, expected 2"},
+      {12, 3, 4, "has values that no version 2 has"},
+      {16, 3, 4, "has values that no version 2 has"},
+      {20, 1, 4, "has values that no version 2 has"},
       {88, 4, 8, "has 166 bytes, which 4 tokens do not make"},
       {88, ~std::uint64_t{0}, 8, "tokens do not make"},
       {96, 7, 8, "which 3 tokens do not make"},
