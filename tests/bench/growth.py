@@ -18,7 +18,7 @@ from pathlib import Path
 
 
 def numbers(text):
-    return [int(n) for n in text.split(",")]
+    return [int(n) for n in text.split(",") if n]
 
 
 class Bench:
