@@ -84,10 +84,20 @@ inline void multiply_few(const QuantizedView& x, float* out, std::size_t out_str
   });
 }
 
+inline void clear(std::size_t rows, std::size_t panels, float* out, std::size_t out_stride) {
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t n = 0; n < panels * 64; n += 16) store(out + r * out_stride + n, zero());
+}
+
+inline void apply_row_scales(const PanelView* panels, std::size_t count, std::size_t rows, float* out,
+                             std::size_t out_stride) {
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t p = 0; p < count; ++p) multiply(panels[p].row_scales, 64, out + r * out_stride + p * 64);
+}
+
 void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                  std::size_t out_stride) {
-  for (std::size_t r = 0; r < x.rows; ++r)
-    for (std::size_t n = 0; n < count * 64; n += 16) store(out + r * out_stride + n, zero());
+  clear(x.rows, count, out, out_stride);
   if (x.rows >= kManyRowsQ8) {
     multiply_many<Q8Chunk>(panels, count, x, out, out_stride);
   } else {
@@ -99,14 +109,12 @@ void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView
       });
     }
   }
-  for (std::size_t r = 0; r < x.rows; ++r)
-    for (std::size_t p = 0; p < count; ++p) multiply(panels[p].row_scales, 64, out + r * out_stride + p * 64);
+  apply_row_scales(panels, count, x.rows, out, out_stride);
 }
 
 void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                  std::size_t out_stride) {
-  for (std::size_t r = 0; r < x.rows; ++r)
-    for (std::size_t n = 0; n < count * 64; n += 16) store(out + r * out_stride + n, zero());
+  clear(x.rows, count, out, out_stride);
   if (x.rows >= kManyRowsQ4) {
     multiply_many<Q4Chunk>(panels, count, x, out, out_stride);
   } else {
@@ -117,8 +125,7 @@ void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView
       });
     }
   }
-  for (std::size_t r = 0; r < x.rows; ++r)
-    for (std::size_t p = 0; p < count; ++p) multiply(panels[p].row_scales, 64, out + r * out_stride + p * 64);
+  apply_row_scales(panels, count, x.rows, out, out_stride);
 }
 
 const Kernels kTable = {
