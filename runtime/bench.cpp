@@ -38,7 +38,8 @@ double measure_read_bandwidth(unsigned threads, bool huge_pages) {
   constexpr std::size_t kWords = kBytes / sizeof(std::uint64_t);
   constexpr std::size_t kTasks = 64;
   constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
-  constexpr std::size_t kAheadWords = 2048 / sizeof(std::uint64_t);
+  constexpr std::size_t kAheadWords = 4096 / sizeof(std::uint64_t);
+  constexpr std::size_t kLineWords = 64 / sizeof(std::uint64_t);
   // Of whole huge pages, one more than is read; filled after the kernel has been told which pages to take.
   struct Free {
     void operator()(std::uint64_t* p) const { std::free(p); }
@@ -55,13 +56,13 @@ double measure_read_bandwidth(unsigned threads, bool huge_pages) {
   for (int repetition = 0; repetition < 5; ++repetition) {
     const auto start = Clock::now();
     pool.run(kTasks, [&](std::size_t task, unsigned) {
-      std::uint64_t sum[8] = {};
+      std::uint64_t sum = 0;
       const std::size_t first = task * (kWords / kTasks);
-      for (std::size_t i = first; i < first + kWords / kTasks; i += 8) {
+      for (std::size_t i = first; i < first + kWords / kTasks; i += kLineWords) {
         __builtin_prefetch(words + i + kAheadWords);
-        for (std::size_t lane = 0; lane < 8; ++lane) sum[lane] += words[i + lane];
+        sum += words[i];
       }
-      sums[task] = sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
+      sums[task] = sum;
     });
     rates.push_back(static_cast<double>(kBytes) / seconds_since(start));
   }

@@ -133,7 +133,9 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
 }
 
 // A chunk in q8: codes as they lie in the tiles, and their magnitudes.
-struct Q8Chunk {
+struct Q8Block {
+  static constexpr std::size_t kGroupBytes = 1024;
+  static constexpr std::size_t kCols = kChunkColsMin;
   static constexpr int kRows = 4;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
@@ -181,7 +183,9 @@ struct Q8Chunk {
 // A chunk in q4: codes without their sub-scales, so that four quads of products can be added up in 16 bits
 // before one multiplication scales them: half as many instructions as for int8 weights. Activations become u8
 // by adding 128, which `start` takes off again: -128 x the sum of the chunk's weights.
-struct Q4Chunk {
+struct Q4Block {
+  static constexpr std::size_t kGroupBytes = 512;
+  static constexpr std::size_t kCols = kChunkColsMin;
   static constexpr int kRows = 3;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t count) {

@@ -23,42 +23,36 @@ inline __m512i broadcast_quad(const std::int8_t* p) {
   return _mm512_set1_epi32(quad);
 }
 
-// Sub-scales of one group for 64 outputs, as s32, sixteen a register.
-struct SubScales {
+// Makes the compiler have `v` in a register here: left alone, it keeps copies of sums in memory.
+template <typename T>
+inline void settle(T& v) {
+  asm volatile("" : "+v"(v));
+}
+
+// Sub-scales of one group for 64 outputs: magnitudes as s32, sixteen a register, and signs as bits.
+struct Magnitudes {
   __m512i part[4];
+  std::uint64_t signs;
+
+  [[nodiscard]] __mmask16 negative(std::size_t i) const { return static_cast<__mmask16>(signs >> (16 * i)); }
+  [[nodiscard]] __m512i with_sign(std::size_t i) const {
+    return _mm512_mask_sub_epi32(part[i], negative(i), _mm512_setzero_si512(), part[i]);
+  }
 };
 
-inline SubScales load_sub_scales(const PanelView& panel, std::size_t group) {
+inline Magnitudes load_magnitudes(const PanelView& panel, std::size_t group) {
   const __m256i packed = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel.magnitudes + group * 32));
   const __m256i mask = _mm256_set1_epi8(15);
   const __m256i halves[2] = {_mm256_and_si256(packed, mask),
                              _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask)};
-  std::uint64_t signs;
-  __builtin_memcpy(&signs, panel.signs + group * 8, sizeof(signs));
-  SubScales scales;
-  for (int i = 0; i < 4; ++i) {
+  Magnitudes magnitudes;
+  __builtin_memcpy(&magnitudes.signs, panel.signs + group * 8, sizeof(magnitudes.signs));
+  for (std::size_t i = 0; i < 4; ++i) {
     const __m128i bytes =
         i % 2 == 0 ? _mm256_castsi256_si128(halves[i / 2]) : _mm256_extracti128_si256(halves[i / 2], 1);
-    const __m512i magnitude = _mm512_add_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(1));
-    const auto negative = static_cast<__mmask16>(signs >> (16 * i));
-    scales.part[i] = _mm512_mask_sub_epi32(magnitude, negative, _mm512_setzero_si512(), magnitude);
+    magnitudes.part[i] = _mm512_add_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(1));
   }
-  return scales;
-}
-
-// code * scale in every byte; the products fit int8, so the low bytes of 16-bit products are enough.
-// `scale` holds the sub-scale in both halves of each 32 bits.
-inline __m512i scale_codes(__m512i nibbles, __m512i scale) {
-  const __m512i codes = _mm512_sub_epi8(nibbles, _mm512_set1_epi8(8));
-  const __m512i low = _mm512_mullo_epi16(codes, scale);
-  const __m512i high = _mm512_mullo_epi16(_mm512_srli_epi16(codes, 8), scale);
-  return _mm512_mask_blend_epi8(0xAAAAAAAAAAAAAAAAull, low, _mm512_slli_epi16(high, 8));
-}
-
-// totals[i] = fma(float(sum), scale, totals[i]), as `accumulate` does.
-inline void accumulate_part(__m512i sum, float scale, float* totals) {
-  const __m512 s = _mm512_set1_ps(scale);
-  _mm512_storeu_ps(totals, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), s, _mm512_loadu_ps(totals)));
+  return magnitudes;
 }
 
 // vpdpbusd takes u8 x s8. Weights become u8 by adding 128 (flipping the sign bit); the start value takes
@@ -100,43 +94,68 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
         sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(_mm512_srli_epi16(both, 4), mask), x_odd);
       }
     }
-    const SubScales scales = load_sub_scales(panel, first_group + group);
+    const Magnitudes magnitudes = load_magnitudes(panel, first_group + group);
     for (std::size_t i = 0; i < 4; ++i)
-      total[i] = _mm512_add_epi32(total[i], _mm512_mullo_epi32(sum[i], scales.part[i]));
+      total[i] = _mm512_add_epi32(total[i], _mm512_mullo_epi32(sum[i], magnitudes.with_sign(i)));
   }
   for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
 }
 
-// Every weight of a chunk as u8: 128 is added by flipping the sign bit, since vpdpbusd takes u8 x s8. The
-// sums start with -128 x the sum of the row's activations, which takes that off again.
-struct ByteChunk {
-  static constexpr int kRows = 6;  // 24 sums, 4 weights: of 32 registers
+// Every weight of a block as u8: 128 is added by flipping the sign bit, since vpdpbusd takes u8 x s8. The
+// sums start with -128 x the sum of the row's activations, which takes that off again. Integers and floats
+// of three rows stay in registers over all the chunks: 12 + 12 of 32, and 4 for weights.
+struct ByteBlock {
+  static constexpr std::size_t kCols = 256;  // 16 KiB of weights: a third of the L1 cache
+  static constexpr int kRows = 3;
 
+  // Not inlined: among the loops around it, some sums would be kept in memory.
   template <int kCount>
-  void multiply(const ChunkRows& rows, float* out, std::size_t out_stride) const {
-    __m512i total[kCount][4];
-    for (int r = 0; r < kCount; ++r)
-      for (auto& t : total[r]) t = _mm512_set1_epi32(-128 * rows.chunk_sums[r]);
-    for (std::size_t quad = 0; quad < quads; ++quad) {
-      __m512i w[4];
-      for (std::size_t i = 0; i < 4; ++i) w[i] = load512(weights + quad * 256 + i * 64);
-      for (int r = 0; r < kCount; ++r) {
-        const __m512i x = broadcast_quad(rows.codes + static_cast<std::size_t>(r) * rows.cols + quad * 4);
-        for (std::size_t i = 0; i < 4; ++i) total[r][i] = _mm512_dpbusd_epi32(total[r][i], w[i], x);
+  [[gnu::noinline]] void multiply(const ChunkRows& rows, float* out, std::size_t out_stride) const {
+    __m512 total[kCount][4];
+    for (std::size_t r = 0; r < kCount; ++r)
+      for (std::size_t i = 0; i < 4; ++i) total[r][i] = _mm512_loadu_ps(out + r * out_stride + i * 16);
+    const std::uint8_t* w = weights;
+    const std::int8_t* x = rows.codes;
+    for (std::size_t chunk = 0; chunk < rows.chunks; ++chunk) {
+      __m512i sum[kCount][4];
+      for (std::size_t r = 0; r < kCount; ++r) {
+        const std::int32_t start = -128 * rows.chunk_sums[chunk * rows.chunk_rows + r];
+        for (auto& s : sum[r]) s = _mm512_set1_epi32(start);
       }
+      std::size_t col = 0;
+      do {
+        __m512i part[4] = {load512(w), load512(w + 64), load512(w + 128), load512(w + 192)};
+        for (auto& p : part) settle(p);
+        for (std::size_t r = 0; r < kCount; ++r) {
+          const __m512i four = broadcast_quad(x + r * rows.cols + col);
+          for (std::size_t i = 0; i < 4; ++i) {
+            sum[r][i] = _mm512_dpbusd_epi32(sum[r][i], part[i], four);
+            settle(sum[r][i]);
+          }
+        }
+        w += 256;
+        col += 4;
+      } while (col < rows.cols);
+      for (std::size_t r = 0; r < kCount; ++r) {
+        const __m512 scale = _mm512_set1_ps(rows.scales[chunk * rows.chunk_rows + r]);
+        for (std::size_t i = 0; i < 4; ++i) {
+          total[r][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][i]), scale, total[r][i]);
+          settle(total[r][i]);
+        }
+      }
+      x += rows.chunk_rows * rows.cols;
     }
-    for (int r = 0; r < kCount; ++r)
-      for (std::size_t i = 0; i < 4; ++i)
-        accumulate_part(total[r][i], rows.scales[r], out + static_cast<std::size_t>(r) * out_stride + i * 16);
+    for (std::size_t r = 0; r < kCount; ++r)
+      for (std::size_t i = 0; i < 4; ++i) _mm512_storeu_ps(out + r * out_stride + i * 16, total[r][i]);
   }
 
-  std::size_t quads;
-  alignas(64) std::uint8_t weights[kChunkColsMax * 64];
+  alignas(64) std::uint8_t weights[kCols * 64];
 };
 
-struct Q8Chunk : ByteChunk {
+struct Q8Block : ByteBlock {
+  static constexpr std::size_t kGroupBytes = 1024;
+
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
-    quads = groups * 4;
     const std::byte* codes = panel.codes + first_group * 1024;
     const __m512i flip = _mm512_set1_epi8(-128);
     for (std::size_t i = 0; i < groups * 1024; i += 64)
@@ -144,28 +163,51 @@ struct Q8Chunk : ByteChunk {
   }
 };
 
-struct Q4Chunk : ByteChunk {
+struct Q4Block : ByteBlock {
+  static constexpr std::size_t kGroupBytes = 512;
+
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
-    quads = groups * 4;
     const __m512i mask = _mm512_set1_epi8(15);
-    const __m512i flip = _mm512_set1_epi8(-128);
     for (std::size_t group = 0; group < groups; ++group) {
-      const SubScales scales = load_sub_scales(panel, first_group + group);
+      const Magnitudes magnitudes = load_magnitudes(panel, first_group + group);
       const std::byte* packed = panel.codes + (first_group + group) * 512;
       for (std::size_t i = 0; i < 4; ++i) {
-        const __m512i scale =
-            _mm512_mask_blend_epi16(0xAAAAAAAAu, scales.part[i], _mm512_slli_epi32(scales.part[i], 16));
+        const Scaling scaling(magnitudes.part[i], magnitudes.negative(i));
         for (std::size_t half = 0; half < 2; ++half) {
           const __m512i both = load512(packed + half * 256 + i * 64);
-          const __m512i even = scale_codes(_mm512_and_si512(both, mask), scale);
-          const __m512i odd = scale_codes(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask), scale);
           std::uint8_t* out = weights + group * 1024 + half * 512 + i * 64;
-          _mm512_store_si512(out, _mm512_xor_si512(even, flip));
-          _mm512_store_si512(out + 256, _mm512_xor_si512(odd, flip));
+          _mm512_store_si512(out, scaling.apply(_mm512_and_si512(both, mask)));
+          _mm512_store_si512(out + 256, scaling.apply(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask)));
         }
       }
     }
   }
+
+ private:
+  // Nibbles to 128 + sub-scale x (nibble - 8), for sixteen outputs of four inputs each. A nibble times a
+  // magnitude is 240 at most, so one 16-bit product has two of them, without a carry. With s = all bits set
+  // where the sub-scale is negative, which makes a xor s = -a - 1 there:
+  // 128 +- (product - 8 x magnitude) = (product xor s) + (8 x magnitude xor not s) + 129.
+  class Scaling {
+   public:
+    Scaling(__m512i magnitude, __mmask16 negative)
+        : twice_(_mm512_or_si512(magnitude, _mm512_slli_epi32(magnitude, 16))),
+          flip_(_mm512_movm_epi32(negative)) {
+      const __m512i eightfold = _mm512_slli_epi16(twice_, 3);
+      const __m512i bytes = _mm512_or_si512(eightfold, _mm512_slli_epi16(eightfold, 8));
+      // 0xC3 of (a, b): not (a xor b)
+      offset_ = _mm512_add_epi8(_mm512_ternarylogic_epi32(bytes, flip_, flip_, 0xC3), _mm512_set1_epi8(-127));
+    }
+
+    [[nodiscard]] __m512i apply(__m512i nibbles) const {
+      return _mm512_add_epi8(_mm512_xor_si512(_mm512_mullo_epi16(nibbles, twice_), flip_), offset_);
+    }
+
+   private:
+    __m512i twice_;
+    __m512i flip_;
+    __m512i offset_;
+  };
 };
 
 std::uint64_t peak_q8(std::size_t rounds) {

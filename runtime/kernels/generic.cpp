@@ -52,7 +52,9 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
   q8_sums(weights, groups, codes, 0, sums);
 }
 
-struct Q8Chunk {
+struct Q8Block {
+  static constexpr std::size_t kGroupBytes = 1024;
+  static constexpr std::size_t kCols = kChunkColsMin;
   static constexpr int kRows = 1;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
@@ -72,7 +74,8 @@ struct Q8Chunk {
   const std::int8_t* weights;
 };
 
-struct Q4Chunk : Q8Chunk {
+struct Q4Block : Q8Block {
+  static constexpr std::size_t kGroupBytes = 512;
   void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
     groups = count;
     unpack_q4(panel, first_group, count, unpacked);

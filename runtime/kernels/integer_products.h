@@ -7,66 +7,100 @@
 //     sums[64] of one row and `groups` q8 groups
 //   q4_sums(panel, first_group, groups, codes, group_sums, group_stride, sums):
 //     the same straight from nibbles
-//   Q8Chunk, Q4Chunk: a panel's weights for one chunk of inputs, made ready to meet many rows:
+//   Q8Block, Q4Block: a panel's weights for a block of inputs, made ready to meet many rows:
+//     kCols              inputs of a block; it is a chunk at least, and whole chunks of one width
 //     kRows              rows that are multiplied at once
 //     load(panel, first_group, groups)
-//     multiply<n>(rows, out, out_stride): out[r][64] = fma(float(sum), scale, out[r][64]) for n rows
+//     multiply<n>(rows, out, out_stride): out[r][64] = fma(float(sum), scale, out[r][64]) for n rows, chunk
+//                        after chunk
 //
 // A group is 16 inputs of all 64 outputs: a quarter of a tile, and the planes of a panel are a row of groups.
 
-struct Chunk {
-  std::size_t index;
+/// Neighbouring chunks of one width.
+struct Chunks {
+  std::size_t first;
+  std::size_t count;
+  std::size_t cols;  // of each
   std::size_t first_group;
-  std::size_t groups;
-  std::size_t cols;
-  const std::int8_t* codes;  // [row][cols]
+  const std::int8_t* codes;  // [chunk][row][cols]
+
+  [[nodiscard]] std::size_t groups() const { return count * cols / 16; }
 };
 
-// Calls `visit` for every chunk of the activations.
+// Calls `visit` for all the activations, blocks of at most `block_cols` inputs, or of one chunk.
 template <typename F>
-inline void for_each_chunk(const QuantizedView& x, F visit) {
-  for (std::size_t first = 0; first < x.cols; first += x.chunk_cols) {
-    const std::size_t cols = x.cols - first < x.chunk_cols ? x.cols - first : x.chunk_cols;
-    visit(Chunk{first / x.chunk_cols, first / 16, cols / 16, cols, x.codes + first * x.rows});
+inline void for_each_block(const QuantizedView& x, std::size_t block_cols, F visit) {
+  const std::size_t whole = x.cols / x.chunk_cols;
+  const std::size_t step = block_cols > x.chunk_cols ? block_cols / x.chunk_cols : 1;
+  for (std::size_t first = 0; first < whole; first += step) {
+    const std::size_t count = whole - first < step ? whole - first : step;
+    const std::size_t col = first * x.chunk_cols;
+    visit(Chunks{first, count, x.chunk_cols, col / 16, x.codes + col * x.rows});
   }
+  const std::size_t col = whole * x.chunk_cols;  // the last chunk may be narrower
+  if (col < x.cols) visit(Chunks{whole, 1, x.cols - col, col / 16, x.codes + col * x.rows});
 }
 
-inline ChunkRows rows_from(const QuantizedView& x, const Chunk& chunk, std::size_t row) {
-  return {chunk.codes + row * chunk.cols, chunk.cols, x.chunk_sums + chunk.index * x.rows + row,
-          x.scales + chunk.index * x.rows + row};
+inline ChunkRows rows_from(const QuantizedView& x, const Chunks& chunks, std::size_t row) {
+  return {.codes = chunks.codes + row * chunks.cols,
+          .chunk_sums = x.chunk_sums + chunks.first * x.rows + row,
+          .scales = x.scales + chunks.first * x.rows + row,
+          .chunks = chunks.count,
+          .chunk_rows = x.rows,
+          .cols = chunks.cols};
 }
 
 // The last rows, fewer than are multiplied at once.
-template <int kRows, typename Weights>
-inline void multiply_rest(const Weights& weights, std::size_t count, const ChunkRows& rows, float* out,
+template <int kRows, typename Block>
+inline void multiply_rest(const Block& block, std::size_t count, const ChunkRows& rows, float* out,
                           std::size_t out_stride) {
   if constexpr (kRows > 0) {
-    if (count == kRows) return weights.template multiply<kRows>(rows, out, out_stride);
-    multiply_rest<kRows - 1>(weights, count, rows, out, out_stride);
+    if (count == kRows) return block.template multiply<kRows>(rows, out, out_stride);
+    multiply_rest<kRows - 1>(block, count, rows, out, out_stride);
   }
 }
 
-template <typename Weights>
-inline void multiply_chunk(const Weights& weights, const QuantizedView& x, const Chunk& chunk, float* out,
-                           std::size_t out_stride) {
-  constexpr std::size_t kRows = Weights::kRows;
+/// Bytes that are needed soon, to be asked for little by little: more at once than the machine keeps track of
+/// would make it wait.
+struct Ahead {
+  const std::byte* next;
+  const std::byte* end;
+
+  void ask(std::size_t bytes) {
+    for (const std::byte* stop = end - next < std::ptrdiff_t(bytes) ? end : next + bytes; next < stop;
+         next += 64)
+      __builtin_prefetch(next, 0, 2);
+  }
+};
+
+template <typename Block>
+inline void multiply_block(const Block& block, const QuantizedView& x, const Chunks& chunks, float* out,
+                           std::size_t out_stride, Ahead ahead) {
+  constexpr std::size_t kRows = Block::kRows;
+  const std::size_t step_bytes = (ahead.end - ahead.next) * kRows / x.rows / 64 * 64 + 64;
   std::size_t row = 0;
-  for (; row + kRows <= x.rows; row += kRows)
-    weights.template multiply<Weights::kRows>(rows_from(x, chunk, row), out + row * out_stride, out_stride);
-  multiply_rest<Weights::kRows - 1>(weights, x.rows - row, rows_from(x, chunk, row), out + row * out_stride,
-                                    out_stride);
+  for (; row + kRows <= x.rows; row += kRows) {
+    ahead.ask(step_bytes);
+    block.template multiply<Block::kRows>(rows_from(x, chunks, row), out + row * out_stride, out_stride);
+  }
+  multiply_rest<Block::kRows - 1>(block, x.rows - row, rows_from(x, chunks, row), out + row * out_stride,
+                                  out_stride);
 }
 
-// Many rows: chunk after chunk, so that a chunk's activations stay in the caches for all the panels, and a
-// panel's chunk for all the rows.
-template <typename Weights>
+// Many rows: block after block, so that a block's activations stay in the caches for all the panels, and a
+// panel's block for all the rows.
+template <typename Block>
 inline void multiply_many(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                           std::size_t out_stride) {
-  Weights weights;
-  for_each_chunk(x, [&](const Chunk& chunk) {
+  Block block;
+  for_each_block(x, Block::kCols, [&](const Chunks& chunks) {
     for (std::size_t p = 0; p < count; ++p) {
-      weights.load(panels[p], chunk.first_group, chunk.groups);
-      multiply_chunk(weights, x, chunk, out + p * 64, out_stride);
+      block.load(panels[p], chunks.first_group, chunks.groups());
+      const bool last = p + 1 == count;
+      const std::size_t next_group = chunks.first_group + (last ? chunks.groups() : 0);
+      const std::byte* next = panels[last ? 0 : p + 1].codes + next_group * Block::kGroupBytes;
+      multiply_block(block, x, chunks, out + p * 64, out_stride,
+                     Ahead{next, next + chunks.groups() * Block::kGroupBytes});
     }
   });
 }
@@ -76,10 +110,10 @@ inline void multiply_many(const PanelView* panels, std::size_t count, const Quan
 template <typename F>
 inline void multiply_few(const QuantizedView& x, float* out, std::size_t out_stride, F sums_of) {
   alignas(64) std::int32_t sums[64];
-  for_each_chunk(x, [&](const Chunk& chunk) {
+  for_each_block(x, x.chunk_cols, [&](const Chunks& chunk) {
     for (std::size_t r = 0; r < x.rows; ++r) {
       sums_of(chunk, r, sums);
-      accumulate(sums, x.scales[chunk.index * x.rows + r], out + r * out_stride, 64);
+      accumulate(sums, x.scales[chunk.first * x.rows + r], out + r * out_stride, 64);
     }
   });
 }
@@ -99,13 +133,13 @@ void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView
                  std::size_t out_stride) {
   clear(x.rows, count, out, out_stride);
   if (x.rows >= kManyRowsQ8) {
-    multiply_many<Q8Chunk>(panels, count, x, out, out_stride);
+    multiply_many<Q8Block>(panels, count, x, out, out_stride);
   } else {
     for (std::size_t p = 0; p < count; ++p) {
       const auto* weights = reinterpret_cast<const std::int8_t*>(panels[p].codes);
-      multiply_few(x, out + p * 64, out_stride, [&](const Chunk& chunk, std::size_t r, std::int32_t* sums) {
-        q8_sums(weights + chunk.first_group * 1024, chunk.groups, chunk.codes + r * chunk.cols,
-                x.chunk_sums[chunk.index * x.rows + r], sums);
+      multiply_few(x, out + p * 64, out_stride, [&](const Chunks& chunk, std::size_t r, std::int32_t* sums) {
+        q8_sums(weights + chunk.first_group * 1024, chunk.groups(), chunk.codes + r * chunk.cols,
+                x.chunk_sums[chunk.first * x.rows + r], sums);
       });
     }
   }
@@ -116,11 +150,11 @@ void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView
                  std::size_t out_stride) {
   clear(x.rows, count, out, out_stride);
   if (x.rows >= kManyRowsQ4) {
-    multiply_many<Q4Chunk>(panels, count, x, out, out_stride);
+    multiply_many<Q4Block>(panels, count, x, out, out_stride);
   } else {
     for (std::size_t p = 0; p < count; ++p) {
-      multiply_few(x, out + p * 64, out_stride, [&](const Chunk& chunk, std::size_t r, std::int32_t* sums) {
-        q4_sums(panels[p], chunk.first_group, chunk.groups, chunk.codes + r * chunk.cols,
+      multiply_few(x, out + p * 64, out_stride, [&](const Chunks& chunk, std::size_t r, std::int32_t* sums) {
+        q4_sums(panels[p], chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols,
                 x.group_sums + chunk.first_group * x.rows + r, x.rows, sums);
       });
     }

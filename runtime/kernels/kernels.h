@@ -31,12 +31,14 @@ struct QuantizedView {
   std::size_t chunk_cols;  ///< a multiple of 32; the last chunk may be narrower
 };
 
-/// Some rows of one chunk, as the kernel files hand them to their innermost loops.
+/// Some rows of some chunks of one width, as the kernel files hand them to their innermost loops.
 struct ChunkRows {
-  const std::int8_t* codes;  ///< [row][cols]
+  const std::int8_t* codes;        ///< [chunk][chunk_rows][cols]
+  const std::int32_t* chunk_sums;  ///< [chunk][chunk_rows]
+  const float* scales;             ///< [chunk][chunk_rows]
+  std::size_t chunks;
+  std::size_t chunk_rows;
   std::size_t cols;
-  const std::int32_t* chunk_sums;  ///< [row]
-  const float* scales;             ///< [row]
 };
 
 /// One panel of a weight matrix: 64 outputs. See format/tile.h for the bytes.
