@@ -2,10 +2,12 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <type_traits>
 
 #include "base/invariant.h"
 #include "base/lane_hasher.h"
+#include "base/wide_sha.h"
 
 namespace sluice::base {
 namespace {
@@ -66,17 +68,40 @@ template class Hasher<Sha1>;
 template class Hasher<Sha256>;
 template class Hasher<Blake2b512>;
 
+namespace {
+
+// Fewer messages are hashed faster two by two.
+constexpr std::size_t kWideLeast = 6;
+
+/// Messages at the beginning that are equally long, at most kWideShaMessages.
+std::size_t equally_long(std::span<const Bytes> messages) {
+  std::size_t count = 0;
+  while (count < std::min(messages.size(), kWideShaMessages) && messages[count].size() == messages[0].size())
+    ++count;
+  return count;
+}
+
+}  // namespace
+
 void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests) {
   INVARIANT(messages.size() == digests.size());
   LaneHasher<Sha256> a;
   LaneHasher<Sha256> b;
-  std::size_t i = 0;
-  for (; i + 1 < messages.size(); i += 2) {
-    LaneHasher<Sha256>::update_pair(a, messages[i], b, messages[i + 1]);
-    digests[i] = a.final();
-    digests[i + 1] = b.final();
+  while (!messages.empty()) {
+    std::size_t count = has_wide_sha() ? equally_long(messages) : 0;
+    if (count >= kWideLeast) {
+      hash_wide(messages.first(count), digests.first(count));
+    } else if (count = std::min<std::size_t>(messages.size(), 2); count == 2) {
+      LaneHasher<Sha256>::update_pair(a, messages[0], b, messages[1]);
+      digests[0] = a.final();
+      digests[1] = b.final();
+    } else {
+      a.update(messages[0]);
+      digests[0] = a.final();
+    }
+    messages = messages.subspan(count);
+    digests = digests.subspan(count);
   }
-  if (i < messages.size()) digests[i] = hash<Sha256>(messages[i]);
 }
 
 }  // namespace sluice::base

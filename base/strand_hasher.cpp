@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/bytes.h"
+#include "base/wide_sha.h"
 
 namespace sluice::base {
 
@@ -90,7 +91,7 @@ void StrandHasher::begin(const Chunk& chunk) {
 }
 
 void StrandHasher::hash_leaves(std::size_t first, std::size_t last) {
-  std::array<Bytes, 16> messages;
+  std::array<Bytes, kWideShaMessages> messages;
   while (first < last) {
     const std::size_t count = std::min(last - first, messages.size());
     for (std::size_t i = 0; i < count; ++i) {

@@ -19,8 +19,8 @@ using format::Storage;
 
 // Three blocks are in flight, each as released bytes and as codes, which may be twice as many.
 constexpr std::uint64_t kBlocksOfMemory = 16;
-constexpr std::uint64_t kBlockBytesMax = 8u << 20;
-constexpr std::size_t kTaskLeaves = 16;
+constexpr std::uint64_t kBlockBytesMax = 4u << 20;
+constexpr std::size_t kTaskLeaves = 32;
 constexpr std::uint64_t kTaskRows = format::kPanelRows;
 // Reading and writing wait for the disk; meanwhile every processor is to have a thread.
 constexpr unsigned kWaitingThreads = 1;

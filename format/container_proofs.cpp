@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint64_t kRecordBytesMax = 1u << 20;
 constexpr std::size_t kLeavesPerTask = 64;  // 1 MiB
-constexpr std::size_t kLeavesPerCall = 8;   // equal ones, for hash_each
+constexpr std::size_t kLeavesPerCall = 16;  // equal ones, for hash_each
 
 // Clocks that stamp files move in ticks: of 10 ms at the most on Linux's own file systems, of 2 s on those
 // that keep whole seconds. What is written within the tick of a stamp leaves no trace in it.

@@ -1,0 +1,187 @@
+#include "base/wide_sha.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+#include "base/invariant.h"
+#include "base/sha_constants.h"
+#include "base/sha_unit.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace sluice::base {
+
+#if defined(__x86_64__)
+
+namespace {
+
+#define WIDE_TARGET __attribute__((target("avx512f,avx512bw")))
+#define WIDE_INLINE WIDE_TARGET __attribute__((always_inline)) inline
+
+constexpr std::size_t kAheadBytes = 512;  // more streams than the hardware looks ahead along
+constexpr std::size_t kLengthBytes = 8;   // at the end of the padding, FIPS 180-4, 5.1.1
+
+using Pointers = std::array<const std::byte*, kWideShaMessages>;
+
+/// Each register has one word of all its messages.
+using State = __m512i[8];
+using Schedule = __m512i[16];
+
+WIDE_INLINE __m512i exclusive_or(__m512i a, __m512i b, __m512i c) {
+  return _mm512_ternarylogic_epi32(a, b, c, 0x96);
+}
+
+// FIPS 180-4, 4.1.2
+WIDE_INLINE __m512i choose(__m512i x, __m512i y, __m512i z) {
+  return _mm512_ternarylogic_epi32(x, y, z, 0xCA);
+}
+
+WIDE_INLINE __m512i majority(__m512i x, __m512i y, __m512i z) {
+  return _mm512_ternarylogic_epi32(x, y, z, 0xE8);
+}
+
+template <int kFirst, int kSecond, int kThird>
+WIDE_INLINE __m512i big_sigma(__m512i x) {
+  return exclusive_or(_mm512_ror_epi32(x, kFirst), _mm512_ror_epi32(x, kSecond), _mm512_ror_epi32(x, kThird));
+}
+
+template <int kFirst, int kSecond, int kShift>
+WIDE_INLINE __m512i small_sigma(__m512i x) {
+  return exclusive_or(_mm512_ror_epi32(x, kFirst), _mm512_ror_epi32(x, kSecond),
+                      _mm512_srli_epi32(x, kShift));
+}
+
+/// The next block of every message, word by word: a transposition of 16 x 16.
+WIDE_INLINE void load(const Pointers& messages, std::size_t offset_bytes, Schedule& words) {
+  const __m512i big_endian = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203));
+  __m512i pairs[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    __builtin_prefetch(messages[i] + offset_bytes + kAheadBytes, 0, 2);
+    __builtin_prefetch(messages[i + 1] + offset_bytes + kAheadBytes, 0, 2);
+    const __m512i even = _mm512_shuffle_epi8(_mm512_loadu_si512(messages[i] + offset_bytes), big_endian);
+    const __m512i odd = _mm512_shuffle_epi8(_mm512_loadu_si512(messages[i + 1] + offset_bytes), big_endian);
+    pairs[i] = _mm512_unpacklo_epi32(even, odd);
+    pairs[i + 1] = _mm512_unpackhi_epi32(even, odd);
+  }
+  // quads[4 i + j] has the words j, 4 + j, 8 + j and 12 + j of the messages 4 i to 4 i + 3.
+  __m512i quads[16];
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    quads[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
+    quads[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
+    quads[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+    quads[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const __m512i even_low = _mm512_shuffle_i32x4(quads[j], quads[4 + j], 0x88);
+    const __m512i even_high = _mm512_shuffle_i32x4(quads[8 + j], quads[12 + j], 0x88);
+    const __m512i odd_low = _mm512_shuffle_i32x4(quads[j], quads[4 + j], 0xDD);
+    const __m512i odd_high = _mm512_shuffle_i32x4(quads[8 + j], quads[12 + j], 0xDD);
+    words[j] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
+    words[4 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
+    words[8 + j] = _mm512_shuffle_i32x4(even_low, even_high, 0xDD);
+    words[12 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xDD);
+  }
+}
+
+// FIPS 180-4, 6.2.2. An instruction takes two cycles, and each round waits for the one before it: so what it
+// waits for, the new E and A, comes last out of short sums. (Two sets of messages side by side gained 5 %.)
+// Letters stay where they are while their names move on: in round t, letter k of "abcdefgh" is at (k - t)
+// % 8.
+WIDE_INLINE void take_block(State& state, Schedule& words) {
+  State letters;
+  for (int i = 0; i < 8; ++i) letters[i] = state[i];
+  for (int first = 0; first < 64; first += 16) {
+#pragma GCC unroll 16
+    for (int t = 0; t < 16; ++t) {
+      const auto at = [t](int letter) { return (letter + 16 - t) % 8; };
+      if (first > 0) {
+        const __m512i sum = _mm512_add_epi32(words[t], words[(t + 9) % 16]);
+        const __m512i sigmas = _mm512_add_epi32(small_sigma<17, 19, 10>(words[(t + 14) % 16]),
+                                                small_sigma<7, 18, 3>(words[(t + 1) % 16]));
+        words[t] = _mm512_add_epi32(sum, sigmas);
+      }
+      const __m512i constant = _mm512_set1_epi32(static_cast<int>(kSha256Constants[first + t]));
+      const __m512i a = letters[at(0)];
+      const __m512i e = letters[at(4)];
+      const __m512i fed = _mm512_add_epi32(letters[at(7)], _mm512_add_epi32(words[t], constant));
+      const __m512i fed_to_e = _mm512_add_epi32(letters[at(3)], fed);
+      const __m512i sigma = big_sigma<6, 11, 25>(e);
+      const __m512i choice = choose(e, letters[at(5)], letters[at(6)]);
+      letters[at(3)] = _mm512_add_epi32(_mm512_add_epi32(fed_to_e, choice), sigma);
+      const __m512i first_sum = _mm512_add_epi32(_mm512_add_epi32(fed, choice), sigma);
+      letters[at(7)] = _mm512_add_epi32(
+          _mm512_add_epi32(first_sum, majority(a, letters[at(1)], letters[at(2)])), big_sigma<2, 13, 22>(a));
+    }
+  }
+  for (int i = 0; i < 8; ++i) state[i] = _mm512_add_epi32(state[i], letters[i]);
+}
+
+WIDE_TARGET void compress(State& state, const Pointers& messages, std::size_t count) {
+  Schedule words;
+  for (std::size_t block = 0; block < count; ++block) {
+    load(messages, block * kShaBlockBytes, words);
+    take_block(state, words);
+  }
+}
+
+/// The end of a message with its padding (FIPS 180-4, 5.1.1): a one bit, zeros, the length in bits.
+void write_tail(Bytes rest, std::uint64_t message_bits, MutableBytes tail) {
+  std::ranges::fill(tail, std::byte{0});
+  std::ranges::copy(rest, tail.begin());
+  tail[rest.size()] = std::byte{0x80};
+  for (std::size_t i = 0; i < kLengthBytes; ++i)
+    tail[tail.size() - 1 - i] = static_cast<std::byte>(message_bits >> 8 * i);
+}
+
+}  // namespace
+
+bool has_wide_sha() {
+  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+  return has;
+}
+
+WIDE_TARGET void hash_wide(std::span<const Bytes> messages, std::span<Sha256> digests) {
+  INVARIANT(!messages.empty() && messages.size() <= kWideShaMessages && messages.size() == digests.size());
+  const std::size_t length_bytes = messages[0].size();
+  const std::size_t rest_bytes = length_bytes % kShaBlockBytes;
+  const std::size_t tail_blocks = rest_bytes + 1 + kLengthBytes > kShaBlockBytes ? 2 : 1;
+  Pointers pointers;
+  Pointers tail_pointers;
+  std::byte tails[kWideShaMessages][2 * kShaBlockBytes];
+  for (std::size_t lane = 0; lane < kWideShaMessages; ++lane) {
+    // Lanes that are left over take the last message once more.
+    const Bytes message = messages[std::min(lane, messages.size() - 1)];
+    pointers[lane] = message.data();
+    tail_pointers[lane] = tails[lane];
+    write_tail(message.last(rest_bytes), length_bytes * 8,
+               MutableBytes(tails[lane]).first(tail_blocks * kShaBlockBytes));
+  }
+  State state;
+  for (std::size_t word = 0; word < 8; ++word)
+    state[word] = _mm512_set1_epi32(static_cast<int>(kShaStart<Sha256>[word]));
+  compress(state, pointers, length_bytes / kShaBlockBytes);
+  compress(state, tail_pointers, tail_blocks);
+  for (std::size_t word = 0; word < 8; ++word) {
+    std::uint32_t lanes[kWideShaMessages];
+    _mm512_storeu_si512(lanes, state[word]);
+    for (std::size_t i = 0; i < messages.size(); ++i)
+      for (std::size_t byte = 0; byte < 4; ++byte)
+        digests[i].bytes[word * 4 + byte] = static_cast<std::byte>(lanes[i] >> (24 - 8 * byte));
+  }
+}
+
+#else
+
+bool has_wide_sha() { return false; }
+
+void hash_wide(std::span<const Bytes>, std::span<Sha256>) { INVARIANT(false); }
+
+#endif
+
+}  // namespace sluice::base
