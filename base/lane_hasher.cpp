@@ -1,6 +1,10 @@
 #include "base/lane_hasher.h"
 
 #include <algorithm>
+#include <type_traits>
+
+#include "base/invariant.h"
+#include "base/wide_sha.h"
 
 namespace sluice::base {
 namespace {
@@ -43,6 +47,28 @@ void LaneHasher<D>::update_pair(LaneHasher& a, Bytes bytes_of_a, LaneHasher& b, 
   }
   a.update(bytes_of_a);
   b.update(bytes_of_b);
+}
+
+template <typename D>
+void LaneHasher<D>::update_with_parts(Bytes bytes, std::size_t part_bytes, std::span<D> digests) {
+  INVARIANT(part_bytes > 0 && bytes.size() == part_bytes * digests.size());
+  if constexpr (std::is_same_v<D, Sha256>) {
+    const bool whole = fed_bytes_ % kShaBlockBytes == 0 && part_bytes % kShaBlockBytes == 0;
+    for (; whole && !plain_ && has_wide_sha() && digests.size() >= kWideShaMessages;
+         digests = digests.subspan(kWideShaMessages)) {
+      std::array<Bytes, kWideShaMessages> parts;
+      for (std::size_t i = 0; i < parts.size(); ++i) parts[i] = bytes.subspan(i * part_bytes, part_bytes);
+      compress_and_hash(state_, parts, digests.first(kWideShaMessages));
+      fed_bytes_ += kWideShaMessages * part_bytes;
+      bytes = bytes.subspan(kWideShaMessages * part_bytes);
+    }
+  }
+  LaneHasher part(!plain_);
+  for (D& digest : digests) {
+    update_pair(*this, bytes.first(part_bytes), part, bytes.first(part_bytes));
+    digest = part.final();
+    bytes = bytes.subspan(part_bytes);
+  }
 }
 
 template <typename D>

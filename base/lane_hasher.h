@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "base/bytes.h"
 #include "base/digest.h"
@@ -25,6 +26,10 @@ class LaneHasher {
 
   /// Each gets its own bytes; most is won when they are equally many.
   static void update_pair(LaneHasher& a, Bytes bytes_of_a, LaneHasher& b, Bytes bytes_of_b);
+
+  /// Takes the bytes, and makes the digests of their parts of `part_bytes`, which are whole ones: of a file
+  /// and of its leaves.
+  void update_with_parts(Bytes bytes, std::size_t part_bytes, std::span<D> digests);
 
   /// The digest of all that was fed; the hasher is then as new.
   [[nodiscard]] D final();

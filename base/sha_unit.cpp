@@ -1,11 +1,10 @@
 #include "base/sha_unit.h"
 
 #include "base/invariant.h"
-#include "base/sha_constants.h"
+#include "base/sha256_rounds.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#include <immintrin.h>
 #endif
 
 namespace sluice::base {
@@ -13,20 +12,6 @@ namespace sluice::base {
 #if defined(__x86_64__)
 
 namespace {
-
-#define SHA_TARGET __attribute__((target("sha,sse4.1,ssse3")))
-// Everything below is one straight run of instructions in the end, with all that it works on in registers.
-#define SHA_INLINE SHA_TARGET __attribute__((always_inline)) inline
-
-SHA_INLINE __m128i load(const void* from) { return _mm_loadu_si128(static_cast<const __m128i*>(from)); }
-
-SHA_INLINE int as_int(std::uint32_t word) { return static_cast<int>(word); }
-
-SHA_INLINE std::uint32_t word(__m128i words, int index) {
-  alignas(16) std::uint32_t all[4];
-  _mm_store_si128(reinterpret_cast<__m128i*>(all), words);
-  return all[index];
-}
 
 /// A state as the instructions want it: the first named word in the highest place.
 struct Sha1Lane {
@@ -40,21 +25,6 @@ struct Sha1Lane {
   }
   SHA_INLINE State to_state() const {
     return {word(abcd, 3), word(abcd, 2), word(abcd, 1), word(abcd, 0), word(e, 3)};
-  }
-};
-
-struct Sha256Lane {
-  using State = ShaState<Sha256>;
-  __m128i abef;
-  __m128i cdgh;
-
-  SHA_INLINE static Sha256Lane from(const State& h) {
-    return {_mm_set_epi32(as_int(h[0]), as_int(h[1]), as_int(h[4]), as_int(h[5])),
-            _mm_set_epi32(as_int(h[2]), as_int(h[3]), as_int(h[6]), as_int(h[7]))};
-  }
-  SHA_INLINE State to_state() const {
-    return {word(abef, 3), word(abef, 2), word(cdgh, 3), word(cdgh, 2),
-            word(abef, 1), word(abef, 0), word(cdgh, 1), word(cdgh, 0)};
   }
 };
 
@@ -100,33 +70,15 @@ SHA_INLINE void take_block(Sha1Lane (&lanes)[kLanes], const std::byte* const (&b
 
 template <std::size_t kLanes>
 SHA_INLINE void take_block(Sha256Lane (&lanes)[kLanes], const std::byte* const (&blocks)[kLanes]) {
-  const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
   __m128i schedule[kLanes][4];
   Sha256Lane before[kLanes];
   for (std::size_t i = 0; i < kLanes; ++i) before[i] = lanes[i];
 #pragma GCC unroll 16
-  for (int step = 0; step < 16; ++step) {  // four rounds each
-    const __m128i constants = load(kSha256Constants + 4 * step);
+  for (int step = 0; step < 16; ++step) {
 #pragma GCC unroll 2
-    for (std::size_t i = 0; i < kLanes; ++i) {
-      __m128i& now = schedule[i][step % 4];
-      if (step < 4) {
-        now = _mm_shuffle_epi8(load(blocks[i] + 16 * step), big_endian);
-      } else {
-        const __m128i last = schedule[i][(step + 3) % 4];
-        const __m128i middle = _mm_alignr_epi8(last, schedule[i][(step + 2) % 4], 4);
-        const __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(now, schedule[i][(step + 1) % 4]), middle);
-        now = _mm_sha256msg2_epu32(sum, last);
-      }
-      const __m128i words = _mm_add_epi32(now, constants);
-      lanes[i].cdgh = _mm_sha256rnds2_epu32(lanes[i].cdgh, lanes[i].abef, words);
-      lanes[i].abef = _mm_sha256rnds2_epu32(lanes[i].abef, lanes[i].cdgh, _mm_shuffle_epi32(words, 0x0e));
-    }
+    for (std::size_t i = 0; i < kLanes; ++i) four_rounds(step, blocks[i], schedule[i], lanes[i]);
   }
-  for (std::size_t i = 0; i < kLanes; ++i) {
-    lanes[i].abef = _mm_add_epi32(lanes[i].abef, before[i].abef);
-    lanes[i].cdgh = _mm_add_epi32(lanes[i].cdgh, before[i].cdgh);
-  }
+  for (std::size_t i = 0; i < kLanes; ++i) add(before[i], lanes[i]);
 }
 
 template <typename Lane>

@@ -5,12 +5,8 @@
 #include <cstdint>
 
 #include "base/invariant.h"
-#include "base/sha_constants.h"
+#include "base/sha256_rounds.h"
 #include "base/sha_unit.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace sluice::base {
 
@@ -18,7 +14,7 @@ namespace sluice::base {
 
 namespace {
 
-#define WIDE_TARGET __attribute__((target("avx512f,avx512bw")))
+#define WIDE_TARGET __attribute__((target("avx512f,avx512bw,sha,sse4.1,ssse3")))
 #define WIDE_INLINE WIDE_TARGET __attribute__((always_inline)) inline
 
 constexpr std::size_t kAheadBytes = 512;  // more streams than the hardware looks ahead along
@@ -53,6 +49,28 @@ WIDE_INLINE __m512i small_sigma(__m512i x) {
   return exclusive_or(_mm512_ror_epi32(x, kFirst), _mm512_ror_epi32(x, kSecond),
                       _mm512_srli_epi32(x, kShift));
 }
+
+/// A message of its own, of which a quarter of a block is taken after every round of the sixteen. Its rounds
+/// wait for each other, too, and for longer, so that the sixteen are done meanwhile.
+struct Chain {
+  Sha256Lane lane;
+  Sha256Lane before;
+  __m128i schedule[4];
+  const std::byte* next;
+
+  WIDE_INLINE void after_round(int t) {  // of sixteen
+    if (t % 4 == 0) before = lane;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) four_rounds(t % 4 * 4 + i, next, schedule, lane);
+    if (t % 4 != 3) return;
+    add(before, lane);
+    next += kShaBlockBytes;
+  }
+};
+
+struct NoChain {
+  WIDE_INLINE void after_round(int) {}
+};
 
 /// The next block of every message, word by word: a transposition of 16 x 16.
 WIDE_INLINE void load(const Pointers& messages, std::size_t offset_bytes, Schedule& words) {
@@ -93,7 +111,8 @@ WIDE_INLINE void load(const Pointers& messages, std::size_t offset_bytes, Schedu
 // waits for, the new E and A, comes last out of short sums. (Two sets of messages side by side gained 5 %.)
 // Letters stay where they are while their names move on: in round t, letter k of "abcdefgh" is at (k - t)
 // % 8.
-WIDE_INLINE void take_block(State& state, Schedule& words) {
+template <typename Beside>
+WIDE_INLINE void take_block(State& state, Schedule& words, Beside& beside) {
   State letters;
   for (int i = 0; i < 8; ++i) letters[i] = state[i];
   for (int first = 0; first < 64; first += 16) {
@@ -117,16 +136,18 @@ WIDE_INLINE void take_block(State& state, Schedule& words) {
       const __m512i first_sum = _mm512_add_epi32(_mm512_add_epi32(fed, choice), sigma);
       letters[at(7)] = _mm512_add_epi32(
           _mm512_add_epi32(first_sum, majority(a, letters[at(1)], letters[at(2)])), big_sigma<2, 13, 22>(a));
+      beside.after_round(t);
     }
   }
   for (int i = 0; i < 8; ++i) state[i] = _mm512_add_epi32(state[i], letters[i]);
 }
 
-WIDE_TARGET void compress(State& state, const Pointers& messages, std::size_t count) {
+template <typename Beside>
+WIDE_TARGET void compress(State& state, const Pointers& messages, std::size_t count, Beside& beside) {
   Schedule words;
   for (std::size_t block = 0; block < count; ++block) {
     load(messages, block * kShaBlockBytes, words);
-    take_block(state, words);
+    take_block(state, words, beside);
   }
 }
 
@@ -139,15 +160,9 @@ void write_tail(Bytes rest, std::uint64_t message_bits, MutableBytes tail) {
     tail[tail.size() - 1 - i] = static_cast<std::byte>(message_bits >> 8 * i);
 }
 
-}  // namespace
-
-bool has_wide_sha() {
-  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
-  return has;
-}
-
-WIDE_TARGET void hash_wide(std::span<const Bytes> messages, std::span<Sha256> digests) {
-  INVARIANT(!messages.empty() && messages.size() <= kWideShaMessages && messages.size() == digests.size());
+/// Of messages of one length; lanes that are left over take the last one once more.
+template <typename Beside>
+WIDE_TARGET void hash_beside(std::span<const Bytes> messages, std::span<Sha256> digests, Beside& beside) {
   const std::size_t length_bytes = messages[0].size();
   const std::size_t rest_bytes = length_bytes % kShaBlockBytes;
   const std::size_t tail_blocks = rest_bytes + 1 + kLengthBytes > kShaBlockBytes ? 2 : 1;
@@ -155,7 +170,6 @@ WIDE_TARGET void hash_wide(std::span<const Bytes> messages, std::span<Sha256> di
   Pointers tail_pointers;
   std::byte tails[kWideShaMessages][2 * kShaBlockBytes];
   for (std::size_t lane = 0; lane < kWideShaMessages; ++lane) {
-    // Lanes that are left over take the last message once more.
     const Bytes message = messages[std::min(lane, messages.size() - 1)];
     pointers[lane] = message.data();
     tail_pointers[lane] = tails[lane];
@@ -165,8 +179,9 @@ WIDE_TARGET void hash_wide(std::span<const Bytes> messages, std::span<Sha256> di
   State state;
   for (std::size_t word = 0; word < 8; ++word)
     state[word] = _mm512_set1_epi32(static_cast<int>(kShaStart<Sha256>[word]));
-  compress(state, pointers, length_bytes / kShaBlockBytes);
-  compress(state, tail_pointers, tail_blocks);
+  compress(state, pointers, length_bytes / kShaBlockBytes, beside);
+  NoChain nothing;
+  compress(state, tail_pointers, tail_blocks, nothing);
   for (std::size_t word = 0; word < 8; ++word) {
     std::uint32_t lanes[kWideShaMessages];
     _mm512_storeu_si512(lanes, state[word]);
@@ -176,11 +191,37 @@ WIDE_TARGET void hash_wide(std::span<const Bytes> messages, std::span<Sha256> di
   }
 }
 
+}  // namespace
+
+bool has_wide_sha() {
+  static const bool has =
+      has_sha_unit() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+  return has;
+}
+
+WIDE_TARGET void hash_wide(std::span<const Bytes> messages, std::span<Sha256> digests) {
+  INVARIANT(!messages.empty() && messages.size() <= kWideShaMessages && messages.size() == digests.size());
+  NoChain nothing;
+  hash_beside(messages, digests, nothing);
+}
+
+WIDE_TARGET void compress_and_hash(ShaState<Sha256>& state, std::span<const Bytes> messages,
+                                   std::span<Sha256> digests) {
+  INVARIANT(messages.size() == kWideShaMessages && digests.size() == kWideShaMessages);
+  INVARIANT(messages[0].size() % kShaBlockBytes == 0);
+  for (std::size_t i = 1; i < messages.size(); ++i)
+    INVARIANT(messages[i].data() == messages[0].data() + i * messages[0].size());
+  Chain chain{.lane = Sha256Lane::from(state), .before = {}, .schedule = {}, .next = messages[0].data()};
+  hash_beside(messages, digests, chain);
+  state = chain.lane.to_state();
+}
+
 #else
 
 bool has_wide_sha() { return false; }
 
 void hash_wide(std::span<const Bytes>, std::span<Sha256>) { INVARIANT(false); }
+void compress_and_hash(ShaState<Sha256>&, std::span<const Bytes>, std::span<Sha256>) { INVARIANT(false); }
 
 #endif
 

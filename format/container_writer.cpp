@@ -77,16 +77,25 @@ void ContainerWriter::append(base::Bytes bytes) {
   hash(bytes);
 }
 
-// The file's chain and the tensor's leaf side by side, which takes little longer than one of them.
 void ContainerWriter::hash(base::Bytes bytes) {
-  while (!bytes.empty()) {
-    const auto part = bytes.first(std::min(bytes.size(), base::kMerkleBlockBytes - leaf_bytes_));
-    base::LaneHasher<base::Sha256>::update_pair(file_hasher_, part, leaf_hasher_, part);
-    hashed_bytes_ += part.size();
-    leaf_bytes_ += part.size();
-    if (leaf_bytes_ == base::kMerkleBlockBytes) end_leaf();
-    bytes = bytes.subspan(part.size());
-  }
+  hashed_bytes_ += bytes.size();
+  if (leaf_bytes_ > 0)
+    bytes = hash_in_leaf(bytes, std::min(bytes.size(), base::kMerkleBlockBytes - leaf_bytes_));
+  const std::size_t whole = bytes.size() / base::kMerkleBlockBytes;
+  leaves_.resize(leaves_.size() + whole);
+  file_hasher_.update_with_parts(bytes.first(whole * base::kMerkleBlockBytes), base::kMerkleBlockBytes,
+                                 std::span(leaves_).last(whole));
+  bytes = bytes.subspan(whole * base::kMerkleBlockBytes);
+  hash_in_leaf(bytes, bytes.size());
+}
+
+/// Bytes that are less than a leaf, or end one. Returns what is left.
+base::Bytes ContainerWriter::hash_in_leaf(base::Bytes bytes, std::size_t count) {
+  const auto part = bytes.first(count);
+  base::LaneHasher<base::Sha256>::update_pair(file_hasher_, part, leaf_hasher_, part);
+  leaf_bytes_ += count;
+  if (leaf_bytes_ == base::kMerkleBlockBytes) end_leaf();
+  return bytes.subspan(count);
 }
 
 void ContainerWriter::end_leaf() {

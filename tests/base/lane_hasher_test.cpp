@@ -108,6 +108,28 @@ TEST_CASE("messages hashed by the dozen have the digests that OpenSSL gives them
   }
 }
 
+TEST_CASE("a message that is hashed together with its parts") {
+  std::mt19937 random(13);
+  for (const bool unit : {has_sha_unit(), false}) {
+    for (int round = 0; round < 100; ++round) {
+      CAPTURE(round);
+      const std::size_t begun = below(random, 3) == 0 ? below(random, 100) : 64 * below(random, 3);
+      const std::size_t part = 1 + (below(random, 3) == 0 ? below(random, 300) : 64 * below(random, 9) + 63);
+      const std::size_t count = below(random, 50);
+      const auto content = random_bytes(random, begun + count * part + below(random, 100));
+      const Bytes bytes(content);
+      LaneHasher<Sha256> hasher(unit);
+      hasher.update(bytes.first(begun));
+      std::vector<Sha256> digests(count);
+      hasher.update_with_parts(bytes.subspan(begun, count * part), part, digests);
+      hasher.update(bytes.subspan(begun + count * part));
+      CHECK(hasher.final() == hash<Sha256>(bytes));
+      for (std::size_t i = 0; i < count; ++i)
+        CHECK(digests[i] == hash<Sha256>(bytes.subspan(begun + i * part, part)));
+    }
+  }
+}
+
 TEST_CASE("sixteen lanes give the published digests") {
   const auto check = [](const std::string& message, const char* hex) {
     const std::vector<Bytes> messages(16, as_bytes(message));
