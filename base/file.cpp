@@ -205,11 +205,15 @@ MappedFile MappedFile::open_read(const std::filesystem::path& path) {
   if (size == 0) return mapped;
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (address == MAP_FAILED) throw_errno(path, "map", errno);
-  // What a fault reads is then read, cached and mapped 2 MiB at a time where the kernel and the file system
-  // can: of gigabytes in small pages, the mapping alone takes as long as computing with them.
-  ::madvise(address, size, MADV_HUGEPAGE);
   mapped.bytes_ = Bytes(static_cast<const std::byte*>(address), size);
   return mapped;
+}
+
+void advise_huge_pages(Bytes mapped) {
+  const auto address = reinterpret_cast<std::uintptr_t>(mapped.data());
+  const std::uintptr_t begin = align_up(address, kPageBytes);
+  if (begin < address + mapped.size())
+    ::madvise(reinterpret_cast<void*>(begin), address + mapped.size() - begin, MADV_HUGEPAGE);
 }
 
 MappedFile::~MappedFile() {

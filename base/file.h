@@ -101,6 +101,11 @@ class MappedFile final {
   FileIdentity identity_;
 };
 
+/// Of mapped bytes that are going to be read from beginning to end: a fault then reads, caches and maps megabytes
+/// where the kernel and the file system can. (Of gigabytes in pages of 4 KiB, the mapping alone takes as long as
+/// computing with them.)
+void advise_huge_pages(Bytes mapped);
+
 /// A file that appears under its name only when it is complete: it is written beside it under a hidden
 /// name, and commit() makes it durable and renames it. Without commit() nothing is left behind; what a killed
 /// process left behind is removed by the next one that writes the same name.

@@ -42,8 +42,9 @@ template <typename D>
   return hasher.final();
 }
 
-/// Digests of messages, one each. Neighbours are hashed two at a time where the CPU can do that
-/// (base/lane_hasher.h), so that leaves of a tree are best given by the dozen.
+/// Digests of messages, one each. Neighbours of one length are hashed sixteen at a time where the CPU can do
+/// that (base/wide_sha.h), others two at a time (base/lane_hasher.h): leaves of a tree are best given by
+/// sixteens.
 void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests);
 
 }  // namespace sluice::base

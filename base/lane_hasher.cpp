@@ -4,12 +4,11 @@
 #include <type_traits>
 
 #include "base/invariant.h"
+#include "base/sha_padding.h"
 #include "base/wide_sha.h"
 
 namespace sluice::base {
 namespace {
-
-constexpr std::size_t kLengthBytes = 8;  // at the end of the padding, FIPS 180-4, 5.1.1
 
 std::size_t whole_blocks(Bytes bytes) { return bytes.size() / kShaBlockBytes; }
 
@@ -74,20 +73,12 @@ void LaneHasher<D>::update_with_parts(Bytes bytes, std::size_t part_bytes, std::
 template <typename D>
 D LaneHasher<D>::final() {
   if (plain_) return plain_->final();
-  const std::uint64_t message_bits = fed_bytes_ * 8;
   const std::size_t begun_bytes = fed_bytes_ % kShaBlockBytes;
-  // FIPS 180-4, 5.1.1: a one bit, zeros, the length in bits.
-  std::array<std::byte, 2 * kShaBlockBytes> tail{};
-  std::copy_n(begun_.begin(), begun_bytes, tail.begin());
-  tail[begun_bytes] = std::byte{0x80};
-  const std::size_t blocks = begun_bytes + 1 + kLengthBytes > kShaBlockBytes ? 2 : 1;
-  for (std::size_t i = 0; i < kLengthBytes; ++i)
-    tail[blocks * kShaBlockBytes - 1 - i] = static_cast<std::byte>(message_bits >> 8 * i);
+  std::array<std::byte, 2 * kShaBlockBytes> tail;
+  const std::size_t blocks = sha_tail_blocks(begun_bytes);
+  write_sha_tail(Bytes(begun_).first(begun_bytes), fed_bytes_, MutableBytes(tail).first(blocks * kShaBlockBytes));
   compress(state_, tail.data(), blocks);
-
-  D digest;
-  for (std::size_t i = 0; i < D::kBytes; ++i)
-    digest.bytes[i] = static_cast<std::byte>(state_[i / 4] >> (24 - i % 4 * 8));
+  const D digest = to_digest<D>(state_);
   state_ = kShaStart<D>;
   fed_bytes_ = 0;
   return digest;

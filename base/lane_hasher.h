@@ -27,8 +27,8 @@ class LaneHasher {
   /// Each gets its own bytes; most is won when they are equally many.
   static void update_pair(LaneHasher& a, Bytes bytes_of_a, LaneHasher& b, Bytes bytes_of_b);
 
-  /// Takes the bytes, and makes the digests of their parts of `part_bytes`, which are whole ones: of a file
-  /// and of its leaves.
+  /// Feeds `bytes`, and digests each of its parts of `part_bytes` by itself, digests.size() of them: a file and its
+  /// leaves.
   void update_with_parts(Bytes bytes, std::size_t part_bytes, std::span<D> digests);
 
   /// The digest of all that was fed; the hasher is then as new.

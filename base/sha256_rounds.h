@@ -9,14 +9,25 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "base/sha_constants.h"
 #include "base/sha_unit.h"
 
 #define SHA_TARGET __attribute__((target("sha,sse4.1,ssse3")))
 #define SHA_INLINE SHA_TARGET __attribute__((always_inline)) inline
 
-// Everything here is one straight run of instructions in the end, with all that it works on in registers.
-namespace sluice::base {
+// Always inlined, into functions with the same target or more, so that no copy of it stands anywhere that a CPU
+// without the instructions could come upon.
+namespace sluice::base::sha_rounds {
+
+// FIPS 180-4, 4.2.2
+alignas(16) inline constexpr std::uint32_t kConstants[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
 SHA_INLINE __m128i load(const void* from) { return _mm_loadu_si128(static_cast<const __m128i*>(from)); }
 
@@ -56,7 +67,7 @@ SHA_INLINE void four_rounds(int step, const std::byte* block, __m128i (&schedule
     const __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(now, schedule[(step + 1) % 4]), middle);
     now = _mm_sha256msg2_epu32(sum, last);
   }
-  const __m128i words = _mm_add_epi32(now, load(kSha256Constants + 4 * step));
+  const __m128i words = _mm_add_epi32(now, load(kConstants + 4 * step));
   lane.cdgh = _mm_sha256rnds2_epu32(lane.cdgh, lane.abef, words);
   lane.abef = _mm_sha256rnds2_epu32(lane.abef, lane.cdgh, _mm_shuffle_epi32(words, 0x0e));
 }
@@ -66,6 +77,6 @@ SHA_INLINE void add(const Sha256Lane& before, Sha256Lane& lane) {
   lane.cdgh = _mm_add_epi32(lane.cdgh, before.cdgh);
 }
 
-}  // namespace sluice::base
+}  // namespace sluice::base::sha_rounds
 
 #endif

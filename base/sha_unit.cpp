@@ -13,6 +13,8 @@ namespace sluice::base {
 
 namespace {
 
+using namespace sha_rounds;
+
 /// A state as the instructions want it: the first named word in the highest place.
 struct Sha1Lane {
   using State = ShaState<Sha1>;

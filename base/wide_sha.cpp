@@ -6,7 +6,7 @@
 
 #include "base/invariant.h"
 #include "base/sha256_rounds.h"
-#include "base/sha_unit.h"
+#include "base/sha_padding.h"
 
 namespace sluice::base {
 
@@ -18,7 +18,6 @@ namespace {
 #define WIDE_INLINE WIDE_TARGET __attribute__((always_inline)) inline
 
 constexpr std::size_t kAheadBytes = 512;  // more streams than the hardware looks ahead along
-constexpr std::size_t kLengthBytes = 8;   // at the end of the padding, FIPS 180-4, 5.1.1
 
 using Pointers = std::array<const std::byte*, kWideShaMessages>;
 
@@ -50,20 +49,20 @@ WIDE_INLINE __m512i small_sigma(__m512i x) {
                       _mm512_srli_epi32(x, kShift));
 }
 
-/// A message of its own, of which a quarter of a block is taken after every round of the sixteen. Its rounds
-/// wait for each other, too, and for longer, so that the sixteen are done meanwhile.
+/// A message of its own, of which a quarter of a block is taken after every round of the sixteen. The SHA unit's
+/// rounds wait for each other even longer, so that the sixteen are done meanwhile.
 struct Chain {
-  Sha256Lane lane;
-  Sha256Lane before;
+  sha_rounds::Sha256Lane lane;
+  sha_rounds::Sha256Lane before;
   __m128i schedule[4];
   const std::byte* next;
 
   WIDE_INLINE void after_round(int t) {  // of sixteen
     if (t % 4 == 0) before = lane;
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) four_rounds(t % 4 * 4 + i, next, schedule, lane);
+    for (int i = 0; i < 4; ++i) sha_rounds::four_rounds(t % 4 * 4 + i, next, schedule, lane);
     if (t % 4 != 3) return;
-    add(before, lane);
+    sha_rounds::add(before, lane);
     next += kShaBlockBytes;
   }
 };
@@ -85,7 +84,7 @@ WIDE_INLINE void load(const Pointers& messages, std::size_t offset_bytes, Schedu
     pairs[i] = _mm512_unpacklo_epi32(even, odd);
     pairs[i + 1] = _mm512_unpackhi_epi32(even, odd);
   }
-  // quads[4 i + j] has the words j, 4 + j, 8 + j and 12 + j of the messages 4 i to 4 i + 3.
+  // quads[i + j], j < 4, has the words j, 4 + j, 8 + j and 12 + j of the messages i to i + 3.
   __m512i quads[16];
 #pragma GCC unroll 4
   for (int i = 0; i < 16; i += 4) {
@@ -107,9 +106,9 @@ WIDE_INLINE void load(const Pointers& messages, std::size_t offset_bytes, Schedu
   }
 }
 
-// FIPS 180-4, 6.2.2. An instruction takes two cycles, and each round waits for the one before it: so what it
-// waits for, the new E and A, comes last out of short sums. (Two sets of messages side by side gained 5 %.)
-// Letters stay where they are while their names move on: in round t, letter k of "abcdefgh" is at (k - t)
+// FIPS 180-4, 6.2.2. A result is there after two cycles (Zen 5), and each round waits for the one before it: so
+// what it waits for, the new E and A, comes last out of short sums. Two sets of messages side by side gained only
+// 5 %: their schedules do not fit into the registers. Letters stay where they are while their names move on: in round t, letter k of "abcdefgh" is at (k - t)
 // % 8.
 template <typename Beside>
 WIDE_INLINE void take_block(State& state, Schedule& words, Beside& beside) {
@@ -125,7 +124,7 @@ WIDE_INLINE void take_block(State& state, Schedule& words, Beside& beside) {
                                                 small_sigma<7, 18, 3>(words[(t + 1) % 16]));
         words[t] = _mm512_add_epi32(sum, sigmas);
       }
-      const __m512i constant = _mm512_set1_epi32(static_cast<int>(kSha256Constants[first + t]));
+      const __m512i constant = _mm512_set1_epi32(static_cast<int>(sha_rounds::kConstants[first + t]));
       const __m512i a = letters[at(0)];
       const __m512i e = letters[at(4)];
       const __m512i fed = _mm512_add_epi32(letters[at(7)], _mm512_add_epi32(words[t], constant));
@@ -151,30 +150,22 @@ WIDE_TARGET void compress(State& state, const Pointers& messages, std::size_t co
   }
 }
 
-/// The end of a message with its padding (FIPS 180-4, 5.1.1): a one bit, zeros, the length in bits.
-void write_tail(Bytes rest, std::uint64_t message_bits, MutableBytes tail) {
-  std::ranges::fill(tail, std::byte{0});
-  std::ranges::copy(rest, tail.begin());
-  tail[rest.size()] = std::byte{0x80};
-  for (std::size_t i = 0; i < kLengthBytes; ++i)
-    tail[tail.size() - 1 - i] = static_cast<std::byte>(message_bits >> 8 * i);
-}
-
 /// Of messages of one length; lanes that are left over take the last one once more.
 template <typename Beside>
 WIDE_TARGET void hash_beside(std::span<const Bytes> messages, std::span<Sha256> digests, Beside& beside) {
   const std::size_t length_bytes = messages[0].size();
   const std::size_t rest_bytes = length_bytes % kShaBlockBytes;
-  const std::size_t tail_blocks = rest_bytes + 1 + kLengthBytes > kShaBlockBytes ? 2 : 1;
+  const std::size_t tail_blocks = sha_tail_blocks(rest_bytes);
   Pointers pointers;
   Pointers tail_pointers;
   std::byte tails[kWideShaMessages][2 * kShaBlockBytes];
   for (std::size_t lane = 0; lane < kWideShaMessages; ++lane) {
     const Bytes message = messages[std::min(lane, messages.size() - 1)];
+    INVARIANT(message.size() == length_bytes);
     pointers[lane] = message.data();
     tail_pointers[lane] = tails[lane];
-    write_tail(message.last(rest_bytes), length_bytes * 8,
-               MutableBytes(tails[lane]).first(tail_blocks * kShaBlockBytes));
+    write_sha_tail(message.last(rest_bytes), length_bytes,
+                   MutableBytes(tails[lane]).first(tail_blocks * kShaBlockBytes));
   }
   State state;
   for (std::size_t word = 0; word < 8; ++word)
@@ -182,13 +173,13 @@ WIDE_TARGET void hash_beside(std::span<const Bytes> messages, std::span<Sha256> 
   compress(state, pointers, length_bytes / kShaBlockBytes, beside);
   NoChain nothing;
   compress(state, tail_pointers, tail_blocks, nothing);
+  std::array<ShaState<Sha256>, kWideShaMessages> of_message;
   for (std::size_t word = 0; word < 8; ++word) {
     std::uint32_t lanes[kWideShaMessages];
     _mm512_storeu_si512(lanes, state[word]);
-    for (std::size_t i = 0; i < messages.size(); ++i)
-      for (std::size_t byte = 0; byte < 4; ++byte)
-        digests[i].bytes[word * 4 + byte] = static_cast<std::byte>(lanes[i] >> (24 - 8 * byte));
+    for (std::size_t i = 0; i < kWideShaMessages; ++i) of_message[i][word] = lanes[i];
   }
+  for (std::size_t i = 0; i < messages.size(); ++i) digests[i] = to_digest<Sha256>(of_message[i]);
 }
 
 }  // namespace
@@ -211,7 +202,7 @@ WIDE_TARGET void compress_and_hash(ShaState<Sha256>& state, std::span<const Byte
   INVARIANT(messages[0].size() % kShaBlockBytes == 0);
   for (std::size_t i = 1; i < messages.size(); ++i)
     INVARIANT(messages[i].data() == messages[0].data() + i * messages[0].size());
-  Chain chain{.lane = Sha256Lane::from(state), .before = {}, .schedule = {}, .next = messages[0].data()};
+  Chain chain{.lane = sha_rounds::Sha256Lane::from(state), .before = {}, .schedule = {}, .next = messages[0].data()};
   hash_beside(messages, digests, chain);
   state = chain.lane.to_state();
 }

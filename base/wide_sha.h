@@ -14,15 +14,15 @@ namespace sluice::base {
 
 constexpr std::size_t kWideShaMessages = 16;  ///< at most; fewer take as long
 
-/// True where the CPU has the instructions; hash_wide() may be called only there.
+/// True where the CPU has the instructions, and those of base/sha_unit.h, for a chain beside the sixteen: one
+/// condition for all. The functions below may be called only there.
 [[nodiscard]] bool has_wide_sha();
 
 /// Digests of messages of one length, one each: of one message at least, of kWideShaMessages at most.
 void hash_wide(std::span<const Bytes> messages, std::span<Sha256> digests);
 
-/// The digests of kWideShaMessages messages of whole blocks, which lie one behind the other in memory; and
-/// all of that memory is taken into `state`, which is of a message that they are a part of. Takes little
-/// longer than the latter alone.
+/// Digests of kWideShaMessages messages of whole blocks that lie one behind the other in memory; and feeds the same
+/// bytes to `state`, of the file that they are part of. Takes little longer than the latter alone.
 void compress_and_hash(ShaState<Sha256>& state, std::span<const Bytes> messages, std::span<Sha256> digests);
 
 }  // namespace sluice::base

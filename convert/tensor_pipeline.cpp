@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/hasher.h"
 #include "base/invariant.h"
+#include "base/wide_sha.h"
 
 namespace sluice::convert {
 namespace {
@@ -19,8 +20,9 @@ using format::Storage;
 
 // Three blocks are in flight, each as released bytes and as codes, which may be twice as many.
 constexpr std::uint64_t kBlocksOfMemory = 16;
-constexpr std::uint64_t kBlockBytesMax = 4u << 20;
-constexpr std::size_t kTaskLeaves = 32;
+// Work for every thread, and yet in the caches until it has been hashed: 8 MiB for two threads took longer.
+constexpr std::uint64_t kBlockBytesPerThread = 2u << 20;
+constexpr std::size_t kTaskLeaves = base::kWideShaMessages;
 constexpr std::uint64_t kTaskRows = format::kPanelRows;
 // Reading and writing wait for the disk; meanwhile every processor is to have a thread.
 constexpr unsigned kWaitingThreads = 1;
@@ -59,7 +61,8 @@ std::size_t part_count(std::uint64_t rows) {
 TensorPipeline::TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, unsigned thread_count,
                                base::Progress& progress, const std::stop_token& stop)
     : sink_(sink),
-      block_bytes_(std::min(memory_bytes / kBlocksOfMemory, kBlockBytesMax)),
+      block_bytes_(
+          std::min(memory_bytes / kBlocksOfMemory, std::max(thread_count, 2u) * kBlockBytesPerThread)),
       pool_(thread_count + kWaitingThreads),
       progress_(progress),
       stop_(stop),

@@ -10,13 +10,13 @@
 #include "base/error.h"
 #include "base/hasher.h"
 #include "base/merkle.h"
+#include "base/wide_sha.h"
 
 namespace sluice::format {
 namespace {
 
 constexpr std::uint64_t kRecordBytesMax = 1u << 20;
 constexpr std::size_t kLeavesPerTask = 64;  // 1 MiB
-constexpr std::size_t kLeavesPerCall = 16;  // equal ones, for hash_each
 
 // Clocks that stamp files move in ticks: of 10 ms at the most on Linux's own file systems, of 2 s on those
 // that keep whole seconds. What is written within the tick of a stamp leaves no trace in it.
@@ -47,9 +47,9 @@ struct LeafTask {
 };
 
 void hash_leaves(const LeafTask& task) {
-  std::array<base::Bytes, kLeavesPerCall> blocks;
+  std::array<base::Bytes, base::kWideShaMessages> blocks;
   for (std::size_t done = 0; done < task.leaves.size();) {
-    const std::size_t count = std::min(kLeavesPerCall, task.leaves.size() - done);
+    const std::size_t count = std::min(base::kWideShaMessages, task.leaves.size() - done);
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t offset = (task.first + done + i) * base::kMerkleBlockBytes;
       blocks[i] = task.tensor.subspan(offset, std::min(base::kMerkleBlockBytes, task.tensor.size() - offset));
@@ -119,7 +119,8 @@ void ContainerProofs::prove(std::span<const Part> parts, base::WorkerPool& pool)
   for (const Part part : parts)
     if (!proven(part) && std::ranges::find(open, part) == open.end()) open.push_back(part);
   if (open.empty()) return;
-  prove_open(open, [&](const ContainerTensor& tensor) { return container_.bytes(tensor); }, pool);
+  prove_open(
+      open, [&](const ContainerTensor& tensor) { return container_.bytes(tensor); }, pool);
 }
 
 void ContainerProofs::prove(Part part, base::Bytes bytes, base::WorkerPool& pool) {
@@ -146,8 +147,8 @@ void ContainerProofs::prove_open(std::span<const Part> open,
     for (std::size_t i = 0; i < parts_[part].tensor_count; ++i) {
       const ContainerTensor& tensor = container_.tensors()[parts_[part].first_tensor + i];
       const auto leaf_count = base::divide_up(tensor.length_bytes, base::kMerkleBlockBytes);
-      jobs.push_back({part, &tensor, bytes_of(tensor),
-                      std::vector<base::Sha256>(static_cast<std::size_t>(leaf_count))});
+      jobs.push_back(
+          {part, &tensor, bytes_of(tensor), std::vector<base::Sha256>(static_cast<std::size_t>(leaf_count))});
     }
   }
   std::vector<LeafTask> tasks;

@@ -79,23 +79,22 @@ void ContainerWriter::append(base::Bytes bytes) {
 
 void ContainerWriter::hash(base::Bytes bytes) {
   hashed_bytes_ += bytes.size();
-  if (leaf_bytes_ > 0)
-    bytes = hash_in_leaf(bytes, std::min(bytes.size(), base::kMerkleBlockBytes - leaf_bytes_));
+  if (leaf_bytes_ > 0) bytes = hash_in_leaf(bytes);
   const std::size_t whole = bytes.size() / base::kMerkleBlockBytes;
   leaves_.resize(leaves_.size() + whole);
   file_hasher_.update_with_parts(bytes.first(whole * base::kMerkleBlockBytes), base::kMerkleBlockBytes,
                                  std::span(leaves_).last(whole));
   bytes = bytes.subspan(whole * base::kMerkleBlockBytes);
-  hash_in_leaf(bytes, bytes.size());
+  hash_in_leaf(bytes);
 }
 
-/// Bytes that are less than a leaf, or end one. Returns what is left.
-base::Bytes ContainerWriter::hash_in_leaf(base::Bytes bytes, std::size_t count) {
-  const auto part = bytes.first(count);
+/// What the begun leaf has room for. Returns the rest.
+base::Bytes ContainerWriter::hash_in_leaf(base::Bytes bytes) {
+  const auto part = bytes.first(std::min(bytes.size(), base::kMerkleBlockBytes - leaf_bytes_));
   base::LaneHasher<base::Sha256>::update_pair(file_hasher_, part, leaf_hasher_, part);
-  leaf_bytes_ += count;
+  leaf_bytes_ += part.size();
   if (leaf_bytes_ == base::kMerkleBlockBytes) end_leaf();
-  return bytes.subspan(count);
+  return bytes.subspan(part.size());
 }
 
 void ContainerWriter::end_leaf() {

@@ -71,7 +71,7 @@ class ContainerWriter final {
   void put(base::Bytes bytes);
   void pad_to(std::uint64_t alignment_bytes);
   void hash_zeros_to(std::uint64_t offset_bytes);
-  base::Bytes hash_in_leaf(base::Bytes bytes, std::size_t count);
+  base::Bytes hash_in_leaf(base::Bytes bytes);
   void end_leaf();
   [[nodiscard]] std::uint64_t offset_bytes() const { return stream_.offset_bytes(); }
 

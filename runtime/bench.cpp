@@ -31,14 +31,15 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-/// Bytes a second that `threads` threads read from an array far larger than the caches, asking ahead as
-/// decoding does: without that, it was decoding that read faster.
+/// Bytes a second that `threads` threads read from an array far larger than the caches: one load a line, so that
+/// memory is the limit and not instructions, and asking ahead as decoding does. Else it was decoding that read
+/// faster.
 double measure_read_bandwidth(unsigned threads, bool huge_pages) {
   constexpr std::size_t kBytes = std::size_t{1} << 29;
   constexpr std::size_t kWords = kBytes / sizeof(std::uint64_t);
   constexpr std::size_t kTasks = 64;
   constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
-  constexpr std::size_t kAheadWords = 4096 / sizeof(std::uint64_t);
+  constexpr std::size_t kAheadWords = 4096 / sizeof(std::uint64_t);  // as runtime/kernels/prefetch.h
   constexpr std::size_t kLineWords = 64 / sizeof(std::uint64_t);
   // Of whole huge pages, one more than is read; filled after the kernel has been told which pages to take.
   struct Free {

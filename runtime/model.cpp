@@ -82,6 +82,7 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
       embedding(nullptr),
       embedding_part(proofs->part_of(find("tok_embeddings.weight"))),
       head(matrix("output.weight")) {
+  ask_for_huge_pages();
   prove_opened(options.thread_count);
   embedding = reinterpret_cast<const std::uint16_t*>(
       container.bytes(container.tensors()[find("tok_embeddings.weight")]).data());
@@ -107,6 +108,15 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
     }
     layers.push_back(std::move(layer));
   }
+}
+
+// Not for the embedding, of which a token takes a row.
+void Model::Impl::ask_for_huge_pages() const {
+  const base::Bytes all = container.bytes();
+  const base::Bytes rows = container.bytes(container.tensors()[find("tok_embeddings.weight")]);
+  const auto first = static_cast<std::size_t>(rows.data() - all.data());
+  base::advise_huge_pages(all.first(first));
+  base::advise_huge_pages(all.subspan(first + rows.size()));
 }
 
 // All that a forward pass reads elsewhere than through prove(): norms and routers, which are small, always

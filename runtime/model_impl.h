@@ -65,6 +65,7 @@ struct Model::Impl {
   void prove(std::span<const ProofPart> parts, base::WorkerPool& pool) const;
 
  private:
+  void ask_for_huge_pages() const;
   void prove_opened(unsigned thread_count) const;
   [[nodiscard]] std::size_t find(const std::string& name) const;  ///< index into container.tensors()
   [[nodiscard]] WeightMatrix matrix(const std::string& name) const;

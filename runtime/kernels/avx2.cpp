@@ -132,7 +132,7 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
   for (std::size_t i = 0; i < 8; ++i) store256(sums + i * 8, total[i]);
 }
 
-// A chunk in q8: codes as they lie in the tiles, and their magnitudes.
+// A block in q8, one chunk: codes as they lie in the tiles, and their magnitudes.
 struct Q8Block {
   static constexpr std::size_t kGroupBytes = 1024;
   static constexpr std::size_t kCols = kChunkColsMin;
@@ -180,7 +180,7 @@ struct Q8Block {
   alignas(32) std::int8_t magnitudes[kChunkColsMax * 64];
 };
 
-// A chunk in q4: codes without their sub-scales, so that four quads of products can be added up in 16 bits
+// A block in q4, one chunk: codes without their sub-scales, so that four quads of products can be added up in 16 bits
 // before one multiplication scales them: half as many instructions as for int8 weights. Activations become u8
 // by adding 128, which `start` takes off again: -128 x the sum of the chunk's weights.
 struct Q4Block {

@@ -105,7 +105,8 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
 // sums start with -128 x the sum of the row's activations, which takes that off again. Integers and floats
 // of three rows stay in registers over all the chunks: 12 + 12 of 32, and 4 for weights.
 struct ByteBlock {
-  static constexpr std::size_t kCols = 256;  // 16 KiB of weights: a third of the L1 cache
+  static constexpr std::size_t kCols = 256;  // 16 KiB of weights, in the L1 cache
+  static_assert(kCols >= kChunkColsMax);
   static constexpr int kRows = 3;
 
   // Not inlined: among the loops around it, some sums would be kept in memory.
@@ -218,7 +219,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 #pragma GCC unroll 24
     for (auto& t : total) {
       t = _mm512_dpbusd_epi32(t, w, x);
-      asm volatile("" : "+v"(t));  // or the rounds would be left out
+      settle(t);  // or the rounds would be left out
     }
   }
   return rounds * 24 * 64 * 2;

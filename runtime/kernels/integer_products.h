@@ -8,7 +8,9 @@
 //   q4_sums(panel, first_group, groups, codes, group_sums, group_stride, sums):
 //     the same straight from nibbles
 //   Q8Block, Q4Block: a panel's weights for a block of inputs, made ready to meet many rows:
-//     kCols              inputs of a block; it is a chunk at least, and whole chunks of one width
+//     kGroupBytes        of a group in the panel's codes
+//     kCols              a block is as many whole chunks of one width as fit into so many inputs, one at least;
+//                        kChunkColsMin where multiply() takes a single chunk
 //     kRows              rows that are multiplied at once
 //     load(panel, first_group, groups)
 //     multiply<n>(rows, out, out_stride): out[r][64] = fma(float(sum), scale, out[r][64]) for n rows, chunk
@@ -60,15 +62,15 @@ inline void multiply_rest(const Block& block, std::size_t count, const ChunkRows
   }
 }
 
-/// Bytes that are needed soon, to be asked for little by little: more at once than the machine keeps track of
-/// would make it wait.
+/// The codes that are needed next, to be asked for little by little: more at once than the machine keeps track of
+/// would make it wait. (Asking for magnitudes and signs, too, gained nothing.)
 struct Ahead {
   const std::byte* next;
   const std::byte* end;
 
   void ask(std::size_t bytes) {
-    for (const std::byte* stop = end - next < std::ptrdiff_t(bytes) ? end : next + bytes; next < stop;
-         next += 64)
+    const auto left = static_cast<std::size_t>(end - next);
+    for (const std::byte* stop = bytes < left ? next + bytes : end; next < stop; next += 64)
       __builtin_prefetch(next, 0, 2);
   }
 };
@@ -77,14 +79,27 @@ template <typename Block>
 inline void multiply_block(const Block& block, const QuantizedView& x, const Chunks& chunks, float* out,
                            std::size_t out_stride, Ahead ahead) {
   constexpr std::size_t kRows = Block::kRows;
-  const std::size_t step_bytes = (ahead.end - ahead.next) * kRows / x.rows / 64 * 64 + 64;
+  const std::size_t steps = (x.rows + kRows - 1) / kRows;
+  const std::size_t step_bytes = (static_cast<std::size_t>(ahead.end - ahead.next) / steps + 63) / 64 * 64;
   std::size_t row = 0;
   for (; row + kRows <= x.rows; row += kRows) {
     ahead.ask(step_bytes);
     block.template multiply<Block::kRows>(rows_from(x, chunks, row), out + row * out_stride, out_stride);
   }
+  ahead.ask(step_bytes);
   multiply_rest<Block::kRows - 1>(block, x.rows - row, rows_from(x, chunks, row), out + row * out_stride,
                                   out_stride);
+}
+
+/// What is loaded after a block of panel `p`: the same of the next panel, or the next block of the first.
+template <typename Block>
+inline Ahead codes_after(const PanelView* panels, std::size_t count, std::size_t p, const Chunks& chunks,
+                         std::size_t groups_total) {
+  const bool last = p + 1 == count;
+  const std::size_t first = chunks.first_group + (last ? chunks.groups() : 0);
+  const std::size_t left = groups_total - first;
+  const std::byte* codes = panels[last ? 0 : p + 1].codes + first * Block::kGroupBytes;
+  return {codes, codes + (left < chunks.groups() ? left : chunks.groups()) * Block::kGroupBytes};
 }
 
 // Many rows: block after block, so that a block's activations stay in the caches for all the panels, and a
@@ -96,11 +111,8 @@ inline void multiply_many(const PanelView* panels, std::size_t count, const Quan
   for_each_block(x, Block::kCols, [&](const Chunks& chunks) {
     for (std::size_t p = 0; p < count; ++p) {
       block.load(panels[p], chunks.first_group, chunks.groups());
-      const bool last = p + 1 == count;
-      const std::size_t next_group = chunks.first_group + (last ? chunks.groups() : 0);
-      const std::byte* next = panels[last ? 0 : p + 1].codes + next_group * Block::kGroupBytes;
       multiply_block(block, x, chunks, out + p * 64, out_stride,
-                     Ahead{next, next + chunks.groups() * Block::kGroupBytes});
+                     codes_after<Block>(panels, count, p, chunks, x.cols / 16));
     }
   });
 }

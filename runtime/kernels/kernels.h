@@ -31,7 +31,8 @@ struct QuantizedView {
   std::size_t chunk_cols;  ///< a multiple of 32; the last chunk may be narrower
 };
 
-/// Some rows of some chunks of one width, as the kernel files hand them to their innermost loops.
+/// Some rows of some chunks of one width, as the kernel files hand them to their innermost loops: the first of
+/// them, and how many lie in memory from chunk to chunk (chunk_rows).
 struct ChunkRows {
   const std::int8_t* codes;        ///< [chunk][chunk_rows][cols]
   const std::int32_t* chunk_sums;  ///< [chunk][chunk_rows]
