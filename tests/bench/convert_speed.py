@@ -31,6 +31,7 @@ import time
 from pathlib import Path
 
 import mixtral_checkpoint
+from page_cache import read_once
 
 BUFFER_BYTES = 8 << 20
 BUFFERS = 4
@@ -102,12 +103,6 @@ def llama_quantize(options):
     return seconds, source.stat().st_size
 
 
-def warm(path):
-    with open(path, "rb", buffering=0) as file:
-        while file.read(BUFFER_BYTES):
-            pass
-
-
 def measure(options, release, checkpoint):
     """Rates in GB/s and the most resident memory, by what ran."""
     rates, memory = {}, {}
@@ -120,10 +115,10 @@ def measure(options, release, checkpoint):
 
     for _ in range(options.rounds):
         if options.llama_quantize:
-            warm(options.gguf)
+            read_once(options.gguf)
             seconds, count = llama_quantize(options)
             note("llama-quantize Q4_0", count, seconds)
-        warm(checkpoint)
+        read_once(checkpoint)
         size = checkpoint.stat().st_size
         for quant in ("q4", "q8", "bf16"):
             result = convert(options.program, release, target, quant)

@@ -16,6 +16,8 @@ import statistics
 import subprocess
 from pathlib import Path
 
+from page_cache import read_once
+
 
 def numbers(text):
     return [int(n) for n in text.split(",") if n]
@@ -28,6 +30,7 @@ class Bench:
     def make(self, name, *arguments):
         path = self.options.folder / name
         subprocess.run([self.options.generator, path, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+        read_once(path)  # the generator writes past the page cache
         return path
 
     def token_ms(self, model, prompt):

@@ -28,25 +28,11 @@ import time
 from pathlib import Path
 
 import memory_group
+from page_cache import forget, read_once
 
 MIB = 1 << 20
 READ_BYTES = 4 * MIB
 READS = 256
-
-
-def forget(path):
-    """Takes a file out of the page cache."""
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(descriptor)
-
-
-def read_once(path):
-    """Into the page cache."""
-    with open(path, "rb", buffering=0) as file:
-        while file.read(1 << 24):
-            pass
 
 
 def disk_rate(path):

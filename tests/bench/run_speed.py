@@ -24,15 +24,11 @@ import subprocess
 import time
 from pathlib import Path
 
+from page_cache import read_once
+
 
 def output_of(command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).stdout
-
-
-def read_once(path):
-    with open(path, "rb", buffering=0) as file:
-        while file.read(1 << 24):
-            pass
 
 
 class Bench:
