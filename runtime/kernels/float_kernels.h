@@ -40,9 +40,21 @@ void multiply(const float* scale, std::size_t n, float* x) {
   for (std::size_t i = 0; i < n; i += 16) store(x + i, load(x + i) * load(scale + i));
 }
 
-float exp_sum(float* x, std::size_t count, float max) {
-  // What stands behind the values must not count: exp of it becomes 0.
+// What stands behind `count` values, up to a whole register, neither is the largest nor counts in a sum of
+// exp.
+inline void end_with_nothing(float* x, std::size_t count) {
   for (std::size_t i = count; i % 16 != 0; ++i) x[i] = -__builtin_inff();
+}
+
+inline float largest(float* x, std::size_t count) {
+  end_with_nothing(x, count);
+  Float16 most = broadcast(-__builtin_inff());
+  for (std::size_t i = 0; i < count; i += 16) most = max(load(x + i), most);
+  return max_of(most);
+}
+
+float exp_sum(float* x, std::size_t count, float max) {
+  end_with_nothing(x, count);
   const Float16 m = broadcast(max);
   Float16 total = zero();
   for (std::size_t i = 0; i < count; i += 16) {
@@ -110,6 +122,66 @@ inline Float16 load_element(const float* p) { return load(p); }
 inline Float16 load_element(const std::uint16_t* p) { return load_bf16(p); }
 inline Float16 load_element(const std::int8_t* p) { return load_s8(p); }
 
+// Sums that grow side by side, so that multiplications do not wait for each other: eight, with four queries.
+constexpr std::size_t kSideBySide = kParts == 1 ? 2 : 1;
+
+/// Scores of kKeys keys, which lie one behind the other: score[query * kAttentionBlock + key].
+template <std::size_t kQueries, std::size_t kKeys, typename T>
+inline void score_keys(const float* queries, const T* keys, std::size_t stride, float* score) {
+  Float16 total[kKeys][kQueries];
+#pragma GCC unroll 2
+  for (auto& of_key : total)
+#pragma GCC unroll 4
+    for (auto& t : of_key) t = zero();
+  for (std::size_t i = 0; i < stride; i += 16) {
+    Float16 key[kKeys];
+#pragma GCC unroll 2
+    for (std::size_t k = 0; k < kKeys; ++k) key[k] = load_element(keys + k * stride + i);
+#pragma GCC unroll 4
+    for (std::size_t q = 0; q < kQueries; ++q) {
+      const Float16 query = load(queries + q * stride + i);
+#pragma GCC unroll 2
+      for (std::size_t k = 0; k < kKeys; ++k) total[k][q] = fma(query, key[k], total[k][q]);
+    }
+  }
+#pragma GCC unroll 2
+  for (std::size_t k = 0; k < kKeys; ++k) {
+    FloatQuad quads[4] = {};
+#pragma GCC unroll 4
+    for (std::size_t q = 0; q < kQueries; ++q) quads[q] = sum_to_quad(total[k][q]);
+    const FloatQuad sums = sums_of(quads[0], quads[1], quads[2], quads[3]);
+#pragma GCC unroll 4
+    for (std::size_t q = 0; q < kQueries; ++q) score[q * kAttentionBlock + k] = sums[q];
+  }
+}
+
+/// Adds `count` rows of values times weight[query * kAttentionBlock + row] to kColumns x 16 columns of each
+/// query's result.
+template <std::size_t kQueries, std::size_t kColumns, typename T>
+inline void add_values(const T* values, std::size_t count, std::size_t stride, const float* weight,
+                       float* out) {
+  Float16 total[kColumns][kQueries];
+#pragma GCC unroll 2
+  for (std::size_t c = 0; c < kColumns; ++c)
+#pragma GCC unroll 4
+    for (std::size_t q = 0; q < kQueries; ++q) total[c][q] = load(out + q * stride + c * 16);
+  for (std::size_t p = 0; p < count; ++p) {
+    Float16 value[kColumns];
+#pragma GCC unroll 2
+    for (std::size_t c = 0; c < kColumns; ++c) value[c] = load_element(values + p * stride + c * 16);
+#pragma GCC unroll 4
+    for (std::size_t q = 0; q < kQueries; ++q) {
+      const Float16 w = broadcast(weight[q * kAttentionBlock + p]);
+#pragma GCC unroll 2
+      for (std::size_t c = 0; c < kColumns; ++c) total[c][q] = fma(w, value[c], total[c][q]);
+    }
+  }
+#pragma GCC unroll 2
+  for (std::size_t c = 0; c < kColumns; ++c)
+#pragma GCC unroll 4
+    for (std::size_t q = 0; q < kQueries; ++q) store(out + q * stride + c * 16, total[c][q]);
+}
+
 // Online softmax (arXiv 1805.02867): per block its own maximum, totals rescaled when the maximum grows. The
 // blocks do not depend on where a prompt was cut, so neither do the bits. A block's rows lie side by side.
 // Queries share the loads of keys and values; each has sums of its own.
@@ -117,11 +189,10 @@ template <int kQueries, typename T>
 void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
   constexpr bool kScaled = sizeof(T) == 1;
   const std::size_t stride = kv.stride;
-  const auto query = [&](int q) { return queries + static_cast<std::size_t>(q) * stride; };
   const auto result = [&](int q) { return out + static_cast<std::size_t>(q) * stride; };
   float max_so_far[kQueries];
   float denominator[kQueries];
-  alignas(64) float score[kQueries][kAttentionBlock];
+  alignas(64) float score[kQueries * kAttentionBlock];
   for (int q = 0; q < kQueries; ++q) {
     max_so_far[q] = -__builtin_inff();
     denominator[q] = 0;
@@ -133,24 +204,15 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
     const std::size_t row = block % kv.capacity + (begin - block);
     const T* keys = static_cast<const T*>(kv.keys) + row * stride;
     const T* values = static_cast<const T*>(kv.values) + row * stride;
-    for (std::size_t p = 0; p < count; ++p) {
-      Float16 total[kQueries];
-#pragma GCC unroll 4
-      for (auto& t : total) t = zero();
-      for (std::size_t i = 0; i < stride; i += 16) {
-        const Float16 key = load_element(keys + p * stride + i);
-#pragma GCC unroll 4
-        for (int q = 0; q < kQueries; ++q) total[q] = fma(load(query(q) + i), key, total[q]);
-      }
-#pragma GCC unroll 4
-      for (int q = 0; q < kQueries; ++q) {
-        score[q][p] = sum_of(total[q]);
-        if constexpr (kScaled) score[q][p] *= kv.key_scales[row + p];
-      }
-    }
+    std::size_t p = 0;
+    for (; p + kSideBySide <= count; p += kSideBySide)
+      score_keys<kQueries, kSideBySide>(queries, keys + p * stride, stride, score + p);
+    if (p < count) score_keys<kQueries, 1>(queries, keys + p * stride, stride, score + p);
     for (int q = 0; q < kQueries; ++q) {
-      float block_max = -__builtin_inff();
-      for (std::size_t p = 0; p < count; ++p) block_max = score[q][p] > block_max ? score[q][p] : block_max;
+      float* const of_query = score + static_cast<std::size_t>(q) * kAttentionBlock;
+      if constexpr (kScaled)
+        for (std::size_t i = 0; i < count; ++i) of_query[i] *= kv.key_scales[row + i];
+      const float block_max = largest(of_query, count);
       if (block_max > max_so_far[q]) {
         alignas(64) float rescale[16] = {max_so_far[q]};
         const float factor = exp_sum(rescale, 1, block_max);
@@ -159,22 +221,14 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
           store(result(q) + i, load(result(q) + i) * broadcast(factor));
         max_so_far[q] = block_max;
       }
-      denominator[q] += exp_sum(score[q], count, max_so_far[q]);
+      denominator[q] += exp_sum(of_query, count, max_so_far[q]);
       if constexpr (kScaled)
-        for (std::size_t p = 0; p < count; ++p) score[q][p] *= kv.value_scales[row + p];
+        for (std::size_t i = 0; i < count; ++i) of_query[i] *= kv.value_scales[row + i];
     }
-    for (std::size_t i = 0; i < stride; i += 16) {
-      Float16 total[kQueries];
-#pragma GCC unroll 4
-      for (int q = 0; q < kQueries; ++q) total[q] = load(result(q) + i);
-      for (std::size_t p = 0; p < count; ++p) {
-        const Float16 value = load_element(values + p * stride + i);
-#pragma GCC unroll 4
-        for (int q = 0; q < kQueries; ++q) total[q] = fma(broadcast(score[q][p]), value, total[q]);
-      }
-#pragma GCC unroll 4
-      for (int q = 0; q < kQueries; ++q) store(result(q) + i, total[q]);
-    }
+    std::size_t col = 0;
+    for (; col + kSideBySide * 16 <= stride; col += kSideBySide * 16)
+      add_values<kQueries, kSideBySide>(values + col, count, stride, score, out + col);
+    if (col < stride) add_values<kQueries, 1>(values + col, count, stride, score, out + col);
   }
   for (int q = 0; q < kQueries; ++q) {
     const Float16 inverse = broadcast(1.0f / denominator[q]);

@@ -103,12 +103,29 @@ inline Float16 abs(const Float16& v) {
 
 typedef float FloatQuad __attribute__((vector_size(16)));
 
-// The reduction tree: lane i with i + 8, then + 4, + 2, + 1.
+// The reduction tree: lane i with i + 8, then + 4, + 2, + 1. Here its first half.
+inline FloatQuad sum_to_quad(const Float16& v) {
+#if defined(__AVX512F__)
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v.part[0]), _mm512_extractf32x8_ps(v.part[0], 1));
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#elif defined(__AVX2__)
+  const __m256 half = v.part[0] + v.part[1];
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#else
+  return (v.part[0] + v.part[2]) + (v.part[1] + v.part[3]);
+#endif
+}
+
 inline float sum_of(const Float16& v) {
-  FloatQuad quad[4];
-  __builtin_memcpy(quad, &v, sizeof(v));
-  const FloatQuad sum = (quad[0] + quad[2]) + (quad[1] + quad[3]);
+  const FloatQuad sum = sum_to_quad(v);
   return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+// The same of four at once.
+inline FloatQuad sums_of(FloatQuad a, FloatQuad b, FloatQuad c, FloatQuad d) {
+  const FloatQuad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const FloatQuad cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
 inline float max_of(const Float16& v) {
