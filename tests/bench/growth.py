@@ -30,11 +30,11 @@ class Bench:
     def make(self, name, *arguments):
         path = self.options.folder / name
         subprocess.run([self.options.generator, path, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
-        read_once(path)  # the generator writes past the page cache
         return path
 
     def token_ms(self, model, prompt):
         o = self.options
+        read_once(model)  # the generator writes past the page cache, and the others may have taken its place
         text = subprocess.run([o.sluice, "bench", model, "-p", str(prompt), "-n", str(o.n), "-r", "1", "--threads",
                                str(o.threads), "--verify", "off", "--json"],
                               check=True, stdout=subprocess.PIPE, text=True).stdout
