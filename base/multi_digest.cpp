@@ -14,6 +14,7 @@
 #include "base/parallel.h"
 #include "base/strand_hasher.h"
 #include "base/strand_reader.h"
+#include "base/wide_sha.h"
 
 namespace sluice::base {
 namespace {
@@ -115,7 +116,11 @@ class Engine {
   /// One worker's part of the strands that are taken apart.
   void take_apart(std::size_t lane_count) {
     const std::size_t buffers = pool_.thread_count() * lane_count;
-    const std::uint64_t max_bytes = options_.direct ? kSharedChunkBytesMax : kChunkBytesMax;
+    // Sixteen leaves where that many are hashed at a time.
+    const bool wide = wants_.leaves && has_wide_sha();
+    const std::uint64_t cached_bytes =
+        wide ? std::max(kChunkBytesMax, kWideShaMessages * kMerkleBlockBytes) : kChunkBytesMax;
+    const std::uint64_t max_bytes = options_.direct ? kSharedChunkBytesMax : cached_bytes;
     const std::size_t chunk = chunk_bytes(options_.memory_bytes, buffers, max_bytes);
     Lane a(*this, files_, pieces_, chunk);
     std::optional<Lane> b;
