@@ -12,6 +12,11 @@ namespace {
 
 std::size_t whole_blocks(Bytes bytes) { return bytes.size() / kShaBlockBytes; }
 
+bool fill_all_lanes(std::span<const Bytes> messages) {
+  return has_wide_sha() && messages.size() == kWideShaMessages &&
+         std::ranges::all_of(messages, [&](Bytes message) { return message.size() == messages[0].size(); });
+}
+
 }  // namespace
 
 template <typename D>
@@ -49,25 +54,32 @@ void LaneHasher<D>::update_pair(LaneHasher& a, Bytes bytes_of_a, LaneHasher& b, 
 }
 
 template <typename D>
-void LaneHasher<D>::update_with_parts(Bytes bytes, std::size_t part_bytes, std::span<D> digests) {
-  INVARIANT(part_bytes > 0 && bytes.size() == part_bytes * digests.size());
+std::size_t LaneHasher<D>::update_beside(Bytes bytes, std::span<const Bytes> messages, std::span<D> digests) {
+  INVARIANT(messages.size() == digests.size());
   if constexpr (std::is_same_v<D, Sha256>) {
-    const bool whole = fed_bytes_ % kShaBlockBytes == 0 && part_bytes % kShaBlockBytes == 0;
-    for (; whole && !plain_ && has_wide_sha() && digests.size() >= kWideShaMessages;
-         digests = digests.subspan(kWideShaMessages)) {
-      std::array<Bytes, kWideShaMessages> parts;
-      for (std::size_t i = 0; i < parts.size(); ++i) parts[i] = bytes.subspan(i * part_bytes, part_bytes);
-      compress_and_hash(state_, parts, digests.first(kWideShaMessages));
-      fed_bytes_ += kWideShaMessages * part_bytes;
-      bytes = bytes.subspan(kWideShaMessages * part_bytes);
+    if (!plain_ && fill_all_lanes(messages)) {
+      const std::size_t share_bytes = kBlocksBeside * messages[0].size();
+      bytes = bytes.first(std::min(bytes.size(), share_bytes));
+      const bool whole_blocks = fed_bytes_ % kShaBlockBytes == 0 && messages[0].size() % kShaBlockBytes == 0;
+      if (whole_blocks && bytes.size() == share_bytes) {
+        compress_and_hash(state_, bytes, messages, digests);
+        fed_bytes_ += bytes.size();
+      } else {
+        update(bytes);
+        hash_wide(messages, digests);
+      }
+      return bytes.size();
     }
   }
-  LaneHasher part(!plain_);
-  for (D& digest : digests) {
-    update_pair(*this, bytes.first(part_bytes), part, bytes.first(part_bytes));
-    digest = part.final();
-    bytes = bytes.subspan(part_bytes);
+  LaneHasher lane(!plain_);
+  std::size_t fed_bytes = 0;
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    const Bytes part = bytes.subspan(fed_bytes, std::min(bytes.size() - fed_bytes, messages[i].size()));
+    update_pair(*this, part, lane, messages[i]);
+    digests[i] = lane.final();
+    fed_bytes += part.size();
   }
+  return fed_bytes;
 }
 
 template <typename D>
@@ -76,7 +88,8 @@ D LaneHasher<D>::final() {
   const std::size_t begun_bytes = fed_bytes_ % kShaBlockBytes;
   std::array<std::byte, 2 * kShaBlockBytes> tail;
   const std::size_t blocks = sha_tail_blocks(begun_bytes);
-  write_sha_tail(Bytes(begun_).first(begun_bytes), fed_bytes_, MutableBytes(tail).first(blocks * kShaBlockBytes));
+  write_sha_tail(Bytes(begun_).first(begun_bytes), fed_bytes_,
+                 MutableBytes(tail).first(blocks * kShaBlockBytes));
   compress(state_, tail.data(), blocks);
   const D digest = to_digest<D>(state_);
   state_ = kShaStart<D>;

@@ -27,9 +27,9 @@ class LaneHasher {
   /// Each gets its own bytes; most is won when they are equally many.
   static void update_pair(LaneHasher& a, Bytes bytes_of_a, LaneHasher& b, Bytes bytes_of_b);
 
-  /// Feeds `bytes`, and digests each of its parts of `part_bytes` by itself, digests.size() of them: a file and its
-  /// leaves.
-  void update_with_parts(Bytes bytes, std::size_t part_bytes, std::span<D> digests);
+  /// Digests messages of their own, and meanwhile feeds as much of `bytes`, from the beginning, as fits in
+  /// beside them: returns how much. Most is won with kWideShaMessages of one length.
+  [[nodiscard]] std::size_t update_beside(Bytes bytes, std::span<const Bytes> messages, std::span<D> digests);
 
   /// The digest of all that was fed; the hasher is then as new.
   [[nodiscard]] D final();

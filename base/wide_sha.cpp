@@ -49,8 +49,8 @@ WIDE_INLINE __m512i small_sigma(__m512i x) {
                       _mm512_srli_epi32(x, kShift));
 }
 
-/// A message of its own, of which a quarter of a block is taken after every round of the sixteen. The SHA unit's
-/// rounds wait for each other even longer, so that the sixteen are done meanwhile.
+/// A message of its own, of which the SHA unit takes four rounds after every round of the sixteen: four of
+/// its blocks while these take one. They hide almost entirely in what the sixteen wait for.
 struct Chain {
   sha_rounds::Sha256Lane lane;
   sha_rounds::Sha256Lane before;
@@ -58,10 +58,9 @@ struct Chain {
   const std::byte* next;
 
   WIDE_INLINE void after_round(int t) {  // of sixteen
-    if (t % 4 == 0) before = lane;
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) sha_rounds::four_rounds(t % 4 * 4 + i, next, schedule, lane);
-    if (t % 4 != 3) return;
+    if (t == 0) before = lane;
+    sha_rounds::four_rounds(t, next, schedule, lane);
+    if (t != 15) return;
     sha_rounds::add(before, lane);
     next += kShaBlockBytes;
   }
@@ -106,10 +105,10 @@ WIDE_INLINE void load(const Pointers& messages, std::size_t offset_bytes, Schedu
   }
 }
 
-// FIPS 180-4, 6.2.2. A result is there after two cycles (Zen 5), and each round waits for the one before it: so
-// what it waits for, the new E and A, comes last out of short sums. Two sets of messages side by side gained only
-// 5 %: their schedules do not fit into the registers. Letters stay where they are while their names move on: in round t, letter k of "abcdefgh" is at (k - t)
-// % 8.
+// FIPS 180-4, 6.2.2. A result is there after two cycles (Zen 5), and each round waits for the one before it:
+// so what it waits for, the new E and A, comes last out of short sums. Two sets of messages side by side
+// gained only 5 %: their schedules do not fit into the registers. Letters stay where they are while their
+// names move on: in round t, letter k of "abcdefgh" is at (k - t) % 8.
 template <typename Beside>
 WIDE_INLINE void take_block(State& state, Schedule& words, Beside& beside) {
   State letters;
@@ -196,13 +195,12 @@ WIDE_TARGET void hash_wide(std::span<const Bytes> messages, std::span<Sha256> di
   hash_beside(messages, digests, nothing);
 }
 
-WIDE_TARGET void compress_and_hash(ShaState<Sha256>& state, std::span<const Bytes> messages,
+WIDE_TARGET void compress_and_hash(ShaState<Sha256>& state, Bytes blocks, std::span<const Bytes> messages,
                                    std::span<Sha256> digests) {
   INVARIANT(messages.size() == kWideShaMessages && digests.size() == kWideShaMessages);
-  INVARIANT(messages[0].size() % kShaBlockBytes == 0);
-  for (std::size_t i = 1; i < messages.size(); ++i)
-    INVARIANT(messages[i].data() == messages[0].data() + i * messages[0].size());
-  Chain chain{.lane = sha_rounds::Sha256Lane::from(state), .before = {}, .schedule = {}, .next = messages[0].data()};
+  INVARIANT(messages[0].size() % kShaBlockBytes == 0 && blocks.size() == kBlocksBeside * messages[0].size());
+  Chain chain{
+      .lane = sha_rounds::Sha256Lane::from(state), .before = {}, .schedule = {}, .next = blocks.data()};
   hash_beside(messages, digests, chain);
   state = chain.lane.to_state();
 }
@@ -212,7 +210,9 @@ WIDE_TARGET void compress_and_hash(ShaState<Sha256>& state, std::span<const Byte
 bool has_wide_sha() { return false; }
 
 void hash_wide(std::span<const Bytes>, std::span<Sha256>) { INVARIANT(false); }
-void compress_and_hash(ShaState<Sha256>&, std::span<const Bytes>, std::span<Sha256>) { INVARIANT(false); }
+void compress_and_hash(ShaState<Sha256>&, Bytes, std::span<const Bytes>, std::span<Sha256>) {
+  INVARIANT(false);
+}
 
 #endif
 

@@ -21,8 +21,12 @@ constexpr std::size_t kWideShaMessages = 16;  ///< at most; fewer take as long
 /// Digests of messages of one length, one each: of one message at least, of kWideShaMessages at most.
 void hash_wide(std::span<const Bytes> messages, std::span<Sha256> digests);
 
-/// Digests of kWideShaMessages messages of whole blocks that lie one behind the other in memory; and feeds the same
-/// bytes to `state`, of the file that they are part of. Takes little longer than the latter alone.
-void compress_and_hash(ShaState<Sha256>& state, std::span<const Bytes> messages, std::span<Sha256> digests);
+constexpr std::size_t kBlocksBeside = 4;  ///< of a file, for each block of the sixteen
+
+/// Digests of kWideShaMessages messages of one length, of whole blocks; and feeds `blocks`, kBlocksBeside
+/// times as many bytes as a message has, to the state of a hash of its own. Takes little longer than the
+/// former alone.
+void compress_and_hash(ShaState<Sha256>& state, Bytes blocks, std::span<const Bytes> messages,
+                       std::span<Sha256> digests);
 
 }  // namespace sluice::base

@@ -62,7 +62,7 @@ class PlacingSink final : public TensorSink {
     file_.write_at(at_bytes_, bytes);
     at_bytes_ += bytes.size();
   }
-  void hash(base::Bytes bytes) override { hasher_.update(bytes); }
+  void hash(base::Bytes bytes, base::LeafQueue&) override { hasher_.update(bytes); }
   void end_tensor(const base::Sha256& source_digest, const QuantError&) override {
     if (base::merkle_root(hasher_.final()) != tensor_->digest || source_digest != tensor_->source_digest)
       refuse(tensor_->name);

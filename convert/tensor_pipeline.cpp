@@ -7,9 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/hasher.h"
 #include "base/invariant.h"
-#include "base/wide_sha.h"
 
 namespace sluice::convert {
 namespace {
@@ -22,7 +20,6 @@ using format::Storage;
 constexpr std::uint64_t kBlocksOfMemory = 16;
 // Work for every thread, and yet in the caches until it has been hashed: 8 MiB for two threads took longer.
 constexpr std::uint64_t kBlockBytesPerThread = 2u << 20;
-constexpr std::size_t kTaskLeaves = base::kWideShaMessages;
 constexpr std::uint64_t kTaskRows = format::kPanelRows;
 // Reading and writing wait for the disk; meanwhile every processor is to have a thread.
 constexpr unsigned kWaitingThreads = 1;
@@ -83,10 +80,10 @@ void TensorPipeline::run(std::span<const TensorJob> jobs, const FindCompensation
     if (encoding->rows > 0) begin_encoding(*encoding, find_compensation);
     if (writing->rows > 0) begin_writing(*writing);
 
-    // The longest first.
-    constexpr std::size_t kSingleTasks = 3;
-    const std::size_t leaf_end = kSingleTasks + leaf_tasks(*encoding);
-    pool_.run(leaf_end + part_count(encoding->rows), [&](std::size_t task, unsigned worker) {
+    // The file's hash first, for it is the longest and takes leaves along; what leaves are left then, last.
+    constexpr std::size_t kSingleTasks = 4;
+    const std::size_t encode_end = kSingleTasks + part_count(encoding->rows);
+    pool_.run(encode_end + pool_.thread_count(), [&](std::size_t task, unsigned worker) {
       if (task == 0) {
         if (writing->rows > 0) hash(*writing);
       } else if (task == 1) {
@@ -95,10 +92,12 @@ void TensorPipeline::run(std::span<const TensorJob> jobs, const FindCompensation
         if (reading->rows > 0)
           reading->source->read_rows(reading->first_row, reading->rows,
                                      reading->bytes.bytes().first(reading->byte_count()));
-      } else if (task < leaf_end) {
-        hash_source(*encoding, task - kSingleTasks);
+      } else if (task == 3) {
+        if (encoding->rows > 0 && !encoding->whole_leaves) source_hasher_.update(encoding->released());
+      } else if (task < encode_end) {
+        encode(*encoding, task - kSingleTasks, worker);
       } else {
-        encode(*encoding, task - leaf_end, worker);
+        leaves_.hash();
       }
     });
     if (writing->rows > 0) end_writing(*writing);
@@ -139,10 +138,15 @@ void TensorPipeline::plan_block(Cursor& cursor, Block& block) const {
 
 void TensorPipeline::begin_encoding(Block& block, const FindCompensation& find_compensation) {
   block.panels.resize(std::max(block.panels.size(), part_count(block.rows)));
-  if (!block.is_first()) return;
-  compensation_ = find_compensation ? find_compensation(tensor_of(block)) : nullptr;
-  const std::uint64_t bytes = block.source->rows() * block.source->row_bytes();
-  source_leaves_.assign(base::divide_up(bytes, kMerkleBlockBytes), {});
+  const std::uint64_t row_bytes = block.source->row_bytes();
+  if (block.is_first()) {
+    compensation_ = find_compensation ? find_compensation(tensor_of(block)) : nullptr;
+    source_leaves_.resize(base::divide_up(block.source->rows() * row_bytes, kMerkleBlockBytes));
+  }
+  if (!block.whole_leaves) return;
+  const std::uint64_t first = block.first_row * row_bytes / kMerkleBlockBytes;
+  const std::uint64_t count = base::divide_up(block.byte_count(), kMerkleBlockBytes);
+  leaves_.add(block.released(), std::span(source_leaves_).subspan(first, count));
 }
 
 /// The released bytes of a part, and its first row within the tensor.
@@ -199,29 +203,6 @@ void TensorPipeline::encode_rows(Block& block, std::size_t part, unsigned worker
   }
 }
 
-std::size_t TensorPipeline::leaf_tasks(const Block& block) const {
-  if (block.rows == 0) return 0;
-  if (!block.whole_leaves) return 1;
-  return static_cast<std::size_t>(base::divide_up(block.byte_count(), kTaskLeaves * kMerkleBlockBytes));
-}
-
-void TensorPipeline::hash_source(Block& block, std::size_t task) {
-  if (!block.whole_leaves) {
-    source_hasher_.update(block.released());
-    return;
-  }
-  std::array<base::Bytes, kTaskLeaves> leaves;
-  base::Bytes rest = block.released().subspan(task * kTaskLeaves * kMerkleBlockBytes);
-  std::size_t count = 0;
-  for (; count < kTaskLeaves && !rest.empty(); ++count) {
-    leaves[count] = rest.first(std::min(rest.size(), kMerkleBlockBytes));
-    rest = rest.subspan(leaves[count].size());
-  }
-  const std::uint64_t first =
-      block.first_row * block.source->row_bytes() / kMerkleBlockBytes + task * kTaskLeaves;
-  base::hash_each(std::span(leaves).first(count), std::span(source_leaves_).subspan(first, count));
-}
-
 void TensorPipeline::end_encoding(Block& block) {
   progress_.advance(block.byte_count());
   const PlannedTensor& tensor = tensor_of(block);
@@ -268,8 +249,8 @@ void TensorPipeline::write(Block& block) {
 }
 
 void TensorPipeline::hash(Block& block) {
-  sink_.hash(main_bytes(block));
-  sink_.hash(block.tail);
+  sink_.hash(main_bytes(block), leaves_);
+  sink_.hash(block.tail, leaves_);
 }
 
 void TensorPipeline::end_writing(Block& block) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "base/leaf_queue.h"
 #include "base/merkle.h"
 #include "base/parallel.h"
 #include "base/progress.h"
@@ -78,8 +79,6 @@ class TensorPipeline {
   void encode(Block& block, std::size_t part, unsigned worker);
   void encode_panel(Block& block, std::size_t part, unsigned worker);
   void encode_rows(Block& block, std::size_t part, unsigned worker);
-  [[nodiscard]] std::size_t leaf_tasks(const Block& block) const;
-  void hash_source(Block& block, std::size_t task);
   void end_encoding(Block& block);
   [[nodiscard]] std::vector<std::byte> take_tail(const format::TileLayout& layout);
   void begin_writing(const Block& block);
@@ -97,6 +96,7 @@ class TensorPipeline {
   std::vector<PanelEncoder> encoders_;      // one a worker
   std::vector<std::vector<float>> values_;  // one a worker
   std::span<const TensorJob> jobs_;
+  base::LeafQueue leaves_;  // of the blocks that are being encoded and written
   // Of the tensor that is being encoded:
   const Compensation* compensation_ = nullptr;
   std::vector<base::Sha256> source_leaves_;

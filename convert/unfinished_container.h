@@ -39,7 +39,7 @@ class UnfinishedContainer final : public TensorSink {
                     std::uint64_t expert_bytes) override;
   void write(base::Bytes bytes) override;
   void finish_write() override;
-  void hash(base::Bytes bytes) override { writer_->hash(bytes); }
+  void hash(base::Bytes bytes, base::LeafQueue& leaves) override { writer_->hash(bytes, leaves); }
   void end_tensor(const base::Sha256& source_digest, const QuantError& error) override;
 
   /// In container order.

@@ -69,6 +69,8 @@ void ContainerWriter::begin_tensor(const ModelTensor& tensor, Storage storage, D
   entry.offset_bytes = offset_bytes();
   entry.length_bytes = storage_bytes(storage, tensor.shape);
   entry.source_dtype = source_dtype;
+  leaves_.resize(base::divide_up(entry.length_bytes, base::kMerkleBlockBytes));
+  leaf_count_ = 0;
   tensors_.push_back(std::move(entry));
 }
 
@@ -78,14 +80,21 @@ void ContainerWriter::append(base::Bytes bytes) {
 }
 
 void ContainerWriter::hash(base::Bytes bytes) {
+  base::LeafQueue leaves;
+  hash(bytes, leaves);
+  leaves.hash();
+}
+
+void ContainerWriter::hash(base::Bytes bytes, base::LeafQueue& leaves) {
+  INVARIANT(bytes.size() <= tensors_.back().offset_bytes + tensors_.back().length_bytes - hashed_bytes_);
   hashed_bytes_ += bytes.size();
   if (leaf_bytes_ > 0) bytes = hash_in_leaf(bytes);
-  const std::size_t whole = bytes.size() / base::kMerkleBlockBytes;
-  leaves_.resize(leaves_.size() + whole);
-  file_hasher_.update_with_parts(bytes.first(whole * base::kMerkleBlockBytes), base::kMerkleBlockBytes,
-                                 std::span(leaves_).last(whole));
-  bytes = bytes.subspan(whole * base::kMerkleBlockBytes);
-  hash_in_leaf(bytes);
+  const std::size_t count = bytes.size() / base::kMerkleBlockBytes;
+  const base::Bytes whole = bytes.first(count * base::kMerkleBlockBytes);
+  leaves.add(whole, std::span(leaves_).subspan(leaf_count_, count));
+  leaf_count_ += count;
+  leaves.hash_beside(file_hasher_, whole);
+  hash_in_leaf(bytes.subspan(whole.size()));
 }
 
 /// What the begun leaf has room for. Returns the rest.
@@ -98,7 +107,7 @@ base::Bytes ContainerWriter::hash_in_leaf(base::Bytes bytes) {
 }
 
 void ContainerWriter::end_leaf() {
-  leaves_.push_back(leaf_hasher_.final());
+  leaves_[leaf_count_++] = leaf_hasher_.final();
   leaf_bytes_ = 0;
 }
 
@@ -138,7 +147,6 @@ base::Sha256 ContainerWriter::end_tensor(const base::Sha256& source_digest) {
   hash_zeros_to(offset_bytes());
   if (leaf_bytes_ > 0) end_leaf();
   tensor.digest = base::merkle_root(leaves_);
-  leaves_.clear();
   tensor.source_digest = source_digest;
   return tensor.digest;
 }

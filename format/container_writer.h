@@ -22,6 +22,7 @@
 #include "base/file.h"
 #include "base/file_stream.h"
 #include "base/lane_hasher.h"
+#include "base/leaf_queue.h"
 #include "base/merkle.h"
 #include "format/container_format.h"
 #include "format/json.h"
@@ -52,6 +53,9 @@ class ContainerWriter final {
   /// The two halves of append(): bytes of the current tensor, in order. Two threads may be in them at once.
   void write(base::Bytes bytes) { stream_.append(bytes); }
   void hash(base::Bytes bytes);
+  /// hash() whose leaves go into `leaves`, to be hashed, by whomever, before end_tensor(). Takes some of them
+  /// along, its own and others.
+  void hash(base::Bytes bytes, base::LeafQueue& leaves);
   /// After the last write(), if at all: hands the tensor to the system, up to the page that the next one
   /// begins on.
   void finish_write();
@@ -82,8 +86,10 @@ class ContainerWriter final {
   base::LaneHasher<base::Sha256> file_hasher_;
   std::uint64_t hashed_bytes_ = 0;  // fed into it so far
   base::LaneHasher<base::Sha256> leaf_hasher_;
-  std::size_t leaf_bytes_ = 0;        // fed into it so far
-  std::vector<base::Sha256> leaves_;  // of the current tensor
+  std::size_t leaf_bytes_ = 0;  // fed into it so far
+  // Of the current tensor: all of them, for a queue holds on to their places, and how many have their bytes.
+  std::vector<base::Sha256> leaves_;
+  std::size_t leaf_count_ = 0;
   std::vector<ContainerTensor> tensors_;
   std::vector<ContainerSection> sections_;
   Json provenance_ = Json::object();

@@ -8,15 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/random_bytes.h"
+
 using namespace sluice::base;
+using sluice::tests::random_bytes;
 
 namespace {
-
-std::vector<std::byte> random_bytes(std::mt19937& random, std::size_t count) {
-  std::vector<std::byte> bytes(count);
-  for (std::byte& b : bytes) b = static_cast<std::byte>(random());
-  return bytes;
-}
 
 std::size_t below(std::mt19937& random, std::size_t limit) {
   return std::uniform_int_distribution<std::size_t>(0, limit - 1)(random);
@@ -89,24 +86,28 @@ TEST_CASE("two lanes give the published digests") {
                      "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
-TEST_CASE("a message that is hashed together with its parts") {
+TEST_CASE("a stream fed beside messages of their own, whatever their number, length and place") {
   std::mt19937 random(13);
   for (const bool unit : {has_sha_unit(), false}) {
-    for (int round = 0; round < 100; ++round) {
+    for (int round = 0; round < 200; ++round) {
       CAPTURE(round);
       const std::size_t begun = below(random, 3) == 0 ? below(random, 100) : 64 * below(random, 3);
-      const std::size_t part = 1 + (below(random, 3) == 0 ? below(random, 300) : 64 * below(random, 9) + 63);
-      const std::size_t count = below(random, 50);
-      const auto content = random_bytes(random, begun + count * part + below(random, 100));
-      const Bytes bytes(content);
+      const std::size_t length = below(random, 3) == 0 ? below(random, 300) : 64 * below(random, 9);
+      const std::size_t count = below(random, 2) == 0 ? 16 : below(random, 18);
+      const auto stream = random_bytes(random, begun + below(random, 4 * length + 100));
+      const auto content = random_bytes(random, count * length);
+      const Bytes bytes(stream);
+      std::vector<Bytes> messages;
+      for (std::size_t i = 0; i < count; ++i) messages.push_back(Bytes(content).subspan(i * length, length));
+      if (count > 0 && below(random, 4) == 0) messages.back() = messages.back().first(length / 2);
       LaneHasher<Sha256> hasher(unit);
       hasher.update(bytes.first(begun));
       std::vector<Sha256> digests(count);
-      hasher.update_with_parts(bytes.subspan(begun, count * part), part, digests);
-      hasher.update(bytes.subspan(begun + count * part));
+      const std::size_t fed = hasher.update_beside(bytes.subspan(begun), messages, digests);
+      REQUIRE(fed <= bytes.size() - begun);
+      hasher.update(bytes.subspan(begun + fed));
       CHECK(hasher.final() == hash<Sha256>(bytes));
-      for (std::size_t i = 0; i < count; ++i)
-        CHECK(digests[i] == hash<Sha256>(bytes.subspan(begun + i * part, part)));
+      for (std::size_t i = 0; i < count; ++i) CHECK(digests[i] == hash<Sha256>(messages[i]));
     }
   }
 }

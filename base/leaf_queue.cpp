@@ -1,0 +1,67 @@
+#include "base/leaf_queue.h"
+
+#include <algorithm>
+
+#include "base/hasher.h"
+#include "base/invariant.h"
+#include "base/merkle.h"
+#include "base/wide_sha.h"
+
+namespace sluice::base {
+namespace {
+
+// As many as one core hashes side by side, or what is worth a lock.
+constexpr std::size_t kLeavesMax = kWideShaMessages;
+
+/// Views of leaves one behind the other.
+class Messages {
+ public:
+  explicit Messages(Bytes bytes) {
+    for (; !bytes.empty(); ++count_) {
+      messages_[count_] = bytes.first(std::min(bytes.size(), kMerkleBlockBytes));
+      bytes = bytes.subspan(messages_[count_].size());
+    }
+  }
+  [[nodiscard]] std::span<const Bytes> all() const { return std::span(messages_).first(count_); }
+
+ private:
+  std::array<Bytes, kLeavesMax> messages_;
+  std::size_t count_ = 0;
+};
+
+}  // namespace
+
+void LeafQueue::add(Bytes bytes, std::span<Sha256> leaves) {
+  INVARIANT(leaves.size() == divide_up(bytes.size(), kMerkleBlockBytes));
+  if (leaves.empty()) return;
+  const std::scoped_lock lock(mutex_);
+  waiting_.push_back({bytes, leaves});
+}
+
+void LeafQueue::hash() {
+  for (Leaves leaves = take(); !leaves.digests.empty(); leaves = take())
+    hash_each(Messages(leaves.bytes).all(), leaves.digests);
+}
+
+void LeafQueue::hash_beside(LaneHasher<Sha256>& chain, Bytes bytes) {
+  while (!bytes.empty()) {
+    const Leaves leaves = take();
+    if (leaves.digests.empty()) break;
+    bytes = bytes.subspan(chain.update_beside(bytes, Messages(leaves.bytes).all(), leaves.digests));
+  }
+  chain.update(bytes);
+}
+
+LeafQueue::Leaves LeafQueue::take() {
+  const std::scoped_lock lock(mutex_);
+  if (waiting_.empty()) return {};
+  Leaves& last = waiting_.back();
+  const std::size_t count = std::min(last.digests.size(), kLeavesMax);
+  const Leaves taken{last.bytes.first(std::min(last.bytes.size(), count * kMerkleBlockBytes)),
+                     last.digests.first(count)};
+  last = {last.bytes.subspan(taken.bytes.size()), last.digests.subspan(count)};
+  if (last.digests.empty()) waiting_.pop_back();
+  return taken;
+}
+
+}  // namespace sluice::base
