@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
+#include "base/task_thread.h"
 
 namespace sluice::convert {
 namespace {
@@ -16,13 +17,14 @@ using base::kMerkleBlockBytes;
 using format::DType;
 using format::Storage;
 
-// Three blocks are in flight, each as released bytes and as codes, which may be twice as many.
-constexpr std::uint64_t kBlocksOfMemory = 16;
+// One is written and hashed, one encoded, two are read: so a reader that gets no processor for a while keeps
+// nobody waiting.
+constexpr std::size_t kBlocks = 4;
+// Each as released bytes and as codes, which may be twice as many.
+constexpr std::uint64_t kBlocksOfMemory = 4 * kBlocks;
 // Work for every thread, and yet in the caches until it has been hashed: 8 MiB for two threads took longer.
 constexpr std::uint64_t kBlockBytesPerThread = 2u << 20;
 constexpr std::uint64_t kTaskRows = format::kPanelRows;
-// Reading and writing wait for the disk; meanwhile every processor is to have a thread.
-constexpr unsigned kWaitingThreads = 1;
 
 void append(std::vector<std::byte>& to, const std::vector<std::byte>& from) {
   to.insert(to.end(), from.begin(), from.end());
@@ -60,7 +62,7 @@ TensorPipeline::TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, uns
     : sink_(sink),
       block_bytes_(
           std::min(memory_bytes / kBlocksOfMemory, std::max(thread_count, 2u) * kBlockBytesPerThread)),
-      pool_(thread_count + kWaitingThreads),
+      pool_(thread_count),
       progress_(progress),
       stop_(stop),
       encoders_(pool_.thread_count()),
@@ -68,44 +70,52 @@ TensorPipeline::TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, uns
 
 void TensorPipeline::run(std::span<const TensorJob> jobs, const FindCompensation& find_compensation) {
   jobs_ = jobs;
-  std::array<Block, 3> blocks;
-  Block* reading = &blocks[0];
-  Block* encoding = &blocks[1];
-  Block* writing = &blocks[2];
+  std::array<Block, kBlocks> blocks;
+  const auto block = [&](std::size_t number) -> Block& { return blocks[number % kBlocks]; };
+  // They end before the blocks do.
+  base::TaskThread reader;
+  base::TaskThread writer;
   Cursor cursor;
-  while (true) {
-    if (stop_.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
-    plan_block(cursor, *reading);
-    if (reading->rows == 0 && encoding->rows == 0 && writing->rows == 0) return;
-    if (encoding->rows > 0) begin_encoding(*encoding, find_compensation);
-    if (writing->rows > 0) begin_writing(*writing);
+  const auto read = [&](std::size_t number) {
+    plan_block(cursor, block(number));
+    reader.post([&released = block(number)] { TensorPipeline::read(released); });
+  };
 
-    // The file's hash first, for it is the longest and takes leaves along; what leaves are left then, last.
-    constexpr std::size_t kSingleTasks = 4;
-    const std::size_t encode_end = kSingleTasks + part_count(encoding->rows);
-    pool_.run(encode_end + pool_.thread_count(), [&](std::size_t task, unsigned worker) {
-      if (task == 0) {
-        if (writing->rows > 0) hash(*writing);
-      } else if (task == 1) {
-        if (writing->rows > 0) write(*writing);
-      } else if (task == 2) {
-        if (reading->rows > 0)
-          reading->source->read_rows(reading->first_row, reading->rows,
-                                     reading->bytes.bytes().first(reading->byte_count()));
-      } else if (task == 3) {
-        if (encoding->rows > 0 && !encoding->whole_leaves) source_hasher_.update(encoding->released());
-      } else if (task < encode_end) {
-        encode(*encoding, task - kSingleTasks, worker);
-      } else {
-        leaves_.hash();
-      }
-    });
-    if (writing->rows > 0) end_writing(*writing);
-    if (encoding->rows > 0) end_encoding(*encoding);
-    writing->rows = 0;
-    Block* const written = writing;
-    writing = std::exchange(encoding, std::exchange(reading, written));
+  read(0);
+  read(1);
+  for (std::size_t number = 0;; ++number) {
+    if (stop_.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+    reader.wait(1);
+    Block& encoding = block(number);
+    Block& writing = block(number + kBlocks - 1);
+    if (encoding.rows == 0 && writing.rows == 0) return;
+    if (writing.rows > 0) begin_writing(writing);
+    if (encoding.rows > 0) begin_encoding(encoding, find_compensation);
+    writer.post([&] { write(writing); });
+    compute(encoding, writing, [&] { read(number + 2); });
+    writer.wait();
+    if (writing.rows > 0) end_writing(writing);
+    if (encoding.rows > 0) end_encoding(encoding);
   }
+}
+
+void TensorPipeline::compute(Block& encoding, Block& writing, const std::function<void()>& read_ahead) {
+  // The file's hash first, for it is the longest and takes leaves along; what leaves are left then, last. The
+  // reader is woken when the workers are, for it may take the processor of who wakes it.
+  constexpr std::size_t kSingleTasks = 2;
+  const std::size_t encode_end = kSingleTasks + part_count(encoding.rows);
+  pool_.run(encode_end + pool_.thread_count(), [&](std::size_t task, unsigned worker) {
+    if (task == 0) {
+      read_ahead();
+      hash(writing);
+    } else if (task == 1) {
+      if (encoding.rows > 0 && !encoding.whole_leaves) source_hasher_.update(encoding.released());
+    } else if (task < encode_end) {
+      encode(encoding, task - kSingleTasks, worker);
+    } else {
+      leaves_.hash();
+    }
+  });
 }
 
 /// Whole panels, and whole leaves of the tree over the released bytes where that does not take too many rows.
@@ -230,6 +240,11 @@ std::vector<std::byte> TensorPipeline::take_tail(const format::TileLayout& layou
   return tail;
 }
 
+void TensorPipeline::read(Block& block) {
+  if (block.rows > 0)
+    block.source->read_rows(block.first_row, block.rows, block.bytes.bytes().first(block.byte_count()));
+}
+
 void TensorPipeline::begin_writing(const Block& block) {
   if (!block.is_first()) return;
   const PlannedTensor& tensor = tensor_of(block);
@@ -243,12 +258,14 @@ base::Bytes TensorPipeline::main_bytes(Block& block) const {
 }
 
 void TensorPipeline::write(Block& block) {
+  if (block.rows == 0) return;
   sink_.write(main_bytes(block));
   sink_.write(block.tail);
   if (block.is_last()) sink_.finish_write();
 }
 
 void TensorPipeline::hash(Block& block) {
+  if (block.rows == 0) return;
   sink_.hash(main_bytes(block), leaves_);
   sink_.hash(block.tail, leaves_);
 }

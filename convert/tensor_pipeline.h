@@ -1,8 +1,8 @@
 #pragma once
 // Streams tensors from checkpoint to sink, as one stream of blocks: while a block of rows is encoded and its
-// released bytes are hashed, the next one is read, and the one before is written and hashed, be it of the
-// same tensor or not. Each of these steps is cut into tasks that the workers take one by one. Blocks are
-// whole panels, so that the bytes do not depend on the number of threads.
+// released bytes are hashed, the next ones are read, and the one before is written and hashed, be it of the
+// same tensor or not. Reading and writing have a thread each; the rest is cut into tasks that the workers
+// take one by one. Blocks are whole panels, so that the bytes do not depend on the number of threads.
 
 #include <cstdint>
 #include <functional>
@@ -75,6 +75,8 @@ class TensorPipeline {
   [[nodiscard]] const PlannedTensor& tensor_of(const Block& block) const { return *jobs_[block.job].tensor; }
   [[nodiscard]] std::uint64_t block_rows(const TensorSource& source, format::Storage storage) const;
   void plan_block(Cursor& cursor, Block& block) const;
+  static void read(Block& block);
+  void compute(Block& encoding, Block& writing, const std::function<void()>& read_ahead);
   void begin_encoding(Block& block, const FindCompensation& find_compensation);
   void encode(Block& block, std::size_t part, unsigned worker);
   void encode_panel(Block& block, std::size_t part, unsigned worker);
