@@ -1,6 +1,9 @@
 #pragma once
-// Encodes panels of 64 rows into the bytes of a container's tiles (format/tile.h).
+// Encodes panels of 64 rows into the bytes of a container's tiles (format/tile.h). A panel is cut into strips
+// that several encoders may work on at once: a panel of w2 alone would be a task of more than half a
+// millisecond, and processors would wait for the last one.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -14,12 +17,23 @@
 
 namespace sluice::convert {
 
+constexpr std::size_t kStripRows = kInterleaveRows;
+constexpr std::size_t kPanelStrips = format::kPanelRows / kStripRows;
+
 /// One panel's share of the planes that come after the codes of its matrix.
 struct EncodedPanel {
+  /// Of a panel of which nothing is encoded. Takes over the memory of the one before.
+  void begin(const format::TileLayout& layout);
+  [[nodiscard]] QuantError error() const;
+
+  // There when all strips are encoded:
   std::vector<std::byte> magnitudes;
   std::vector<std::byte> signs;
   std::vector<std::byte> row_scales;
-  QuantError error;  ///< of bf16 tiles made of bf16 values: nothing
+
+  std::array<QuantError, kPanelStrips> errors;  ///< of bf16 tiles made of bf16 values: nothing
+  std::vector<std::int8_t> sub_scales;          ///< q4: [row][group]
+  unsigned strips_left = 0;
 };
 
 /// Belongs to one thread at a time.
@@ -28,36 +42,41 @@ class PanelEncoder {
   /// Tests ask for kernels that are not the fastest.
   explicit PanelEncoder(const Kernels& chosen = kernels()) : kernels_(chosen) {}
 
-  /// `rows`: [row][cols] f32, at most 64 rows; missing ones are zero. `codes`: layout.panel_code_bytes, all
-  /// of which are written. Reuses the memory of `panel`. With a compensation q4 rows are rounded for it.
-  void encode(const format::TileLayout& layout, std::span<const float> rows, base::MutableBytes codes,
-              EncodedPanel& panel, const Compensation* compensation = nullptr);
+  /// Each strip of a panel is encoded once. `rows`: [row][cols] f32 of the strip, kStripRows at most; missing
+  /// ones are zero. `codes`: of the panel, layout.panel_code_bytes, of which the strip's are written. With a
+  /// compensation q4 rows are rounded for it.
+  void encode(const format::TileLayout& layout, std::size_t strip, std::span<const float> rows,
+              base::MutableBytes codes, EncodedPanel& panel, const Compensation* compensation = nullptr);
 
-  /// The same of bf16 values. False when one of them is NaN or infinity; the panel is then of no use.
-  [[nodiscard]] bool encode_bf16(const format::TileLayout& layout, base::Bytes rows, base::MutableBytes codes,
-                                 EncodedPanel& panel, const Compensation* compensation = nullptr);
+  /// The same of bf16 values. False when one of them is NaN or infinity; the strip is then not encoded.
+  [[nodiscard]] bool encode_bf16(const format::TileLayout& layout, std::size_t strip, base::Bytes rows,
+                                 base::MutableBytes codes, EncodedPanel& panel,
+                                 const Compensation* compensation = nullptr);
 
  private:
-  void begin(const format::TileLayout& layout, EncodedPanel& panel);
+  /// A strip that is being encoded.
+  struct Strip {
+    const format::TileLayout& layout;
+    std::size_t first_row;  ///< in the panel
+    EncodedPanel& panel;
+    const Compensation* compensation;
+    QuantError& error;
+  };
+
+  void begin(const Strip& strip);
   template <typename FillRow>
-  void encode_strips(const format::TileLayout& layout, std::size_t row_count, base::MutableBytes codes,
-                     const FillRow& fill_row);
-  void quantize(const format::TileLayout& layout, std::size_t row, EncodedPanel& panel,
-                const Compensation* compensation);
-  void quantize_q4(std::size_t row, EncodedPanel& panel);
-  void compensate_q4(const format::TileLayout& layout, std::size_t row, const Compensation& compensation,
-                     EncodedPanel& panel);
-  void store_sub_scales(const format::TileLayout& layout, EncodedPanel& panel) const;
-  [[nodiscard]] std::uint32_t* words_of(std::size_t row) {
-    return words_.data() + row % kInterleaveRows * stride_;
-  }
+  void fill_rows(const Strip& strip, std::size_t row_count, base::MutableBytes codes,
+                 const FillRow& fill_row);
+  static void end(const Strip& strip);
+  void quantize(const Strip& strip, std::size_t row);
+  void quantize_q4(const Strip& strip, std::size_t row);
+  void compensate_q4(const Strip& strip, std::size_t row);
+  [[nodiscard]] std::uint32_t* words_of(std::size_t row) { return words_.data() + row * stride_; }
 
   const Kernels& kernels_;
-  std::size_t blocks_ = 0;               // of the q4 search in a row
-  std::size_t stride_ = 0;               // words from row to row
-  std::vector<float> row_;               // filled up with zeros
-  std::vector<std::uint32_t> words_;     // of sixteen rows: what lies in the panel every 256 bytes
-  std::vector<std::int8_t> sub_scales_;  // [row][group]
+  std::size_t stride_ = 0;            // words from row to row
+  std::vector<float> row_;            // filled up with zeros
+  std::vector<std::uint32_t> words_;  // of the strip's rows: what lies in the panel every 256 bytes
 };
 
 }  // namespace sluice::convert

@@ -24,7 +24,6 @@ constexpr std::size_t kBlocks = 4;
 constexpr std::uint64_t kBlocksOfMemory = 4 * kBlocks;
 // Work for every thread, and yet in the caches until it has been hashed: 8 MiB for two threads took longer.
 constexpr std::uint64_t kBlockBytesPerThread = 2u << 20;
-constexpr std::uint64_t kTaskRows = format::kPanelRows;
 
 void append(std::vector<std::byte>& to, const std::vector<std::byte>& from) {
   to.insert(to.end(), from.begin(), from.end());
@@ -51,8 +50,16 @@ bool is_finite_bf16(base::Bytes bytes) {
   return kernels().finite_bf16(reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / 2);
 }
 
-std::size_t part_count(std::uint64_t rows) {
-  return static_cast<std::size_t>(base::divide_up(rows, kTaskRows));
+/// A panel is encoded whole, whether all its rows are there or not.
+std::size_t panel_count(const PlannedTensor& tensor, std::uint64_t rows) {
+  return format::is_tiled(tensor.storage)
+             ? static_cast<std::size_t>(base::divide_up(rows, format::kPanelRows))
+             : 0;
+}
+
+std::size_t strip_count(const PlannedTensor& tensor, std::uint64_t rows) {
+  return format::is_tiled(tensor.storage) ? panel_count(tensor, rows) * kPanelStrips
+                                          : static_cast<std::size_t>(base::divide_up(rows, kStripRows));
 }
 
 }  // namespace
@@ -103,7 +110,8 @@ void TensorPipeline::compute(Block& encoding, Block& writing, const std::functio
   // The file's hash first, for it is the longest and takes leaves along; what leaves are left then, last. The
   // reader is woken when the workers are, for it may take the processor of who wakes it.
   constexpr std::size_t kSingleTasks = 2;
-  const std::size_t encode_end = kSingleTasks + part_count(encoding.rows);
+  const std::size_t strips = encoding.rows > 0 ? strip_count(tensor_of(encoding), encoding.rows) : 0;
+  const std::size_t encode_end = kSingleTasks + strips;
   pool_.run(encode_end + pool_.thread_count(), [&](std::size_t task, unsigned worker) {
     if (task == 0) {
       read_ahead();
@@ -147,10 +155,13 @@ void TensorPipeline::plan_block(Cursor& cursor, Block& block) const {
 }
 
 void TensorPipeline::begin_encoding(Block& block, const FindCompensation& find_compensation) {
-  block.panels.resize(std::max(block.panels.size(), part_count(block.rows)));
+  const PlannedTensor& tensor = tensor_of(block);
+  const std::size_t panels = panel_count(tensor, block.rows);
+  if (block.panels.size() < panels) block.panels.resize(panels);
+  for (EncodedPanel& panel : std::span(block.panels).first(panels)) panel.begin(tensor_layout(tensor));
   const std::uint64_t row_bytes = block.source->row_bytes();
   if (block.is_first()) {
-    compensation_ = find_compensation ? find_compensation(tensor_of(block)) : nullptr;
+    compensation_ = find_compensation ? find_compensation(tensor) : nullptr;
     source_leaves_.resize(base::divide_up(block.source->rows() * row_bytes, kMerkleBlockBytes));
   }
   if (!block.whole_leaves) return;
@@ -159,43 +170,44 @@ void TensorPipeline::begin_encoding(Block& block, const FindCompensation& find_c
   leaves_.add(block.released(), std::span(source_leaves_).subspan(first, count));
 }
 
-/// The released bytes of a part, and its first row within the tensor.
-base::Bytes TensorPipeline::rows_of_part(Block& block, std::size_t part, std::uint64_t& first_row) const {
-  const std::uint64_t first = part * kTaskRows;
-  const std::uint64_t rows = std::min(kTaskRows, block.rows - first);
+/// The released bytes of a strip, which may be none, and its first row within the tensor.
+base::Bytes TensorPipeline::rows_of_strip(Block& block, std::size_t strip, std::uint64_t& first_row) const {
+  const std::uint64_t first = std::min<std::uint64_t>(strip * kStripRows, block.rows);
+  const std::uint64_t rows = std::min<std::uint64_t>(kStripRows, block.rows - first);
   first_row = block.first_row + first;
   return block.released().subspan(first * block.source->row_bytes(), rows * block.source->row_bytes());
 }
 
-void TensorPipeline::encode(Block& block, std::size_t part, unsigned worker) {
+void TensorPipeline::encode(Block& block, std::size_t strip, unsigned worker) {
   if (format::is_tiled(tensor_of(block).storage)) {
-    encode_panel(block, part, worker);
+    encode_tiles(block, strip, worker);
   } else {
-    encode_rows(block, part, worker);
+    encode_rows(block, strip, worker);
   }
 }
 
-void TensorPipeline::encode_panel(Block& block, std::size_t part, unsigned worker) {
+void TensorPipeline::encode_tiles(Block& block, std::size_t strip, unsigned worker) {
   const PlannedTensor& tensor = tensor_of(block);
   const format::TileLayout layout = tensor_layout(tensor);
+  const std::size_t index = strip / kPanelStrips;
   std::uint64_t first_row = 0;
-  const base::Bytes rows = rows_of_part(block, part, first_row);
-  const auto codes = block.encoded.bytes().subspan(part * layout.panel_code_bytes, layout.panel_code_bytes);
+  const base::Bytes rows = rows_of_strip(block, strip, first_row);
+  const auto codes = block.encoded.bytes().subspan(index * layout.panel_code_bytes, layout.panel_code_bytes);
+  EncodedPanel& panel = block.panels[index];
   if (tensor.source->dtype == DType::bf16 &&
-      encoders_[worker].encode_bf16(layout, rows, codes, block.panels[part], compensation_))
+      encoders_[worker].encode_bf16(layout, strip % kPanelStrips, rows, codes, panel, compensation_))
     return;
   // Other types; and NaN and infinity, which to_floats refuses.
   std::vector<float>& values = values_[worker];
   values.resize(static_cast<std::size_t>(rows.size() / format::size_bytes(tensor.source->dtype)));
   block.source->to_floats(rows, first_row, values);
-  encoders_[worker].encode(layout, values, codes, block.panels[part], compensation_);
+  encoders_[worker].encode(layout, strip % kPanelStrips, values, codes, panel, compensation_);
 }
 
-void TensorPipeline::encode_rows(Block& block, std::size_t part, unsigned worker) {
+void TensorPipeline::encode_rows(Block& block, std::size_t strip, unsigned worker) {
   const PlannedTensor& tensor = tensor_of(block);
   std::uint64_t first_row = 0;
-  const base::Bytes rows = rows_of_part(block, part, first_row);
-  block.panels[part].error = {};
+  const base::Bytes rows = rows_of_strip(block, strip, first_row);
   if (stays_as_released(tensor) && is_finite_bf16(rows)) return;
   std::vector<float>& values = values_[worker];
   values.resize(static_cast<std::size_t>(rows.size() / format::size_bytes(tensor.source->dtype)));
@@ -203,7 +215,7 @@ void TensorPipeline::encode_rows(Block& block, std::size_t part, unsigned worker
   const bool f32 = tensor.storage == Storage::f32_rows;
   const std::size_t width = f32 ? 4 : 2;
   const auto out =
-      block.encoded.bytes().subspan(part * kTaskRows * block.source->cols() * width, values.size() * width);
+      block.encoded.bytes().subspan(strip * kStripRows * block.source->cols() * width, values.size() * width);
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (f32) {
       base::store_le(out, i * 4, values[i]);
@@ -216,10 +228,8 @@ void TensorPipeline::encode_rows(Block& block, std::size_t part, unsigned worker
 void TensorPipeline::end_encoding(Block& block) {
   progress_.advance(block.byte_count());
   const PlannedTensor& tensor = tensor_of(block);
-  for (std::size_t part = 0; part < part_count(block.rows); ++part) {
-    const EncodedPanel& panel = block.panels[part];
-    error_ += panel.error;
-    if (!format::is_tiled(tensor.storage)) continue;
+  for (const EncodedPanel& panel : std::span(block.panels).first(panel_count(tensor, block.rows))) {
+    error_ += panel.error();
     append(tail_.magnitudes, panel.magnitudes);
     append(tail_.signs, panel.signs);
     append(tail_.row_scales, panel.row_scales);

@@ -78,9 +78,9 @@ class TensorPipeline {
   static void read(Block& block);
   void compute(Block& encoding, Block& writing, const std::function<void()>& read_ahead);
   void begin_encoding(Block& block, const FindCompensation& find_compensation);
-  void encode(Block& block, std::size_t part, unsigned worker);
-  void encode_panel(Block& block, std::size_t part, unsigned worker);
-  void encode_rows(Block& block, std::size_t part, unsigned worker);
+  void encode(Block& block, std::size_t strip, unsigned worker);
+  void encode_tiles(Block& block, std::size_t strip, unsigned worker);
+  void encode_rows(Block& block, std::size_t strip, unsigned worker);
   void end_encoding(Block& block);
   [[nodiscard]] std::vector<std::byte> take_tail(const format::TileLayout& layout);
   void begin_writing(const Block& block);
@@ -88,7 +88,7 @@ class TensorPipeline {
   void hash(Block& block);
   void end_writing(Block& block);
   [[nodiscard]] base::Bytes main_bytes(Block& block) const;
-  [[nodiscard]] base::Bytes rows_of_part(Block& block, std::size_t part, std::uint64_t& first_row) const;
+  [[nodiscard]] base::Bytes rows_of_strip(Block& block, std::size_t strip, std::uint64_t& first_row) const;
 
   TensorSink& sink_;
   std::uint64_t block_bytes_;
