@@ -70,9 +70,6 @@ template class Hasher<Blake2b512>;
 
 namespace {
 
-// Sixteen lanes take as long as nine messages do two by two (Zen 5).
-constexpr std::size_t kWideLeast = 9;
-
 /// Messages at the beginning that are equally long, at most kWideShaMessages.
 std::size_t equally_long(std::span<const Bytes> messages) {
   std::size_t count = 0;
@@ -89,7 +86,7 @@ void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests) {
   LaneHasher<Sha256> b;
   while (!messages.empty()) {
     std::size_t count = has_wide_sha() ? equally_long(messages) : 0;
-    if (count >= kWideLeast) {
+    if (count >= kWideShaLeast) {
       hash_wide(messages.first(count), digests.first(count));
     } else if (count = std::min<std::size_t>(messages.size(), 2); count == 2) {
       LaneHasher<Sha256>::update_pair(a, messages[0], b, messages[1]);

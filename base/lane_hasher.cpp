@@ -12,8 +12,8 @@ namespace {
 
 std::size_t whole_blocks(Bytes bytes) { return bytes.size() / kShaBlockBytes; }
 
-bool fill_all_lanes(std::span<const Bytes> messages) {
-  return has_wide_sha() && messages.size() == kWideShaMessages &&
+bool are_better_wide(std::span<const Bytes> messages) {
+  return has_wide_sha() && messages.size() >= kWideShaLeast && messages.size() <= kWideShaMessages &&
          std::ranges::all_of(messages, [&](Bytes message) { return message.size() == messages[0].size(); });
 }
 
@@ -57,7 +57,7 @@ template <typename D>
 std::size_t LaneHasher<D>::update_beside(Bytes bytes, std::span<const Bytes> messages, std::span<D> digests) {
   INVARIANT(messages.size() == digests.size());
   if constexpr (std::is_same_v<D, Sha256>) {
-    if (!plain_ && fill_all_lanes(messages)) {
+    if (!plain_ && are_better_wide(messages)) {
       const std::size_t share_bytes = kBlocksBeside * messages[0].size();
       bytes = bytes.first(std::min(bytes.size(), share_bytes));
       const bool whole_blocks = fed_bytes_ % kShaBlockBytes == 0 && messages[0].size() % kShaBlockBytes == 0;

@@ -28,7 +28,7 @@ class LaneHasher {
   static void update_pair(LaneHasher& a, Bytes bytes_of_a, LaneHasher& b, Bytes bytes_of_b);
 
   /// Digests messages of their own, and meanwhile feeds as much of `bytes`, from the beginning, as fits in
-  /// beside them: returns how much. Most is won with kWideShaMessages of one length.
+  /// beside them: returns how much. Most is won with up to kWideShaMessages of one length.
   [[nodiscard]] std::size_t update_beside(Bytes bytes, std::span<const Bytes> messages, std::span<D> digests);
 
   /// The digest of all that was fed; the hasher is then as new.

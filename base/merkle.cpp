@@ -1,6 +1,7 @@
 #include "base/merkle.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <utility>
 
@@ -16,6 +17,28 @@ Sha256 merkle_parent(const Sha256& left, const Sha256& right) {
   return hasher.final();
 }
 
+namespace {
+
+static_assert(sizeof(Sha256) == Sha256::kBytes);  // two nodes one behind the other are a message
+
+/// Parents of nodes two by two, in the place of the first half. They are many messages of one length.
+void replace_by_parents(std::vector<Sha256>& row) {
+  constexpr std::size_t kAtOnce = 256;
+  std::array<Bytes, kAtOnce> children;
+  std::array<Sha256, kAtOnce> parents;
+  const Bytes bytes = std::as_bytes(std::span(row));
+  for (std::size_t first = 0; first < row.size() / 2; first += kAtOnce) {
+    const std::size_t count = std::min(kAtOnce, row.size() / 2 - first);
+    for (std::size_t i = 0; i < count; ++i)
+      children[i] = bytes.subspan((first + i) * 2 * sizeof(Sha256), 2 * sizeof(Sha256));
+    hash_each(std::span(children).first(count), std::span(parents).first(count));
+    std::ranges::copy(std::span(parents).first(count), row.begin() + static_cast<std::ptrdiff_t>(first));
+  }
+  row.resize(row.size() / 2);
+}
+
+}  // namespace
+
 Sha256 merkle_root(std::span<const Sha256> nodes, unsigned height, std::uint64_t width) {
   INVARIANT(!nodes.empty());
   if (width == 0) width = std::bit_ceil(nodes.size());
@@ -27,8 +50,7 @@ Sha256 merkle_root(std::span<const Sha256> nodes, unsigned height, std::uint64_t
   std::vector<Sha256> row(nodes.begin(), nodes.end());
   for (; width > 1; width /= 2) {
     if (row.size() % 2 != 0) row.push_back(pad);
-    for (std::size_t i = 0; i < row.size() / 2; ++i) row[i] = merkle_parent(row[2 * i], row[2 * i + 1]);
-    row.resize(row.size() / 2);
+    replace_by_parents(row);
     pad = merkle_parent(pad, pad);
   }
   return row.front();
