@@ -54,6 +54,8 @@ struct TensorView {
   [[nodiscard]] std::uint64_t rows() const { return shape.size() == 2 ? shape[0] : 1; }
   [[nodiscard]] std::uint64_t cols() const { return shape.back(); }
   [[nodiscard]] std::uint64_t value_bytes() const { return rows() * cols() * size_bytes(dtype); }
+  /// Elements of a column lie closer together than those of a row.
+  [[nodiscard]] bool is_transposed() const { return cols() == 1 || (rows() > 1 && row_stride < col_stride); }
 };
 
 /// Reads a view out of its file, both of which must outlive it. Thread-safe. Beside what it returns it takes
@@ -68,7 +70,7 @@ class TensorSource {
   [[nodiscard]] std::uint64_t row_bytes() const { return cols_ * value_bytes_; }
 
   /// Rows [first, first + count) of the values, row-major. Each byte of them is read about once; FP8's NaN is
-  /// Error{malformed}.
+  /// Error{malformed}. Of transposed views a thousand rows at a time are read several times as fast as fifty.
   void read_rows(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& out) const;
   /// The same into memory of count * row_bytes().
   void read_rows(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
