@@ -38,9 +38,15 @@ void LeafQueue::add(Bytes bytes, std::span<Sha256> leaves) {
   waiting_.push_back({bytes, leaves});
 }
 
+void LeafQueue::hash_some() {
+  const Leaves leaves = take();
+  if (leaves.digests.empty()) return;
+  hash_each(Messages(leaves.bytes).all(), leaves.digests);
+  end();
+}
+
 void LeafQueue::hash() {
-  for (Leaves leaves = take(); !leaves.digests.empty(); leaves = take())
-    hash_each(Messages(leaves.bytes).all(), leaves.digests);
+  while (is_waiting()) hash_some();
 }
 
 void LeafQueue::hash_beside(LaneHasher<Sha256>& chain, Bytes bytes) {
@@ -48,8 +54,19 @@ void LeafQueue::hash_beside(LaneHasher<Sha256>& chain, Bytes bytes) {
     const Leaves leaves = take();
     if (leaves.digests.empty()) break;
     bytes = bytes.subspan(chain.update_beside(bytes, Messages(leaves.bytes).all(), leaves.digests));
+    end();
   }
   chain.update(bytes);
+}
+
+bool LeafQueue::is_waiting() const {
+  const std::scoped_lock lock(mutex_);
+  return !waiting_.empty();
+}
+
+bool LeafQueue::is_done() const {
+  const std::scoped_lock lock(mutex_);
+  return waiting_.empty() && at_work_ == 0;
 }
 
 LeafQueue::Leaves LeafQueue::take() {
@@ -61,7 +78,13 @@ LeafQueue::Leaves LeafQueue::take() {
                      last.digests.first(count)};
   last = {last.bytes.subspan(taken.bytes.size()), last.digests.subspan(count)};
   if (last.digests.empty()) waiting_.pop_back();
+  ++at_work_;
   return taken;
+}
+
+void LeafQueue::end() {
+  const std::scoped_lock lock(mutex_);
+  --at_work_;
 }
 
 }  // namespace sluice::base

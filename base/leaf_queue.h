@@ -22,11 +22,16 @@ class LeafQueue final {
   /// until all leaves are done.
   void add(Bytes bytes, std::span<Sha256> leaves);
 
+  /// Hashes a few leaves, unless none waits.
+  void hash_some();
   /// Hashes leaves until none waits. Others may then still be at those that they took.
   void hash();
 
   /// Feeds `bytes` to `chain`, beside leaves while any wait.
   void hash_beside(LaneHasher<Sha256>& chain, Bytes bytes);
+
+  [[nodiscard]] bool is_waiting() const;  ///< leaves are
+  [[nodiscard]] bool is_done() const;     ///< no leaf waits, and nobody is at work on any
 
  private:
   struct Leaves {
@@ -35,9 +40,11 @@ class LeafQueue final {
   };
 
   [[nodiscard]] Leaves take();
+  void end();
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;  // of what follows
   std::vector<Leaves> waiting_;
+  std::size_t at_work_ = 0;
 };
 
 }  // namespace sluice::base

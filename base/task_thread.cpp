@@ -28,16 +28,9 @@ TaskThread::~TaskThread() {
 void TaskThread::post(std::function<void()> task) {
   {
     const std::scoped_lock lock(mutex_);
-    if (failure_) return;
     tasks_.push_back(std::move(task));
   }
   changed_.notify_all();
-}
-
-void TaskThread::wait(std::size_t count) {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return tasks_.size() <= count || failure_; });
-  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 void TaskThread::work() {
@@ -45,22 +38,11 @@ void TaskThread::work() {
   while (true) {
     changed_.wait(lock, [&] { return ending_ || !tasks_.empty(); });
     if (ending_) return;
-    // push_back() leaves it where it is.
-    const std::function<void()>& task = tasks_.front();
-    lock.unlock();
-    std::exception_ptr failure;
-    try {
-      task();
-    } catch (...) {
-      failure = std::current_exception();
-    }
-    lock.lock();
+    const std::function<void()> task = std::move(tasks_.front());
     tasks_.pop_front();
-    if (failure) {
-      failure_ = failure;
-      tasks_.clear();
-    }
-    changed_.notify_all();
+    lock.unlock();
+    task();
+    lock.lock();
   }
 }
 

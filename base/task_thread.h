@@ -3,16 +3,14 @@
 // processor of its own to be counted.
 
 #include <condition_variable>
-#include <cstddef>
 #include <deque>
-#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
 
 namespace sluice::base {
 
-/// Does one task after the other, in the order of post(). Used by one thread.
+/// Does one task after the other, in the order of post(). Tasks do not throw.
 class TaskThread final {
  public:
   TaskThread();
@@ -21,19 +19,15 @@ class TaskThread final {
   TaskThread(const TaskThread&) = delete;
   TaskThread& operator=(const TaskThread&) = delete;
 
+  /// By any thread.
   void post(std::function<void()> task);
-
-  /// Returns when at most `count` tasks, the last ones posted, are not done. Throws what a task has thrown;
-  /// those behind it are dropped.
-  void wait(std::size_t count = 0);
 
  private:
   void work();
 
   std::mutex mutex_;  // of what follows
   std::condition_variable changed_;
-  std::deque<std::function<void()>> tasks_;  // the first one is being done
-  std::exception_ptr failure_;
+  std::deque<std::function<void()>> tasks_;
   bool ending_ = false;
   std::thread thread_;
 };

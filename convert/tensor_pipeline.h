@@ -1,110 +1,100 @@
 #pragma once
-// Streams tensors from checkpoint to sink, as one stream of blocks: while a block of rows is encoded and its
-// released bytes are hashed, the next ones are read, and the one before is written and hashed, be it of the
-// same tensor or not. Reading and writing have a thread each; the rest is cut into tasks that the workers
-// take one by one. Blocks are whole panels, so that the bytes do not depend on the number of threads.
+// Streams tensors from checkpoint to sink, as one stream of blocks of rows. A block is read, encoded, hashed
+// and written, while others are at other steps, be they of the same tensor or not. Reading and writing have a
+// thread each, and hashing is by one thread at a time, for a file has one SHA-256; all else is cut into small
+// pieces. Each worker takes what there is to do, and waits only when there is nothing. Blocks are whole
+// panels, so that the bytes do not depend on the number of threads.
 
+#include <array>
+#include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <stop_token>
 #include <vector>
 
-#include "base/aligned_buffer.h"
-#include "base/leaf_queue.h"
-#include "base/merkle.h"
 #include "base/parallel.h"
 #include "base/progress.h"
-#include "convert/panel_encoder.h"
-#include "convert/plan.h"
+#include "base/task_thread.h"
+#include "convert/tensor_block.h"
 #include "convert/tensor_sink.h"
-#include "format/tensor_source.h"
 
 namespace sluice::convert {
 
-struct TensorJob {
-  const PlannedTensor* tensor = nullptr;
-  const base::File* file = nullptr;
-  std::uint64_t expert_bytes = 0;  ///< as in format::ContainerWriter::begin_tensor
-};
-
+/// Of one conversion.
 class TensorPipeline {
  public:
-  /// Called when the encoding of a tensor begins; what it returns, null or not, has to live until the next
-  /// call.
+  /// Called when the encoding of a tensor begins, and that of the ones before it has ended; what it returns,
+  /// null or not, has to live until the next call.
   using FindCompensation = std::function<const Compensation*(const PlannedTensor&)>;
 
   TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, unsigned thread_count,
                  base::Progress& progress, const std::stop_token& stop);
 
-  /// Converts the tensors one after the other.
-  void run(std::span<const TensorJob> jobs, const FindCompensation& find_compensation = {});
+  /// Converts the tensors one after the other. Once.
+  void run(std::span<const TensorJob> jobs, FindCompensation find_compensation = {});
 
  private:
-  struct Block {
-    std::size_t job = 0;
-    std::shared_ptr<const TensorSource> source;
-    std::uint64_t first_row = 0;
-    std::uint64_t rows = 0;          // 0: nothing to do
-    bool whole_leaves = true;        // of the tree over the released bytes, but for the tensor's last one
-    base::AlignedBuffer bytes{0};    // released, row-major
-    base::AlignedBuffer encoded{0};  // codes, or rows
-    std::vector<EncodedPanel> panels;
-    std::vector<std::byte> tail;  // the last block's: planes that come after all codes
-    base::Sha256 source_digest;   // the last block's
-    QuantError error;             // likewise, of the whole tensor
+  static constexpr std::size_t kBlocks = 4;
 
-    [[nodiscard]] bool is_first() const { return first_row == 0; }
-    [[nodiscard]] bool is_last() const { return first_row + rows == source->rows(); }
-    [[nodiscard]] std::uint64_t byte_count() const { return rows * source->row_bytes(); }
-    [[nodiscard]] base::Bytes released() { return base::Bytes(bytes.bytes()).first(byte_count()); }
-  };
-  /// Where the next block begins.
-  struct Cursor {
-    std::size_t job = 0;
-    std::shared_ptr<const TensorSource> source;
-    std::uint64_t row = 0;
-  };
-  struct Tail {
-    std::vector<std::byte> magnitudes;
-    std::vector<std::byte> signs;
-    std::vector<std::byte> row_scales;
-  };
+  /// A block and how far it is.
+  struct Slot {
+    TensorBlock block;
+    std::size_t strips_begun = 0;
+    std::size_t strips_ended = 0;
+    bool written = false;
 
-  [[nodiscard]] const PlannedTensor& tensor_of(const Block& block) const { return *jobs_[block.job].tensor; }
-  [[nodiscard]] std::uint64_t block_rows(const TensorSource& source, format::Storage storage) const;
-  void plan_block(Cursor& cursor, Block& block) const;
-  static void read(Block& block);
-  void compute(Block& encoding, Block& writing, const std::function<void()>& read_ahead);
-  void begin_encoding(Block& block, const FindCompensation& find_compensation);
-  void encode(Block& block, std::size_t strip, unsigned worker);
-  void encode_tiles(Block& block, std::size_t strip, unsigned worker);
-  void encode_rows(Block& block, std::size_t strip, unsigned worker);
-  void end_encoding(Block& block);
-  [[nodiscard]] std::vector<std::byte> take_tail(const format::TileLayout& layout);
-  void begin_writing(const Block& block);
-  void write(Block& block);
-  void hash(Block& block);
-  void end_writing(Block& block);
-  [[nodiscard]] base::Bytes main_bytes(Block& block) const;
-  [[nodiscard]] base::Bytes rows_of_strip(Block& block, std::size_t strip, std::uint64_t& first_row) const;
+    [[nodiscard]] bool is_encoded() const { return strips_ended == block.strip_count(); }
+  };
+  using Lock = std::unique_lock<std::mutex>;
+
+  [[nodiscard]] Slot& slot(std::uint64_t number) { return slots_[number % kBlocks]; }
+  [[nodiscard]] bool is_finished() const { return next_job_ == jobs_.size() && retired_ == planned_; }
+
+  void work(unsigned worker);
+  [[nodiscard]] bool take_turn(Lock& lock, unsigned worker);
+  [[nodiscard]] bool hash_block(Lock& lock);
+  [[nodiscard]] bool encode_strip(Lock& lock, unsigned worker);
+  [[nodiscard]] bool begin_block();
+  [[nodiscard]] bool hash_leaves(Lock& lock);
+  void retire_blocks();
+  void plan_blocks();
+
+  void read(Slot& slot);
+  void write(Slot& slot);
+  void fail(std::exception_ptr failure);
 
   TensorSink& sink_;
-  std::uint64_t block_bytes_;
+  const BlockSize block_size_;
   base::WorkerPool pool_;
   base::Progress& progress_;
   const std::stop_token& stop_;
-  std::vector<PanelEncoder> encoders_;      // one a worker
-  std::vector<std::vector<float>> values_;  // one a worker
+  std::vector<BlockEncoder> encoders_;  // one a worker
   std::span<const TensorJob> jobs_;
-  base::LeafQueue leaves_;  // of the blocks that are being encoded and written
-  // Of the tensor that is being encoded:
-  const Compensation* compensation_ = nullptr;
-  std::vector<base::Sha256> source_leaves_;
-  base::LeafHasher source_hasher_;  // where blocks do not end with leaves
-  Tail tail_;
-  QuantError error_;
+  FindCompensation find_compensation_;
+
+  std::mutex mutex_;  // of what follows, but for what the blocks hold
+  std::condition_variable changed_;
+  std::exception_ptr failure_;
+  std::array<Slot, kBlocks> slots_;
+  // The next block to plan: of which tensor, from which row on.
+  std::size_t next_job_ = 0;
+  std::uint64_t next_row_ = 0;
+  std::shared_ptr<TensorInWork> tensor_;
+  // How many blocks have come so far, none of these further than the one above it.
+  std::uint64_t planned_ = 0;  // and are to be read
+  std::uint64_t read_ = 0;
+  std::uint64_t begun_ = 0;  // to be encoded
+  std::uint64_t hashed_ = 0;
+  std::uint64_t retired_ = 0;  // nothing more is to be done
+  bool hashing_ = false;
+
+  // They end before the blocks do.
+  base::TaskThread reader_;
+  base::TaskThread writer_;
 };
 
 }  // namespace sluice::convert
