@@ -148,7 +148,7 @@ class Mender {
     std::optional<base::File> made;
     std::optional<Plan> plan;
     if (!tensors.empty() || !sections.empty()) {
-      plan = Plan::make(request_.conversion.input, types_for(quant()));
+      plan = Plan::make(request_.conversion.input, types());
       made = base::File::create(spare_.path());
       convert(*plan, tensors, *made);
       for (const auto* section : sections) prove(*plan, *section);
@@ -173,11 +173,15 @@ class Mender {
     });
   }
 
-  [[nodiscard]] Quant quant() const {
+  /// As the recipe names them: what --quant stands for may have been something else when it was written.
+  [[nodiscard]] MatrixTypes types() const {
     const std::string subject = request_.container.string();
-    const std::string name = container_.recipe().at("quant", subject).as_string(subject);
-    if (const auto quant = parse_quant(name)) return *quant;
-    base::throw_malformed(subject, "was made by a recipe '" + name + "' that is not known");
+    const auto type = [&](std::string_view key) {
+      const std::string& name = container_.recipe().at(key, subject).as_string(subject);
+      if (const auto quant = parse_quant(name)) return *quant;
+      base::throw_malformed(subject, "was made by a recipe '" + name + "' that is not known");
+    };
+    return {.experts = type("experts"), .attention = type("attention"), .head = type("head")};
   }
 
   void convert(const Plan& plan, const std::vector<const format::ContainerTensor*>& tensors,

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <optional>
 #include <random>
 
 #include "base/file.h"
@@ -25,7 +26,7 @@ struct Container {
   std::vector<std::byte> good;
   convert::MendRequest request;
 
-  explicit Container(Quant quant) {
+  explicit Container(Quant quant, std::optional<convert::MatrixTypes> types = std::nullopt) {
     const auto params = tests::tiny_params();
     std::filesystem::create_directory(dir / "release");
     tests::write_tiny_release(dir / "release", params, 1);
@@ -36,6 +37,7 @@ struct Container {
     convert::Request conversion = request.conversion;
     conversion.output = request.container;
     conversion.quant = quant;
+    conversion.types = types;
     base::NoProgress progress;
     static_cast<void>(convert::convert(conversion, progress, {}));
     good = base::read_file(request.container);
@@ -101,6 +103,16 @@ TEST_CASE("only the tensors that are damaged are converted again") {
   const auto result = container.mend();
   CHECK(result.tensors == 2);
   CHECK(result.written_bytes >= 3);
+  CHECK(container.is_good());
+}
+
+TEST_CASE("a container of other types than its quantization usually has is mended in them") {
+  Container container(
+      Quant::q4, convert::MatrixTypes{.experts = Quant::q4, .attention = Quant::q8, .head = Quant::bf16});
+  const auto reader = format::ContainerReader::open(container.request.container);
+  container.damage(reader.find("layers.0.attention.wq.weight")->offset_bytes);
+  container.damage(reader.find("output.weight")->offset_bytes);
+  CHECK(container.mend().tensors == 2);
   CHECK(container.is_good());
 }
 
