@@ -18,16 +18,16 @@
 
 namespace sluice::convert {
 
-enum class Quant : std::uint8_t { bf16, q8, q4 };
+enum class Quant : std::uint8_t { bf16, q8, q6, q4 };
 
 /// Of the matrices in tiles. Norms and routers are always f32, the embedding bf16.
 struct MatrixTypes {
   Quant experts = Quant::q4;
-  Quant attention = Quant::q8;
-  Quant head = Quant::q8;
+  Quant attention = Quant::q6;
+  Quant head = Quant::q6;
 };
 
-/// What `convert --quant` stands for: q4 is for experts alone, beside attention and head in q8. Chosen by
+/// What `convert --quant` stands for: q4 is for experts alone, beside attention and head in q6. Chosen by
 /// what each costs: docs/quantization.md, tests/bench/sensitivity.py.
 [[nodiscard]] MatrixTypes types_for(Quant quant);
 

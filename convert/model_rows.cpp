@@ -100,13 +100,10 @@ class TileRows final : public RowSource {
  public:
   TileRows(const ContainerTensor& tensor, const base::File& file)
       : tensor_(tensor), file_(file), layout_(tensor.tile_layout()) {
-    const std::uint64_t panels = layout_.panels;
-    const bool q4 = layout_.type == format::TileType::q4;
     const bool scaled = layout_.type != format::TileType::bf16;
     planes_ = {Plane{0, layout_.panel_code_bytes},
-               {layout_.magnitudes_offset_bytes,
-                (layout_.signs_offset_bytes - layout_.magnitudes_offset_bytes) / panels},
-               {layout_.signs_offset_bytes, q4 ? layout_.panel_tiles * format::kSignBytesPerTile : 0},
+               {layout_.magnitudes_offset_bytes, layout_.panel_magnitude_bytes()},
+               {layout_.signs_offset_bytes, layout_.panel_sign_bytes()},
                {layout_.row_scales_offset_bytes, scaled ? format::kPanelRows * sizeof(float) : 0}};
   }
 
@@ -177,6 +174,7 @@ class Container final : public ModelRows {
       case format::Storage::bf16_rows:
       case format::Storage::bf16_tiles: return DType::bf16;
       case format::Storage::q8_tiles:
+      case format::Storage::q6_tiles:
       case format::Storage::q4_tiles: return DType::f32;
     }
     INVARIANT(!"a Storage without values");

@@ -53,6 +53,20 @@ void decode_q4(const TileLayout& layout, const StoredPanel& panel, std::uint64_t
   }
 }
 
+void decode_q6(const TileLayout& layout, const StoredPanel& panel, std::uint64_t n, float scale, float* out) {
+  const unsigned shift = TileLayout::high_bits_shift(n, 0);
+  for (std::uint64_t col = 0; col < layout.cols; ++col) {
+    const std::byte* const pair = panel.codes.data() + col / 8 * format::kQ6PairBytes;
+    const auto packed = std::to_integer<unsigned>(pair[n * 4 + col % 4]);
+    const auto highs = std::to_integer<unsigned>(pair[256 + n / 16 * 32 + n % 8 * 4 + col % 4]);
+    const unsigned odd = col / 4 % 2;
+    const unsigned code = (packed >> odd * 4 & 15) | (highs >> (shift + odd * 2) & 3) << 4;
+    const std::uint64_t group = col / format::kGroupCols;
+    const auto sub = std::to_integer<unsigned>(panel.magnitudes[group * 16 + n % 16]) >> n / 16 * 2 & 3;
+    out[col] = static_cast<float>((static_cast<int>(code) - 32) * static_cast<int>(sub + 1)) * scale;
+  }
+}
+
 }  // namespace
 
 void decode_panel(const TileLayout& layout, const StoredPanel& panel, std::uint64_t rows,
@@ -66,10 +80,11 @@ void decode_panel(const TileLayout& layout, const StoredPanel& panel, std::uint6
       continue;
     }
     const auto scale = base::load_le<float>(panel.row_scales, n * sizeof(float));
-    if (layout.type == TileType::q8) {
-      decode_q8(layout, panel.codes.data(), n, scale, row);
-    } else {
-      decode_q4(layout, panel, n, scale, row);
+    switch (layout.type) {
+      case TileType::bf16: break;
+      case TileType::q8: decode_q8(layout, panel.codes.data(), n, scale, row); break;
+      case TileType::q6: decode_q6(layout, panel, n, scale, row); break;
+      case TileType::q4: decode_q4(layout, panel, n, scale, row); break;
     }
   }
 }

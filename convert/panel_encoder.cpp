@@ -19,15 +19,31 @@ using format::TileType;
 // (bf16), quad (q8) or pair of quads (q4) of columns, and a word of the row's in them. format/tile.h has the
 // general formula; the tests compare the two.
 constexpr std::size_t kRowBytes = 4;
-constexpr std::uint32_t kZeroNibbles = 0x88888888;  // code 0 is stored as 8
+// Code 0 as it is stored.
+constexpr std::uint32_t kZeroNibbles = 0x88888888;
+constexpr std::uint32_t kZeroCodesOfQ6 = 0x20202020;
 // Rows a multiple of a page apart would share the cache's few lines of one place.
 constexpr std::size_t kStrideWords = 16;
 
+/// In the strip's buffer, where q6 has a byte a code.
 std::size_t words_of_row(const TileLayout& layout) {
+  if (layout.type == TileType::q6) return static_cast<std::size_t>(layout.padded_cols / 4);
   return static_cast<std::size_t>(layout.panel_code_bytes / (format::kPanelRows * sizeof(std::uint32_t)));
 }
 
-/// Of the q4 search, in a row.
+bool has_sub_scales(const TileLayout& layout) { return layout.panel_magnitude_bytes() > 0; }
+
+std::uint32_t zero_codes(TileType type) {
+  switch (type) {
+    case TileType::bf16:
+    case TileType::q8: return 0;
+    case TileType::q6: return kZeroCodesOfQ6;
+    case TileType::q4: return kZeroNibbles;
+  }
+  INVARIANT(!"a TileType without zero");
+}
+
+/// Of a row with sub-scales.
 std::size_t blocks_of_row(const TileLayout& layout) {
   return static_cast<std::size_t>(base::divide_up(layout.padded_cols, kBlockCols));
 }
@@ -38,7 +54,50 @@ std::span<std::byte> bytes_of(std::uint32_t* words, std::size_t count) {
   return std::as_writable_bytes(std::span(words, count));
 }
 
-void store_sub_scales(const TileLayout& layout, EncodedPanel& panel) {
+// Eight codes of a row of q6, a byte each, the first in the lowest: their low four bits, and their high two
+// bits with room for those of another row.
+std::uint32_t low_bits(std::uint64_t codes) {
+  codes &= 0x0f0f0f0f0f0f0f0f;
+  return static_cast<std::uint32_t>(codes) | static_cast<std::uint32_t>(codes >> 32) << 4;
+}
+std::uint32_t high_bits(std::uint64_t codes) {
+  codes = codes >> 4 & 0x0303030303030303;
+  return static_cast<std::uint32_t>(codes) | static_cast<std::uint32_t>(codes >> 32) << 2;
+}
+
+/// The rows of a strip, `stride` words apart, as they lie in a panel (format/tile.h).
+void interleave_q6(const std::uint32_t* words, std::size_t stride, std::size_t pairs, std::size_t strip,
+                   std::byte* codes) {
+  for (std::size_t pair = 0; pair < pairs; ++pair) {
+    std::byte* const low = codes + pair * format::kQ6PairBytes + strip * kStripRows * kRowBytes;
+    std::byte* const high = codes + pair * format::kQ6PairBytes + 256 + strip * 32;
+    for (std::size_t row = 0; row < 8; ++row) {
+      std::uint64_t first;
+      std::uint64_t second;
+      std::memcpy(&first, words + row * stride + pair * 2, sizeof(first));
+      std::memcpy(&second, words + (row + 8) * stride + pair * 2, sizeof(second));
+      const std::uint32_t parts[3] = {low_bits(first), low_bits(second),
+                                      high_bits(first) | high_bits(second) << 4};
+      std::memcpy(low + row * kRowBytes, &parts[0], sizeof(parts[0]));
+      std::memcpy(low + (row + 8) * kRowBytes, &parts[1], sizeof(parts[1]));
+      std::memcpy(high + row * kRowBytes, &parts[2], sizeof(parts[2]));
+    }
+  }
+}
+
+void store_q6_sub_scales(const TileLayout& layout, EncodedPanel& panel) {
+  const std::size_t stride = sub_scales_of_row(layout);
+  for (std::size_t group = 0; group < layout.padded_cols / format::kGroupCols; ++group) {
+    std::byte* const magnitudes =
+        &panel.magnitudes[layout.magnitude_offset_bytes(0, group * format::kGroupCols) -
+                          layout.magnitudes_offset_bytes];
+    for (std::size_t row = 0; row < format::kPanelRows; ++row)
+      magnitudes[row % 16] |=
+          static_cast<std::byte>((panel.sub_scales[row * stride + group] - 1) << row / 16 * 2);
+  }
+}
+
+void store_q4_sub_scales(const TileLayout& layout, EncodedPanel& panel) {
   const std::size_t stride = sub_scales_of_row(layout);
   for (std::size_t group = 0; group < layout.padded_cols / format::kGroupCols; ++group) {
     const std::uint64_t col = group * format::kGroupCols;
@@ -65,11 +124,10 @@ void store_sub_scales(const TileLayout& layout, EncodedPanel& panel) {
 }  // namespace
 
 void EncodedPanel::begin(const TileLayout& layout) {
-  const bool q4 = layout.type == TileType::q4;
-  magnitudes.assign(q4 ? layout.panel_tiles * format::kMagnitudeBytesPerTile : 0, std::byte{0});
-  signs.assign(q4 ? layout.panel_tiles * format::kSignBytesPerTile : 0, std::byte{0});
+  magnitudes.assign(layout.panel_magnitude_bytes(), std::byte{0});
+  signs.assign(layout.panel_sign_bytes(), std::byte{0});
   row_scales.assign(layout.type == TileType::bf16 ? 0 : format::kPanelRows * sizeof(float), std::byte{0});
-  sub_scales.assign(q4 ? format::kPanelRows * sub_scales_of_row(layout) : 0, 1);
+  sub_scales.assign(has_sub_scales(layout) ? format::kPanelRows * sub_scales_of_row(layout) : 0, 1);
   errors = {};
   strips_left = kPanelStrips;
 }
@@ -83,8 +141,11 @@ QuantError EncodedPanel::error() const {
 void PanelEncoder::begin(const Strip& strip) {
   const std::size_t cols = blocks_of_row(strip.layout) * kBlockCols;
   row_.assign(cols, 0.0f);
-  const std::size_t searched_words = strip.layout.type == TileType::q4 ? cols / 8 : 0;
-  stride_ = base::align_up(std::max(words_of_row(strip.layout), searched_words), kStrideWords) + kStrideWords;
+  // Rows with sub-scales are worked on in whole blocks.
+  const std::size_t words = has_sub_scales(strip.layout)
+                                ? cols * words_of_row(strip.layout) / strip.layout.padded_cols
+                                : words_of_row(strip.layout);
+  stride_ = base::align_up(words, kStrideWords) + kStrideWords;
   words_.resize(kStripRows * stride_);
 }
 
@@ -98,16 +159,21 @@ void PanelEncoder::fill_rows(const Strip& strip, std::size_t row_count, base::Mu
     if (row < row_count) {
       fill_row(row);
     } else {
-      std::fill_n(words_of(row), words, strip.layout.type == TileType::q4 ? kZeroNibbles : 0);
+      std::fill_n(words_of(row), words, zero_codes(strip.layout.type));
     }
   }
-  kernels_.interleave(words_.data(), stride_, words, codes.data() + strip.first_row * kRowBytes);
+  if (strip.layout.type == TileType::q6) {
+    interleave_q6(words_.data(), stride_, words / 2, strip.first_row / kStripRows, codes.data());
+  } else {
+    kernels_.interleave(words_.data(), stride_, words, codes.data() + strip.first_row * kRowBytes);
+  }
 }
 
 /// Who encodes the last strip packs what the rows of all of them share bytes of.
 void PanelEncoder::end(const Strip& strip) {
   if (std::atomic_ref(strip.panel.strips_left).fetch_sub(1) > 1) return;
-  if (strip.layout.type == TileType::q4) store_sub_scales(strip.layout, strip.panel);
+  if (strip.layout.type == TileType::q6) store_q6_sub_scales(strip.layout, strip.panel);
+  if (strip.layout.type == TileType::q4) store_q4_sub_scales(strip.layout, strip.panel);
 }
 
 void PanelEncoder::encode(const TileLayout& layout, std::size_t index, std::span<const float> rows,
@@ -177,9 +243,10 @@ void PanelEncoder::quantize(const Strip& strip, std::size_t row) {
       strip.error += {error.squared_error, error.squared_weights};
       return;
     }
+    case TileType::q6: return quantize_with_sub_scales(strip, row);
     case TileType::q4:
       if (strip.compensation == nullptr) {
-        quantize_q4(strip, row);
+        quantize_with_sub_scales(strip, row);
       } else {
         compensate_q4(strip, row);
       }
@@ -187,12 +254,16 @@ void PanelEncoder::quantize(const Strip& strip, std::size_t row) {
   }
 }
 
-void PanelEncoder::quantize_q4(const Strip& strip, std::size_t row) {
+void PanelEncoder::quantize_with_sub_scales(const Strip& strip, std::size_t row) {
   const std::size_t row_of_panel = strip.first_row + row;
   std::int8_t* const sub_scales = &strip.panel.sub_scales[row_of_panel * sub_scales_of_row(strip.layout)];
   RowError error;
+  const std::size_t blocks = blocks_of_row(strip.layout);
   const float scale =
-      kernels_.quantize_q4(row_.data(), blocks_of_row(strip.layout), words_of(row), sub_scales, error);
+      strip.layout.type == TileType::q4
+          ? kernels_.quantize_q4(row_.data(), blocks, words_of(row), sub_scales, error)
+          : kernels_.quantize_q6(row_.data(), blocks, reinterpret_cast<std::uint8_t*>(words_of(row)),
+                                 sub_scales, error);
   base::store_le(strip.panel.row_scales, row_of_panel * sizeof(float), scale);
   strip.error += {error.squared_error, error.squared_weights};
 }

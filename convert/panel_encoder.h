@@ -32,7 +32,7 @@ struct EncodedPanel {
   std::vector<std::byte> row_scales;
 
   std::array<QuantError, kPanelStrips> errors;  ///< of bf16 tiles made of bf16 values: nothing
-  std::vector<std::int8_t> sub_scales;          ///< q4: [row][group]
+  std::vector<std::int8_t> sub_scales;          ///< q6, q4: [row][group]
   unsigned strips_left = 0;
 };
 
@@ -69,7 +69,7 @@ class PanelEncoder {
                  const FillRow& fill_row);
   static void end(const Strip& strip);
   void quantize(const Strip& strip, std::size_t row);
-  void quantize_q4(const Strip& strip, std::size_t row);
+  void quantize_with_sub_scales(const Strip& strip, std::size_t row);
   void compensate_q4(const Strip& strip, std::size_t row);
   [[nodiscard]] std::uint32_t* words_of(std::size_t row) { return words_.data() + row * stride_; }
 

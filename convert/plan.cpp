@@ -10,6 +10,7 @@ format::Storage tiles_of(Quant quant) {
   switch (quant) {
     case Quant::bf16: return format::Storage::bf16_tiles;
     case Quant::q8: return format::Storage::q8_tiles;
+    case Quant::q6: return format::Storage::q6_tiles;
     case Quant::q4: return format::Storage::q4_tiles;
   }
   INVARIANT(!"a Quant without storage");
@@ -21,19 +22,20 @@ std::string_view to_string(Quant quant) {
   switch (quant) {
     case Quant::bf16: return "bf16";
     case Quant::q8: return "q8";
+    case Quant::q6: return "q6";
     case Quant::q4: return "q4";
   }
   INVARIANT(!"a Quant without name");
 }
 
 std::optional<Quant> parse_quant(std::string_view name) {
-  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q4})
+  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q6, Quant::q4})
     if (to_string(quant) == name) return quant;
   return std::nullopt;
 }
 
 MatrixTypes types_for(Quant quant) {
-  const Quant others = quant == Quant::q4 ? Quant::q8 : quant;
+  const Quant others = quant == Quant::q4 ? Quant::q6 : quant;
   return {.experts = quant, .attention = others, .head = others};
 }
 

@@ -63,8 +63,8 @@ std::uint64_t uint_of(const Json& object, std::string_view key, std::string_view
 Storage storage_of(const Json& object, std::string_view subject) {
   const std::string& type = object.at("type", subject).as_string(subject);
   const std::string& layout = object.at("layout", subject).as_string(subject);
-  for (const Storage storage :
-       {Storage::f32_rows, Storage::bf16_rows, Storage::bf16_tiles, Storage::q8_tiles, Storage::q4_tiles}) {
+  for (const Storage storage : {Storage::f32_rows, Storage::bf16_rows, Storage::bf16_tiles, Storage::q8_tiles,
+                                Storage::q6_tiles, Storage::q4_tiles}) {
     if (type_name(storage) == type && layout_name(storage) == layout) return storage;
   }
   base::throw_malformed(subject, "unknown type '" + type + "' in layout '" + layout + "'");

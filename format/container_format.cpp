@@ -38,6 +38,7 @@ std::string_view type_name(Storage storage) {
     case Storage::bf16_rows:
     case Storage::bf16_tiles: return "bf16";
     case Storage::q8_tiles: return "q8";
+    case Storage::q6_tiles: return "q6";
     case Storage::q4_tiles: return "q4";
   }
   INVARIANT(!"a Storage without type");
@@ -49,6 +50,7 @@ bool is_tiled(Storage storage) {
     case Storage::bf16_rows: return false;
     case Storage::bf16_tiles:
     case Storage::q8_tiles:
+    case Storage::q6_tiles:
     case Storage::q4_tiles: return true;
   }
   INVARIANT(!"a Storage without layout");
@@ -60,6 +62,7 @@ TileType tile_type(Storage storage) {
   switch (storage) {
     case Storage::bf16_tiles: return TileType::bf16;
     case Storage::q8_tiles: return TileType::q8;
+    case Storage::q6_tiles: return TileType::q6;
     case Storage::q4_tiles: return TileType::q4;
     case Storage::f32_rows:
     case Storage::bf16_rows: break;

@@ -40,10 +40,11 @@ enum class Storage : std::uint8_t {
   bf16_rows,   ///< row-major bf16: the embedding
   bf16_tiles,  ///< tile.h
   q8_tiles,
+  q6_tiles,
   q4_tiles,
 };
 
-/// The directory's "type": "f32", "bf16", "q8", "q4".
+/// The directory's "type": "f32", "bf16", "q8", "q6", "q4".
 [[nodiscard]] std::string_view type_name(Storage storage);
 /// The directory's "layout": "rows" or "tiles".
 [[nodiscard]] std::string_view layout_name(Storage storage);

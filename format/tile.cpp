@@ -12,6 +12,7 @@ std::uint64_t code_bytes(TileType type, std::uint64_t weights) {
   switch (type) {
     case TileType::bf16: return weights * 2;
     case TileType::q8: return weights;
+    case TileType::q6: return weights / 4 * 3;
     case TileType::q4: return weights / 2;
   }
   INVARIANT(!"a TileType without size");
@@ -27,6 +28,7 @@ std::string_view to_string(TileType type) {
   switch (type) {
     case TileType::bf16: return "bf16";
     case TileType::q8: return "q8";
+    case TileType::q6: return "q6";
     case TileType::q4: return "q4";
   }
   INVARIANT(!"a TileType without name");
@@ -42,14 +44,25 @@ TileLayout::TileLayout(TileType type_in, std::uint64_t rows_in, std::uint64_t co
       panel_tiles(padded_cols / kTileCols),
       panel_code_bytes(code_bytes(type, kPanelRows * padded_cols)) {
   const std::uint64_t codes = panels * panel_code_bytes;
-  const std::uint64_t tiles = panels * panel_tiles;
-  const bool has_sub_scales = type == TileType::q4;
   magnitudes_offset_bytes = codes;
-  signs_offset_bytes = magnitudes_offset_bytes + (has_sub_scales ? tiles * kMagnitudeBytesPerTile : 0);
+  signs_offset_bytes = magnitudes_offset_bytes + panels * panel_magnitude_bytes();
   // An odd number of tiles leaves the signs at half a cache line; the row scales start at a whole one.
-  row_scales_offset_bytes =
-      base::align_up(signs_offset_bytes + (has_sub_scales ? tiles * kSignBytesPerTile : 0), 64);
+  row_scales_offset_bytes = base::align_up(signs_offset_bytes + panels * panel_sign_bytes(), 64);
   total_bytes = row_scales_offset_bytes + (type == TileType::bf16 ? 0 : padded_rows * sizeof(float));
+}
+
+std::uint64_t TileLayout::panel_magnitude_bytes() const {
+  switch (type) {
+    case TileType::bf16:
+    case TileType::q8: return 0;
+    case TileType::q6: return panel_tiles * kQ6MagnitudeBytesPerTile;
+    case TileType::q4: return panel_tiles * kMagnitudeBytesPerTile;
+  }
+  INVARIANT(!"a TileType without planes");
+}
+
+std::uint64_t TileLayout::panel_sign_bytes() const {
+  return type == TileType::q4 ? panel_tiles * kSignBytesPerTile : 0;
 }
 
 std::uint64_t TileLayout::code_offset_bytes(std::uint64_t row, std::uint64_t col) const {
@@ -60,15 +73,23 @@ std::uint64_t TileLayout::code_offset_bytes(std::uint64_t row, std::uint64_t col
       return panel + (col / kBf16TileCols * 2048 + col % kBf16TileCols / 2 * 128 + n * 2 + col % 2) * 2;
     case TileType::q8:
       return panel + col / kTileCols * kQ8TileBytes + col % kTileCols / 4 * 256 + n * 4 + col % 4;
+    case TileType::q6: return panel + col / 8 * kQ6PairBytes + n * 4 + col % 4;
     case TileType::q4:
       return panel + col / kTileCols * kQ4TileBytes + col % kTileCols / 8 * 256 + n * 4 + col % 4;
   }
   INVARIANT(!"a TileType without codes");
 }
 
+std::uint64_t TileLayout::high_bits_offset_bytes(std::uint64_t row, std::uint64_t col) const {
+  const std::uint64_t pair = row / kPanelRows * panel_code_bytes + col / 8 * kQ6PairBytes;
+  return pair + 256 + row % kPanelRows / 16 * 32 + row % 8 * 4 + col % 4;
+}
+
 std::uint64_t TileLayout::magnitude_offset_bytes(std::uint64_t row, std::uint64_t col) const {
   const std::uint64_t tile = row / kPanelRows * panel_tiles + col / kTileCols;
   const std::uint64_t group = col % kTileCols / kGroupCols;
+  if (type == TileType::q6)
+    return magnitudes_offset_bytes + tile * kQ6MagnitudeBytesPerTile + group * 16 + row % 16;
   return magnitudes_offset_bytes + tile * kMagnitudeBytesPerTile + group * 32 + row % 32;
 }
 
@@ -79,8 +100,9 @@ std::uint64_t TileLayout::sign_offset_bytes(std::uint64_t row, std::uint64_t col
 }
 
 int sub_scale_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row, std::uint64_t col) {
-  INVARIANT(layout.type == TileType::q4);
   const unsigned packed = byte_at(matrix, layout.magnitude_offset_bytes(row, col));
+  if (layout.type == TileType::q6) return static_cast<int>(packed >> row % kPanelRows / 16 * 2 & 3) + 1;
+  INVARIANT(layout.type == TileType::q4);
   const unsigned magnitude = (row % kPanelRows < 32 ? packed & 15 : packed >> 4) + 1;
   const bool negative = (byte_at(matrix, layout.sign_offset_bytes(row, col)) >> row % 8 & 1) != 0;
   return negative ? -static_cast<int>(magnitude) : static_cast<int>(magnitude);
@@ -90,7 +112,11 @@ int integer_weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_
   const unsigned packed = byte_at(matrix, layout.code_offset_bytes(row, col));
   if (layout.type == TileType::q8) return static_cast<std::int8_t>(packed);
   const unsigned nibble = TileLayout::in_high_nibble(col) ? packed >> 4 : packed & 15;
-  return (static_cast<int>(nibble) - 8) * sub_scale_at(layout, matrix, row, col);
+  if (layout.type == TileType::q4)
+    return (static_cast<int>(nibble) - 8) * sub_scale_at(layout, matrix, row, col);
+  const unsigned high = byte_at(matrix, layout.high_bits_offset_bytes(row, col));
+  const unsigned code = nibble | (high >> TileLayout::high_bits_shift(row, col) & 3) << 4;
+  return (static_cast<int>(code) - 32) * sub_scale_at(layout, matrix, row, col);
 }
 
 float row_scale_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row) {
@@ -107,13 +133,12 @@ float weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row,
 double bits_per_weight(TileType type, std::uint64_t rows, std::uint64_t cols) {
   const auto weights = static_cast<double>(rows) * static_cast<double>(cols);
   const double row_scales = 32.0 * static_cast<double>(rows);
+  const auto groups = static_cast<double>(rows * base::divide_up(cols, kGroupCols));
   switch (type) {
     case TileType::bf16: return 16;
     case TileType::q8: return 8 + row_scales / weights;
-    case TileType::q4: {
-      const auto groups = static_cast<double>(rows * base::divide_up(cols, kGroupCols));
-      return 4 + (5 * groups + row_scales) / weights;
-    }
+    case TileType::q6: return 6 + (2 * groups + row_scales) / weights;
+    case TileType::q4: return 4 + (5 * groups + row_scales) / weights;
   }
   INVARIANT(!"a TileType without bits");
 }

@@ -6,17 +6,24 @@
 //
 //   bf16   codes       2 bytes a weight
 //   q8     codes       1 byte a weight (s8); row scales (f32)
+//   q6     codes       6 bits a weight; magnitudes (2 bits) of the sub-scales, one for 16 inputs of a row;
+//   row
+//                      scales (f32)
 //   q4     codes       4 bits a weight; magnitudes (4 bits) and signs (1 bit) of the sub-scales, one for 16
 //                      inputs of a row; row scales (f32)
 //
-// Weight values:  q8: code * row_scale      q4: code * sub_scale * row_scale
-// with code in [-8, 7] and sub_scale in +-[1, 16], the pair (-8, -16) excluded, so that code * sub_scale is
-// exactly an int8: both types are int8 matrices under one float scale a row.
+// Weight values:  q8: code * row_scale      q6, q4: code * sub_scale * row_scale
+// with, in q6, code in [-32, 31] and sub_scale in [1, 4], and in q4 code in [-8, 7] and sub_scale in
+// +-[1, 16], the pair (-8, -16) excluded, so that code * sub_scale is exactly an int8: all three types are
+// int8 matrices under one float scale a row.
 //
 // Codes lie in tiles of 64 rows (n) x 64 inputs (k), all k tiles of a panel of 64 rows after one another. In
 // q8 a tile is what oneDNN names BA16a64b4a: 16 quads of k, each 64 rows x 4 inputs (the VNNI order). In q4
 // two neighbouring quads share their 256 bytes: the even one in the low nibbles, the odd one in the high
-// ones, each code stored as code + 8. In bf16 a tile is 64 rows x 32 inputs, BA16a64b2a.
+// ones, each code stored as code + 8. In q6 the low four bits of code + 32 lie like that, and 128 bytes with
+// the high two bits follow: 32 bytes for each 16 rows, byte n % 8 * 4 + k % 4, in which the even quad of row
+// n % 16 < 8 has the lowest two bits, then its odd quad, then the quads of row n % 16 + 8. In bf16 a tile is
+// 64 rows x 32 inputs, BA16a64b2a.
 // docs/container.md has the same as a worked example.
 //
 // Rejected: scales beside every tile (no plane would be a matrix that oneDNN can use in place), fp16 block
@@ -33,11 +40,14 @@ namespace sluice::format {
 constexpr std::uint64_t kPanelRows = 64;
 constexpr std::uint64_t kTileCols = 64;
 constexpr std::uint64_t kQ8TileBytes = 4096;
+constexpr std::uint64_t kQ6TileBytes = 3072;
 constexpr std::uint64_t kQ4TileBytes = 2048;
-constexpr std::uint64_t kGroupCols = 16;  ///< inputs that share a q4 sub-scale
+constexpr std::uint64_t kQ6PairBytes = 384;  ///< two quads of inputs: 256 of low bits, 128 of high ones
+constexpr std::uint64_t kGroupCols = 16;     ///< inputs that share a q6 or q4 sub-scale
 constexpr std::uint64_t kGroupsPerTile = 4;
-constexpr std::uint64_t kMagnitudeBytesPerTile = 128;  ///< 64 rows x 4 groups x 4 bits
-constexpr std::uint64_t kSignBytesPerTile = 32;        ///< 64 rows x 4 groups x 1 bit
+constexpr std::uint64_t kMagnitudeBytesPerTile = 128;   ///< 64 rows x 4 groups x 4 bits
+constexpr std::uint64_t kSignBytesPerTile = 32;         ///< 64 rows x 4 groups x 1 bit
+constexpr std::uint64_t kQ6MagnitudeBytesPerTile = 64;  ///< 64 rows x 4 groups x 2 bits
 constexpr std::uint64_t kBf16TileCols = 32;
 
 // Activations are quantized to s8 in chunks of this many inputs, one f32 scale a token and chunk. The
@@ -47,7 +57,7 @@ constexpr std::uint64_t kBf16TileCols = 32;
 constexpr std::uint64_t kActivationChunk = 128;
 constexpr std::uint64_t kActivationChunkDown = 32;
 
-enum class TileType : std::uint8_t { bf16, q8, q4 };
+enum class TileType : std::uint8_t { bf16, q8, q6, q4 };
 
 [[nodiscard]] std::string_view to_string(TileType type);
 
@@ -69,11 +79,22 @@ struct TileLayout {
   std::uint64_t row_scales_offset_bytes;
   std::uint64_t total_bytes;
 
-  // Where the code of a weight lies, in bytes from the matrix's start. For q4 the byte that holds it.
+  /// A panel's share of the magnitudes and of the signs; 0 for types without.
+  [[nodiscard]] std::uint64_t panel_magnitude_bytes() const;
+  [[nodiscard]] std::uint64_t panel_sign_bytes() const;
+
+  // Where the code of a weight lies, in bytes from the matrix's start. For q6 and q4 the byte that holds it,
+  // or its low four bits.
   [[nodiscard]] std::uint64_t code_offset_bytes(std::uint64_t row, std::uint64_t col) const;
-  /// q4: true when the code is in the high nibble.
+  /// q6, q4: true when the code is in the high nibble.
   [[nodiscard]] static bool in_high_nibble(std::uint64_t col) { return col / 4 % 2 == 1; }
-  /// q4: the byte of the magnitude of (row, group of col); rows 32..63 of a panel are in high nibbles.
+  /// q6: the byte of the high two bits, and by how many bits they are shifted in it.
+  [[nodiscard]] std::uint64_t high_bits_offset_bytes(std::uint64_t row, std::uint64_t col) const;
+  [[nodiscard]] static unsigned high_bits_shift(std::uint64_t row, std::uint64_t col) {
+    return static_cast<unsigned>(row / 8 % 2 * 4 + col / 4 % 2 * 2);
+  }
+  /// The byte of the magnitude of (row, group of col). q4: rows 32..63 of a panel are in high nibbles. q6:
+  /// row n is n % 64 / 16 * 2 bits up.
   [[nodiscard]] std::uint64_t magnitude_offset_bytes(std::uint64_t row, std::uint64_t col) const;
   /// q4: the byte of the sign bit; bit row % 8.
   [[nodiscard]] std::uint64_t sign_offset_bytes(std::uint64_t row, std::uint64_t col) const;
@@ -81,13 +102,13 @@ struct TileLayout {
 
 // The slow twins of every kernel: one weight at a time, by the definition above.
 
-/// q4: sub-scale of the group that (row, col) is in.
+/// q6, q4: sub-scale of the group that (row, col) is in.
 [[nodiscard]] int sub_scale_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row,
                                std::uint64_t col);
-/// q8, q4: the int8 weight under the row's scale.
+/// q8, q6, q4: the int8 weight under the row's scale.
 [[nodiscard]] int integer_weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row,
                                     std::uint64_t col);
-/// q8, q4: the row's scale.
+/// q8, q6, q4: the row's scale.
 [[nodiscard]] float row_scale_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row);
 /// Any type: the weight as a float.
 [[nodiscard]] float weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row,

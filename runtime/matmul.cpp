@@ -10,14 +10,13 @@
 namespace sluice::runtime {
 
 PanelView Matrix::panel(std::size_t index) const {
-  const std::size_t tiles = layout.panel_tiles;
   return {
       .codes = data + index * layout.panel_code_bytes,
-      .magnitudes = data + layout.magnitudes_offset_bytes + index * tiles * format::kMagnitudeBytesPerTile,
-      .signs = data + layout.signs_offset_bytes + index * tiles * format::kSignBytesPerTile,
+      .magnitudes = data + layout.magnitudes_offset_bytes + index * layout.panel_magnitude_bytes(),
+      .signs = data + layout.signs_offset_bytes + index * layout.panel_sign_bytes(),
       .row_scales =
           reinterpret_cast<const float*>(data + layout.row_scales_offset_bytes) + index * format::kPanelRows,
-      .tiles = tiles,
+      .tiles = layout.panel_tiles,
   };
 }
 
@@ -104,6 +103,9 @@ void multiply(const Kernels& kernels, const Matrix& matrix, const Operand& x, st
       break;
     case format::TileType::q8:
       kernels.multiply_q8(views.data(), panels, x.quantized(), out, out_stride);
+      break;
+    case format::TileType::q6:
+      kernels.multiply_q6(views.data(), panels, x.quantized(), out, out_stride);
       break;
     case format::TileType::q4:
       kernels.multiply_q4(views.data(), panels, x.quantized(), out, out_stride);

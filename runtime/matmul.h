@@ -23,7 +23,7 @@ struct Matrix {
 };
 
 /// What a product reads: a batch of activation rows, prepared once for all matrices that read it. For bf16
-/// matrices f32 rows; for q8 and q4 rows of s8 codes in chunks.
+/// matrices f32 rows; for the others rows of s8 codes in chunks.
 class Operand {
  public:
   /// Sets shape and kind; keeps memory. cols is padded to 64.
@@ -42,7 +42,7 @@ class Operand {
   void copy_row(std::size_t row, const Operand& source, std::size_t source_row);
 
   [[nodiscard]] QuantizedView quantized() const;
-  /// f32 rows, for bf16 matrices; else integers, for q8 and q4 alike.
+  /// f32 rows, for bf16 matrices; else integers, for all other types alike.
   [[nodiscard]] bool is_float() const { return type_ == format::TileType::bf16; }
   [[nodiscard]] const float* floats() const { return floats_.data(); }  ///< [row][cols]
 

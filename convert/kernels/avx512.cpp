@@ -13,7 +13,7 @@ namespace {
 
 #include "convert/kernels/q4_search.h"
 
-constexpr Kernels kTable = {"avx512", widen_bf16, finite_bf16, quantize_q8, quantize_q4, interleave};
+constexpr Kernels kTable = {"avx512", widen_bf16, finite_bf16, quantize_q8, quantize_q4, quantize_q6, interleave};
 
 }  // namespace
 

@@ -36,6 +36,11 @@ struct Kernels {
   float (*quantize_q4)(const float* row, std::size_t block_count, std::uint32_t* words,
                        std::int8_t* sub_scales, RowError& error);
 
+  /// A row of `block_count` times kBlockCols weights: codes + 32, a byte each, and one sub-scale a group
+  /// (format/tile.h). Returns the row's scale, 0 for a row of zeros.
+  float (*quantize_q6)(const float* row, std::size_t block_count, std::uint8_t* codes,
+                       std::int8_t* sub_scales, RowError& error);
+
   /// The words of sixteen rows, `stride` words apart, as they lie in a panel: out[step * 256 + row * 4].
   void (*interleave)(const std::uint32_t* words, std::size_t stride, std::size_t steps, std::byte* out);
 };

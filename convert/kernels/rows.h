@@ -76,6 +76,65 @@ float quantize_q8(const float* row, std::size_t cols, std::int8_t* codes, RowErr
   return nothing ? 0 : scale;
 }
 
+/// The largest magnitudes of sixteen groups, [group].
+inline void group_maxima(const float* weights, float (&maxima)[kBlockGroups]) {
+  alignas(64) float columns[16][kBlockGroups];  // [input][group]
+  for (std::size_t half = 0; half < 2; ++half)
+    for (std::size_t first = 0; first < kBlockGroups; first += 8)
+      transpose_8x8(weights + first * 16 + half * 8, 16, &columns[half * 8][first], kBlockGroups);
+  for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
+    Floats most = all(0);
+    for (const auto& column : columns) {
+      const Floats weight = load<Floats>(&column[first]);
+      most = greater(most, greater(weight, -weight));
+    }
+    store(&maxima[first], most);
+  }
+}
+
+/// The smallest sub-scale with which no code leaves [-32, 31] by more than rounding; `most` in row scales.
+inline int sub_scale_of_q6(float most) { return 1 + (most > 31.5f) + (most > 63.0f) + (most > 94.5f); }
+
+inline void quantize_q6_group(const float* weights, float inverse, int sub_scale, std::uint8_t* codes,
+                              float (&errors)[kBlockGroups], float (&squares)[kBlockGroups]) {
+  const float step = static_cast<float>(sub_scale);
+  const float fraction = 1.0f / step;
+  std::int32_t stored[kBlockGroups];
+  for (std::size_t first = 0; first < kBlockGroups; first += kLanes) {
+    const Floats exact = load<Floats>(weights + first) * inverse;
+    const Ints code = to_ints(greater(lesser(exact * fraction, all(31)), all(-32)));
+    const Floats error = exact - to_floats(code) * step;
+    store(&errors[first], load<Floats>(&errors[first]) + error * error);
+    store(&squares[first], load<Floats>(&squares[first]) + exact * exact);
+    store(&stored[first], code + 32);
+  }
+  for (std::size_t i = 0; i < kBlockGroups; ++i) codes[i] = static_cast<std::uint8_t>(stored[i]);
+}
+
+/// The largest weight gets 31.5 times the largest sub-scale.
+float quantize_q6(const float* row, std::size_t block_count, std::uint8_t* codes, std::int8_t* sub_scales,
+                  RowError& error) {
+  const float scale = largest_magnitude(row, block_count * kBlockCols) / 126.0f;
+  const bool nothing = scale < kFloatMin;
+  const float inverse = nothing ? 0 : 1.0f / scale;
+  float errors[kBlockGroups] = {};
+  float squares[kBlockGroups] = {};
+  for (std::size_t block = 0; block < block_count; ++block) {
+    const float* const weights = row + block * kBlockCols;
+    float maxima[kBlockGroups];
+    group_maxima(weights, maxima);
+    for (std::size_t group = 0; group < kBlockGroups; ++group) {
+      const int sub_scale = sub_scale_of_q6(maxima[group] * inverse);
+      sub_scales[block * kBlockGroups + group] = static_cast<std::int8_t>(sub_scale);
+      quantize_q6_group(weights + group * 16, inverse, sub_scale, codes + block * kBlockCols + group * 16,
+                        errors, squares);
+    }
+  }
+  const double to_weights = static_cast<double>(scale) * static_cast<double>(scale);
+  error = {sum_lanes(errors) * to_weights, sum_lanes(squares) * to_weights};
+  return nothing ? 0 : scale;
+}
+
 void interleave(const std::uint32_t* words, std::size_t stride, std::size_t steps, std::byte* out) {
   // Words are moved as floats, whose bits no move changes.
   std::size_t step = 0;

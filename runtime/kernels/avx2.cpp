@@ -78,6 +78,34 @@ inline Nibbles load_nibbles(const std::byte* packed) {
   return {_mm256_and_si256(both, mask), _mm256_and_si256(_mm256_srli_epi16(both, 4), mask)};
 }
 
+// Two quads of inputs of eight outputs of q6, the codes + 32 as bytes.
+struct SixBits {
+  __m256i even;
+  __m256i odd;
+};
+
+inline SixBits load_six_bits(const std::byte* pair, std::size_t i) {
+  const Nibbles low = load_nibbles(pair + i * 32);
+  const __m256i highs = load256(pair + 256 + i / 2 * 32);
+  const __m256i mask = _mm256_set1_epi8(0x30);
+  const bool second = i % 2 != 0;  // eight of the sixteen rows that share these 32 bytes
+  const __m256i even = second ? highs : _mm256_slli_epi16(highs, 4);
+  const __m256i odd = second ? _mm256_srli_epi16(highs, 2) : _mm256_slli_epi16(highs, 2);
+  return {_mm256_or_si256(low.even, _mm256_and_si256(even, mask)),
+          _mm256_or_si256(low.odd, _mm256_and_si256(odd, mask))};
+}
+
+// Sub-scales of one group of q6 for eight outputs, each twice side by side as s16.
+inline __m256i load_q6_sub_scales(const PanelView& panel, std::size_t group, std::size_t i) {
+  std::int64_t eight;
+  __builtin_memcpy(&eight, panel.magnitudes + group * 16 + i % 2 * 8, sizeof(eight));
+  const __m256i packed = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(eight));
+  const __m256i field = _mm256_srlv_epi32(packed, _mm256_set1_epi32(static_cast<int>(i / 2 * 2)));
+  const __m256i scales =
+      _mm256_add_epi32(_mm256_and_si256(field, _mm256_set1_epi32(3)), _mm256_set1_epi32(1));
+  return _mm256_or_si256(scales, _mm256_slli_epi32(scales, 16));
+}
+
 // Makes the compiler have `v` here: left alone, it computes all the products of an unrolled loop before it
 // adds them up, more than the sixteen registers hold, and half of the time goes into moving them to memory.
 inline void settle(__m256i& v) { asm volatile("" : "+x"(v)); }
@@ -132,6 +160,34 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
   for (std::size_t i = 0; i < 8; ++i) store256(sums + i * 8, total[i]);
 }
 
+// As q4_sums, with 32 x the group's sum: 16 x of it from each of the two 16-bit sums. What is multiplied by
+// codes does not fit into 16 bits for all four quads: two of them are at most 4 x 63 x 127 = 32004.
+void q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
+             const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
+  const std::byte* packed = panel.codes + first_group * 768;
+  __m256i total[8] = {};
+  for (std::size_t group = 0; group < groups; ++group) {
+    prefetch<768>(packed + group * 768);
+    const __m256i bias = _mm256_set1_epi16(static_cast<short>(-16 * group_sums[group * group_stride]));
+    const std::int8_t* x = codes + group * 16;
+    const __m256i quads[4] = {broadcast_quad(x), broadcast_quad(x + 4), broadcast_quad(x + 8),
+                              broadcast_quad(x + 12)};
+    for (std::size_t i = 0; i < 8; ++i) {
+      const SixBits first = load_six_bits(packed + group * 768, i);
+      const SixBits second = load_six_bits(packed + group * 768 + 384, i);
+      const __m256i scales = load_q6_sub_scales(panel, first_group + group, i);
+      const __m256i of_first = _mm256_add_epi16(_mm256_maddubs_epi16(first.even, quads[0]),
+                                                _mm256_maddubs_epi16(first.odd, quads[1]));
+      const __m256i of_second = _mm256_add_epi16(_mm256_maddubs_epi16(second.even, quads[2]),
+                                                 _mm256_maddubs_epi16(second.odd, quads[3]));
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(bias, scales));
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(of_first, scales));
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(of_second, scales));
+    }
+  }
+  for (std::size_t i = 0; i < 8; ++i) store256(sums + i * 8, total[i]);
+}
+
 // A block in q8, one chunk: codes as they lie in the tiles, and their magnitudes.
 struct Q8Block {
   static constexpr std::size_t kGroupBytes = 1024;
@@ -139,15 +195,20 @@ struct Q8Block {
   static constexpr int kRows = 4;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
-    quads = groups * 4;
-    codes = reinterpret_cast<const std::int8_t*>(panel.codes) + first_group * 1024;
-    for (std::size_t i = 0; i < groups * 1024; i += 32)
-      store256(magnitudes + i, _mm256_abs_epi8(load256(codes + i)));
+    take(reinterpret_cast<const std::int8_t*>(panel.codes) + first_group * 1024, groups);
   }
 
   template <int kCount>
   void multiply(const ChunkRows& rows, float* out, std::size_t out_stride) const {
     for (std::size_t n = 0; n < 64; n += 16) multiply_pair<kCount>(rows, n, out + n, out_stride);
+  }
+
+ protected:
+  void take(const std::int8_t* weights, std::size_t groups) {
+    quads = groups * 4;
+    codes = weights;
+    for (std::size_t i = 0; i < groups * 1024; i += 32)
+      store256(magnitudes + i, _mm256_abs_epi8(load256(codes + i)));
   }
 
  private:
@@ -180,9 +241,36 @@ struct Q8Block {
   alignas(32) std::int8_t magnitudes[kChunkColsMax * 64];
 };
 
-// A block in q4, one chunk: codes without their sub-scales, so that four quads of products can be added up in 16 bits
-// before one multiplication scales them: half as many instructions as for int8 weights. Activations become u8
-// by adding 128, which `start` takes off again: -128 x the sum of the chunk's weights.
+// A block in q6, one chunk, unpacked to q8: -128 to 124.
+struct Q6Block : Q8Block {
+  static constexpr std::size_t kGroupBytes = 768;
+
+  void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
+    for (std::size_t group = 0; group < groups; ++group) {
+      const std::byte* packed = panel.codes + (first_group + group) * 768;
+      for (std::size_t i = 0; i < 8; ++i) {
+        // Codes + 32 times the sub-scale are 252 at most, so one 16-bit product has two of them.
+        const __m256i scales = load_q6_sub_scales(panel, first_group + group, i);
+        const __m256i bytes = _mm256_or_si256(scales, _mm256_slli_epi16(scales, 8));
+        const __m256i bias = _mm256_slli_epi16(bytes, 5);
+        for (std::size_t pair = 0; pair < 2; ++pair) {
+          const SixBits code = load_six_bits(packed + pair * 384, i);
+          std::int8_t* out = unpacked + group * 1024 + pair * 512 + i * 32;
+          store256(out, _mm256_sub_epi8(_mm256_mullo_epi16(code.even, scales), bias));
+          store256(out + 256, _mm256_sub_epi8(_mm256_mullo_epi16(code.odd, scales), bias));
+        }
+      }
+    }
+    take(unpacked, groups);
+  }
+
+ private:
+  alignas(32) std::int8_t unpacked[kChunkColsMax * 64];
+};
+
+// A block in q4, one chunk: codes without their sub-scales, so that four quads of products can be added up in
+// 16 bits before one multiplication scales them: half as many instructions as for int8 weights. Activations
+// become u8 by adding 128, which `start` takes off again: -128 x the sum of the chunk's weights.
 struct Q4Block {
   static constexpr std::size_t kGroupBytes = 512;
   static constexpr std::size_t kCols = kChunkColsMin;
@@ -310,6 +398,7 @@ std::uint64_t peak_q4(std::size_t rounds) {
 }
 
 constexpr std::size_t kManyRowsQ8 = 4;
+constexpr std::size_t kManyRowsQ6 = 3;
 constexpr std::size_t kManyRowsQ4 = 3;
 
 #include "runtime/kernels/integer_products.h"

@@ -101,6 +101,60 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
   for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
 }
 
+// Two quads of inputs of sixteen outputs of q6, the codes + 32 as bytes.
+struct SixBits {
+  __m512i even;
+  __m512i odd;
+};
+
+// The two halves of a register have their high bits in the same 32 bytes, four bits apart.
+inline SixBits load_six_bits(const std::byte* pair, std::size_t i) {
+  const __m512i low = _mm512_set1_epi8(15);
+  const __m512i high = _mm512_set1_epi8(0x30);
+  const __m512i both = load512(pair + i * 64);
+  const __m512i packed = _mm512_srlv_epi16(
+      _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(pair + 256 + i * 32))),
+      _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1));
+  // 0xCA of (a, b, c): b where a is set, else c
+  return {_mm512_ternarylogic_epi32(low, both, _mm512_and_si512(_mm512_slli_epi16(packed, 4), high), 0xCA),
+          _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(both, 4),
+                                    _mm512_and_si512(_mm512_slli_epi16(packed, 2), high), 0xCA)};
+}
+
+// Sub-scales of one group of q6 for sixteen outputs, as s32.
+inline __m512i load_q6_magnitudes(const PanelView& panel, std::size_t group, std::size_t i) {
+  const auto* packed = reinterpret_cast<const __m128i*>(panel.magnitudes + group * 16);
+  const __m512i shifted = _mm512_srlv_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(packed)),
+                                            _mm512_set1_epi32(static_cast<int>(2 * i)));
+  return _mm512_add_epi32(_mm512_and_si512(shifted, _mm512_set1_epi32(3)), _mm512_set1_epi32(1));
+}
+
+// As q4_sums, with 32 x the group's sum.
+void q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
+             const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
+  __m512i total[4] = {};
+  const std::byte* packed = panel.codes + first_group * 768;
+  for (std::size_t group = 0; group < groups; ++group) {
+    prefetch<768>(packed + group * 768);
+    const __m512i start = _mm512_set1_epi32(-32 * group_sums[group * group_stride]);
+    __m512i sum[4] = {start, start, start, start};
+    for (std::size_t pair = 0; pair < 2; ++pair) {
+      const std::int8_t* x = codes + group * 16 + pair * 8;
+      const __m512i x_even = broadcast_quad(x);
+      const __m512i x_odd = broadcast_quad(x + 4);
+      for (std::size_t i = 0; i < 4; ++i) {
+        const SixBits code = load_six_bits(packed + group * 768 + pair * 384, i);
+        sum[i] = _mm512_dpbusd_epi32(sum[i], code.even, x_even);
+        sum[i] = _mm512_dpbusd_epi32(sum[i], code.odd, x_odd);
+      }
+    }
+    for (std::size_t i = 0; i < 4; ++i)
+      total[i] = _mm512_add_epi32(
+          total[i], _mm512_mullo_epi32(sum[i], load_q6_magnitudes(panel, first_group + group, i)));
+  }
+  for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
+}
+
 // Every weight of a block as u8: 128 is added by flipping the sign bit, since vpdpbusd takes u8 x s8. The
 // sums start with -128 x the sum of the row's activations, which takes that off again. Integers and floats
 // of three rows stay in registers over all the chunks: 12 + 12 of 32, and 4 for weights.
@@ -161,6 +215,29 @@ struct Q8Block : ByteBlock {
     const __m512i flip = _mm512_set1_epi8(-128);
     for (std::size_t i = 0; i < groups * 1024; i += 64)
       _mm512_store_si512(weights + i, _mm512_xor_si512(load512(codes + i), flip));
+  }
+};
+
+struct Q6Block : ByteBlock {
+  static constexpr std::size_t kGroupBytes = 768;
+
+  // Codes + 32 to 128 + sub-scale x code: the product is 252 at most, so one 16-bit product has two of them.
+  void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
+    for (std::size_t group = 0; group < groups; ++group) {
+      const std::byte* packed = panel.codes + (first_group + group) * 768;
+      for (std::size_t i = 0; i < 4; ++i) {
+        const __m512i magnitude = load_q6_magnitudes(panel, first_group + group, i);
+        const __m512i twice = _mm512_or_si512(magnitude, _mm512_slli_epi32(magnitude, 16));
+        const __m512i bytes = _mm512_or_si512(twice, _mm512_slli_epi16(twice, 8));
+        const __m512i offset = _mm512_sub_epi8(_mm512_set1_epi8(-128), _mm512_slli_epi16(bytes, 5));
+        for (std::size_t pair = 0; pair < 2; ++pair) {
+          const SixBits code = load_six_bits(packed + pair * 384, i);
+          std::uint8_t* out = weights + group * 1024 + pair * 512 + i * 64;
+          _mm512_store_si512(out, _mm512_add_epi8(_mm512_mullo_epi16(code.even, twice), offset));
+          _mm512_store_si512(out + 256, _mm512_add_epi8(_mm512_mullo_epi16(code.odd, twice), offset));
+        }
+      }
+    }
   }
 };
 
@@ -228,6 +305,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
 
 constexpr std::size_t kManyRowsQ8 = 4;
+constexpr std::size_t kManyRowsQ6 = 4;
 constexpr std::size_t kManyRowsQ4 = 4;
 
 #include "runtime/kernels/integer_products.h"

@@ -33,6 +33,24 @@ void unpack_q4(const PanelView& panel, std::size_t first_group, std::size_t grou
   }
 }
 
+void unpack_q6(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* weights) {
+  for (std::size_t quad = 0; quad < groups * 4; ++quad) {
+    const std::byte* pair = panel.codes + (first_group * 4 + quad) / 2 * 384;
+    const std::byte* magnitudes = panel.magnitudes + (first_group + quad / 4) * 16;
+    const std::size_t odd = quad % 2;
+    for (std::size_t n = 0; n < 64; ++n) {
+      const int scale = static_cast<int>(static_cast<unsigned>(magnitudes[n % 16]) >> n / 16 * 2 & 3u) + 1;
+      for (std::size_t k = 0; k < 4; ++k) {
+        const unsigned low = static_cast<unsigned>(pair[n * 4 + k]) >> odd * 4 & 15u;
+        const auto highs = static_cast<unsigned>(pair[256 + n / 16 * 32 + n % 8 * 4 + k]);
+        const unsigned high = highs >> (n / 8 % 2 * 4 + odd * 2) & 3u;
+        weights[quad * 256 + n * 4 + k] =
+            static_cast<std::int8_t>((static_cast<int>(low | high << 4) - 32) * scale);
+      }
+    }
+  }
+}
+
 void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t,
              std::int32_t* sums) {
   for (std::size_t n = 0; n < 64; ++n) sums[n] = 0;
@@ -49,6 +67,13 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
              const std::int32_t*, std::size_t, std::int32_t* sums) {
   alignas(64) std::int8_t weights[kChunkColsMax * 64];
   unpack_q4(panel, first_group, groups, weights);
+  q8_sums(weights, groups, codes, 0, sums);
+}
+
+void q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
+             const std::int32_t*, std::size_t, std::int32_t* sums) {
+  alignas(64) std::int8_t weights[kChunkColsMax * 64];
+  unpack_q6(panel, first_group, groups, weights);
   q8_sums(weights, groups, codes, 0, sums);
 }
 
@@ -72,6 +97,17 @@ struct Q8Block {
 
   std::size_t groups;
   const std::int8_t* weights;
+};
+
+struct Q6Block : Q8Block {
+  static constexpr std::size_t kGroupBytes = 768;
+  void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
+    groups = count;
+    unpack_q6(panel, first_group, count, unpacked);
+    weights = unpacked;
+  }
+
+  alignas(64) std::int8_t unpacked[kChunkColsMax * 64];
 };
 
 struct Q4Block : Q8Block {
@@ -101,6 +137,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
 
 constexpr std::size_t kManyRowsQ8 = 1;
+constexpr std::size_t kManyRowsQ6 = 2;
 constexpr std::size_t kManyRowsQ4 = 2;
 
 #include "runtime/kernels/integer_products.h"

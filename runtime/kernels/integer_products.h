@@ -5,11 +5,12 @@
 //
 //   q8_sums(weights, groups, codes, chunk_sum, sums):
 //     sums[64] of one row and `groups` q8 groups
-//   q4_sums(panel, first_group, groups, codes, group_sums, group_stride, sums):
-//     the same straight from nibbles
-//   Q8Block, Q4Block: a panel's weights for a block of inputs, made ready to meet many rows:
+//   q6_sums, q4_sums(panel, first_group, groups, codes, group_sums, group_stride, sums):
+//     the same straight from what is packed
+//   Q8Block, Q6Block, Q4Block: a panel's weights for a block of inputs, made ready to meet many rows:
 //     kGroupBytes        of a group in the panel's codes
-//     kCols              a block is as many whole chunks of one width as fit into so many inputs, one at least;
+//     kCols              a block is as many whole chunks of one width as fit into so many inputs, one at
+//     least;
 //                        kChunkColsMin where multiply() takes a single chunk
 //     kRows              rows that are multiplied at once
 //     load(panel, first_group, groups)
@@ -62,8 +63,8 @@ inline void multiply_rest(const Block& block, std::size_t count, const ChunkRows
   }
 }
 
-/// The codes that are needed next, to be asked for little by little: more at once than the machine keeps track of
-/// would make it wait. (Asking for magnitudes and signs, too, gained nothing.)
+/// The codes that are needed next, to be asked for little by little: more at once than the machine keeps
+/// track of would make it wait. (Asking for magnitudes and signs, too, gained nothing.)
 struct Ahead {
   const std::byte* next;
   const std::byte* end;
@@ -158,15 +159,17 @@ void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView
   apply_row_scales(panels, count, x.rows, out, out_stride);
 }
 
-void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
-                 std::size_t out_stride) {
+// Of a type with sub-scales.
+template <typename Block, typename Sums>
+inline void multiply_packed(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                            std::size_t out_stride, std::size_t many_rows, Sums sums_of) {
   clear(x.rows, count, out, out_stride);
-  if (x.rows >= kManyRowsQ4) {
-    multiply_many<Q4Block>(panels, count, x, out, out_stride);
+  if (x.rows >= many_rows) {
+    multiply_many<Block>(panels, count, x, out, out_stride);
   } else {
     for (std::size_t p = 0; p < count; ++p) {
       multiply_few(x, out + p * 64, out_stride, [&](const Chunks& chunk, std::size_t r, std::int32_t* sums) {
-        q4_sums(panels[p], chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols,
+        sums_of(panels[p], chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols,
                 x.group_sums + chunk.first_group * x.rows + r, x.rows, sums);
       });
     }
@@ -174,9 +177,20 @@ void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView
   apply_row_scales(panels, count, x.rows, out, out_stride);
 }
 
+void multiply_q6(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                 std::size_t out_stride) {
+  multiply_packed<Q6Block>(panels, count, x, out, out_stride, kManyRowsQ6, q6_sums);
+}
+
+void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                 std::size_t out_stride) {
+  multiply_packed<Q4Block>(panels, count, x, out, out_stride, kManyRowsQ4, q4_sums);
+}
+
 const Kernels kTable = {
     .name = kName,
     .multiply_q8 = multiply_q8,
+    .multiply_q6 = multiply_q6,
     .multiply_q4 = multiply_q4,
     .multiply_bf16 = multiply_bf16,
     .peak_q8 = peak_q8,

@@ -24,15 +24,15 @@ struct QuantizedView {
   const std::int8_t* codes;  ///< [chunk][row][chunk_cols]
   const float* scales;       ///< [chunk][row]
   const std::int32_t*
-      group_sums;  ///< [cols / 16][row]: sums of 16 codes, what few rows of q4 lose their bias with
+      group_sums;  ///< [cols / 16][row]: sums of 16 codes, what few rows of q6 and q4 lose their bias with
   const std::int32_t* chunk_sums;  ///< [chunk][row]: sums of a chunk's codes, the same for the rest
   std::size_t rows;
   std::size_t cols;        ///< padded, a multiple of 64
   std::size_t chunk_cols;  ///< a multiple of 32; the last chunk may be narrower
 };
 
-/// Some rows of some chunks of one width, as the kernel files hand them to their innermost loops: the first of
-/// them, and how many lie in memory from chunk to chunk (chunk_rows).
+/// Some rows of some chunks of one width, as the kernel files hand them to their innermost loops: the first
+/// of them, and how many lie in memory from chunk to chunk (chunk_rows).
 struct ChunkRows {
   const std::int8_t* codes;        ///< [chunk][chunk_rows][cols]
   const std::int32_t* chunk_sums;  ///< [chunk][chunk_rows]
@@ -45,9 +45,9 @@ struct ChunkRows {
 /// One panel of a weight matrix: 64 outputs. See format/tile.h for the bytes.
 struct PanelView {
   const std::byte* codes;
-  const std::byte* magnitudes;  ///< q4 only
+  const std::byte* magnitudes;  ///< q6 and q4
   const std::byte* signs;       ///< q4 only
-  const float* row_scales;      ///< [64]; q8 and q4
+  const float* row_scales;      ///< [64]; not bf16
   std::size_t tiles;            ///< of 64 inputs
 };
 
@@ -74,6 +74,8 @@ struct Kernels {
   // side; out rows are out_stride floats apart. Integer sums a chunk; then, chunk by chunk,
   // fma(float(sum), scale, total); then times the row scale.
   void (*multiply_q8)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                      std::size_t out_stride);
+  void (*multiply_q6)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                       std::size_t out_stride);
   void (*multiply_q4)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                       std::size_t out_stride);

@@ -2,10 +2,10 @@
 //
 //   mixed_types RELEASE WORK OUTPUT EXPERTS ATTENTION HEAD EMBEDDING ROUTER
 //
-// The first three types are bf16, q8 or q4, and stand in the container as such. Embedding and router can only
-// be bf16 there; with q8 or q4 their values are those that rounding leaves, so that what it costs is seen all
-// the same (those of the embedding then in bf16, which adds 0.002 to their relative error). The folder WORK
-// is for the release with rounded values.
+// The first three types are bf16, q8, q6 or q4, and stand in the container as such. Embedding and router can
+// only be bf16 there; with q8 or q4 their values are those that rounding leaves, so that what it costs is
+// seen all the same (those of the embedding then in bf16, which adds 0.002 to their relative error). The
+// folder WORK is for the release with rounded values.
 
 #include <algorithm>
 #include <cstdio>
@@ -45,6 +45,8 @@ void round_row(std::span<float> row, Quant type) {
   switch (type) {
     case Quant::bf16: return;
     case Quant::q8: return round_q8(row);
+    case Quant::q6:
+      throw base::Error(base::ErrorKind::usage, "embedding and router cannot be rounded to q6 here");
     case Quant::q4: return round_q4(row);
   }
 }

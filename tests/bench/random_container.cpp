@@ -1,7 +1,7 @@
 // A container with random weights in the shapes of Mixtral 8x7B, for measurements of speed: written directly,
 // without a release that it would come from. The same options give the same bytes.
 //
-//   random_container OUT [--layers 4] [--experts 8] [--type q4|q8|bf16] [--attention q4|q8|bf16]
+//   random_container OUT [--layers 4] [--experts 8] [--type q4|q6|q8|bf16] [--attention ..]
 //                        [--dim 4096] [--hidden 14336] [--tokenizer FILE]
 //
 // Weights are uniform and scaled so that a row of a product has the variance of its input. Attention and
@@ -66,7 +66,8 @@ struct Arguments {
 
   /// Tiled storage of that name.
   [[nodiscard]] static Storage storage(const std::string& type) {
-    for (const Storage storage : {Storage::q4_tiles, Storage::q8_tiles, Storage::bf16_tiles})
+    for (const Storage storage :
+         {Storage::q4_tiles, Storage::q6_tiles, Storage::q8_tiles, Storage::bf16_tiles})
       if (format::type_name(storage) == type) return storage;
     throw base::Error(base::ErrorKind::usage, "unknown type '" + type + "'");
   }
@@ -141,6 +142,14 @@ void fill_tiles(Random& random, const format::TileLayout& layout, base::MutableB
       for (std::byte& code : plane(0, codes_end)) code = code == std::byte{0x80} ? std::byte{0} : code;
       return fill_scales(plane(layout.row_scales_offset_bytes, layout.row_scales_offset_bytes + scales_bytes),
                          unit / 73.6f);
+    case format::TileType::q6:
+      // Sub-scales of 2 and 3 are what weights have as a rule.
+      random.fill(plane(0, codes_end), ~std::uint64_t{0});
+      random.fill(plane(layout.magnitudes_offset_bytes, layout.signs_offset_bytes), 0x5555555555555555);
+      for (std::byte& magnitudes : plane(layout.magnitudes_offset_bytes, layout.signs_offset_bytes))
+        magnitudes ^= (magnitudes & std::byte{0x55}) << 1 ^ std::byte{0xAA};
+      return fill_scales(plane(layout.row_scales_offset_bytes, layout.row_scales_offset_bytes + scales_bytes),
+                         unit / 47.0f);
     case format::TileType::q4:
       random.fill(plane(0, codes_end), ~std::uint64_t{0});
       // Sub-scales of 1 to 8: so that the pair (-8, -16) does not come up.
@@ -157,7 +166,7 @@ class Generator {
       : params_(params_of(arguments)),
         experts_(Arguments::storage(arguments.values.at("--type"))),
         attention_(arguments.values.at("--attention").empty()
-                       ? (experts_ == Storage::bf16_tiles ? Storage::bf16_tiles : Storage::q8_tiles)
+                       ? (experts_ == Storage::q4_tiles ? Storage::q6_tiles : experts_)
                        : Arguments::storage(arguments.values.at("--attention"))),
         tokenizer_(base::read_file(arguments.values.at("--tokenizer"))),
         writer_(arguments.output, params_) {}

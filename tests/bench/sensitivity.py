@@ -16,8 +16,9 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 RELEASE = HERE.parent.parent / "manifests/stories-moe"
 GROUPS = ["experts", "attention", "head", "embedding", "router"]
+TYPES = ["q8", "q6", "q4"]
 EXACT = dict.fromkeys(GROUPS, "bf16")
-CHOSEN = EXACT | {"experts": "q4", "attention": "q8", "head": "q8"}
+CHOSEN = EXACT | {"experts": "q4", "attention": "q6", "head": "q6"}
 
 
 class Bench:
@@ -50,9 +51,10 @@ def main():
     text = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else HERE.parent / "data/stories-moe/valid.txt")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(build, text, pathlib.Path(folder))
-        show(bench, "all other tensors bf16", EXACT, {group: ["q8", "q4"] for group in GROUPS})
+        show(bench, "all other tensors bf16", EXACT,
+             {group: TYPES if group in ("experts", "attention", "head") else ["q8", "q4"] for group in GROUPS})
         show(bench, "types of --quant q4, but for", CHOSEN,
-             {"attention": ["bf16", "q4"], "head": ["bf16", "q4"], "embedding": ["q8", "q4"], "router": ["q8", "q4"]})
+             {"attention": ["bf16", "q8", "q4"], "head": ["bf16", "q8", "q4"], "embedding": ["q8", "q4"], "router": ["q8", "q4"]})
 
 
 if __name__ == "__main__":

@@ -67,6 +67,25 @@ class ContainerExampleTest(ProgramTest):
         self.assertAlmostEqual(scale, float(shown[2]), delta=1e-8)
         self.assertAlmostEqual(code * sub_scale * scale, float(shown[3]), delta=1e-6)
 
+    def test_a_weight_of_six_bits(self):
+        name, start = self.find(r"Example, `([a-z0-9_.]+)` \[256, 256\] q6, which starts at byte ([0-9,]+):")
+        start = number(start)
+        directory, length = struct.unpack("<QQ", self.bytes[-FOOTER_BYTES:][:16])
+        tensors = json.loads(self.bytes[directory:directory + length])["tensors"]
+        self.assertEqual(next(tensor for tensor in tensors if tensor["name"] == name)["offset"], start)
+        values = {}
+        for kind in ("low bits", "high bits", "q6 magnitude", "q6 row scale"):
+            offset, example = self.find(rf"\| {kind} \| ([0-9,]+) \| `([0-9a-f ]+)` \|")
+            self.check_hex(example, start + number(offset))
+            values[kind] = bytes.fromhex(example)
+        code = (values["low bits"][0] >> 4 | (values["high bits"][0] >> 2 & 3) << 4) - 32
+        sub_scale = (values["q6 magnitude"][0] & 3) + 1
+        scale = struct.unpack("<f", values["q6 row scale"])[0]
+        shown = self.find(r"\n(-8) × (3) × ([0-9.]+) = (-?[0-9.]+) \(released")
+        self.assertEqual((code, sub_scale), (int(shown[0]), int(shown[1])))
+        self.assertAlmostEqual(scale, float(shown[2]), delta=1e-8)
+        self.assertAlmostEqual(code * sub_scale * scale, float(shown[3]), delta=1e-6)
+
 
 if __name__ == "__main__":
     main()

@@ -83,8 +83,8 @@ TEST_CASE("bf16 keeps every released bit, and the source digests are of the rele
   }
 }
 
-TEST_CASE("q8 and q4 decode to weights near the released ones, padding to zero") {
-  for (const auto& [quant, bound] : {std::pair{Quant::q8, 0.01}, {Quant::q4, 0.08}}) {
+TEST_CASE("q8, q6 and q4 decode to weights near the released ones, padding to zero") {
+  for (const auto& [quant, bound] : {std::pair{Quant::q8, 0.01}, {Quant::q6, 0.025}, {Quant::q4, 0.08}}) {
     const TempDir folder;
     auto params = tests::tiny_params();
     params.hidden_dim = 100;
@@ -206,7 +206,7 @@ TEST_CASE("the same input gives the same bytes, whatever the threads and the mem
   params.dim = 128;
   params.hidden_dim = 320;
   tests::write_tiny_release(folder.path(), params, 3);
-  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q4}) {
+  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q6, Quant::q4}) {
     const auto first = run(folder.path(), folder / "1", quant, 1);
     const auto second = run(folder.path(), folder / "2", quant, 3, 64u << 20);
     const auto content = base::read_file(folder / "1");

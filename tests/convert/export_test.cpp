@@ -27,11 +27,10 @@ convert::StoredPanel panel_of(const format::TileLayout& layout, base::Bytes matr
   const auto plane = [&](std::uint64_t offset, std::uint64_t bytes) {
     return matrix.subspan(offset + panel * bytes, bytes);
   };
-  const bool q4 = layout.type == format::TileType::q4;
   const bool bf16 = layout.type == format::TileType::bf16;
   return {plane(0, layout.panel_code_bytes),
-          plane(layout.magnitudes_offset_bytes, q4 ? layout.panel_tiles * format::kMagnitudeBytesPerTile : 0),
-          plane(layout.signs_offset_bytes, q4 ? layout.panel_tiles * format::kSignBytesPerTile : 0),
+          plane(layout.magnitudes_offset_bytes, layout.panel_magnitude_bytes()),
+          plane(layout.signs_offset_bytes, layout.panel_sign_bytes()),
           plane(layout.row_scales_offset_bytes, bf16 ? 0 : 256)};
 }
 
@@ -50,7 +49,7 @@ convert::ExportResult run(const std::filesystem::path& input, const std::filesys
 }  // namespace
 
 TEST_CASE("panels decode to what weight_at says") {
-  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q4}) {
+  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q6, Quant::q4}) {
     const TempDir folder;
     auto params = tests::tiny_params();
     params.hidden_dim = 100;  // not whole tiles

@@ -180,6 +180,50 @@ TEST_CASE("all kernels make the same q8 rows") {
   }
 }
 
+TEST_CASE("all kernels make the same q6 rows, which are those of the definition") {
+  for (const auto& row : sample_rows()) {
+    const std::size_t blocks = row.size() / kBlockCols;
+    if (blocks == 0 || row.size() % kBlockCols != 0) continue;
+    RowError plain_error;
+    std::vector<std::uint8_t> plain(row.size());
+    std::vector<std::int8_t> plain_scales(row.size() / 16);
+    const float scale =
+        generic_kernels().quantize_q6(row.data(), blocks, plain.data(), plain_scales.data(), plain_error);
+    const float most = std::fabs(*std::ranges::max_element(row, {}, [](float w) { return std::fabs(w); }));
+    if (scale != 0) REQUIRE(scale == most / 126.0f);
+    double squared_error = 0;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const int sub_scale = plain_scales[i / 16];
+      const int code = static_cast<int>(plain[i]) - 32;
+      REQUIRE((sub_scale >= 1 && sub_scale <= 4));
+      REQUIRE((code >= -32 && code <= 31));
+      const double difference = static_cast<double>(row[i]) - static_cast<double>(scale) * code * sub_scale;
+      squared_error += difference * difference;
+      // No further than rounding takes it, and the largest positive code, which is one less than the largest
+      // negative one.
+      if (scale != 0) REQUIRE(std::fabs(difference) <= 0.51 * static_cast<double>(scale) * sub_scale);
+      // The next smaller sub-scale would not do.
+      if (scale != 0 && i % 16 == 0 && sub_scale > 1) {
+        float largest = 0;
+        for (std::size_t k = i; k < i + 16; ++k) largest = std::max(largest, std::fabs(row[k]));
+        REQUIRE(largest > 31.49f * static_cast<float>(sub_scale - 1) * scale);
+      }
+    }
+    CHECK(plain_error.squared_error == doctest::Approx(squared_error).epsilon(1e-4));
+    for (const Kernels* fast : fast_kernels()) {
+      CAPTURE(fast->name);
+      RowError error;
+      std::vector<std::uint8_t> codes(row.size());
+      std::vector<std::int8_t> scales(row.size() / 16);
+      CHECK(fast->quantize_q6(row.data(), blocks, codes.data(), scales.data(), error) == scale);
+      CHECK(codes == plain);
+      CHECK(scales == plain_scales);
+      CHECK(error.squared_error == plain_error.squared_error);
+      CHECK(error.squared_weights == plain_error.squared_weights);
+    }
+  }
+}
+
 TEST_CASE("bf16 rows are widened exactly, and NaN and infinity are seen at every place") {
   std::vector<const Kernels*> every = fast_kernels();
   every.push_back(&generic_kernels());

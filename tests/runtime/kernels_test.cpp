@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -56,7 +57,29 @@ Operand random_operand(const Kernels& kernels, std::size_t rows, std::size_t col
   return operand;
 }
 
-// What kernels.h says of multiply_q8 and multiply_q4, with the weights one by one.
+constexpr std::array kIntegerTypes = {format::TileType::q8, format::TileType::q6, format::TileType::q4};
+
+auto multiply_of(const Kernels& kernels, format::TileType type) {
+  if (type == format::TileType::q8) return kernels.multiply_q8;
+  return type == format::TileType::q6 ? kernels.multiply_q6 : kernels.multiply_q4;
+}
+
+struct Extreme {
+  int code;
+  int sub_scale;  ///< q8: has none
+};
+
+Extreme least_of(format::TileType type) {
+  if (type == format::TileType::q8) return {-128, 1};
+  return type == format::TileType::q6 ? Extreme{-32, 4} : Extreme{-8, 15};  // -8 x -16 does not occur in q4
+}
+
+Extreme most_of(format::TileType type) {
+  if (type == format::TileType::q8) return {127, 1};
+  return type == format::TileType::q6 ? Extreme{31, 4} : Extreme{7, 16};
+}
+
+// What kernels.h says of the integer products, with the weights one by one.
 std::vector<float> slow_product(const RandomMatrix& w, const runtime::QuantizedView& x, std::size_t panel) {
   std::vector<float> out(x.rows * 64);
   for (std::size_t r = 0; r < x.rows; ++r) {
@@ -80,7 +103,7 @@ std::vector<float> slow_product(const RandomMatrix& w, const runtime::QuantizedV
 
 TEST_CASE("integer products are those of the definition, on every instruction set") {
   const auto& generic = runtime::kernels_for(Isa::generic);
-  for (const auto type : {format::TileType::q8, format::TileType::q4}) {
+  for (const auto type : kIntegerTypes) {
     std::uint64_t seed = 1;
     for (const auto& [rows, cols] :
          {std::pair{64, 64}, {64, 192}, {70, 128}, {1, 40}, {130, 320}, {64, 1000}}) {
@@ -102,8 +125,7 @@ TEST_CASE("integer products are those of the definition, on every instruction se
             CAPTURE(batch);
             CAPTURE(cols);
             std::vector<float> out(batch * width);
-            const auto multiply = type == format::TileType::q8 ? kernels->multiply_q8 : kernels->multiply_q4;
-            multiply(panels.data(), panels.size(), x.quantized(), out.data(), width);
+            multiply_of(*kernels, type)(panels.data(), panels.size(), x.quantized(), out.data(), width);
             REQUIRE(same_bits(out, expected));
           }
         }
@@ -116,7 +138,7 @@ TEST_CASE("integer products are the same on every instruction set, over random s
   std::mt19937_64 random(5);
   const auto& generic = runtime::kernels_for(Isa::generic);
   for (int round = 0; round < 60; ++round) {
-    const auto type = round % 2 == 0 ? format::TileType::q8 : format::TileType::q4;
+    const auto type = kIntegerTypes[static_cast<std::size_t>(round) % kIntegerTypes.size()];
     const RandomMatrix w(type, 1 + random() % 256, 1 + random() % 700, random());
     const std::size_t batch = 1 + random() % 70;
     const Operand x = random_operand(generic, batch, w.layout.padded_cols, 32 << random() % 3, random());
@@ -125,8 +147,7 @@ TEST_CASE("integer products are the same on every instruction set, over random s
     const std::size_t stride = w.layout.panels * 64 + 16 * (random() % 3);
     const auto product = [&](const Kernels& kernels) {
       std::vector<float> out(batch * stride);
-      const auto multiply = type == format::TileType::q8 ? kernels.multiply_q8 : kernels.multiply_q4;
-      multiply(panels.data(), panels.size(), x.quantized(), out.data(), stride);
+      multiply_of(kernels, type)(panels.data(), panels.size(), x.quantized(), out.data(), stride);
       return out;
     };
     const auto expected = product(generic);
@@ -142,27 +163,25 @@ TEST_CASE("the largest weights against the largest activations do not saturate")
   // Where 16-bit sums of products would overflow first: the same extreme in every place, and the signs of
   // weights and activations alternating, for one row (decode) and for many.
   const std::size_t cols = 128;
-  for (const auto type : {format::TileType::q8, format::TileType::q4}) {
-    for (const int code : type == format::TileType::q8 ? std::vector{-128, 127} : std::vector{-8, 7}) {
+  for (const auto type : kIntegerTypes) {
+    for (const Extreme& extreme : {least_of(type), most_of(type)}) {
       for (const int activation : {-127, 127}) {
         for (const bool alternate : {false, true}) {
           RandomMatrix w(type, 64, cols, 1);
-          w.fill(code, alternate, /*sub_scale=*/code == -8 ? 15 : 16);
+          w.fill(extreme.code, alternate, extreme.sub_scale);
           std::vector<float> row(cols, static_cast<float>(activation));
           for (std::size_t c = 1; alternate && c < cols; c += 2) row[c] = -row[c];
           for (const Kernels* kernels : all_kernels()) {
             for (const std::size_t batch : {1u, 7u}) {
               CAPTURE(std::string(kernels->name));
-              CAPTURE(code);
+              CAPTURE(extreme.code);
               CAPTURE(activation);
               Operand x;
               x.reset(type, batch, cols, cols);
               for (std::size_t r = 0; r < batch; ++r) x.fill(*kernels, r, 0, cols, row.data());
               const runtime::PanelView panel = w.matrix().panel(0);
               std::vector<float> out(batch * 64);
-              const auto multiply =
-                  type == format::TileType::q8 ? kernels->multiply_q8 : kernels->multiply_q4;
-              multiply(&panel, 1, x.quantized(), out.data(), 64);
+              multiply_of(*kernels, type)(&panel, 1, x.quantized(), out.data(), 64);
               const auto expected = slow_product(w, x.quantized(), 0);
               REQUIRE(same_bits(out, expected));
             }

@@ -29,11 +29,14 @@ struct RandomMatrix {
   [[nodiscard]] runtime::Matrix matrix() const { return {layout, data()}; }
   [[nodiscard]] base::Bytes view() const { return {data(), layout.total_bytes}; }
 
-  /// q8, q4: every weight inside the matrix becomes `code`, or, every other input, its opposite as far as
+  /// Not bf16: every weight inside the matrix becomes `code`, or, every other input, its opposite as far as
   /// there is one; every sub-scale `sub_scale`.
   void fill(int code, bool alternate, int sub_scale) {
     const base::MutableBytes out = memory();
-    const int opposite = std::min(-code, layout.type == format::TileType::q8 ? 127 : 7);
+    const int largest = layout.type == format::TileType::q8   ? 127
+                        : layout.type == format::TileType::q6 ? 31
+                                                              : 7;
+    const int opposite = std::min(-code, largest);
     std::fill_n(out.begin(), layout.row_scales_offset_bytes, std::byte{0});
     for (std::uint64_t r = 0; r < layout.rows; ++r) {
       for (std::uint64_t c = 0; c < layout.cols; ++c) {
@@ -41,6 +44,13 @@ struct RandomMatrix {
         std::byte& byte = out[layout.code_offset_bytes(r, c)];
         if (layout.type == format::TileType::q8) {
           byte = static_cast<std::byte>(value);
+          continue;
+        }
+        if (layout.type == format::TileType::q6) {
+          put_q6(r, c, value);
+          if (c % format::kGroupCols == 0)
+            out[layout.magnitude_offset_bytes(r, c)] |=
+                static_cast<std::byte>((sub_scale - 1) << r % format::kPanelRows / 16 * 2);
           continue;
         }
         byte |= static_cast<std::byte>((value + 8) << (format::TileLayout::in_high_nibble(c) ? 4 : 0));
@@ -76,8 +86,25 @@ struct RandomMatrix {
         // All 256 values, -128 too: the kernels must not depend on what the quantizer leaves out.
         base::store_le(out, layout.code_offset_bytes(r, c), static_cast<std::uint8_t>(inside ? random() : 0));
         break;
+      case format::TileType::q6: set_q6(r, c, inside, random); break;
       case format::TileType::q4: set_q4(r, c, inside, random); break;
     }
+  }
+
+  void put_q6(std::uint64_t r, std::uint64_t c, int code) {
+    const base::MutableBytes out = memory();
+    const auto stored = static_cast<unsigned>(code + 32);
+    out[layout.code_offset_bytes(r, c)] |=
+        static_cast<std::byte>((stored & 15) << (format::TileLayout::in_high_nibble(c) ? 4 : 0));
+    out[layout.high_bits_offset_bytes(r, c)] |=
+        static_cast<std::byte>(stored >> 4 << format::TileLayout::high_bits_shift(r, c));
+  }
+
+  void set_q6(std::uint64_t r, std::uint64_t c, bool inside, std::mt19937_64& random) {
+    if (c % format::kGroupCols == 0)
+      memory()[layout.magnitude_offset_bytes(r, c)] |=
+          static_cast<std::byte>(random() % 4 << r % format::kPanelRows / 16 * 2);
+    put_q6(r, c, static_cast<int>(inside ? random() % 64 : 32) - 32);
   }
 
   void set_q4(std::uint64_t r, std::uint64_t c, bool inside, std::mt19937_64& random) {
