@@ -23,7 +23,7 @@ static_assert(sizeof(Sha256) == Sha256::kBytes);  // two nodes one behind the ot
 
 /// Parents of nodes two by two, in the place of the first half. They are many messages of one length.
 void replace_by_parents(std::vector<Sha256>& row) {
-  constexpr std::size_t kAtOnce = 256;
+  constexpr std::size_t kAtOnce = 32;
   std::array<Bytes, kAtOnce> children;
   std::array<Sha256, kAtOnce> parents;
   const Bytes bytes = std::as_bytes(std::span(row));

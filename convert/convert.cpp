@@ -153,10 +153,12 @@ class Conversion {
   }
 
   void convert(std::span<const TensorJob> jobs, base::Progress& progress, const std::stop_token& stop) {
-    TensorPipeline pipeline(container_, request_.memory_bytes, request_.thread_count, progress, stop);
+    const BlockSize size = TensorPipeline::block_size(request_.memory_bytes, request_.thread_count);
+    TensorPipeline pipeline(container_, size, request_.thread_count, progress, stop);
     progress.begin("converting", source_bytes(jobs));
+    if (!feed_) return pipeline.run(jobs);
     pipeline.run(jobs, [&](const PlannedTensor& tensor) -> const Compensation* {
-      return feed_ && tensor.target.role == TensorRole::expert ? &feed_->find(tensor.target) : nullptr;
+      return tensor.target.role == TensorRole::expert ? &feed_->find(tensor.target) : nullptr;
     });
   }
 

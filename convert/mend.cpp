@@ -199,8 +199,10 @@ class Mender {
     }
     progress_.begin("converting", total_bytes);
     PlacingSink sink(made, container_);
-    TensorPipeline pipeline(sink, request_.conversion.memory_bytes, request_.conversion.thread_count,
-                            progress_, stop_);
+    const Request& conversion = request_.conversion;
+    TensorPipeline pipeline(sink,
+                            TensorPipeline::block_size(conversion.memory_bytes, conversion.thread_count),
+                            conversion.thread_count, progress_, stop_);
     pipeline.run(jobs);
   }
 
@@ -241,19 +243,33 @@ class Mender {
   SpareFile spare_;
 };
 
-/// As the damaged directory still names it.
-Quant find_quant(const MendRequest& request, const base::File& file, const format::ContainerFooter& footer) {
-  std::vector<std::byte> text(footer.directory_length_bytes);
-  file.read_exact_at(footer.directory_offset_bytes, text);
-  std::optional<Quant> found;
-  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q4}) {
-    const std::string key = "\"quant\":\"" + std::string(to_string(quant)) + '"';
-    if (base::as_text(text).find(key) != std::string_view::npos) found = quant;
+/// As the damaged directory still names it in its recipe.
+std::optional<Quant> find_quant(std::string_view directory, std::string_view key) {
+  const std::string start = '"' + std::string(key) + "\":\"";
+  for (std::size_t at = directory.find(start); at != std::string_view::npos;
+       at = directory.find(start, at + 1)) {
+    const std::string_view rest = directory.substr(at + start.size());
+    if (const auto quant = parse_quant(rest.substr(0, rest.find('"')))) return quant;
   }
-  if (found) return *found;
-  throw Error(ErrorKind::verification,
-              request.container.string() +
-                  ": its directory is too damaged to say how it was made; convert the release again");
+  return std::nullopt;
+}
+
+/// With what the container was made.
+void restore_recipe(Request& conversion, const MendRequest& request, const base::File& file,
+                    const format::ContainerFooter& footer) {
+  std::vector<std::byte> bytes(footer.directory_length_bytes);
+  file.read_exact_at(footer.directory_offset_bytes, bytes);
+  const std::string_view directory = base::as_text(bytes);
+  const auto quant = find_quant(directory, "quant");
+  const auto experts = find_quant(directory, "experts");
+  const auto attention = find_quant(directory, "attention");
+  const auto head = find_quant(directory, "head");
+  if (!quant || !experts || !attention || !head)
+    throw Error(ErrorKind::verification,
+                request.container.string() +
+                    ": its directory is too damaged to say how it was made; convert the release again");
+  conversion.quant = *quant;
+  conversion.types = MatrixTypes{.experts = *experts, .attention = *attention, .head = *head};
 }
 
 /// The directory is damaged, and the footer says what it must hash to.
@@ -266,7 +282,7 @@ MendResult mend_directory(const MendRequest& request, base::Progress& progress, 
   const SpareFile spare(request.container);
   Request conversion = request.conversion;
   conversion.output = spare.path();
-  conversion.quant = find_quant(request, file, footer);
+  restore_recipe(conversion, request, file, footer);
   static_cast<void>(convert(conversion, progress, stop));
   const auto made = format::ContainerReader::open(spare.path());
   if (made.footer().directory_sha256 != footer.directory_sha256 || made.footer().file_bytes != file_bytes)

@@ -13,11 +13,6 @@ constexpr std::uint64_t kBlockBytesPerThread = 1u << 20;
 // A block has released bytes and codes, which may be twice as many.
 constexpr std::uint64_t kMemoryPerBlock = 3;
 
-BlockSize block_size(std::uint64_t memory_bytes, std::size_t blocks, unsigned threads) {
-  const std::uint64_t most = memory_bytes / (blocks * kMemoryPerBlock);
-  return {std::min(most, std::max(threads, 2u) * kBlockBytesPerThread), most};
-}
-
 template <typename F>
 void without(std::unique_lock<std::mutex>& lock, const F& work) {
   lock.unlock();
@@ -27,10 +22,15 @@ void without(std::unique_lock<std::mutex>& lock, const F& work) {
 
 }  // namespace
 
-TensorPipeline::TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, unsigned thread_count,
+BlockSize TensorPipeline::block_size(std::uint64_t memory_bytes, unsigned thread_count) {
+  const std::uint64_t most = memory_bytes / (kBlocks * kMemoryPerBlock);
+  return {std::min(most, std::max(thread_count, 2u) * kBlockBytesPerThread), most};
+}
+
+TensorPipeline::TensorPipeline(TensorSink& sink, BlockSize size, unsigned thread_count,
                                base::Progress& progress, const std::stop_token& stop)
     : sink_(sink),
-      block_size_(block_size(memory_bytes, kBlocks, thread_count)),
+      block_size_(size),
       pool_(thread_count),
       progress_(progress),
       stop_(stop),
@@ -102,6 +102,7 @@ bool TensorPipeline::encode_strip(Lock& lock, unsigned worker) {
   const std::size_t strip = encoded.strips_begun++;
   without(lock, [&] { encoded.block.encode(strip, encoders_[worker]); });
   ++encoded.strips_ended;
+  if (encoded.is_encoded()) changed_.notify_all();
   return true;
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 // Streams tensors from checkpoint to sink, as one stream of blocks of rows. A block is read, encoded, hashed
 // and written, while others are at other steps, be they of the same tensor or not. Reading and writing have a
-// thread each, and hashing is by one thread at a time, for a file has one SHA-256; all else is cut into small
-// pieces. Each worker takes what there is to do, and waits only when there is nothing. Blocks are whole
-// panels, so that the bytes do not depend on the number of threads.
+// thread each, and the file's SHA-256 is fed by one thread at a time; all else is cut into small pieces. Each
+// worker takes what there is to do, and waits only when there is nothing. Blocks are whole panels, so that
+// the bytes do not depend on the number of threads.
 
 #include <array>
 #include <condition_variable>
@@ -28,11 +28,14 @@ namespace sluice::convert {
 class TensorPipeline {
  public:
   /// Called when the encoding of a tensor begins, and that of the ones before it has ended; what it returns,
-  /// null or not, has to live until the next call.
+  /// null or not, has to live until the next call. All others wait for it.
   using FindCompensation = std::function<const Compensation*(const PlannedTensor&)>;
 
-  TensorPipeline(TensorSink& sink, std::uint64_t memory_bytes, unsigned thread_count,
-                 base::Progress& progress, const std::stop_token& stop);
+  TensorPipeline(TensorSink& sink, BlockSize size, unsigned thread_count, base::Progress& progress,
+                 const std::stop_token& stop);
+
+  /// With which the blocks stay within the memory.
+  [[nodiscard]] static BlockSize block_size(std::uint64_t memory_bytes, unsigned thread_count);
 
   /// Converts the tensors one after the other. Once.
   void run(std::span<const TensorJob> jobs, FindCompensation find_compensation = {});

@@ -114,6 +114,10 @@ TEST_CASE("a container of other types than its quantization usually has is mende
   container.damage(reader.find("output.weight")->offset_bytes);
   CHECK(container.mend().tensors == 2);
   CHECK(container.is_good());
+  container.request.damage.clear();
+  container.damage(reader.footer().directory_offset_bytes + 20);
+  static_cast<void>(container.mend());
+  CHECK(container.is_good());
 }
 
 TEST_CASE("another release mends nothing") {
