@@ -16,8 +16,8 @@ using format::TileLayout;
 using format::TileType;
 
 // Within a panel the codes of a row lie at a constant step, whatever the tile: 256 bytes for each pair
-// (bf16), quad (q8) or pair of quads (q4) of columns, and a word of the row's in them. format/tile.h has the
-// general formula; the tests compare the two.
+// (bf16), quad (q8) or pair of quads (q4) of columns, and a word of the row's in them; q6 has 384 bytes for a
+// pair of quads (interleave_q6). format/tile.h has the general formula; the tests compare the two.
 constexpr std::size_t kRowBytes = 4;
 // Code 0 as it is stored.
 constexpr std::uint32_t kZeroNibbles = 0x88888888;

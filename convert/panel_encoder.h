@@ -76,7 +76,7 @@ class PanelEncoder {
   const Kernels& kernels_;
   std::size_t stride_ = 0;            // words from row to row
   std::vector<float> row_;            // filled up with zeros
-  std::vector<std::uint32_t> words_;  // of the strip's rows: what lies in the panel every 256 bytes
+  std::vector<std::uint32_t> words_;  // of the strip's rows; in q6 a byte a code
 };
 
 }  // namespace sluice::convert

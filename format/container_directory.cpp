@@ -156,7 +156,7 @@ void check_tensors(const ContainerDirectory& directory, std::string_view subject
   }
 }
 
-/// Matrices that read the same activations must agree whether these are floats (bf16) or integers (q8, q4).
+/// Matrices that read the same activations must agree whether these are floats (bf16) or integers.
 void check_shared_inputs(const ContainerDirectory& directory, std::string_view subject) {
   const auto expected = model_tensors(directory.params);
   const ContainerTensor* first = nullptr;  // of the attention projections, or of the experts of a layer

@@ -5,7 +5,7 @@
 //   model_params.h      params.json                       model_tensors.h     which tensors a model has
 //   release_layout.h    what a .torrent promises          manifest.h          what is known of a release
 //   leaf_file.h         hashes of all 16 KiB blocks
-//   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles, q8 and q4
+//   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles
 //   checkpoint_map.h    what each byte of a checkpoint is
 //   released_model.h    where the model's tensors lie, in any layout   tensor_source.h   reads them
 //   checkpoint_scan.h, pickle_scan.h   what a pickle would execute

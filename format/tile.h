@@ -7,8 +7,7 @@
 //   bf16   codes       2 bytes a weight
 //   q8     codes       1 byte a weight (s8); row scales (f32)
 //   q6     codes       6 bits a weight; magnitudes (2 bits) of the sub-scales, one for 16 inputs of a row;
-//   row
-//                      scales (f32)
+//                      row scales (f32)
 //   q4     codes       4 bits a weight; magnitudes (4 bits) and signs (1 bit) of the sub-scales, one for 16
 //                      inputs of a row; row scales (f32)
 //

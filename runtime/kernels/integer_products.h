@@ -10,8 +10,7 @@
 //   Q8Block, Q6Block, Q4Block: a panel's weights for a block of inputs, made ready to meet many rows:
 //     kGroupBytes        of a group in the panel's codes
 //     kCols              a block is as many whole chunks of one width as fit into so many inputs, one at
-//     least;
-//                        kChunkColsMin where multiply() takes a single chunk
+//                        least; kChunkColsMin where multiply() takes a single chunk
 //     kRows              rows that are multiplied at once
 //     load(panel, first_group, groups)
 //     multiply<n>(rows, out, out_stride): out[r][64] = fma(float(sum), scale, out[r][64]) for n rows, chunk
