@@ -114,22 +114,30 @@ TEST_CASE("rows beyond the matrix must be zero") {
   params.dim = 72;
   params.head_dim = 18;
   tests::write_tiny_release(folder.path(), params, 4);
-  const auto q8 = tests::make_container(folder.path(), folder / "q8", convert::Quant::q8);
   const std::string name = "layers.0.attention.wo.weight";
-  const auto layout = ContainerReader::open(q8).find(name)->tile_layout();
-  REQUIRE(layout.padded_rows > layout.rows);
-  rewrite_float(q8, folder / "bad", name, layout.row_scales_offset_bytes + layout.rows * 4, 1.0f);
-  CHECK_ERROR(run(folder / "bad"), ErrorKind::malformed, name + "': its padding is not zero");
+  for (const auto quant : {convert::Quant::q8, convert::Quant::q6, convert::Quant::q4}) {
+    const auto good = tests::make_container(folder.path(), folder / "good", quant);
+    const auto layout = ContainerReader::open(good).find(name)->tile_layout();
+    REQUIRE(layout.padded_rows > layout.rows);
+    rewrite_float(good, folder / "bad", name, layout.row_scales_offset_bytes + layout.rows * 4, 1.0f);
+    CHECK_ERROR(run(folder / "bad"), ErrorKind::malformed, name + "': its padding is not zero");
+  }
 }
 
-TEST_CASE("experts of q4 and q8 in one layer give the same bits however they are fed") {
+TEST_CASE("experts of q4, q6 and q8 in one layer give the same bits however they are fed") {
   const TempDir folder;
   tests::write_tiny_release(folder.path(), tests::tiny_params(), 4);
   const auto q4 =
       ContainerReader::open(tests::make_container(folder.path(), folder / "q4", convert::Quant::q4));
   const auto q8 =
       ContainerReader::open(tests::make_container(folder.path(), folder / "q8", convert::Quant::q8));
+  const auto q6 =
+      ContainerReader::open(tests::make_container(folder.path(), folder / "q6", convert::Quant::q6));
   rewrite(q4, folder / "mixed", [&](const ContainerTensor& tensor, std::vector<std::byte> bytes) {
+    if (tensor.name.find("experts.3.") != std::string::npos) {
+      const base::Bytes other = q6.bytes(*q6.find(tensor.name));
+      return Replacement{format::Storage::q6_tiles, {other.begin(), other.end()}};
+    }
     if (tensor.name.find("experts.1.") == std::string::npos &&
         tensor.name.find("experts.2.w3") == std::string::npos)
       return Replacement{tensor.storage, std::move(bytes)};
