@@ -73,42 +73,20 @@ void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* 
   for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
 }
 
-// Codes stand as code + 8, which is already u8; the start value takes 8 x the group's sum back off. A group
-// is 16 inputs: two pairs of quads.
-void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
-             const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
-  const __m512i mask = _mm512_set1_epi8(15);
-  __m512i total[4] = {};
-  const std::byte* packed = panel.codes + first_group * 512;
-  for (std::size_t group = 0; group < groups; ++group) {
-    prefetch<512>(packed + group * 512);
-    const __m512i start = _mm512_set1_epi32(-8 * group_sums[group * group_stride]);
-    __m512i sum[4] = {start, start, start, start};
-    for (std::size_t pair = 0; pair < 2; ++pair) {
-      const std::int8_t* x = codes + group * 16 + pair * 8;
-      const __m512i x_even = broadcast_quad(x);
-      const __m512i x_odd = broadcast_quad(x + 4);
-      for (std::size_t i = 0; i < 4; ++i) {
-        const __m512i both = load512(packed + group * 512 + pair * 256 + i * 64);
-        sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(both, mask), x_even);
-        sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(_mm512_srli_epi16(both, 4), mask), x_odd);
-      }
-    }
-    const Magnitudes magnitudes = load_magnitudes(panel, first_group + group);
-    for (std::size_t i = 0; i < 4; ++i)
-      total[i] = _mm512_add_epi32(total[i], _mm512_mullo_epi32(sum[i], magnitudes.with_sign(i)));
-  }
-  for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
-}
-
-// Two quads of inputs of sixteen outputs of q6, the codes + 32 as bytes.
-struct SixBits {
+// Codes of two quads of inputs of sixteen outputs as u8: in q4 with 8 added, in q6 with 32.
+struct Quads {
   __m512i even;
   __m512i odd;
 };
 
+inline Quads load_nibbles(const std::byte* pair, std::size_t i) {
+  const __m512i mask = _mm512_set1_epi8(15);
+  const __m512i both = load512(pair + i * 64);
+  return {_mm512_and_si512(both, mask), _mm512_and_si512(_mm512_srli_epi16(both, 4), mask)};
+}
+
 // The two halves of a register have their high bits in the same 32 bytes, four bits apart.
-inline SixBits load_six_bits(const std::byte* pair, std::size_t i) {
+inline Quads load_six_bits(const std::byte* pair, std::size_t i) {
   const __m512i low = _mm512_set1_epi8(15);
   const __m512i high = _mm512_set1_epi8(0x30);
   const __m512i both = load512(pair + i * 64);
@@ -129,6 +107,37 @@ inline __m512i load_q6_magnitudes(const PanelView& panel, std::size_t group, std
   return _mm512_add_epi32(_mm512_and_si512(shifted, _mm512_set1_epi32(3)), _mm512_set1_epi32(1));
 }
 
+// A group is 16 inputs: two pairs of quads.
+template <std::size_t kPairBytes, typename Load>
+inline void add_group(const std::byte* packed, const std::int8_t* x, Load load, __m512i (&sum)[4]) {
+  for (std::size_t pair = 0; pair < 2; ++pair) {
+    const __m512i x_even = broadcast_quad(x + pair * 8);
+    const __m512i x_odd = broadcast_quad(x + pair * 8 + 4);
+    for (std::size_t i = 0; i < 4; ++i) {
+      const Quads code = load(packed + pair * kPairBytes, i);
+      sum[i] = _mm512_dpbusd_epi32(sum[i], code.even, x_even);
+      sum[i] = _mm512_dpbusd_epi32(sum[i], code.odd, x_odd);
+    }
+  }
+}
+
+// The start value takes 8 x the group's sum, which the codes' bias adds, back off.
+void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
+             const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
+  __m512i total[4] = {};
+  const std::byte* packed = panel.codes + first_group * 512;
+  for (std::size_t group = 0; group < groups; ++group) {
+    prefetch<512>(packed + group * 512);
+    const __m512i start = _mm512_set1_epi32(-8 * group_sums[group * group_stride]);
+    __m512i sum[4] = {start, start, start, start};
+    add_group<256>(packed + group * 512, codes + group * 16, load_nibbles, sum);
+    const Magnitudes magnitudes = load_magnitudes(panel, first_group + group);
+    for (std::size_t i = 0; i < 4; ++i)
+      total[i] = _mm512_add_epi32(total[i], _mm512_mullo_epi32(sum[i], magnitudes.with_sign(i)));
+  }
+  for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
+}
+
 // As q4_sums, with 32 x the group's sum.
 void q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
              const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
@@ -138,16 +147,7 @@ void q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
     prefetch<768>(packed + group * 768);
     const __m512i start = _mm512_set1_epi32(-32 * group_sums[group * group_stride]);
     __m512i sum[4] = {start, start, start, start};
-    for (std::size_t pair = 0; pair < 2; ++pair) {
-      const std::int8_t* x = codes + group * 16 + pair * 8;
-      const __m512i x_even = broadcast_quad(x);
-      const __m512i x_odd = broadcast_quad(x + 4);
-      for (std::size_t i = 0; i < 4; ++i) {
-        const SixBits code = load_six_bits(packed + group * 768 + pair * 384, i);
-        sum[i] = _mm512_dpbusd_epi32(sum[i], code.even, x_even);
-        sum[i] = _mm512_dpbusd_epi32(sum[i], code.odd, x_odd);
-      }
-    }
+    add_group<384>(packed + group * 768, codes + group * 16, load_six_bits, sum);
     for (std::size_t i = 0; i < 4; ++i)
       total[i] = _mm512_add_epi32(
           total[i], _mm512_mullo_epi32(sum[i], load_q6_magnitudes(panel, first_group + group, i)));
@@ -231,7 +231,7 @@ struct Q6Block : ByteBlock {
         const __m512i bytes = _mm512_or_si512(twice, _mm512_slli_epi16(twice, 8));
         const __m512i offset = _mm512_sub_epi8(_mm512_set1_epi8(-128), _mm512_slli_epi16(bytes, 5));
         for (std::size_t pair = 0; pair < 2; ++pair) {
-          const SixBits code = load_six_bits(packed + pair * 384, i);
+          const Quads code = load_six_bits(packed + pair * 384, i);
           std::uint8_t* out = weights + group * 1024 + pair * 512 + i * 64;
           _mm512_store_si512(out, _mm512_add_epi8(_mm512_mullo_epi16(code.even, twice), offset));
           _mm512_store_si512(out + 256, _mm512_add_epi8(_mm512_mullo_epi16(code.odd, twice), offset));
@@ -245,17 +245,16 @@ struct Q4Block : ByteBlock {
   static constexpr std::size_t kGroupBytes = 512;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
-    const __m512i mask = _mm512_set1_epi8(15);
     for (std::size_t group = 0; group < groups; ++group) {
       const Magnitudes magnitudes = load_magnitudes(panel, first_group + group);
       const std::byte* packed = panel.codes + (first_group + group) * 512;
       for (std::size_t i = 0; i < 4; ++i) {
         const Scaling scaling(magnitudes.part[i], magnitudes.negative(i));
         for (std::size_t half = 0; half < 2; ++half) {
-          const __m512i both = load512(packed + half * 256 + i * 64);
+          const Quads nibbles = load_nibbles(packed + half * 256, i);
           std::uint8_t* out = weights + group * 1024 + half * 512 + i * 64;
-          _mm512_store_si512(out, scaling.apply(_mm512_and_si512(both, mask)));
-          _mm512_store_si512(out + 256, scaling.apply(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask)));
+          _mm512_store_si512(out, scaling.apply(nibbles.even));
+          _mm512_store_si512(out + 256, scaling.apply(nibbles.odd));
         }
       }
     }
