@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -26,7 +27,23 @@ void relax() {
 
 }  // namespace
 
-WorkerPool::WorkerPool(unsigned thread_count) {
+std::optional<std::uint32_t> TaskShare::take_first() {
+  Tasks now = tasks_.load();
+  while (now.count() > 0)
+    if (tasks_.compare_exchange_weak(now, {now.begin + 1, now.end})) return now.begin;
+  return std::nullopt;
+}
+
+TaskShare::Tasks TaskShare::take_half() {
+  Tasks now = tasks_.load();
+  while (now.count() > 0) {
+    const std::uint32_t middle = now.begin + now.count() / 2;
+    if (tasks_.compare_exchange_weak(now, {now.begin, middle})) return {middle, now.end};
+  }
+  return {};
+}
+
+WorkerPool::WorkerPool(unsigned thread_count) : shares_(thread_count) {
   INVARIANT(thread_count >= 1);
   threads_.reserve(thread_count - 1);
   try {
@@ -48,10 +65,26 @@ void WorkerPool::end() {
 }
 
 void WorkerPool::run(std::size_t task_count, TaskRef body) {
+  in_order_ = true;
+  shares_.front().deal({0, static_cast<std::uint32_t>(task_count)});
+  run_dealt(task_count, body);
+}
+
+void WorkerPool::run_in_shares(std::size_t task_count, TaskRef body) {
+  in_order_ = false;
+  const auto begin_of = [&](std::size_t worker) {
+    return static_cast<std::uint32_t>(task_count * worker / shares_.size());
+  };
+  for (std::size_t worker = 0; worker < shares_.size(); ++worker)
+    shares_[worker].deal({begin_of(worker), begin_of(worker + 1)});
+  run_dealt(task_count, body);
+}
+
+void WorkerPool::run_dealt(std::size_t task_count, const TaskRef& body) {
+  INVARIANT(task_count <= std::numeric_limits<std::uint32_t>::max());
   if (task_count == 0) return;
   body_ = &body;
-  task_count_ = task_count;
-  next_task_.store(0);
+  stopping_.store(false);
   const bool alone = threads_.empty() || task_count == 1;
   if (!alone) {
     busy_.store(static_cast<std::uint32_t>(threads_.size()));
@@ -86,12 +119,25 @@ void WorkerPool::work(unsigned worker) {
 
 void WorkerPool::take_tasks(unsigned worker) {
   try {
-    for (std::size_t task = next_task_.fetch_add(1); task < task_count_; task = next_task_.fetch_add(1))
-      (*body_)(task, worker);
+    for (auto task = next_task(worker); task; task = next_task(worker)) (*body_)(*task, worker);
   } catch (...) {
-    next_task_.store(task_count_);
+    stopping_.store(true);
     const std::scoped_lock lock(exception_mutex_);
     if (!exception_) exception_ = std::current_exception();
+  }
+}
+
+std::optional<std::uint32_t> WorkerPool::next_task(unsigned worker) {
+  if (stopping_.load()) return std::nullopt;
+  if (in_order_) return shares_.front().take_first();
+  if (const auto task = shares_[worker].take_first()) return task;
+  while (true) {
+    const auto richest = std::ranges::max_element(shares_, {}, &TaskShare::left);
+    if (richest->left() == 0) return std::nullopt;
+    const TaskShare::Tasks taken = richest->take_half();
+    if (taken.count() == 0) continue;
+    shares_[worker].deal({taken.begin + 1, taken.end});
+    return taken.begin;
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -30,9 +31,31 @@ class TaskRef {
   void (*call_)(void*, std::size_t, unsigned);
 };
 
-/// `thread_count` workers, of which the caller of run() is number 0. Tasks are taken one by one by
-/// whoever is free, so one busy core does not hold the others up. Waiting workers spin for some
-/// microseconds and then sleep. run() is called by one thread at a time and does not nest.
+/// Neighbouring tasks that one worker takes from the first on, while others may take over the last of them.
+/// Thread-safe but for deal(), which is its worker's when nothing is left.
+class TaskShare final {
+ public:
+  struct Tasks {
+    std::uint32_t begin = 0;
+    std::uint32_t end = 0;
+    [[nodiscard]] std::uint32_t count() const { return end - begin; }
+  };
+
+  void deal(Tasks tasks) { tasks_.store(tasks); }
+  [[nodiscard]] std::uint32_t left() const { return tasks_.load().count(); }
+  [[nodiscard]] std::optional<std::uint32_t> take_first();
+  /// The second half of what is left, one at least; nothing where nothing is left.
+  [[nodiscard]] Tasks take_half();
+
+ private:
+  // On a line of its own: its worker writes it for every task.
+  alignas(64) std::atomic<Tasks> tasks_{Tasks{}};
+  static_assert(std::atomic<Tasks>::is_always_lock_free);
+};
+
+/// `thread_count` workers, of which the caller of run() is number 0. Tasks go to whoever is free, so one busy
+/// core does not hold the others up. Waiting workers spin for some microseconds and then sleep. Of run() and
+/// run_in_shares() one is called at a time, by one thread, and they do not nest.
 class WorkerPool final {
  public:
   explicit WorkerPool(unsigned thread_count);
@@ -44,17 +67,26 @@ class WorkerPool final {
 
   /// Calls body(task, worker) for every task in [0, task_count). The first exception of a task is thrown
   /// here when all workers have stopped; tasks not yet started are then left out.
+  /// Tasks begin in the order of their numbers.
   void run(std::size_t task_count, TaskRef body);
+
+  /// The same, but every worker has a share of neighbouring tasks, which it takes in their order; who has
+  /// none left takes over half of what another has left. For tasks that read one after another in memory:
+  /// where they go from worker to worker, the hardware begins to look ahead anew with every one of them.
+  void run_in_shares(std::size_t task_count, TaskRef body);
 
  private:
   void end();
   void work(unsigned worker);
+  void run_dealt(std::size_t task_count, const TaskRef& body);
   void take_tasks(unsigned worker);
+  [[nodiscard]] std::optional<std::uint32_t> next_task(unsigned worker);
 
   std::vector<std::thread> threads_;
   const TaskRef* body_ = nullptr;
-  std::size_t task_count_ = 0;
-  std::atomic<std::size_t> next_task_{0};
+  std::vector<TaskShare> shares_;  // [worker]; while tasks are taken in order, all are in the first
+  bool in_order_ = true;
+  std::atomic<bool> stopping_{false};         // a task has failed
   std::atomic<std::uint32_t> generation_{0};  // counts calls of run()
   std::atomic<std::uint32_t> busy_{0};        // workers that have not finished this generation
   std::atomic<bool> ending_{false};

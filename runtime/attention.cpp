@@ -43,7 +43,7 @@ void Session::Impl::project_heads(std::size_t layer) {
 
   std::size_t task_count = 0;
   for (const Part& part : parts) task_count += base::divide_up(part.matrix->layout.panels, slice);
-  pool.run(task_count, [&](std::size_t task, unsigned) {
+  pool.run_in_shares(task_count, [&](std::size_t task, unsigned) {
     for (const Part& part : parts) {
       const std::size_t panels = part.matrix->layout.panels;
       const std::size_t tasks = base::divide_up(panels, slice);
@@ -86,7 +86,7 @@ void Session::Impl::attend(std::size_t layer) {
   const std::size_t group = params.n_heads / params.n_kv_heads;
   const std::size_t parts = base::divide_up(group, kAttentionQueries);
   const std::size_t stride = cache.stride();
-  pool.run(params.n_kv_heads * parts * tokens_now, [&](std::size_t task, unsigned worker) {
+  pool.run_in_shares(params.n_kv_heads * parts * tokens_now, [&](std::size_t task, unsigned worker) {
     // Neighbouring tasks share keys and values.
     const std::size_t t = task % tokens_now;
     const std::size_t part = task / tokens_now % parts;

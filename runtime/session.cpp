@@ -116,7 +116,7 @@ void Session::Impl::normalize(const float* weight, Operand& operand) {
 void Session::Impl::product(const Matrix& matrix, const Operand& operand, float* out,
                             std::size_t out_stride) {
   const std::size_t slice = slice_panels(matrix.layout.panels, pool.thread_count());
-  pool.run(base::divide_up(matrix.layout.panels, slice), [&](std::size_t task, unsigned) {
+  pool.run_in_shares(base::divide_up(matrix.layout.panels, slice), [&](std::size_t task, unsigned) {
     const std::size_t first = task * slice;
     const std::size_t panels = std::min<std::size_t>(slice, matrix.layout.panels - first);
     multiply(kernels, matrix, operand, first, panels, out + first * format::kPanelRows, out_stride);

@@ -116,11 +116,26 @@ inline void accumulate_part(__m256i sum, float scale, float* totals) {
   _mm256_storeu_ps(totals, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), s, _mm256_loadu_ps(totals)));
 }
 
+// Register by register: GCC makes `rep stos` of an array's initialization, and half of the time that a chunk
+// of two groups takes goes into that.
+inline void clear(__m256i (&total)[8]) {
+  for (auto& t : total) {
+    t = _mm256_setzero_si256();
+    settle(t);
+  }
+}
+
+inline Sums to_sums(const __m256i (&total)[8]) {
+  Sums sums;
+  for (std::size_t i = 0; i < 8; ++i) sums.part[i] = reinterpret_cast<IntPart>(total[i]);
+  return sums;
+}
+
 // u8 x s8 needs a factor without sign: sign(x) moves to the weight's side, |w| x sign(x, w) = w x.
-void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t,
-             std::int32_t* sums) {
+inline Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t) {
   const __m256i ones = _mm256_set1_epi16(1);
-  __m256i total[8] = {};
+  __m256i total[8];
+  clear(total);
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
     prefetch<256>(weights + quad * 256);
     const __m256i x = broadcast_quad(codes + quad * 4);
@@ -130,15 +145,16 @@ void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* 
       total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, ones));
     }
   }
-  for (std::size_t i = 0; i < 8; ++i) store256(sums + i * 8, total[i]);
+  return to_sums(total);
 }
 
 // Codes stand as code + 8, which is u8 already; 8 x the group's sum is taken off again, half of it from each
 // of the two 16-bit sums that a multiplication with the sub-scale adds up.
-void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
-             const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
+inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
+                    const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
   const std::byte* packed = panel.codes + first_group * 512;
-  __m256i total[8] = {};
+  __m256i total[8];
+  clear(total);
   for (std::size_t group = 0; group < groups; ++group) {
     prefetch<512>(packed + group * 512);
     const SubScales scales = load_sub_scales(panel, first_group + group);
@@ -157,15 +173,16 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
       total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, scales.part[i]));
     }
   }
-  for (std::size_t i = 0; i < 8; ++i) store256(sums + i * 8, total[i]);
+  return to_sums(total);
 }
 
 // As q4_sums, with 32 x the group's sum: 16 x of it from each of the two 16-bit sums. What is multiplied by
 // codes does not fit into 16 bits for all four quads: two of them are at most 4 x 63 x 127 = 32004.
-void q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
-             const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
+inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
+                    const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
   const std::byte* packed = panel.codes + first_group * 768;
-  __m256i total[8] = {};
+  __m256i total[8];
+  clear(total);
   for (std::size_t group = 0; group < groups; ++group) {
     prefetch<768>(packed + group * 768);
     const __m256i bias = _mm256_set1_epi16(static_cast<short>(-16 * group_sums[group * group_stride]));
@@ -185,7 +202,7 @@ void q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
       total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(of_second, scales));
     }
   }
-  for (std::size_t i = 0; i < 8; ++i) store256(sums + i * 8, total[i]);
+  return to_sums(total);
 }
 
 // A block in q8, one chunk: codes as they lie in the tiles, and their magnitudes.
@@ -280,7 +297,8 @@ struct Q4Block {
     groups = count;
     const __m256i eight = _mm256_set1_epi8(8);
     const __m256i ones = _mm256_set1_epi8(1);
-    __m256i sum[8] = {};
+    __m256i sum[8];
+    clear(sum);
     for (std::size_t group = 0; group < groups; ++group) {
       const SubScales sub_scales = load_sub_scales(panel, first_group + group);
       const std::byte* packed = panel.codes + (first_group + group) * 512;

@@ -55,10 +55,16 @@ inline Magnitudes load_magnitudes(const PanelView& panel, std::size_t group) {
   return magnitudes;
 }
 
+inline Sums to_sums(const __m512i (&total)[4]) {
+  Sums sums;
+  for (std::size_t i = 0; i < 4; ++i) sums.part[i] = reinterpret_cast<IntPart>(total[i]);
+  return sums;
+}
+
 // vpdpbusd takes u8 x s8. Weights become u8 by adding 128 (flipping the sign bit); the start value takes
 // 128 x the sum of the activations back off.
-void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t chunk_sum,
-             std::int32_t* sums) {
+inline Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes,
+                    std::int32_t chunk_sum) {
   const __m512i flip = _mm512_set1_epi8(-128);
   const __m512i start = _mm512_set1_epi32(-128 * chunk_sum);
   __m512i total[4] = {start, start, start, start};
@@ -70,7 +76,7 @@ void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* 
       total[i] = _mm512_dpbusd_epi32(total[i], w, x);
     }
   }
-  for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
+  return to_sums(total);
 }
 
 // Codes of two quads of inputs of sixteen outputs as u8: in q4 with 8 added, in q6 with 32.
@@ -122,8 +128,8 @@ inline void add_group(const std::byte* packed, const std::int8_t* x, Load load, 
 }
 
 // The start value takes 8 x the group's sum, which the codes' bias adds, back off.
-void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
-             const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
+inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
+                    const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
   __m512i total[4] = {};
   const std::byte* packed = panel.codes + first_group * 512;
   for (std::size_t group = 0; group < groups; ++group) {
@@ -135,12 +141,12 @@ void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
     for (std::size_t i = 0; i < 4; ++i)
       total[i] = _mm512_add_epi32(total[i], _mm512_mullo_epi32(sum[i], magnitudes.with_sign(i)));
   }
-  for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
+  return to_sums(total);
 }
 
 // As q4_sums, with 32 x the group's sum.
-void q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
-             const std::int32_t* group_sums, std::size_t group_stride, std::int32_t* sums) {
+inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
+                    const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
   __m512i total[4] = {};
   const std::byte* packed = panel.codes + first_group * 768;
   for (std::size_t group = 0; group < groups; ++group) {
@@ -152,7 +158,7 @@ void q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
       total[i] = _mm512_add_epi32(
           total[i], _mm512_mullo_epi32(sum[i], load_q6_magnitudes(panel, first_group + group, i)));
   }
-  for (std::size_t i = 0; i < 4; ++i) _mm512_store_si512(sums + i * 16, total[i]);
+  return to_sums(total);
 }
 
 // Every weight of a block as u8: 128 is added by flipping the sign bit, since vpdpbusd takes u8 x s8. The

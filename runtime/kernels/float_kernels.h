@@ -94,17 +94,25 @@ std::int32_t quantize_chunk(const float* x, std::size_t count, std::int8_t* code
   return total;
 }
 
-// totals[i] = fma(float(sums[i]), scale, totals[i])
-inline void accumulate(const std::int32_t* sums, float scale, float* totals, std::size_t count) {
+/// Of a panel's 64 outputs; in registers where there are enough.
+struct Sums {
+  IntPart part[4 * kParts];
+};
+
+struct Totals {
+  Float16 part[4];
+};
+
+inline Totals load_totals(const float* p) { return {{load(p), load(p + 16), load(p + 32), load(p + 48)}}; }
+
+// fma(float(sums), scale, totals)
+inline void accumulate(const Sums& sums, float scale, Totals& totals) {
   const Float16 s = broadcast(scale);
-  for (std::size_t i = 0; i < count; i += 16) {
+  for (int i = 0; i < 4; ++i) {
     Float16 exact;  // below 2^24, so the conversion does not round
-    for (int p = 0; p < kParts; ++p) {
-      IntPart part;
-      __builtin_memcpy(&part, sums + i + static_cast<std::size_t>(p * kPartLanes), sizeof(part));
-      exact.part[p] = __builtin_convertvector(part, FloatPart);
-    }
-    store(totals + i, fma(exact, s, load(totals + i)));
+    for (int p = 0; p < kParts; ++p)
+      exact.part[p] = __builtin_convertvector(sums.part[i * kParts + p], FloatPart);
+    totals.part[i] = fma(exact, s, totals.part[i]);
   }
 }
 

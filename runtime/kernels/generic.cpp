@@ -51,30 +51,32 @@ void unpack_q6(const PanelView& panel, std::size_t first_group, std::size_t grou
   }
 }
 
-void q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t,
-             std::int32_t* sums) {
-  for (std::size_t n = 0; n < 64; ++n) sums[n] = 0;
+Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t) {
+  std::int32_t sum[64] = {};
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
     const std::int8_t* x = codes + quad * 4;
     for (std::size_t n = 0; n < 64; ++n) {
       const std::int8_t* w = weights + quad * 256 + n * 4;
-      sums[n] += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
+      sum[n] += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
     }
   }
+  Sums sums;
+  __builtin_memcpy(&sums, sum, sizeof(sums));
+  return sums;
 }
 
-void q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
-             const std::int32_t*, std::size_t, std::int32_t* sums) {
+Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
+             const std::int32_t*, std::size_t) {
   alignas(64) std::int8_t weights[kChunkColsMax * 64];
   unpack_q4(panel, first_group, groups, weights);
-  q8_sums(weights, groups, codes, 0, sums);
+  return q8_sums(weights, groups, codes, 0);
 }
 
-void q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
-             const std::int32_t*, std::size_t, std::int32_t* sums) {
+Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
+             const std::int32_t*, std::size_t) {
   alignas(64) std::int8_t weights[kChunkColsMax * 64];
   unpack_q6(panel, first_group, groups, weights);
-  q8_sums(weights, groups, codes, 0, sums);
+  return q8_sums(weights, groups, codes, 0);
 }
 
 struct Q8Block {
@@ -90,9 +92,9 @@ struct Q8Block {
   template <int kCount>
   void multiply(const ChunkRows& rows, float* out, std::size_t) const {
     static_assert(kCount == 1);
-    alignas(64) std::int32_t sums[64];
-    q8_sums(weights, groups, rows.codes, 0, sums);
-    accumulate(sums, rows.scales[0], out, 64);
+    Totals totals = load_totals(out);
+    accumulate(q8_sums(weights, groups, rows.codes, 0), rows.scales[0], totals);
+    for (std::size_t i = 0; i < 4; ++i) store(out + i * 16, totals.part[i]);
   }
 
   std::size_t groups;
@@ -126,10 +128,9 @@ std::uint64_t peak_q8(std::size_t rounds) {
   rounds = rounds / 64 + 1;
   alignas(64) std::int8_t tile[4096];
   for (std::size_t i = 0; i < 4096; ++i) tile[i] = static_cast<std::int8_t>(i);
-  alignas(64) std::int32_t sums[64];
   for (std::size_t round = 0; round < rounds; ++round) {
-    q8_sums(tile, 4, tile, 0, sums);
-    asm volatile("" : : "r"(tile), "r"(sums) : "memory");  // or the rounds would be left out
+    const Sums sums = q8_sums(tile, 4, tile, 0);
+    asm volatile("" : : "r"(tile), "r"(&sums) : "memory");  // or the rounds would be left out
   }
   return rounds * 4096 * 2;
 }

@@ -3,9 +3,8 @@
 //
 // The file must have defined, before:
 //
-//   q8_sums(weights, groups, codes, chunk_sum, sums):
-//     sums[64] of one row and `groups` q8 groups
-//   q6_sums, q4_sums(panel, first_group, groups, codes, group_sums, group_stride, sums):
+//   q8_sums(weights, groups, codes, chunk_sum): Sums of one row and `groups` q8 groups
+//   q6_sums, q4_sums(panel, first_group, groups, codes, group_sums, group_stride):
 //     the same straight from what is packed
 //   Q8Block, Q6Block, Q4Block: a panel's weights for a block of inputs, made ready to meet many rows:
 //     kGroupBytes        of a group in the panel's codes
@@ -102,34 +101,6 @@ inline Ahead codes_after(const PanelView* panels, std::size_t count, std::size_t
   return {codes, codes + (left < chunks.groups() ? left : chunks.groups()) * Block::kGroupBytes};
 }
 
-// Many rows: block after block, so that a block's activations stay in the caches for all the panels, and a
-// panel's block for all the rows.
-template <typename Block>
-inline void multiply_many(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
-                          std::size_t out_stride) {
-  Block block;
-  for_each_block(x, Block::kCols, [&](const Chunks& chunks) {
-    for (std::size_t p = 0; p < count; ++p) {
-      block.load(panels[p], chunks.first_group, chunks.groups());
-      multiply_block(block, x, chunks, out + p * 64, out_stride,
-                     codes_after<Block>(panels, count, p, chunks, x.cols / 16));
-    }
-  });
-}
-
-// A row against a panel straight from its bytes, which are read once.
-// sums_of(chunk, row, sums): the chunk's integers.
-template <typename F>
-inline void multiply_few(const QuantizedView& x, float* out, std::size_t out_stride, F sums_of) {
-  alignas(64) std::int32_t sums[64];
-  for_each_block(x, x.chunk_cols, [&](const Chunks& chunk) {
-    for (std::size_t r = 0; r < x.rows; ++r) {
-      sums_of(chunk, r, sums);
-      accumulate(sums, x.scales[chunk.first * x.rows + r], out + r * out_stride, 64);
-    }
-  });
-}
-
 inline void clear(std::size_t rows, std::size_t panels, float* out, std::size_t out_stride) {
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t n = 0; n < panels * 64; n += 16) store(out + r * out_stride + n, zero());
@@ -141,49 +112,81 @@ inline void apply_row_scales(const PanelView* panels, std::size_t count, std::si
     for (std::size_t p = 0; p < count; ++p) multiply(panels[p].row_scales, 64, out + r * out_stride + p * 64);
 }
 
-void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
-                 std::size_t out_stride) {
+// Many rows: block after block, so that a block's activations stay in the caches for all the panels, and a
+// panel's block for all the rows.
+template <typename Block>
+inline void multiply_many(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                          std::size_t out_stride) {
   clear(x.rows, count, out, out_stride);
-  if (x.rows >= kManyRowsQ8) {
-    multiply_many<Q8Block>(panels, count, x, out, out_stride);
-  } else {
+  Block block;
+  for_each_block(x, Block::kCols, [&](const Chunks& chunks) {
     for (std::size_t p = 0; p < count; ++p) {
-      const auto* weights = reinterpret_cast<const std::int8_t*>(panels[p].codes);
-      multiply_few(x, out + p * 64, out_stride, [&](const Chunks& chunk, std::size_t r, std::int32_t* sums) {
-        q8_sums(weights + chunk.first_group * 1024, chunk.groups(), chunk.codes + r * chunk.cols,
-                x.chunk_sums[chunk.first * x.rows + r], sums);
-      });
+      block.load(panels[p], chunks.first_group, chunks.groups());
+      multiply_block(block, x, chunks, out + p * 64, out_stride,
+                     codes_after<Block>(panels, count, p, chunks, x.cols / 16));
     }
-  }
+  });
   apply_row_scales(panels, count, x.rows, out, out_stride);
 }
 
-// Of a type with sub-scales.
-template <typename Block, typename Sums>
-inline void multiply_packed(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
-                            std::size_t out_stride, std::size_t many_rows, Sums sums_of) {
-  clear(x.rows, count, out, out_stride);
-  if (x.rows >= many_rows) {
-    multiply_many<Block>(panels, count, x, out, out_stride);
-  } else {
-    for (std::size_t p = 0; p < count; ++p) {
-      multiply_few(x, out + p * 64, out_stride, [&](const Chunks& chunk, std::size_t r, std::int32_t* sums) {
-        sums_of(panels[p], chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols,
-                x.group_sums + chunk.first_group * x.rows + r, x.rows, sums);
-      });
-    }
+// A few rows against a panel straight from its bytes, which are read once. sums_of(chunk, row): Sums.
+template <std::size_t kRows, typename F>
+inline void multiply_rows(const QuantizedView& x, const float* row_scales, float* out, std::size_t out_stride,
+                          F sums_of) {
+  Totals totals[kRows] = {};
+  for_each_block(x, x.chunk_cols, [&](const Chunks& chunk) {
+    for (std::size_t r = 0; r < kRows; ++r)
+      accumulate(sums_of(chunk, r), x.scales[chunk.first * kRows + r], totals[r]);
+  });
+  for (std::size_t r = 0; r < kRows; ++r)
+    for (std::size_t i = 0; i < 4; ++i)
+      store(out + r * out_stride + i * 16, totals[r].part[i] * load(row_scales + i * 16));
+}
+
+template <std::size_t kRows, typename F>
+inline void multiply_few(const QuantizedView& x, const float* row_scales, float* out, std::size_t out_stride,
+                         F sums_of) {
+  if constexpr (kRows > 0) {
+    if (x.rows == kRows) return multiply_rows<kRows>(x, row_scales, out, out_stride, sums_of);
+    multiply_few<kRows - 1>(x, row_scales, out, out_stride, sums_of);
   }
-  apply_row_scales(panels, count, x.rows, out, out_stride);
+}
+
+void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                 std::size_t out_stride) {
+  if (x.rows >= kManyRowsQ8) return multiply_many<Q8Block>(panels, count, x, out, out_stride);
+  for (std::size_t p = 0; p < count; ++p) {
+    const auto* weights = reinterpret_cast<const std::int8_t*>(panels[p].codes);
+    multiply_few<kManyRowsQ8 - 1>(
+        x, panels[p].row_scales, out + p * 64, out_stride, [&](const Chunks& chunk, std::size_t r) {
+          return q8_sums(weights + chunk.first_group * 1024, chunk.groups(), chunk.codes + r * chunk.cols,
+                         x.chunk_sums[chunk.first * x.rows + r]);
+        });
+  }
+}
+
+// Of a type with sub-scales.
+template <typename Block, std::size_t kManyRows, typename F>
+inline void multiply_packed(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                            std::size_t out_stride, F sums_of) {
+  if (x.rows >= kManyRows) return multiply_many<Block>(panels, count, x, out, out_stride);
+  for (std::size_t p = 0; p < count; ++p) {
+    multiply_few<kManyRows - 1>(
+        x, panels[p].row_scales, out + p * 64, out_stride, [&](const Chunks& chunk, std::size_t r) {
+          return sums_of(panels[p], chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols,
+                         x.group_sums + chunk.first_group * x.rows + r, x.rows);
+        });
+  }
 }
 
 void multiply_q6(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                  std::size_t out_stride) {
-  multiply_packed<Q6Block>(panels, count, x, out, out_stride, kManyRowsQ6, q6_sums);
+  multiply_packed<Q6Block, kManyRowsQ6>(panels, count, x, out, out_stride, q6_sums);
 }
 
 void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                  std::size_t out_stride) {
-  multiply_packed<Q4Block>(panels, count, x, out, out_stride, kManyRowsQ4, q4_sums);
+  multiply_packed<Q4Block, kManyRowsQ4>(panels, count, x, out, out_stride, q4_sums);
 }
 
 const Kernels kTable = {

@@ -6,23 +6,33 @@
 #include <chrono>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace sluice::base;
 
+namespace {
+
+// Both ways of handing out tasks keep the same promises.
+constexpr auto kWays = {&WorkerPool::run, &WorkerPool::run_in_shares};
+
+}  // namespace
+
 TEST_CASE("every task is run once, by a worker of the pool, whatever the number of threads and tasks") {
-  for (const unsigned threads : {1u, 2u, 3u, 4u, 7u}) {
-    WorkerPool pool(threads);
-    CHECK(pool.thread_count() == threads);
-    for (const std::size_t tasks : {0u, 1u, 2u, 3u, 5u, 8u, 64u, 1000u}) {
-      std::vector<std::atomic<int>> runs(tasks);
-      std::atomic<bool> strange_worker{false};
-      pool.run(tasks, [&](std::size_t task, unsigned worker) {
-        ++runs[task];
-        if (worker >= threads) strange_worker = true;
-      });
-      for (const auto& count : runs) CHECK(count == 1);
-      CHECK_FALSE(strange_worker);
+  for (const auto run : kWays) {
+    for (const unsigned threads : {1u, 2u, 3u, 4u, 7u}) {
+      WorkerPool pool(threads);
+      CHECK(pool.thread_count() == threads);
+      for (const std::size_t tasks : {0u, 1u, 2u, 3u, 5u, 8u, 64u, 1000u}) {
+        std::vector<std::atomic<int>> runs(tasks);
+        std::atomic<bool> strange_worker{false};
+        (pool.*run)(tasks, [&](std::size_t task, unsigned worker) {
+          ++runs[task];
+          if (worker >= threads) strange_worker = true;
+        });
+        for (const auto& count : runs) CHECK(count == 1);
+        CHECK_FALSE(strange_worker);
+      }
     }
   }
 }
@@ -30,8 +40,10 @@ TEST_CASE("every task is run once, by a worker of the pool, whatever the number 
 TEST_CASE("thousands of short runs in a row see each other's results") {
   WorkerPool pool(4);
   std::vector<std::uint64_t> values(16, 0);
-  for (std::uint64_t round = 0; round < 20000; ++round)
-    pool.run(values.size(), [&](std::size_t task, unsigned) { values[task] += task + round; });
+  for (std::uint64_t round = 0; round < 20000; ++round) {
+    const auto run = round % 2 == 0 ? &WorkerPool::run : &WorkerPool::run_in_shares;
+    (pool.*run)(values.size(), [&](std::size_t task, unsigned) { values[task] += task + round; });
+  }
   for (std::size_t task = 0; task < values.size(); ++task)
     CHECK(values[task] == 20000 * task + 19999 * 10000);
 }
@@ -49,11 +61,13 @@ TEST_CASE("runs after pauses longer than the spinning wake the sleepers") {
 TEST_CASE("an exception of a task reaches the caller, and the pool works on") {
   for (const unsigned threads : {1u, 2u, 4u}) {
     WorkerPool pool(threads);
-    for (std::size_t bad = 0; bad < 20; ++bad) {
+    for (std::size_t round = 0; round < 40; ++round) {
+      const std::size_t bad = round / 2;
+      const auto run = round % 2 == 0 ? &WorkerPool::run : &WorkerPool::run_in_shares;
       std::atomic<int> running{0};
       std::string message;
       try {
-        pool.run(20, [&](std::size_t task, unsigned) {
+        (pool.*run)(20, [&](std::size_t task, unsigned) {
           ++running;
           if (task == bad) {
             --running;
@@ -67,7 +81,7 @@ TEST_CASE("an exception of a task reaches the caller, and the pool works on") {
       CHECK(message == "task " + std::to_string(bad));
       CHECK(running == 0);  // nobody is still at work when the caller has the exception
       std::atomic<int> done{0};
-      pool.run(7, [&](std::size_t, unsigned) { ++done; });
+      (pool.*run)(7, [&](std::size_t, unsigned) { ++done; });
       CHECK(done == 7);
     }
   }
@@ -75,14 +89,50 @@ TEST_CASE("an exception of a task reaches the caller, and the pool works on") {
 
 TEST_CASE("when all tasks fail, one exception is thrown and the rest is left out") {
   WorkerPool pool(4);
-  std::atomic<int> started{0};
-  CHECK_THROWS_AS(pool.run(100000,
-                           [&](std::size_t, unsigned) {
-                             ++started;
-                             throw std::logic_error("no");
-                           }),
-                  std::logic_error);
-  CHECK(started <= 4);
+  for (const auto run : kWays) {
+    std::atomic<int> started{0};
+    CHECK_THROWS_AS((pool.*run)(100000,
+                                [&](std::size_t, unsigned) {
+                                  ++started;
+                                  throw std::logic_error("no");
+                                }),
+                    std::logic_error);
+    CHECK(started <= 4);
+  }
+}
+
+TEST_CASE("a share is taken from its first task on, and half of what is left goes to who asks") {
+  TaskShare share;
+  CHECK_FALSE(share.take_first());
+  CHECK(share.take_half().count() == 0);
+  share.deal({10, 17});
+  CHECK(share.take_first() == 10);
+  CHECK(share.left() == 6);
+  const auto half = share.take_half();
+  CHECK(half.begin == 14);
+  CHECK(half.end == 17);
+  CHECK(share.take_first() == 11);
+  CHECK(share.take_first() == 12);
+  const auto last = share.take_half();
+  CHECK(last.begin == 13);
+  CHECK(last.end == 14);
+  CHECK(share.left() == 0);
+  CHECK_FALSE(share.take_first());
+}
+
+TEST_CASE("what is left of a share whose worker is held up is taken over by the others") {
+  WorkerPool pool(3);
+  constexpr std::size_t kTasks = 30;
+  for (std::size_t held = 0; held < kTasks; ++held) {
+    std::atomic<std::size_t> done{0};
+    std::size_t done_before = 0;
+    pool.run_in_shares(kTasks, [&](std::size_t task, unsigned) {
+      while (task == held && done.load() < kTasks - 1) std::this_thread::yield();
+      const std::size_t before = done.fetch_add(1);
+      if (task == held) done_before = before;
+    });
+    CHECK(done_before == kTasks - 1);
+  }
 }
 
 TEST_CASE("a pool within a task of another pool works") {
