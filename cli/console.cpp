@@ -82,6 +82,8 @@ int Console::fail(base::ErrorKind kind, std::string_view message) {
     // The exit code still tells what happened when nobody reads any more.
     static_cast<void>(write_all(STDOUT_FILENO, object.dump() + "\n"));
   } else {
+    // A text that was under way ends here, so that the message has a line of its own.
+    if (line_begun_) static_cast<void>(write_all(STDOUT_FILENO, "\n"));
     write_error_locked("sluice: " + base::to_printable(message) + "\n");
   }
   return code;
@@ -107,6 +109,7 @@ std::size_t Console::status_columns() {
 
 void Console::write_locked(std::string_view text) {
   const int cause = write_all(STDOUT_FILENO, text);
+  if (!text.empty()) line_begun_ = text.back() != '\n';
   if (cause == EPIPE) throw OutputClosed();
   if (cause != 0) base::throw_errno("standard output", "write", cause);
 }

@@ -69,6 +69,7 @@ class Console final {
   bool output_is_terminal_ = false;
   bool live_ = false;
   bool status_shown_ = false;
+  bool line_begun_ = false;  // on stdout, and not ended
 };
 
 }  // namespace sluice::cli

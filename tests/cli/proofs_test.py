@@ -58,6 +58,10 @@ class ProofsTest(ProgramTest):
         failed = self.sluice("run", self.model, *PROMPT, "--json")
         self.assertEqual(failed.code, 1, str(failed))
         self.assertEqual([line["event"] for line in failed.lines()], ["error"])
+        people = self.sluice("run", self.model, *PROMPT)
+        self.assertEqual(people.code, 1, str(people))
+        self.assertEqual(people.stdout, "Once upon a time\n")
+        self.assertTrue(people.stderr.startswith("sluice: "), str(people))
         self.assertIn(f"layer {layer}, expert {expert}: tensor '{name}' does not match its digest",
                       failed.error()["message"])
         self.fail_with(1, "verification", name, "run", self.model, *PROMPT, "--verify", "full")
