@@ -80,14 +80,10 @@ std::int32_t quantize_chunk(const float* x, std::size_t count, std::int8_t* code
   std::int32_t total = 0;
   for (std::size_t i = 0; i < count; i += 16) {
     const Float16 scaled = min(max(load(x + i) * inverse, broadcast(-127.0f)), broadcast(127.0f));
-    const Int16 bits = bits_of(scaled + broadcast(kRoundMagic));
-    std::int32_t lane[16];
-    __builtin_memcpy(lane, &bits, sizeof(lane));
-    std::int32_t sum = 0;
-    for (int j = 0; j < 16; ++j) {
-      codes[i + static_cast<std::size_t>(j)] = static_cast<std::int8_t>(lane[j]);
-      sum += static_cast<std::int8_t>(lane[j]);
-    }
+    Int16 code = bits_of(scaled + broadcast(kRoundMagic));
+    for (auto& part : code.part) part -= kRoundMagicBits;
+    store_s8(codes + i, code);
+    const std::int32_t sum = sum_of(code);
     group_sums[i / 16 * group_stride] = sum;
     total += sum;
   }

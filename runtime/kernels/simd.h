@@ -14,6 +14,7 @@ constexpr int kParts = 16 / kPartLanes;
 
 typedef float FloatPart __attribute__((vector_size(kPartLanes * 4)));
 typedef std::int32_t IntPart __attribute__((vector_size(kPartLanes * 4)));
+typedef std::int8_t BytePart __attribute__((vector_size(kPartLanes)));
 
 inline FloatPart fma_part(FloatPart a, FloatPart b, FloatPart c) {
 #if defined(__AVX512F__)
@@ -74,13 +75,31 @@ inline Float16 fma(const Float16& a, const Float16& b, Float16 c) {
   for (int i = 0; i < kParts; ++i) c.part[i] = fma_part(a.part[i], b.part[i], c.part[i]);
   return c;
 }
-// a > b ? a : b, so NaN in a gives b.
+// a > b ? a : b, so NaN in a gives b: what maxps does, too, though GCC does not see it.
+inline FloatPart max_part(FloatPart a, FloatPart b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+inline FloatPart min_part(FloatPart a, FloatPart b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 inline Float16 max(Float16 a, const Float16& b) {
-  for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] > b.part[i] ? a.part[i] : b.part[i];
+  for (int i = 0; i < kParts; ++i) a.part[i] = max_part(a.part[i], b.part[i]);
   return a;
 }
 inline Float16 min(Float16 a, const Float16& b) {
-  for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] < b.part[i] ? a.part[i] : b.part[i];
+  for (int i = 0; i < kParts; ++i) a.part[i] = min_part(a.part[i], b.part[i]);
   return a;
 }
 
@@ -102,6 +121,7 @@ inline Float16 abs(const Float16& v) {
 }
 
 typedef float FloatQuad __attribute__((vector_size(16)));
+typedef std::int32_t IntQuad __attribute__((vector_size(16)));
 
 // The reduction tree: lane i with i + 8, then + 4, + 2, + 1. Here its first half.
 inline FloatQuad sum_to_quad(const Float16& v) {
@@ -128,16 +148,35 @@ inline FloatQuad sums_of(FloatQuad a, FloatQuad b, FloatQuad c, FloatQuad d) {
   return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
+/// Any sixteen values without NaN: their order does not matter.
 inline float max_of(const Float16& v) {
-  float lane[16];
-  store(lane, v);
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lane[i] = lane[i] > lane[i + width] ? lane[i] : lane[i + width];
-  return lane[0];
+  FloatQuad quad[4];
+  __builtin_memcpy(&quad, &v, sizeof(v));
+  for (int width = 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) quad[i] = quad[i] > quad[i + width] ? quad[i] : quad[i + width];
+  const float even = quad[0][0] > quad[0][2] ? quad[0][0] : quad[0][2];
+  const float odd = quad[0][1] > quad[0][3] ? quad[0][1] : quad[0][3];
+  return even > odd ? even : odd;
+}
+
+inline std::int32_t sum_of(const Int16& v) {
+  IntQuad quad[4];
+  __builtin_memcpy(&quad, &v, sizeof(v));
+  const IntQuad sum = (quad[0] + quad[1]) + (quad[2] + quad[3]);
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/// The lowest byte of each.
+inline void store_s8(std::int8_t* p, const Int16& v) {
+  for (int i = 0; i < kParts; ++i) {
+    const BytePart bytes = __builtin_convertvector(v.part[i], BytePart);
+    __builtin_memcpy(p + i * kPartLanes, &bytes, sizeof(bytes));
+  }
 }
 
 // Adding 1.5 * 2^23 rounds to an integer (nearest, ties to even) and leaves it in the low mantissa bits.
 constexpr float kRoundMagic = 12582912.0f;
+constexpr std::int32_t kRoundMagicBits = 0x4B400000;
 
 // exp(x) to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2; 2^n by exponent bits, exp(r) by the polynomial of
 // Cephes' expf. Below -87.3 the result is 0, above 88.3 it stays at the largest value of the range; NaN stays
