@@ -126,29 +126,38 @@ inline Float16 load_element(const float* p) { return load(p); }
 inline Float16 load_element(const std::uint16_t* p) { return load_bf16(p); }
 inline Float16 load_element(const std::int8_t* p) { return load_s8(p); }
 
-// Sums that grow side by side, so that multiplications do not wait for each other: eight, with four queries.
-constexpr std::size_t kSideBySide = kParts == 1 ? 2 : 1;
+// Keys, or stretches of a value, that are taken together: their sums grow side by side, so that
+// multiplications do not wait for each other, and they share the loads of queries or weights.
+constexpr std::size_t kSideBySide = kParts == 1 ? 4 : 1;
+
+/// Keys and values come by turns, a block of each, which is too short for the hardware to look ahead. So
+/// values are asked for while their keys are met, and the next block's keys while values are added up.
+template <typename T>
+inline void ask_for(const T* p, std::size_t count) {
+  for (std::size_t i = 0; i < count * sizeof(T); i += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(p) + i);
+}
 
 /// Scores of kKeys keys, which lie one behind the other: score[query * kAttentionBlock + key].
 template <std::size_t kQueries, std::size_t kKeys, typename T>
 inline void score_keys(const float* queries, const T* keys, std::size_t stride, float* score) {
   Float16 total[kKeys][kQueries];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (auto& of_key : total)
 #pragma GCC unroll 4
     for (auto& t : of_key) t = zero();
   for (std::size_t i = 0; i < stride; i += 16) {
     Float16 key[kKeys];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (std::size_t k = 0; k < kKeys; ++k) key[k] = load_element(keys + k * stride + i);
 #pragma GCC unroll 4
     for (std::size_t q = 0; q < kQueries; ++q) {
       const Float16 query = load(queries + q * stride + i);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (std::size_t k = 0; k < kKeys; ++k) total[k][q] = fma(query, key[k], total[k][q]);
     }
   }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (std::size_t k = 0; k < kKeys; ++k) {
     FloatQuad quads[4] = {};
 #pragma GCC unroll 4
@@ -160,27 +169,28 @@ inline void score_keys(const float* queries, const T* keys, std::size_t stride, 
 }
 
 /// Adds `count` rows of values times weight[query * kAttentionBlock + row] to kColumns x 16 columns of each
-/// query's result.
+/// query's result. `next_keys` lie like `values`.
 template <std::size_t kQueries, std::size_t kColumns, typename T>
-inline void add_values(const T* values, std::size_t count, std::size_t stride, const float* weight,
-                       float* out) {
+inline void add_values(const T* values, const T* next_keys, std::size_t count, std::size_t stride,
+                       const float* weight, float* out) {
   Float16 total[kColumns][kQueries];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (std::size_t c = 0; c < kColumns; ++c)
 #pragma GCC unroll 4
     for (std::size_t q = 0; q < kQueries; ++q) total[c][q] = load(out + q * stride + c * 16);
   for (std::size_t p = 0; p < count; ++p) {
     Float16 value[kColumns];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (std::size_t c = 0; c < kColumns; ++c) value[c] = load_element(values + p * stride + c * 16);
+    ask_for(next_keys + p * stride, kColumns * 16);
 #pragma GCC unroll 4
     for (std::size_t q = 0; q < kQueries; ++q) {
       const Float16 w = broadcast(weight[q * kAttentionBlock + p]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (std::size_t c = 0; c < kColumns; ++c) total[c][q] = fma(w, value[c], total[c][q]);
     }
   }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (std::size_t c = 0; c < kColumns; ++c)
 #pragma GCC unroll 4
     for (std::size_t q = 0; q < kQueries; ++q) store(out + q * stride + c * 16, total[c][q]);
@@ -208,10 +218,13 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
     const std::size_t row = block % kv.capacity + (begin - block);
     const T* keys = static_cast<const T*>(kv.keys) + row * stride;
     const T* values = static_cast<const T*>(kv.values) + row * stride;
+    const T* next_keys = keys + kAttentionBlock * stride;  // but for the end of a ring, where it does no harm
     std::size_t p = 0;
-    for (; p + kSideBySide <= count; p += kSideBySide)
+    for (; p + kSideBySide <= count; p += kSideBySide) {
       score_keys<kQueries, kSideBySide>(queries, keys + p * stride, stride, score + p);
-    if (p < count) score_keys<kQueries, 1>(queries, keys + p * stride, stride, score + p);
+      ask_for(values + p * stride, kSideBySide * stride);
+    }
+    for (; p < count; ++p) score_keys<kQueries, 1>(queries, keys + p * stride, stride, score + p);
     for (int q = 0; q < kQueries; ++q) {
       float* const of_query = score + static_cast<std::size_t>(q) * kAttentionBlock;
       if constexpr (kScaled)
@@ -231,8 +244,9 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
     }
     std::size_t col = 0;
     for (; col + kSideBySide * 16 <= stride; col += kSideBySide * 16)
-      add_values<kQueries, kSideBySide>(values + col, count, stride, score, out + col);
-    if (col < stride) add_values<kQueries, 1>(values + col, count, stride, score, out + col);
+      add_values<kQueries, kSideBySide>(values + col, next_keys + col, count, stride, score, out + col);
+    for (; col < stride; col += 16)
+      add_values<kQueries, 1>(values + col, next_keys + col, count, stride, score, out + col);
   }
   for (int q = 0; q < kQueries; ++q) {
     const Float16 inverse = broadcast(1.0f / denominator[q]);
