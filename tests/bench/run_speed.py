@@ -8,9 +8,10 @@ In each round everything runs once, one after the other, so that noise of the ma
 and the ratios of medians. MODEL.sluice is one of tests/bench/random_container.cpp, F.gguf the same shapes in the type that
 llama.cpp is to be measured with. Both are read once before, so that they are in the page cache.
 
-The first token is that of `sluice run` on a text of 16 tokens, from the start of the process to its end, with the proofs of
-an earlier run beside the file; told with it is the time that the bytes of the whole file would take at the rate of plain
-reads that the same round measured.
+The first token is that of `sluice run` on a text of 16 tokens, from the start of the process to the line that tells the token,
+with the proofs of an earlier run beside the file; told with it are the process' end, and the time that what it has touched (the
+file without the embedding and the experts that no token went to) would take at the rate of plain reads that the same round
+measured.
 
 ROOT (or the environment's SLUICE_LLAMA_CPP) is a Debian system with llama.cpp's llama-bench, which is called there by
 chroot; /proc is mounted in it. F.gguf is a path in it.
@@ -51,13 +52,30 @@ class Bench:
             row[f"sluice decode after {prompt}, share of plain reads"] = result["decode_bandwidth_fraction"]
             row["plain reads, GB/s"] = result["read_bandwidth_gb_per_s"]
 
+    def tensor_bytes(self, pattern):
+        lines = output_of([self.options.sluice, "inspect", self.options.model, "--tensors", pattern, "--json"]).splitlines()
+        return sum(line["bytes"] for line in map(json.loads, lines) if line["event"] == "tensor")
+
+    def touched_bytes(self, result):
+        shares = [share for layer in result["routing"] for share in layer]
+        experts_bytes = self.tensor_bytes("*.experts.*")
+        others_bytes = self.options.model.stat().st_size - experts_bytes - self.tensor_bytes("tok_embeddings.*")
+        return others_bytes + experts_bytes * sum(share > 0 for share in shares) // len(shares)
+
     def first_token(self, row):
         o = self.options
         begin = time.monotonic()
-        text = output_of([o.sluice, "run", o.model, "-p", o.text, "-n", "1", "--temperature", "0", "--threads", str(o.threads), "--json"])
-        row["first token, ms"] = (time.monotonic() - begin) * 1e3
-        row["first token's prompt, tokens"] = len(json.loads(text.splitlines()[-1])["prompt_ids"])
-        row["its bytes at the rate of plain reads, ms"] = o.model.stat().st_size / row["plain reads, GB/s"] / 1e6
+        with subprocess.Popen([o.sluice, "run", o.model, "-p", o.text, "-n", "1", "--temperature", "0", "--threads",
+                               str(o.threads), "--stats", "--json"], stdout=subprocess.PIPE, text=True) as process:
+            while json.loads(process.stdout.readline())["event"] != "token":
+                pass
+            first = time.monotonic()
+            result = json.loads(process.stdout.read().splitlines()[-1])
+        assert process.returncode == 0
+        row["first token, ms"] = (first - begin) * 1e3
+        row["first token's process, ms"] = (time.monotonic() - begin) * 1e3
+        row["first token's prompt, tokens"] = len(result["prompt_ids"])
+        row["its bytes at the rate of plain reads, ms"] = self.touched_bytes(result) / row["plain reads, GB/s"] / 1e6
 
     def llama(self, row):
         o = self.options
