@@ -9,6 +9,15 @@
 
 namespace sluice::runtime {
 
+// The kernels' files see no header of the format.
+static_assert(kQ8GroupBytes * format::kGroupsPerTile == format::kQ8TileBytes);
+static_assert(kQ6GroupBytes * format::kGroupsPerTile == format::kQ6TileBytes);
+static_assert(kQ4GroupBytes * format::kGroupsPerTile == format::kQ4TileBytes);
+static_assert(kQ6MagnitudeBytes * format::kGroupsPerTile == format::kQ6MagnitudeBytesPerTile);
+static_assert(kQ4MagnitudeBytes * format::kGroupsPerTile == format::kMagnitudeBytesPerTile);
+static_assert(kQ4SignBytes * format::kGroupsPerTile == format::kSignBytesPerTile);
+static_assert(kQ6PairBytes == format::kQ6PairBytes);
+
 PanelView Matrix::panel(std::size_t index) const {
   return {
       .codes = data + index * layout.panel_code_bytes,

@@ -32,8 +32,8 @@ struct SubScales {
 };
 
 inline SubScales load_sub_scales(const PanelView& panel, std::size_t group) {
-  const std::byte* packed = panel.magnitudes + group * 32;
-  const std::byte* signs = panel.signs + group * 8;
+  const std::byte* packed = panel.magnitudes + group * kQ4MagnitudeBytes;
+  const std::byte* signs = panel.signs + group * kQ4SignBytes;
   const __m256i bytes = load256(packed);
   const __m256i mask = _mm256_set1_epi8(15);
   const __m256i one = _mm256_set1_epi8(1);
@@ -86,7 +86,7 @@ struct SixBits {
 
 inline SixBits load_six_bits(const std::byte* pair, std::size_t i) {
   const Nibbles low = load_nibbles(pair + i * 32);
-  const __m256i highs = load256(pair + 256 + i / 2 * 32);
+  const __m256i highs = load256(pair + kQ6LowBytes + i / 2 * 32);
   const __m256i mask = _mm256_set1_epi8(0x30);
   const bool second = i % 2 != 0;  // eight of the sixteen rows that share these 32 bytes
   const __m256i even = second ? highs : _mm256_slli_epi16(highs, 4);
@@ -98,7 +98,7 @@ inline SixBits load_six_bits(const std::byte* pair, std::size_t i) {
 // Sub-scales of one group of q6 for eight outputs, each twice side by side as s16.
 inline __m256i load_q6_sub_scales(const PanelView& panel, std::size_t group, std::size_t i) {
   std::int64_t eight;
-  __builtin_memcpy(&eight, panel.magnitudes + group * 16 + i % 2 * 8, sizeof(eight));
+  __builtin_memcpy(&eight, panel.magnitudes + group * kQ6MagnitudeBytes + i % 2 * 8, sizeof(eight));
   const __m256i packed = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(eight));
   const __m256i field = _mm256_srlv_epi32(packed, _mm256_set1_epi32(static_cast<int>(i / 2 * 2)));
   const __m256i scales =
@@ -137,10 +137,10 @@ inline Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::i
   __m256i total[8];
   clear(total);
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
-    prefetch<256>(weights + quad * 256);
+    prefetch<kQuadBytes>(weights + quad * kQuadBytes);
     const __m256i x = broadcast_quad(codes + quad * 4);
     for (std::size_t i = 0; i < 8; ++i) {
-      const __m256i w = load256(weights + quad * 256 + i * 32);
+      const __m256i w = load256(weights + quad * kQuadBytes + i * 32);
       const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
       total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, ones));
     }
@@ -152,19 +152,19 @@ inline Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::i
 // of the two 16-bit sums that a multiplication with the sub-scale adds up.
 inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
                     const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
-  const std::byte* packed = panel.codes + first_group * 512;
+  const std::byte* packed = panel.codes + first_group * kQ4GroupBytes;
   __m256i total[8];
   clear(total);
   for (std::size_t group = 0; group < groups; ++group) {
-    prefetch<512>(packed + group * 512);
+    prefetch<kQ4GroupBytes>(packed + group * kQ4GroupBytes);
     const SubScales scales = load_sub_scales(panel, first_group + group);
     const __m256i start = _mm256_set1_epi16(static_cast<short>(-4 * group_sums[group * group_stride]));
     const std::int8_t* x = codes + group * 16;
     const __m256i quads[4] = {broadcast_quad(x), broadcast_quad(x + 4), broadcast_quad(x + 8),
                               broadcast_quad(x + 12)};
     for (std::size_t i = 0; i < 8; ++i) {
-      const Nibbles first = load_nibbles(packed + group * 512 + i * 32);
-      const Nibbles second = load_nibbles(packed + group * 512 + 256 + i * 32);
+      const Nibbles first = load_nibbles(packed + group * kQ4GroupBytes + i * 32);
+      const Nibbles second = load_nibbles(packed + group * kQ4GroupBytes + kQ4PairBytes + i * 32);
       // Four quads of at most 2 x 15 x 127, and 4 x 16 x 127: 23368, within 16 bits.
       __m256i pairs = _mm256_add_epi16(start, _mm256_maddubs_epi16(first.even, quads[0]));
       pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(first.odd, quads[1]));
@@ -180,18 +180,18 @@ inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t
 // codes does not fit into 16 bits for all four quads: two of them are at most 4 x 63 x 127 = 32004.
 inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
                     const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
-  const std::byte* packed = panel.codes + first_group * 768;
+  const std::byte* packed = panel.codes + first_group * kQ6GroupBytes;
   __m256i total[8];
   clear(total);
   for (std::size_t group = 0; group < groups; ++group) {
-    prefetch<768>(packed + group * 768);
+    prefetch<kQ6GroupBytes>(packed + group * kQ6GroupBytes);
     const __m256i bias = _mm256_set1_epi16(static_cast<short>(-16 * group_sums[group * group_stride]));
     const std::int8_t* x = codes + group * 16;
     const __m256i quads[4] = {broadcast_quad(x), broadcast_quad(x + 4), broadcast_quad(x + 8),
                               broadcast_quad(x + 12)};
     for (std::size_t i = 0; i < 8; ++i) {
-      const SixBits first = load_six_bits(packed + group * 768, i);
-      const SixBits second = load_six_bits(packed + group * 768 + 384, i);
+      const SixBits first = load_six_bits(packed + group * kQ6GroupBytes, i);
+      const SixBits second = load_six_bits(packed + group * kQ6GroupBytes + kQ6PairBytes, i);
       const __m256i scales = load_q6_sub_scales(panel, first_group + group, i);
       const __m256i of_first = _mm256_add_epi16(_mm256_maddubs_epi16(first.even, quads[0]),
                                                 _mm256_maddubs_epi16(first.odd, quads[1]));
@@ -207,12 +207,12 @@ inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t
 
 // A block in q8, one chunk: codes as they lie in the tiles, and their magnitudes.
 struct Q8Block {
-  static constexpr std::size_t kGroupBytes = 1024;
+  static constexpr std::size_t kGroupBytes = kQ8GroupBytes;
   static constexpr std::size_t kCols = kChunkColsMin;
   static constexpr int kRows = 4;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
-    take(reinterpret_cast<const std::int8_t*>(panel.codes) + first_group * 1024, groups);
+    take(reinterpret_cast<const std::int8_t*>(panel.codes) + first_group * kQ8GroupBytes, groups);
   }
 
   template <int kCount>
@@ -224,7 +224,7 @@ struct Q8Block {
   void take(const std::int8_t* weights, std::size_t groups) {
     quads = groups * 4;
     codes = weights;
-    for (std::size_t i = 0; i < groups * 1024; i += 32)
+    for (std::size_t i = 0; i < groups * kQ8GroupBytes; i += 32)
       store256(magnitudes + i, _mm256_abs_epi8(load256(codes + i)));
   }
 
@@ -235,7 +235,7 @@ struct Q8Block {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i total[kCount][2] = {};
     for (std::size_t quad = 0; quad < quads; ++quad) {
-      const std::size_t at = quad * 256 + n * 4;
+      const std::size_t at = quad * kQuadBytes + n * 4;
       __m256i w[2] = {load256(codes + at), load256(codes + at + 32)};
       __m256i m[2] = {load256(magnitudes + at), load256(magnitudes + at + 32)};
       for (std::size_t i = 0; i < 2; ++i) settle(w[i]), settle(m[i]);
@@ -260,21 +260,21 @@ struct Q8Block {
 
 // A block in q6, one chunk, unpacked to q8: -128 to 124.
 struct Q6Block : Q8Block {
-  static constexpr std::size_t kGroupBytes = 768;
+  static constexpr std::size_t kGroupBytes = kQ6GroupBytes;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
     for (std::size_t group = 0; group < groups; ++group) {
-      const std::byte* packed = panel.codes + (first_group + group) * 768;
+      const std::byte* packed = panel.codes + (first_group + group) * kQ6GroupBytes;
       for (std::size_t i = 0; i < 8; ++i) {
         // Codes + 32 times the sub-scale are 252 at most, so one 16-bit product has two of them.
         const __m256i scales = load_q6_sub_scales(panel, first_group + group, i);
         const __m256i bytes = _mm256_or_si256(scales, _mm256_slli_epi16(scales, 8));
         const __m256i bias = _mm256_slli_epi16(bytes, 5);
         for (std::size_t pair = 0; pair < 2; ++pair) {
-          const SixBits code = load_six_bits(packed + pair * 384, i);
-          std::int8_t* out = unpacked + group * 1024 + pair * 512 + i * 32;
+          const SixBits code = load_six_bits(packed + pair * kQ6PairBytes, i);
+          std::int8_t* out = unpacked + group * kQ8GroupBytes + pair * 2 * kQuadBytes + i * 32;
           store256(out, _mm256_sub_epi8(_mm256_mullo_epi16(code.even, scales), bias));
-          store256(out + 256, _mm256_sub_epi8(_mm256_mullo_epi16(code.odd, scales), bias));
+          store256(out + kQuadBytes, _mm256_sub_epi8(_mm256_mullo_epi16(code.odd, scales), bias));
         }
       }
     }
@@ -289,7 +289,7 @@ struct Q6Block : Q8Block {
 // 16 bits before one multiplication scales them: half as many instructions as for int8 weights. Activations
 // become u8 by adding 128, which `start` takes off again: -128 x the sum of the chunk's weights.
 struct Q4Block {
-  static constexpr std::size_t kGroupBytes = 512;
+  static constexpr std::size_t kGroupBytes = kQ4GroupBytes;
   static constexpr std::size_t kCols = kChunkColsMin;
   static constexpr int kRows = 3;
 
@@ -301,16 +301,16 @@ struct Q4Block {
     clear(sum);
     for (std::size_t group = 0; group < groups; ++group) {
       const SubScales sub_scales = load_sub_scales(panel, first_group + group);
-      const std::byte* packed = panel.codes + (first_group + group) * 512;
+      const std::byte* packed = panel.codes + (first_group + group) * kQ4GroupBytes;
       for (std::size_t i = 0; i < 8; ++i) {
-        std::int8_t* out = codes + group * 1024 + i * 32;
+        std::int8_t* out = codes + group * kQ8GroupBytes + i * 32;
         __m256i pairs = _mm256_setzero_si256();
         for (std::size_t half = 0; half < 2; ++half) {
-          const Nibbles nibbles = load_nibbles(packed + half * 256 + i * 32);
+          const Nibbles nibbles = load_nibbles(packed + half * kQ4PairBytes + i * 32);
           const __m256i even = _mm256_sub_epi8(nibbles.even, eight);
           const __m256i odd = _mm256_sub_epi8(nibbles.odd, eight);
-          store256(out + half * 512, even);
-          store256(out + half * 512 + 256, odd);
+          store256(out + half * 2 * kQuadBytes, even);
+          store256(out + (half * 2 + 1) * kQuadBytes, odd);
           pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(ones, even));
           pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(ones, odd));
         }
@@ -342,7 +342,7 @@ struct Q4Block {
       __m256i pairs[kCount][2];
 #pragma GCC unroll 4
       for (std::size_t quad = 0; quad < 4; ++quad) {
-        const std::int8_t* weights = codes + (group * 4 + quad) * 256 + n * 4;
+        const std::int8_t* weights = codes + (group * 4 + quad) * kQuadBytes + n * 4;
         __m256i w[2] = {load256(weights), load256(weights + 32)};
         settle(w[0]), settle(w[1]);
         for (std::size_t r = 0; r < kCount; ++r) {

@@ -41,12 +41,13 @@ struct Magnitudes {
 };
 
 inline Magnitudes load_magnitudes(const PanelView& panel, std::size_t group) {
-  const __m256i packed = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel.magnitudes + group * 32));
+  const __m256i packed =
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel.magnitudes + group * kQ4MagnitudeBytes));
   const __m256i mask = _mm256_set1_epi8(15);
   const __m256i halves[2] = {_mm256_and_si256(packed, mask),
                              _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask)};
   Magnitudes magnitudes;
-  __builtin_memcpy(&magnitudes.signs, panel.signs + group * 8, sizeof(magnitudes.signs));
+  __builtin_memcpy(&magnitudes.signs, panel.signs + group * kQ4SignBytes, sizeof(magnitudes.signs));
   for (std::size_t i = 0; i < 4; ++i) {
     const __m128i bytes =
         i % 2 == 0 ? _mm256_castsi256_si128(halves[i / 2]) : _mm256_extracti128_si256(halves[i / 2], 1);
@@ -69,10 +70,10 @@ inline Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::i
   const __m512i start = _mm512_set1_epi32(-128 * chunk_sum);
   __m512i total[4] = {start, start, start, start};
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
-    prefetch<256>(weights + quad * 256);
+    prefetch<kQuadBytes>(weights + quad * kQuadBytes);
     const __m512i x = broadcast_quad(codes + quad * 4);
     for (std::size_t i = 0; i < 4; ++i) {
-      const __m512i w = _mm512_xor_si512(load512(weights + quad * 256 + i * 64), flip);
+      const __m512i w = _mm512_xor_si512(load512(weights + quad * kQuadBytes + i * 64), flip);
       total[i] = _mm512_dpbusd_epi32(total[i], w, x);
     }
   }
@@ -97,7 +98,8 @@ inline Quads load_six_bits(const std::byte* pair, std::size_t i) {
   const __m512i high = _mm512_set1_epi8(0x30);
   const __m512i both = load512(pair + i * 64);
   const __m512i packed = _mm512_srlv_epi16(
-      _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(pair + 256 + i * 32))),
+      _mm512_broadcast_i64x4(
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pair + kQ6LowBytes + i * 32))),
       _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1));
   // 0xCA of (a, b, c): b where a is set, else c
   return {_mm512_ternarylogic_epi32(low, both, _mm512_and_si512(_mm512_slli_epi16(packed, 4), high), 0xCA),
@@ -107,7 +109,7 @@ inline Quads load_six_bits(const std::byte* pair, std::size_t i) {
 
 // Sub-scales of one group of q6 for sixteen outputs, as s32.
 inline __m512i load_q6_magnitudes(const PanelView& panel, std::size_t group, std::size_t i) {
-  const auto* packed = reinterpret_cast<const __m128i*>(panel.magnitudes + group * 16);
+  const auto* packed = reinterpret_cast<const __m128i*>(panel.magnitudes + group * kQ6MagnitudeBytes);
   const __m512i shifted = _mm512_srlv_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(packed)),
                                             _mm512_set1_epi32(static_cast<int>(2 * i)));
   return _mm512_add_epi32(_mm512_and_si512(shifted, _mm512_set1_epi32(3)), _mm512_set1_epi32(1));
@@ -131,12 +133,12 @@ inline void add_group(const std::byte* packed, const std::int8_t* x, Load load, 
 inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
                     const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
   __m512i total[4] = {};
-  const std::byte* packed = panel.codes + first_group * 512;
+  const std::byte* packed = panel.codes + first_group * kQ4GroupBytes;
   for (std::size_t group = 0; group < groups; ++group) {
-    prefetch<512>(packed + group * 512);
+    prefetch<kQ4GroupBytes>(packed + group * kQ4GroupBytes);
     const __m512i start = _mm512_set1_epi32(-8 * group_sums[group * group_stride]);
     __m512i sum[4] = {start, start, start, start};
-    add_group<256>(packed + group * 512, codes + group * 16, load_nibbles, sum);
+    add_group<kQ4PairBytes>(packed + group * kQ4GroupBytes, codes + group * 16, load_nibbles, sum);
     const Magnitudes magnitudes = load_magnitudes(panel, first_group + group);
     for (std::size_t i = 0; i < 4; ++i)
       total[i] = _mm512_add_epi32(total[i], _mm512_mullo_epi32(sum[i], magnitudes.with_sign(i)));
@@ -148,12 +150,12 @@ inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t
 inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
                     const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
   __m512i total[4] = {};
-  const std::byte* packed = panel.codes + first_group * 768;
+  const std::byte* packed = panel.codes + first_group * kQ6GroupBytes;
   for (std::size_t group = 0; group < groups; ++group) {
-    prefetch<768>(packed + group * 768);
+    prefetch<kQ6GroupBytes>(packed + group * kQ6GroupBytes);
     const __m512i start = _mm512_set1_epi32(-32 * group_sums[group * group_stride]);
     __m512i sum[4] = {start, start, start, start};
-    add_group<384>(packed + group * 768, codes + group * 16, load_six_bits, sum);
+    add_group<kQ6PairBytes>(packed + group * kQ6GroupBytes, codes + group * 16, load_six_bits, sum);
     for (std::size_t i = 0; i < 4; ++i)
       total[i] = _mm512_add_epi32(
           total[i], _mm512_mullo_epi32(sum[i], load_q6_magnitudes(panel, first_group + group, i)));
@@ -214,33 +216,33 @@ struct ByteBlock {
 };
 
 struct Q8Block : ByteBlock {
-  static constexpr std::size_t kGroupBytes = 1024;
+  static constexpr std::size_t kGroupBytes = kQ8GroupBytes;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
-    const std::byte* codes = panel.codes + first_group * 1024;
+    const std::byte* codes = panel.codes + first_group * kQ8GroupBytes;
     const __m512i flip = _mm512_set1_epi8(-128);
-    for (std::size_t i = 0; i < groups * 1024; i += 64)
+    for (std::size_t i = 0; i < groups * kQ8GroupBytes; i += 64)
       _mm512_store_si512(weights + i, _mm512_xor_si512(load512(codes + i), flip));
   }
 };
 
 struct Q6Block : ByteBlock {
-  static constexpr std::size_t kGroupBytes = 768;
+  static constexpr std::size_t kGroupBytes = kQ6GroupBytes;
 
   // Codes + 32 to 128 + sub-scale x code: the product is 252 at most, so one 16-bit product has two of them.
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
     for (std::size_t group = 0; group < groups; ++group) {
-      const std::byte* packed = panel.codes + (first_group + group) * 768;
+      const std::byte* packed = panel.codes + (first_group + group) * kQ6GroupBytes;
       for (std::size_t i = 0; i < 4; ++i) {
         const __m512i magnitude = load_q6_magnitudes(panel, first_group + group, i);
         const __m512i twice = _mm512_or_si512(magnitude, _mm512_slli_epi32(magnitude, 16));
         const __m512i bytes = _mm512_or_si512(twice, _mm512_slli_epi16(twice, 8));
         const __m512i offset = _mm512_sub_epi8(_mm512_set1_epi8(-128), _mm512_slli_epi16(bytes, 5));
         for (std::size_t pair = 0; pair < 2; ++pair) {
-          const Quads code = load_six_bits(packed + pair * 384, i);
-          std::uint8_t* out = weights + group * 1024 + pair * 512 + i * 64;
+          const Quads code = load_six_bits(packed + pair * kQ6PairBytes, i);
+          std::uint8_t* out = weights + group * kQ8GroupBytes + pair * 2 * kQuadBytes + i * 64;
           _mm512_store_si512(out, _mm512_add_epi8(_mm512_mullo_epi16(code.even, twice), offset));
-          _mm512_store_si512(out + 256, _mm512_add_epi8(_mm512_mullo_epi16(code.odd, twice), offset));
+          _mm512_store_si512(out + kQuadBytes, _mm512_add_epi8(_mm512_mullo_epi16(code.odd, twice), offset));
         }
       }
     }
@@ -248,19 +250,19 @@ struct Q6Block : ByteBlock {
 };
 
 struct Q4Block : ByteBlock {
-  static constexpr std::size_t kGroupBytes = 512;
+  static constexpr std::size_t kGroupBytes = kQ4GroupBytes;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
     for (std::size_t group = 0; group < groups; ++group) {
       const Magnitudes magnitudes = load_magnitudes(panel, first_group + group);
-      const std::byte* packed = panel.codes + (first_group + group) * 512;
+      const std::byte* packed = panel.codes + (first_group + group) * kQ4GroupBytes;
       for (std::size_t i = 0; i < 4; ++i) {
         const Scaling scaling(magnitudes.part[i], magnitudes.negative(i));
         for (std::size_t half = 0; half < 2; ++half) {
-          const Quads nibbles = load_nibbles(packed + half * 256, i);
-          std::uint8_t* out = weights + group * 1024 + half * 512 + i * 64;
+          const Quads nibbles = load_nibbles(packed + half * kQ4PairBytes, i);
+          std::uint8_t* out = weights + group * kQ8GroupBytes + half * 2 * kQuadBytes + i * 64;
           _mm512_store_si512(out, scaling.apply(nibbles.even));
-          _mm512_store_si512(out + 256, scaling.apply(nibbles.odd));
+          _mm512_store_si512(out + kQuadBytes, scaling.apply(nibbles.odd));
         }
       }
     }

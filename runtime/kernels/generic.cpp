@@ -13,21 +13,21 @@ constexpr const char* kName = "generic";
 
 // Sub-scale of output n in a group (format/tile.h).
 inline int sub_scale(const PanelView& panel, std::size_t group, std::size_t n) {
-  const auto packed = static_cast<unsigned>(panel.magnitudes[group * 32 + n % 32]);
+  const auto packed = static_cast<unsigned>(panel.magnitudes[group * kQ4MagnitudeBytes + n % 32]);
   const int magnitude = static_cast<int>(n < 32 ? packed & 15u : packed >> 4) + 1;
-  const auto signs = static_cast<unsigned>(panel.signs[group * 8 + n / 8]);
+  const auto signs = static_cast<unsigned>(panel.signs[group * kQ4SignBytes + n / 8]);
   return (signs >> n % 8 & 1u) != 0 ? -magnitude : magnitude;
 }
 
 void unpack_q4(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* weights) {
-  const std::byte* packed = panel.codes + first_group * 512;
+  const std::byte* packed = panel.codes + first_group * kQ4GroupBytes;
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
     for (std::size_t n = 0; n < 64; ++n) {
       const int scale = sub_scale(panel, first_group + quad / 4, n);
       for (std::size_t k = 0; k < 4; ++k) {
-        const auto byte = static_cast<unsigned>(packed[quad / 2 * 256 + n * 4 + k]);
+        const auto byte = static_cast<unsigned>(packed[quad / 2 * kQ4PairBytes + n * 4 + k]);
         const int code = static_cast<int>(quad % 2 == 0 ? byte & 15u : byte >> 4) - 8;
-        weights[quad * 256 + n * 4 + k] = static_cast<std::int8_t>(code * scale);
+        weights[quad * kQuadBytes + n * 4 + k] = static_cast<std::int8_t>(code * scale);
       }
     }
   }
@@ -35,16 +35,16 @@ void unpack_q4(const PanelView& panel, std::size_t first_group, std::size_t grou
 
 void unpack_q6(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* weights) {
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
-    const std::byte* pair = panel.codes + (first_group * 4 + quad) / 2 * 384;
-    const std::byte* magnitudes = panel.magnitudes + (first_group + quad / 4) * 16;
+    const std::byte* pair = panel.codes + (first_group * 4 + quad) / 2 * kQ6PairBytes;
+    const std::byte* magnitudes = panel.magnitudes + (first_group + quad / 4) * kQ6MagnitudeBytes;
     const std::size_t odd = quad % 2;
     for (std::size_t n = 0; n < 64; ++n) {
       const int scale = static_cast<int>(static_cast<unsigned>(magnitudes[n % 16]) >> n / 16 * 2 & 3u) + 1;
       for (std::size_t k = 0; k < 4; ++k) {
         const unsigned low = static_cast<unsigned>(pair[n * 4 + k]) >> odd * 4 & 15u;
-        const auto highs = static_cast<unsigned>(pair[256 + n / 16 * 32 + n % 8 * 4 + k]);
+        const auto highs = static_cast<unsigned>(pair[kQ6LowBytes + n / 16 * 32 + n % 8 * 4 + k]);
         const unsigned high = highs >> (n / 8 % 2 * 4 + odd * 2) & 3u;
-        weights[quad * 256 + n * 4 + k] =
+        weights[quad * kQuadBytes + n * 4 + k] =
             static_cast<std::int8_t>((static_cast<int>(low | high << 4) - 32) * scale);
       }
     }
@@ -56,7 +56,7 @@ Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* 
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
     const std::int8_t* x = codes + quad * 4;
     for (std::size_t n = 0; n < 64; ++n) {
-      const std::int8_t* w = weights + quad * 256 + n * 4;
+      const std::int8_t* w = weights + quad * kQuadBytes + n * 4;
       sum[n] += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
     }
   }
@@ -80,13 +80,13 @@ Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
 }
 
 struct Q8Block {
-  static constexpr std::size_t kGroupBytes = 1024;
+  static constexpr std::size_t kGroupBytes = kQ8GroupBytes;
   static constexpr std::size_t kCols = kChunkColsMin;
   static constexpr int kRows = 1;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
     groups = count;
-    weights = reinterpret_cast<const std::int8_t*>(panel.codes) + first_group * 1024;
+    weights = reinterpret_cast<const std::int8_t*>(panel.codes) + first_group * kQ8GroupBytes;
   }
 
   template <int kCount>
@@ -102,7 +102,7 @@ struct Q8Block {
 };
 
 struct Q6Block : Q8Block {
-  static constexpr std::size_t kGroupBytes = 768;
+  static constexpr std::size_t kGroupBytes = kQ6GroupBytes;
   void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
     groups = count;
     unpack_q6(panel, first_group, count, unpacked);
@@ -113,7 +113,7 @@ struct Q6Block : Q8Block {
 };
 
 struct Q4Block : Q8Block {
-  static constexpr std::size_t kGroupBytes = 512;
+  static constexpr std::size_t kGroupBytes = kQ4GroupBytes;
   void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
     groups = count;
     unpack_q4(panel, first_group, count, unpacked);

@@ -159,8 +159,8 @@ void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView
     const auto* weights = reinterpret_cast<const std::int8_t*>(panels[p].codes);
     multiply_few<kManyRowsQ8 - 1>(
         x, panels[p].row_scales, out + p * 64, out_stride, [&](const Chunks& chunk, std::size_t r) {
-          return q8_sums(weights + chunk.first_group * 1024, chunk.groups(), chunk.codes + r * chunk.cols,
-                         x.chunk_sums[chunk.first * x.rows + r]);
+          return q8_sums(weights + chunk.first_group * kQ8GroupBytes, chunk.groups(),
+                         chunk.codes + r * chunk.cols, x.chunk_sums[chunk.first * x.rows + r]);
         });
   }
 }

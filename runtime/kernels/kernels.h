@@ -42,6 +42,18 @@ struct ChunkRows {
   std::size_t cols;
 };
 
+// Bytes of a group, 16 inputs of all 64 outputs, in the planes of a panel, and of its parts (format/tile.h).
+constexpr std::size_t kQ8GroupBytes = 1024;
+constexpr std::size_t kQ6GroupBytes = 768;
+constexpr std::size_t kQ4GroupBytes = 512;
+constexpr std::size_t kQ6MagnitudeBytes = 16;
+constexpr std::size_t kQ4MagnitudeBytes = 32;
+constexpr std::size_t kQ4SignBytes = 8;
+constexpr std::size_t kQuadBytes = 256;    ///< four inputs, a byte each
+constexpr std::size_t kQ4PairBytes = 256;  ///< two quads of q4
+constexpr std::size_t kQ6PairBytes = 384;  ///< two quads of q6: kQ6LowBytes, then the high bits
+constexpr std::size_t kQ6LowBytes = 256;
+
 /// One panel of a weight matrix: 64 outputs. See format/tile.h for the bytes.
 struct PanelView {
   const std::byte* codes;
