@@ -16,6 +16,7 @@ namespace {
 
 // About 20 us: longer than the gap between two regions of a forward pass, shorter than a time slice.
 constexpr int kSpinsMax = 1000;
+constexpr std::size_t kTasksMax = std::numeric_limits<std::uint32_t>::max();
 
 void relax() {
 #if defined(__x86_64__)
@@ -65,12 +66,14 @@ void WorkerPool::end() {
 }
 
 void WorkerPool::run(std::size_t task_count, TaskRef body) {
+  INVARIANT(task_count <= kTasksMax);
   in_order_ = true;
   shares_.front().deal({0, static_cast<std::uint32_t>(task_count)});
   run_dealt(task_count, body);
 }
 
 void WorkerPool::run_in_shares(std::size_t task_count, TaskRef body) {
+  INVARIANT(task_count <= kTasksMax);
   in_order_ = false;
   const auto begin_of = [&](std::size_t worker) {
     return static_cast<std::uint32_t>(task_count * worker / shares_.size());
@@ -81,9 +84,9 @@ void WorkerPool::run_in_shares(std::size_t task_count, TaskRef body) {
 }
 
 void WorkerPool::run_dealt(std::size_t task_count, const TaskRef& body) {
-  INVARIANT(task_count <= std::numeric_limits<std::uint32_t>::max());
   if (task_count == 0) return;
   body_ = &body;
+  not_begun_.store(static_cast<std::uint32_t>(task_count));
   stopping_.store(false);
   const bool alone = threads_.empty() || task_count == 1;
   if (!alone) {
@@ -119,7 +122,10 @@ void WorkerPool::work(unsigned worker) {
 
 void WorkerPool::take_tasks(unsigned worker) {
   try {
-    for (auto task = next_task(worker); task; task = next_task(worker)) (*body_)(*task, worker);
+    for (auto task = next_task(worker); task; task = next_task(worker)) {
+      not_begun_.fetch_sub(1);
+      (*body_)(*task, worker);
+    }
   } catch (...) {
     stopping_.store(true);
     const std::scoped_lock lock(exception_mutex_);
@@ -127,18 +133,27 @@ void WorkerPool::take_tasks(unsigned worker) {
   }
 }
 
+// Tasks that are just being taken over are in no share, so that all shares are empty does not say that all
+// have begun.
 std::optional<std::uint32_t> WorkerPool::next_task(unsigned worker) {
-  if (stopping_.load()) return std::nullopt;
-  if (in_order_) return shares_.front().take_first();
-  if (const auto task = shares_[worker].take_first()) return task;
-  while (true) {
-    const auto richest = std::ranges::max_element(shares_, {}, &TaskShare::left);
-    if (richest->left() == 0) return std::nullopt;
-    const TaskShare::Tasks taken = richest->take_half();
-    if (taken.count() == 0) continue;
-    shares_[worker].deal({taken.begin + 1, taken.end});
-    return taken.begin;
+  int spins = 0;
+  while (!stopping_.load() && not_begun_.load() > 0) {
+    TaskShare& own = shares_[in_order_ ? 0 : worker];
+    if (const auto task = own.take_first()) return task;
+    if (!in_order_) {
+      const TaskShare::Tasks taken = std::ranges::max_element(shares_, {}, &TaskShare::left)->take_half();
+      if (taken.count() > 0) {
+        own.deal({taken.begin + 1, taken.end});
+        return taken.begin;
+      }
+    }
+    if (++spins < kSpinsMax) {
+      relax();
+    } else {
+      std::this_thread::yield();
+    }
   }
+  return std::nullopt;
 }
 
 unsigned available_threads() {

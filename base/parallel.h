@@ -32,7 +32,7 @@ class TaskRef {
 };
 
 /// Neighbouring tasks that one worker takes from the first on, while others may take over the last of them.
-/// Thread-safe but for deal(), which is its worker's when nothing is left.
+/// Thread-safe but for deal(): only where nothing is left, by its worker or while nobody works.
 class TaskShare final {
  public:
   struct Tasks {
@@ -53,7 +53,7 @@ class TaskShare final {
   static_assert(std::atomic<Tasks>::is_always_lock_free);
 };
 
-/// `thread_count` workers, of which the caller of run() is number 0. Tasks go to whoever is free, so one busy
+/// `thread_count` workers, of which the caller is number 0. Tasks go to whoever is free, so one busy
 /// core does not hold the others up. Waiting workers spin for some microseconds and then sleep. Of run() and
 /// run_in_shares() one is called at a time, by one thread, and they do not nest.
 class WorkerPool final {
@@ -86,8 +86,9 @@ class WorkerPool final {
   const TaskRef* body_ = nullptr;
   std::vector<TaskShare> shares_;  // [worker]; while tasks are taken in order, all are in the first
   bool in_order_ = true;
+  std::atomic<std::uint32_t> not_begun_{0};   // tasks
   std::atomic<bool> stopping_{false};         // a task has failed
-  std::atomic<std::uint32_t> generation_{0};  // counts calls of run()
+  std::atomic<std::uint32_t> generation_{0};  // counts what was run
   std::atomic<std::uint32_t> busy_{0};        // workers that have not finished this generation
   std::atomic<bool> ending_{false};
   std::mutex exception_mutex_;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "base/text.h"
 #include "cli/environment.h"
@@ -83,7 +84,7 @@ int Console::fail(base::ErrorKind kind, std::string_view message) {
     static_cast<void>(write_all(STDOUT_FILENO, object.dump() + "\n"));
   } else {
     // A text that was under way ends here, so that the message has a line of its own.
-    if (line_begun_) static_cast<void>(write_all(STDOUT_FILENO, "\n"));
+    if (std::exchange(line_begun_, false)) static_cast<void>(write_all(STDOUT_FILENO, "\n"));
     write_error_locked("sluice: " + base::to_printable(message) + "\n");
   }
   return code;

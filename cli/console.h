@@ -48,7 +48,7 @@ class Console final {
   void note(std::string_view line);
   /// Something the user should know: a line on stderr, an event in --json.
   void warn(std::string_view message);
-  /// Tells a failure and returns its exit code.
+  /// Tells a failure and returns its exit code. A text that has begun a line on stdout is ended by a newline.
   int fail(base::ErrorKind kind, std::string_view message);
 
   /// Replaces the live line; it is rubbed out before anything else is printed. Nothing when not live().

@@ -16,7 +16,8 @@ static_assert(kQ4GroupBytes * format::kGroupsPerTile == format::kQ4TileBytes);
 static_assert(kQ6MagnitudeBytes * format::kGroupsPerTile == format::kQ6MagnitudeBytesPerTile);
 static_assert(kQ4MagnitudeBytes * format::kGroupsPerTile == format::kMagnitudeBytesPerTile);
 static_assert(kQ4SignBytes * format::kGroupsPerTile == format::kSignBytesPerTile);
-static_assert(kQ6PairBytes == format::kQ6PairBytes);
+static_assert(kQ6PairBytes == format::kQ6PairBytes && 2 * kQ6PairBytes == kQ6GroupBytes);
+static_assert(2 * kQ4PairBytes == kQ4GroupBytes && 4 * kQuadBytes == kQ8GroupBytes);
 
 PanelView Matrix::panel(std::size_t index) const {
   return {

@@ -58,6 +58,15 @@ struct Session::Impl::Group {
     }
     return mapped[expert].w2.matrix;
   }
+
+  /// What is still being read from disk comes in the order of the tasks.
+  void run(base::WorkerPool& pool, std::size_t task_count, base::TaskRef body) const {
+    if (stream != nullptr) {
+      pool.run(task_count, body);
+    } else {
+      pool.run_in_shares(task_count, body);
+    }
+  }
 };
 
 void Session::Impl::mixture(std::size_t layer, std::span<const TokenId> tokens) {
@@ -187,7 +196,7 @@ void Session::Impl::experts_up(const Group& group) {
   const std::size_t slice =
       slice_panels(panels_total * params.num_experts_per_tok, pool.thread_count(), kChunkPanels);
   const std::size_t slices = base::divide_up(panels_total, slice);
-  pool.run_in_shares(group.order.size() * slices, [&](std::size_t task, unsigned worker) {
+  group.run(pool, group.order.size() * slices, [&](std::size_t task, unsigned worker) {
     const std::uint32_t e = group.order[task / slices];
     const std::size_t rows = routing.by_expert[e].size();
     const std::size_t first = task % slices * slice;
@@ -213,7 +222,7 @@ void Session::Impl::experts_up(const Group& group) {
 void Session::Impl::experts_down(const Group& group) {
   const std::size_t panels_total = dim / format::kPanelRows;
   const std::size_t slice = slice_panels(panels_total, pool.thread_count());
-  pool.run_in_shares(base::divide_up(panels_total, slice), [&](std::size_t task, unsigned worker) {
+  group.run(pool, base::divide_up(panels_total, slice), [&](std::size_t task, unsigned worker) {
     const std::size_t first = task * slice;
     const std::size_t panels = std::min(slice, panels_total - first);
     const std::size_t width = panels * format::kPanelRows;

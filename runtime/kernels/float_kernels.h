@@ -218,7 +218,10 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
     const std::size_t row = block % kv.capacity + (begin - block);
     const T* keys = static_cast<const T*>(kv.keys) + row * stride;
     const T* values = static_cast<const T*>(kv.values) + row * stride;
-    const T* next_keys = keys + kAttentionBlock * stride;  // but for the end of a ring, where it does no harm
+    // Behind the end of a ring it does no harm.
+    const bool last = block + kAttentionBlock >= end;
+    const T* next_keys =
+        last ? keys : static_cast<const T*>(kv.keys) + (block % kv.capacity + kAttentionBlock) * stride;
     std::size_t p = 0;
     for (; p + kSideBySide <= count; p += kSideBySide) {
       score_keys<kQueries, kSideBySide>(queries, keys + p * stride, stride, score + p);

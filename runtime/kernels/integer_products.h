@@ -3,6 +3,7 @@
 //
 // The file must have defined, before:
 //
+//   kManyRowsQ8, kManyRowsQ6, kManyRowsQ4: from so many rows on, weights are made ready for all of them first
 //   q8_sums(weights, groups, codes, chunk_sum): Sums of one row and `groups` q8 groups
 //   q6_sums, q4_sums(panel, first_group, groups, codes, group_sums, group_stride):
 //     the same straight from what is packed

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <stdexcept>
@@ -81,7 +82,8 @@ TEST_CASE("an exception of a task reaches the caller, and the pool works on") {
       CHECK(message == "task " + std::to_string(bad));
       CHECK(running == 0);  // nobody is still at work when the caller has the exception
       std::atomic<int> done{0};
-      (pool.*run)(7, [&](std::size_t, unsigned) { ++done; });
+      const auto other = round % 4 < 2 ? &WorkerPool::run : &WorkerPool::run_in_shares;
+      (pool.*other)(7, [&](std::size_t, unsigned) { ++done; });
       CHECK(done == 7);
     }
   }
@@ -118,6 +120,21 @@ TEST_CASE("a share is taken from its first task on, and half of what is left goe
   CHECK(last.end == 14);
   CHECK(share.left() == 0);
   CHECK_FALSE(share.take_first());
+}
+
+TEST_CASE("tasks begin in order, and those of a share do") {
+  WorkerPool pool(4);
+  for (int round = 0; round < 100; ++round) {
+    std::vector<std::vector<std::size_t>> of_worker(4);
+    pool.run(100, [&](std::size_t task, unsigned worker) { of_worker[worker].push_back(task); });
+    for (const auto& tasks : of_worker) CHECK(std::ranges::is_sorted(tasks));
+  }
+  WorkerPool alone(1);
+  for (const auto run : kWays) {
+    std::vector<std::size_t> order;
+    (alone.*run)(5, [&](std::size_t task, unsigned) { order.push_back(task); });
+    CHECK(order == std::vector<std::size_t>{0, 1, 2, 3, 4});
+  }
 }
 
 TEST_CASE("what is left of a share whose worker is held up is taken over by the others") {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -309,5 +310,35 @@ TEST_CASE("quantization rounds to nearest even, and its sums are the sums of its
     CHECK(kernels->quantize_chunk(nothing.data(), 64, codes.data(), &scale, groups.data(), 1) == 0);
     CHECK(scale == 0);
     CHECK(codes[0] == 0);
+  }
+}
+
+TEST_CASE("quantization gives the same codes and sums everywhere, also of values that are no numbers") {
+  const float least = std::numeric_limits<float>::denorm_min();
+  const float largest = std::numeric_limits<float>::max();
+  const float strange[] = {NAN, INFINITY, -INFINITY, -0.0f, least, -largest, largest};
+  for (const float value : strange) {
+    CAPTURE(value);
+    for (std::size_t place = 0; place < 32; ++place) {
+      auto x = random_floats(32, place);
+      x[place] = value;
+      std::vector<std::int8_t> expected_codes(32);
+      std::vector<std::int32_t> expected_groups(2);
+      float expected_scale = 0;
+      const std::int32_t expected_sum = sluice::runtime::generic_kernels().quantize_chunk(
+          x.data(), 32, expected_codes.data(), &expected_scale, expected_groups.data(), 1);
+      CHECK(std::isfinite(expected_scale) == std::isfinite(value));
+      for (const Kernels* kernels : all_kernels()) {
+        CAPTURE(std::string(kernels->name));
+        std::vector<std::int8_t> codes(32);
+        std::vector<std::int32_t> groups(2);
+        float scale = 0;
+        CHECK(kernels->quantize_chunk(x.data(), 32, codes.data(), &scale, groups.data(), 1) == expected_sum);
+        CHECK(codes == expected_codes);
+        CHECK(groups == expected_groups);
+        if (std::isfinite(value)) CHECK(scale == expected_scale);
+        CHECK(std::isfinite(scale) == std::isfinite(value));
+      }
+    }
   }
 }
