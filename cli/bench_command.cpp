@@ -63,21 +63,23 @@ int bench_command(const Invocation& invocation) {
   session.context_tokens = bench.prompt_tokens + bench.decode_tokens;
   session.isa = isa;
   const auto result = runtime::bench(model, session, bench, invocation.stop);
-  console.event(format::Json::object({{"event", "result"},
-                                      {"prefill_tokens_per_s", result.prefill_tokens_per_s},
-                                      {"decode_tokens_per_s", result.decode_tokens_per_s},
-                                      {"decode_bytes_per_token", result.decode_bytes_per_token},
-                                      {"read_bandwidth_gb_per_s", result.read_bandwidth_gb_per_s},
-                                      {"decode_bandwidth_fraction", result.decode_bandwidth_fraction},
-                                      {"read_bandwidth_huge_gb_per_s", result.read_bandwidth_huge_gb_per_s},
-                                      {"int8_peak_gops", result.int8_peak_gops},
-                                      {"prefill_gops", result.prefill_gops},
-                                      {"prefill_peak_fraction", result.prefill_peak_fraction},
-                                      {"prefill_part_s", parts_json(result.prefill_parts)},
-                                      {"decode_part_s", parts_json(result.decode_parts)},
-                                      {"load_s", load_s},
-                                      {"memory", residency_json(result.residency)},
-                                      {"peak_rss_bytes", result.peak_rss_bytes}}));
+  console.event(
+      format::Json::object({{"event", "result"},
+                            {"prefill_tokens_per_s", result.prefill_tokens_per_s},
+                            {"decode_tokens_per_s", result.decode_tokens_per_s},
+                            {"decode_bytes_per_token", result.decode_bytes_per_token},
+                            {"read_bandwidth_gb_per_s", result.read_bandwidth_gb_per_s},
+                            {"decode_bandwidth_fraction", result.decode_bandwidth_fraction},
+                            {"read_bandwidth_huge_gb_per_s", result.read_bandwidth_huge_gb_per_s},
+                            {"decode_bandwidth_huge_fraction", result.decode_bandwidth_huge_fraction},
+                            {"int8_peak_gops", result.int8_peak_gops},
+                            {"prefill_gops", result.prefill_gops},
+                            {"prefill_peak_fraction", result.prefill_peak_fraction},
+                            {"prefill_part_s", parts_json(result.prefill_parts)},
+                            {"decode_part_s", parts_json(result.decode_parts)},
+                            {"load_s", load_s},
+                            {"memory", residency_json(result.residency)},
+                            {"peak_rss_bytes", result.peak_rss_bytes}}));
   Table table;
   table.add_row({"prefill", format_number("%.1f tokens/s", result.prefill_tokens_per_s)});
   table.add_row({"decode", format_number("%.1f tokens/s", result.decode_tokens_per_s)});
@@ -85,6 +87,8 @@ int bench_command(const Invocation& invocation) {
   table.add_row({"plain reads", format_number("%.2f GB/s", result.read_bandwidth_gb_per_s)});
   table.add_row({"decode against that", format_number("%.1f %%", result.decode_bandwidth_fraction * 100)});
   table.add_row({"reads in huge pages", format_number("%.2f GB/s", result.read_bandwidth_huge_gb_per_s)});
+  table.add_row(
+      {"decode against those", format_number("%.1f %%", result.decode_bandwidth_huge_fraction * 100)});
   table.add_row({"prefill, arithmetic", format_number("%.0f GOPS", result.prefill_gops)});
   if (result.int8_peak_gops > 0) {  // not for bf16
     table.add_row({"int8 peak", format_number("%.0f GOPS", result.int8_peak_gops)});

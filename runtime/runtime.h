@@ -298,12 +298,16 @@ struct BenchResult {  ///< medians, but for the parts: those are of the last rep
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
   std::uint64_t decode_bytes_per_token = 0;
-  double read_bandwidth_gb_per_s = 0;       ///< plain reads by the same threads in the same run
-  std::uint64_t peak_rss_bytes = 0;         ///< before the memory for measuring bandwidth was taken
-  double decode_bandwidth_fraction = 0;     ///< decode's weight bytes a second over that
-  double read_bandwidth_huge_gb_per_s = 0;  ///< the same in huge pages, where the kernel gives them
-  double int8_peak_gops =
-      0;  ///< 0 for bf16; of the threads together, the prefill's instructions on registers alone
+  std::uint64_t peak_rss_bytes = 0;  ///< before the memory for measuring bandwidth was taken
+  // Plain reads by the same threads in the same run, in small pages and in huge ones where the kernel gives
+  // them, and decode's weight bytes a second over either: by turns with more decoding, or afterwards under a
+  // limit.
+  double read_bandwidth_gb_per_s = 0;
+  double decode_bandwidth_fraction = 0;
+  double read_bandwidth_huge_gb_per_s = 0;
+  double decode_bandwidth_huge_fraction = 0;
+  /// Of the threads together, prefill's instructions on registers alone, right before and after; 0 for bf16.
+  double int8_peak_gops = 0;
   double prefill_gops = 0;  ///< two operations for each weight that a token meets
   double prefill_peak_fraction = 0;
   PartSeconds prefill_parts;  ///< of one prompt

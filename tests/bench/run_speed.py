@@ -10,8 +10,8 @@ llama.cpp is to be measured with. Both are read once before, so that they are in
 
 The first token is that of `sluice run` on a text of 16 tokens, from the start of the process to the line that tells the token,
 with the proofs of an earlier run beside the file; told with it are the process' end, and the time that what it has touched (the
-file without the embedding and the experts that no token went to) would take at the rate of plain reads that the same round
-measured.
+file without the embedding and the experts that no token went to) would take at the rate of plain reads in huge pages that the
+same round measured.
 
 ROOT (or the environment's SLUICE_LLAMA_CPP) is a Debian system with llama.cpp's llama-bench, which is called there by
 chroot; /proc is mounted in it. F.gguf is a path in it.
@@ -26,6 +26,8 @@ import time
 from pathlib import Path
 
 from page_cache import read_once
+
+TURNS = 3  # within a round, of both programs' decoding: what the memory gives may change within seconds
 
 
 def output_of(command):
@@ -50,7 +52,9 @@ class Bench:
             row[f"sluice prefill of {prompt}, share of the int8 peak"] = result["prefill_peak_fraction"]
             row[f"sluice decode after {prompt}, tokens/s"] = result["decode_tokens_per_s"]
             row[f"sluice decode after {prompt}, share of plain reads"] = result["decode_bandwidth_fraction"]
+            row[f"sluice decode after {prompt}, share of reads in huge pages"] = result["decode_bandwidth_huge_fraction"]
             row["plain reads, GB/s"] = result["read_bandwidth_gb_per_s"]
+            row["plain reads in huge pages, GB/s"] = result["read_bandwidth_huge_gb_per_s"]
 
     def tensor_bytes(self, pattern):
         lines = output_of([self.options.sluice, "inspect", self.options.model, "--tensors", pattern, "--json"]).splitlines()
@@ -74,7 +78,8 @@ class Bench:
         row["first token, ms"] = (first - begin) * 1e3
         row["first token's process, ms"] = (time.monotonic() - begin) * 1e3
         row["first token's prompt, tokens"] = len(result["prompt_ids"])
-        row["its bytes at the rate of plain reads, ms"] = self.touched_bytes(result) / row["plain reads, GB/s"] / 1e6
+        row["its bytes at the rate of reads in huge pages, ms"] = (
+            self.touched_bytes(result) / row["plain reads in huge pages, GB/s"] / 1e6)
 
     def llama(self, row):
         o = self.options
@@ -84,12 +89,25 @@ class Bench:
             prompt = result["n_prompt"]
             row[f"llama.cpp prefill of {prompt}, tokens/s" if prompt else "llama.cpp decode, tokens/s"] = result["avg_ts"]
 
+    def decode_by_turns(self, row):
+        o = self.options
+        ours, theirs = [], []
+        for _ in range(TURNS):
+            text = output_of([o.sluice, "bench", o.model, "-p", "16", "-n", "64", "-r", "1", "--threads", str(o.threads), "--json"])
+            ours.append(json.loads(text.splitlines()[-1])["decode_tokens_per_s"])
+            text = output_of(["chroot", o.llama, "llama-bench", "-m", o.gguf, "-t", str(o.threads), "-p", "0", "-n", "64", "-r",
+                              "1", "-o", "json"])
+            theirs.append(json.loads(text)[0]["avg_ts"])
+        row["sluice decode by turns, tokens/s"] = statistics.median(ours)
+        row["llama.cpp decode by turns, tokens/s"] = statistics.median(theirs)
+
     def round(self):
         row = {}
         self.sluice(row)
         self.first_token(row)
         if self.options.gguf:
             self.llama(row)
+            self.decode_by_turns(row)
         return row
 
 
@@ -108,7 +126,7 @@ def ratios(median):
             for decode in [k for k in median if k.startswith("sluice decode after") and k.endswith("tokens/s")]:
                 result[decode.removesuffix(", tokens/s") + " / llama.cpp"] = median[decode] / median[key]
     result["first token / (2.5 x its bytes + 50 ms)"] = median["first token, ms"] / (
-        2.5 * median["its bytes at the rate of plain reads, ms"] + 50)
+        2.5 * median["its bytes at the rate of reads in huge pages, ms"] + 50)
     return result
 
 
