@@ -7,7 +7,8 @@
 Containers of random weights in Mixtral 8x7B's shapes are written into FOLDER (one of 3.7 GB; one of 0.2 GB and 96 MB an expert
 for each number of experts) and removed in the end. Two experts are chosen whatever their number, so that the same number of
 weights is active; each token is a random one, and goes to other experts than the one before. In each round everything runs
-once. Printed are medians of the time of a token, and what it is relative to the first of its row.
+once. Printed are medians of the time of a token, what it is relative to the first of its row, and every round's time with what
+the memory gave in it.
 """
 
 import argparse
@@ -32,21 +33,24 @@ class Bench:
         subprocess.run([self.options.generator, path, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
         return path
 
-    def token_ms(self, model, prompt):
+    def token(self, model, prompt):
+        """Milliseconds of a token, and GB/s of plain reads in huge pages beside them."""
         o = self.options
         read_once(model)  # the generator writes past the page cache, and the others may have taken its place
         text = subprocess.run([o.sluice, "bench", model, "-p", str(prompt), "-n", str(o.n), "-r", "1", "--threads",
                                str(o.threads), "--verify", "off", "--json"],
                               check=True, stdout=subprocess.PIPE, text=True).stdout
-        return 1e3 / json.loads(text.splitlines()[-1])["decode_tokens_per_s"]
+        result = json.loads(text.splitlines()[-1])
+        return 1e3 / result["decode_tokens_per_s"], result["read_bandwidth_huge_gb_per_s"]
 
 
 def show(title, rows):
     print(title)
-    median = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    median = {key: statistics.median(row[key][0] for row in rows) for key in rows[0]}
     first = next(iter(median.values()))
     for key, value in median.items():
-        print(f"    {key:8} {value:8.2f} ms {value / first:8.3f}", flush=True)
+        rounds = ", ".join(f"{row[key][0]:.2f} ms at {row[key][1]:.0f} GB/s" for row in rows)
+        print(f"    {key:8} {value:8.2f} ms {value / first:8.3f}    {rounds}", flush=True)
 
 
 def main():
@@ -67,14 +71,14 @@ def main():
     try:
         if options.contexts:
             models.append(bench.make("contexts.sluice", "--layers", options.layers))
-            rows = [{c: bench.token_ms(models[0], c) for c in options.contexts} for _ in range(options.rounds)]
+            rows = [{c: bench.token(models[0], c) for c in options.contexts} for _ in range(options.rounds)]
             show("tokens of context", rows)
         by_count = {}
         for count in options.experts:
             by_count[count] = bench.make(f"{count}.sluice", "--layers", options.experts_layers, "--experts", count)
             models.append(by_count[count])
         if by_count:
-            rows = [{count: bench.token_ms(model, 64) for count, model in by_count.items()} for _ in range(options.rounds)]
+            rows = [{count: bench.token(model, 64) for count, model in by_count.items()} for _ in range(options.rounds)]
             show("experts", rows)
     finally:
         for model in models:
