@@ -96,9 +96,8 @@ void Session::Impl::route(std::size_t layer) {
   routing.weights.assign(tokens_now * top, 1.0f);
   routing.margins.resize(options.on_routing && top < params.num_experts ? tokens_now : 0);
   if (!params.dense) {
-    for_each_token([&](std::size_t t, unsigned) {
-      // A thread's own small arrays; the number of experts is at most 1024.
-      std::vector<float> gate(params.num_experts);
+    for_each_token([&](std::size_t t, unsigned worker) {
+      const std::span gate(scratch[worker].router.data(), params.num_experts);
       for (std::size_t e = 0; e < params.num_experts; ++e) {
         gate[e] = kernels.dot(&normed[t * dim], &w.router[e * dim], dim);
         if (!std::isfinite(gate[e])) {
@@ -111,9 +110,9 @@ void Session::Impl::route(std::size_t layer) {
       const std::span chosen(&routing.experts[t * top], top);
       top_k(gate, chosen);
       if (!routing.margins.empty()) routing.margins[t] = margin_of(gate, chosen);
-      std::vector<float> scores(base::align_up(top, kLanes));
+      float* const scores = scratch[worker].chosen.data();
       for (std::size_t i = 0; i < top; ++i) scores[i] = gate[chosen[i]];
-      const float sum = kernels.exp_sum(scores.data(), top, gate[chosen[0]]);
+      const float sum = kernels.exp_sum(scores, top, gate[chosen[0]]);
       for (std::size_t i = 0; i < top; ++i) routing.weights[t * top + i] = scores[i] / sum;
     });
   }

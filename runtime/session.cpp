@@ -58,6 +58,8 @@ Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
     s.head.reserve(2 * kAttentionQueries * cache.stride());
     s.gate.reserve(rows * kSlicePanels * format::kPanelRows);
     s.up.reserve(rows * kSlicePanels * format::kPanelRows);
+    s.router.reserve(params.num_experts);
+    s.chosen.reserve(base::align_up(params.num_experts_per_tok, kLanes));
   }
   decide_residency();
 }

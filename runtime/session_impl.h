@@ -91,10 +91,12 @@ struct Session::Impl {
   // Only where the model does not fit into memory.
   std::unique_ptr<HotPages> hot_pages;
   std::unique_ptr<ExpertStream> stream;
-  struct Scratch {       ///< one a worker
-    Buffer<float> head;  ///< a key and a value, or queries and attention's results, padded to kLanes
-    Buffer<float> gate;  ///< [rows][slice]
-    Buffer<float> up;    ///< [rows][slice]
+  struct Scratch {         ///< one a worker
+    Buffer<float> head;    ///< a key and a value, or queries and attention's results, padded to kLanes
+    Buffer<float> gate;    ///< [rows][slice]
+    Buffer<float> up;      ///< [rows][slice]
+    Buffer<float> router;  ///< [expert] a token's gate logits
+    Buffer<float> chosen;  ///< [k padded to kLanes] those of the chosen, and their weights
   };
   std::vector<Scratch> scratch;
   /// While calibrating: what the experts' inputs are added to; w2's inputs are then kept as floats, too.

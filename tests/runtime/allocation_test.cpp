@@ -1,0 +1,60 @@
+// What a session needs it takes at its start, and with the first prompt of a size: after that the forward
+// pass allocates nothing.
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <random>
+#include <vector>
+
+#include "runtime/runtime.h"
+#include "tests/support/make_container.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_release.h"
+
+using namespace sluice;
+
+namespace {
+
+std::atomic<std::size_t> allocations = 0;
+
+}  // namespace
+
+// Of this whole program: the array forms and those without exceptions call these. Not inlined, or GCC would
+// see free() of what came from new.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* const memory = std::malloc(bytes != 0 ? bytes : 1)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+TEST_CASE("a prompt and tokens like those before allocate nothing") {
+  const tests::TempDir folder;
+  tests::write_tiny_release(folder.path(), tests::tiny_params(), 6);
+  for (const auto quant : {convert::Quant::bf16, convert::Quant::q8, convert::Quant::q4}) {
+    CAPTURE(static_cast<int>(quant));
+    const auto model = runtime::Model::open(tests::make_container(folder.path(), folder / "m.sluice", quant));
+    runtime::SessionOptions options;
+    options.thread_count = 2;
+    options.context_tokens = 128;
+    options.prefill_chunk_tokens = 64;
+    runtime::Session session(model, options);
+    std::mt19937_64 random(3);
+    std::vector<runtime::TokenId> ids(100);
+    for (auto& id : ids) id = static_cast<runtime::TokenId>(random() % tests::kTinyVocab);
+    const auto feed = [&] {
+      session.reset();
+      session.feed(std::span(ids).first(80));
+      for (std::size_t i = 80; i < ids.size(); ++i) session.feed(std::span(ids).subspan(i, 1));
+    };
+    feed();
+    const std::size_t before = allocations;
+    CHECK(before > 0);  // those of the model, or nothing would be counted
+    feed();
+    CHECK(allocations == before);
+  }
+}
