@@ -1,5 +1,6 @@
 #include "base/parallel.h"
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -44,7 +45,7 @@ TaskShare::Tasks TaskShare::take_half() {
   return {};
 }
 
-WorkerPool::WorkerPool(unsigned thread_count) : shares_(thread_count) {
+WorkerPool::WorkerPool(unsigned thread_count, Placement placement) : shares_(thread_count) {
   INVARIANT(thread_count >= 1);
   threads_.reserve(thread_count - 1);
   try {
@@ -53,6 +54,24 @@ WorkerPool::WorkerPool(unsigned thread_count) : shares_(thread_count) {
   } catch (const std::system_error& error) {
     end();
     throw Error(ErrorKind::io, "cannot start " + std::to_string(thread_count) + " threads: " + error.what());
+  }
+  if (placement == Placement::a_core_each) pin();
+}
+
+// Where the kernel refuses, threads run anywhere.
+void WorkerPool::pin() {
+  cpu_set_t usable;
+  if (sched_getaffinity(0, sizeof(usable), &usable) != 0) return;
+  if (static_cast<unsigned>(CPU_COUNT(&usable)) != thread_count()) return;
+  std::size_t core = 0;
+  while (!CPU_ISSET(core, &usable)) ++core;
+  for (std::thread& thread : threads_) {
+    do ++core;
+    while (!CPU_ISSET(core, &usable));
+    cpu_set_t own;
+    CPU_ZERO(&own);
+    CPU_SET(core, &own);
+    static_cast<void>(pthread_setaffinity_np(thread.native_handle(), sizeof(own), &own));
   }
 }
 

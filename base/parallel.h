@@ -58,7 +58,11 @@ class TaskShare final {
 /// run_in_shares() one is called at a time, by one thread, and they do not nest.
 class WorkerPool final {
  public:
-  explicit WorkerPool(unsigned thread_count);
+  /// Where threads may run. `a_core_each`: worker n on the n-th core that the process may use, when there are
+  /// just as many of them as workers; the caller's thread, whose own threads would inherit it, stays free.
+  enum class Placement : std::uint8_t { anywhere, a_core_each };
+
+  explicit WorkerPool(unsigned thread_count, Placement placement = Placement::anywhere);
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -76,6 +80,7 @@ class WorkerPool final {
   void run_in_shares(std::size_t task_count, TaskRef body);
 
  private:
+  void pin();
   void end();
   void work(unsigned worker);
   void run_dealt(std::size_t task_count, const TaskRef& body);

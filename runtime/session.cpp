@@ -27,7 +27,7 @@ Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
       params(weights.params),
       options(std::move(options_in)),
       kernels(kernels_for(options.isa.value_or(detect_isa()))),
-      pool(options.thread_count),
+      pool(options.thread_count, base::WorkerPool::Placement::a_core_each),
       cache(params,
             {.context_tokens = options.context_tokens,
              .chunk_tokens = options.prefill_chunk_tokens,

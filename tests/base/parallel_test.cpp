@@ -1,6 +1,7 @@
 #include "base/parallel.h"
 
 #include <doctest/doctest.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -160,6 +161,47 @@ TEST_CASE("a pool within a task of another pool works") {
     inner.run(10, [&](std::size_t task, unsigned) { sum += static_cast<int>(task); });
   });
   CHECK(sum == 4 * 45);
+}
+
+namespace {
+
+cpu_set_t usable_cores() {
+  cpu_set_t cores;
+  REQUIRE(sched_getaffinity(0, sizeof(cores), &cores) == 0);
+  return cores;
+}
+
+/// Where each worker of a pool may run. Every one is held until all have come.
+std::vector<cpu_set_t> cores_of_workers(WorkerPool& pool) {
+  std::vector<cpu_set_t> cores(pool.thread_count());
+  std::atomic<unsigned> here{0};
+  pool.run(pool.thread_count(), [&](std::size_t, unsigned worker) {
+    cores[worker] = usable_cores();
+    ++here;
+    while (here.load() < pool.thread_count()) std::this_thread::yield();
+  });
+  return cores;
+}
+
+}  // namespace
+
+TEST_CASE("where there is a core for each worker, each but the caller's has its own") {
+  const cpu_set_t all = usable_cores();
+  WorkerPool pool(available_threads(), WorkerPool::Placement::a_core_each);
+  const auto cores = cores_of_workers(pool);
+  CHECK(CPU_EQUAL(&cores[0], &all));
+  cpu_set_t taken;
+  CPU_ZERO(&taken);
+  for (std::size_t worker = 1; worker < cores.size(); ++worker) {
+    CHECK(CPU_COUNT(&cores[worker]) == 1);
+    CPU_OR(&taken, &taken, &cores[worker]);
+  }
+  CHECK(CPU_COUNT(&taken) == static_cast<int>(cores.size()) - 1);
+
+  WorkerPool more(available_threads() + 1, WorkerPool::Placement::a_core_each);
+  for (const cpu_set_t& of_worker : cores_of_workers(more)) CHECK(CPU_EQUAL(&of_worker, &all));
+  WorkerPool anywhere(available_threads());
+  for (const cpu_set_t& of_worker : cores_of_workers(anywhere)) CHECK(CPU_EQUAL(&of_worker, &all));
 }
 
 TEST_CASE("a pool that never ran ends, and there is at least one thread") {
