@@ -22,15 +22,19 @@ std::atomic<std::size_t> allocations = 0;
 
 }  // namespace
 
-// Of this whole program: the array forms and those without exceptions call these. Not inlined, or GCC would
-// see free() of what came from new.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
+// Of this whole program, all forms for single objects, since what one gives goes back by another; array forms
+// call these, or have their own counterparts. Not inlined, or GCC would see free() of what came from new.
+[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   ++allocations;
-  if (void* const memory = std::malloc(bytes != 0 ? bytes : 1)) return memory;
+  return std::malloc(bytes != 0 ? bytes : 1);
+}
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  if (void* const memory = operator new(bytes, std::nothrow)) return memory;
   throw std::bad_alloc();
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
 
 TEST_CASE("a prompt and tokens like those before allocate nothing") {
   const tests::TempDir folder;
