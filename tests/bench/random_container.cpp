@@ -129,8 +129,9 @@ void fill_scales(base::MutableBytes out, float scale) {
     base::store_le(out, i, std::bit_cast<std::uint32_t>(scale));
 }
 
-void fill_tiles(Random& random, const format::TileLayout& layout, base::MutableBytes out) {
-  const float unit = 1 / std::sqrt(static_cast<float>(layout.cols));  // a weight's deviation
+/// `gain`: deviation of a product's rows to that of its input.
+void fill_tiles(Random& random, const format::TileLayout& layout, float gain, base::MutableBytes out) {
+  const float unit = gain / std::sqrt(static_cast<float>(layout.cols));  // a weight's deviation
   const auto plane = [&](std::uint64_t begin, std::uint64_t end) { return out.subspan(begin, end - begin); };
   const std::uint64_t codes_end = layout.panels * layout.panel_code_bytes;
   const std::uint64_t scales_bytes = layout.padded_rows * sizeof(float);
@@ -148,6 +149,7 @@ void fill_tiles(Random& random, const format::TileLayout& layout, base::MutableB
       random.fill(plane(layout.magnitudes_offset_bytes, layout.signs_offset_bytes), 0x5555555555555555);
       for (std::byte& magnitudes : plane(layout.magnitudes_offset_bytes, layout.signs_offset_bytes))
         magnitudes ^= (magnitudes & std::byte{0x55}) << 1 ^ std::byte{0xAA};
+      random.fill(plane(layout.signs_offset_bytes, layout.row_scales_offset_bytes), ~std::uint64_t{0});
       return fill_scales(plane(layout.row_scales_offset_bytes, layout.row_scales_offset_bytes + scales_bytes),
                          unit / 47.0f);
     case format::TileType::q4:
@@ -196,7 +198,10 @@ class Generator {
 
   void fill(const format::ModelTensor& tensor, Storage storage, base::MutableBytes out) {
     if (format::is_tiled(storage)) {
-      fill_tiles(random_, {format::tile_type(storage), tensor.shape[0], tensor.shape[1]}, out);
+      // Random attention averages over the tokens. At full strength it makes all tokens alike after a few
+      // layers, and the routers of those below choose the same experts for all of them.
+      const float gain = tensor.name.ends_with(".wo.weight") ? 0.1f : 1.0f;
+      fill_tiles(random_, {format::tile_type(storage), tensor.shape[0], tensor.shape[1]}, gain, out);
     } else if (storage == Storage::bf16_rows) {
       fill_bf16(random_, out, 1);
     } else if (tensor.role == format::TensorRole::norm) {
