@@ -13,22 +13,21 @@ namespace sluice::runtime {
 void Session::Impl::attention(std::size_t layer) {
   const LayerWeights& w = weights.layers[layer];
   weights.prove(std::array{w.wq.part, w.wk.part, w.wv.part, w.wo.part}, pool);
-  attention_in.reset(w.wq.matrix.layout.type, tokens_now, dim, kAttentionChunk);
-  normalize(w.attention_norm.data(), attention_in);
-  project_heads(layer);
+  const Operand in = attention_in.reset(w.wq.matrix.layout.type, tokens_now, dim, kAttentionChunk);
+  normalize(w.attention_norm.data(), in);
+  project_heads(layer, in);
   rotate_and_store(layer);
   attend(layer);
 
-  attention_out.reset(w.wo.matrix.layout.type, tokens_now, query_width, kAttentionChunk);
-  for_each_token([&](std::size_t t, unsigned) {
-    attention_out.fill(kernels, t, 0, query_width, &mixed[t * query_width]);
-  });
-  product(w.wo.matrix, attention_out, update.data(), dim);
+  const Operand out = attention_out.reset(w.wo.matrix.layout.type, tokens_now, query_width, kAttentionChunk);
+  for_each_token(
+      [&](std::size_t t, unsigned) { out.fill(kernels, t, 0, query_width, &mixed[t * query_width]); });
+  product(w.wo.matrix, out, update.data(), dim);
   for_each_token([&](std::size_t t, unsigned) { kernels.add(&update[t * dim], dim, &x[t * dim]); });
 }
 
 // One region for the three matrices: each is small, and they read the same rows.
-void Session::Impl::project_heads(std::size_t layer) {
+void Session::Impl::project_heads(std::size_t layer, const Operand& in) {
   const LayerWeights& w = weights.layers[layer];
   struct Part {
     const Matrix* matrix;
@@ -49,7 +48,7 @@ void Session::Impl::project_heads(std::size_t layer) {
       const std::size_t tasks = base::divide_up(panels, slice);
       if (task < tasks) {
         const std::size_t first = task * slice;
-        multiply(kernels, *part.matrix, attention_in, first, std::min(slice, panels - first),
+        multiply(kernels, *part.matrix, in, first, std::min(slice, panels - first),
                  part.out + first * format::kPanelRows, part.stride);
         return;
       }

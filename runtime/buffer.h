@@ -1,9 +1,7 @@
 #pragma once
-// Arrays for the forward pass: aligned to a cache line, zeroed once, and then grown only when a model's first
-// large batch needs it.
+// Arrays for the forward pass: aligned to a cache line, and zeroed.
 
 #include <cstddef>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -21,8 +19,8 @@ class Buffer {
   void reserve(std::size_t count) {
     if (count <= capacity_) return;
     const std::size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
-    data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    if (data_ == nullptr) throw std::bad_alloc();
+    data_.reset();
+    data_.reset(static_cast<T*>(::operator new(bytes, kCacheLine)));
     std::memset(static_cast<void*>(data_.get()), 0, bytes);
     capacity_ = count;
   }
@@ -34,10 +32,11 @@ class Buffer {
   const T& operator[](std::size_t i) const { return data_.get()[i]; }
 
  private:
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
+  static constexpr std::align_val_t kCacheLine{64};
+  struct Delete {
+    void operator()(T* p) const { ::operator delete(p, kCacheLine); }
   };
-  std::unique_ptr<T, Free> data_;
+  std::unique_ptr<T, Delete> data_;
   std::size_t capacity_ = 0;
 };
 

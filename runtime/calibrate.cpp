@@ -42,15 +42,15 @@ void Session::Impl::add_statistics() {
     const bool is_up = task % blocks < up_blocks;
     const std::size_t block = is_up ? task % blocks : task % blocks - up_blocks;
     format::InputMoments& moments = is_up ? statistics->experts[e].up : statistics->experts[e].down;
-    const auto& slots = routing.by_expert[e];
-    for (std::size_t row = 0; row < slots.size(); ++row) {
-      const float* input = is_up ? &normed[slots[row].token * dim] : &kept_hidden[e][row * hidden];
-      add_moment(moments.block(block), input + block * format::kMomentBlock, slots[row].weight,
+    for (std::size_t slot = routing.first_slot[e]; slot < routing.first_slot[e + 1]; ++slot) {
+      const auto [token, weight] = routing.slots[slot];
+      const float* input = is_up ? &normed[token * dim] : &kept_hidden[slot * hidden];
+      add_moment(moments.block(block), input + block * format::kMomentBlock, weight,
                  moments.block_width(block));
     }
   });
   for (std::size_t e = 0; e < params.num_experts; ++e)
-    statistics->experts[e].tokens += routing.by_expert[e].size();
+    statistics->experts[e].tokens += routing.slots_of(e).size();
 }
 
 struct Calibrator::Impl {

@@ -30,22 +30,42 @@ PanelView Matrix::panel(std::size_t index) const {
   };
 }
 
-void Operand::reset(format::TileType type, std::size_t rows, std::size_t cols, std::size_t chunk_cols) {
+Operand OperandBuffer::reset(format::TileType type, std::size_t rows, std::size_t cols,
+                             std::size_t chunk_cols) {
   INVARIANT(cols % format::kTileCols == 0 && chunk_cols % kChunkColsMin == 0);
   INVARIANT(chunk_cols > 0 && chunk_cols <= kChunkColsMax);
-  type_ = type;
-  rows_ = rows;
   cols_ = cols;
   chunk_cols_ = chunk_cols;
-  if (is_float()) {
+  if (type == format::TileType::bf16) {
     floats_.reserve(rows * cols);
-    return;
+  } else {
+    const std::size_t chunks = base::divide_up(cols, chunk_cols);
+    codes_.reserve(rows * cols);
+    scales_.reserve(rows * chunks);
+    chunk_sums_.reserve(rows * chunks);
+    group_sums_.reserve(rows * cols / format::kGroupCols);
   }
-  const std::size_t chunks = base::divide_up(cols, chunk_cols);
-  codes_.reserve(rows * cols);
-  scales_.reserve(rows * chunks);
-  chunk_sums_.reserve(rows * chunks);
-  group_sums_.reserve(rows * cols / format::kGroupCols);
+  return this->rows(type, 0, rows);
+}
+
+Operand OperandBuffer::rows(format::TileType type, std::size_t first, std::size_t count) {
+  Operand operand;
+  operand.type_ = type;
+  operand.rows_ = count;
+  operand.cols_ = cols_;
+  operand.chunk_cols_ = chunk_cols_;
+  if (operand.is_float()) {
+    INVARIANT((first + count) * cols_ <= floats_.capacity());
+    operand.floats_ = floats_.data() + first * cols_;
+  } else {
+    INVARIANT((first + count) * cols_ <= codes_.capacity());
+    const std::size_t chunks = base::divide_up(cols_, chunk_cols_);
+    operand.codes_ = codes_.data() + first * cols_;
+    operand.scales_ = scales_.data() + first * chunks;
+    operand.chunk_sums_ = chunk_sums_.data() + first * chunks;
+    operand.group_sums_ = group_sums_.data() + first * cols_ / format::kGroupCols;
+  }
+  return operand;
 }
 
 std::size_t Operand::chunk_width(std::size_t chunk) const {
@@ -53,7 +73,7 @@ std::size_t Operand::chunk_width(std::size_t chunk) const {
 }
 
 void Operand::fill(const Kernels& kernels, std::size_t row, std::size_t first_col, std::size_t count,
-                   const float* x) {
+                   const float* x) const {
   if (is_float()) {
     std::memcpy(&floats_[row * cols_ + first_col], x, count * sizeof(float));
     return;
@@ -68,7 +88,7 @@ void Operand::fill(const Kernels& kernels, std::size_t row, std::size_t first_co
   }
 }
 
-void Operand::copy_row(std::size_t row, const Operand& source, std::size_t source_row) {
+void Operand::copy_row(std::size_t row, const Operand& source, std::size_t source_row) const {
   INVARIANT(is_float() == source.is_float() && cols_ == source.cols_ && chunk_cols_ == source.chunk_cols_);
   if (is_float()) {
     std::memcpy(&floats_[row * cols_], &source.floats_[source_row * cols_], cols_ * sizeof(float));
@@ -88,10 +108,10 @@ void Operand::copy_row(std::size_t row, const Operand& source, std::size_t sourc
 
 QuantizedView Operand::quantized() const {
   return {
-      .codes = codes_.data(),
-      .scales = scales_.data(),
-      .group_sums = group_sums_.data(),
-      .chunk_sums = chunk_sums_.data(),
+      .codes = codes_,
+      .scales = scales_,
+      .group_sums = group_sums_,
+      .chunk_sums = chunk_sums_,
       .rows = rows_,
       .cols = cols_,
       .chunk_cols = chunk_cols_,

@@ -23,12 +23,9 @@ struct Matrix {
 };
 
 /// What a product reads: a batch of activation rows, prepared once for all matrices that read it. For bf16
-/// matrices f32 rows; for the others rows of s8 codes in chunks.
+/// matrices f32 rows; for the others rows of s8 codes in chunks. A view of memory of an OperandBuffer.
 class Operand {
  public:
-  /// Sets shape and kind; keeps memory. cols is padded to 64.
-  void reset(format::TileType type, std::size_t rows, std::size_t cols, std::size_t chunk_cols);
-
   [[nodiscard]] std::size_t rows() const { return rows_; }
   [[nodiscard]] std::size_t cols() const { return cols_; }
   [[nodiscard]] std::size_t chunk_cols() const { return chunk_cols_; }
@@ -36,21 +33,45 @@ class Operand {
   /// Fills columns [first_col, first_col + count) of one row; whole chunks. Different rows or columns may be
   /// filled by different threads.
   void fill(const Kernels& kernels, std::size_t row, std::size_t first_col, std::size_t count,
-            const float* x);
+            const float* x) const;
 
   /// Copies row `source_row` of an operand of the same width and kind.
-  void copy_row(std::size_t row, const Operand& source, std::size_t source_row);
+  void copy_row(std::size_t row, const Operand& source, std::size_t source_row) const;
 
   [[nodiscard]] QuantizedView quantized() const;
   /// f32 rows, for bf16 matrices; else integers, for all other types alike.
   [[nodiscard]] bool is_float() const { return type_ == format::TileType::bf16; }
-  [[nodiscard]] const float* floats() const { return floats_.data(); }  ///< [row][cols]
+  [[nodiscard]] const float* floats() const { return floats_; }  ///< [row][cols]
 
  private:
+  friend class OperandBuffer;
+  Operand() = default;
   [[nodiscard]] std::size_t chunk_width(std::size_t chunk) const;
 
   format::TileType type_ = format::TileType::bf16;
   std::size_t rows_ = 0;
+  std::size_t cols_ = 0;
+  std::size_t chunk_cols_ = 0;
+  float* floats_ = nullptr;
+  // As in QuantizedView.
+  std::int8_t* codes_ = nullptr;
+  float* scales_ = nullptr;
+  std::int32_t* group_sums_ = nullptr;
+  std::int32_t* chunk_sums_ = nullptr;
+};
+
+/// Memory for operands of one width.
+class OperandBuffer {
+ public:
+  /// One with `rows` rows, on the memory of those before. cols is padded to 64. Allocates where there were
+  /// never as many rows of that kind.
+  Operand reset(format::TileType type, std::size_t rows, std::size_t cols, std::size_t chunk_cols);
+
+  /// An operand of its own on the memory of rows [first, first + count) of the last reset(), which must have
+  /// been of the same kind; such operands share nothing where their rows do not.
+  [[nodiscard]] Operand rows(format::TileType type, std::size_t first, std::size_t count);
+
+ private:
   std::size_t cols_ = 0;
   std::size_t chunk_cols_ = 64;
   Buffer<float> floats_;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <string>
 
 #include "base/bytes.h"
@@ -71,14 +72,15 @@ struct Session::Impl::Group {
 
 void Session::Impl::mixture(std::size_t layer, std::span<const TokenId> tokens) {
   const LayerWeights& w = weights.layers[layer];
-  experts_in.reset(w.experts.front().w1.matrix.layout.type, tokens_now, dim, format::kActivationChunk);
+  const Operand in =
+      mixture_in.reset(w.experts.front().w1.matrix.layout.type, tokens_now, dim, format::kActivationChunk);
   timed(part_seconds.router, [&] {
-    normalize(w.ffn_norm.data(), experts_in);
+    normalize(w.ffn_norm.data(), in);
     route(layer);
   });
   report_routing(layer, tokens);
   timed(part_seconds.experts, [&] {
-    gather(layer);
+    gather(layer, in);
     if (stream) {
       streamed_experts(layer);
     } else {
@@ -116,10 +118,26 @@ void Session::Impl::route(std::size_t layer) {
       for (std::size_t i = 0; i < top; ++i) routing.weights[t * top + i] = scores[i] / sum;
     });
   }
-  for (auto& slots : routing.by_expert) slots.clear();
+  sort_slots();
+}
+
+// By counting: `first_slot` is moved to each expert's end while its slots are filled, and so to the next's
+// begin.
+void Session::Impl::sort_slots() {
+  const std::size_t top = params.num_experts_per_tok;
+  auto& first = routing.first_slot;
+  std::ranges::fill(first, 0);
+  for (const std::uint32_t e : routing.experts) ++first[e + 1];
+  std::partial_sum(first.begin(), first.end(), first.begin());
+  routing.slots.resize(tokens_now * top);
   for (std::uint32_t t = 0; t < tokens_now; ++t)
     for (std::size_t i = 0; i < top; ++i)
-      routing.by_expert[routing.experts[t * top + i]].push_back({t, routing.weights[t * top + i]});
+      routing.slots[first[routing.experts[t * top + i]]++] = {t, routing.weights[t * top + i]};
+  std::shift_right(first.begin(), first.end(), 1);
+  first.front() = 0;
+  routing.used.clear();
+  for (std::uint32_t e = 0; e < params.num_experts; ++e)
+    if (first[e + 1] > first[e]) routing.used.push_back(e);
 }
 
 void Session::Impl::report_routing(std::size_t layer, std::span<const TokenId> tokens) {
@@ -137,23 +155,25 @@ void Session::Impl::report_routing(std::size_t layer, std::span<const TokenId> t
 }
 
 // Every chosen expert gets its tokens' rows side by side, so that its weights are read once for all of them.
-void Session::Impl::gather(std::size_t layer) {
-  const LayerWeights& w = weights.layers[layer];
-  routing.used.clear();
-  for (std::uint32_t e = 0; e < params.num_experts; ++e) {
-    const auto& slots = routing.by_expert[e];
-    if (slots.empty()) continue;
-    routing.used.push_back(e);
-    const ExpertWeights& expert = w.experts[e];
-    expert_in[e].reset(expert.w1.matrix.layout.type, slots.size(), dim, format::kActivationChunk);
-    expert_hidden[e].reset(expert.w2.matrix.layout.type, slots.size(), hidden, format::kActivationChunkDown);
-    for (std::size_t row = 0; row < slots.size(); ++row)
-      expert_in[e].copy_row(row, experts_in, slots[row].token);
+void Session::Impl::gather(std::size_t layer, const Operand& in) {
+  const std::size_t slots_total = routing.slots.size();
+  for (const std::uint32_t e : routing.used) {
+    const ExpertWeights& expert = weights.layers[layer].experts[e];
+    const auto slots = routing.slots_of(e);
+    expert_in.reset(expert.w1.matrix.layout.type, slots_total, dim, format::kActivationChunk);
+    expert_hidden.reset(expert.w2.matrix.layout.type, slots_total, hidden, format::kActivationChunkDown);
+    const Operand rows = inputs_of(e, expert.w1.matrix);
+    for (std::size_t row = 0; row < slots.size(); ++row) rows.copy_row(row, in, slots[row].token);
   }
-  if (statistics == nullptr) return;
-  kept_hidden.resize(params.num_experts);
-  for (std::size_t e = 0; e < params.num_experts; ++e)
-    kept_hidden[e].reserve(routing.by_expert[e].size() * hidden);
+  if (statistics != nullptr) kept_hidden.reserve(slots_total * hidden);
+}
+
+Operand Session::Impl::inputs_of(std::uint32_t expert, const Matrix& matrix) {
+  return expert_in.rows(matrix.layout.type, routing.first_slot[expert], routing.slots_of(expert).size());
+}
+
+Operand Session::Impl::hidden_of(std::uint32_t expert, const Matrix& matrix) {
+  return expert_hidden.rows(matrix.layout.type, routing.first_slot[expert], routing.slots_of(expert).size());
 }
 
 void Session::Impl::mapped_experts(std::size_t layer) {
@@ -197,22 +217,24 @@ void Session::Impl::experts_up(const Group& group) {
   const std::size_t slices = base::divide_up(panels_total, slice);
   group.run(pool, group.order.size() * slices, [&](std::size_t task, unsigned worker) {
     const std::uint32_t e = group.order[task / slices];
-    const std::size_t rows = routing.by_expert[e].size();
+    const std::size_t rows = routing.slots_of(e).size();
     const std::size_t first = task % slices * slice;
     const std::size_t panels = std::min(slice, panels_total - first);
     const std::size_t width = panels * format::kPanelRows;
     float* gate = scratch[worker].gate.data();
     float* up = scratch[worker].up.data();
     const Matrix w1 = group.matrix(e, ExpertMatrix::w1, first + panels);
-    multiply(kernels, w1, expert_in[e], first, panels, gate, width);
+    const Operand in = inputs_of(e, w1);
+    multiply(kernels, w1, in, first, panels, gate, width);
     const Matrix w3 = group.matrix(e, ExpertMatrix::w3, first + panels);
-    multiply(kernels, w3, expert_in[e], first, panels, up, width);
+    multiply(kernels, w3, in, first, panels, up, width);
+    const Operand out = hidden_of(e, group.mapped[e].w2.matrix);
     for (std::size_t row = 0; row < rows; ++row) {
       kernels.silu_multiply(gate + row * width, up + row * width, width, gate + row * width);
       if (statistics != nullptr)
-        std::memcpy(&kept_hidden[e][row * hidden + first * format::kPanelRows], gate + row * width,
-                    width * sizeof(float));
-      expert_hidden[e].fill(kernels, row, first * format::kPanelRows, width, gate + row * width);
+        std::memcpy(&kept_hidden[(routing.first_slot[e] + row) * hidden + first * format::kPanelRows],
+                    gate + row * width, width * sizeof(float));
+      out.fill(kernels, row, first * format::kPanelRows, width, gate + row * width);
     }
   });
 }
@@ -229,9 +251,9 @@ void Session::Impl::experts_down(const Group& group) {
     for (std::size_t t = 0; group.first && t < tokens_now; ++t)
       std::fill_n(&update[t * dim + first * format::kPanelRows], width, 0.0f);
     for (const std::uint32_t e : group.experts) {
-      const auto& slots = routing.by_expert[e];
+      const auto slots = routing.slots_of(e);
       const Matrix w2 = group.matrix(e, ExpertMatrix::w2, first + panels);
-      multiply(kernels, w2, expert_hidden[e], first, panels, out, width);
+      multiply(kernels, w2, hidden_of(e, w2), first, panels, out, width);
       for (std::size_t row = 0; row < slots.size(); ++row)
         kernels.add_scaled(out + row * width, slots[row].weight, width,
                            &update[slots[row].token * dim + first * format::kPanelRows]);

@@ -39,9 +39,13 @@ Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
       key_width(padded(params.n_kv_heads * params.head_dim)),
       hidden(padded(params.hidden_dim)),
       vocab(padded(params.vocab_size)),
-      expert_in(params.num_experts),
-      expert_hidden(params.num_experts),
       scratch(options.thread_count) {
+  reserve();
+  decide_residency();
+}
+
+// All that a chunk of tokens may need, so that the forward pass allocates nothing.
+void Session::Impl::reserve() {
   const std::size_t rows = std::min(options.prefill_chunk_tokens, options.context_tokens);
   x.reserve(rows * dim);
   normed.reserve(rows * dim);
@@ -53,7 +57,23 @@ Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
   cosines.reserve(rows * params.head_dim / 2);
   sines.reserve(rows * params.head_dim / 2);
   logits.reserve(vocab);
-  routing.by_expert.resize(params.num_experts);
+  const std::size_t slots = rows * params.num_experts_per_tok;
+  routing.experts.reserve(slots);
+  routing.weights.reserve(slots);
+  routing.margins.reserve(options.on_routing ? rows : 0);
+  routing.slots.reserve(slots);
+  routing.first_slot.resize(params.num_experts + 1);
+  routing.used.reserve(params.num_experts);
+  for (const LayerWeights& w : weights.layers) {
+    attention_in.reset(w.wq.matrix.layout.type, rows, dim, kAttentionChunk);
+    attention_out.reset(w.wo.matrix.layout.type, rows, query_width, kAttentionChunk);
+    for (const ExpertWeights& expert : w.experts) {
+      mixture_in.reset(expert.w1.matrix.layout.type, rows, dim, format::kActivationChunk);
+      expert_in.reset(expert.w1.matrix.layout.type, slots, dim, format::kActivationChunk);
+      expert_hidden.reset(expert.w2.matrix.layout.type, slots, hidden, format::kActivationChunkDown);
+    }
+  }
+  head_in.reset(weights.head.matrix.layout.type, 1, dim, kAttentionChunk);
   for (Scratch& s : scratch) {
     s.head.reserve(2 * kAttentionQueries * cache.stride());
     s.gate.reserve(rows * kSlicePanels * format::kPanelRows);
@@ -61,15 +81,12 @@ Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
     s.router.reserve(params.num_experts);
     s.chosen.reserve(base::align_up(params.num_experts_per_tok, kLanes));
   }
-  decide_residency();
 }
 
 void Session::Impl::decide_residency() {
-  // Keys, values and the experts' inputs and hidden values get their memory when they are first written.
-  const std::uint64_t rows = std::min(options.prefill_chunk_tokens, options.context_tokens);
-  const std::uint64_t row_bytes = dim + params.num_experts_per_tok * (dim + hidden);
+  // Keys and values get their memory when they are first written; all else has it.
   const auto cache_bytes = KvCache::size_bytes(params, cache.capacity(), cache.type());
-  const MemoryNeeds needs = memory_needs(weights, cache_bytes.value() + 2 * rows * row_bytes);
+  const MemoryNeeds needs = memory_needs(weights, cache_bytes.value());
   const auto plan = plan_residency(needs, memory_left(options.memory_bytes));
   if (plan.expert_slots == 0 || (!options.memory_bytes && is_cached(weights))) return;
   hot_pages = std::make_unique<HotPages>(weights);
@@ -107,7 +124,7 @@ void Session::Impl::embed(std::span<const TokenId> tokens) {
   });
 }
 
-void Session::Impl::normalize(const float* weight, Operand& operand) {
+void Session::Impl::normalize(const float* weight, const Operand& operand) {
   for_each_token([&](std::size_t t, unsigned) {
     kernels.rms_norm(&x[t * dim], weight, static_cast<float>(params.norm_eps), params.dim, dim,
                      &normed[t * dim]);
@@ -129,14 +146,14 @@ void Session::Impl::head(std::size_t first, std::size_t count) {
   weights.prove(std::span(&weights.head.part, 1), pool);
   const Matrix& matrix = weights.head.matrix;
   logits.reserve(count * vocab);
-  head_in.reset(matrix.layout.type, count, dim, kAttentionChunk);
+  const Operand in = head_in.reset(matrix.layout.type, count, dim, kAttentionChunk);
   for (std::size_t row = 0; row < count; ++row) {
     float* out = &normed[row * dim];
     kernels.rms_norm(&x[(first + row) * dim], weights.final_norm.data(), static_cast<float>(params.norm_eps),
                      params.dim, dim, out);
-    head_in.fill(kernels, row, 0, dim, out);
+    in.fill(kernels, row, 0, dim, out);
   }
-  timed(part_seconds.head, [&] { product(matrix, head_in, logits.data(), vocab); });
+  timed(part_seconds.head, [&] { product(matrix, in, logits.data(), vocab); });
   weights.container.require_whole();
   for (std::size_t row = 0; row < count; ++row) {
     const std::span values(&logits[row * vocab], static_cast<std::size_t>(params.vocab_size));

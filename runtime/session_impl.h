@@ -38,8 +38,13 @@ struct Routing {
     std::uint32_t token;  ///< index in the chunk
     float weight;
   };
-  std::vector<std::vector<Slot>> by_expert;  ///< tokens in ascending order
-  std::vector<std::uint32_t> used;           ///< experts with tokens, ascending
+  std::vector<Slot> slots;                ///< [T * k] by expert, then by token: the rows that experts compute
+  std::vector<std::uint32_t> first_slot;  ///< [expert], and the number of slots as the last
+  std::vector<std::uint32_t> used;        ///< experts with tokens, ascending
+
+  [[nodiscard]] std::span<const Slot> slots_of(std::size_t expert) const {
+    return std::span(slots).subspan(first_slot[expert], first_slot[expert + 1] - first_slot[expert]);
+  }
 };
 
 struct Session::Impl {
@@ -71,22 +76,22 @@ struct Session::Impl {
   std::size_t hidden;
   std::size_t vocab;
 
-  Buffer<float> x;        ///< [T][dim] residual stream
-  Buffer<float> normed;   ///< [T][dim]
-  Buffer<float> q;        ///< [T][query_width]
-  Buffer<float> k;        ///< [T][key_width]
-  Buffer<float> v;        ///< [T][key_width]
-  Buffer<float> mixed;    ///< [T][query_width] attention's output, heads side by side
-  Buffer<float> update;   ///< [T][dim] what a block adds to x
-  Buffer<float> cosines;  ///< [T][head_dim / 2]
-  Buffer<float> sines;    ///< [T][head_dim / 2]
-  Buffer<float> logits;   ///< [T or 1][vocab]
-  Operand attention_in;   ///< normed, for wq, wk, wv
-  Operand attention_out;  ///< mixed, for wo
-  Operand experts_in;     ///< normed, for all experts
-  Operand head_in;
-  std::vector<Operand> expert_in;      ///< [expert] its tokens' rows of experts_in
-  std::vector<Operand> expert_hidden;  ///< [expert] silu(gate) * up of its tokens
+  Buffer<float> x;              ///< [T][dim] residual stream
+  Buffer<float> normed;         ///< [T][dim]
+  Buffer<float> q;              ///< [T][query_width]
+  Buffer<float> k;              ///< [T][key_width]
+  Buffer<float> v;              ///< [T][key_width]
+  Buffer<float> mixed;          ///< [T][query_width] attention's output, heads side by side
+  Buffer<float> update;         ///< [T][dim] what a block adds to x
+  Buffer<float> cosines;        ///< [T][head_dim / 2]
+  Buffer<float> sines;          ///< [T][head_dim / 2]
+  Buffer<float> logits;         ///< [T or 1][vocab]
+  OperandBuffer attention_in;   ///< normed, for wq, wk, wv
+  OperandBuffer attention_out;  ///< mixed, for wo
+  OperandBuffer mixture_in;     ///< normed, for all experts
+  OperandBuffer head_in;
+  OperandBuffer expert_in;      ///< [slot] the token's row of mixture_in
+  OperandBuffer expert_hidden;  ///< [slot] silu(gate) * up
   Routing routing;
   // Only where the model does not fit into memory.
   std::unique_ptr<HotPages> hot_pages;
@@ -101,11 +106,12 @@ struct Session::Impl {
   std::vector<Scratch> scratch;
   /// While calibrating: what the experts' inputs are added to; w2's inputs are then kept as floats, too.
   format::LayerStatistics* statistics = nullptr;
-  std::vector<Buffer<float>> kept_hidden;  ///< [expert] [row][hidden]
+  Buffer<float> kept_hidden;  ///< [slot][hidden]
 
  private:
   struct Group;  ///< experts that are computed with at once
 
+  void reserve();
   void decide_residency();
   void embed(std::span<const TokenId> tokens);
   void attention(std::size_t layer);
@@ -115,13 +121,17 @@ struct Session::Impl {
   void add_statistics();
 
   // attention.cpp
-  void project_heads(std::size_t layer);
+  void project_heads(std::size_t layer, const Operand& in);
   void rotate_and_store(std::size_t layer);
   void attend(std::size_t layer);
 
   // mixture.cpp
   void route(std::size_t layer);
-  void gather(std::size_t layer);
+  void sort_slots();
+  void gather(std::size_t layer, const Operand& in);
+  /// The rows of the expert's tokens, for `matrix`.
+  [[nodiscard]] Operand inputs_of(std::uint32_t expert, const Matrix& matrix);
+  [[nodiscard]] Operand hidden_of(std::uint32_t expert, const Matrix& matrix);
   void mapped_experts(std::size_t layer);
   void streamed_experts(std::size_t layer);
   void experts_up(const Group& group);
@@ -138,7 +148,7 @@ struct Session::Impl {
   /// out[T][matrix rows padded] = operand x matrix, sliced over the workers.
   void product(const Matrix& matrix, const Operand& operand, float* out, std::size_t out_stride);
   /// normed = rms_norm(x) for all tokens, and `operand` filled with it.
-  void normalize(const float* weight, Operand& operand);
+  void normalize(const float* weight, const Operand& operand);
   /// body(token, worker) for all tokens of the chunk.
   template <typename F>
   void for_each_token(F body) {

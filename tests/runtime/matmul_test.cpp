@@ -66,8 +66,8 @@ TEST_CASE("oneDNN and own kernels give the same bits") {
     for (const std::size_t panels : {1u, 3u, 4u}) {
       const std::size_t cols = 64 * (1 + random() % 5);
       const tests::RandomMatrix w(format::TileType::q8, panels * 64 + 64, cols, random());
-      Operand x;
-      x.reset(w.layout.type, rows, cols, 128);
+      runtime::OperandBuffer buffer;
+      const Operand x = buffer.reset(w.layout.type, rows, cols, 128);
       for (std::size_t r = 0; r < rows; ++r) {
         std::vector<float> row(cols);
         for (float& v : row) v = static_cast<float>(random() % 1000) * 1e-2f - 5.0f;
@@ -89,15 +89,15 @@ TEST_CASE("oneDNN and own kernels give the same bits") {
 
 TEST_CASE("a copied row is the row") {
   const auto& kernels = runtime::kernels_for(Isa::generic);
-  Operand source;
-  source.reset(format::TileType::q4, 3, 192, 128);
+  runtime::OperandBuffer sources;
+  const Operand source = sources.reset(format::TileType::q4, 3, 192, 128);
   for (std::size_t r = 0; r < 3; ++r) {
     std::vector<float> row(192, static_cast<float>(r) + 0.5f);
     row[100] = -7;
     source.fill(kernels, r, 0, 192, row.data());
   }
-  Operand target;
-  target.reset(format::TileType::q4, 1, 192, 128);
+  runtime::OperandBuffer targets;
+  const Operand target = targets.reset(format::TileType::q4, 1, 192, 128);
   target.copy_row(0, source, 2);
   const auto view = target.quantized();
   CHECK(view.scales[0] == 7.0f / 127.0f);
