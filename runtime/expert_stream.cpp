@@ -20,6 +20,8 @@ using Clock = std::chrono::steady_clock;
 // Long enough for the disk's full rate, short enough to compute with while the next one comes.
 // measured: docs/decisions/0012
 constexpr std::uint64_t kPieceBytes = std::uint64_t{4} << 20;
+// A read into memory that was never used has the kernel clear it first; the disk is then busy with the other's.
+constexpr std::size_t kReaders = 2;
 constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 constexpr float kDecay = 0.97f;  // of an expert's value from pass to pass; a guess
 constexpr std::uint32_t kFailed = ~std::uint32_t{0};
@@ -59,7 +61,7 @@ std::size_t group_size_for(std::size_t slots, std::size_t experts_per_token) {
 struct ExpertStream::Slot {
   static constexpr std::size_t kNothing = ~std::size_t{0};
 
-  explicit Slot(std::uint64_t bytes) : memory(bytes) {}
+  Slot(std::uint64_t bytes, std::size_t pieces) : memory(bytes), piece_is_there(pieces) {}
 
   SlotMemory memory;
   std::size_t run = kNothing;
@@ -67,6 +69,7 @@ struct ExpertStream::Slot {
   bool locked = false;     ///< of a group that computes, or is about to
   /// Of the run's pieces, from the first on; kFailed when no more will come.
   std::atomic<std::uint32_t> pieces_there{0};
+  std::vector<bool> piece_is_there;  ///< also those after one that is not; with the stream's mutex held
 };
 
 std::uint64_t ExpertStream::slot_bytes(const Model::Impl& model) {
@@ -93,22 +96,32 @@ ExpertStream::ExpertStream(const Model::Impl& model, std::size_t slot_count)
   used_.resize(runs_.size());
   slot_of_run_.resize(runs_.size());
   const std::uint64_t bytes = slot_bytes(model);
-  for (std::size_t i = 0; i < slot_count; ++i) slots_.push_back(std::make_unique<Slot>(bytes));
+  std::size_t pieces = 0;
+  for (const ExpertRun& run : runs_) pieces = std::max(pieces, run.pieces().size());
+  for (std::size_t i = 0; i < slot_count; ++i) slots_.push_back(std::make_unique<Slot>(bytes, pieces));
   stats_.streams = true;
   stats_.expert_count = runs_.size();
   stats_.experts_held = slots_.size();
   stats_.expert_bytes = bytes;
-  reader_ = std::thread([this] { read_in_background(); });
+  readers_.reserve(kReaders);
+  try {
+    for (std::size_t i = 0; i < kReaders; ++i) readers_.emplace_back([this] { read_in_background(); });
+  } catch (...) {
+    end_readers();
+    throw;
+  }
 }
 
-ExpertStream::~ExpertStream() {
+ExpertStream::~ExpertStream() { end_readers(); }
+
+void ExpertStream::end_readers() {
   {
     const std::scoped_lock lock(mutex_);
     ending_ = true;
     queue_.clear();
   }
-  work_.notify_one();
-  reader_.join();
+  work_.notify_all();
+  for (std::thread& reader : readers_) reader.join();
 }
 
 void ExpertStream::begin_pass() {
@@ -134,6 +147,10 @@ ExpertStream::Slot& ExpertStream::take_slot() {
   best->run = Slot::kNothing;
   best->load = ++loads_;
   best->pieces_there.store(0, std::memory_order_relaxed);
+  {
+    const std::scoped_lock lock(mutex_);
+    std::fill(best->piece_is_there.begin(), best->piece_is_there.end(), false);
+  }
   return *best;
 }
 
@@ -156,15 +173,15 @@ void ExpertStream::enqueue(std::span<Slot* const> missing) {
       }
     }
   }
-  work_.notify_one();
+  work_.notify_all();
 }
 
-/// Waits for the read that cannot be stopped; experts that are not complete are then in no slot.
+/// Waits for the reads that cannot be stopped; experts that are not complete are then in no slot.
 void ExpertStream::cancel() {
   {
     std::unique_lock lock(mutex_);
     queue_.clear();
-    idle_.wait(lock, [&] { return !reading_; });
+    idle_.wait(lock, [&] { return reads_under_way_ == 0; });
   }
   for (const auto& slot : slots_) {
     slot->locked = false;
@@ -182,34 +199,41 @@ void ExpertStream::read_in_background() {
     if (ending_) return;
     const Read read = queue_.front();
     queue_.pop_front();
-    reading_ = true;
+    if (reads_under_way_++ == 0) reading_since_ = Clock::now();
     lock.unlock();
-    const auto start = Clock::now();
     std::exception_ptr failure;
     try {
       read_piece(read);
     } catch (...) {
       failure = std::current_exception();
     }
-    const double seconds = seconds_since(start);
     lock.lock();
-    reading_ = false;
-    stats_.read_s += seconds;
+    if (--reads_under_way_ == 0) stats_.read_s += seconds_since(reading_since_);
     if (failure) {
       fail(failure);
-    } else {
-      const auto& piece = runs_[read.slot->run].pieces()[read.piece];
-      stats_.bytes_read += piece.end_bytes - piece.begin_bytes;
-      read.slot->pieces_there.store(static_cast<std::uint32_t>(read.piece + 1), std::memory_order_release);
-      read.slot->pieces_there.notify_all();
+    } else if (!failure_) {
+      finish(read);
     }
-    idle_.notify_all();
+    if (reads_under_way_ == 0) idle_.notify_all();
   }
+}
+
+/// With the mutex held.
+void ExpertStream::finish(const Read& read) {
+  Slot& slot = *read.slot;
+  const auto& piece = runs_[slot.run].pieces()[read.piece];
+  stats_.bytes_read += piece.end_bytes - piece.begin_bytes;
+  slot.piece_is_there[read.piece] = true;
+  std::uint32_t there = slot.pieces_there.load(std::memory_order_relaxed);
+  if (there != read.piece) return;  // the other reader has the one before
+  while (there < slot.piece_is_there.size() && slot.piece_is_there[there]) ++there;
+  slot.pieces_there.store(there, std::memory_order_release);
+  slot.pieces_there.notify_all();
 }
 
 /// Ends every wait. With the mutex held.
 void ExpertStream::fail(std::exception_ptr failure) {
-  failure_ = std::move(failure);
+  if (!failure_) failure_ = std::move(failure);
   queue_.clear();
   for (const auto& slot : slots_) {
     if (!slot->locked) continue;

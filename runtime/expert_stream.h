@@ -1,6 +1,6 @@
 #pragma once
 // Experts of a model that is larger than the memory: as many as fit stay in memory of our own, the others are
-// read past the page cache when the router has chosen them, by a thread of their own, while others compute.
+// read past the page cache when the router has chosen them, by threads of their own, while others compute.
 //
 // Layers come round in a cycle. A cache that drops what was used longest ago, as the page cache does, drops
 // just what comes next. Here the value of an expert is how often it was used in the last passes, which
@@ -20,6 +20,7 @@
 // Rejected, by measurement: the plain page cache (docs/decisions/0012).
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -69,7 +70,9 @@ class ExpertStream final {
   [[nodiscard]] Slot& take_slot();
   void enqueue(std::span<Slot* const> missing);
   void cancel();
+  void end_readers();
   void read_in_background();
+  void finish(const Read& read);
   void read_piece(const Read& read);
   void fail(std::exception_ptr failure);
   /// Throws what reading has failed with before; nothing is read any more then.
@@ -89,12 +92,13 @@ class ExpertStream final {
   std::condition_variable work_;
   std::condition_variable idle_;
   std::deque<Read> queue_;
-  bool reading_ = false;
+  std::size_t reads_under_way_ = 0;
+  std::chrono::steady_clock::time_point reading_since_;
   bool ending_ = false;
   std::exception_ptr failure_;
   ResidencyStats stats_;
   std::atomic<std::uint64_t> waited_ns_{0};
-  std::thread reader_;
+  std::vector<std::thread> readers_;
 };
 
 /// The experts that a chunk of tokens has chosen in one layer. When it goes, what is still being read is
