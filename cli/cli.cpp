@@ -84,7 +84,7 @@ std::string top_help() {
       " 10  I/O error\n"
       "Ctrl-C stops cleanly; a second Ctrl-C ends at once with 130.\n\n"
       "Environment: XDG_DATA_HOME (the model store is in its folder sluice), XDG_CONFIG_HOME (trusted keys:\n"
-      "sluice/trusted), SLUICE_DATA_DIR (manifests), SLUICE_ISA=avx512|avx2|generic, NO_COLOR.\n";
+      "sluice/trusted), SLUICE_DATA_DIR (manifests), SLUICE_ISA=avx512|avxvnni|avx2|generic, NO_COLOR.\n";
   return text;
 }
 

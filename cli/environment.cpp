@@ -65,12 +65,10 @@ std::optional<runtime::Isa> forced_isa() {
   const auto isa = runtime::parse_isa(*text);
   if (!isa) {
     throw base::Error(base::ErrorKind::usage,
-                      "SLUICE_ISA is '" + *text + "', expected avx512, avx2 or generic");
+                      "SLUICE_ISA is '" + *text + "', expected avx512, avxvnni, avx2 or generic");
   }
-  if (*isa > runtime::detect_isa()) {
-    throw base::Error(base::ErrorKind::usage, "SLUICE_ISA is " + *text + ", this CPU has only " +
-                                                  std::string(runtime::to_string(runtime::detect_isa())));
-  }
+  if (!runtime::is_supported(*isa))
+    throw base::Error(base::ErrorKind::usage, "SLUICE_ISA is " + *text + ", which this CPU has not");
   return isa;
 }
 

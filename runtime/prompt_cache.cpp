@@ -87,7 +87,7 @@ PromptCacheContent parse_prompt_cache(base::Bytes file, std::string_view subject
   PromptCacheContent content;
   const auto kv = base::load_le<std::uint32_t>(file, 12);
   const auto isa = base::load_le<std::uint32_t>(file, 16);
-  if (kv > static_cast<std::uint32_t>(KvType::q8) || isa > static_cast<std::uint32_t>(Isa::avx512) ||
+  if (kv > static_cast<std::uint32_t>(KvType::q8) || isa >= kIsas.size() ||
       base::load_le<std::uint32_t>(file, 20) != 0) {
     base::throw_malformed(subject, "has values that no version " + std::to_string(kVersion) + " has");
   }

@@ -6,6 +6,7 @@
 // last step, and every float operation has one fixed order that does not depend on how tokens were batched.
 // The bf16 container computes in f32 and is the reference path.
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -25,12 +26,16 @@ namespace sluice::runtime {
 
 using TokenId = std::int32_t;
 
-/// Kernel families. Each computes the same integers; the fastest that the CPU has is the default.
-enum class Isa : std::uint8_t { generic, avx2, avx512 };
+/// Kernel families. Each computes the same integers; the fastest that the CPU has is the default. Prompt
+/// caches keep the numbers.
+enum class Isa : std::uint8_t { generic = 0, avx2 = 1, avx512 = 2, avxvnni = 3 };
+inline constexpr std::array kIsas = {Isa::generic, Isa::avx2, Isa::avxvnni, Isa::avx512};  ///< the best last
 
 [[nodiscard]] std::string_view to_string(Isa isa);
-/// "avx512", "avx2" or "generic"; nothing for other texts.
+/// "avx512", "avxvnni", "avx2" or "generic"; nothing for other texts.
 [[nodiscard]] std::optional<Isa> parse_isa(std::string_view text);
+/// Whether this CPU can execute it.
+[[nodiscard]] bool is_supported(Isa isa);
 /// The best that this CPU can execute.
 [[nodiscard]] Isa detect_isa();
 

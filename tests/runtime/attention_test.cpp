@@ -25,8 +25,8 @@ constexpr KvType kTypes[] = {KvType::f32, KvType::bf16, KvType::q8};
 
 std::vector<const Kernels*> all_kernels() {
   std::vector<const Kernels*> all;
-  for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512})
-    if (isa <= runtime::detect_isa()) all.push_back(&runtime::kernels_for(isa));
+  for (const Isa isa : runtime::kIsas)
+    if (runtime::is_supported(isa)) all.push_back(&runtime::kernels_for(isa));
   return all;
 }
 

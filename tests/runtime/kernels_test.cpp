@@ -28,7 +28,7 @@ namespace {
 
 std::vector<const Kernels*> all_kernels() {
   std::vector<const Kernels*> kernels;
-  for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : runtime::kIsas) {
     try {
       kernels.push_back(&runtime::kernels_for(isa));
     } catch (const base::Error& error) {

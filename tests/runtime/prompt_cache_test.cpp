@@ -107,7 +107,7 @@ TEST_CASE("wrong values are told, also under a right digest") {
       {0, 0x4B5A, 2, "is no prompt cache"},
       {8, 1, 4, "has version 1, expected 2"},
       {12, 3, 4, "has values that no version 2 has"},
-      {16, 3, 4, "has values that no version 2 has"},
+      {16, 4, 4, "has values that no version 2 has"},
       {20, 1, 4, "has values that no version 2 has"},
       {88, 4, 8, "has 166 bytes, which 4 tokens do not make"},
       {88, ~std::uint64_t{0}, 8, "tokens do not make"},

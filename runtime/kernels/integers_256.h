@@ -1,0 +1,214 @@
+// What the integer kernels on 256-bit registers share: unpacking, and products of a few rows. Included once
+// by each of their files, after float_kernels.h, inside its unnamed namespace.
+//
+// vpmaddubsw multiplies u8 x s8 and adds pairs in saturating 16 bits. Nothing here can saturate: in q8 |w| <=
+// 128 as u8 times |x| <= 127 makes pairs of at most 2 x 128 x 127 = 32512 < 32768; in q4 and q6 codes are
+// smaller.
+
+inline __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline void store256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+
+inline __m256i broadcast_quad(const std::int8_t* p) {
+  std::int32_t quad;
+  __builtin_memcpy(&quad, p, sizeof(quad));
+  return _mm256_set1_epi32(quad);
+}
+
+// Sub-scales of one group for 64 outputs, each twice side by side as s16, eight outputs a register.
+struct SubScales {
+  __m256i part[8];
+};
+
+inline SubScales load_sub_scales(const PanelView& panel, std::size_t group) {
+  const std::byte* packed = panel.magnitudes + group * kQ4MagnitudeBytes;
+  const std::byte* signs = panel.signs + group * kQ4SignBytes;
+  const __m256i bytes = load256(packed);
+  const __m256i mask = _mm256_set1_epi8(15);
+  const __m256i one = _mm256_set1_epi8(1);
+  const __m256i magnitudes[2] = {_mm256_add_epi8(_mm256_and_si256(bytes, mask), one),
+                                 _mm256_add_epi8(_mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask), one)};
+  // In byte n of 32: the byte with its sign bit, and that bit.
+  const __m256i byte_of_lane = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,  //
+                                                2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+  const __m256i bit_of_lane = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201ull));
+  // Lane i of eight: two copies of byte i, each sign-extended below.
+  const __m256i twice = _mm256_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3,  //
+                                         4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
+  SubScales scales;
+  for (std::size_t half = 0; half < 2; ++half) {
+    std::int32_t sign_bytes;
+    __builtin_memcpy(&sign_bytes, signs + half * 4, sizeof(sign_bytes));
+    const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(sign_bytes), byte_of_lane);
+    const __m256i negative = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit_of_lane), bit_of_lane);
+    // x xor -1 minus -1 is -x.
+    const __m256i scale = _mm256_sub_epi8(_mm256_xor_si256(magnitudes[half], negative), negative);
+    alignas(32) std::int8_t byte[32];
+    store256(byte, scale);
+    for (std::size_t i = 0; i < 4; ++i) {
+      std::int64_t eight;
+      __builtin_memcpy(&eight, byte + i * 8, sizeof(eight));
+      const __m256i repeated = _mm256_shuffle_epi8(_mm256_set1_epi64x(eight), twice);
+      scales.part[half * 4 + i] = _mm256_srai_epi16(repeated, 8);
+    }
+  }
+  return scales;
+}
+
+// Nibbles of two neighbouring quads as bytes, 0 to 15.
+struct Nibbles {
+  __m256i even;
+  __m256i odd;
+};
+
+inline Nibbles load_nibbles(const std::byte* packed) {
+  const __m256i both = load256(packed);
+  const __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(both, mask), _mm256_and_si256(_mm256_srli_epi16(both, 4), mask)};
+}
+
+// Two quads of inputs of eight outputs of q6, the codes + 32 as bytes.
+struct SixBits {
+  __m256i even;
+  __m256i odd;
+};
+
+inline SixBits load_six_bits(const std::byte* pair, std::size_t i) {
+  const Nibbles low = load_nibbles(pair + i * 32);
+  const __m256i highs = load256(pair + kQ6LowBytes + i / 2 * 32);
+  const __m256i mask = _mm256_set1_epi8(0x30);
+  const bool second = i % 2 != 0;  // eight of the sixteen rows that share these 32 bytes
+  const __m256i even = second ? highs : _mm256_slli_epi16(highs, 4);
+  const __m256i odd = second ? _mm256_srli_epi16(highs, 2) : _mm256_slli_epi16(highs, 2);
+  return {_mm256_or_si256(low.even, _mm256_and_si256(even, mask)),
+          _mm256_or_si256(low.odd, _mm256_and_si256(odd, mask))};
+}
+
+// Sub-scales of one group of q6 for eight outputs, each twice side by side as s16.
+inline __m256i load_q6_sub_scales(const PanelView& panel, std::size_t group, std::size_t i) {
+  std::int64_t eight;
+  __builtin_memcpy(&eight, panel.magnitudes + group * kQ6MagnitudeBytes + i % 2 * 8, sizeof(eight));
+  const __m256i packed = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(eight));
+  const __m256i field = _mm256_srlv_epi32(packed, _mm256_set1_epi32(static_cast<int>(i / 2 * 2)));
+  const __m256i scales =
+      _mm256_add_epi32(_mm256_and_si256(field, _mm256_set1_epi32(3)), _mm256_set1_epi32(1));
+  return _mm256_or_si256(scales, _mm256_slli_epi32(scales, 16));
+}
+
+// Makes the compiler have `v` here: left alone, it computes all the products of an unrolled loop before it
+// adds them up, more than the sixteen registers hold, and half of the time goes into moving them to memory.
+inline void settle(__m256i& v) { asm volatile("" : "+x"(v)); }
+
+// totals[i] = fma(float(sum), scale, totals[i]), as `accumulate` does.
+inline void accumulate_part(__m256i sum, float scale, float* totals) {
+  const __m256 s = _mm256_set1_ps(scale);
+  _mm256_storeu_ps(totals, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), s, _mm256_loadu_ps(totals)));
+}
+
+// Register by register: GCC makes `rep stos` of an array's initialization, and half of the time that a chunk
+// of two groups takes goes into that.
+inline void clear(__m256i (&total)[8]) {
+  for (auto& t : total) {
+    t = _mm256_setzero_si256();
+    settle(t);
+  }
+}
+
+inline Sums to_sums(const __m256i (&total)[8]) {
+  Sums sums;
+  for (std::size_t i = 0; i < 8; ++i) sums.part[i] = reinterpret_cast<IntPart>(total[i]);
+  return sums;
+}
+
+// u8 x s8 needs a factor without sign: sign(x) moves to the weight's side, |w| x sign(x, w) = w x.
+inline Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  __m256i total[8];
+  clear(total);
+  for (std::size_t quad = 0; quad < groups * 4; ++quad) {
+    prefetch<kQuadBytes>(weights + quad * kQuadBytes);
+    const __m256i x = broadcast_quad(codes + quad * 4);
+    for (std::size_t i = 0; i < 8; ++i) {
+      const __m256i w = load256(weights + quad * kQuadBytes + i * 32);
+      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, ones));
+    }
+  }
+  return to_sums(total);
+}
+
+// Codes stand as code + 8, which is u8 already; 8 x the group's sum is taken off again, half of it from each
+// of the two 16-bit sums that a multiplication with the sub-scale adds up.
+inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
+                    const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
+  const std::byte* packed = panel.codes + first_group * kQ4GroupBytes;
+  __m256i total[8];
+  clear(total);
+  for (std::size_t group = 0; group < groups; ++group) {
+    prefetch<kQ4GroupBytes>(packed + group * kQ4GroupBytes);
+    const SubScales scales = load_sub_scales(panel, first_group + group);
+    const __m256i start = _mm256_set1_epi16(static_cast<short>(-4 * group_sums[group * group_stride]));
+    const std::int8_t* x = codes + group * 16;
+    const __m256i quads[4] = {broadcast_quad(x), broadcast_quad(x + 4), broadcast_quad(x + 8),
+                              broadcast_quad(x + 12)};
+    for (std::size_t i = 0; i < 8; ++i) {
+      const Nibbles first = load_nibbles(packed + group * kQ4GroupBytes + i * 32);
+      const Nibbles second = load_nibbles(packed + group * kQ4GroupBytes + kQ4PairBytes + i * 32);
+      // Four quads of at most 2 x 15 x 127, and 4 x 16 x 127: 23368, within 16 bits.
+      __m256i pairs = _mm256_add_epi16(start, _mm256_maddubs_epi16(first.even, quads[0]));
+      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(first.odd, quads[1]));
+      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.even, quads[2]));
+      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.odd, quads[3]));
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs, scales.part[i]));
+    }
+  }
+  return to_sums(total);
+}
+
+// As q4_sums, with 32 x the group's sum: 16 x of it from each of the two 16-bit sums. What is multiplied by
+// codes does not fit into 16 bits for all four quads: two of them are at most 4 x 63 x 127 = 32004.
+inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
+                    const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
+  const std::byte* packed = panel.codes + first_group * kQ6GroupBytes;
+  __m256i total[8];
+  clear(total);
+  for (std::size_t group = 0; group < groups; ++group) {
+    prefetch<kQ6GroupBytes>(packed + group * kQ6GroupBytes);
+    const __m256i bias = _mm256_set1_epi16(static_cast<short>(-16 * group_sums[group * group_stride]));
+    const std::int8_t* x = codes + group * 16;
+    const __m256i quads[4] = {broadcast_quad(x), broadcast_quad(x + 4), broadcast_quad(x + 8),
+                              broadcast_quad(x + 12)};
+    for (std::size_t i = 0; i < 8; ++i) {
+      const SixBits first = load_six_bits(packed + group * kQ6GroupBytes, i);
+      const SixBits second = load_six_bits(packed + group * kQ6GroupBytes + kQ6PairBytes, i);
+      const __m256i scales = load_q6_sub_scales(panel, first_group + group, i);
+      const __m256i of_first = _mm256_add_epi16(_mm256_maddubs_epi16(first.even, quads[0]),
+                                                _mm256_maddubs_epi16(first.odd, quads[1]));
+      const __m256i of_second = _mm256_add_epi16(_mm256_maddubs_epi16(second.even, quads[2]),
+                                                 _mm256_maddubs_epi16(second.odd, quads[3]));
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(bias, scales));
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(of_first, scales));
+      total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(of_second, scales));
+    }
+  }
+  return to_sums(total);
+}
+
+// Groups of q6 to a byte a weight, as a q8 tile lies: sub-scale x code, which is -128 to 124, + `offset`.
+inline void unpack_q6(const PanelView& panel, std::size_t first_group, std::size_t groups, char offset,
+                      void* out) {
+  for (std::size_t group = 0; group < groups; ++group) {
+    const std::byte* packed = panel.codes + (first_group + group) * kQ6GroupBytes;
+    for (std::size_t i = 0; i < 8; ++i) {
+      // Codes + 32 times the sub-scale are 252 at most, so one 16-bit product has two of them.
+      const __m256i scales = load_q6_sub_scales(panel, first_group + group, i);
+      const __m256i bytes = _mm256_or_si256(scales, _mm256_slli_epi16(scales, 8));
+      const __m256i end = _mm256_sub_epi8(_mm256_set1_epi8(offset), _mm256_slli_epi16(bytes, 5));
+      for (std::size_t pair = 0; pair < 2; ++pair) {
+        const SixBits code = load_six_bits(packed + pair * kQ6PairBytes, i);
+        auto* to = static_cast<std::byte*>(out) + group * kQ8GroupBytes + pair * 2 * kQuadBytes + i * 32;
+        store256(to, _mm256_add_epi8(_mm256_mullo_epi16(code.even, scales), end));
+        store256(to + kQuadBytes, _mm256_add_epi8(_mm256_mullo_epi16(code.odd, scales), end));
+      }
+    }
+  }
+}
