@@ -20,6 +20,7 @@ class Buffer {
     if (count <= capacity_) return;
     const std::size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
     data_.reset();
+    capacity_ = 0;
     data_.reset(static_cast<T*>(::operator new(bytes, kCacheLine)));
     std::memset(static_cast<void*>(data_.get()), 0, bytes);
     capacity_ = count;

@@ -21,12 +21,14 @@ void add_moment(std::span<float> sums, const float* x, float weight, std::size_t
   }
 }
 
-SessionOptions session_options(const CalibrationOptions& options) {
+SessionOptions session_options(const Model& model, const CalibrationOptions& options) {
   SessionOptions session;
   session.thread_count = options.thread_count;
   session.context_tokens = options.context_tokens;
   session.prefill_chunk_tokens = options.context_tokens;
   session.isa = options.isa;
+  session.beside_bytes = options.memory_bytes + options.context_tokens * model.params().num_experts_per_tok *
+                                                    model.params().hidden_dim * sizeof(float);
   session.stop = options.stop;
   return session;
 }
@@ -55,7 +57,7 @@ void Session::Impl::add_statistics() {
 
 struct Calibrator::Impl {
   Impl(const Model& model, std::string_view text, const CalibrationOptions& options)
-      : session(model, session_options(options)) {
+      : session(model, session_options(model, options)) {
     const std::vector<TokenId> ids = model.tokenizer().encode(text);
     if (ids.empty())
       throw base::Error(base::ErrorKind::malformed, "the text to calibrate with has no tokens");

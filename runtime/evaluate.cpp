@@ -127,6 +127,11 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
 
   SessionOptions scorer_options = options;
   scorer_options.stop = stop;
+  // Logits of a chunk, and log probabilities of all the context's tokens.
+  scorer_options.beside_bytes =
+      model.params().vocab_size *
+      (std::min(options.prefill_chunk_tokens, options.context_tokens) * sizeof(float) +
+       options.context_tokens * sizeof(double));
   // Neither has taken its memory when the other looks at what is left.
   if (reference != nullptr) scorer_options.memory_bytes = memory_left(options.memory_bytes) / 2;
   Scorer scorer(model, scorer_options);

@@ -20,7 +20,8 @@ using Clock = std::chrono::steady_clock;
 // Long enough for the disk's full rate, short enough to compute with while the next one comes.
 // measured: docs/decisions/0012
 constexpr std::uint64_t kPieceBytes = std::uint64_t{4} << 20;
-// A read into memory that was never used has the kernel clear it first; the disk is then busy with the other's.
+// A read into memory that was never used has the kernel clear it first; the disk is then busy with the
+// other's.
 constexpr std::size_t kReaders = 2;
 constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 constexpr float kDecay = 0.97f;  // of an expert's value from pass to pass; a guess
@@ -231,12 +232,11 @@ void ExpertStream::finish(const Read& read) {
   slot.pieces_there.notify_all();
 }
 
-/// Ends every wait. With the mutex held.
+/// Ends every wait; nothing is computed any more. With the mutex held.
 void ExpertStream::fail(std::exception_ptr failure) {
   if (!failure_) failure_ = std::move(failure);
   queue_.clear();
   for (const auto& slot : slots_) {
-    if (!slot->locked) continue;
     slot->pieces_there.store(kFailed, std::memory_order_release);
     slot->pieces_there.notify_all();
   }
@@ -285,8 +285,13 @@ ExpertStream::Layer::Layer(ExpertStream& stream, std::size_t layer, std::span<co
       experts_(experts.begin(), experts.end()),
       group_size_(group_size_for(stream.slots_.size(), stream.model_.params.num_experts_per_tok)) {
   stream_.require_working();
-  start(0);
-  start(1);
+  try {
+    start(0);
+    start(1);
+  } catch (...) {
+    stream_.cancel();
+    throw;
+  }
 }
 
 ExpertStream::Layer::~Layer() { stream_.cancel(); }

@@ -3,17 +3,33 @@
 #include <algorithm>
 #include <string>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "base/error.h"
 #include "base/invariant.h"
 
 namespace sluice::runtime {
+
+#if defined(__x86_64__)
+namespace {
+
+// Clang 14's __builtin_cpu_supports does not know it.
+bool has_avxvnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+}
+
+}  // namespace
+#endif
 
 bool is_supported(Isa isa) {
   switch (isa) {
     case Isa::generic: return true;
 #if defined(__x86_64__)
     case Isa::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    case Isa::avxvnni: return is_supported(Isa::avx2) && __builtin_cpu_supports("avxvnni");
+    case Isa::avxvnni: return is_supported(Isa::avx2) && has_avxvnni();
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -67,8 +67,9 @@ class OperandBuffer {
   /// never as many rows of that kind.
   Operand reset(format::TileType type, std::size_t rows, std::size_t cols, std::size_t chunk_cols);
 
-  /// An operand of its own on the memory of rows [first, first + count) of the last reset(), which must have
-  /// been of the same kind; such operands share nothing where their rows do not.
+  /// An operand of its own on the memory of rows [first, first + count) of a reset() of that kind, of the
+  /// last one's width; such operands share nothing where their rows do not, nor where one is of floats, one
+  /// not.
   [[nodiscard]] Operand rows(format::TileType type, std::size_t first, std::size_t count);
 
  private:

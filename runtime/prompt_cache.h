@@ -3,7 +3,7 @@
 //
 //   offset  bytes  what
 //        0      8  "SLUICEPC"
-//        8      4  version, 1; also changed when the arithmetic of the forward pass changes
+//        8      4  version, 2; also changed when the arithmetic of the forward pass changes
 //       12      4  type of the keys and values (KvType)
 //       16      4  instruction set that they were computed with (Isa)
 //       20      4  zero

@@ -17,7 +17,7 @@ struct MemoryNeeds {
   std::uint64_t expert_bytes = 0;   ///< of the largest
   std::uint64_t experts_bytes = 0;  ///< of all
   std::uint64_t hot_bytes = 0;      ///< attention and output matrices
-  std::uint64_t other_bytes = 0;    ///< keys and values, activations
+  std::uint64_t other_bytes = 0;    ///< keys and values, and what the session's caller takes
 };
 
 [[nodiscard]] MemoryNeeds memory_needs(const Model::Impl& model, std::uint64_t other_bytes);

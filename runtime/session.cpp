@@ -44,7 +44,7 @@ Session::Impl::Impl(const Model& model_in, SessionOptions options_in)
   decide_residency();
 }
 
-// All that a chunk of tokens may need, so that the forward pass allocates nothing.
+// All that a chunk of tokens may need, so that feed() allocates nothing where the model is mapped.
 void Session::Impl::reserve() {
   const std::size_t rows = std::min(options.prefill_chunk_tokens, options.context_tokens);
   x.reserve(rows * dim);
@@ -84,9 +84,9 @@ void Session::Impl::reserve() {
 }
 
 void Session::Impl::decide_residency() {
-  // Keys and values get their memory when they are first written; all else has it.
+  // Keys and values get their memory when they are first written; all else has its own already.
   const auto cache_bytes = KvCache::size_bytes(params, cache.capacity(), cache.type());
-  const MemoryNeeds needs = memory_needs(weights, cache_bytes.value());
+  const MemoryNeeds needs = memory_needs(weights, cache_bytes.value() + options.beside_bytes);
   const auto plan = plan_residency(needs, memory_left(options.memory_bytes));
   if (plan.expert_slots == 0 || (!options.memory_bytes && is_cached(weights))) return;
   hot_pages = std::make_unique<HotPages>(weights);

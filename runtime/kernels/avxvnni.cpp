@@ -32,7 +32,7 @@ struct ByteBlock {
 
  private:
   // Sixteen outputs from `n` on, so that the sums of six rows stay in registers: 12 of 16, and 3 for weights
-  // and activations.
+  // and activations. Not inlined: among the loops around it, some would be kept in memory.
   template <int kCount>
   [[gnu::noinline]] void multiply_pair(const ChunkRows& rows, std::size_t n, float* out,
                                        std::size_t out_stride) const {
@@ -143,6 +143,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 
 std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
 
+// Fewer are bound by memory, whatever multiplies them.
 constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ6 = 4;
 constexpr std::size_t kManyRowsQ4 = 4;

@@ -7,7 +7,8 @@
 In each round everything runs once, one after the other, so that noise of the machine meets all alike: the program as it
 is, the program told to leave all to the page cache (--memory 1TiB), llama.cpp, each under a memory control group of --limit
 MiB and with the file out of the page cache when it begins; then the program without a limit with the file in it, and
-plain reads of the file past the page cache, 4 MiB at a time by one thread. Printed are medians, and what counts:
+plain reads of the file past the page cache, 4 MiB at a time by two threads, as the program reads. Printed are medians, and
+what counts:
 
 - the ratio to llama.cpp;
 - the time of a token against the bound: the bytes that it had to read, at the rate of the plain reads. The time that the
@@ -25,6 +26,7 @@ import os
 import statistics
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import memory_group
@@ -36,15 +38,22 @@ READS = 256
 
 
 def disk_rate(path):
-    """Bytes a second of plain reads, from places all over the file."""
+    """Bytes a second of plain reads by two threads, from places all over the file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
-    buffer = mmap.mmap(-1, READ_BYTES)
     blocks = os.fstat(descriptor).st_size // READ_BYTES
-    begin = time.monotonic()
-    for i in range(READS):
-        block = i // 16 * 977 % (blocks - 16) + i % 16  # runs of 64 MiB, about an expert's length
-        assert os.preadv(descriptor, [buffer], block * READ_BYTES) == READ_BYTES
-    seconds = time.monotonic() - begin
+    places = iter([i // 16 * 977 % (blocks - 16) + i % 16 for i in range(READS)])  # runs of 64 MiB, about an expert's length
+
+    def read(buffer):
+        done = 0
+        for block in places:
+            done += os.preadv(descriptor, [buffer], block * READ_BYTES)
+        return done
+
+    buffers = [mmap.mmap(-1, READ_BYTES) for _ in range(2)]
+    with ThreadPoolExecutor(len(buffers)) as pool:
+        begin = time.monotonic()
+        assert sum(pool.map(read, buffers)) == READS * READ_BYTES
+        seconds = time.monotonic() - begin
     os.close(descriptor)
     return READS * READ_BYTES / seconds
 

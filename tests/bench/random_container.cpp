@@ -4,7 +4,8 @@
 //   random_container OUT [--layers 4] [--experts 8] [--type q4|q6|q8|bf16] [--attention ..]
 //                        [--dim 4096] [--hidden 14336] [--tokenizer FILE]
 //
-// Weights are uniform and scaled so that a row of a product has the variance of its input. Attention and
+// Weights are uniform and scaled so that a row of a product has the variance of its input (wo: a tenth of the
+// deviation). Attention and
 // output matrices are of the type that `sluice convert` gives them, unless told otherwise. Widths are
 // multiples of 64, so that there is no padding. Takes the memory of the largest tensor, which is the head.
 
@@ -149,7 +150,6 @@ void fill_tiles(Random& random, const format::TileLayout& layout, float gain, ba
       random.fill(plane(layout.magnitudes_offset_bytes, layout.signs_offset_bytes), 0x5555555555555555);
       for (std::byte& magnitudes : plane(layout.magnitudes_offset_bytes, layout.signs_offset_bytes))
         magnitudes ^= (magnitudes & std::byte{0x55}) << 1 ^ std::byte{0xAA};
-      random.fill(plane(layout.signs_offset_bytes, layout.row_scales_offset_bytes), ~std::uint64_t{0});
       return fill_scales(plane(layout.row_scales_offset_bytes, layout.row_scales_offset_bytes + scales_bytes),
                          unit / 47.0f);
     case format::TileType::q4:
