@@ -46,10 +46,13 @@ def disk_rate(path):
     def read(buffer):
         done = 0
         for block in places:
-            done += os.preadv(descriptor, [buffer], block * READ_BYTES)
+            done += os.preadv(descriptor, [memoryview(buffer)[:READ_BYTES]], block * READ_BYTES)
         return done
 
-    buffers = [mmap.mmap(-1, READ_BYTES) for _ in range(2)]
+    # As the program's: a read into small pages has a third of the rate on a virtual disk.
+    buffers = [mmap.mmap(-1, 2 * READ_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(2)]
+    for buffer in buffers:
+        buffer.madvise(mmap.MADV_HUGEPAGE)
     with ThreadPoolExecutor(len(buffers)) as pool:
         begin = time.monotonic()
         assert sum(pool.map(read, buffers)) == READS * READ_BYTES
