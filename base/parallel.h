@@ -35,7 +35,8 @@ class TaskRef {
 /// Thread-safe but for deal(): only where nothing is left, by its worker or while nobody works.
 class TaskShare final {
  public:
-  struct Tasks {
+  /// Aligned, or clang 14 would call a library for an atomic one.
+  struct alignas(8) Tasks {
     std::uint32_t begin = 0;
     std::uint32_t end = 0;
     [[nodiscard]] std::uint32_t count() const { return end - begin; }

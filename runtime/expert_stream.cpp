@@ -335,7 +335,8 @@ std::span<const std::uint32_t> ExpertStream::Layer::next() {
   }
   const auto experts = group(next_group_++);
   order_.assign(experts.begin(), experts.end());
-  std::ranges::stable_partition(order_, [&](std::uint32_t expert) {
+  // Not that of std::ranges, which clang 14 does not compile.
+  std::stable_partition(order_.begin(), order_.end(), [&](std::uint32_t expert) {
     const Slot& slot = *stream_.slot_of_run_[run(expert)];
     return slot.pieces_there.load() == stream_.runs_[slot.run].pieces().size();
   });
