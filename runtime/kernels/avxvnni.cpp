@@ -143,7 +143,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 
 std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
 
-// Fewer are bound by memory, whatever multiplies them.
+// As on AVX-512; other numbers were not tried.
 constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ6 = 4;
 constexpr std::size_t kManyRowsQ4 = 4;

@@ -182,6 +182,7 @@ TEST_CASE("q8 and q4: every instruction set continues the golden prompts with th
       };
       const auto expected = continued(runtime::Isa::generic);
       for (const auto isa : runtime::kIsas) {
+        if (isa == runtime::Isa::generic) continue;
         if (runtime::is_supported(isa)) {
           CHECK(continued(isa) == expected);
         } else {

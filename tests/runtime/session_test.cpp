@@ -129,6 +129,7 @@ TEST_CASE("every instruction set gives the same bits") {
     const auto ids = random_tokens(40, 2);
     const auto expected = logits_of(model, ids, 2, 512, ids.size(), Isa::generic);
     for (const Isa isa : runtime::kIsas) {
+      if (isa == Isa::generic) continue;
       if (!runtime::is_supported(isa)) {
         MESSAGE("SKIPPED: this CPU has no " << runtime::to_string(isa));
         continue;
