@@ -9,16 +9,16 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "fetch/disk/journal.h"
+#include "fetch/disk/piece_layers.h"
+#include "fetch/disk/resume.h"
+#include "fetch/job/memory_budget.h"
+#include "fetch/job/memory_limit.h"
+#include "fetch/job/worker.h"
 #include "fetch/job_builder.h"
-#include "fetch/journal.h"
-#include "fetch/memory_budget.h"
-#include "fetch/memory_limit.h"
 #include "fetch/output_folder.h"
-#include "fetch/piece_layers.h"
-#include "fetch/resume.h"
 #include "fetch/supervisor.h"
-#include "fetch/torrent_file.h"
-#include "fetch/worker.h"
+#include "fetch/torrent/torrent_file.h"
 
 namespace sluice::fetch {
 namespace {

@@ -6,8 +6,8 @@
 #include "base/error.h"
 #include "base/invariant.h"
 #include "base/text.h"
-#include "fetch/address.h"
-#include "fetch/dht_state.h"
+#include "fetch/net/address.h"
+#include "fetch/swarm/dht_state.h"
 
 namespace sluice::fetch {
 namespace {

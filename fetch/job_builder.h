@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "fetch/fetch.h"
+#include "fetch/job/worker.h"
 #include "fetch/output_folder.h"
-#include "fetch/worker.h"
 
 namespace sluice::fetch {
 

@@ -9,10 +9,10 @@
 #include "base/invariant.h"
 #include "base/merkle.h"
 #include "base/multi_digest.h"
-#include "fetch/address.h"
 #include "fetch/fetch.h"
-#include "fetch/info_text.h"
-#include "fetch/torrent_file.h"
+#include "fetch/net/address.h"
+#include "fetch/torrent/info_text.h"
+#include "fetch/torrent/torrent_file.h"
 #include "format/leaf_file.h"
 
 namespace sluice::fetch {

@@ -11,13 +11,13 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "fetch/dht_state.h"
-#include "fetch/disk_io.h"
 #include "fetch/fetch.h"
-#include "fetch/load_torrent.h"
-#include "fetch/session.h"
-#include "fetch/session_keeper.h"
-#include "fetch/torrent_file.h"
+#include "fetch/swarm/dht_state.h"
+#include "fetch/swarm/disk_io.h"
+#include "fetch/swarm/load_torrent.h"
+#include "fetch/swarm/session.h"
+#include "fetch/swarm/session_keeper.h"
+#include "fetch/torrent/torrent_file.h"
 
 namespace sluice::fetch {
 namespace {

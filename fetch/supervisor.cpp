@@ -10,8 +10,8 @@
 #include <variant>
 
 #include "base/text.h"
+#include "fetch/job/worker_event.h"
 #include "fetch/waiting.h"
-#include "fetch/worker_event.h"
 #include "fetch/worker_process.h"
 
 namespace sluice::fetch {

@@ -4,10 +4,10 @@
 #include <string>
 
 #include "base/error.h"
-#include "fetch/address.h"
 #include "fetch/fetch.h"
-#include "fetch/http_client.h"
-#include "fetch/torrent_file.h"
+#include "fetch/net/address.h"
+#include "fetch/net/http_client.h"
+#include "fetch/torrent/torrent_file.h"
 
 namespace sluice::fetch {
 namespace {

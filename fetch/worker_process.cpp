@@ -13,7 +13,7 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
-#include "fetch/worker_event.h"
+#include "fetch/job/worker_event.h"
 
 namespace sluice::fetch {
 namespace {

@@ -9,12 +9,12 @@ namespace {
 
 constexpr const char* kName = "avx2";
 
-#include "runtime/kernels/simd.h"
+#include "runtime/kernels/simd-inl.h"
 
-#include "runtime/kernels/float_kernels.h"
+#include "runtime/kernels/float_kernels-inl.h"
 #include "runtime/kernels/prefetch.h"
 
-#include "runtime/kernels/integers_256.h"
+#include "runtime/kernels/integers_256-inl.h"
 
 // A block in q8, one chunk: codes as they lie in the tiles, and their magnitudes.
 struct Q8Block {
@@ -216,7 +216,7 @@ constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ6 = 3;
 constexpr std::size_t kManyRowsQ4 = 3;
 
-#include "runtime/kernels/integer_products.h"
+#include "runtime/kernels/integer_products-inl.h"
 
 }  // namespace
 

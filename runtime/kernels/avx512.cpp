@@ -9,9 +9,9 @@ namespace {
 
 constexpr const char* kName = "avx512";
 
-#include "runtime/kernels/simd.h"
+#include "runtime/kernels/simd-inl.h"
 
-#include "runtime/kernels/float_kernels.h"
+#include "runtime/kernels/float_kernels-inl.h"
 #include "runtime/kernels/prefetch.h"
 
 inline __m512i load512(const void* p) { return _mm512_loadu_si512(p); }
@@ -315,7 +315,7 @@ constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ6 = 4;
 constexpr std::size_t kManyRowsQ4 = 4;
 
-#include "runtime/kernels/integer_products.h"
+#include "runtime/kernels/integer_products-inl.h"
 
 }  // namespace
 

@@ -9,12 +9,12 @@ namespace {
 
 constexpr const char* kName = "avxvnni";
 
-#include "runtime/kernels/simd.h"
+#include "runtime/kernels/simd-inl.h"
 
-#include "runtime/kernels/float_kernels.h"
+#include "runtime/kernels/float_kernels-inl.h"
 #include "runtime/kernels/prefetch.h"
 
-#include "runtime/kernels/integers_256.h"
+#include "runtime/kernels/integers_256-inl.h"
 
 // Every weight of a block as u8: 128 is added by flipping the sign bit, since vpdpbusd takes u8 x s8. The
 // sums start with -128 x the sum of the row's activations, which takes that off again.
@@ -148,7 +148,7 @@ constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ6 = 4;
 constexpr std::size_t kManyRowsQ4 = 4;
 
-#include "runtime/kernels/integer_products.h"
+#include "runtime/kernels/integer_products-inl.h"
 
 }  // namespace
 

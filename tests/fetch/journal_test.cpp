@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "fetch/journal.h"
+#include "fetch/disk/journal.h"
 #include "tests/fetch/memory_storage.h"
 
 using namespace sluice;

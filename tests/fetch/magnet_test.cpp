@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "fetch/address.h"
 #include "fetch/fetch.h"
+#include "fetch/net/address.h"
 #include "tests/support/check_error.h"
 
 using namespace sluice;

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "fetch/storage.h"
+#include "fetch/disk/storage.h"
 
 namespace sluice::tests {
 

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "base/error.h"
-#include "fetch/load_torrent.h"
-#include "fetch/memory_budget.h"
-#include "fetch/memory_limit.h"
+#include "fetch/job/memory_budget.h"
+#include "fetch/job/memory_limit.h"
+#include "fetch/swarm/load_torrent.h"
 #include "tests/fetch/fetch_support.h"
 #include "tests/fetch/lt_support.h"
 

@@ -1,6 +1,6 @@
 // Which pieces mirrors get beside a swarm.
 
-#include "fetch/mirror_customer.h"
+#include "fetch/mirror/mirror_customer.h"
 
 #include <doctest/doctest.h>
 

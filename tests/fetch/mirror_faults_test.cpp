@@ -1,8 +1,9 @@
-// MirrorPool against HTTP servers of this process that lie, lack files, break off or are not whom one may ask.
+// MirrorPool against HTTP servers of this process that lie, lack files, break off or are not whom one may
+// ask.
 
 #include <doctest/doctest.h>
 
-#include "fetch/mirror.h"
+#include "fetch/mirror/mirror.h"
 #include "tests/fetch/mirror_support.h"
 #include "tests/fetch/tiny_tracker.h"
 

@@ -10,7 +10,7 @@
 #include <set>
 #include <thread>
 
-#include "fetch/mirror.h"
+#include "fetch/mirror/mirror.h"
 #include "tests/fetch/fetch_support.h"
 #include "tests/fetch/lt_support.h"
 #include "tests/fetch/tiny_http.h"

@@ -1,10 +1,10 @@
 // MirrorPool against honest HTTP servers of this process.
 
-#include "fetch/mirror.h"
+#include "fetch/mirror/mirror.h"
 
 #include <doctest/doctest.h>
 
-#include "fetch/http_ranges.h"
+#include "fetch/net/http_ranges.h"
 #include "tests/fetch/mirror_support.h"
 
 using namespace sluice;

@@ -1,4 +1,4 @@
-#include "fetch/piece_order.h"
+#include "fetch/disk/piece_order.h"
 
 #include <doctest/doctest.h>
 

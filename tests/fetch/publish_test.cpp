@@ -5,8 +5,8 @@
 
 #include "base/hasher.h"
 #include "base/merkle.h"
-#include "fetch/info_text.h"
-#include "fetch/torrent_file.h"
+#include "fetch/torrent/info_text.h"
+#include "fetch/torrent/torrent_file.h"
 #include "tests/fetch/fetch_support.h"
 #include "tests/fetch/lt_support.h"
 #include "tests/support/check_error.h"

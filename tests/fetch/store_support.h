@@ -4,10 +4,10 @@
 #include <random>
 #include <string>
 
-#include "fetch/committer.h"
-#include "fetch/journal.h"
-#include "fetch/piece_store.h"
-#include "fetch/resume.h"
+#include "fetch/disk/committer.h"
+#include "fetch/disk/journal.h"
+#include "fetch/disk/piece_store.h"
+#include "fetch/disk/resume.h"
 #include "tests/fetch/memory_storage.h"
 
 namespace sluice::tests {

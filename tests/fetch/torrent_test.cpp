@@ -7,7 +7,7 @@
 
 #include "base/hasher.h"
 #include "base/merkle.h"
-#include "fetch/torrent_file.h"
+#include "fetch/torrent/torrent_file.h"
 #include "tests/fetch/fetch_support.h"
 #include "tests/fetch/lt_support.h"
 #include "tests/support/check_error.h"

@@ -1,11 +1,11 @@
 // What a worker says, and what becomes of a fetch whose worker was taken over.
 
-#include "fetch/worker_event.h"
+#include "fetch/job/worker_event.h"
 
 #include <doctest/doctest.h>
 
+#include "fetch/job/worker.h"
 #include "fetch/waiting.h"
-#include "fetch/worker.h"
 #include "tests/fetch/fetch_support.h"
 #include "tests/support/check_error.h"
 

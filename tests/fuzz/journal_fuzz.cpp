@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "fetch/journal.h"
-#include "fetch/resume.h"
+#include "fetch/disk/journal.h"
+#include "fetch/disk/resume.h"
 
 namespace {
 

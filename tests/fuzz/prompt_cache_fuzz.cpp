@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/hasher.h"
 #include "base/invariant.h"
-#include "runtime/prompt_cache.h"
+#include "runtime/generate/prompt_cache.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace sluice;

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "format/model_params.h"
-#include "runtime/isa.h"
-#include "runtime/kv_cache.h"
+#include "runtime/kernels/isa.h"
+#include "runtime/memory/kv_cache.h"
 #include "tests/support/tiny_release.h"
 
 using namespace sluice;

@@ -1,4 +1,4 @@
-#include "runtime/available_memory.h"
+#include "runtime/memory/available_memory.h"
 
 #include <doctest/doctest.h>
 

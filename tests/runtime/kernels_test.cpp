@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "runtime/buffer.h"
-#include "runtime/isa.h"
+#include "runtime/kernels/buffer.h"
+#include "runtime/kernels/isa.h"
 #include "tests/runtime/random_matrix.h"
 
 using namespace sluice;

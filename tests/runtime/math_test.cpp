@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "runtime/fixed_math.h"
-#include "runtime/rope.h"
+#include "runtime/forward/rope.h"
+#include "runtime/kernels/fixed_math.h"
 
 using namespace sluice::runtime;
 

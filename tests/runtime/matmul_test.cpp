@@ -1,7 +1,7 @@
 // Our kernels against oneDNN's integer products: the same bits for every batch and width. This is also the
 // test of the tiles' byte order against oneDNN's BA16a64b4a.
 
-#include "runtime/matmul.h"
+#include "runtime/kernels/matmul.h"
 
 #include <doctest/doctest.h>
 
@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "runtime/isa.h"
+#include "runtime/kernels/isa.h"
 #include "tests/runtime/onednn_gemm.h"
 #include "tests/runtime/random_matrix.h"
 

@@ -1,6 +1,6 @@
 // The file of a prompt's keys and values: bad bytes, and that it changes no bit of what is computed.
 
-#include "runtime/prompt_cache.h"
+#include "runtime/generate/prompt_cache.h"
 
 #include <doctest/doctest.h>
 

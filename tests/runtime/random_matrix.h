@@ -9,7 +9,7 @@
 
 #include "base/bytes.h"
 #include "format/tile.h"
-#include "runtime/matmul.h"
+#include "runtime/kernels/matmul.h"
 
 namespace sluice::tests {
 

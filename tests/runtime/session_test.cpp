@@ -10,7 +10,7 @@
 
 #include "base/file.h"
 #include "format/container_reader.h"
-#include "runtime/isa.h"
+#include "runtime/kernels/isa.h"
 #include "runtime/runtime.h"
 #include "tests/runtime/logits.h"
 #include "tests/runtime/slow_reference.h"

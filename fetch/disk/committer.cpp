@@ -1,0 +1,163 @@
+#include "fetch/disk/committer.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace sluice::fetch {
+namespace {
+
+void add_records(const BegunPiece& piece, std::vector<JournalRecord>& records) {
+  for (std::size_t first = 0; first < piece.blocks.size(); first += BegunBlocks::kMax) {
+    JournalRecord record{.kind = JournalRecord::Kind::piece_begun,
+                         .index = static_cast<std::uint32_t>(piece.index),
+                         .digest = {},
+                         .stamp = {},
+                         .blocks = {.first = static_cast<std::uint32_t>(first), .present = {}}};
+    for (std::size_t i = 0; i < BegunBlocks::kMax && first + i < piece.blocks.size(); ++i)
+      record.blocks.present[i] = piece.blocks[first + i];
+    records.push_back(record);
+  }
+}
+
+}  // namespace
+
+Committer::Committer(ReleaseFiles& files, const PieceMap& map, Journal& journal, CommitObserver observer)
+    : files_(files), map_(map), journal_(journal), observer_(std::move(observer)), thread_([this] {
+        work();
+      }) {}
+
+Committer::~Committer() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Committer::append(std::span<const JournalRecord> records) {
+  const std::lock_guard lock(journal_mutex_);
+  journal_.append(records);
+}
+
+void Committer::open_files(std::span<const std::size_t> files) {
+  std::vector<JournalRecord> records;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const std::size_t file : files)
+      if (opened_.insert(file).second)
+        records.push_back({.kind = JournalRecord::Kind::file_opened,
+                           .index = static_cast<std::uint32_t>(file),
+                           .digest = {},
+                           .stamp = {}});
+  }
+  append(records);
+}
+
+void Committer::lose_pieces(std::span<const std::uint64_t> pieces) {
+  constexpr std::size_t kRecordsMax = 1 << 14;  // at once: a file that is gone can lose millions
+  while (!pieces.empty()) {
+    const auto some = pieces.first(std::min(pieces.size(), kRecordsMax));
+    std::vector<JournalRecord> records;
+    for (const std::uint64_t piece : some)
+      records.push_back({.kind = JournalRecord::Kind::piece_lost,
+                         .index = static_cast<std::uint32_t>(piece),
+                         .digest = {},
+                         .stamp = {}});
+    append(records);
+    pieces = pieces.subspan(some.size());
+  }
+}
+
+void Committer::add(std::uint64_t piece, const PieceDigest& digest) {
+  {
+    const std::lock_guard lock(mutex_);
+    finished_.push_back({piece, digest});
+  }
+  changed_.notify_all();
+}
+
+void Committer::add_begun(std::vector<BegunPiece> pieces) {
+  {
+    const std::lock_guard lock(mutex_);
+    std::ranges::move(pieces, std::back_inserter(begun_));
+  }
+  changed_.notify_all();
+}
+
+void Committer::flush() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return failed_ || (idle() && !committing_); });
+}
+
+void Committer::close_files() {
+  flush();
+  std::set<std::size_t> opened;
+  {
+    const std::lock_guard lock(mutex_);
+    if (failed_) return;
+    opened = std::exchange(opened_, {});
+  }
+  std::vector<JournalRecord> records;
+  for (const std::size_t index : opened) {
+    if (!files_.find(index)) continue;
+    const auto file = files_.open_for_writing(index);
+    file->sync();
+    records.push_back({.kind = JournalRecord::Kind::file_closed,
+                       .index = static_cast<std::uint32_t>(index),
+                       .digest = {},
+                       .stamp = file->stamp()});
+  }
+  append(records);
+}
+
+void Committer::work() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return ending_ || (!failed_ && !idle()); });
+    if (failed_ || idle()) return;  // it is ending
+    const auto finished = std::exchange(finished_, {});
+    const auto begun = std::exchange(begun_, {});
+    committing_ = true;
+    lock.unlock();
+    std::optional<base::Error> failure;
+    try {
+      commit(finished, begun);
+    } catch (const base::Error& error) {
+      failure = error;
+    }
+    if (failure) observer_.on_failure(*failure);
+    lock.lock();
+    failed_ = failure.has_value();
+    committing_ = false;
+    changed_.notify_all();
+  }
+}
+
+void Committer::commit(const std::vector<Finished>& finished, const std::vector<BegunPiece>& begun) {
+  std::set<std::size_t> touched;
+  std::vector<JournalRecord> records;
+  std::vector<std::uint64_t> pieces;
+  // In this order: a piece can have been finished after its blocks were looked at.
+  for (const BegunPiece& piece : begun) {
+    for (const PieceSlice& slice : map_.slices(piece.index)) touched.insert(slice.file_index);
+    add_records(piece, records);
+  }
+  for (const auto& [piece, digest] : finished) {
+    for (const PieceSlice& slice : map_.slices(piece)) touched.insert(slice.file_index);
+    records.push_back({.kind = JournalRecord::Kind::piece,
+                       .index = static_cast<std::uint32_t>(piece),
+                       .digest = digest,
+                       .stamp = {}});
+    pieces.push_back(piece);
+  }
+  for (const std::size_t file : touched) files_.open_for_writing(file)->sync();
+  append(records);
+  for (const std::uint64_t piece : pieces)
+    for (const PieceSlice& slice : map_.slices(piece))
+      files_.open_for_writing(slice.file_index)->drop_cache(slice.file_offset_bytes, slice.length_bytes);
+  observer_.on_durable(pieces);
+}
+
+}  // namespace sluice::fetch

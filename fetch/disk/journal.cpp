@@ -1,0 +1,168 @@
+#include "fetch/disk/journal.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "base/hasher.h"
+#include "base/invariant.h"
+
+namespace sluice::fetch {
+namespace {
+
+// Header: magic 8, file count 8, piece bytes 8, payload bytes 8, v1 info-hash 20, v2 info-hash 32 (zero
+// where there is none), zeros 4, check 8.
+constexpr std::string_view kMagic = "SLUICEJ1";
+constexpr std::size_t kHeaderBytes = 96;
+// Record: kind 1, parts 1 (bit 0: SHA-1, bit 1: node), zeros 2, index 4, then SHA-1 20, zeros 12 and node 32
+// of a piece, or size 8 and time 8 of a file, or first block 4 and, in the node's place, a bit a block;
+// check 8.
+constexpr std::size_t kRecordBytes = 80;
+constexpr std::size_t kCheckBytes = 8;
+constexpr std::size_t kSha1At = 8;
+constexpr std::size_t kNodeAt = 40;
+constexpr std::uint8_t kKindMax = 5;
+constexpr std::uint8_t kHasSha1 = 1;
+constexpr std::uint8_t kHasNode = 2;
+constexpr std::size_t kReadBytes = kRecordBytes << 13;
+
+using Check = std::array<std::byte, kCheckBytes>;
+
+/// Depends on the header, so that a record of one torrent's journal means nothing in another's.
+Check make_check(base::Bytes salt, base::Bytes bytes) {
+  base::Hasher<base::Sha256> hasher;
+  hasher.update(salt);
+  hasher.update(bytes);
+  const base::Sha256 digest = hasher.final();
+  Check check;
+  std::copy_n(digest.bytes.begin(), kCheckBytes, check.begin());
+  return check;
+}
+
+}  // namespace
+
+std::vector<std::byte> journal_header(const format::ReleaseLayout& layout) {
+  std::vector<std::byte> header(kHeaderBytes);
+  const base::MutableBytes out(header);
+  std::ranges::copy(base::as_bytes(kMagic), out.begin());
+  base::store_le<std::uint64_t>(out, 8, layout.files.size());
+  base::store_le<std::uint64_t>(out, 16, layout.piece_bytes);
+  base::store_le<std::uint64_t>(out, 24, layout.payload_bytes());
+  if (layout.infohash_v1) std::ranges::copy(layout.infohash_v1->bytes, out.begin() + 32);
+  if (layout.infohash_v2) std::ranges::copy(layout.infohash_v2->bytes, out.begin() + 52);
+  const auto body = out.first(kHeaderBytes - kCheckBytes);
+  std::ranges::copy(make_check({}, body), out.begin() + static_cast<std::ptrdiff_t>(body.size()));
+  return header;
+}
+
+namespace {
+
+base::Bytes salt_of(base::Bytes header) { return header.last(kCheckBytes); }
+
+void store_record(const JournalRecord& record, base::Bytes salt, base::MutableBytes out) {
+  std::ranges::fill(out, std::byte{0});
+  out[0] = static_cast<std::byte>(record.kind);
+  base::store_le<std::uint32_t>(out, 4, record.index);
+  std::uint8_t parts = 0;
+  if (record.kind == JournalRecord::Kind::file_closed) {
+    base::store_le<std::uint64_t>(out, 8, record.stamp.size_bytes);
+    base::store_le<std::uint64_t>(out, 16, static_cast<std::uint64_t>(record.stamp.modified_ns));
+  }
+  if (record.kind == JournalRecord::Kind::piece_begun) {
+    base::store_le<std::uint32_t>(out, 8, record.blocks.first);
+    for (std::size_t i = 0; i < BegunBlocks::kMax; ++i)
+      if (record.blocks.present[i]) out[kNodeAt + i / 8] |= static_cast<std::byte>(1U << i % 8);
+  }
+  if (record.digest.sha1) {
+    parts |= kHasSha1;
+    std::ranges::copy(record.digest.sha1->bytes, out.subspan(kSha1At).begin());
+  }
+  if (record.digest.node) {
+    parts |= kHasNode;
+    std::ranges::copy(record.digest.node->bytes, out.subspan(kNodeAt).begin());
+  }
+  out[1] = static_cast<std::byte>(parts);
+  const auto body = out.first(kRecordBytes - kCheckBytes);
+  std::ranges::copy(make_check(salt, body), out.subspan(body.size()).begin());
+}
+
+std::optional<JournalRecord> load_record(base::Bytes in, base::Bytes salt) {
+  const auto body = in.first(kRecordBytes - kCheckBytes);
+  if (!std::ranges::equal(make_check(salt, body), in.subspan(body.size()))) return std::nullopt;
+  JournalRecord record;
+  const auto kind = static_cast<std::uint8_t>(in[0]);
+  if (kind < 1 || kind > kKindMax) return std::nullopt;
+  record.kind = static_cast<JournalRecord::Kind>(kind);
+  record.index = base::load_le<std::uint32_t>(in, 4);
+  if (record.kind == JournalRecord::Kind::file_closed) {
+    record.stamp.size_bytes = base::load_le<std::uint64_t>(in, 8);
+    record.stamp.modified_ns = static_cast<std::int64_t>(base::load_le<std::uint64_t>(in, 16));
+  }
+  if (record.kind == JournalRecord::Kind::piece_begun) {
+    record.blocks.first = base::load_le<std::uint32_t>(in, 8);
+    for (std::size_t i = 0; i < BegunBlocks::kMax; ++i)
+      record.blocks.present[i] = (in[kNodeAt + i / 8] >> i % 8 & std::byte{1}) != std::byte{0};
+  }
+  const auto parts = static_cast<std::uint8_t>(in[1]);
+  if ((parts & kHasSha1) != 0) {
+    record.digest.sha1.emplace();
+    std::ranges::copy(in.subspan(kSha1At, base::Sha1::kBytes), record.digest.sha1->bytes.begin());
+  }
+  if ((parts & kHasNode) != 0) {
+    record.digest.node.emplace();
+    std::ranges::copy(in.subspan(kNodeAt, base::Sha256::kBytes), record.digest.node->bytes.begin());
+  }
+  return record;
+}
+
+void visit_records(base::Bytes records, base::Bytes salt, const JournalVisitor& visit) {
+  for (; records.size() >= kRecordBytes; records = records.subspan(kRecordBytes))
+    if (const auto record = load_record(records.first(kRecordBytes), salt)) visit(*record);
+}
+
+}  // namespace
+
+bool parse_journal(base::Bytes content, const format::ReleaseLayout& layout, const JournalVisitor& visit) {
+  const std::vector<std::byte> header = journal_header(layout);
+  if (content.size() < kHeaderBytes || !std::ranges::equal(content.first(kHeaderBytes), header)) return false;
+  visit_records(content.subspan(kHeaderBytes), salt_of(header), visit);
+  return true;
+}
+
+Journal::Journal(Storage& storage, const std::filesystem::path& path, const format::ReleaseLayout& layout,
+                 const JournalVisitor& visit)
+    : file_(storage.open_or_create(path)), header_(journal_header(layout)) {
+  std::vector<std::byte> found(kHeaderBytes);
+  if (file_->read_at(0, found) != kHeaderBytes || found != header_) {
+    start();
+    return;
+  }
+  std::vector<std::byte> buffer(kReadBytes);
+  end_bytes_ = kHeaderBytes;
+  while (true) {
+    const std::size_t got = file_->read_at(end_bytes_, buffer) / kRecordBytes * kRecordBytes;
+    if (got == 0) break;
+    visit_records(base::Bytes(buffer).first(got), salt_of(header_), visit);
+    end_bytes_ += got;
+  }
+}
+
+void Journal::start() {
+  file_->resize(0);
+  file_->write_at(0, header_);
+  file_->sync();
+  end_bytes_ = kHeaderBytes;
+}
+
+void Journal::append(std::span<const JournalRecord> records) {
+  if (records.empty()) return;
+  std::vector<std::byte> bytes(records.size() * kRecordBytes);
+  for (std::size_t i = 0; i < records.size(); ++i)
+    store_record(records[i], salt_of(header_),
+                 base::MutableBytes(bytes).subspan(i * kRecordBytes, kRecordBytes));
+  file_->write_at(end_bytes_, bytes);
+  file_->sync();
+  end_bytes_ += bytes.size();
+}
+
+}  // namespace sluice::fetch

@@ -1,0 +1,459 @@
+#include "fetch/disk/piece_store.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/hasher.h"
+#include "base/invariant.h"
+#include "base/merkle.h"
+
+namespace sluice::fetch {
+namespace {
+
+constexpr std::size_t kRunBlocks = 32;                  // written at once: 512 KiB
+constexpr std::uint64_t kReadBytes = 64 * kBlockBytes;  // read at once: 1 MiB
+constexpr std::uint64_t kRoomBytesMin = 1u << 20;       // beyond the store's memory, before it makes wait
+
+}  // namespace
+
+/// A piece on its way: some blocks have been seen, or something is asked about it.
+struct PieceStore::Piece {
+  std::uint64_t index = 0;
+  std::uint64_t block_count = 0;
+
+  // Guarded by mutex_.
+  std::vector<Block> fresh;  // as they came from the network
+  std::vector<Job> jobs;     // to be done when no block is fresh
+  std::uint64_t seen_bytes = 0;
+  std::vector<bool> written;     // one a block
+  bool written_is_news = false;  // to take_begun()
+  bool queued = false;
+  bool busy = false;
+
+  // Of the one thread that works on it.
+  std::map<std::uint64_t, std::vector<std::byte>> kept;  // written, and waiting for their turn in SHA-1
+  std::vector<std::optional<base::Sha256>> leaves;       // empty before the first is hashed
+  base::Hasher<base::Sha1> sha1;
+  std::uint64_t sha1_blocks = 0;  // that went into sha1
+  Failure failure;                // of a write: what was hashed from memory is not on the disk then
+
+  [[nodiscard]] std::uint64_t kept_bytes() const {
+    std::uint64_t total = 0;
+    for (const auto& [block, bytes] : kept) total += bytes.size();
+    return total;
+  }
+  void forget() {
+    leaves = {};
+    static_cast<void>(sha1.final());
+    sha1_blocks = 0;
+    failure.reset();
+  }
+};
+
+PieceStore::PieceStore(ReleaseFiles& files, const PieceMap& map, const PieceJudge& judge,
+                       Committer* committer, StoreOptions options)
+    : files_(files),
+      map_(map),
+      judge_(judge),
+      committer_(committer),
+      memory_max_(options.memory_bytes),
+      on_failure_(std::move(options.on_failure)) {
+  for (unsigned i = 0; i < options.thread_count; ++i) threads_.emplace_back([this] { work(); });
+}
+
+PieceStore::~PieceStore() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+    enqueue_all();
+  }
+  changed_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+// ---- What the network asks for ----
+
+bool PieceStore::write(std::uint64_t piece, std::uint64_t offset_bytes, base::Bytes block, Done done,
+                       std::function<void()> on_room) {
+  INVARIANT(offset_bytes % kBlockBytes == 0 && block.size() <= kBlockBytes);
+  Block fresh{offset_bytes / kBlockBytes, {block.begin(), block.end()}, std::move(done)};
+  std::unique_lock lock(mutex_);
+  Piece& found = find_or_add(piece);
+  found.seen_bytes += block.size();
+  unfinished_bytes_ += block.size();
+  memory_bytes_ += block.size();
+  found.fresh.push_back(std::move(fresh));
+  if (found.fresh.size() >= kRunBlocks || found.seen_bytes >= map_.piece_bytes(piece)) enqueue(found);
+  if (memory_bytes_ > memory_max_ / 2) enqueue_all();
+  if (memory_bytes_ <= memory_max_) return true;
+  room_waiters_.push_back(std::move(on_room));
+  for (auto& [index, other] : pieces_) {  // room must come even when these wait for blocks that do not
+    if (!other->busy) free_kept(*other);
+  }
+  // The network hands over all that it has received before it heeds that, and that of each peer.
+  freed_.wait(lock, [this] { return memory_bytes_ <= memory_max_ + std::max(memory_max_, kRoomBytesMin); });
+  return false;
+}
+
+void PieceStore::read(std::uint64_t piece, std::uint64_t offset_bytes, base::MutableBytes out, Done done) {
+  add_job(piece, [this, offset_bytes, out, done = std::move(done)](Piece& found) {
+    Failure failure;
+    try {
+      if (!files_.read(found.index, offset_bytes, out))
+        failure.emplace(base::ErrorKind::io,
+                        "piece " + std::to_string(found.index) + ": a file of it is missing or too short");
+    } catch (const base::Error& error) {
+      failure = error;
+    }
+    done(failure);
+  });
+}
+
+void PieceStore::hash(std::uint64_t piece, Hashed done) {
+  add_job(piece, [this, done = std::move(done)](Piece& found) {
+    HashResult result = finish(found);
+    done(std::move(result));
+  });
+}
+
+void PieceStore::hash_block(std::uint64_t piece, std::uint64_t offset_bytes,
+                            std::function<void(const base::Sha256&, const Failure&)> done) {
+  add_job(piece, [this, offset_bytes, done = std::move(done)](Piece& found) {
+    base::Sha256 digest;
+    Failure failure;
+    try {
+      const PieceSlice slice = map_.slices(found.index).front();
+      INVARIANT(offset_bytes < slice.length_bytes);
+      std::vector<std::byte> block(std::min(kBlockBytes, slice.length_bytes - offset_bytes));
+      files_.read(found.index, offset_bytes, block);
+      digest = base::hash<base::Sha256>(block);
+    } catch (const base::Error& error) {
+      failure = error;
+    }
+    done(digest, failure);
+  });
+}
+
+void PieceStore::forget(std::uint64_t piece, std::function<void()> done) {
+  add_job(piece, [this, done = std::move(done)](Piece& found) {
+    drop_kept(found);
+    found.forget();
+    {
+      const std::lock_guard lock(mutex_);
+      close(found);
+      wrong_.push_back({found.index, std::vector<bool>(found.block_count)});
+    }
+    done();
+  });
+}
+
+void PieceStore::flush(std::function<void()> done) {
+  std::unique_lock lock(mutex_);
+  flush_waiters_.push_back(std::move(done));
+  enqueue_all();
+  call_waiters(lock);
+}
+
+std::uint64_t PieceStore::unfinished_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return unfinished_bytes_;
+}
+
+void PieceStore::restore(const BegunPiece& piece) {
+  const std::lock_guard lock(mutex_);
+  Piece& found = find_or_add(piece.index);
+  found.written = piece.blocks;
+  for (std::uint64_t block = 0; block < found.block_count; ++block)
+    if (found.written[block])
+      found.seen_bytes += std::min(kBlockBytes, map_.piece_bytes(piece.index) - block * kBlockBytes);
+  unfinished_bytes_ += found.seen_bytes;
+}
+
+std::vector<BegunPiece> PieceStore::take_begun() {
+  const std::lock_guard lock(mutex_);
+  std::vector<BegunPiece> begun = std::exchange(wrong_, {});
+  for (auto& [index, piece] : pieces_)
+    if (std::exchange(piece->written_is_news, false)) begun.push_back({index, piece->written});
+  return begun;
+}
+
+// ---- The queue; all with mutex_ held ----
+
+PieceStore::Piece& PieceStore::find_or_add(std::uint64_t piece) {
+  auto& found = pieces_[piece];
+  if (!found) {
+    found = std::make_unique<Piece>();
+    found->index = piece;
+    found->block_count = base::divide_up(map_.piece_bytes(piece), kBlockBytes);
+    found->written.resize(found->block_count);
+  }
+  return *found;
+}
+
+/// It is finished, but for blocks that have just come.
+void PieceStore::close(Piece& piece) {
+  std::uint64_t fresh_bytes = 0;
+  for (const Block& block : piece.fresh) fresh_bytes += block.bytes.size();
+  unfinished_bytes_ -= piece.seen_bytes - fresh_bytes;
+  piece.seen_bytes = fresh_bytes;
+  piece.written.assign(piece.block_count, false);
+  piece.written_is_news = false;
+}
+
+void PieceStore::enqueue(Piece& piece) {
+  if (piece.queued || piece.busy) return;  // a busy one looks again by itself
+  piece.queued = true;
+  ready_.push_back(&piece);
+  changed_.notify_one();
+}
+
+void PieceStore::enqueue_all() {
+  for (auto& [index, piece] : pieces_)
+    if (!piece->fresh.empty() || !piece->jobs.empty()) enqueue(*piece);
+}
+
+void PieceStore::free_kept(Piece& piece) {
+  memory_bytes_ -= piece.kept_bytes();
+  piece.kept.clear();
+  freed_.notify_all();
+}
+
+void PieceStore::add_job(std::uint64_t piece, Job job) {
+  const std::lock_guard lock(mutex_);
+  Piece& found = find_or_add(piece);
+  found.jobs.push_back(std::move(job));
+  enqueue(found);
+}
+
+// ---- The threads ----
+
+void PieceStore::work() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return ending_ || !ready_.empty(); });
+    if (ready_.empty()) return;
+    Piece& piece = *ready_.front();
+    ready_.pop_front();
+    piece.queued = false;
+    piece.busy = true;
+    work_on(piece, lock);
+    if (!room_waiters_.empty()) free_kept(piece);  // it was busy when they came
+    piece.busy = false;
+    if (piece.seen_bytes == 0) {
+      free_kept(piece);
+      pieces_.erase(piece.index);
+    }
+    call_waiters(lock);
+  }
+}
+
+/// Until nothing is left to do for it.
+void PieceStore::work_on(Piece& piece, std::unique_lock<std::mutex>& lock) {
+  while (!piece.fresh.empty() || !piece.jobs.empty()) {
+    if (!piece.fresh.empty()) {
+      std::vector<Block> blocks = std::exchange(piece.fresh, {});
+      lock.unlock();
+      take_blocks(piece, blocks);
+      lock.lock();
+      call_waiters(lock);
+      continue;
+    }
+    const std::vector<Job> jobs = std::exchange(piece.jobs, {});
+    lock.unlock();
+    for (const Job& job : jobs) job(piece);
+    lock.lock();
+  }
+}
+
+void PieceStore::take_blocks(Piece& piece, std::vector<Block>& blocks) {
+  std::ranges::sort(blocks, {}, &Block::index);
+  const std::uint64_t leaf_bytes = judge_.wants_node() ? map_.slices(piece.index).front().length_bytes : 0;
+  std::vector<base::Bytes> messages;
+  for (const Block& block : blocks) {
+    const std::uint64_t start = block.index * kBlockBytes;
+    if (start >= leaf_bytes) break;  // v1, or padding
+    messages.push_back(
+        base::Bytes(block.bytes).first(std::min<std::uint64_t>(block.bytes.size(), leaf_bytes - start)));
+  }
+  std::vector<base::Sha256> digests(messages.size());
+  base::hash_each(messages, digests);
+  piece.leaves.resize(judge_.leaf_count(piece.index));
+  for (std::size_t i = 0; i < digests.size(); ++i) piece.leaves.at(blocks[i].index) = digests[i];
+  const Failure failure = write_blocks(piece, blocks);
+  if (failure) piece.failure = failure;
+  if (failure && on_failure_) on_failure_(*failure);
+  if (!failure) note_written(piece, blocks);
+  for (Block& block : blocks) block.done(failure);
+  keep_or_free(piece, blocks);
+}
+
+/// Neighbours together.
+PieceStore::Failure PieceStore::write_blocks(Piece& piece, std::vector<Block>& blocks) {
+  try {
+    std::vector<std::byte> run;
+    run.reserve(std::min(blocks.size(), kRunBlocks) * kBlockBytes);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      run.insert(run.end(), blocks[i].bytes.begin(), blocks[i].bytes.end());
+      const bool goes_on = i + 1 < blocks.size() && blocks[i + 1].index == blocks[i].index + 1 &&
+                           blocks[i].bytes.size() == kBlockBytes;
+      if (goes_on && run.size() < kRunBlocks * kBlockBytes) continue;
+      const std::uint64_t end = blocks[i].index * kBlockBytes + blocks[i].bytes.size();
+      files_.write(piece.index, end - run.size(), run);
+      run.clear();
+    }
+  } catch (const base::Error& error) {
+    return error;
+  }
+  return std::nullopt;
+}
+
+void PieceStore::note_written(Piece& piece, const std::vector<Block>& blocks) {
+  const std::lock_guard lock(mutex_);
+  for (const Block& block : blocks) piece.written[block.index] = true;
+  piece.written_is_news = true;
+}
+
+void PieceStore::keep_or_free(Piece& piece, std::vector<Block>& blocks) {
+  std::uint64_t free_bytes = 0;
+  for (Block& block : blocks) {
+    if (judge_.wants_sha1() && block.index >= piece.sha1_blocks &&
+        piece.kept.try_emplace(block.index, std::move(block.bytes)).second)
+      continue;
+    free_bytes += block.bytes.size();
+  }
+  release(free_bytes);
+  advance_sha1(piece);
+  bool short_of_memory = false;
+  {
+    const std::lock_guard lock(mutex_);
+    // Who waits for room gets it at a half, whatever comes or does not come.
+    short_of_memory = memory_bytes_ > (room_waiters_.empty() ? memory_max_ * 3 / 4 : memory_max_ / 2);
+  }
+  if (short_of_memory) drop_kept(piece);
+}
+
+void PieceStore::drop_kept(Piece& piece) {
+  release(piece.kept_bytes());
+  piece.kept.clear();
+}
+
+void PieceStore::advance_sha1(Piece& piece) {
+  std::uint64_t free_bytes = 0;
+  auto block = piece.kept.begin();
+  while (block != piece.kept.end() && block->first == piece.sha1_blocks) {
+    piece.sha1.update(block->second);
+    ++piece.sha1_blocks;
+    free_bytes += block->second.size();
+    block = piece.kept.erase(block);
+  }
+  release(free_bytes);
+}
+
+void PieceStore::release(std::uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  memory_bytes_ -= bytes;
+  freed_.notify_all();
+}
+
+/// What was not hashed from memory is read back.
+PieceStore::HashResult PieceStore::finish(Piece& piece) {
+  HashResult result;
+  result.failure = piece.failure;
+  if (!piece.failure) compute(piece, result);
+  drop_kept(piece);
+  piece.forget();
+  const std::lock_guard lock(mutex_);
+  close(piece);
+  return result;
+}
+
+void PieceStore::compute(Piece& piece, HashResult& result) {
+  try {
+    if (judge_.wants_node()) {
+      complete_leaves(piece);
+      for (const auto& leaf : piece.leaves) result.leaves.push_back(*leaf);
+      result.digest.node = judge_.to_node(piece.index, result.leaves);
+    }
+    if (judge_.wants_sha1()) result.digest.sha1 = complete_sha1(piece);
+    bool arrived = false;  // or only looked at
+    {
+      const std::lock_guard lock(mutex_);
+      arrived = piece.seen_bytes > 0;
+    }
+    if (committer_ != nullptr && arrived && judge_.judge(piece.index, result.digest) != Verdict::wrong)
+      committer_->add(piece.index, result.digest);
+  } catch (const base::Error& error) {
+    result.failure = error;
+  }
+}
+
+void PieceStore::complete_leaves(Piece& piece) const {
+  const std::uint64_t end = map_.slices(piece.index).front().length_bytes;
+  piece.leaves.resize(judge_.leaf_count(piece.index));
+  std::vector<std::byte> block;
+  for (std::uint64_t i = 0; i < piece.leaves.size(); ++i) {
+    if (piece.leaves[i]) continue;
+    block.resize(std::min(kBlockBytes, end - i * kBlockBytes));
+    files_.read(piece.index, i * kBlockBytes, block);
+    piece.leaves[i] = base::hash<base::Sha256>(block);
+  }
+}
+
+base::Sha1 PieceStore::complete_sha1(Piece& piece) {
+  const std::uint64_t piece_bytes = map_.piece_bytes(piece.index);
+  std::vector<std::byte> buffer;
+  while (piece.sha1_blocks < piece.block_count) {
+    const std::uint64_t start = piece.sha1_blocks * kBlockBytes;
+    const std::uint64_t next = piece.kept.empty() ? piece_bytes : piece.kept.begin()->first * kBlockBytes;
+    buffer.resize(std::min(next - start, kReadBytes));
+    files_.read(piece.index, start, buffer);
+    piece.sha1.update(buffer);
+    piece.sha1_blocks += base::divide_up(buffer.size(), kBlockBytes);
+    advance_sha1(piece);
+  }
+  return piece.sha1.final();
+}
+
+void PieceStore::call_waiters(std::unique_lock<std::mutex>& lock) {
+  std::vector<std::function<void()>> waiters;
+  if (memory_bytes_ <= memory_max_ / 2) waiters = std::exchange(room_waiters_, {});
+  if (!flush_waiters_.empty()) {
+    const bool idle =
+        calling_ == 0 && ready_.empty() && std::ranges::none_of(pieces_, [](const auto& piece) {
+          return piece.second->busy || !piece.second->fresh.empty() || !piece.second->jobs.empty();
+        });
+    if (idle) {
+      for (auto& waiter : flush_waiters_) waiters.push_back(std::move(waiter));
+      flush_waiters_.clear();
+      for (auto& waiter : std::exchange(room_waiters_, {})) waiters.push_back(std::move(waiter));
+    }
+  }
+  if (waiters.empty()) return;
+  ++calling_;
+  lock.unlock();
+  for (const auto& waiter : waiters) waiter();
+  lock.lock();
+  --calling_;
+  if (calling_ == 0 && !flush_waiters_.empty()) call_waiters(lock);
+}
+
+std::optional<PieceDigest> PieceStore::digest_on_disk(std::uint64_t piece) const {
+  const std::uint64_t piece_bytes = map_.piece_bytes(piece);
+  const std::uint64_t leaf_bytes = judge_.wants_node() ? map_.slices(piece).front().length_bytes : 0;
+  base::Hasher<base::Sha1> sha1;
+  base::LeafHasher leaves;
+  std::vector<std::byte> buffer;
+  for (std::uint64_t offset = 0; offset < piece_bytes; offset += buffer.size()) {
+    buffer.resize(std::min(kReadBytes, piece_bytes - offset));
+    if (!files_.read(piece, offset, buffer)) return std::nullopt;
+    if (judge_.wants_sha1()) sha1.update(buffer);
+    if (offset < leaf_bytes)
+      leaves.update(base::Bytes(buffer).first(std::min<std::uint64_t>(buffer.size(), leaf_bytes - offset)));
+  }
+  PieceDigest digest;
+  if (judge_.wants_sha1()) digest.sha1 = sha1.final();
+  if (judge_.wants_node()) digest.node = judge_.to_node(piece, leaves.final());
+  return digest;
+}
+
+}  // namespace sluice::fetch

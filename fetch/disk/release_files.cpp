@@ -1,0 +1,65 @@
+#include "fetch/disk/release_files.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace sluice::fetch {
+namespace {
+
+constexpr std::size_t kOpenMax = 200;  // far below the usual limit of 1024 descriptors
+
+}  // namespace
+
+ReleaseFiles::ReleaseFiles(Storage& storage, const PieceMap& map, std::vector<std::filesystem::path> paths)
+    : storage_(storage), map_(map), paths_(std::move(paths)) {}
+
+std::shared_ptr<StorageFile> ReleaseFiles::open_for_writing(std::size_t file_index) {
+  return open(file_index, true);
+}
+
+std::shared_ptr<StorageFile> ReleaseFiles::open(std::size_t file_index, bool writable) {
+  const std::lock_guard lock(mutex_);
+  const auto known = open_.find(file_index);
+  if (known != open_.end() && (known->second.writable || !writable)) return known->second.file;
+  const auto& path = paths_.at(file_index);
+  Open opened{writable ? storage_.open_or_create(path) : storage_.open_read(path), writable};
+  if (known != open_.end()) {
+    known->second = opened;
+    return opened.file;
+  }
+  if (open_.size() >= kOpenMax) {  // whoever still uses it keeps it open
+    open_.erase(order_.front());
+    order_.pop_front();
+  }
+  order_.push_back(file_index);
+  return open_.emplace(file_index, std::move(opened)).first->second.file;
+}
+
+std::shared_ptr<StorageFile> ReleaseFiles::open_existing(std::size_t file_index) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = open_.find(file_index);
+    if (known != open_.end()) return known->second.file;
+  }
+  return find(file_index) ? open(file_index, false) : nullptr;
+}
+
+bool ReleaseFiles::read(std::uint64_t piece, std::uint64_t offset_bytes, base::MutableBytes out) {
+  std::ranges::fill(out, std::byte{0});
+  bool whole = true;
+  for (const PieceSlice& slice : map_.slices(piece, offset_bytes, out.size())) {
+    const auto part = out.subspan(slice.piece_offset_bytes - offset_bytes, slice.length_bytes);
+    const auto file = open_existing(slice.file_index);
+    whole = file && file->read_at(slice.file_offset_bytes, part) == part.size() && whole;
+  }
+  return whole;
+}
+
+void ReleaseFiles::write(std::uint64_t piece, std::uint64_t offset_bytes, base::Bytes bytes) {
+  for (const PieceSlice& slice : map_.slices(piece, offset_bytes, bytes.size()))
+    open(slice.file_index, true)
+        ->write_at(slice.file_offset_bytes,
+                   bytes.subspan(slice.piece_offset_bytes - offset_bytes, slice.length_bytes));
+}
+
+}  // namespace sluice::fetch

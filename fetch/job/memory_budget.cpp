@@ -1,0 +1,83 @@
+#include "fetch/job/memory_budget.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "fetch/fetch.h"
+#include "fetch/swarm/load_torrent.h"
+
+namespace sluice::fetch {
+namespace {
+
+constexpr std::uint64_t kKiB = 1 << 10;
+constexpr std::uint64_t kMiB = 1 << 20;
+
+// Measured (docs/fetch.md).
+constexpr std::uint64_t kProcessesBytes = 40 * kMiB;  // both, with the libraries' pages counted in each
+constexpr std::uint64_t kSessionBytes = 8 * kMiB;     // a session without a torrent, stacks of its threads
+constexpr std::uint64_t kRestBytesMin = 8 * kMiB;     // to get on with
+
+/// A torrent of these pieces and files in the worker: at its peak our reading of it, its text, and
+/// libtorrent's reading; later, beside the two readings, what libtorrent and we keep of each piece.
+std::uint64_t metadata_bytes(const format::ReleaseLayout& layout) {
+  constexpr std::uint64_t kReadings = 3;
+  constexpr std::uint64_t kPieceBytes = 12;
+  constexpr std::uint64_t kFileBytes = 1 * kKiB;
+  std::uint64_t hash_bytes = layout.v1_pieces.size() * base::Sha1::kBytes;
+  std::uint64_t pieces = 0;
+  for (const format::ReleaseFile& file : layout.files) {
+    pieces += base::divide_up(file.length_bytes, layout.piece_bytes);
+    hash_bytes += file.piece_layer.size() * base::Sha256::kBytes;
+  }
+  std::uint64_t total = kReadings * hash_bytes + kPieceBytes * pieces + kFileBytes * layout.files.size();
+  if (!layout.infohash_v1) total += tree_bytes(layout);  // a hybrid torrent can do without
+  return total;
+}
+
+std::uint64_t rest_bytes(std::uint64_t memory_bytes, std::uint64_t taken_bytes) {
+  const std::uint64_t total = worker_memory_bytes(memory_bytes);
+  return total - std::min(total, kSessionBytes + taken_bytes);
+}
+
+MemoryShares share(std::uint64_t rest_bytes, std::uint64_t piece_count) {
+  const std::uint64_t peer_bytes = 64 * kKiB + piece_count / 8;  // with the bits of what it has
+  MemoryShares shares;
+  shares.store_bytes = std::clamp(rest_bytes / 8, 2 * kMiB, 128 * kMiB);
+  shares.mirror_bytes = rest_bytes / 5;
+  shares.tree_bytes = rest_bytes / 5;
+  shares.send_bytes = std::clamp(rest_bytes / 128, 128 * kKiB, 4 * kMiB);
+  shares.receive_bytes = std::clamp(rest_bytes / 64, 128 * kKiB, 2 * kMiB);
+  shares.peers_max = static_cast<unsigned>(std::clamp<std::uint64_t>(rest_bytes / 8 / peer_bytes, 20, 200));
+  return shares;
+}
+
+}  // namespace
+
+std::uint64_t worker_memory_bytes(std::uint64_t memory_bytes) {
+  return memory_bytes - std::min(memory_bytes, kProcessesBytes);
+}
+
+MemoryShares share_memory(std::uint64_t memory_bytes) { return share(rest_bytes(memory_bytes, 0), 0); }
+
+MemoryShares share_memory(std::uint64_t memory_bytes, const format::ReleaseLayout& layout) {
+  const std::uint64_t taken_bytes = metadata_bytes(layout);
+  const std::uint64_t rest = rest_bytes(memory_bytes, taken_bytes);
+  if (rest < kRestBytesMin)
+    throw base::Error(
+        base::ErrorKind::usage,
+        layout.name + ": its metadata take " + base::to_human_bytes(taken_bytes) + " of memory, so that " +
+            base::to_human_bytes(kProcessesBytes + kSessionBytes + taken_bytes + kRestBytesMin) +
+            " are needed in all (--memory), not " + base::to_human_bytes(memory_bytes));
+  return share(rest, layout.v1_pieces.size());
+}
+
+TorrentLimits torrent_limits(std::uint64_t memory_bytes) {
+  // At the most: the text, the digests out of it, tokens while their list grows, and names.
+  const std::uint64_t free_bytes = memory_bytes - std::min(memory_bytes, 32 * kMiB);
+  return {.bytes_max = std::min(free_bytes / 3, kTorrentBytesMax),
+          .tokens_max = static_cast<int>(std::min<std::uint64_t>(free_bytes / 120, kTokensMax))};
+}
+
+}  // namespace sluice::fetch

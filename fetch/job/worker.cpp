@@ -1,0 +1,258 @@
+#include "fetch/job/worker.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <boost/system/system_error.hpp>
+#include <cerrno>
+#include <cstdlib>
+#include <limits>
+#include <system_error>
+
+#include "base/text.h"
+#include "fetch/fetch.h"
+#include "fetch/job/memory_budget.h"
+#include "fetch/job/memory_limit.h"
+
+namespace sluice::fetch {
+namespace {
+
+using format::Json;
+
+constexpr std::size_t kLineBytesMax = 64u << 20;
+constexpr std::string_view kSubject = "worker job";
+constexpr std::uint64_t kProcessMax = std::numeric_limits<pid_t>::max();
+
+Json to_json(const std::vector<Contact>& contacts) {
+  Json list = Json::array();
+  for (const Contact& contact : contacts)
+    list.push_back(Json::object({{"address", contact.address}, {"trusted", contact.trusted}}));
+  return list;
+}
+
+/// First and last, one range after the other.
+Json to_json(const std::vector<PieceMap::Range>& ranges) {
+  Json list = Json::array();
+  for (const PieceMap::Range& range : ranges) {
+    list.push_back(range.first);
+    list.push_back(range.last);
+  }
+  return list;
+}
+
+JobKind parse_kind(const std::string& name) {
+  if (name == "metadata") return JobKind::metadata;
+  if (name == "payload") return JobKind::payload;
+  base::throw_malformed(kSubject, "'" + base::to_printable(name) + "' is no kind of job");
+}
+
+std::uint64_t parse_bounded(std::uint64_t value, const std::string& key, std::uint64_t max) {
+  if (value > max) base::throw_malformed(kSubject, "'" + key + "' is more than " + std::to_string(max));
+  return value;
+}
+
+template <typename Digest>
+std::optional<Digest> parse_infohash(const Json& json, const std::string& key) {
+  const Json* text = json.find(key);
+  if (!text) return std::nullopt;
+  const auto digest = base::parse_digest<Digest>(text->as_string(kSubject));
+  if (!digest) base::throw_malformed(kSubject, "'" + key + "' is no info-hash");
+  return digest;
+}
+
+/// What is not printable is replaced by three bytes each.
+std::string cut(std::string_view text) { return base::to_printable(text.substr(0, kEventTextMax / 3)); }
+
+std::vector<Contact> parse_contacts(const Json& json) {
+  std::vector<Contact> contacts;
+  for (const Json& item : json.as_array(kSubject))
+    contacts.push_back({.address = item.at("address", kSubject).as_string(kSubject),
+                        .trusted = item.at("trusted", kSubject).as_bool(kSubject)});
+  return contacts;
+}
+
+std::vector<PieceMap::Range> parse_pieces(const Json& json) {
+  std::vector<PieceMap::Range> ranges;
+  std::optional<std::uint64_t> first;
+  for (const Json& item : json.as_array(kSubject)) {
+    const std::uint64_t piece = item.as_uint(kSubject);
+    if (first)
+      ranges.push_back({*std::exchange(first, std::nullopt), piece});
+    else
+      first = piece;
+  }
+  if (first) base::throw_malformed(kSubject, "'pieces' is no list of ranges");
+  return ranges;
+}
+
+/// A worker must never outlive its parent: nobody would know what it does.
+void die_with_parent(std::int64_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != static_cast<pid_t>(parent)) std::_Exit(1);
+}
+
+void write_plain(std::string_view text) {
+  static_cast<void>(!::write(STDOUT_FILENO, text.data(), text.size()));
+}
+
+/// There is no memory to make the event with.
+[[noreturn]] void end_without_memory() {
+  write_plain(R"({"event":"error","kind":"io","message":")");
+  write_plain(kOutOfMemory);
+  write_plain("\"}\n");
+  std::_Exit(base::exit_code(base::ErrorKind::io));
+}
+
+void run_job(const WorkerJob& job, WorkerPipe& pipe) {
+  switch (job.kind) {
+    case JobKind::metadata: return run_metadata_job(job, pipe);
+    case JobKind::payload: return run_payload_job(job, pipe);
+  }
+}
+
+}  // namespace
+
+Json to_json(const WorkerJob& job) {
+  Json json = Json::object({
+      {"job", job.kind == JobKind::metadata ? "metadata" : "payload"},
+      {"parent", job.parent},
+      {"result", job.result},
+      {"torrent", job.torrent},
+      {"folder", job.folder},
+      {"journal", job.journal},
+      {"parts", job.parts},
+      {"unwanted", Json::array_of(job.unwanted)},
+      {"pieces", to_json(job.pieces)},
+      {"peers", to_json(job.peers)},
+      {"trackers", to_json(job.trackers)},
+      {"web_seeds", to_json(job.web_seeds)},
+      {"mirrors", to_json(job.mirrors)},
+      {"limit_down", job.limit_down_bytes_per_s},
+      {"limit_up", job.limit_up_bytes_per_s},
+      {"memory", job.memory_bytes},
+      {"dht_state", job.dht_state},
+      {"dht", job.dht},
+      {"pex", job.pex},
+      {"lsd", job.lsd},
+      {"allow_private", job.allow_private},
+      {"port", job.port},
+      {"seed_ratio", job.seed_ratio},
+      {"seed_time_min", job.seed_time_min},
+  });
+  if (job.infohash_v1) json.set("infohash_v1", base::to_hex(*job.infohash_v1));
+  if (job.infohash_v2) json.set("infohash_v2", base::to_hex(*job.infohash_v2));
+  return json;
+}
+
+WorkerJob parse_job(std::string_view line) {
+  const Json json = format::parse_json(line, kSubject);
+  const auto text = [&](std::string_view key) { return json.at(key, kSubject).as_string(kSubject); };
+  const auto number = [&](std::string_view key) { return json.at(key, kSubject).as_uint(kSubject); };
+  const auto flag = [&](std::string_view key) { return json.at(key, kSubject).as_bool(kSubject); };
+  WorkerJob job;
+  job.kind = parse_kind(text("job"));
+  job.parent = static_cast<std::int64_t>(parse_bounded(number("parent"), "parent", kProcessMax));
+  job.result = text("result");
+  job.torrent = text("torrent");
+  job.folder = text("folder");
+  job.journal = text("journal");
+  job.parts = text("parts");
+  for (const Json& index : json.at("unwanted", kSubject).as_array(kSubject))
+    job.unwanted.push_back(index.as_uint(kSubject));
+  job.pieces = parse_pieces(json.at("pieces", kSubject));
+  job.peers = parse_contacts(json.at("peers", kSubject));
+  job.trackers = parse_contacts(json.at("trackers", kSubject));
+  job.web_seeds = parse_contacts(json.at("web_seeds", kSubject));
+  job.mirrors = parse_contacts(json.at("mirrors", kSubject));
+  job.limit_down_bytes_per_s = number("limit_down");
+  job.limit_up_bytes_per_s = number("limit_up");
+  job.memory_bytes = number("memory");
+  job.dht_state = text("dht_state");
+  job.dht = flag("dht");
+  job.pex = flag("pex");
+  job.lsd = flag("lsd");
+  job.allow_private = flag("allow_private");
+  job.port = static_cast<int>(parse_bounded(number("port"), "port", 65535));
+  job.seed_ratio = json.at("seed_ratio", kSubject).as_double(kSubject);
+  job.seed_time_min = json.at("seed_time_min", kSubject).as_double(kSubject);
+  job.infohash_v1 = parse_infohash<base::Sha1>(json, "infohash_v1");
+  job.infohash_v2 = parse_infohash<base::Sha256>(json, "infohash_v2");
+  if (job.kind == JobKind::metadata && !job.infohash_v1 && !job.infohash_v2)
+    base::throw_malformed(kSubject, "has no info-hash");
+  return job;
+}
+
+std::optional<std::string> WorkerPipe::read_line() {
+  while (true) {
+    const std::size_t end = input_.find('\n');
+    if (end != std::string::npos) {
+      std::string line = input_.substr(0, end);
+      input_.erase(0, end + 1);
+      return line;
+    }
+    char buffer[65536];
+    const auto got = ::read(STDIN_FILENO, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0 || input_.size() > kLineBytesMax) return std::nullopt;
+    input_.append(buffer, static_cast<std::size_t>(got));
+  }
+}
+
+bool WorkerPipe::stop_requested() {
+  pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+  while (!stopped_ && (!input_.empty() || ::poll(&input, 1, 0) > 0)) {
+    const auto line = read_line();
+    stopped_ = !line || *line == "stop";
+  }
+  return stopped_;
+}
+
+void WorkerPipe::send(const Json& event) {
+  const std::string line = event.dump() + '\n';
+  const std::lock_guard lock(mutex_);
+  std::string_view rest = line;
+  while (!rest.empty()) {
+    const auto put = ::write(STDOUT_FILENO, rest.data(), rest.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) std::_Exit(1);
+    rest.remove_prefix(static_cast<std::size_t>(put));
+  }
+}
+
+void WorkerPipe::warn(std::string_view message) {
+  send(Json::object({{"event", "warning"}, {"message", cut(message)}}));
+}
+
+void WorkerPipe::tell_tracker(std::string_view url, std::string_view message) {
+  send(Json::object({{"event", "tracker"}, {"url", cut(url)}, {"message", cut(message)}}));
+}
+
+int run_worker() {
+  ::signal(SIGINT, SIG_IGN);   // the parent decides what Ctrl-C means
+  ::signal(SIGPIPE, SIG_IGN);  // a web server that ends a TLS connection is no reason to die
+  WorkerPipe pipe;
+  const auto send_error = [&](base::ErrorKind kind, const std::string& message) {
+    pipe.send(Json::object({{"event", "error"}, {"kind", base::to_string(kind)}, {"message", cut(message)}}));
+    return base::exit_code(kind);
+  };
+  try {
+    const auto line = pipe.read_line();
+    if (!line)
+      throw base::Error(base::ErrorKind::usage, "a worker is started by 'sluice fetch', not by hand");
+    const WorkerJob job = parse_job(*line);
+    die_with_parent(job.parent);
+    limit_memory(worker_memory_bytes(job.memory_bytes), end_without_memory);
+    run_job(job, pipe);
+    return 0;
+  } catch (const base::Error& error) {
+    return send_error(error.kind(), error.what());
+  } catch (const boost::system::system_error& error) {  // libtorrent's
+    return send_error(base::ErrorKind::io, error.what());
+  } catch (const std::system_error& error) {  // no thread could be started
+    return send_error(base::ErrorKind::io, error.what());
+  }
+}
+
+}  // namespace sluice::fetch

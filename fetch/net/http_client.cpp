@@ -1,0 +1,315 @@
+#include "fetch/net/http_client.h"
+
+#include <arpa/inet.h>
+#include <curl/curl.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <exception>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "base/error.h"
+#include "fetch/net/address.h"
+
+namespace sluice::fetch {
+namespace {
+
+constexpr int kRedirectsMax = 5;
+constexpr std::uint64_t kHeadBytesMax = 64 << 10;
+/// So much of a redirect's body is read, since closing the connection costs more.
+constexpr std::uint64_t kRedirectBytesMax = 64 << 10;
+constexpr const char* kUserAgent = "Sluice/0.1";
+
+void init_curl_once() {
+  static const CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
+  if (result != CURLE_OK) throw base::Error(base::ErrorKind::network, "libcurl does not start");
+}
+
+struct Free {
+  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
+  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+struct FreeEasy {
+  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+};
+
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+HttpAnswer unusable(std::string why) { return {.outcome = HttpOutcome::unusable, .why = std::move(why)}; }
+
+std::string to_address(const sockaddr& address) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  const void* bytes = nullptr;
+  if (address.sa_family == AF_INET) bytes = &reinterpret_cast<const sockaddr_in&>(address).sin_addr;
+  if (address.sa_family == AF_INET6) bytes = &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
+  if (bytes == nullptr || inet_ntop(address.sa_family, bytes, text.data(), text.size()) == nullptr) return "";
+  return text.data();
+}
+
+}  // namespace
+
+/// Two libcurl handles: `easy_` says what is asked for, `multi_` does it, keeps the connections and, other
+/// than an easy handle alone, can be woken up.
+class HttpClient::Impl {
+ public:
+  Impl(const HttpOptions& options, std::stop_token stop) : options_(options), stop_(std::move(stop)) {
+    init_curl_once();
+    multi_.reset(curl_multi_init());
+    easy_.reset(curl_easy_init());
+    headers_.reset(curl_slist_append(nullptr, "Accept-Encoding: identity"));
+    if (!multi_ || !easy_ || !headers_) throw base::Error(base::ErrorKind::network, "libcurl does not start");
+    set(CURLOPT_NOSIGNAL, 1L);
+    set(CURLOPT_USERAGENT, kUserAgent);
+    set(CURLOPT_HTTPHEADER, headers_.get());
+    set(CURLOPT_PROTOCOLS_STR, "http,https");
+    set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // of a proxy, which the environment may name
+    // One request at a time: HTTP/2 has nothing to add.
+    set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+    set(CURLOPT_BUFFERSIZE, 256L << 10);
+    set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_timeout.count()));
+    set(CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(options.stall_below_bytes_per_s));
+    set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(options.stall_timeout.count()));
+    // The certificates that OpenSSL's other users take, such as libtorrent for trackers.
+    if (const char* file = std::getenv("SSL_CERT_FILE"); file != nullptr && *file != '\0')
+      set(CURLOPT_CAINFO, file);
+    if (const char* folder = std::getenv("SSL_CERT_DIR"); folder != nullptr && *folder != '\0')
+      set(CURLOPT_CAPATH, folder);
+    set(CURLOPT_ERRORBUFFER, error_text_.data());
+    set(CURLOPT_OPENSOCKETDATA, this);
+    set(CURLOPT_OPENSOCKETFUNCTION, &open_socket);
+    set(CURLOPT_HEADERDATA, this);
+    set(CURLOPT_HEADERFUNCTION, &take_header);
+    set(CURLOPT_WRITEDATA, this);
+    set(CURLOPT_WRITEFUNCTION, &take_body);
+  }
+
+  HttpAnswer get(std::string url, const std::string& range, const HttpSink& sink) {
+    if (!parse_url(url)) return unusable("it is not a usable URL");
+    sink_ = &sink;
+    set(CURLOPT_RANGE, range.empty() ? nullptr : range.c_str());
+    for (hop_ = 0; hop_ <= kRedirectsMax; ++hop_) {
+      if (!may_be_private() && host_is_private(url)) return private_address();
+      const CURLcode code = perform(url);
+      if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+      if (stop_.stop_requested()) return {.outcome = HttpOutcome::stopped};
+      const auto next = redirect();
+      if (!next) return finish(code);
+      if (auto refused = judge_redirect(url, *next)) return *refused;
+      url = *next;
+    }
+    return unusable("more than " + std::to_string(kRedirectsMax) + " redirects");
+  }
+
+ private:
+  template <typename T>
+  void set(CURLoption option, T value) {
+    if (curl_easy_setopt(easy_.get(), option, value) != CURLE_OK)
+      throw base::Error(base::ErrorKind::network, "libcurl lacks an option");
+  }
+
+  // ---- One request ----
+
+  CURLcode perform(const std::string& url) {
+    head_ = {};
+    unwanted_ = head_bytes_ = 0;
+    head_complete_ = met_private_ = false;
+    error_text_.fill('\0');
+    set(CURLOPT_URL, url.c_str());
+    const std::stop_callback wake(stop_, [this] { curl_multi_wakeup(multi_.get()); });
+    if (curl_multi_add_handle(multi_.get(), easy_.get()) != CURLM_OK) return CURLE_FAILED_INIT;
+    const CURLcode code = drive();
+    // Else it would wait here for the resolver's thread.
+    if (stop_.stop_requested()) set(CURLOPT_QUICK_EXIT, 1L);
+    curl_multi_remove_handle(multi_.get(), easy_.get());
+    return code;
+  }
+
+  CURLcode drive() {
+    int running = 1;
+    while (!stop_.stop_requested()) {
+      if (curl_multi_perform(multi_.get(), &running) != CURLM_OK) return CURLE_FAILED_INIT;
+      if (running == 0) break;
+      if (curl_multi_poll(multi_.get(), nullptr, 0, 1000, nullptr) != CURLM_OK) return CURLE_FAILED_INIT;
+    }
+    int left = 0;
+    const CURLMsg* message = curl_multi_info_read(multi_.get(), &left);
+    return message != nullptr ? message->data.result : CURLE_ABORTED_BY_CALLBACK;
+  }
+
+  [[nodiscard]] HttpAnswer finish(CURLcode code) const {
+    if (met_private_ && !head_complete_) return private_address();
+    if (head_bytes_ > kHeadBytesMax) return unusable("the answer's head is too long");
+    if (!head_complete_) return judge_failure(code);
+    return {.outcome = HttpOutcome::answered,
+            .head = head_,
+            .complete = code == CURLE_OK,
+            .stalled = code == CURLE_OPERATION_TIMEDOUT};
+  }
+
+  [[nodiscard]] HttpAnswer judge_failure(CURLcode code) const {
+    switch (code) {
+      case CURLE_COULDNT_RESOLVE_HOST: return {.why = "the server's name cannot be looked up"};
+      case CURLE_COULDNT_RESOLVE_PROXY: return {.why = "the proxy's name cannot be looked up"};
+      case CURLE_COULDNT_CONNECT: return {.why = "the server cannot be reached"};
+      case CURLE_OPERATION_TIMEDOUT: return {.why = "the server does not answer"};
+      case CURLE_PEER_FAILED_VERIFICATION:
+        return unusable(std::string("the server's certificate is not trusted: ") + error_text_.data());
+      case CURLE_OK:
+      case CURLE_GOT_NOTHING:
+      case CURLE_RECV_ERROR: return {.why = "the server ends the connection without an answer"};
+      default: return {.why = std::string("the transfer fails: ") + curl_easy_strerror(code)};
+    }
+  }
+
+  // ---- Redirects and addresses ----
+
+  [[nodiscard]] std::optional<std::string> redirect() const {
+    if (!head_complete_ || head_.status < 301 || head_.status > 308 || head_.status == 304)
+      return std::nullopt;
+    char* url = nullptr;
+    curl_easy_getinfo(easy_.get(), CURLINFO_REDIRECT_URL, &url);
+    return url != nullptr ? std::optional<std::string>(url) : std::nullopt;
+  }
+
+  static std::optional<HttpAnswer> judge_redirect(const std::string& from, const std::string& to) {
+    const auto url = parse_url(to);
+    if (!url || (url->scheme != "http" && url->scheme != "https"))
+      return unusable("it redirects to what is not a usable URL");
+    if (url->scheme == "http" && parse_url(from)->scheme == "https")
+      return unusable("it redirects from https to http");
+    return std::nullopt;
+  }
+
+  [[nodiscard]] bool may_be_private() const {
+    return options_.allow_private || (hop_ == 0 ? options_.trusted : home_is_private_);
+  }
+
+  static bool host_is_private(const std::string& url) {
+    const auto parsed = parse_url(url);
+    return parsed && is_private_host(parsed->host.host);
+  }
+
+  [[nodiscard]] HttpAnswer private_address() const {
+    return unusable(hop_ == 0 ? "it is at a private address" : "it redirects to a private address");
+  }
+
+  // ---- What libcurl calls; nothing may throw through it ----
+
+  static curl_socket_t open_socket(void* client, curlsocktype, curl_sockaddr* address) noexcept {
+    auto& self = *static_cast<Impl*>(client);
+    try {
+      const std::string text = to_address(address->addr);
+      const bool is_private = text.empty() || is_private_host(text);
+      if (is_private && !self.may_be_private()) {
+        self.met_private_ = true;
+        return CURL_SOCKET_BAD;
+      }
+      if (is_private && self.hop_ == 0) self.home_is_private_ = true;
+      return ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    } catch (...) {
+      self.thrown_ = std::current_exception();
+      return CURL_SOCKET_BAD;
+    }
+  }
+
+  static std::size_t take_header(const char* data, std::size_t, std::size_t length, void* client) noexcept {
+    auto& self = *static_cast<Impl*>(client);
+    try {
+      self.head_bytes_ += length;
+      if (self.head_bytes_ > kHeadBytesMax) return 0;
+      self.note_header({data, length});
+      return length;
+    } catch (...) {
+      self.thrown_ = std::current_exception();
+      return 0;
+    }
+  }
+
+  static std::size_t take_body(const char* data, std::size_t, std::size_t length, void* client) noexcept {
+    auto& self = *static_cast<Impl*>(client);
+    try {
+      return self.note_body({data, length}) ? length : 0;
+    } catch (...) {
+      self.thrown_ = std::current_exception();
+      return 0;
+    }
+  }
+
+  void note_header(std::string_view line) {
+    while (!line.empty() && (line.back() == '\r' || line.back() == '\n' || line.back() == ' '))
+      line.remove_suffix(1);
+    if (line.starts_with("HTTP/")) {  // also after "100 Continue"
+      head_ = {};
+      head_complete_ = false;
+      const std::size_t space = std::min(line.find(' '), line.size() - 1);
+      head_.status = static_cast<long>(parse_number(line.substr(space + 1, 3)).value_or(0));
+      return;
+    }
+    if (line.empty() && head_.status >= 200) head_complete_ = true;
+    const std::size_t colon = line.find(':');
+    if (colon == line.npos) return;
+    std::string_view value = line.substr(colon + 1);
+    while (value.starts_with(' ')) value.remove_prefix(1);
+    const auto is = [&](std::string_view name) {
+      return std::ranges::equal(line.substr(0, colon), name, [](char a, char b) {
+        return (a >= 'A' && a <= 'Z' ? static_cast<char>(a - 'A' + 'a') : a) == b;
+      });
+    };
+    if (is("content-range")) head_.content_range = value;
+    if (is("content-encoding")) head_.content_encoding = value;
+    if (is("content-length")) head_.content_length = parse_number(value);
+    if (is("retry-after")) {
+      constexpr std::uint64_t kLongest = 300;
+      head_.retry_after = std::chrono::seconds(std::min(parse_number(value).value_or(0), kLongest));
+    }
+  }
+
+  /// False ends the transfer.
+  bool note_body(std::span<const char> bytes) {
+    if (stop_.stop_requested()) return false;
+    if (head_.status < 300 || head_.status >= 400) return (*sink_)(head_, bytes);
+    unwanted_ += bytes.size();
+    return unwanted_ <= kRedirectBytesMax;
+  }
+
+  HttpOptions options_;
+  std::stop_token stop_;
+  std::unique_ptr<curl_slist, Free> headers_;
+  std::unique_ptr<CURLM, Free> multi_;
+  std::unique_ptr<CURL, FreeEasy> easy_;  // goes before what it uses
+
+  bool home_is_private_ = false;  // the URLs asked for lead to a private address
+
+  // Of the request under way:
+  const HttpSink* sink_ = nullptr;
+  int hop_ = 0;
+  HttpHead head_;
+  std::uint64_t unwanted_ = 0;
+  std::uint64_t head_bytes_ = 0;
+  bool head_complete_ = false;
+  bool met_private_ = false;
+  std::array<char, CURL_ERROR_SIZE> error_text_{};
+  std::exception_ptr thrown_;
+};
+
+HttpClient::HttpClient(const HttpOptions& options, std::stop_token stop)
+    : impl_(std::make_unique<Impl>(options, std::move(stop))) {}
+
+HttpClient::~HttpClient() = default;
+
+HttpAnswer HttpClient::get(const std::string& url, const std::string& range, const HttpSink& sink) {
+  return impl_->get(url, range, sink);
+}
+
+}  // namespace sluice::fetch

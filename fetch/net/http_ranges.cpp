@@ -1,0 +1,188 @@
+#include "fetch/net/http_ranges.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace sluice::fetch {
+namespace {
+
+/// Of an answer's body that is not wanted. So much is read, since closing the connection costs more.
+constexpr std::uint64_t kUnwantedBytesMax = 64 << 10;
+
+/// "bytes 0-99/1000", "bytes */1000", "bytes 0-99/*" (RFC 9110, 14.4).
+struct ContentRange {
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> first_last;
+  std::optional<std::uint64_t> total;
+};
+
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::optional<ContentRange> parse_content_range(std::string_view text) {
+  constexpr std::string_view kUnit = "bytes ";
+  const std::size_t slash = text.find('/');
+  if (!text.starts_with(kUnit) || slash == text.npos) return std::nullopt;
+  const std::string_view range = text.substr(kUnit.size(), slash - kUnit.size());
+  const std::string_view total = text.substr(slash + 1);
+  ContentRange found;
+  if (total != "*" && !(found.total = parse_number(total))) return std::nullopt;
+  if (range == "*") return found;
+  const std::size_t dash = range.find('-');
+  if (dash == range.npos) return std::nullopt;
+  const auto first = parse_number(range.substr(0, dash));
+  const auto last = parse_number(range.substr(dash + 1));
+  if (!first || !last || *first > *last) return std::nullopt;
+  found.first_last.emplace(*first, *last);
+  return found;
+}
+
+RangeAnswer unusable_file(std::string why) {
+  return {.outcome = RangeOutcome::file_unusable, .why = std::move(why)};
+}
+
+RangeAnswer unusable_server(std::string why) {
+  return {.outcome = RangeOutcome::server_unusable, .why = std::move(why)};
+}
+
+RangeAnswer other_length(std::uint64_t found, std::uint64_t expected) {
+  return unusable_file("it has " + std::to_string(found) + " bytes there, expected " +
+                       std::to_string(expected));
+}
+
+RangeAnswer judge_part(const HttpHead& head, const RangeRequest& request) {
+  const auto range = parse_content_range(head.content_range);
+  if (!range || !range->first_last) return unusable_file("the answer does not say which part it is");
+  if (range->total && *range->total != request.file_bytes)
+    return other_length(*range->total, request.file_bytes);
+  if (*range->first_last != std::pair(request.offset_bytes, request.offset_bytes + request.length_bytes - 1))
+    return unusable_file("the answer is another part than was asked for");
+  return {.outcome = RangeOutcome::complete};
+}
+
+RangeAnswer judge_whole(const HttpHead& head, const RangeRequest& request) {
+  if (head.content_length && *head.content_length != request.file_bytes)
+    return other_length(*head.content_length, request.file_bytes);
+  if (request.length_bytes != request.file_bytes)
+    return unusable_file("the server does not send parts of it");
+  return {.outcome = RangeOutcome::complete};
+}
+
+/// Complete: the body is what was asked for, if it has the right length.
+RangeAnswer judge_head(const HttpHead& head, const RangeRequest& request) {
+  if ((head.status == 200 || head.status == 206) && head.is_encoded())
+    return unusable_file("the server sends it in an encoding that was not asked for");
+  const std::string why = "HTTP " + std::to_string(head.status);
+  switch (head.status) {
+    case 200: return judge_whole(head, request);
+    case 206: return judge_part(head, request);
+    case 404:
+    case 410: return {.outcome = RangeOutcome::file_unusable, .why = why, .absent = true};
+    case 408:
+    case 425:
+    case 429: return {.outcome = RangeOutcome::failed, .why = why, .retry_after = head.retry_after};
+    case 416:
+      if (const auto range = parse_content_range(head.content_range);
+          range && range->total && *range->total != request.file_bytes)
+        return other_length(*range->total, request.file_bytes);
+      return unusable_file(why);
+    default: break;
+  }
+  if (head.status >= 500)
+    return {.outcome = RangeOutcome::failed, .why = why, .retry_after = head.retry_after};
+  return unusable_file(why);
+}
+
+std::string cut_short(std::uint64_t received, std::uint64_t expected) {
+  return "the answer ends after " + std::to_string(received) + " of " + std::to_string(expected) + " bytes";
+}
+
+/// An answer that is under way.
+class Answer {
+ public:
+  Answer(const RangeRequest& request, const RangeSink& sink) : request_(request), sink_(sink) {}
+
+  /// False: no more of it is wanted.
+  bool take(const HttpHead& head, std::span<const char> bytes) {
+    if (judge(head).outcome != RangeOutcome::complete) {
+      unwanted_ += bytes.size();
+      return unwanted_ <= kUnwantedBytesMax;
+    }
+    const auto wanted =
+        static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), request_.length_bytes - received_));
+    if (wanted > 0) sink_(received_, bytes.first(wanted));
+    received_ += wanted;
+    too_long_ = wanted < bytes.size();
+    return !too_long_;
+  }
+
+  RangeAnswer finish(const HttpAnswer& answer) {
+    switch (answer.outcome) {
+      case HttpOutcome::failed: return {.why = answer.why};
+      case HttpOutcome::unusable: return unusable_server(answer.why);
+      case HttpOutcome::stopped: return {.outcome = RangeOutcome::stopped, .received_bytes = received_};
+      case HttpOutcome::answered: break;
+    }
+    RangeAnswer result = judge(answer.head);
+    result.received_bytes = received_;
+    if (result.outcome != RangeOutcome::complete) return result;
+    if (too_long_) {
+      result.outcome = RangeOutcome::failed;
+      result.why = "the answer is longer than the " + std::to_string(request_.length_bytes) +
+                   " bytes that were asked for";
+    } else if (received_ < request_.length_bytes) {
+      result.outcome = RangeOutcome::failed;
+      result.why =
+          answer.stalled ? "the server stops answering" : cut_short(received_, request_.length_bytes);
+    }
+    return result;
+  }
+
+ private:
+  const RangeAnswer& judge(const HttpHead& head) {
+    if (!judged_) judged_ = judge_head(head, request_);
+    return *judged_;
+  }
+
+  const RangeRequest& request_;
+  const RangeSink& sink_;
+  std::optional<RangeAnswer> judged_;
+  std::uint64_t received_ = 0;
+  std::uint64_t unwanted_ = 0;
+  bool too_long_ = false;
+};
+
+}  // namespace
+
+std::string percent_encode_path(std::string_view path) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  constexpr std::string_view kPlain = "-._~/";
+  std::string out;
+  for (const char c : path) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (letter || kPlain.find(c) != kPlain.npos) {
+      out += c;
+    } else {
+      out += {'%', kDigits[byte >> 4], kDigits[byte & 15]};
+    }
+  }
+  return out;
+}
+
+RangeAnswer HttpRanges::get(const RangeRequest& request, const RangeSink& sink) {
+  const std::string range = std::to_string(request.offset_bytes) + "-" +
+                            std::to_string(request.offset_bytes + request.length_bytes - 1);
+  Answer answer(request, sink);
+  return answer.finish(client_.get(
+      request.url, range,
+      [&](const HttpHead& head, std::span<const char> bytes) { return answer.take(head, bytes); }));
+}
+
+}  // namespace sluice::fetch

@@ -1,0 +1,98 @@
+#include "fetch/swarm/layer_keeper.h"
+
+#include <algorithm>
+#include <libtorrent/alert_types.hpp>
+#include <map>
+#include <span>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "fetch/disk/piece_layers.h"
+#include "fetch/torrent/bencode.h"
+
+namespace sluice::fetch {
+namespace {
+
+constexpr auto kPauseMin = std::chrono::milliseconds(250);
+constexpr auto kPauseMax = std::chrono::milliseconds(10'000);
+
+/// libtorrent may know pad files where the layout has none.
+std::vector<lt::file_index_t> match_files(const format::ReleaseLayout& layout,
+                                          const lt::file_storage& files) {
+  std::vector<lt::file_index_t> matches(layout.files.size(), lt::file_index_t{-1});
+  std::size_t ours = 0;
+  for (const lt::file_index_t index : files.file_range()) {
+    if (files.pad_file_at(index)) continue;
+    while (layout.files[ours].pad) ++ours;
+    matches[ours++] = index;
+  }
+  return matches;
+}
+
+}  // namespace
+
+LayerKeeper::LayerKeeper(const format::ReleaseLayout& layout, const lt::file_storage& files,
+                         const lt::torrent_handle& torrent, std::string result,
+                         std::function<void(std::string_view)> on_complete)
+    : layout_(layout),
+      torrent_(torrent),
+      result_(std::move(result)),
+      on_complete_(std::move(on_complete)),
+      lt_files_(match_files(layout, files)),
+      pause_(kPauseMin) {
+  // What is v1 to libtorrent has no trees there; the journal of a hybrid has what its layers are made of.
+  complete_ = !files.v2() ||
+              std::ranges::none_of(layout.files, [&](const auto& file) { return lacks_layer(layout, file); });
+}
+
+void LayerKeeper::tick() {
+  if (complete_ || Clock::now() < next_) return;
+  next_ = Clock::now() + pause_;
+  pause_ = std::min(2 * pause_, kPauseMax);
+  if (asked_) return;
+  asked_ = true;
+  torrent_.save_resume_data();
+}
+
+void LayerKeeper::hurry() {
+  next_ = Clock::now();
+  pause_ = kPauseMin;
+}
+
+bool LayerKeeper::handle(const lt::alert& alert) {
+  const auto* saved = lt::alert_cast<lt::save_resume_data_alert>(&alert);
+  if (saved == nullptr && lt::alert_cast<lt::save_resume_data_failed_alert>(&alert) == nullptr) return false;
+  asked_ = false;
+  if (saved != nullptr && !complete_) save(saved->params);
+  return true;
+}
+
+void LayerKeeper::save(const lt::add_torrent_params& params) {
+  std::map<std::string, std::string> layers;
+  bool all_known = true;
+  for (std::size_t i = 0; i < lt_files_.size(); ++i) {
+    const lt::file_index_t index = lt_files_[i];
+    const format::ReleaseFile& file = layout_.files[i];
+    if (!lacks_layer(layout_, file)) continue;
+    if (index >= params.merkle_trees.end_index() || index >= params.merkle_tree_mask.end_index()) return;
+    const auto layer = find_piece_layer(params.merkle_trees[index], params.merkle_tree_mask[index],
+                                        file.length_bytes, layout_.piece_bytes);
+    all_known = all_known && !layer.empty();
+    if (!layer.empty())
+      layers.emplace(base::as_text(file.root->bytes), base::as_text(std::as_bytes(std::span(layer))));
+  }
+  if (layers.size() <= known_count_) return;
+  known_count_ = layers.size();
+  std::string out = "d";
+  for (const auto& [root, layer] : layers) {
+    bencode::append(out, root);
+    bencode::append(out, layer);
+  }
+  out += 'e';
+  base::write_file(result_, base::as_bytes(out));
+  complete_ = all_known;
+  if (complete_) on_complete_(out);
+}
+
+}  // namespace sluice::fetch

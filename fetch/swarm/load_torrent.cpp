@@ -1,0 +1,91 @@
+#include "fetch/swarm/load_torrent.h"
+
+#include <bit>
+#include <libtorrent/info_hash.hpp>
+#include <libtorrent/load_torrent.hpp>
+#include <libtorrent/torrent_info.hpp>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/merkle.h"
+
+namespace sluice::fetch {
+namespace {
+
+std::string path_in_folder(const format::ReleaseLayout& layout, const format::ReleaseFile& file) {
+  return layout.single_file ? file.path : layout.name + '/' + file.path;
+}
+
+[[noreturn]] void differ(const std::string& what) {
+  base::throw_malformed("torrent", "two readings of it differ in " + what);
+}
+
+void match_files(const format::ReleaseLayout& layout, lt::add_torrent_params& params) {
+  const lt::file_storage& files = std::as_const(*params.ti).files();
+  auto ours = layout.files.begin();
+  for (const lt::file_index_t index : files.file_range()) {
+    if (files.pad_file_at(index)) continue;
+    while (ours != layout.files.end() && ours->pad) ++ours;
+    if (ours == layout.files.end()) differ("the number of files");
+    if (static_cast<std::uint64_t>(files.file_size(index)) != ours->length_bytes)
+      differ("the length of '" + ours->path + "'");
+    if (files.file_flags(index) & (lt::file_storage::flag_symlink | lt::file_storage::flag_executable))
+      differ("the attributes of '" + ours->path + "'");
+    const std::string path = path_in_folder(layout, *ours);
+    if (files.file_path(index) != path) params.renamed_files[index] = path;
+    ++ours;
+  }
+  while (ours != layout.files.end() && ours->pad) ++ours;
+  if (ours != layout.files.end()) differ("the number of files");
+}
+
+/// Makes a hybrid torrent a v1 one in libtorrent's eyes. It has no function for that; what it hands out as
+/// const is a member of an object that is not.
+void hide_v2(lt::add_torrent_params& params) {
+  const_cast<lt::info_hash_t&>(params.ti->info_hashes()).v2.clear();
+  params.info_hashes.v2.clear();
+  params.ti->free_piece_layers();
+}
+
+}  // namespace
+
+lt::info_hash_t to_info_hashes(const std::optional<base::Sha1>& v1, const std::optional<base::Sha256>& v2) {
+  lt::info_hash_t hashes;
+  if (v1) hashes.v1 = lt::sha1_hash(base::as_text(v1->bytes).data());
+  if (v2) hashes.v2 = lt::sha256_hash(base::as_text(v2->bytes).data());
+  return hashes;
+}
+
+std::uint64_t tree_bytes(const format::ReleaseLayout& layout) {
+  std::uint64_t total = 0;
+  for (const format::ReleaseFile& file : layout.files)
+    if (file.root)
+      total += 2 * base::Sha256::kBytes *
+               std::bit_ceil(base::divide_up(file.length_bytes, base::kMerkleBlockBytes));
+  return total;
+}
+
+lt::add_torrent_params load_torrent(Torrent& torrent, std::uint64_t tree_bytes_max) {
+  lt::load_torrent_limits limits;
+  limits.max_buffer_size = static_cast<int>(kTorrentBytesMax);
+  limits.max_pieces = kPiecesMax;
+  limits.max_decode_depth = kDepthMax;
+  limits.max_decode_tokens = kTokensMax;
+  const std::string content = to_text(torrent);
+  torrent.info.clear();
+  torrent.info.shrink_to_fit();
+  lt::add_torrent_params params;
+  try {
+    params = lt::load_torrent_buffer({content.data(), static_cast<std::ptrdiff_t>(content.size())}, limits);
+  } catch (const boost::system::system_error& error) {
+    base::throw_malformed("torrent", error.code().message());
+  }
+  if (params.ti->info_hashes() != to_info_hashes(torrent.layout.infohash_v1, torrent.layout.infohash_v2))
+    differ("the info-hashes");
+  match_files(torrent.layout, params);
+  if (torrent.layout.infohash_v1 && tree_bytes(torrent.layout) > tree_bytes_max) hide_v2(params);
+  return params;
+}
+
+}  // namespace sluice::fetch

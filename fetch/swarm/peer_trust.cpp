@@ -1,0 +1,65 @@
+#include "fetch/swarm/peer_trust.h"
+
+#include <algorithm>
+#include <libtorrent/peer_connection.hpp>
+#include <libtorrent/peer_connection_handle.hpp>
+#include <libtorrent/torrent_peer.hpp>
+#include <utility>
+
+namespace sluice::fetch {
+namespace {
+
+constexpr int kPointsForWrong = -2;
+constexpr int kPointsForRight = 1;
+// What fits four bits, with room for what libtorrent takes and gives itself.
+constexpr int kPointsMin = -7;
+constexpr int kPointsMax = 6;
+
+class TrustedPeer final : public lt::peer_plugin {
+ public:
+  TrustedPeer(lt::peer_connection_handle connection,
+              std::shared_ptr<const std::optional<lt::piece_index_t>> excused)
+      : connection_(std::move(connection)), excused_(std::move(excused)) {}
+
+  // Both are called before libtorrent looks at the points and changes them itself.
+  void on_piece_pass(lt::piece_index_t) override {
+    put(points_);
+    points_ = std::min(points_ + kPointsForRight, kPointsMax);
+  }
+
+  void on_piece_failed(lt::piece_index_t piece) override {
+    if (*excused_ == piece) {
+      put(std::min(points_ - kPointsForWrong, kPointsMax));
+      return;
+    }
+    put(points_);
+    points_ = std::max(points_ + kPointsForWrong, kPointsMin);
+  }
+
+ private:
+  void put(int points) {
+    const auto connection = connection_.native_handle();
+    lt::torrent_peer* peer = connection ? connection->peer_info_struct() : nullptr;
+    if (peer != nullptr) peer->trust_points = points;
+  }
+
+  lt::peer_connection_handle connection_;
+  std::shared_ptr<const std::optional<lt::piece_index_t>> excused_;
+  int points_ = 0;
+};
+
+}  // namespace
+
+PeerTrust::PeerTrust(std::set<lt::piece_index_t> begun)
+    : begun_(std::move(begun)), excused_(std::make_shared<std::optional<lt::piece_index_t>>()) {}
+
+std::shared_ptr<lt::peer_plugin> PeerTrust::new_connection(const lt::peer_connection_handle& connection) {
+  return std::make_shared<TrustedPeer>(connection, excused_);
+}
+
+void PeerTrust::on_piece_failed(lt::piece_index_t piece) {
+  excused_->reset();
+  if (begun_.erase(piece) > 0) *excused_ = piece;
+}
+
+}  // namespace sluice::fetch

@@ -1,0 +1,168 @@
+// Magnet links as people pass them on: BEP 9, BEP 52 (btmh), and what chat programs and web pages make of
+// them.
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "fetch/fetch.h"
+#include "fetch/net/address.h"
+
+namespace sluice::fetch {
+namespace {
+
+constexpr std::size_t kMagnetBytesMax = 1 << 20;
+constexpr std::size_t kEntriesMax = 1000;
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+/// A '%' that no two hex digits follow stays as it is.
+std::string percent_decode(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size()) {
+      const int high = hex_digit(text[i + 1]);
+      const int low = hex_digit(text[i + 2]);
+      if (high >= 0 && low >= 0) {
+        out += static_cast<char>(high * 16 + low);
+        i += 2;
+        continue;
+      }
+    }
+    out += text[i];
+  }
+  return out;
+}
+
+std::string to_lower(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return lower;
+}
+
+/// RFC 4648 base32 of 20 bytes: 32 characters.
+std::optional<base::Sha1> parse_base32(std::string_view text) {
+  if (text.size() != 32) return std::nullopt;
+  base::Sha1 digest;
+  std::uint32_t bits = 0;
+  unsigned bit_count = 0;
+  std::size_t filled = 0;
+  for (const char c : to_lower(text)) {
+    unsigned value = 0;
+    if (c >= 'a' && c <= 'z') {
+      value = static_cast<unsigned>(c - 'a');
+    } else if (c >= '2' && c <= '7') {
+      value = static_cast<unsigned>(c - '2') + 26;
+    } else {
+      return std::nullopt;
+    }
+    bits = (bits << 5 | value) & 0xfff;
+    bit_count += 5;
+    if (bit_count >= 8) {
+      bit_count -= 8;
+      digest.bytes[filled++] = static_cast<std::byte>(bits >> bit_count & 0xff);
+    }
+  }
+  return digest;
+}
+
+class MagnetParser {
+ public:
+  Magnet parse(std::string_view uri) {
+    constexpr std::string_view kScheme = "magnet:?";
+    if (to_lower(uri.substr(0, kScheme.size())) != kScheme) fail("is not a magnet link");
+    if (uri.size() > kMagnetBytesMax) fail("is longer than 1 MiB");
+    uri.remove_prefix(kScheme.size());
+    while (!uri.empty()) {
+      const std::size_t end = std::min(uri.find('&'), uri.size());
+      read_parameter(uri.substr(0, end));
+      uri.remove_prefix(std::min(end + 1, uri.size()));
+    }
+    if (!magnet_.infohash_v1 && !magnet_.infohash_v2)
+      fail(problem_.empty() ? "has no info-hash (xt=urn:btih:... or xt=urn:btmh:...)" : problem_);
+    return std::move(magnet_);
+  }
+
+ private:
+  [[noreturn]] static void fail(const std::string& why) {
+    throw base::Error(base::ErrorKind::usage, "magnet link: " + why);
+  }
+
+  void read_parameter(std::string_view parameter) {
+    const std::size_t equals = parameter.find('=');
+    if (equals == parameter.npos) return;
+    std::string key = to_lower(percent_decode(parameter.substr(0, equals)));
+    if (key.starts_with("amp;")) key.erase(0, 4);  // copied from the source of a web page
+    const std::string value = percent_decode(parameter.substr(equals + 1));
+    if (key == "xt" || key.starts_with("xt.")) {
+      read_topic(value);
+    } else if (key == "dn") {
+      magnet_.name = value;
+      std::ranges::replace(magnet_.name, '+', ' ');
+    } else if (key == "tr" || key.starts_with("tr.")) {
+      add(magnet_.trackers, "tracker", value, tracker_problem(value));
+    } else if (key == "ws") {
+      add(magnet_.web_seeds, "web seed", value, web_seed_problem(value));
+    } else if (key == "x.pe") {
+      add(magnet_.peers, "peer", value, parse_host_port(value) ? "" : "is not HOST:PORT");
+    }
+  }
+
+  void read_topic(const std::string& value) {
+    constexpr std::string_view kV1 = "urn:btih:";
+    constexpr std::string_view kV2 = "urn:btmh:";
+    constexpr std::string_view kMultihashSha256 = "1220";  // multiformats: sha2-256, 32 bytes
+    const std::string prefix = to_lower(value.substr(0, kV1.size()));
+    const std::string_view hash = std::string_view(value).substr(std::min(kV1.size(), value.size()));
+    if (prefix == kV1) {
+      auto digest = base::parse_digest<base::Sha1>(hash);
+      set(magnet_.infohash_v1, digest ? digest : parse_base32(hash), value);
+    } else if (prefix == kV2) {
+      std::optional<base::Sha256> digest;
+      if (hash.starts_with(kMultihashSha256))
+        digest = base::parse_digest<base::Sha256>(hash.substr(kMultihashSha256.size()));
+      set(magnet_.infohash_v2, digest, value);
+    }
+  }
+
+  template <typename D>
+  void set(std::optional<D>& field, const std::optional<D>& digest, const std::string& value) {
+    if (!digest) {
+      problem_ = "has the malformed info-hash '" + base::to_printable(value) + "'";
+      magnet_.warnings.push_back("the magnet link " + problem_);
+    } else if (field && field != digest) {
+      fail("has two different info-hashes of the same kind");
+    } else {
+      field = digest;
+    }
+  }
+
+  void add(std::vector<std::string>& list, const char* what, const std::string& value,
+           const std::string& problem) {
+    if (!problem.empty()) {
+      if (magnet_.warnings.size() < kEntriesMax)
+        magnet_.warnings.push_back(std::string(what) + " '" + base::to_printable(value) +
+                                   "' is left out: it " + problem);
+    } else if (list.size() < kEntriesMax && std::ranges::find(list, value) == list.end()) {
+      list.push_back(value);
+    }
+  }
+
+  Magnet magnet_;
+  std::string problem_;
+};
+
+}  // namespace
+
+Magnet parse_magnet(std::string_view uri) { return MagnetParser().parse(uri); }
+
+}  // namespace sluice::fetch

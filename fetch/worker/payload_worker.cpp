@@ -1,0 +1,466 @@
+// The worker's second job: the files of a checked .torrent, through a disk layer and a journal of our own
+// (fetch/disk/piece_store.h, fetch/disk/journal.h), so that a worker that is killed at any instant goes on
+// from what was durable.
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <libtorrent/add_torrent_params.hpp>
+#include <libtorrent/alert_types.hpp>
+#include <libtorrent/torrent_info.hpp>
+#include <libtorrent/torrent_status.hpp>
+#include <mutex>
+#include <set>
+#include <span>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "base/parallel.h"
+#include "fetch/disk/piece_order.h"
+#include "fetch/disk/resume.h"
+#include "fetch/job/memory_budget.h"
+#include "fetch/job/worker.h"
+#include "fetch/mirror/mirror_keeper.h"
+#include "fetch/swarm/disk_io.h"
+#include "fetch/swarm/layer_keeper.h"
+#include "fetch/swarm/load_torrent.h"
+#include "fetch/swarm/peer_trust.h"
+#include "fetch/swarm/session.h"
+#include "fetch/swarm/session_keeper.h"
+#include "fetch/torrent/torrent_file.h"
+#include "fetch/worker/job_options.h"
+
+namespace sluice::fetch {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using format::Json;
+using std::chrono::milliseconds;
+
+constexpr auto kLastBlocksTime = milliseconds(3'000);
+constexpr auto kBegunPause = milliseconds(10'000);
+constexpr auto kLayersWait = milliseconds(2'000);
+
+StoreOptions store_options(const MemoryShares& shares, std::function<void(const base::Error&)> on_failure) {
+  return {.thread_count = std::clamp(base::available_threads(), 2u, 4u),
+          .memory_bytes = shares.store_bytes,
+          .on_failure = std::move(on_failure)};
+}
+
+class PayloadWorker {
+ public:
+  PayloadWorker(const WorkerJob& job, WorkerPipe& pipe)
+      : job_(job),
+        pipe_(pipe),
+        torrent_(parse_torrent_file(base::read_text_file(job.torrent, kTorrentBytesMax), job.torrent)),
+        shares_(share_memory(job.memory_bytes, torrent_.layout)),
+        map_(torrent_.layout),
+        judge_(torrent_.layout, map_),
+        wanted_(torrent_.layout.files.size(), true),
+        storage_(open_storage(job.folder)),
+        files_(*storage_, map_, place_files()),
+        journal_state_(map_, judge_, torrent_.layout.files.size()),
+        journal_(*storage_, job.journal, torrent_.layout,
+                 [this](const JournalRecord& record) { journal_state_.take(record); }),
+        committer_(files_, map_, journal_,
+                   {.on_durable = [this](std::span<const std::uint64_t> pieces) { note_durable(pieces); },
+                    .on_failure = [this](const base::Error& error) { note_failure(error); }}),
+        store_(files_, map_, judge_, &committer_,
+               store_options(shares_, [this](const base::Error& error) { note_failure(error); })),
+        order_(torrent_.layout, map_, wanted_, wanted_pieces()) {
+    for (const std::uint32_t piece : order_.pieces()) wanted_bytes_ += order_.wanted_bytes(piece);
+  }
+
+  void run() {
+    if (!look_at_disk()) return send_end("stopped");
+    start_session();
+    auto next_status = Clock::now();
+    while (!pipe_.stop_requested()) {
+      session_->wait_for_alert(milliseconds(50));
+      handle_alerts();
+      keeper_->tick();
+      throw_failure();
+      if (!complete_ && missing_pieces() == 0) finish();
+      if (Clock::now() >= next_status || complete_) {
+        next_status = Clock::now() + milliseconds(250);
+        look_at_status();
+      }
+      if (ended_) break;
+      if (Clock::now() >= next_begun_) {
+        next_begun_ = Clock::now() + kBegunPause;
+        committer_.add_begun(store_.take_begun());
+      }
+      layers_->tick();
+    }
+    mirrors_->stop();
+    wait_for_layers();
+    keeper_.reset();
+    session_.reset();
+    committer_.add_begun(store_.take_begun());
+    committer_.close_files();
+    throw_failure();
+    send_end(ended_ ? "done" : "stopped");
+  }
+
+ private:
+  // ---- Files ----
+
+  /// The release's folder for what is wanted or is there already; beside our own files for the rest.
+  [[nodiscard]] std::vector<fs::path> place_files() {
+    for (const std::uint64_t index : job_.unwanted) wanted_.at(index) = false;
+    std::vector<fs::path> paths;
+    for (std::size_t i = 0; i < wanted_.size(); ++i) {
+      const format::ReleaseFile& file = torrent_.layout.files[i];
+      fs::path path =
+          torrent_.layout.single_file ? fs::path(file.path) : torrent_.layout.name / fs::path(file.path);
+      const fs::path part = fs::path(job_.parts) / std::to_string(i);
+      if (!file.pad && !storage_->find(path)) {
+        if (!wanted_[i]) {
+          path = part;
+        } else if (storage_->find(part)) {
+          storage_->rename(part, path);
+        }
+      }
+      paths.push_back(std::move(path));
+    }
+    return paths;
+  }
+
+  [[nodiscard]] std::vector<bool> wanted_pieces() const {
+    if (job_.pieces.empty()) return {};
+    std::vector<bool> wanted(map_.piece_count(), false);
+    for (const auto& [first, last] : job_.pieces)
+      for (std::uint64_t piece = first; piece < last; ++piece) wanted.at(piece) = true;
+    return wanted;
+  }
+
+  /// False when it was asked to stop meanwhile.
+  bool look_at_disk() {
+    std::atomic<bool> stopped = false;
+    std::mutex mutex;
+    auto next_status = Clock::now();
+    const ResumeObserver observer{.on_progress =
+                                      [&](std::uint64_t done, std::uint64_t total) {
+                                        const std::lock_guard lock(mutex);
+                                        stopped = stopped || pipe_.stop_requested();
+                                        if (Clock::now() < next_status) return;
+                                        next_status = Clock::now() + milliseconds(250);
+                                        rehashed_bytes_ = done;
+                                        send_status("checking", done, total, {});
+                                      },
+                                  .on_warning = [&](const std::string& message) { pipe_.warn(message); },
+                                  .stop_requested = [&] { return stopped.load(); }};
+    const Resumed resumed = resume(torrent_.layout, map_, judge_, journal_state_, files_, store_, committer_,
+                                   base::available_threads(), observer);
+    committer_.flush();
+    throw_failure();
+    rehashed_bytes_ = resumed.rehashed_bytes;
+    if (stopped) return false;
+    begun_ = resumed.begun;
+    for (const BegunPiece& piece : begun_) store_.restore(piece);
+    {
+      const std::lock_guard lock(mutex_);
+      durable_ = resumed.proven;
+      recount();
+    }
+    prepare_files();
+    return true;
+  }
+
+  /// Empty files have no piece that would bring them; longer ones than the release's end in what is not its.
+  void prepare_files() {
+    std::vector<std::size_t> to_write;
+    for (std::size_t i = 0; i < wanted_.size(); ++i) {
+      const format::ReleaseFile& file = torrent_.layout.files[i];
+      if (file.pad) continue;
+      const auto found = files_.find(i);
+      if (wanted_[i] && !found && file.length_bytes == 0) static_cast<void>(files_.open_for_writing(i));
+      if (will_be_written(i) || too_long(i) || (found && !known_closed(i))) to_write.push_back(i);
+    }
+    committer_.open_files(to_write);
+    for (const std::size_t i : to_write) {
+      if (!too_long(i)) continue;
+      pipe_.warn(files_.path(i).string() + ": is longer than the release's file, and is cut");
+      files_.open_for_writing(i)->resize(torrent_.layout.files[i].length_bytes);
+    }
+  }
+
+  /// Also when it is only the share of a piece that another file needs.
+  [[nodiscard]] bool will_be_written(std::size_t file) const {
+    const auto [first, last] = map_.pieces_of(file);
+    for (std::uint64_t piece = first; piece < last; ++piece)
+      if (order_.wanted(piece) && !durable_[piece]) return true;
+    return false;
+  }
+
+  [[nodiscard]] bool too_long(std::size_t file) const {
+    const auto found = files_.find(file);
+    return wanted_[file] && found && found->size_bytes > torrent_.layout.files[file].length_bytes;
+  }
+
+  [[nodiscard]] bool known_closed(std::size_t file) const {
+    return journal_state_.file(file).state == JournalState::File::State::closed;
+  }
+
+  // ---- The transfer ----
+
+  void start_session() {
+    lt::add_torrent_params params = load_torrent(torrent_, shares_.tree_bytes);
+    params.trackers.clear();  // the job says which of them are used
+    params.tracker_tiers.clear();
+    params.url_seeds.clear();
+    params.dht_nodes.clear();
+    params.ti->clear_trackers();
+    params.ti->clear_web_seeds();
+    params.save_path = job_.folder;
+    params.flags = torrent_flags(job_);
+    set_pieces(params);
+    SessionOptions options = session_options(job_, shares_, pipe_);
+    options.disk_io = make_disk_io(store_);
+    session_ = make_session(options);
+    const std::shared_ptr<const lt::torrent_info> info = params.ti;
+    handle_ = session_->add_torrent(std::move(params));
+    keeper_.emplace(job_, *session_, handle_, pipe_);
+    mirrors_.emplace(job_, torrent_.layout, map_, judge_, order_, handle_, shares_.mirror_bytes, pipe_);
+    layers_.emplace(torrent_.layout, info->files(), handle_, job_.result,
+                    [this](std::string_view layers) { mirrors_->use_layers(layers); });
+  }
+
+  void set_pieces(lt::add_torrent_params& params) {
+    const auto count = static_cast<int>(map_.piece_count());
+    params.have_pieces.resize(count, false);
+    const std::lock_guard lock(mutex_);
+    for (int i = 0; i < count; ++i) {
+      const auto piece = static_cast<std::size_t>(i);
+      if (durable_[piece]) params.have_pieces.set_bit(lt::piece_index_t(i));
+      params.piece_priorities.push_back(order_.wanted(piece) ? lt::default_priority : lt::dont_download);
+    }
+    std::set<lt::piece_index_t> begun_pieces;
+    for (const BegunPiece& begun : begun_) {
+      begun_pieces.insert(lt::piece_index_t(static_cast<int>(begun.index)));
+      auto& blocks = params.unfinished_pieces[lt::piece_index_t(static_cast<int>(begun.index))];
+      blocks.resize(static_cast<int>(begun.blocks.size()), false);
+      for (std::size_t i = 0; i < begun.blocks.size(); ++i)
+        if (begun.blocks[i]) blocks.set_bit(static_cast<int>(i));
+    }
+    params.extensions.emplace_back(
+        [begun_pieces](const lt::torrent_handle&, lt::client_data_t) -> std::shared_ptr<lt::torrent_plugin> {
+          return std::make_shared<PeerTrust>(begun_pieces);
+        });
+    if (params.have_pieces.none_set() && begun_.empty())
+      params.have_pieces.clear();
+    else
+      params.flags |= lt::torrent_flags::no_verify_files;
+  }
+
+  void handle_alerts() {
+    std::vector<lt::alert*> alerts;
+    session_->pop_alerts(&alerts);
+    for (lt::alert* alert : alerts) handle_alert(*alert);
+  }
+
+  void handle_alert(lt::alert& alert) {
+    if (layers_->handle(alert)) return;
+    if (const auto* bad = lt::alert_cast<lt::hash_failed_alert>(&alert)) {
+      const auto piece = static_cast<std::uint64_t>(static_cast<int>(bad->piece_index));
+      pipe_.warn("piece " + std::to_string(piece) + " arrived damaged and is fetched again");
+      note_wrong(piece);
+      mirrors_->note_lost(piece);
+    } else if (const auto* file = lt::alert_cast<lt::file_error_alert>(&alert)) {
+      throw_failure();  // in our words, when it was our disk layer
+      throw base::Error(base::ErrorKind::io, std::string(file->filename()) + ": " + file->error.message());
+    } else if (const auto* broken = lt::alert_cast<lt::torrent_error_alert>(&alert)) {
+      throw_failure();
+      throw base::Error(base::ErrorKind::io,
+                        std::string(broken->filename()) + ": " + broken->error.message());
+    } else {
+      keeper_->handle(alert);
+    }
+  }
+
+  // ---- What is durable; told by the committer's thread ----
+
+  void note_durable(std::span<const std::uint64_t> pieces) {
+    const std::lock_guard lock(mutex_);
+    for (const std::uint64_t piece : pieces) {
+      if (durable_.empty() || durable_[piece]) continue;  // empty: resume() counts for itself
+      durable_[piece] = true;
+      durable_bytes_ += order_.wanted_bytes(piece);
+      if (order_.wanted(piece)) --missing_pieces_;
+    }
+  }
+
+  /// Only where the torrent's hashes are not known to us yet, and libtorrent knew better. Where our own judge
+  /// knows them, a wrong piece was never committed: one that is durable came later, and libtorrent has it.
+  void note_wrong(std::uint64_t piece) {
+    if (judge_.judge(piece, {}) != Verdict::unknown) return;
+    committer_.flush();
+    const std::lock_guard lock(mutex_);
+    if (!durable_[piece]) return;
+    durable_[piece] = false;
+    recount();
+    committer_.lose_pieces({{piece}});
+  }
+
+  void recount() {
+    missing_pieces_ = 0;
+    durable_bytes_ = 0;
+    for (std::uint64_t piece = 0; piece < durable_.size(); ++piece) {
+      if (durable_[piece])
+        durable_bytes_ += order_.wanted_bytes(piece);
+      else if (order_.wanted(piece))
+        ++missing_pieces_;
+    }
+  }
+
+  [[nodiscard]] std::vector<bool> durable_pieces() {
+    const std::lock_guard lock(mutex_);
+    return durable_;
+  }
+
+  [[nodiscard]] std::uint64_t missing_pieces() {
+    const std::lock_guard lock(mutex_);
+    return missing_pieces_;
+  }
+
+  void note_failure(const base::Error& error) {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = error;
+  }
+
+  void throw_failure() {
+    const std::lock_guard lock(mutex_);
+    if (failure_) throw *failure_;
+  }
+
+  // ---- Progress ----
+
+  void look_at_status() {
+    lt::torrent_status status = handle_.status(lt::torrent_handle::query_distributed_copies);
+    status.num_peers = count_peers(handle_);
+    if (!complete_) mirrors_->update(durable_pieces(), status);
+    downloaded_bytes_ =
+        static_cast<std::uint64_t>(status.total_payload_download) + mirrors_->downloaded_bytes();
+    std::uint64_t done = wanted_bytes_;
+    if (!complete_) {
+      const std::lock_guard lock(mutex_);
+      done = std::min(durable_bytes_ + store_.unfinished_bytes(), wanted_bytes_);
+      if (const auto pieces = order_.next(durable_); !pieces.empty()) prefer(pieces);
+    }
+    ended_ = complete_ && seeding_done(status);
+    send_status(complete_ && !ended_ ? "seeding" : "fetching", done, wanted_bytes_, status);
+  }
+
+  /// Those before the rest; among them, and among the rest, the rarest first.
+  void prefer(const std::vector<std::uint64_t>& pieces) {
+    std::vector<std::pair<lt::piece_index_t, lt::download_priority_t>> priorities;
+    for (const std::uint64_t piece : pieces)
+      priorities.emplace_back(lt::piece_index_t(static_cast<int>(piece)), lt::top_priority);
+    handle_.prioritize_pieces(priorities);
+  }
+
+  /// Of what comes; once all is there, of what is sent.
+  [[nodiscard]] std::uint64_t rate_bytes_per_s(const lt::torrent_status& status) const {
+    if (complete_) return static_cast<std::uint64_t>(std::max(status.upload_payload_rate, 0));
+    return static_cast<std::uint64_t>(std::max(status.download_payload_rate, 0)) +
+           (mirrors_ ? mirrors_->rate_bytes_per_s() : 0);
+  }
+
+  void send_status(const char* phase, std::uint64_t done, std::uint64_t total,
+                   const lt::torrent_status& status) {
+    Json event = Json::object({{"event", "status"},
+                               {"phase", phase},
+                               {"done", done},
+                               {"total", total},
+                               {"rate", rate_bytes_per_s(status)},
+                               {"peers", status.num_peers},
+                               {"seeds", status.num_seeds},
+                               {"downloaded", downloaded_bytes_},
+                               {"rehashed", rehashed_bytes_}});
+    if (status.distributed_copies >= 0)
+      event.set("availability", static_cast<double>(status.distributed_copies));
+    add_swarm(event, status);
+    pipe_.send(event);
+  }
+
+  void finish() {
+    complete_ = true;
+    complete_since_ = Clock::now();
+    mirrors_->stop();
+    committer_.close_files();
+    wait_for_layers();
+  }
+
+  [[nodiscard]] bool seeding_done(const lt::torrent_status& status) {
+    if (job_.seed_ratio <= 0 && job_.seed_time_min <= 0) return true;
+    const double minutes = std::chrono::duration<double>(Clock::now() - complete_since_).count() / 60;
+    if (job_.seed_time_min > 0 && minutes >= job_.seed_time_min) return true;
+    const bool reached = job_.seed_ratio > 0 && static_cast<double>(status.total_payload_upload) >=
+                                                    job_.seed_ratio * static_cast<double>(wanted_bytes_);
+    if (reached && !ratio_reached_) ratio_reached_ = Clock::now();
+    // The last of it has been counted, but may not have been sent yet.
+    return ratio_reached_ && (status.num_peers == 0 || Clock::now() - *ratio_reached_ > kLastBlocksTime);
+  }
+
+  void send_end(const char* event) {
+    pipe_.send(
+        Json::object({{"event", event}, {"downloaded", downloaded_bytes_}, {"rehashed", rehashed_bytes_}}));
+  }
+
+  /// The last chance for it.
+  void wait_for_layers() {
+    const auto deadline = Clock::now() + kLayersWait;
+    layers_->hurry();
+    while (!layers_->complete() && Clock::now() < deadline) {
+      layers_->tick();
+      session_->wait_for_alert(milliseconds(100));
+      handle_alerts();
+    }
+  }
+
+  const WorkerJob& job_;
+  WorkerPipe& pipe_;
+  Torrent torrent_;
+  MemoryShares shares_;
+  PieceMap map_;
+  PieceJudge judge_;
+  std::vector<bool> wanted_;  // one a file
+  std::uint64_t wanted_bytes_ = 0;
+  std::uint64_t downloaded_bytes_ = 0;
+  std::uint64_t rehashed_bytes_ = 0;
+
+  std::mutex mutex_;           // guards what follows
+  std::vector<bool> durable_;  // one a piece; empty before look_at_disk
+  std::uint64_t durable_bytes_ = 0;
+  std::uint64_t missing_pieces_ = 0;
+  std::optional<base::Error> failure_;
+
+  std::unique_ptr<Storage> storage_;
+  ReleaseFiles files_;
+  JournalState journal_state_;
+  Journal journal_;
+  Committer committer_;
+  PieceStore store_;
+  PieceOrder order_;
+  std::unique_ptr<lt::session> session_;  // uses the store
+  lt::torrent_handle handle_;
+  std::optional<SessionKeeper> keeper_;  // uses the session
+  std::optional<MirrorKeeper> mirrors_;  // uses the session
+  std::optional<LayerKeeper> layers_;    // uses the session
+  std::vector<BegunPiece> begun_;        // at the start
+
+  Clock::time_point next_begun_ = Clock::now() + kBegunPause;
+  bool complete_ = false;
+  bool ended_ = false;
+  Clock::time_point complete_since_;
+  std::optional<Clock::time_point> ratio_reached_;
+};
+
+}  // namespace
+
+void run_payload_job(const WorkerJob& job, WorkerPipe& pipe) { PayloadWorker(job, pipe).run(); }
+
+}  // namespace sluice::fetch

@@ -1,0 +1,163 @@
+#include "runtime/generate/prompt_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hasher.h"
+#include "base/invariant.h"
+#include "runtime/forward/session_impl.h"
+#include "runtime/kernels/isa.h"
+
+namespace sluice::runtime {
+namespace {
+
+constexpr std::string_view kMagic = "SLUICEPC";
+// Also of the numerics: keys and values of other chunks of activations (format/tile.h) would not be the same.
+constexpr std::uint32_t kVersion = 2;
+constexpr std::size_t kHeadBytes = 104;
+
+void put_digest(std::vector<std::byte>& head, std::size_t offset, const base::Sha256& digest) {
+  std::ranges::copy(digest.bytes, head.begin() + static_cast<std::ptrdiff_t>(offset));
+}
+
+base::Sha256 get_digest(base::Bytes file, std::size_t offset) {
+  base::Sha256 digest;
+  std::ranges::copy(file.subspan(offset, base::Sha256::kBytes), digest.bytes.begin());
+  return digest;
+}
+
+PromptCacheIdentity identity_of(const Session::Impl& session) {
+  const auto& footer = session.weights.container.footer();
+  PromptCacheIdentity identity{.kv = session.cache.type(),
+                               .isa = session.options.isa.value_or(detect_isa()),
+                               .root = footer.root,
+                               .directory = footer.directory_sha256};
+  for (const auto& region : session.cache.regions()) identity.position_bytes += region.row_bytes;
+  return identity;
+}
+
+std::string difference(const PromptCacheIdentity& a, const PromptCacheIdentity& b) {
+  if (a.root != b.root || a.directory != b.directory) return "another model";
+  if (a.kv != b.kv) return "keys and values as " + std::string(to_string(a.kv));
+  return "another instruction set, " + std::string(to_string(a.isa));
+}
+
+}  // namespace
+
+bool is_prompt_cache(base::Bytes file) {
+  return file.size() >= kMagic.size() && base::as_text(file.first(kMagic.size())) == kMagic;
+}
+
+std::vector<std::byte> encode_prompt_cache_head(const PromptCacheIdentity& identity,
+                                                std::span<const TokenId> tokens) {
+  std::vector<std::byte> head(kHeadBytes + tokens.size() * sizeof(TokenId));
+  std::ranges::copy(base::as_bytes(kMagic), head.begin());
+  base::store_le(head, 8, kVersion);
+  base::store_le(head, 12, static_cast<std::uint32_t>(identity.kv));
+  base::store_le(head, 16, static_cast<std::uint32_t>(identity.isa));
+  put_digest(head, 24, identity.root);
+  put_digest(head, 56, identity.directory);
+  base::store_le(head, 88, std::uint64_t{tokens.size()});
+  base::store_le(head, 96, identity.position_bytes);
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    base::store_le(head, kHeadBytes + i * sizeof(TokenId), tokens[i]);
+  return head;
+}
+
+PromptCacheContent parse_prompt_cache(base::Bytes file, std::string_view subject) {
+  if (!is_prompt_cache(file)) base::throw_malformed(subject, "is no prompt cache");
+  if (file.size() < kHeadBytes + base::Sha256::kBytes) base::throw_malformed(subject, "is cut");
+  if (const auto version = base::load_le<std::uint32_t>(file, 8); version != kVersion)
+    base::throw_malformed(
+        subject, "has version " + std::to_string(version) + ", expected " + std::to_string(kVersion));
+  const base::Bytes covered = file.first(file.size() - base::Sha256::kBytes);
+  const auto token_count = base::load_le<std::uint64_t>(file, 88);
+  const auto position_bytes = base::load_le<std::uint64_t>(file, 96);
+  const auto each = base::checked_add(position_bytes, sizeof(TokenId));
+  const auto all = each ? base::checked_mul(*each, token_count) : std::nullopt;
+  if (!all || *all != covered.size() - kHeadBytes) {
+    base::throw_malformed(subject, "has " + std::to_string(file.size()) + " bytes, which " +
+                                       std::to_string(token_count) + " tokens do not make");
+  }
+  if (base::hash<base::Sha256>(covered) != get_digest(file, covered.size()))
+    base::throw_malformed(subject, "does not match its SHA-256");
+
+  PromptCacheContent content;
+  const auto kv = base::load_le<std::uint32_t>(file, 12);
+  const auto isa = base::load_le<std::uint32_t>(file, 16);
+  if (kv > static_cast<std::uint32_t>(KvType::q8) || isa >= kIsas.size() ||
+      base::load_le<std::uint32_t>(file, 20) != 0) {
+    base::throw_malformed(subject, "has values that no version " + std::to_string(kVersion) + " has");
+  }
+  content.identity = {.kv = static_cast<KvType>(kv),
+                      .isa = static_cast<Isa>(isa),
+                      .root = get_digest(file, 24),
+                      .directory = get_digest(file, 56),
+                      .position_bytes = position_bytes};
+  const auto count = static_cast<std::size_t>(token_count);
+  content.tokens.resize(count);
+  for (std::size_t i = 0; i < count; ++i)
+    content.tokens[i] = base::load_le<TokenId>(file, kHeadBytes + i * sizeof(TokenId));
+  content.rows = covered.subspan(kHeadBytes + count * sizeof(TokenId));
+  return content;
+}
+
+PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& path,
+                                 std::span<const TokenId> prompt) {
+  Session::Impl& s = session.impl();
+  INVARIANT(s.position == 0 && !prompt.empty());
+  PromptCacheUse use;
+  const auto state = base::identify(path);
+  if (!state || state->size_bytes == 0) return use;
+  const auto file = base::MappedFile::open_read(path);
+  // Such a file is somebody's mistake, and must not be written over.
+  if (!is_prompt_cache(file.bytes())) base::throw_malformed(path.string(), "is no prompt cache");
+
+  PromptCacheContent content;
+  try {
+    content = parse_prompt_cache(file.bytes(), path.string());
+  } catch (const base::Error& error) {
+    use.warning = error.what();
+    return use;
+  }
+  if (const auto wanted = identity_of(s); content.identity != wanted) {
+    use.warning = path.string() + ": is of " + difference(content.identity, wanted);
+    return use;
+  }
+  const auto shared = std::ranges::mismatch(content.tokens, prompt).in2 - prompt.begin();
+  use.cached_tokens = static_cast<std::uint64_t>(shared);
+  const std::size_t count =
+      std::min({static_cast<std::size_t>(shared), prompt.size() - 1, s.cache.capacity()});
+  const std::byte* rows = content.rows.data();
+  for (const auto& region : s.cache.regions()) {
+    std::memcpy(region.data, rows, count * region.row_bytes);
+    rows += content.tokens.size() * region.row_bytes;
+  }
+  s.position = use.reused_tokens = count;
+  return use;
+}
+
+void save_prompt_cache(Session& session, const std::filesystem::path& path, std::span<const TokenId> tokens) {
+  const Session::Impl& s = session.impl();
+  INVARIANT(tokens.size() <= s.position && s.position <= s.cache.capacity());
+  base::AtomicFile file(path);
+  base::Hasher<base::Sha256> hasher;
+  std::uint64_t offset_bytes = 0;
+  const auto append = [&](base::Bytes bytes) {
+    file.file().write_at(offset_bytes, bytes);
+    offset_bytes += bytes.size();
+  };
+  const auto append_hashed = [&](base::Bytes bytes) {
+    hasher.update(bytes);
+    append(bytes);
+  };
+  append_hashed(encode_prompt_cache_head(identity_of(s), tokens));
+  for (const auto& region : s.cache.regions()) append_hashed({region.data, tokens.size() * region.row_bytes});
+  const base::Sha256 digest = hasher.final();
+  append(digest.bytes);
+  file.place();
+}
+
+}  // namespace sluice::runtime

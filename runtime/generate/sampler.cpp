@@ -1,0 +1,86 @@
+#include "runtime/generate/sampler.h"
+
+#include <algorithm>
+
+#include "runtime/kernels/fixed_math.h"
+
+namespace sluice::runtime {
+
+Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {}
+
+bool Sampler::penalizes() const {
+  return options_.repeat_last_n != 0 &&
+         (options_.repeat_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0);
+}
+
+void Sampler::accept(TokenId token) {
+  if (!penalizes()) return;
+  const auto id = static_cast<std::size_t>(token);
+  if (counts_.size() <= id) counts_.resize(id + 1);
+  ++counts_[id];
+  recent_.push_back(token);
+  if (options_.repeat_last_n > 0 && recent_.size() > static_cast<std::size_t>(options_.repeat_last_n)) {
+    --counts_[static_cast<std::size_t>(recent_.front())];
+    recent_.pop_front();
+  }
+}
+
+double Sampler::penalized(float logit, std::uint32_t count) const {
+  double value = logit;
+  if (count == 0) return value;
+  value = value > 0 ? value / options_.repeat_penalty : value * options_.repeat_penalty;
+  return value - options_.presence_penalty - options_.frequency_penalty * count;
+}
+
+TokenId Sampler::sample(std::span<const float> logits) {
+  logits_.assign(logits.begin(), logits.end());
+  for (std::size_t id = 0; id < std::min(counts_.size(), logits.size()); ++id)
+    logits_[id] = penalized(logits[id], counts_[id]);
+  const auto largest = std::ranges::max_element(logits_);  // of equal ones the first
+  if (options_.temperature <= 0) return static_cast<TokenId>(largest - logits_.begin());
+
+  candidates_.clear();
+  double total = 0;
+  for (std::size_t id = 0; id < logits_.size(); ++id) {
+    const double probability = exponential((logits_[id] - *largest) / options_.temperature);
+    candidates_.push_back({probability, static_cast<TokenId>(id)});
+    total += probability;
+  }
+  // Of equal ones the lower id first. A heap gives as many of the most likely ones as are wanted; sorting
+  // all of a vocabulary takes milliseconds.
+  const auto after = [](const Candidate& a, const Candidate& b) {
+    return a.probability < b.probability || (a.probability == b.probability && a.id > b.id);
+  };
+  std::ranges::make_heap(candidates_, after);
+  auto heap_end = candidates_.end();
+  const auto take = [&]() -> const Candidate& {
+    std::pop_heap(candidates_.begin(), heap_end, after);
+    return *--heap_end;
+  };
+  if (options_.top_k > 0 && options_.top_k < candidates_.size()) {
+    total = 0;
+    for (std::uint64_t i = 0; i < options_.top_k; ++i) total += take().probability;
+    candidates_.erase(candidates_.begin(), heap_end);
+    std::ranges::make_heap(candidates_, after);
+    heap_end = candidates_.end();
+  }
+
+  // The smallest set whose share reaches top_p, and at least one token. It gathers at the end, best last.
+  double share = 0;
+  const double floor = options_.min_p * candidates_.front().probability;
+  while (heap_end != candidates_.begin()) {
+    const bool any = heap_end != candidates_.end();
+    if (any && (share >= options_.top_p * total || candidates_.front().probability < floor)) break;
+    share += take().probability;
+  }
+
+  // 53 random bits: every double in [0, 1) that is a multiple of 2^-53.
+  double left = static_cast<double>(random_() >> 11) * 0x1p-53 * share;
+  for (auto candidate = candidates_.end() - 1; candidate != heap_end; --candidate) {
+    left -= candidate->probability;
+    if (left < 0) return candidate->id;
+  }
+  return heap_end->id;
+}
+
+}  // namespace sluice::runtime

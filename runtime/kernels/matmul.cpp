@@ -1,0 +1,151 @@
+#include "runtime/kernels/matmul.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/bytes.h"
+#include "base/invariant.h"
+
+namespace sluice::runtime {
+
+// The kernels' files see no header of the format.
+static_assert(kQ8GroupBytes * format::kGroupsPerTile == format::kQ8TileBytes);
+static_assert(kQ6GroupBytes * format::kGroupsPerTile == format::kQ6TileBytes);
+static_assert(kQ4GroupBytes * format::kGroupsPerTile == format::kQ4TileBytes);
+static_assert(kQ6MagnitudeBytes * format::kGroupsPerTile == format::kQ6MagnitudeBytesPerTile);
+static_assert(kQ4MagnitudeBytes * format::kGroupsPerTile == format::kMagnitudeBytesPerTile);
+static_assert(kQ4SignBytes * format::kGroupsPerTile == format::kSignBytesPerTile);
+static_assert(kQ6PairBytes == format::kQ6PairBytes && 2 * kQ6PairBytes == kQ6GroupBytes);
+static_assert(2 * kQ4PairBytes == kQ4GroupBytes && 4 * kQuadBytes == kQ8GroupBytes);
+
+PanelView Matrix::panel(std::size_t index) const {
+  return {
+      .codes = data + index * layout.panel_code_bytes,
+      .magnitudes = data + layout.magnitudes_offset_bytes + index * layout.panel_magnitude_bytes(),
+      .signs = data + layout.signs_offset_bytes + index * layout.panel_sign_bytes(),
+      .row_scales =
+          reinterpret_cast<const float*>(data + layout.row_scales_offset_bytes) + index * format::kPanelRows,
+      .tiles = layout.panel_tiles,
+  };
+}
+
+Operand OperandBuffer::reset(format::TileType type, std::size_t rows, std::size_t cols,
+                             std::size_t chunk_cols) {
+  INVARIANT(cols % format::kTileCols == 0 && chunk_cols % kChunkColsMin == 0);
+  INVARIANT(chunk_cols > 0 && chunk_cols <= kChunkColsMax);
+  cols_ = cols;
+  chunk_cols_ = chunk_cols;
+  if (type == format::TileType::bf16) {
+    floats_.reserve(rows * cols);
+  } else {
+    const std::size_t chunks = base::divide_up(cols, chunk_cols);
+    codes_.reserve(rows * cols);
+    scales_.reserve(rows * chunks);
+    chunk_sums_.reserve(rows * chunks);
+    group_sums_.reserve(rows * cols / format::kGroupCols);
+  }
+  return this->rows(type, 0, rows);
+}
+
+Operand OperandBuffer::rows(format::TileType type, std::size_t first, std::size_t count) {
+  Operand operand;
+  operand.type_ = type;
+  operand.rows_ = count;
+  operand.cols_ = cols_;
+  operand.chunk_cols_ = chunk_cols_;
+  if (operand.is_float()) {
+    INVARIANT((first + count) * cols_ <= floats_.capacity());
+    operand.floats_ = floats_.data() + first * cols_;
+  } else {
+    INVARIANT((first + count) * cols_ <= codes_.capacity());
+    const std::size_t chunks = base::divide_up(cols_, chunk_cols_);
+    operand.codes_ = codes_.data() + first * cols_;
+    operand.scales_ = scales_.data() + first * chunks;
+    operand.chunk_sums_ = chunk_sums_.data() + first * chunks;
+    operand.group_sums_ = group_sums_.data() + first * cols_ / format::kGroupCols;
+  }
+  return operand;
+}
+
+std::size_t Operand::chunk_width(std::size_t chunk) const {
+  return std::min(chunk_cols_, cols_ - chunk * chunk_cols_);
+}
+
+void Operand::fill(const Kernels& kernels, std::size_t row, std::size_t first_col, std::size_t count,
+                   const float* x) const {
+  if (is_float()) {
+    std::memcpy(&floats_[row * cols_ + first_col], x, count * sizeof(float));
+    return;
+  }
+  INVARIANT(first_col % chunk_cols_ == 0);
+  for (std::size_t col = first_col; col < first_col + count; col += chunk_cols_) {
+    const std::size_t chunk = col / chunk_cols_;
+    const std::size_t width = chunk_width(chunk);
+    chunk_sums_[chunk * rows_ + row] = kernels.quantize_chunk(
+        x + (col - first_col), width, &codes_[col * rows_ + row * width], &scales_[chunk * rows_ + row],
+        &group_sums_[col / format::kGroupCols * rows_ + row], rows_);
+  }
+}
+
+void Operand::copy_row(std::size_t row, const Operand& source, std::size_t source_row) const {
+  INVARIANT(is_float() == source.is_float() && cols_ == source.cols_ && chunk_cols_ == source.chunk_cols_);
+  if (is_float()) {
+    std::memcpy(&floats_[row * cols_], &source.floats_[source_row * cols_], cols_ * sizeof(float));
+    return;
+  }
+  for (std::size_t col = 0; col < cols_; col += chunk_cols_) {
+    const std::size_t chunk = col / chunk_cols_;
+    const std::size_t width = chunk_width(chunk);
+    std::memcpy(&codes_[col * rows_ + row * width], &source.codes_[col * source.rows_ + source_row * width],
+                width);
+    scales_[chunk * rows_ + row] = source.scales_[chunk * source.rows_ + source_row];
+    chunk_sums_[chunk * rows_ + row] = source.chunk_sums_[chunk * source.rows_ + source_row];
+  }
+  for (std::size_t group = 0; group < cols_ / format::kGroupCols; ++group)
+    group_sums_[group * rows_ + row] = source.group_sums_[group * source.rows_ + source_row];
+}
+
+QuantizedView Operand::quantized() const {
+  return {
+      .codes = codes_,
+      .scales = scales_,
+      .group_sums = group_sums_,
+      .chunk_sums = chunk_sums_,
+      .rows = rows_,
+      .cols = cols_,
+      .chunk_cols = chunk_cols_,
+  };
+}
+
+void multiply(const Kernels& kernels, const Matrix& matrix, const Operand& x, std::size_t first_panel,
+              std::size_t panels, float* out, std::size_t out_stride) {
+  INVARIANT(panels <= kSlicePanels && x.cols() == matrix.layout.padded_cols);
+  const format::TileType type = matrix.layout.type;
+  INVARIANT(x.is_float() == (type == format::TileType::bf16));
+  std::array<PanelView, kSlicePanels> views;
+  for (std::size_t p = 0; p < panels; ++p) views[p] = matrix.panel(first_panel + p);
+  switch (type) {
+    case format::TileType::bf16:
+      for (std::size_t p = 0; p < panels; ++p)
+        kernels.multiply_bf16(views[p], x.floats(), x.rows(), x.cols(), out + p * format::kPanelRows,
+                              out_stride);
+      break;
+    case format::TileType::q8:
+      kernels.multiply_q8(views.data(), panels, x.quantized(), out, out_stride);
+      break;
+    case format::TileType::q6:
+      kernels.multiply_q6(views.data(), panels, x.quantized(), out, out_stride);
+      break;
+    case format::TileType::q4:
+      kernels.multiply_q4(views.data(), panels, x.quantized(), out, out_stride);
+      break;
+  }
+}
+
+std::size_t slice_panels(std::size_t panels_total, std::size_t workers, std::size_t multiple) {
+  const std::size_t even = panels_total / (workers * 4) / multiple * multiple;
+  return std::clamp(even, multiple, kSlicePanels);
+}
+
+}  // namespace sluice::runtime

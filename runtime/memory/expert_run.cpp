@@ -1,0 +1,74 @@
+#include "runtime/memory/expert_run.h"
+
+#include <algorithm>
+
+#include "base/aligned_buffer.h"
+#include "base/bytes.h"
+
+namespace sluice::runtime {
+namespace {
+
+std::uint64_t page_of(std::uint64_t offset_bytes) {
+  return offset_bytes / base::kPageBytes * base::kPageBytes;
+}
+
+}  // namespace
+
+ExpertRun::ExpertRun(const ExpertWeights& expert, const std::byte* mapping, std::uint64_t piece_bytes_max)
+    : offset_bytes_(static_cast<std::uint64_t>(expert.w1.matrix.data - mapping)),
+      length_bytes_(0),
+      places_([&] {
+        const auto place_of = [&](const WeightMatrix& weights) {
+          const format::TileLayout& layout = weights.matrix.layout;
+          const std::uint64_t begin =
+              static_cast<std::uint64_t>(weights.matrix.data - mapping) - offset_bytes_;
+          const std::uint64_t codes = layout.panels * layout.panel_code_bytes;
+          return Place{layout, begin, begin + page_of(codes),
+                       begin + base::align_up(layout.total_bytes, base::kPageBytes)};
+        };
+        return std::array{place_of(expert.w1), place_of(expert.w3), place_of(expert.w2)};
+      }()) {
+  length_bytes_ = places_.back().end_bytes;
+  add_scales(ExpertMatrix::w1);
+  add_scales(ExpertMatrix::w3);
+  add_codes({ExpertMatrix::w1, ExpertMatrix::w3}, piece_bytes_max);
+  first_down_piece_ = pieces_.size();
+  add_scales(ExpertMatrix::w2);
+  add_codes({ExpertMatrix::w2}, piece_bytes_max);
+}
+
+void ExpertRun::add_scales(ExpertMatrix matrix) {
+  const Place& at = place(matrix);
+  if (at.codes_end_bytes < at.end_bytes) pieces_.push_back({matrix, true, at.codes_end_bytes, at.end_bytes});
+}
+
+void ExpertRun::add_codes(std::initializer_list<ExpertMatrix> matrices, std::uint64_t piece_bytes_max) {
+  bool more = true;
+  for (std::uint64_t done = 0; more; done += piece_bytes_max) {
+    more = false;
+    for (const ExpertMatrix matrix : matrices) {
+      const Place& at = place(matrix);
+      const std::uint64_t begin = at.begin_bytes + done;
+      if (begin >= at.codes_end_bytes) continue;
+      pieces_.push_back({matrix, false, begin, std::min(begin + piece_bytes_max, at.codes_end_bytes)});
+      more = true;
+    }
+  }
+}
+
+std::size_t ExpertRun::pieces_for(ExpertMatrix matrix, std::size_t panels_end) const {
+  const Place& at = place(matrix);
+  const std::uint64_t needed_bytes = at.begin_bytes + panels_end * at.layout.panel_code_bytes;
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < pieces_.size(); ++i) {
+    const Piece& piece = pieces_[i];
+    if (piece.matrix == matrix && (piece.scales || piece.begin_bytes < needed_bytes)) count = i + 1;
+  }
+  return count;
+}
+
+Matrix ExpertRun::matrix_in(const std::byte* run, ExpertMatrix matrix) const {
+  return {place(matrix).layout, run + place(matrix).begin_bytes};
+}
+
+}  // namespace sluice::runtime

@@ -1,0 +1,68 @@
+#pragma once
+// One expert's bytes in the container, cut into the pieces in which they are read when they do not stay in
+// memory: in the order in which a forward pass needs them, so that computing may begin before all is there.
+//
+//   scales of w1 and w3, codes of w1 and w3 by turns, scales of w2, codes of w2
+//
+// A matrix's scales lie behind its codes; the page that both share is read with the scales. Pieces begin and
+// end on pages, as O_DIRECT demands.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "runtime/memory/model_impl.h"
+
+namespace sluice::runtime {
+
+/// The matrices in the order in which they lie in the run.
+enum class ExpertMatrix : std::uint8_t { w1, w3, w2 };
+
+class ExpertRun {
+ public:
+  struct Piece {
+    ExpertMatrix matrix = ExpertMatrix::w1;
+    bool scales = false;
+    std::uint64_t begin_bytes = 0;  ///< in the run
+    std::uint64_t end_bytes = 0;
+  };
+
+  /// `mapping` is the container's first byte.
+  ExpertRun(const ExpertWeights& expert, const std::byte* mapping, std::uint64_t piece_bytes_max);
+
+  [[nodiscard]] std::uint64_t offset_bytes() const { return offset_bytes_; }  ///< in the file
+  /// In whole pages; what comes after the last matrix belongs to others, or is filling.
+  [[nodiscard]] std::uint64_t length_bytes() const { return length_bytes_; }
+  [[nodiscard]] const std::vector<Piece>& pieces() const { return pieces_; }
+  /// The first piece of w2: what comes before is all that the hidden values need.
+  [[nodiscard]] std::size_t first_down_piece() const { return first_down_piece_; }
+
+  /// How many of the pieces, from the first on, hold all that the panels before `panels_end` need.
+  [[nodiscard]] std::size_t pieces_for(ExpertMatrix matrix, std::size_t panels_end) const;
+
+  /// The matrix as it lies in a copy of the run.
+  [[nodiscard]] Matrix matrix_in(const std::byte* run, ExpertMatrix matrix) const;
+
+ private:
+  struct Place {
+    format::TileLayout layout;
+    std::uint64_t begin_bytes;      // in the run
+    std::uint64_t codes_end_bytes;  // in the run, down to a page
+    std::uint64_t end_bytes;        // in the run, up to a page
+  };
+  [[nodiscard]] const Place& place(ExpertMatrix matrix) const {
+    return places_[static_cast<std::size_t>(matrix)];
+  }
+  void add_scales(ExpertMatrix matrix);
+  /// Codes of the matrices by turns.
+  void add_codes(std::initializer_list<ExpertMatrix> matrices, std::uint64_t piece_bytes_max);
+
+  std::uint64_t offset_bytes_;
+  std::uint64_t length_bytes_;
+  std::array<Place, 3> places_;
+  std::vector<Piece> pieces_;
+  std::size_t first_down_piece_ = 0;
+};
+
+}  // namespace sluice::runtime

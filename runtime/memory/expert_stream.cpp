@@ -1,0 +1,379 @@
+#include "runtime/memory/expert_stream.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "base/aligned_buffer.h"
+#include "base/error.h"
+#include "base/invariant.h"
+
+namespace sluice::runtime {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Long enough for the disk's full rate, short enough to compute with while the next one comes.
+// measured: docs/decisions/0012
+constexpr std::uint64_t kPieceBytes = std::uint64_t{4} << 20;
+// A read into memory that was never used has the kernel clear it first; the disk is then busy with the
+// other's.
+constexpr std::size_t kReaders = 2;
+constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
+constexpr float kDecay = 0.97f;  // of an expert's value from pass to pass; a guess
+constexpr std::uint32_t kFailed = ~std::uint32_t{0};
+
+/// Memory that begins on a huge page, and lies in such ones where the kernel has them.
+class SlotMemory {
+ public:
+  explicit SlotMemory(std::uint64_t bytes) : mapped_bytes_(bytes + kHugePageBytes) {
+    mapped_ = ::mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped_ == MAP_FAILED) throw std::bad_alloc();
+    const auto address = base::align_up(reinterpret_cast<std::uintptr_t>(mapped_), kHugePageBytes);
+    bytes_ = {reinterpret_cast<std::byte*>(address), static_cast<std::size_t>(bytes)};
+    ::madvise(bytes_.data(), bytes_.size(), MADV_HUGEPAGE);
+  }
+  ~SlotMemory() { ::munmap(mapped_, mapped_bytes_); }
+  SlotMemory(const SlotMemory&) = delete;
+  SlotMemory& operator=(const SlotMemory&) = delete;
+
+  [[nodiscard]] base::MutableBytes bytes() const { return bytes_; }
+
+ private:
+  std::uint64_t mapped_bytes_;
+  void* mapped_;
+  base::MutableBytes bytes_;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::size_t group_size_for(std::size_t slots, std::size_t experts_per_token) {
+  return std::clamp<std::size_t>(slots / 2, 1, std::max<std::size_t>(2, experts_per_token));
+}
+
+}  // namespace
+
+struct ExpertStream::Slot {
+  static constexpr std::size_t kNothing = ~std::size_t{0};
+
+  Slot(std::uint64_t bytes, std::size_t pieces) : memory(bytes), piece_is_there(pieces) {}
+
+  SlotMemory memory;
+  std::size_t run = kNothing;
+  std::uint64_t load = 0;  ///< the higher, the later it was read
+  bool locked = false;     ///< of a group that computes, or is about to
+  /// Of the run's pieces, from the first on; kFailed when no more will come.
+  std::atomic<std::uint32_t> pieces_there{0};
+  std::vector<bool> piece_is_there;  ///< also those after one that is not; with the stream's mutex held
+};
+
+std::uint64_t ExpertStream::slot_bytes(const Model::Impl& model) {
+  std::uint64_t largest = 0;
+  for (const LayerWeights& layer : model.layers) {
+    for (const ExpertWeights& expert : layer.experts) {
+      const ExpertRun run(expert, model.container.bytes().data(), kPieceBytes);
+      largest = std::max(largest, run.length_bytes());
+    }
+  }
+  return largest;
+}
+
+ExpertStream::ExpertStream(const Model::Impl& model, std::size_t slot_count)
+    : model_(model), file_(base::File::open_read(model.container.path())), direct_(file_.bypass_cache()) {
+  if (base::identify(model.container.path()) != model.container.identity()) {
+    throw base::Error(base::ErrorKind::io,
+                      model.container.path().string() + ": was changed since it was opened");
+  }
+  for (const LayerWeights& layer : model.layers)
+    for (const ExpertWeights& expert : layer.experts)
+      runs_.emplace_back(expert, model.container.bytes().data(), kPieceBytes);
+  values_.resize(runs_.size());
+  used_.resize(runs_.size());
+  slot_of_run_.resize(runs_.size());
+  const std::uint64_t bytes = slot_bytes(model);
+  std::size_t pieces = 0;
+  for (const ExpertRun& run : runs_) pieces = std::max(pieces, run.pieces().size());
+  for (std::size_t i = 0; i < slot_count; ++i) slots_.push_back(std::make_unique<Slot>(bytes, pieces));
+  stats_.streams = true;
+  stats_.expert_count = runs_.size();
+  stats_.experts_held = slots_.size();
+  stats_.expert_bytes = bytes;
+  readers_.reserve(kReaders);
+  try {
+    for (std::size_t i = 0; i < kReaders; ++i) readers_.emplace_back([this] { read_in_background(); });
+  } catch (...) {
+    end_readers();
+    throw;
+  }
+}
+
+ExpertStream::~ExpertStream() { end_readers(); }
+
+void ExpertStream::end_readers() {
+  {
+    const std::scoped_lock lock(mutex_);
+    ending_ = true;
+    queue_.clear();
+  }
+  work_.notify_all();
+  for (std::thread& reader : readers_) reader.join();
+}
+
+void ExpertStream::begin_pass() {
+  for (std::size_t run = 0; run < runs_.size(); ++run) {
+    values_[run] = values_[run] * kDecay + (used_[run] ? 1.0f : 0.0f);
+    used_[run] = false;
+  }
+}
+
+/// An empty one, or the one that is worth least.
+ExpertStream::Slot& ExpertStream::take_slot() {
+  Slot* best = nullptr;
+  const auto goes_before = [&](const Slot& a, const Slot& b) {
+    if (b.run == Slot::kNothing) return false;
+    if (a.run == Slot::kNothing) return true;
+    if (values_[a.run] != values_[b.run]) return values_[a.run] < values_[b.run];
+    return a.load > b.load;
+  };
+  for (const auto& slot : slots_)
+    if (!slot->locked && (best == nullptr || goes_before(*slot, *best))) best = slot.get();
+  INVARIANT(best != nullptr);  // two groups are locked at most, each of at most half the slots
+  if (best->run != Slot::kNothing) slot_of_run_[best->run] = nullptr;
+  best->run = Slot::kNothing;
+  best->load = ++loads_;
+  best->pieces_there.store(0, std::memory_order_relaxed);
+  {
+    const std::scoped_lock lock(mutex_);
+    std::fill(best->piece_is_there.begin(), best->piece_is_there.end(), false);
+  }
+  return *best;
+}
+
+/// What all of them need first, then what they need last, by turns: as it will be computed with.
+void ExpertStream::enqueue(std::span<Slot* const> missing) {
+  if (missing.empty()) return;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (Slot* slot : missing)
+      for (std::size_t piece = 0; piece < runs_[slot->run].first_down_piece(); ++piece)
+        queue_.push_back({slot, piece});
+    bool more = true;
+    for (std::size_t i = 0; more; ++i) {
+      more = false;
+      for (Slot* slot : missing) {
+        const std::size_t piece = runs_[slot->run].first_down_piece() + i;
+        if (piece >= runs_[slot->run].pieces().size()) continue;
+        queue_.push_back({slot, piece});
+        more = true;
+      }
+    }
+  }
+  work_.notify_all();
+}
+
+/// Waits for the reads that cannot be stopped; experts that are not complete are then in no slot.
+void ExpertStream::cancel() {
+  {
+    std::unique_lock lock(mutex_);
+    queue_.clear();
+    idle_.wait(lock, [&] { return reads_under_way_ == 0; });
+  }
+  for (const auto& slot : slots_) {
+    slot->locked = false;
+    if (slot->run == Slot::kNothing || slot->pieces_there.load() == runs_[slot->run].pieces().size())
+      continue;
+    slot_of_run_[slot->run] = nullptr;
+    slot->run = Slot::kNothing;
+  }
+}
+
+void ExpertStream::read_in_background() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    work_.wait(lock, [&] { return ending_ || !queue_.empty(); });
+    if (ending_) return;
+    const Read read = queue_.front();
+    queue_.pop_front();
+    if (reads_under_way_++ == 0) reading_since_ = Clock::now();
+    lock.unlock();
+    std::exception_ptr failure;
+    try {
+      read_piece(read);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    lock.lock();
+    if (--reads_under_way_ == 0) stats_.read_s += seconds_since(reading_since_);
+    if (failure) {
+      fail(failure);
+    } else if (!failure_) {
+      finish(read);
+    }
+    if (reads_under_way_ == 0) idle_.notify_all();
+  }
+}
+
+/// With the mutex held.
+void ExpertStream::finish(const Read& read) {
+  Slot& slot = *read.slot;
+  const auto& piece = runs_[slot.run].pieces()[read.piece];
+  stats_.bytes_read += piece.end_bytes - piece.begin_bytes;
+  slot.piece_is_there[read.piece] = true;
+  std::uint32_t there = slot.pieces_there.load(std::memory_order_relaxed);
+  if (there != read.piece) return;  // the other reader has the one before
+  while (there < slot.piece_is_there.size() && slot.piece_is_there[there]) ++there;
+  slot.pieces_there.store(there, std::memory_order_release);
+  slot.pieces_there.notify_all();
+}
+
+/// Ends every wait; nothing is computed any more. With the mutex held.
+void ExpertStream::fail(std::exception_ptr failure) {
+  if (!failure_) failure_ = std::move(failure);
+  queue_.clear();
+  for (const auto& slot : slots_) {
+    slot->pieces_there.store(kFailed, std::memory_order_release);
+    slot->pieces_there.notify_all();
+  }
+}
+
+void ExpertStream::read_piece(const Read& read) {
+  const ExpertRun& run = runs_[read.slot->run];
+  const auto& piece = run.pieces()[read.piece];
+  const std::uint64_t offset_bytes = run.offset_bytes() + piece.begin_bytes;
+  const base::MutableBytes out =
+      read.slot->memory.bytes().subspan(piece.begin_bytes, piece.end_bytes - piece.begin_bytes);
+  const std::string path = file_.path().string();
+  std::size_t got = 0;
+  try {
+    got = file_.read_at(offset_bytes, out);
+  } catch (const base::Error& error) {
+    // A read that goes on at the end of a file that was cut begins between pages, which O_DIRECT refuses.
+    if (file_.size_bytes() >= offset_bytes + out.size()) {
+      throw base::Error(base::ErrorKind::io,
+                        std::string(error.what()) + ", from byte " + std::to_string(offset_bytes) + " on");
+    }
+  }
+  if (got < out.size()) {
+    throw base::Error(base::ErrorKind::io,
+                      path + ": ends at byte " + std::to_string(file_.size_bytes()) + ", expected at least " +
+                          std::to_string(offset_bytes + out.size()) + ": it was cut while it was in use");
+  }
+  if (!direct_) file_.drop_cache(offset_bytes, out.size());
+}
+
+void ExpertStream::require_working() const {
+  const std::scoped_lock lock(mutex_);
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+ResidencyStats ExpertStream::stats() const {
+  const std::scoped_lock lock(mutex_);
+  ResidencyStats stats = stats_;
+  stats.stall_s = static_cast<double>(waited_ns_.load()) * 1e-9;
+  return stats;
+}
+
+ExpertStream::Layer::Layer(ExpertStream& stream, std::size_t layer, std::span<const std::uint32_t> experts)
+    : stream_(stream),
+      first_run_(layer * stream.model_.params.num_experts),
+      experts_(experts.begin(), experts.end()),
+      group_size_(group_size_for(stream.slots_.size(), stream.model_.params.num_experts_per_tok)) {
+  stream_.require_working();
+  try {
+    start(0);
+    start(1);
+  } catch (...) {
+    stream_.cancel();
+    throw;
+  }
+}
+
+ExpertStream::Layer::~Layer() { stream_.cancel(); }
+
+std::span<const std::uint32_t> ExpertStream::Layer::group(std::size_t index) const {
+  const std::size_t first = std::min(index * group_size_, experts_.size());
+  return std::span(experts_).subspan(first, std::min(group_size_, experts_.size() - first));
+}
+
+void ExpertStream::Layer::start(std::size_t group_index) {
+  std::vector<Slot*> missing;
+  const auto experts = group(group_index);
+  for (const std::uint32_t expert : experts) {
+    stream_.used_[run(expert)] = true;
+    if (Slot* slot = stream_.slot_of_run_[run(expert)]; slot != nullptr) slot->locked = true;
+  }
+  for (const std::uint32_t expert : experts) {
+    if (stream_.slot_of_run_[run(expert)] != nullptr) continue;
+    Slot& slot = stream_.take_slot();
+    slot.locked = true;
+    slot.run = run(expert);
+    stream_.slot_of_run_[slot.run] = &slot;
+    missing.push_back(&slot);
+  }
+  {
+    const std::scoped_lock lock(stream_.mutex_);
+    stream_.stats_.misses += missing.size();
+    stream_.stats_.hits += experts.size() - missing.size();
+  }
+  stream_.enqueue(missing);
+}
+
+void ExpertStream::Layer::release(std::size_t group_index) {
+  for (const std::uint32_t expert : group(group_index)) stream_.slot_of_run_[run(expert)]->locked = false;
+}
+
+std::span<const std::uint32_t> ExpertStream::Layer::next() {
+  if (next_group_ > 0) {
+    release(next_group_ - 1);
+    start(next_group_ + 1);
+  }
+  const auto experts = group(next_group_++);
+  order_.assign(experts.begin(), experts.end());
+  // Not that of std::ranges, which clang 14 does not compile.
+  std::stable_partition(order_.begin(), order_.end(), [&](std::uint32_t expert) {
+    const Slot& slot = *stream_.slot_of_run_[run(expert)];
+    return slot.pieces_there.load() == stream_.runs_[slot.run].pieces().size();
+  });
+  return experts;
+}
+
+Matrix ExpertStream::Layer::matrix(std::uint32_t expert, ExpertMatrix matrix) const {
+  const Slot& slot = *stream_.slot_of_run_[run(expert)];
+  return stream_.runs_[slot.run].matrix_in(slot.memory.bytes().data(), matrix);
+}
+
+base::Bytes ExpertStream::Layer::bytes(std::uint32_t expert) const {
+  const Slot& slot = *stream_.slot_of_run_[run(expert)];
+  return slot.memory.bytes().first(stream_.runs_[slot.run].length_bytes());
+}
+
+void ExpertStream::Layer::await(std::uint32_t expert, ExpertMatrix matrix, std::size_t panels_end) const {
+  const Slot& slot = *stream_.slot_of_run_[run(expert)];
+  await_pieces(slot, stream_.runs_[slot.run].pieces_for(matrix, panels_end));
+}
+
+void ExpertStream::Layer::await_all(std::uint32_t expert) const {
+  const Slot& slot = *stream_.slot_of_run_[run(expert)];
+  await_pieces(slot, stream_.runs_[slot.run].pieces().size());
+}
+
+void ExpertStream::Layer::await_pieces(const Slot& slot, std::size_t count) const {
+  std::uint32_t there = slot.pieces_there.load(std::memory_order_acquire);
+  if (there >= count && there != kFailed) return;  // as for the most part
+  const auto start = Clock::now();
+  while (there < count) {
+    slot.pieces_there.wait(there);
+    there = slot.pieces_there.load(std::memory_order_acquire);
+  }
+  const auto waited = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+  stream_.waited_ns_.fetch_add(static_cast<std::uint64_t>(waited));
+  if (there == kFailed) stream_.require_working();
+}
+
+}  // namespace sluice::runtime

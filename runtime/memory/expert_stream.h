@@ -1,0 +1,142 @@
+#pragma once
+// Experts of a model that is larger than the memory: as many as fit stay in memory of our own, the others are
+// read past the page cache when the router has chosen them, by threads of their own, while others compute.
+//
+// Layers come round in a cycle. A cache that drops what was used longest ago, as the page cache does, drops
+// just what comes next. Here the value of an expert is how often it was used in the last passes, which
+// changes only between passes; of those with the least value the one that was read last makes room. So the
+// greater part stays as it is, and what does not fit streams through a few places.
+//
+// A chunk of tokens may choose all experts of a layer; then they are taken in groups, in ascending order, and
+// the next group is read while one computes.
+//
+//   ExpertStream::Layer use(stream, layer, experts);
+//   for (auto group = use.next(); !group.empty(); group = use.next()) {
+//     use.order()                     the group's experts, those that are there first
+//     use.matrix(e, ExpertMatrix::w1)  where it is, or will be
+//     use.await(e, ExpertMatrix::w1, panels_end)   by any thread, before these panels are read
+//   }
+//
+// Rejected, by measurement: the plain page cache (docs/decisions/0012).
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "runtime/memory/expert_run.h"
+#include "runtime/memory/model_impl.h"
+#include "runtime/runtime.h"
+
+namespace sluice::runtime {
+
+/// Used by one thread, except Layer::await.
+class ExpertStream final {
+ public:
+  /// `slot_count`: experts that are held at once, at least 2. Error{io} when the file is not any more the one
+  /// that the model was opened from.
+  ExpertStream(const Model::Impl& model, std::size_t slot_count);
+  ~ExpertStream();
+
+  /// Before each pass of a chunk of tokens through all layers.
+  void begin_pass();
+
+  class Layer;
+
+  /// What was asked for so far. Bytes and seconds of reads count when they are done.
+  [[nodiscard]] ResidencyStats stats() const;
+
+  /// A slot's memory, for the largest expert of the model.
+  [[nodiscard]] static std::uint64_t slot_bytes(const Model::Impl& model);
+
+ private:
+  struct Slot;
+  /// A piece of the expert that is to be in the slot.
+  struct Read {
+    Slot* slot;
+    std::size_t piece;
+  };
+
+  [[nodiscard]] Slot& take_slot();
+  void enqueue(std::span<Slot* const> missing);
+  void cancel();
+  void end_readers();
+  void read_in_background();
+  void finish(const Read& read);
+  void read_piece(const Read& read);
+  void fail(std::exception_ptr failure);
+  /// Throws what reading has failed with before; nothing is read any more then.
+  void require_working() const;
+
+  const Model::Impl& model_;
+  base::File file_;
+  bool direct_;
+  std::vector<ExpertRun> runs_;     // [layer * experts + expert]
+  std::vector<float> values_;       // [run] how often it was used lately
+  std::vector<bool> used_;          // [run] in this pass
+  std::vector<Slot*> slot_of_run_;  // [run] null where it is not in memory
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::uint64_t loads_ = 0;
+
+  mutable std::mutex mutex_;  // of what follows
+  std::condition_variable work_;
+  std::condition_variable idle_;
+  std::deque<Read> queue_;
+  std::size_t reads_under_way_ = 0;
+  std::chrono::steady_clock::time_point reading_since_;
+  bool ending_ = false;
+  std::exception_ptr failure_;
+  ResidencyStats stats_;
+  std::atomic<std::uint64_t> waited_ns_{0};
+  std::vector<std::thread> readers_;
+};
+
+/// The experts that a chunk of tokens has chosen in one layer. When it goes, what is still being read is
+/// given up, so that an error may come at any time.
+class ExpertStream::Layer final {
+ public:
+  /// `experts` in ascending order. Begins to read what is missing.
+  Layer(ExpertStream& stream, std::size_t layer, std::span<const std::uint32_t> experts);
+  ~Layer();
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+
+  /// The next experts to compute with, in ascending order; none when all are done. Those of the last group
+  /// are then no longer needed.
+  [[nodiscard]] std::span<const std::uint32_t> next();
+  /// The same group, those that are in memory already first.
+  [[nodiscard]] std::span<const std::uint32_t> order() const { return order_; }
+
+  [[nodiscard]] Matrix matrix(std::uint32_t expert, ExpertMatrix matrix) const;
+  /// All of the expert, once await_all() has returned.
+  [[nodiscard]] base::Bytes bytes(std::uint32_t expert) const;
+  /// Waits until the panels before `panels_end` are there. Throws what reading has failed with.
+  void await(std::uint32_t expert, ExpertMatrix matrix, std::size_t panels_end) const;
+  void await_all(std::uint32_t expert) const;
+
+ private:
+  [[nodiscard]] std::size_t run(std::uint32_t expert) const { return first_run_ + expert; }
+  [[nodiscard]] std::span<const std::uint32_t> group(std::size_t index) const;
+  void start(std::size_t group_index);
+  void release(std::size_t group_index);
+  void await_pieces(const Slot& slot, std::size_t count) const;
+
+  ExpertStream& stream_;
+  std::size_t first_run_;
+  std::vector<std::uint32_t> experts_;
+  std::vector<std::uint32_t> order_;
+  std::size_t group_size_;
+  std::size_t next_group_ = 0;
+};
+
+}  // namespace sluice::runtime

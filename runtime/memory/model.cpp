@@ -1,0 +1,214 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/invariant.h"
+#include "format/model_tensors.h"
+#include "runtime/memory/model_impl.h"
+#include "runtime/tokenizer.h"
+
+namespace sluice::runtime {
+namespace {
+
+std::unique_ptr<Tokenizer> open_tokenizer(const format::ContainerReader& container) {
+  const std::string subject = container.path().string();
+  const auto* section = container.find_section("tokenizer");
+  if (section == nullptr) base::throw_malformed(subject, "has no tokenizer");
+  if (!container.proves(*section)) {
+    throw base::Error(base::ErrorKind::verification,
+                      subject + ": section 'tokenizer' does not match its SHA-256");
+  }
+  auto tokenizer = make_tokenizer(container.bytes(*section), subject + ": tokenizer");
+  if (tokenizer->size() > container.params().vocab_size) {
+    base::throw_malformed(subject, "tokenizer has " + std::to_string(tokenizer->size()) +
+                                       " pieces, the model a vocabulary of " +
+                                       std::to_string(container.params().vocab_size));
+  }
+  return tokenizer;
+}
+
+void require_finite(const float* values, std::size_t count, std::string_view subject,
+                    const std::string& name) {
+  if (!std::all_of(values, values + count, [](float v) { return std::isfinite(v); }))
+    base::throw_malformed(subject, "tensor '" + name + "' holds values that are not finite");
+}
+
+/// What a digest does not say: a container from a stranger could be consistent and hold NaN, or have weights
+/// where it must be filled up with zeros, which would reach the padding of activations.
+void check_values(const format::ContainerReader& container, const format::ContainerTensor& tensor,
+                  base::Bytes bytes) {
+  const std::string subject = container.path().string();
+  if (tensor.storage == format::Storage::bf16_rows || tensor.storage == format::Storage::bf16_tiles) {
+    const std::span halves(reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / 2);
+    if (std::ranges::any_of(halves, [](std::uint16_t bits) { return (bits & 0x7F80) == 0x7F80; }))
+      base::throw_malformed(subject, "tensor '" + tensor.name + "' holds values that are not finite");
+  }
+  if (!format::is_tiled(tensor.storage)) return;
+  const format::TileLayout layout = tensor.tile_layout();
+  bool padding_is_zero = true;
+  if (layout.type == format::TileType::bf16) {
+    for (std::uint64_t row = layout.rows; row < layout.padded_rows; ++row)
+      for (std::uint64_t col = 0; col < layout.padded_cols; ++col)
+        padding_is_zero &= format::weight_at(layout, bytes, row, col) == 0;
+  } else {
+    const auto* scales = reinterpret_cast<const float*>(bytes.data() + layout.row_scales_offset_bytes);
+    require_finite(scales, layout.padded_rows, subject, tensor.name);
+    padding_is_zero =
+        std::all_of(scales + layout.rows, scales + layout.padded_rows, [](float s) { return s == 0; });
+  }
+  if (!padding_is_zero)
+    base::throw_malformed(subject, "tensor '" + tensor.name + "': its padding is not zero");
+}
+
+}  // namespace
+
+Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options)
+    : container(format::ContainerReader::open(path)),
+      verify(options.verify),
+      proofs(std::make_unique<format::ContainerProofs>(
+          container,
+          format::ContainerProofs::Options{
+              .record_paths =
+                  verify == Verify::off ? std::vector<std::filesystem::path>() : options.proof_records,
+              .believe_record = verify == Verify::first_use,
+              .check = [this](const format::ContainerTensor& t,
+                              base::Bytes bytes) { check_values(container, t, bytes); }})),
+      params(container.params()),
+      tokenizer(open_tokenizer(container)),
+      dim_padded(base::align_up(params.dim, format::kTileCols)),
+      embedding(nullptr),
+      embedding_part(proofs->part_of(find("tok_embeddings.weight"))),
+      head(matrix("output.weight")) {
+  ask_for_huge_pages();
+  prove_opened(options.thread_count);
+  embedding = reinterpret_cast<const std::uint16_t*>(
+      container.bytes(container.tensors()[find("tok_embeddings.weight")]).data());
+  final_norm = padded_rows("norm.weight");
+  for (std::uint64_t l = 0; l < params.n_layers; ++l) {
+    const auto name = [&](std::string_view rest) { return format::layer_tensor_name(l, rest); };
+    LayerWeights layer{
+        .attention_norm = padded_rows(name("attention_norm.weight")),
+        .wq = matrix(name("attention.wq.weight")),
+        .wk = matrix(name("attention.wk.weight")),
+        .wv = matrix(name("attention.wv.weight")),
+        .wo = matrix(name("attention.wo.weight")),
+        .ffn_norm = padded_rows(name("ffn_norm.weight")),
+        .router = params.dense ? Buffer<float>() : padded_rows(name("feed_forward.gate.weight")),
+        .experts = {},
+    };
+    for (std::uint64_t e = 0; e < params.num_experts; ++e) {
+      const auto expert = [&](std::string_view m) {
+        return matrix(format::expert_tensor_name(params, l, e, m));
+      };
+      const WeightMatrix w1 = expert("w1");
+      layer.experts.push_back({w1, expert("w3"), expert("w2"), w1.part});
+    }
+    layers.push_back(std::move(layer));
+  }
+}
+
+// Not for the embedding, of which a token takes a row.
+void Model::Impl::ask_for_huge_pages() const {
+  const base::Bytes all = container.bytes();
+  const base::Bytes rows = container.bytes(container.tensors()[find("tok_embeddings.weight")]);
+  const auto first = static_cast<std::size_t>(rows.data() - all.data());
+  base::advise_huge_pages(all.first(first));
+  base::advise_huge_pages(all.subspan(first + rows.size()));
+}
+
+// All that a forward pass reads elsewhere than through prove(): norms and routers, which are small, always
+// needed, and copied.
+void Model::Impl::prove_opened(unsigned thread_count) const {
+  if (verify == Verify::off) return;
+  std::vector<ProofPart> parts;
+  for (std::size_t i = 0; i < container.tensors().size(); ++i) {
+    const ProofPart part = proofs->part_of(i);
+    const bool wanted = verify == Verify::full || container.tensors()[i].storage == format::Storage::f32_rows;
+    if (wanted && !proofs->proven(part)) parts.push_back(part);
+  }
+  if (parts.empty()) return;
+  base::WorkerPool pool(thread_count);
+  // One by one when it is all: the leaves of one part take little room, and what is proven stays so.
+  if (verify != Verify::full) return proofs->prove(parts, pool);
+  for (const ProofPart& part : parts) proofs->prove(std::span(&part, 1), pool);
+}
+
+std::size_t Model::Impl::find(const std::string& name) const {
+  const auto* tensor = container.find(name);
+  INVARIANT(tensor != nullptr);  // the reader has compared the directory with the parameters
+  return static_cast<std::size_t>(tensor - container.tensors().data());
+}
+
+WeightMatrix Model::Impl::matrix(const std::string& name) const {
+  const std::size_t index = find(name);
+  const auto& tensor = container.tensors()[index];
+  return {{tensor.tile_layout(), container.bytes(tensor).data()}, proofs->part_of(index)};
+}
+
+Buffer<float> Model::Impl::padded_rows(const std::string& name) const {
+  const auto& tensor = container.tensors()[find(name)];
+  const std::size_t rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
+  const std::size_t cols = tensor.shape.back();
+  const std::size_t stride = base::align_up(cols, format::kTileCols);
+  Buffer<float> padded(rows * stride);
+  const std::byte* source = container.bytes(tensor).data();
+  for (std::size_t row = 0; row < rows; ++row)
+    std::memcpy(&padded[row * stride], source + row * cols * sizeof(float), cols * sizeof(float));
+  require_finite(padded.data(), rows * stride, container.path().string(), name);
+  return padded;
+}
+
+void Model::Impl::prove(std::span<const ProofPart> parts, base::WorkerPool& pool) const {
+  if (std::ranges::any_of(parts, [&](ProofPart part) { return unproven(part); })) proofs->prove(parts, pool);
+}
+
+Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Model::~Model() = default;
+Model::Model(Model&&) noexcept = default;
+
+Model Model::open(const std::filesystem::path& path, const ModelOptions& options) {
+  return Model(std::make_unique<Impl>(path, options));
+}
+
+std::optional<Verify> parse_verify(std::string_view text) {
+  if (text == "off") return Verify::off;
+  if (text == "first-use") return Verify::first_use;
+  if (text == "full") return Verify::full;
+  return std::nullopt;
+}
+
+const format::ModelParams& Model::params() const { return impl_->params; }
+const Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
+
+std::string_view Model::quant() const {
+  return format::to_string(impl_->layers.front().experts.front().w1.matrix.layout.type);
+}
+
+format::ProofStats Model::proof_stats() const { return impl_->proofs->stats(); }
+
+std::uint64_t Model::decode_bytes_per_token() const {
+  const auto& p = impl_->params;
+  const auto bytes = [](const WeightMatrix& m) { return m.matrix.layout.total_bytes; };
+  std::uint64_t total = bytes(impl_->head) + p.dim * sizeof(float);
+  for (const LayerWeights& layer : impl_->layers) {
+    std::uint64_t experts = 0;  // a token reads k of them; on average, where their types differ
+    for (const ExpertWeights& e : layer.experts) experts += bytes(e.w1) + bytes(e.w3) + bytes(e.w2);
+    total += bytes(layer.wq) + bytes(layer.wk) + bytes(layer.wv) + bytes(layer.wo);
+    total += p.num_experts_per_tok * experts / p.num_experts;
+    total += (2 + (p.dense ? 0 : p.num_experts)) * p.dim * sizeof(float);
+  }
+  return total;
+}
+
+std::uint64_t Model::prefill_operations_per_token() const {
+  const auto& p = impl_->params;
+  const std::uint64_t attention = 2 * p.dim * p.head_dim * (p.n_heads + p.n_kv_heads);
+  const std::uint64_t experts = 3 * p.dim * p.hidden_dim * p.num_experts_per_tok;
+  const std::uint64_t router = p.dense ? 0 : p.dim * p.num_experts;
+  return 2 * p.n_layers * (attention + router + experts);
+}
+
+}  // namespace sluice::runtime

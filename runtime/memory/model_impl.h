@@ -1,0 +1,75 @@
+#pragma once
+// A model's weights as the forward pass sees them: views into the mapped container, and small float tensors
+// copied into padded rows. Also which of them have been proven.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/parallel.h"
+#include "format/container_proofs.h"
+#include "format/container_reader.h"
+#include "runtime/kernels/buffer.h"
+#include "runtime/kernels/matmul.h"
+#include "runtime/runtime.h"
+
+namespace sluice::runtime {
+
+/// What is proven as one: an expert, or a tensor that is of none.
+using ProofPart = format::ContainerProofs::Part;
+
+struct WeightMatrix {
+  Matrix matrix;
+  ProofPart part;
+};
+
+struct ExpertWeights {
+  WeightMatrix w1;  ///< gate [hidden, dim]
+  WeightMatrix w3;  ///< up [hidden, dim]
+  WeightMatrix w2;  ///< down [dim, hidden]
+  ProofPart part;   ///< all three
+};
+
+struct LayerWeights {
+  Buffer<float> attention_norm;  ///< [dim padded]
+  WeightMatrix wq, wk, wv, wo;
+  Buffer<float> ffn_norm;  ///< [dim padded]
+  Buffer<float> router;    ///< [expert][dim padded]; empty in dense models
+  std::vector<ExpertWeights> experts;
+};
+
+struct Model::Impl {
+  Impl(const std::filesystem::path& path, const ModelOptions& options);
+
+  format::ContainerReader container;
+  Verify verify;
+  std::unique_ptr<format::ContainerProofs> proofs;
+  const format::ModelParams& params;
+  std::unique_ptr<Tokenizer> tokenizer;
+
+  std::size_t dim_padded;
+  const std::uint16_t* embedding;  ///< [vocab][dim] bf16
+  ProofPart embedding_part;
+  std::vector<LayerWeights> layers;
+  Buffer<float> final_norm;
+  WeightMatrix head;
+
+  /// True when `part` must be proven before it is used.
+  [[nodiscard]] bool unproven(ProofPart part) const { return verify != Verify::off && !proofs->proven(part); }
+  /// Proves those of `parts` that have not been, with all of the pool's workers. A mismatch is
+  /// Error{verification} naming the tensor.
+  void prove(std::span<const ProofPart> parts, base::WorkerPool& pool) const;
+
+ private:
+  void ask_for_huge_pages() const;
+  void prove_opened(unsigned thread_count) const;
+  [[nodiscard]] std::size_t find(const std::string& name) const;  ///< index into container.tensors()
+  [[nodiscard]] WeightMatrix matrix(const std::string& name) const;
+  [[nodiscard]] Buffer<float> padded_rows(const std::string& name) const;
+};
+
+}  // namespace sluice::runtime

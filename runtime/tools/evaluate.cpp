@@ -1,0 +1,189 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/error.h"
+#include "runtime/memory/model_impl.h"
+#include "runtime/memory/residency.h"
+#include "runtime/runtime.h"
+
+namespace sluice::runtime {
+namespace {
+
+// Rows of log probabilities that are held at once; a vocabulary of 32,000 takes 16 MB.
+constexpr std::size_t kBlockTokens = 64;
+
+/// ln of the softmax of `logits`, in double.
+std::vector<double> log_softmax(std::span<const float> logits) {
+  const auto largest = static_cast<double>(*std::ranges::max_element(logits));
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
+  const double log_sum = largest + std::log(sum);
+  std::vector<double> result(logits.size());
+  std::ranges::transform(logits, result.begin(),
+                         [&](float logit) { return static_cast<double>(logit) - log_sum; });
+  return result;
+}
+
+/// Experts of every (layer, position) of one chunk, each set sorted.
+struct RoutingRecord {
+  std::uint64_t layers;
+  std::vector<std::vector<std::uint32_t>> sets;  // [position * layers + layer]
+
+  void add(const RoutingEvent& event) {
+    const auto at = static_cast<std::size_t>(event.position * layers + event.layer);
+    if (sets.size() <= at) sets.resize(at + 1);
+    sets[at].assign(event.experts.begin(), event.experts.end());
+    std::ranges::sort(sets[at]);
+  }
+};
+
+/// One model's session with a record of its routing.
+class Scorer {
+ public:
+  Scorer(const Model& model, SessionOptions options)
+      : record_{model.params().n_layers, {}}, session_(model, with_record(std::move(options))) {}
+
+  void start() {
+    session_.reset();
+    record_.sets.clear();
+  }
+
+  /// Log probabilities [token][vocab] of the next tokens.
+  std::vector<std::vector<double>> score(std::span<const TokenId> input) {
+    std::vector<std::vector<double>> rows;
+    rows.reserve(input.size());
+    session_.feed_all(
+        input, [&](std::size_t, std::span<const float> logits) { rows.push_back(log_softmax(logits)); });
+    return rows;
+  }
+
+  [[nodiscard]] const RoutingRecord& routing() const { return record_; }
+
+ private:
+  SessionOptions with_record(SessionOptions options) {
+    options.on_routing = [this](const RoutingEvent& event) { record_.add(event); };
+    return options;
+  }
+
+  RoutingRecord record_;
+  Session session_;
+};
+
+double divergence(std::span<const double> reference, std::span<const double> model) {
+  double sum = 0;
+  for (std::size_t i = 0; i < reference.size(); ++i)
+    sum += std::exp(reference[i]) * (reference[i] - model[i]);
+  return sum;
+}
+
+std::size_t most_likely(std::span<const double> row) {
+  return static_cast<std::size_t>(std::ranges::max_element(row) - row.begin());
+}
+
+/// Sums over all positions.
+struct Totals {
+  double nll = 0;
+  double divergence = 0;
+  std::uint64_t same_top = 0;
+  std::vector<std::uint64_t> same_experts;  // by layer
+
+  void compare(const std::vector<std::vector<double>>& model,
+               const std::vector<std::vector<double>>& reference) {
+    for (std::size_t i = 0; i < model.size(); ++i) {
+      divergence += sluice::runtime::divergence(reference[i], model[i]);
+      same_top += most_likely(model[i]) == most_likely(reference[i]);
+    }
+  }
+
+  void compare(const RoutingRecord& model, const RoutingRecord& reference) {
+    for (std::size_t i = 0; i < model.sets.size(); ++i)
+      same_experts[i % model.layers] += model.sets[i] == reference.sets[i];
+  }
+};
+
+void require_comparable(const Model& model, const Model& reference) {
+  const auto& a = model.params();
+  const auto& b = reference.params();
+  const auto* tokenizer_a = model.impl().container.find_section("tokenizer");
+  const auto* tokenizer_b = reference.impl().container.find_section("tokenizer");
+  if (a.vocab_size != b.vocab_size || a.n_layers != b.n_layers || a.num_experts != b.num_experts ||
+      a.dense != b.dense || tokenizer_a->sha256 != tokenizer_b->sha256) {
+    throw base::Error(base::ErrorKind::usage,
+                      "the reference is another model: tokenizer, vocabulary, layers or experts differ");
+  }
+}
+
+}  // namespace
+
+Evaluation evaluate(const Model& model, const Model* reference, std::string_view text,
+                    const SessionOptions& options,
+                    const std::function<void(std::uint64_t, std::uint64_t)>& on_progress,
+                    const std::stop_token& stop) {
+  if (options.context_tokens < 2)
+    throw base::Error(base::ErrorKind::usage, "evaluation needs a context of at least 2 tokens");
+  const std::vector<TokenId> ids = model.tokenizer().encode(text);
+  if (ids.empty()) throw base::Error(base::ErrorKind::malformed, "the text to evaluate has no tokens");
+
+  SessionOptions scorer_options = options;
+  scorer_options.stop = stop;
+  // Logits of a chunk, and log probabilities of all the context's tokens.
+  scorer_options.beside_bytes =
+      model.params().vocab_size *
+      (std::min(options.prefill_chunk_tokens, options.context_tokens) * sizeof(float) +
+       options.context_tokens * sizeof(double));
+  // Neither has taken its memory when the other looks at what is left.
+  if (reference != nullptr) scorer_options.memory_bytes = memory_left(options.memory_bytes) / 2;
+  Scorer scorer(model, scorer_options);
+  std::optional<Scorer> reference_scorer;
+  if (reference != nullptr) {
+    require_comparable(model, *reference);
+    SessionOptions reference_options = scorer_options;
+    reference_options.kv.reset();  // each model with its own default
+    reference_scorer.emplace(*reference, reference_options);
+  }
+
+  Totals totals;
+  totals.same_experts.resize(model.params().n_layers);
+  const auto chunk_max = static_cast<std::size_t>(options.context_tokens - 1);
+  for (std::size_t done = 0; done < ids.size();) {
+    if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+    const auto chunk = std::span(ids).subspan(done, std::min(chunk_max, ids.size() - done));
+    std::vector<TokenId> input{model.tokenizer().bos()};
+    input.insert(input.end(), chunk.begin(), chunk.end() - 1);
+
+    scorer.start();
+    if (reference_scorer) reference_scorer->start();
+    for (std::size_t first = 0; first < input.size(); first += kBlockTokens) {
+      const auto block = std::span(input).subspan(first, std::min(kBlockTokens, input.size() - first));
+      const auto rows = scorer.score(block);
+      for (std::size_t i = 0; i < rows.size(); ++i)
+        totals.nll -= rows[i][static_cast<std::size_t>(chunk[first + i])];
+      if (reference_scorer) totals.compare(rows, reference_scorer->score(block));
+    }
+    if (reference_scorer) totals.compare(scorer.routing(), reference_scorer->routing());
+    done += chunk.size();
+    on_progress(done, ids.size());
+  }
+
+  const auto count = static_cast<double>(ids.size());
+  Evaluation result;
+  result.tokens = ids.size();
+  result.nll = totals.nll / count;
+  result.perplexity = std::exp(result.nll);
+  if (reference_scorer) {
+    result.kl_divergence = totals.divergence / count;
+    result.top1_agreement = static_cast<double>(totals.same_top) / count;
+    if (!model.params().dense) {
+      double sum = 0;
+      for (const std::uint64_t same : totals.same_experts) {
+        result.routing_agreement_by_layer.push_back(static_cast<double>(same) / count);
+        sum += result.routing_agreement_by_layer.back();
+      }
+      result.routing_agreement = sum / static_cast<double>(totals.same_experts.size());
+    }
+  }
+  return result;
+}
+
+}  // namespace sluice::runtime
