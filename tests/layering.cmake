@@ -1,30 +1,111 @@
-# Checks that includes follow the map of the rooms (README, "Map of the code"):
-#   cli -> the front doors of fetch, verify, convert, runtime; format; base
-#   fetch, verify, convert, runtime -> themselves, format, base        format -> base        base -> nothing
-# and that third-party headers stay in their rooms. Tests may look everywhere.
+# Checks that includes follow the map of the code (README, "Map of the code"):
+#   - rooms: an arrow leads only downwards, and other rooms see a room through its front door alone;
+#   - wings: the subfolders of fetch and runtime have arrows one way, too;
+#   - fetch/swarm, which talks to peers, is used by the worker process and by the seeder alone;
+#   - each third-party header stays in its room or wing.
+# Tests may include everything.
 #   cmake -D SOURCE_DIR=... -P tests/layering.cmake
 cmake_minimum_required(VERSION 3.25)
 
-set(rooms base format fetch verify convert runtime cli)
-set(may_base base)
-set(may_format format base)
-foreach(room fetch verify convert runtime)
-  set(may_${room} ${room} format base)
-endforeach()
-set(may_cli cli format base)
-set(front_doors fetch/fetch.h verify/verify.h convert/convert.h runtime/runtime.h)
+# The rooms that a room may include. base and format are open; the others are seen through their front doors.
+set(rooms base text format fetch verify convert runtime library cli)
+set(open_rooms base format)
+set(may_base "")
+set(may_text base)
+set(may_format base)
+set(may_fetch format base)
+set(may_verify format base)
+set(may_convert format text base)
+set(may_runtime format text base)
+set(may_library fetch verify convert runtime format text base)
+set(may_cli library fetch verify convert runtime format text base)
 
-# Third-party headers by the start of their path, and the room that may include them.
-set(third_party libtorrent boost oneapi dnnl sentencepiece CLI openssl nlohmann utf8proc)
+# The wings that a wing may include. Files that lie directly in the room may include every wing, unless the
+# wing is private (below); each wing may include the room's front door.
+set(wings_fetch net torrent disk job swarm mirror worker)
+set(may_fetch_net "")
+set(may_fetch_torrent net)
+set(may_fetch_disk torrent net)
+set(may_fetch_job torrent net)
+set(may_fetch_swarm disk job torrent net)
+set(may_fetch_mirror disk job torrent net)
+set(may_fetch_worker swarm mirror disk job torrent net)
+set(wings_runtime kernels onednn memory forward generate tools cluster)
+set(may_runtime_kernels "")
+set(may_runtime_onednn kernels)
+set(may_runtime_memory kernels)
+set(may_runtime_forward memory onednn kernels)
+set(may_runtime_generate forward memory kernels)
+set(may_runtime_tools generate forward memory onednn kernels)
+set(may_runtime_cluster forward memory kernels)
+
+# Private wings: the parent process never talks to a peer, and oneDNN stands behind the table of products.
+set(private_wings fetch/swarm runtime/onednn)
+set(friends_fetch/swarm fetch/seed.cpp)
+set(friends_runtime/onednn "")
+
+# Third-party headers by the start of their path, and the folder that may include them.
+set(third_party libtorrent boost curl oneapi dnnl mpi sentencepiece CLI openssl sodium zlib nlohmann utf8proc)
 set(home_libtorrent fetch)
 set(home_boost fetch)
-set(home_oneapi runtime)
-set(home_dnnl runtime)
-set(home_sentencepiece runtime)
+set(home_curl fetch/net)
+set(home_oneapi runtime/onednn)
+set(home_dnnl runtime/onednn)
+set(home_mpi runtime/cluster)
+set(home_sentencepiece text)
 set(home_CLI cli)
 set(home_openssl base)
+set(home_sodium base)
+set(home_zlib base)
 set(home_nlohmann format)
-set(home_utf8proc format)
+set(home_utf8proc base)
+
+# wing_of(VARIABLE PATH): "room/wing" of a path that lies in a wing, else nothing.
+function(wing_of variable path)
+  set(${variable} "" PARENT_SCOPE)
+  if(path MATCHES "^([a-z]+)/([a-z]+)/")
+    if(CMAKE_MATCH_2 IN_LIST wings_${CMAKE_MATCH_1})
+      set(${variable} "${CMAKE_MATCH_1}/${CMAKE_MATCH_2}" PARENT_SCOPE)
+    endif()
+  endif()
+endfunction()
+
+# check_room(ROOM FILE HEADER): the fault, if there is one, is added to `faults`.
+macro(check_room room file header)
+  string(REGEX MATCH "^[^/.]+" target_room "${header}")
+  if(NOT target_room STREQUAL "${room}")
+    if(NOT target_room IN_LIST may_${room})
+      list(APPEND faults "${file} includes ${header}: no arrow leads there from ${room}")
+    elseif(NOT target_room IN_LIST open_rooms AND NOT "${header}" STREQUAL "${target_room}/${target_room}.h")
+      list(APPEND faults "${file} includes ${header}: ${target_room} is seen through ${target_room}/${target_room}.h alone")
+    endif()
+  endif()
+endmacro()
+
+# check_wing(FILE HEADER): the same, within a room.
+macro(check_wing file header)
+  wing_of(from "${file}")
+  wing_of(to "${header}")
+  if(to AND NOT from STREQUAL to)
+    string(REPLACE "/" "_" from_name "${from}")
+    get_filename_component(to_name "${to}" NAME)
+    if(from AND NOT to_name IN_LIST may_${from_name})
+      list(APPEND faults "${file} includes ${header}: no arrow leads there from ${from}")
+    elseif(NOT from AND to IN_LIST private_wings AND NOT "${file}" IN_LIST friends_${to})
+      list(APPEND faults "${file} includes ${header}: ${to} is private")
+    endif()
+  elseif(from AND NOT to AND NOT "${header}" STREQUAL "${room}/${room}.h")
+    list(APPEND faults "${file} includes ${header}: a wing sees of its room only ${room}/${room}.h")
+  endif()
+endmacro()
+
+macro(check_third_party file header)
+  foreach(package ${third_party})
+    if("${header}" MATCHES "^${package}([./_]|$)" AND NOT "${file}" MATCHES "^${home_${package}}/")
+      list(APPEND faults "${file} includes ${header}: it belongs to ${home_${package}} alone")
+    endif()
+  endforeach()
+endmacro()
 
 set(faults "")
 set(include_count 0)
@@ -37,17 +118,14 @@ foreach(room ${rooms})
       math(EXPR include_count "${include_count} + 1")
       string(REGEX MATCH "^[^/.]+" first "${header}")
       if(first IN_LIST rooms)
-        if(NOT first IN_LIST may_${room} AND NOT (room STREQUAL "cli" AND header IN_LIST front_doors))
-          list(APPEND faults "${file} includes ${header}: no arrow leads there from ${room}")
+        check_room(${room} ${file} ${header})
+        if(first STREQUAL room)
+          check_wing(${file} ${header})
         endif()
       elseif(line MATCHES "include[ \t]*\"")
         list(APPEND faults "${file} includes \"${header}\": the path must start at the root, with a room")
       endif()
-      foreach(library ${third_party})
-        if(header MATCHES "^${library}" AND NOT home_${library} STREQUAL room)
-          list(APPEND faults "${file} includes ${header}: it belongs to ${home_${library}} alone")
-        endif()
-      endforeach()
+      check_third_party(${file} ${header})
     endforeach()
   endforeach()
 endforeach()
