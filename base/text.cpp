@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/ascii.h"
+
 namespace sluice::base {
 namespace {
 
@@ -41,13 +43,10 @@ unsigned char byte_at(std::string_view text, std::size_t i) { return static_cast
 std::optional<std::uint64_t> parse_bytes(std::string_view text) {
   if (text.ends_with("/s")) text.remove_suffix(2);
   const char* const last = text.data() + text.size();
-  if (text.empty() || (text.front() != '.' && (text.front() < '0' || text.front() > '9')))
-    return std::nullopt;
+  if (text.empty() || (text.front() != '.' && !is_digit(text.front()))) return std::nullopt;
 
   // Whole numbers stay exact: a double holds only 53 bits.
-  std::uint64_t whole = 0;
-  if (const auto [end, code] = std::from_chars(text.data(), last, whole); code == std::errc{} && end == last)
-    return whole < (1ull << 63) ? std::optional(whole) : std::nullopt;
+  if (const auto whole = parse_uint(text)) return *whole < (1ull << 63) ? whole : std::nullopt;
 
   double number = 0;
   const auto [end, code] = std::from_chars(text.data(), last, number, std::chars_format::fixed);

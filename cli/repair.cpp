@@ -41,8 +41,7 @@ std::vector<fetch::DamagedFile> damage_of(const verify::Report& report, const fo
     }
     fetch::DamagedFile& damaged = damage.emplace_back();
     damaged.path = file.path;
-    for (const verify::DamagedRange& range : file.damaged)
-      damaged.ranges.push_back({range.offset_bytes, range.length_bytes});
+    for (const verify::DamagedRange& range : file.damaged) damaged.ranges.push_back(range.range);
   }
   return damage;
 }
@@ -116,8 +115,7 @@ convert::MendResult repair_container(const fs::path& container, const verify::Re
                                      const std::stop_token& stop) {
   convert::MendRequest request;
   request.container = container;
-  for (const verify::DamagedRange& range : report.files.at(0).damaged)
-    request.damage.push_back({range.offset_bytes, range.length_bytes});
+  for (const verify::DamagedRange& range : report.files.at(0).damaged) request.damage.push_back(range.range);
   const auto examined = format::examine_container(container);
   request.conversion.input = choose_source(container, source, examined, console);
   request.conversion.thread_count = thread_count;

@@ -29,8 +29,8 @@ Json damaged_json(const verify::DamagedRange& range) {
     places.push_back(std::move(place));
   }
   for (const auto& part : range.parts) places.push_back(Json::object({{"part", part}}));
-  return Json::object({{"offset", range.offset_bytes},
-                       {"length", range.length_bytes},
+  return Json::object({{"offset", range.range.offset_bytes},
+                       {"length", range.range.length_bytes},
                        {"tensors", std::move(tensors)},
                        {"places", std::move(places)}});
 }
@@ -81,8 +81,8 @@ void print_file(const verify::FileReport& file, Console& console) {
   if (file.state == FileState::missing) return;
   for (std::size_t i = 0; i < std::min(file.damaged.size(), kRangesShown); ++i) {
     const auto& range = file.damaged[i];
-    console.print("    bytes " + std::to_string(range.offset_bytes) + " to " +
-                  std::to_string(range.offset_bytes + range.length_bytes) + places_text(range));
+    console.print("    bytes " + std::to_string(range.range.offset_bytes) + " to " +
+                  std::to_string(range.range.end_bytes()) + places_text(range));
   }
   if (file.damaged.size() > kRangesShown) {
     console.print("    and " + std::to_string(file.damaged.size() - kRangesShown) + " more ranges");

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/byte_range.h"
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/progress.h"
@@ -123,10 +124,7 @@ struct Result {
   base::Sha256 file_sha256;
 };
 
-struct ByteRange {
-  std::uint64_t offset_bytes = 0;
-  std::uint64_t length_bytes = 0;
-};
+using ByteRange = base::ByteRange;
 
 struct MendRequest {
   Request conversion;  ///< as the container was made: input and origin; output and quant are of no use

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/byte_range.h"
 #include "base/progress.h"
 #include "format/manifest.h"
 #include "format/release_layout.h"
@@ -127,11 +128,7 @@ struct FetchResult {
 [[nodiscard]] FetchResult fetch(const FetchRequest& request, FetchObserver& observer,
                                 const std::stop_token& stop);
 
-/// Half-open range of bytes in a file.
-struct ByteRange {
-  std::uint64_t offset_bytes = 0;
-  std::uint64_t length_bytes = 0;
-};
+using ByteRange = base::ByteRange;
 
 /// What is wrong with a file of a release; a file that is missing or cut off lacks the range up to its
 /// length.

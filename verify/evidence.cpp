@@ -9,6 +9,7 @@
 namespace sluice::verify {
 namespace {
 
+using base::ByteRange;
 using base::FileDigests;
 using base::ReadState;
 using base::Sha256;
@@ -135,7 +136,7 @@ class PieceJudge {
  private:
   struct Part {
     std::size_t file;
-    Range range;  // in the file
+    ByteRange range;  // in the file
   };
 
   void blame(std::size_t piece, bool known) {
@@ -162,20 +163,20 @@ class PieceJudge {
 
   /// Pieces are asked for in rising order.
   std::vector<Part> parts_of(std::size_t piece) {
-    const Range range{piece * layout_.piece_bytes, layout_.piece_bytes};
+    const ByteRange range{piece * layout_.piece_bytes, layout_.piece_bytes};
     while (stream_range(first_).end_bytes() <= range.offset_bytes) ++first_;
     std::vector<Part> parts;
     for (std::size_t file = first_; file < layout_.files.size(); ++file) {
-      const Range whole = stream_range(file);
+      const ByteRange whole = stream_range(file);
       if (whole.offset_bytes >= range.end_bytes()) break;
-      const Range shared = intersection(whole, range);
+      const ByteRange shared = intersection(whole, range);
       if (shared.length_bytes > 0 && !layout_.files[file].pad)
         parts.push_back({file, {shared.offset_bytes - whole.offset_bytes, shared.length_bytes}});
     }
     return parts;
   }
 
-  [[nodiscard]] Range stream_range(std::size_t file) const {
+  [[nodiscard]] ByteRange stream_range(std::size_t file) const {
     return {promises_[file].stream_offset_bytes, layout_.files[file].length_bytes};
   }
 

@@ -10,17 +10,18 @@
 #include <string>
 #include <vector>
 
+#include "base/byte_range.h"
 #include "base/multi_digest.h"
 #include "verify/promise.h"
-#include "verify/ranges.h"
 
 namespace sluice::verify {
 
 struct Evidence {
-  std::vector<Range> bad;      ///< wrong, by the finest digest there is
-  std::vector<Range> unknown;  ///< cannot be judged: shares a v1 piece with bytes that cannot be read
-  std::string problem;         ///< expected and found; empty when only `bad` says it
-  bool compared = false;       ///< some digest of this file was compared
+  std::vector<base::ByteRange> bad;  ///< wrong, by the finest digest there is
+  /// Cannot be verified: the range shares a v1 piece with bytes that cannot be read.
+  std::vector<base::ByteRange> unknown;
+  std::string problem;    ///< expected and found; empty when only `bad` says it
+  bool compared = false;  ///< some digest of this file was compared
 
   // How `bad` was found, from one step of weigh() to the next.
   bool located = false;  ///< leaves or a piece layer were compared
@@ -43,6 +44,19 @@ struct Computed {
   base::StreamDigests digests;
   std::uint64_t blocks_per_node = 1;  ///< of the rows in FileDigests::layer
 };
+
+/// The units of `unit_bytes` up to `end_bytes` for which `is_bad(unit_index)`; the last one may be shorter.
+/// They are not joined.
+template <typename IsBad>
+[[nodiscard]] std::vector<base::ByteRange> bad_units(std::uint64_t unit_bytes, std::uint64_t end_bytes,
+                                                     IsBad is_bad) {
+  std::vector<base::ByteRange> bad;
+  for (std::uint64_t start = 0, index = 0; start < end_bytes; start += unit_bytes, ++index) {
+    const std::uint64_t left_bytes = end_bytes - start;
+    if (is_bad(index)) bad.push_back({start, left_bytes < unit_bytes ? left_bytes : unit_bytes});
+  }
+  return bad;
+}
 
 [[nodiscard]] bool was_read(const base::FileDigests& digests);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/part_file.h"
 
@@ -24,7 +25,7 @@ bool is_own(const std::string& path, std::string_view name) {
   if (mark == std::string_view::npos) return false;
   const std::string_view process = name.substr(mark + kTemporaryMark.size());
   return !process.empty() &&
-         std::ranges::all_of(process, [](char c) { return (c >= '0' && c <= '9') || c == '-'; });
+         std::ranges::all_of(process, [](char c) { return base::is_digit(c) || c == '-'; });
 }
 
 Entry entry_of(const struct stat& status) {

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "verify/ranges.h"
 #include "verify/verify.h"
 
 namespace sluice::verify {

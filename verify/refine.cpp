@@ -12,6 +12,7 @@
 namespace sluice::verify {
 namespace {
 
+using base::ByteRange;
 using base::Sha256;
 
 /// The pieces of one file.
@@ -25,9 +26,9 @@ class Refiner {
         file_(file),
         blocks_per_piece_(blocks_per_piece(layout)) {}
 
-  [[nodiscard]] std::vector<Range> refine(const std::vector<Range>& bad) const {
-    std::vector<Range> refined;
-    for (const Range& range : bad) {
+  [[nodiscard]] std::vector<ByteRange> refine(const std::vector<ByteRange>& bad) const {
+    std::vector<ByteRange> refined;
+    for (const ByteRange& range : bad) {
       const std::uint64_t end_bytes = std::min(range.end_bytes(), released_.length_bytes);
       for (std::uint64_t start = range.offset_bytes; start < end_bytes;) {
         const std::uint64_t piece = start / layout_.piece_bytes;
@@ -45,10 +46,11 @@ class Refiner {
   }
 
  private:
-  void add(std::uint64_t piece, const Range& whole, std::vector<Range>& refined) const {
+  void add(std::uint64_t piece, const ByteRange& whole, std::vector<ByteRange>& refined) const {
     const std::vector<Sha256> expected =
         leaves_.read(*released_.root, piece * blocks_per_piece_, blocks_per_piece_);
-    const std::vector<Range> wrong = prove(piece, expected) ? compare(piece, expected) : std::vector<Range>{};
+    const std::vector<ByteRange> wrong =
+        prove(piece, expected) ? compare(piece, expected) : std::vector<ByteRange>{};
     // Bytes that were wrong a moment ago and are not any more are still nothing to be relied on.
     if (wrong.empty()) refined.push_back(whole);
     refined.insert(refined.end(), wrong.begin(), wrong.end());
@@ -60,7 +62,8 @@ class Refiner {
     return base::merkle_root(leaves, 0, blocks_per_piece_) == released_.piece_layer[piece];
   }
 
-  [[nodiscard]] std::vector<Range> compare(std::uint64_t piece, const std::vector<Sha256>& expected) const {
+  [[nodiscard]] std::vector<ByteRange> compare(std::uint64_t piece,
+                                               const std::vector<Sha256>& expected) const {
     const std::uint64_t start = piece * layout_.piece_bytes;
     const std::uint64_t end = std::min(start + layout_.piece_bytes, released_.length_bytes);
     std::vector<std::byte> block(base::kMerkleBlockBytes);
@@ -71,7 +74,7 @@ class Refiner {
       return index >= expected.size() || file_.read_at(offset, bytes) != length ||
              base::hash<Sha256>(bytes) != expected[index];
     });
-    for (Range& range : ranges) range.offset_bytes += start;
+    for (ByteRange& range : ranges) range.offset_bytes += start;
     return ranges;
   }
 

@@ -4,64 +4,65 @@
 
 #include "base/error.h"
 #include "format/container_examination.h"
-#include "verify/ranges.h"
 
 namespace sluice::verify {
 namespace {
 
-bool intersects(const DamagedRange& range, std::uint64_t offset_bytes, std::uint64_t length_bytes) {
-  return intersection({range.offset_bytes, range.length_bytes}, {offset_bytes, length_bytes}).length_bytes >
-         0;
+using base::ByteRange;
+
+bool intersects(const DamagedRange& damage, std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+  return base::overlaps(damage.range, {offset_bytes, length_bytes});
 }
 
-void add_part(DamagedRange& range, const std::string& name) {
-  if (std::ranges::find(range.parts, name) == range.parts.end()) range.parts.push_back(name);
+void add_part(DamagedRange& damage, const std::string& name) {
+  if (std::ranges::find(damage.parts, name) == damage.parts.end()) damage.parts.push_back(name);
 }
 
 /// Names the stretch of a storage only where none of its tensors is touched there, or none is known.
-void name_in_checkpoint(const format::CheckpointMap& map, DamagedRange& range) {
-  const std::uint64_t begin = range.offset_bytes;
-  const std::uint64_t end = begin + range.length_bytes;
+void name_in_checkpoint(const format::CheckpointMap& map, DamagedRange& damage) {
+  const std::uint64_t begin = damage.range.offset_bytes;
+  const std::uint64_t end = damage.range.end_bytes();
   for (const format::CheckpointTensor& tensor : map.tensors) {
     if (format::touches(tensor, begin, end))
-      range.tensors.push_back({tensor.name, format::touched_rows(tensor, begin, end), {}, {}});
+      damage.tensors.push_back({tensor.name, format::touched_rows(tensor, begin, end), {}, {}});
   }
   for (const format::FilePart& part : map.parts) {
-    if (!intersects(range, part.offset_bytes, part.length_bytes)) continue;
-    const Range here = intersection({begin, range.length_bytes}, {part.offset_bytes, part.length_bytes});
+    const ByteRange here = intersection(damage.range, {part.offset_bytes, part.length_bytes});
+    if (here.length_bytes == 0) continue;
     const bool named = part.storage && std::ranges::any_of(map.tensors, [&](const auto& tensor) {
                          return format::touches(tensor, here.offset_bytes, here.end_bytes());
                        });
-    if (!named) add_part(range, part.name);
+    if (!named) add_part(damage, part.name);
   }
 }
 
 void name_in_container(const format::ContainerExamination& examined, std::uint64_t file_bytes,
-                       DamagedRange& range) {
-  if (intersects(range, 0, format::kContainerHeaderBytes)) add_part(range, "header");
+                       DamagedRange& damage) {
+  if (intersects(damage, 0, format::kContainerHeaderBytes)) add_part(damage, "header");
   if (examined.reader) {
     const format::ContainerReader& container = *examined.reader;
     std::uint64_t named_bytes = 0;
     const auto count = [&](std::uint64_t offset_bytes, std::uint64_t length_bytes) {
-      named_bytes +=
-          intersection({range.offset_bytes, range.length_bytes}, {offset_bytes, length_bytes}).length_bytes;
-      return intersects(range, offset_bytes, length_bytes);
+      const std::uint64_t shared_bytes =
+          intersection(damage.range, {offset_bytes, length_bytes}).length_bytes;
+      named_bytes += shared_bytes;
+      return shared_bytes > 0;
     };
     for (const auto& section : container.sections()) {
-      if (count(section.offset_bytes, section.length_bytes)) add_part(range, "section " + section.name);
+      if (count(section.offset_bytes, section.length_bytes)) add_part(damage, "section " + section.name);
     }
     for (const auto& tensor : container.tensors()) {
       if (count(tensor.offset_bytes, tensor.length_bytes))
-        range.tensors.push_back(touched(container, tensor));
+        damage.tensors.push_back(touched(container, tensor));
     }
     const format::ContainerFooter& footer = container.footer();
-    if (count(footer.directory_offset_bytes, footer.directory_length_bytes)) add_part(range, "directory");
+    if (count(footer.directory_offset_bytes, footer.directory_length_bytes)) add_part(damage, "directory");
     count(0, format::kContainerHeaderBytes);
     count(file_bytes - format::kContainerFooterBytes, format::kContainerFooterBytes);
-    if (named_bytes < range.length_bytes) add_part(range, "padding");
+    if (named_bytes < damage.range.length_bytes) add_part(damage, "padding");
   }
-  if (intersects(range, file_bytes - format::kContainerFooterBytes, format::kContainerFooterBytes))
-    add_part(range, "footer");
+  if (intersects(damage, file_bytes - format::kContainerFooterBytes, format::kContainerFooterBytes))
+    add_part(damage, "footer");
 }
 
 bool is_container(const std::filesystem::path& file) {
@@ -89,7 +90,7 @@ std::string name_tensors(const std::filesystem::path& file, std::vector<DamagedR
     try {
       const auto examined = format::examine_container(file);
       const std::uint64_t file_bytes = std::filesystem::file_size(file);
-      for (DamagedRange& range : damaged) name_in_container(examined, file_bytes, range);
+      for (DamagedRange& damage : damaged) name_in_container(examined, file_bytes, damage);
       return examined.reader ? "" : "which tensors it touches is not known: the directory is damaged";
     } catch (const base::Error& error) {
       if (error.kind() != base::ErrorKind::malformed) throw;
@@ -98,11 +99,11 @@ std::string name_tensors(const std::filesystem::path& file, std::vector<DamagedR
   }
   const auto is_damaged = [&](std::uint64_t offset_bytes, std::uint64_t length_bytes) {
     return std::ranges::any_of(
-        damaged, [&](const DamagedRange& range) { return intersects(range, offset_bytes, length_bytes); });
+        damaged, [&](const DamagedRange& damage) { return intersects(damage, offset_bytes, length_bytes); });
   };
   const auto map = format::map_damaged_checkpoint(file, is_damaged);
   if (!map) return {};
-  for (DamagedRange& range : damaged) name_in_checkpoint(*map, range);
+  for (DamagedRange& damage : damaged) name_in_checkpoint(*map, damage);
   return map->problem;
 }
 

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/byte_range.h"
 #include "base/progress.h"
 #include "format/checkpoint_map.h"
 #include "format/container_reader.h"
@@ -38,8 +39,7 @@ struct TouchedTensor {
 
 /// Half-open range of bytes in a file, and what lies in it, where that is known.
 struct DamagedRange {
-  std::uint64_t offset_bytes = 0;
-  std::uint64_t length_bytes = 0;
+  base::ByteRange range;
   std::vector<TouchedTensor> tensors = {};
   /// What is no tensor: "zip directory", "pickle data.pkl", "padding", "section tokenizer", "footer", ...
   std::vector<std::string> parts = {};

@@ -8,7 +8,6 @@
 #include "base/merkle.h"
 #include "base/multi_digest.h"
 #include "format/container_examination.h"
-#include "verify/ranges.h"
 #include "verify/tensor_names.h"
 #include "verify/verify.h"
 
@@ -16,12 +15,13 @@ namespace sluice::verify {
 namespace {
 
 namespace fs = std::filesystem;
+using base::ByteRange;
 
 constexpr unsigned kNodeHeight = 10;  // rows of the tree that are kept: 16 MiB a node
 
 /// A part of the payload that is judged as one. Neither tensor nor section: padding, which must be zero.
 struct Part {
-  Range range;
+  ByteRange range;
   const format::ContainerTensor* tensor = nullptr;
   const format::ContainerSection* section = nullptr;
 };
@@ -123,13 +123,13 @@ std::string describe(const Part& part) {
 }
 
 DamagedRange to_damage(const format::ContainerReader& container, const Part& part) {
-  DamagedRange range{part.range.offset_bytes, part.range.length_bytes};
+  DamagedRange damage{.range = part.range};
   if (part.tensor != nullptr) {
-    range.tensors.push_back(touched(container, *part.tensor));
+    damage.tensors.push_back(touched(container, *part.tensor));
   } else {
-    range.parts.push_back(part.section != nullptr ? "section " + part.section->name : "padding");
+    damage.parts.push_back(part.section != nullptr ? "section " + part.section->name : "padding");
   }
-  return range;
+  return damage;
 }
 
 /// What is wrong, in the order of the file, and a sentence about each.
@@ -137,8 +137,8 @@ struct Findings {
   std::vector<DamagedRange> damaged;
   std::vector<std::string> problems;
 
-  void add(DamagedRange range, std::string problem) {
-    damaged.push_back(std::move(range));
+  void add(DamagedRange damage, std::string problem) {
+    damaged.push_back(std::move(damage));
     problems.push_back(std::move(problem));
   }
 
@@ -155,7 +155,7 @@ struct Findings {
 void add_fault(const format::ContainerFault& fault, Findings& findings) {
   std::string problem = "the " + fault.part + " is damaged";
   if (fault.part == "directory") problem += ", which says where the tensors lie: they could not be checked";
-  findings.add({fault.offset_bytes, fault.length_bytes, {}, {fault.part}}, std::move(problem));
+  findings.add({{fault.offset_bytes, fault.length_bytes}, {}, {fault.part}}, std::move(problem));
 }
 
 }  // namespace
@@ -197,7 +197,7 @@ Report verify_container(const std::filesystem::path& file, const Options& option
   Report result;
   result.ok = report.state == FileState::ok;
   result.bytes = examined.reader ? report.bytes : format::kContainerHeaderBytes;
-  for (const DamagedRange& range : report.damaged) result.damaged_bytes += range.length_bytes;
+  for (const DamagedRange& damage : report.damaged) result.damaged_bytes += damage.range.length_bytes;
   result.proven_by = {"container"};
   if (examined.reader) result.root_sha256 = base::to_hex(examined.reader->footer().root);
   result.files.push_back(std::move(report));

@@ -15,6 +15,7 @@ namespace sluice::verify {
 namespace {
 
 namespace fs = std::filesystem;
+using base::ByteRange;
 
 // Rows of the tree when no torrent says how long its pieces are: 16 MiB a node.
 constexpr std::uint64_t kBlocksPerNode = 1024;
@@ -89,12 +90,6 @@ Computed compute(const fs::path& folder, const FolderScan& found, const Expectat
   return computed;
 }
 
-std::uint64_t sum_bytes(const std::vector<Range>& ranges) {
-  std::uint64_t sum = 0;
-  for (const Range& range : ranges) sum += range.length_bytes;
-  return sum;
-}
-
 /// State, sentence and ranges of a promised file.
 class FileReporter {
  public:
@@ -125,8 +120,8 @@ class FileReporter {
     if (entry_ != nullptr) report_.bytes = entry_->bytes;
   }
 
-  void add(const std::vector<Range>& ranges) {
-    for (const Range& range : ranges) report_.damaged.push_back({range.offset_bytes, range.length_bytes});
+  void add(const std::vector<ByteRange>& ranges) {
+    for (const ByteRange& range : ranges) report_.damaged.push_back({.range = range});
   }
 
   void report_missing() {
@@ -140,7 +135,7 @@ class FileReporter {
 
   void report_read() {
     report_.bytes = digests_.found_bytes;
-    std::vector<Range> wrong = evidence_.bad;
+    std::vector<ByteRange> wrong = evidence_.bad;
     wrong.insert(wrong.end(), evidence_.unknown.begin(), evidence_.unknown.end());
     normalize(wrong);
     add(wrong);
@@ -148,14 +143,14 @@ class FileReporter {
       report_.state = FileState::damaged;
       report_.problem = evidence_.problem;
       if (report_.problem.empty()) {
-        report_.problem = std::to_string(sum_bytes(evidence_.bad)) + " of " +
+        report_.problem = std::to_string(total_bytes(evidence_.bad)) + " of " +
                           std::to_string(digests_.found_bytes) + " bytes lie where the hashes differ";
       }
       const std::string unnamed = name_tensors(folder_ / promise_.path, report_.damaged);
       if (!unnamed.empty()) report_.problem += "; " + unnamed;
     } else if (!evidence_.unknown.empty()) {
       report_.state = FileState::unproven;
-      report_.problem = std::to_string(sum_bytes(evidence_.unknown)) +
+      report_.problem = std::to_string(total_bytes(evidence_.unknown)) +
                         " bytes share a piece with a file that cannot be read, expected all to be proven";
     } else if (!evidence_.compared && promise_.length_bytes() != 0) {
       report_.state = FileState::unproven;
@@ -215,7 +210,8 @@ Report verify_release(const fs::path& folder, const Expectations& expectations, 
         FileReporter(folder, promises[i], found.find(promises[i].path), digests, evidence[i]).report());
     if (evidence[i].compared)
       report.bytes += std::min(digests.found_bytes, promises[i].length_bytes().value_or(digests.found_bytes));
-    for (const DamagedRange& range : report.files.back().damaged) report.damaged_bytes += range.length_bytes;
+    for (const DamagedRange& damage : report.files.back().damaged)
+      report.damaged_bytes += damage.range.length_bytes;
   }
   add_extra_files(found, promises, expectations.statements, report);
   if (proofs.v1) report.proven_by.emplace_back("v1");

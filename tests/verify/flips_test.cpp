@@ -161,8 +161,8 @@ verify::DamagedRange only_damage(const verify::Report& report, const std::string
     REQUIRE(file.damaged.size() == 1);
     found = file.damaged[0];
   }
-  CHECK(at >= found.offset_bytes);
-  CHECK(at < found.offset_bytes + found.length_bytes);
+  CHECK(at >= found.range.offset_bytes);
+  CHECK(at < found.range.end_bytes());
   return found;
 }
 
@@ -252,8 +252,8 @@ class Specimen {
     const Flip flip(folder_ / kWeights, at, random_() % 8);
     const auto report = verify_folder();
     const auto found = only_damage(report, kWeights, at);
-    CHECK(found.offset_bytes == at / kBlockBytes * kBlockBytes);
-    CHECK(found.length_bytes <= kBlockBytes);
+    CHECK(found.range.offset_bytes == at / kBlockBytes * kBlockBytes);
+    CHECK(found.range.length_bytes <= kBlockBytes);
     const auto has_part = [&](const std::string& part) {
       return std::ranges::find(found.parts, part) != found.parts.end();
     };
@@ -272,10 +272,10 @@ class Specimen {
 
   /// All tensors of the block, with their rows, and no others.
   void check_names(const verify::DamagedRange& found) {
-    const std::uint64_t end = found.offset_bytes + found.length_bytes;
+    const std::uint64_t end = found.range.end_bytes();
     std::map<std::string, std::optional<format::RowSpan>> expected;
     for (const Stretch& stretch : checkpoint_map_) {
-      const std::uint64_t first = std::max(stretch.begin, found.offset_bytes);
+      const std::uint64_t first = std::max(stretch.begin, found.range.offset_bytes);
       const std::uint64_t last = std::min(stretch.end, end);
       if (!is_tensor(stretch) || first >= last) continue;
       auto& rows = expected[stretch.name];
@@ -296,8 +296,8 @@ class Specimen {
     const Stretch& expected = stretch_at(container_map_, at);
     const Flip flip(container_, at, random_() % 8);
     const auto found = only_damage(verify_file(), container_.filename().string(), at);
-    CHECK(found.offset_bytes >= expected.begin);
-    CHECK(found.offset_bytes + found.length_bytes <= expected.end);
+    CHECK(found.range.offset_bytes >= expected.begin);
+    CHECK(found.range.end_bytes() <= expected.end);
     if (is_tensor(expected)) {
       REQUIRE(found.tensors.size() == 1);
       CHECK(found.tensors[0].name == expected.name);

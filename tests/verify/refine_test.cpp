@@ -64,9 +64,10 @@ struct Damaged {
   using Blocks = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
   [[nodiscard]] Blocks blocks_of(const std::string& path) const {
     Blocks blocks;
-    for (const auto& range : report_of(path).damaged) {
-      CHECK(range.offset_bytes % kBlockBytes == 0);
-      blocks.emplace_back(range.offset_bytes / kBlockBytes, base::divide_up(range.length_bytes, kBlockBytes));
+    for (const auto& damage : report_of(path).damaged) {
+      CHECK(damage.range.offset_bytes % kBlockBytes == 0);
+      blocks.emplace_back(damage.range.offset_bytes / kBlockBytes,
+                          base::divide_up(damage.range.length_bytes, kBlockBytes));
     }
     return blocks;
   }
@@ -94,14 +95,14 @@ TEST_CASE("what is cut off or hangs over is told to the byte") {
   std::filesystem::resize_file(damaged.dir / "release/large", 29 * kBlockBytes + 10);
   const auto cut = damaged.report_of("large");
   REQUIRE(cut.damaged.size() == 1);
-  CHECK(cut.damaged[0].offset_bytes == 29 * kBlockBytes);
-  CHECK(cut.damaged[0].length_bytes == kBlockBytes + 77);
+  CHECK(cut.damaged[0].range.offset_bytes == 29 * kBlockBytes);
+  CHECK(cut.damaged[0].range.length_bytes == kBlockBytes + 77);
   write_release(damaged.dir / "release", damaged.release);
   std::filesystem::resize_file(damaged.dir / "release/large", 30 * kBlockBytes + 100);
   const auto longer = damaged.report_of("large");
   REQUIRE(longer.damaged.size() == 1);
-  CHECK(longer.damaged[0].offset_bytes == 30 * kBlockBytes + 77);
-  CHECK(longer.damaged[0].length_bytes == 23);
+  CHECK(longer.damaged[0].range.offset_bytes == 30 * kBlockBytes + 77);
+  CHECK(longer.damaged[0].range.length_bytes == 23);
 }
 
 TEST_CASE("leaves that are not the torrent's are not believed") {

@@ -59,8 +59,8 @@ TEST_CASE("damage in a checkpoint is named by the tensors and rows that it touch
   const auto report = release.damage(at);
   REQUIRE(report.damaged.size() == 1);
   const std::uint64_t block = at / 16384 * 16384;
-  CHECK(report.damaged[0].offset_bytes == block);
-  CHECK(report.damaged[0].length_bytes == 16384);
+  CHECK(report.damaged[0].range.offset_bytes == block);
+  CHECK(report.damaged[0].range.length_bytes == 16384);
   std::map<std::string, std::optional<format::RowSpan>> expected;
   for (const auto& other : index.tensors) {
     const std::uint64_t begin = std::max(block, other.offset_bytes);
@@ -99,7 +99,7 @@ TEST_CASE("damage to the zip's first bytes is named from its directory") {
   const auto report = release.damage(0);  // the zip's signature
   CHECK(report.state == verify::FileState::damaged);
   REQUIRE(report.damaged.size() == 1);
-  CHECK(report.damaged[0].offset_bytes == 0);
+  CHECK(report.damaged[0].range.offset_bytes == 0);
   const auto& parts = report.damaged[0].parts;
   CHECK(std::ranges::find(parts, "zip header of data.pkl") != parts.end());
   CHECK(std::ranges::find(parts, "pickle data.pkl") != parts.end());

@@ -66,7 +66,7 @@ verify::DamagedRange only_damage(const verify::Report& report) {
   REQUIRE(report.files.size() == 1);
   CHECK(report.files[0].state == FileState::damaged);
   REQUIRE(report.files[0].damaged.size() == 1);
-  CHECK(report.damaged_bytes == report.files[0].damaged[0].length_bytes);
+  CHECK(report.damaged_bytes == report.files[0].damaged[0].range.length_bytes);
   return report.files[0].damaged[0];
 }
 
@@ -142,22 +142,22 @@ TEST_CASE("one flipped bit anywhere is found, and blamed on the part that holds 
     flip(file, at, bit);
     const auto report = run(path, 1);
     const auto found = only_damage(report);
-    CHECK(at >= found.offset_bytes);
-    CHECK(at < found.offset_bytes + found.length_bytes);
+    CHECK(at >= found.range.offset_bytes);
+    CHECK(at < found.range.end_bytes());
     const std::string& problem = report.files[0].problem;
     std::string expected_part = "padding";
     std::string expected_tensor;
     if (at < format::kContainerHeaderBytes) {
       expected_part = "header";
-      CHECK(found.length_bytes == 1);
+      CHECK(found.range.length_bytes == 1);
       CHECK(problem == "the header is damaged");
     } else if (at >= written.file_bytes - format::kContainerFooterBytes) {
       expected_part = "footer";
-      CHECK(found.length_bytes == 1);
+      CHECK(found.range.length_bytes == 1);
       CHECK(problem == "the footer is damaged");
     } else if (at >= payload_end) {
       expected_part = "directory";
-      CHECK(found.offset_bytes == payload_end);
+      CHECK(found.range.offset_bytes == payload_end);
       CHECK(problem.starts_with("the directory is damaged, which says where the tensors lie"));
     } else {
       for (const auto& tensor : reader.tensors())
@@ -228,8 +228,8 @@ TEST_CASE("all damaged parts are listed with their ranges and tensors") {
   REQUIRE(damaged[1].tensors.size() == 1);
   CHECK(damaged[1].tensors[0].name == first->name);
   CHECK_FALSE(damaged[1].tensors[0].layer.has_value());
-  CHECK(damaged[1].offset_bytes == first->offset_bytes);
-  CHECK(damaged[1].length_bytes == first->length_bytes);
+  CHECK(damaged[1].range.offset_bytes == first->offset_bytes);
+  CHECK(damaged[1].range.length_bytes == first->length_bytes);
   REQUIRE(damaged[2].tensors.size() == 1);
   CHECK(damaged[2].tensors[0].name == second->name);
   CHECK(damaged[2].tensors[0].layer == 1);
@@ -259,7 +259,7 @@ TEST_CASE("a container is known by footer or directory, and damage around the te
     REQUIRE(with_footer.damaged.size() == 2);
     CHECK(with_footer.damaged[0].tensors.at(0).name == "norm.weight");
     CHECK(with_footer.damaged[1].parts == std::vector<std::string>{"footer"});
-    CHECK(with_footer.damaged[1].offset_bytes == written.file_bytes - from_end);
+    CHECK(with_footer.damaged[1].range.offset_bytes == written.file_bytes - from_end);
     flip(file, written.file_bytes - from_end, 5);
   }
   // Header and directory: the footer still vouches for what it is.

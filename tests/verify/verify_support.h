@@ -20,7 +20,8 @@ using Ranges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;  // offset,
 
 inline Ranges ranges_of(const verify::FileReport& file) {
   Ranges ranges;
-  for (const auto& range : file.damaged) ranges.emplace_back(range.offset_bytes, range.length_bytes);
+  for (const auto& damage : file.damaged)
+    ranges.emplace_back(damage.range.offset_bytes, damage.range.length_bytes);
   return ranges;
 }
 

@@ -1,0 +1,41 @@
+#include "base/byte_range.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace sluice::base {
+
+ByteRange intersection(const ByteRange& a, const ByteRange& b) {
+  const std::uint64_t start = std::max(a.offset_bytes, b.offset_bytes);
+  const std::uint64_t end = std::min(a.end_bytes(), b.end_bytes());
+  return {start, end > start ? end - start : 0};
+}
+
+bool overlaps(const ByteRange& a, const ByteRange& b) { return intersection(a, b).length_bytes > 0; }
+
+bool overlaps(const std::vector<ByteRange>& ranges, const ByteRange& range) {
+  return std::ranges::any_of(ranges, [&](const ByteRange& other) { return overlaps(other, range); });
+}
+
+void normalize(std::vector<ByteRange>& ranges) {
+  std::erase_if(ranges, [](const ByteRange& range) { return range.length_bytes == 0; });
+  std::ranges::sort(ranges, {}, &ByteRange::offset_bytes);
+  std::vector<ByteRange> joined;
+  for (const ByteRange& range : ranges) {
+    if (!joined.empty() && range.offset_bytes <= joined.back().end_bytes()) {
+      ByteRange& last = joined.back();
+      last.length_bytes = std::max(last.end_bytes(), range.end_bytes()) - last.offset_bytes;
+    } else {
+      joined.push_back(range);
+    }
+  }
+  ranges = std::move(joined);
+}
+
+std::uint64_t total_bytes(const std::vector<ByteRange>& ranges) {
+  std::uint64_t sum_bytes = 0;
+  for (const ByteRange& range : ranges) sum_bytes += range.length_bytes;
+  return sum_bytes;
+}
+
+}  // namespace sluice::base
