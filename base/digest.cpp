@@ -3,6 +3,7 @@
 #include "base/ascii.h"
 
 namespace sluice::base {
+
 std::string to_hex(std::span<const std::byte> bytes) {
   constexpr char kDigits[] = "0123456789abcdef";
   std::string text;

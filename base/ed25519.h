@@ -1,6 +1,6 @@
 #pragma once
-// Ed25519 (RFC 8032) over OpenSSL: 32-byte keys, 64-byte signatures over bytes of any length.
-// How keys and signatures look in files is signature.h's matter.
+// Ed25519 (RFC 8032) over libsodium: 32-byte keys, 64-byte signatures over bytes of any length.
+// signature.h describes how keys and signatures look in files.
 
 #include <array>
 
@@ -23,7 +23,7 @@ struct Ed25519Signature {
 /// Overwrites memory that held a secret, in a way that is not optimised away.
 void wipe(MutableBytes secret) noexcept;
 
-/// N bytes that must not stay in memory.
+/// N bytes that do not stay in memory after their use.
 template <std::size_t N>
 struct SecretBytes {
   std::array<std::byte, N> bytes{};
@@ -34,10 +34,10 @@ struct SecretBytes {
   ~SecretBytes() { wipe(bytes); }
 };
 
-/// The seed from which RFC 8032 derives the rest.
+/// The seed from which RFC 8032 derives the secret and the public key.
 using Ed25519Seed = SecretBytes<32>;
 
-/// Fills `out` with numbers nobody can guess.
+/// Fills `out` with random numbers of the operating system that nobody can guess.
 void fill_random(MutableBytes out);
 
 [[nodiscard]] Ed25519PublicKey ed25519_public_key(const Ed25519Seed& seed);

@@ -1,12 +1,14 @@
 #include "base/hasher.h"
 
 #include <openssl/evp.h>
+#include <sodium.h>
 
 #include <algorithm>
 #include <type_traits>
 
 #include "base/invariant.h"
 #include "base/lane_hasher.h"
+#include "base/sodium.h"
 #include "base/wide_sha.h"
 
 namespace sluice::base {
@@ -17,11 +19,13 @@ const EVP_MD* algorithm() {
   if constexpr (std::is_same_v<D, Md5>) return EVP_md5();
   if constexpr (std::is_same_v<D, Sha1>) return EVP_sha1();
   if constexpr (std::is_same_v<D, Sha256>) return EVP_sha256();
-  if constexpr (std::is_same_v<D, Blake2b512>) return EVP_blake2b512();
 }
+
+unsigned char* raw(std::byte* bytes) { return reinterpret_cast<unsigned char*>(bytes); }
 
 }  // namespace
 
+/// OpenSSL's state. Its calls fail only for want of memory or of the algorithm itself.
 template <typename D>
 struct Hasher<D>::Context {
   EVP_MD_CTX* evp = EVP_MD_CTX_new();
@@ -34,8 +38,33 @@ struct Hasher<D>::Context {
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
-  // These calls fail only for want of memory or of the algorithm itself.
   void start() { INVARIANT(EVP_DigestInit_ex(evp, algorithm<D>(), nullptr) == 1); }
+  void update(Bytes bytes) { INVARIANT(EVP_DigestUpdate(evp, bytes.data(), bytes.size()) == 1); }
+  void final(D& digest) {
+    unsigned length = 0;
+    INVARIANT(EVP_DigestFinal_ex(evp, raw(digest.bytes.data()), &length) == 1);
+    INVARIANT(length == D::kBytes);
+  }
+};
+
+/// libsodium's state.
+template <>
+struct Hasher<Blake2b512>::Context {
+  crypto_generichash_state state;
+
+  Context() {
+    prepare_sodium();
+    start();
+  }
+
+  void start() { INVARIANT(crypto_generichash_init(&state, nullptr, 0, Blake2b512::kBytes) == 0); }
+  void update(Bytes bytes) {
+    INVARIANT(crypto_generichash_update(&state, reinterpret_cast<const unsigned char*>(bytes.data()),
+                                        bytes.size()) == 0);
+  }
+  void final(Blake2b512& digest) {
+    INVARIANT(crypto_generichash_final(&state, raw(digest.bytes.data()), Blake2b512::kBytes) == 0);
+  }
 };
 
 template <typename D>
@@ -49,16 +78,13 @@ Hasher<D>& Hasher<D>::operator=(Hasher&&) noexcept = default;
 
 template <typename D>
 void Hasher<D>::update(Bytes bytes) {
-  INVARIANT(EVP_DigestUpdate(context_->evp, bytes.data(), bytes.size()) == 1);
+  context_->update(bytes);
 }
 
 template <typename D>
 D Hasher<D>::final() {
   D digest;
-  unsigned length = 0;
-  INVARIANT(
-      EVP_DigestFinal_ex(context_->evp, reinterpret_cast<unsigned char*>(digest.bytes.data()), &length) == 1);
-  INVARIANT(length == D::kBytes);
+  context_->final(digest);
   context_->start();
   return digest;
 }

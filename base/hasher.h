@@ -1,6 +1,6 @@
 #pragma once
-// Streaming hashers over OpenSSL: update in pieces of any size, then final once.
-// A hasher belongs to one thread at a time.
+// Streaming hashers over OpenSSL, and over libsodium for BLAKE2b: update in pieces of any size, then final
+// once. A hasher belongs to one thread at a time.
 
 #include <memory>
 #include <span>

@@ -1,14 +1,15 @@
 // Secret keys in minisign's file format: see signature.h.
 
-#include <openssl/evp.h>
+#include <sodium.h>
 
 #include <algorithm>
 
 #include "base/base64.h"
-#include "base/blake2b.h"
 #include "base/error.h"
+#include "base/invariant.h"
 #include "base/signature.h"
 #include "base/signature_lines.h"
+#include "base/sodium.h"
 #include "base/text.h"
 
 namespace sluice::base {
@@ -26,9 +27,13 @@ constexpr std::uint64_t kMemoryBytesMax = std::uint64_t{4} << 30;
 constexpr std::uint64_t kOperationsMax = std::uint64_t{1} << 33;
 
 using Salt = std::array<std::byte, 32>;
+static_assert(sizeof(Salt) == crypto_pwhash_scryptsalsa208sha256_SALTBYTES);
 using Checksum = SecretBytes<32>;
 
-/// Bytes that are wiped when they are not needed any more.
+unsigned char* raw(std::byte* bytes) { return reinterpret_cast<unsigned char*>(bytes); }
+const unsigned char* raw(const std::byte* bytes) { return reinterpret_cast<const unsigned char*>(bytes); }
+
+/// A key's record, which is wiped when it is no longer needed.
 struct SecretRecord {
   std::vector<std::byte> bytes;
 
@@ -47,36 +52,18 @@ struct SecretRecord {
   }
 };
 
-struct ScryptParameters {
-  std::uint64_t n = 0;
-  std::uint64_t r = 8;
-  std::uint64_t p = 1;
-};
-
-/// How libsodium's crypto_pwhash_scryptsalsa208sha256 reads a cost; the files depend on it.
-ScryptParameters to_scrypt(const PasswordCost& cost) {
-  constexpr std::uint64_t kOperationsMin = 32768;
-  const std::uint64_t operations = std::max(cost.operations, kOperationsMin);
-  ScryptParameters scrypt;
-  const bool by_operations = operations < cost.memory_bytes / 32;
-  const std::uint64_t n_max =
-      by_operations ? operations / (4 * scrypt.r) : cost.memory_bytes / (128 * scrypt.r);
-  scrypt.n = 2;
-  while (scrypt.n <= n_max / 2) scrypt.n *= 2;
-  if (!by_operations) scrypt.p = std::max<std::uint64_t>(operations / 4 / scrypt.n / scrypt.r, 1);
-  return scrypt;
-}
-
-/// XORs `secret` with what the password gives: locks it, and unlocks it again.
-void apply_password(std::string_view password, Bytes salt, const PasswordCost& cost, MutableBytes secret) {
-  const ScryptParameters scrypt = to_scrypt(cost);
+/// XORs `secret` with the key stream that scrypt derives from the password: this locks it, and unlocks it
+/// again.
+void apply_password(std::string_view password, const Salt& salt, const PasswordCost& cost,
+                    MutableBytes secret) {
+  prepare_sodium();
   SecretBytes<kSecretBytes> stream;
-  const std::uint64_t memory_bytes = 128 * scrypt.r * (scrypt.n + scrypt.p + 2);
-  if (EVP_PBE_scrypt(password.data(), password.size(), reinterpret_cast<const unsigned char*>(salt.data()),
-                     salt.size(), scrypt.n, scrypt.r, scrypt.p, 2 * memory_bytes,
-                     reinterpret_cast<unsigned char*>(stream.bytes.data()), stream.bytes.size()) != 1)
-    throw Error(ErrorKind::io, "the password needs " + to_human_bytes(memory_bytes) +
+  if (crypto_pwhash_scryptsalsa208sha256(raw(stream.bytes.data()), stream.bytes.size(), password.data(),
+                                         password.size(), raw(salt.data()), cost.operations,
+                                         cost.memory_bytes) != 0) {
+    throw Error(ErrorKind::io, "the password needs up to " + to_human_bytes(cost.memory_bytes) +
                                    " of memory to be tried, which the system does not give");
+  }
   for (std::size_t i = 0; i < secret.size(); ++i) secret[i] ^= stream.bytes[i];
 }
 
@@ -85,7 +72,9 @@ Checksum checksum_of(Bytes secret) {
   append(message.bytes, as_bytes(kKeyAlgorithm));
   append(message.bytes, secret.first(kSecretBytes - Checksum().bytes.size()));
   Checksum checksum;
-  blake2b_block(message.bytes, checksum.bytes);
+  prepare_sodium();
+  INVARIANT(crypto_generichash(raw(checksum.bytes.data()), checksum.bytes.size(), raw(message.bytes.data()),
+                               message.bytes.size(), nullptr, 0) == 0);
   return checksum;
 }
 

@@ -5,18 +5,21 @@
 #include <cstdint>
 #include <cstdio>
 
+#include "base/unicode.h"
+
 namespace sluice::cli {
 
 std::string Table::text() const {
   std::vector<std::size_t> widths;
   for (const auto& row : rows_) {
     widths.resize(std::max(widths.size(), row.size()));
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], display_width(row[i]));
+    for (std::size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], base::display_columns(row[i]));
   }
   std::string text;
   for (const auto& row : rows_) {
     for (std::size_t i = 0; i < row.size(); ++i) {
-      const std::string padding(widths[i] - display_width(row[i]), ' ');
+      const std::string padding(widths[i] - base::display_columns(row[i]), ' ');
       const bool right = std::ranges::find(right_aligned_, i) != right_aligned_.end();
       if (right) text += padding;
       text += row[i];
@@ -27,11 +30,6 @@ std::string Table::text() const {
     text += '\n';
   }
   return text;
-}
-
-std::size_t display_width(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
 std::string format_number(const char* format, double number) {

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -23,9 +22,6 @@ class Table {
   std::vector<std::size_t> right_aligned_;
   std::vector<std::vector<std::string>> rows_;
 };
-
-/// Columns that a UTF-8 text takes on a terminal, counting one a character.
-[[nodiscard]] std::size_t display_width(std::string_view text);
 
 /// printf with one number: format_number("%.1f", 2.04) -> "2.0".
 [[nodiscard]] std::string format_number(const char* format, double number);

@@ -120,6 +120,9 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
   std::vector<Container> open_;
 };
 
+// The writer is our own, because containers and manifests are compared byte for byte and nlohmann's dump()
+// writes some values otherwise: 1e6 as "1000000.0", DEL unescaped, one U+FFFD for a whole malformed sequence.
+
 void write_string(std::string& out, std::string_view text) {
   out += '"';
   while (!text.empty()) {

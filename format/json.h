@@ -63,7 +63,6 @@ class Json {
   }
 
   [[nodiscard]] bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
-  [[nodiscard]] bool is_bool() const { return std::holds_alternative<bool>(value_); }
   [[nodiscard]] bool is_string() const { return std::holds_alternative<std::string>(value_); }
   [[nodiscard]] bool is_number() const;
   [[nodiscard]] bool is_array() const { return std::holds_alternative<Array>(value_); }

@@ -1,14 +1,11 @@
 #include "format/release_layout.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 #include <utility>
 
 #include "base/error.h"
 #include "base/text.h"
+#include "base/unicode.h"
 
 namespace sluice::format {
 namespace {
@@ -43,23 +40,6 @@ void check_element(std::string_view element, std::string_view path, std::string_
   }
 }
 
-/// Unicode's normal form C of a path, and what `more` asks for beside it.
-std::string composed(std::string_view path, std::string_view subject, int more = 0) {
-  utf8proc_uint8_t* text = nullptr;
-  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(path.data()),
-                                   static_cast<utf8proc_ssize_t>(path.size()), &text,
-                                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE | more));
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(text, &std::free);
-  if (length < 0) refuse(path, subject, utf8proc_errmsg(length));
-  return {reinterpret_cast<const char*>(text), static_cast<std::size_t>(length)};
-}
-
-// What file systems that ignore case, or the difference between composed and decomposed letters, see as one
-// name (Unicode 15, D145).
-std::string folded(std::string_view path, std::string_view subject) {
-  return composed(path, subject, UTF8PROC_CASEFOLD);
-}
-
 /// A path as file systems see it that do not tell cases apart, and as it is written.
 struct FoldedPath {
   std::string key;
@@ -67,7 +47,9 @@ struct FoldedPath {
 };
 
 FoldedPath fold(const std::string& path, std::string_view subject) {
-  FoldedPath folded_path{folded(path, subject), &path};
+  auto folded = base::fold_case(path);
+  if (!folded) refuse(path, subject, "is not UTF-8");
+  FoldedPath folded_path{std::move(*folded), &path};
   const std::string& key = folded_path.key;
   if (key == kOwnFolder || key.starts_with(std::string(kOwnFolder) + '/'))
     refuse(path, subject, "stands where Sluice keeps its own files");
@@ -132,7 +114,7 @@ void check_release_names(const ReleaseLayout& layout, std::string_view subject) 
 
 void check_normal_names(const ReleaseLayout& layout, std::string_view subject) {
   const auto check = [&](const std::string& path) {
-    if (composed(path, subject) != path) refuse(path, subject, "is not in Unicode's normal form C");
+    if (base::to_nfc(path) != path) refuse(path, subject, "is not in Unicode's normal form C");
   };
   check(layout.name);
   for (const ReleaseFile& file : layout.files) check(file.path);

@@ -1,10 +1,10 @@
 #include "format/zip_index.h"
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <unordered_set>
 
+#include "base/crc32.h"
 #include "base/error.h"
 #include "base/text.h"
 
@@ -395,16 +395,6 @@ class ZipReader final {
   std::uint64_t file_bytes_;
 };
 
-constexpr std::array<std::uint32_t, 256> make_crc_table() {
-  std::array<std::uint32_t, 256> table{};
-  for (std::uint32_t i = 0; i < table.size(); ++i) {
-    std::uint32_t value = i;
-    for (int bit = 0; bit < 8; ++bit) value = (value >> 1) ^ ((value & 1) != 0 ? 0xEDB88320u : 0u);
-    table[i] = value;
-  }
-  return table;
-}
-
 }  // namespace
 
 std::vector<ZipMember> read_zip_index(const base::File& file) { return ZipReader(file).read(); }
@@ -420,19 +410,10 @@ std::vector<std::byte> read_zip_member(const base::File& file, const ZipMember& 
   }
   std::vector<std::byte> bytes(member.length_bytes);
   file.read_exact_at(member.offset_bytes, bytes);
-  if (member.crc32 != 0 && crc32(bytes) != member.crc32) {
+  if (member.crc32 != 0 && base::crc32(bytes) != member.crc32) {
     base::throw_malformed(subject, "is damaged: its CRC-32 does not match");
   }
   return bytes;
-}
-
-std::uint32_t crc32(base::Bytes bytes) {
-  static constexpr auto kTable = make_crc_table();
-  std::uint32_t crc = 0xFFFFFFFF;
-  for (const std::byte byte : bytes) {
-    crc = (crc >> 8) ^ kTable[(crc ^ static_cast<std::uint32_t>(byte)) & 0xFF];
-  }
-  return ~crc;
 }
 
 }  // namespace sluice::format

@@ -38,7 +38,4 @@ struct ZipMember {
 [[nodiscard]] std::vector<std::byte> read_zip_member(const base::File& file, const ZipMember& member,
                                                      std::uint64_t bytes_max);
 
-/// The CRC-32 of zip, gzip and Ethernet.
-[[nodiscard]] std::uint32_t crc32(base::Bytes bytes);
-
 }  // namespace sluice::format

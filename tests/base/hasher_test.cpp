@@ -5,6 +5,7 @@
 #include <random>
 #include <string>
 
+#include "base/crc32.h"
 #include "base/digest.h"
 #include "base/wide_sha.h"
 
@@ -87,6 +88,11 @@ TEST_CASE("hashers give the published digests, whole and in any chunks, and star
   check_vectors<Sha1>(kSha1, random);
   check_vectors<Sha256>(kSha256, random);
   check_vectors<Blake2b512>(kBlake2b512, random);
+}
+
+TEST_CASE("CRC-32 of the check text") {
+  CHECK(crc32(as_bytes("123456789")) == 0xCBF43926);  // the catalogue of parametrised CRC algorithms
+  CHECK(crc32({}) == 0);
 }
 
 TEST_CASE("a moved hasher goes on where it was") {

@@ -3,10 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <random>
 
 #include "base/base64.h"
-#include "base/blake2b.h"
 #include "base/hasher.h"
 #include "tests/support/check_error.h"
 
@@ -95,29 +93,6 @@ TEST_CASE("base64 is that of RFC 4648, and nothing else is read") {
     CAPTURE(text);
     CHECK_FALSE(parse_base64(text));
   }
-}
-
-TEST_CASE("BLAKE2b of a short message gives the published digests, and OpenSSL's") {
-  // RFC 7693, appendix A
-  CHECK(to_hex(hash<Blake2b512>(as_bytes("abc"))) ==
-        "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1"
-        "7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923");
-  std::mt19937 random(1);
-  for (std::size_t size = 0; size <= kBlake2bBlockBytes; ++size) {
-    std::vector<std::byte> message(size);
-    for (auto& byte : message) byte = static_cast<std::byte>(random());
-    Blake2b512 digest;
-    blake2b_block(message, digest.bytes);
-    CHECK(digest == hash<Blake2b512>(message));
-  }
-  // Python's hashlib.blake2b(.., digest_size=32)
-  std::array<std::byte, 32> short_digest{};
-  blake2b_block(as_bytes("abc"), short_digest);
-  CHECK(to_hex(short_digest) == "bddd813c634239723171ef3fee98579b94964e3bb1cb3e427262c8c068d52319");
-  std::array<std::byte, 128> counted{};
-  for (std::size_t i = 0; i < counted.size(); ++i) counted[i] = static_cast<std::byte>(i);
-  blake2b_block(counted, short_digest);
-  CHECK(to_hex(short_digest) == "c3582f71ebb2be66fa5dd750f80baae97554f3b015663c8be377cfcb2488c1d1");
 }
 
 TEST_CASE("Ed25519 gives the published keys and signatures") {
@@ -225,6 +200,36 @@ TEST_CASE("a secret key locked with a password opens with this one only") {
   }
   CHECK(to_text(key, "") == to_text(key, ""));
   CHECK(parse_secret_key(to_text(key, ""), "k", "ignored").seed.bytes == key.seed.bytes);
+}
+
+TEST_CASE("key files that OpenSSL's scrypt locked open with libsodium's") {
+  // Written by Sluice 0.1.0 for the password "secret" and the seed 7, 10, 13, ...
+  const std::string head = "untrusted comment: minisign encrypted secret key\n";
+  const std::string locked[] = {
+      // 32768 operations, 16 MiB of memory
+      "RWRTY0IyNmT1ED2kv2oTG2oHEiIJYBCesYQxrcyMk9NgvbQkbW4AgAAAAAAAAAAAAAEAAAAAlIkKiOEB8ug0khHzcs"
+      "LUjJl8OlURksJCZwNFOME0bsT2X+gmmQovDFMo/j4leKA0WwA4FeL1lIm5I/ZO0zC8O1kIcoHisJlsmIubnPwOeVP2"
+      "cn4PNvClSbVUS3IKORVOFMPmYnVMPLo=\n",
+      // 2^20 operations, 1 MiB
+      "RWRTY0Iy3YJTxcqVQN2b29u340WCVw7aUxAKK6UB6LI/jKUoHbIAABAAAAAAAAAAEAAAAAAAucDrx07Qzh6sFkyRVO"
+      "GKeeNrq8aceF1PTdHJJ9gJKbzNdpQW063V2EnTtVuBG1Y1vFW48Kj/UpK8h9kGpjw1RqXQGrB2wiMAKhRSIIyS0uHl"
+      "NnfUsC7cLV3yP2sI2JMsenOpW3DcqLQ=\n",
+      // 2^18 operations, 32 MiB
+      "RWRTY0IyJRc1obf7n8uIi0hrBKrFOg4+muLJBIDcHlRXVB/Q+C8AAAQAAAAAAAAAAAIAAAAA94FJTpZMJX/Ny+XNyV"
+      "voTkeUQQc2/5k1TN5HWs19ajr9Ftw7K7WTfOBHW4w+4ktZyD1jj2RbmqepP6VZIz2Q7MISDtUi9NSOY1yKg8npmHQ0"
+      "oiNJ9WlBg90hreLJpAIa7XKBvueB4QU=\n",
+  };
+  const std::string open =
+      "RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAQIDBAUGBwgHCg0QEx"
+      "YZHB8iJSgrLjE0Nzo9QENGSUxPUlVYW15hZAFgvaqfX8/H2JintEnD9uKCBst7/2laQOm4Jpg0N0McnH4JCUXd3tUV"
+      "NAjJEFWNR7dLb6R8Ulew/WO9lvj7hu0=\n";
+  for (const std::string& record : locked) {
+    const SecretKey key = parse_secret_key(head + record, "k", "secret");
+    CHECK(to_string(key.id) == "807060504030201");
+    for (std::size_t i = 0; i < key.seed.bytes.size(); ++i)
+      CHECK(std::to_integer<std::size_t>(key.seed.bytes[i]) == 3 * i + 7);
+    CHECK(to_text(key, "") == head + open);
+  }
 }
 
 TEST_CASE("damaged signatures are refused with place and cause") {

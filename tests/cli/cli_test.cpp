@@ -35,6 +35,14 @@ TEST_CASE("a table aligns its columns and counts characters, not bytes") {
   CHECK(table.text() == "a     1  end\n\xC3\xA9\xC3\xA9  200  x\n");
 }
 
+TEST_CASE("a table gives wide characters two columns and combining marks none") {
+  Table table;
+  table.add_row({"\u6A21\u578B", "x"});    // two ideographs: four columns
+  table.add_row({"e\u0301e\u0301", "x"});  // two letters, each with an accent of its own
+  table.add_row({"abcd", "x"});
+  CHECK(table.text() == "\u6A21\u578B  x\ne\u0301e\u0301    x\nabcd  x\n");
+}
+
 TEST_CASE("numbers for people have commas in threes") {
   CHECK(with_commas(0) == "0");
   CHECK(with_commas(999) == "999");

@@ -50,11 +50,6 @@ std::string patched(std::string bytes, std::size_t offset, std::string_view valu
   return bytes;
 }
 
-TEST_CASE("CRC-32 of the check text") {
-  CHECK(crc32(base::as_bytes("123456789")) == 0xCBF43926);  // the catalogue of parametrised CRC algorithms
-  CHECK(crc32({}) == 0);
-}
-
 TEST_CASE_FIXTURE(ZipFixture, "a zip file is read in each of the forms that torch and others write") {
   auto wide = kParts;
   for (ZipPart& part : wide) part.zip64 = true;
