@@ -14,7 +14,7 @@
 #include "fetch/disk/resume.h"
 #include "fetch/job/memory_budget.h"
 #include "fetch/job/memory_limit.h"
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 #include "fetch/job_builder.h"
 #include "fetch/output_folder.h"
 #include "fetch/supervisor.h"

@@ -5,7 +5,7 @@
 // Fetching works in helper processes ("workers") that are started from `worker_command`: one gets the
 // metadata from peers (BEP 9) and ends; the parent checks it (names, sizes, space) and saves the .torrent;
 // another fetches the payload. What a hostile peer can break is a process that is started again. The parent
-// talks to them in JSON lines over pipes (fetch/job/worker.h); they die with their parent.
+// talks to them in JSON lines over pipes (fetch/job/worker_pipe.h); they die with their parent.
 
 #include <cstdint>
 #include <filesystem>

@@ -7,7 +7,6 @@
 #include "base/invariant.h"
 #include "base/text.h"
 #include "fetch/net/address.h"
-#include "fetch/swarm/dht_state.h"
 
 namespace sluice::fetch {
 namespace {
@@ -57,9 +56,9 @@ void JobBuilder::add_contacts(const std::vector<std::string>& peers, const std::
     add_contact(web_seeds_, "web seed", url, web_seed_problem(url), host_of_url(url));
 }
 
-void JobBuilder::add_contact(std::vector<Contact>& list, const char* what, const std::string& address,
+void JobBuilder::add_contact(std::vector<Endpoint>& list, const char* what, const std::string& address,
                              std::string problem, const std::string& host) {
-  const auto same = [&](const Contact& contact) { return contact.address == address; };
+  const auto same = [&](const Endpoint& contact) { return contact.address == address; };
   if (std::ranges::any_of(list, same) || left_out_.contains(address)) return;
   if (problem.empty() && !request_.allow_private && is_private_host(host))
     problem = "leads to a private address (--allow-private permits that)";
@@ -89,7 +88,7 @@ WorkerJob JobBuilder::make_job(JobKind kind, const OutputFolder& folder) const {
   job.limit_down_bytes_per_s = request_.limit_down_bytes_per_s;
   job.limit_up_bytes_per_s = request_.limit_up_bytes_per_s;
   job.memory_bytes = request_.memory_bytes;
-  if (!request_.cache_folder.empty()) job.dht_state = request_.cache_folder / kDhtStateName;
+  job.dht_state = dht_state_path(request_.cache_folder);
   job.dht = request_.dht;
   job.pex = request_.pex;
   job.lsd = request_.lsd;

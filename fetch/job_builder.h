@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "fetch/fetch.h"
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 #include "fetch/output_folder.h"
 
 namespace sluice::fetch {
@@ -29,15 +29,15 @@ class JobBuilder final {
   [[nodiscard]] WorkerJob make_job(JobKind kind, const OutputFolder& folder) const;
 
  private:
-  void add_contact(std::vector<Contact>& list, const char* what, const std::string& address,
+  void add_contact(std::vector<Endpoint>& list, const char* what, const std::string& address,
                    std::string problem, const std::string& host);
 
   const FetchRequest& request_;
   FetchObserver& observer_;
-  std::vector<Contact> peers_;
-  std::vector<Contact> trackers_;
-  std::vector<Contact> web_seeds_;
-  std::vector<Contact> mirrors_;
+  std::vector<Endpoint> peers_;
+  std::vector<Endpoint> trackers_;
+  std::vector<Endpoint> web_seeds_;
+  std::vector<Endpoint> mirrors_;
   std::set<std::string> left_out_;  // told once
 };
 

@@ -60,6 +60,10 @@ int open_lock(const fs::path& path) {
 
 }  // namespace
 
+fs::path dht_state_path(const fs::path& cache_folder) {
+  return cache_folder.empty() ? fs::path() : cache_folder / "dht.state";
+}
+
 OutputFolder::OutputFolder(fs::path folder, const std::string& key)
     : folder_(fs::absolute(folder).lexically_normal()), key_(key) {
   const fs::path own = folder_ / ".sluice";

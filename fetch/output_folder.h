@@ -10,6 +10,10 @@
 
 namespace sluice::fetch {
 
+/// The file in a cache folder that keeps the DHT's nodes from one run to the next; empty when `cache_folder`
+/// is.
+[[nodiscard]] std::filesystem::path dht_state_path(const std::filesystem::path& cache_folder);
+
 class OutputFolder final {
  public:
   /// Makes DIR and DIR/.sluice and locks `key` (torrent_key). Error{usage} when another process fetches the

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "fetch/fetch.h"
+#include "fetch/output_folder.h"
 #include "fetch/swarm/dht_state.h"
 #include "fetch/swarm/disk_io.h"
 #include "fetch/swarm/load_torrent.h"
@@ -107,19 +108,15 @@ class Seeder {
     options.lsd = request.lsd;
     options.limit_up_bytes_per_s = request.limit_up_bytes_per_s;
     if (request.dht)
-      options.dht_state = load_dht_state(dht_file(request),
+      options.dht_state = load_dht_state(dht_state_path(request.cache_folder),
                                          [&](const std::string& message) { observer.on_warning(message); });
     return options;
-  }
-
-  static std::filesystem::path dht_file(const SeedRequest& request) {
-    return request.cache_folder.empty() ? std::filesystem::path() : request.cache_folder / kDhtStateName;
   }
 
   void save_dht() {
     if (!request_.dht) return;
     next_save_ = Clock::now() + kDhtSavePause;
-    save_dht_state(*session_, dht_file(request_),
+    save_dht_state(*session_, dht_state_path(request_.cache_folder),
                    [this](const std::string& message) { observer_.on_warning(message); });
   }
 

@@ -5,7 +5,7 @@
 #include <stop_token>
 
 #include "fetch/fetch.h"
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 
 namespace sluice::fetch {
 

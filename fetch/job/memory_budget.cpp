@@ -1,12 +1,13 @@
 #include "fetch/job/memory_budget.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/merkle.h"
 #include "base/text.h"
 #include "fetch/fetch.h"
-#include "fetch/swarm/load_torrent.h"
 
 namespace sluice::fetch {
 namespace {
@@ -54,6 +55,15 @@ MemoryShares share(std::uint64_t rest_bytes, std::uint64_t piece_count) {
 }
 
 }  // namespace
+
+std::uint64_t tree_bytes(const format::ReleaseLayout& layout) {
+  std::uint64_t total = 0;
+  for (const format::ReleaseFile& file : layout.files)
+    if (file.root)
+      total += 2 * base::Sha256::kBytes *
+               std::bit_ceil(base::divide_up(file.length_bytes, base::kMerkleBlockBytes));
+  return total;
+}
 
 std::uint64_t worker_memory_bytes(std::uint64_t memory_bytes) {
   return memory_bytes - std::min(memory_bytes, kProcessesBytes);

@@ -26,6 +26,10 @@ struct MemoryShares {
 /// Of a worker that does not know the release yet.
 [[nodiscard]] MemoryShares share_memory(std::uint64_t memory_bytes);
 
+/// The hash trees of all files of a v2 or hybrid torrent when each is whole, as libtorrent holds them: two
+/// digests a block of 16 KiB, the blocks of a file rounded up to a power of two.
+[[nodiscard]] std::uint64_t tree_bytes(const format::ReleaseLayout& layout);
+
 /// What a worker may get beyond what it has when it starts.
 [[nodiscard]] std::uint64_t worker_memory_bytes(std::uint64_t memory_bytes);
 

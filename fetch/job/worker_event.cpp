@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/text.h"
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 #include "format/json.h"
 
 namespace sluice::fetch {

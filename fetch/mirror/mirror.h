@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "fetch/job/worker.h"
+#include "fetch/net/address.h"
 #include "fetch/torrent/piece_digest.h"
 #include "fetch/torrent/piece_map.h"
 #include "format/release_layout.h"
@@ -57,7 +57,7 @@ class PieceCustomer {
 };
 
 struct MirrorSource {
-  Contact contact;
+  Endpoint contact;
   UrlRule rule = UrlRule::mirror;
 };
 

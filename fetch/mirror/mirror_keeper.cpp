@@ -32,8 +32,8 @@ TransferActions to_actions(const lt::torrent_handle& torrent, WorkerPipe& pipe) 
 
 std::vector<MirrorSource> to_sources(const WorkerJob& job, WorkerPipe& pipe) {
   std::vector<MirrorSource> sources;
-  for (const Contact& mirror : job.mirrors) sources.push_back({mirror, UrlRule::mirror});
-  for (const Contact& web_seed : job.web_seeds) {
+  for (const Endpoint& mirror : job.mirrors) sources.push_back({mirror, UrlRule::mirror});
+  for (const Endpoint& web_seed : job.web_seeds) {
     if (sources.size() >= kSourcesMax) {
       pipe.warn("of the torrent's web seeds only the first are used: " + std::to_string(kSourcesMax) +
                 " servers are asked at a time");

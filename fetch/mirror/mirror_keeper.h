@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 #include "fetch/mirror/mirror.h"
 #include "fetch/mirror/mirror_customer.h"
 

@@ -15,6 +15,13 @@ struct HostPort {
   std::uint16_t port = 0;
 };
 
+/// Where a peer ("host:port"), tracker, web seed or mirror (a URL) is, and whether the user named it. One
+/// that only the release names must not lead to a private address.
+struct Endpoint {
+  std::string address;
+  bool trusted = false;
+};
+
 /// "host:port" or "[v6]:port".
 [[nodiscard]] std::optional<HostPort> parse_host_port(std::string_view text);
 

@@ -62,13 +62,11 @@ std::vector<std::uint32_t> parse_gateways(std::string_view route) {
   return gateways;
 }
 
-bool is_neighbour(const lt::address& address) {
-  if (!address.is_v4()) return false;
+bool is_neighbour(std::uint32_t address) {
   std::ifstream file("/proc/net/route");
   const std::string route{std::istreambuf_iterator<char>(file), {}};
-  // Without the table nobody knows who is a gateway.
   if (route.empty()) return false;
-  return is_neighbour(address.to_v4().to_uint(), list_interfaces(), parse_gateways(route));
+  return is_neighbour(address, list_interfaces(), parse_gateways(route));
 }
 
 }  // namespace sluice::fetch

@@ -2,7 +2,6 @@
 // Which addresses stand in the networks that this machine is directly connected to.
 
 #include <cstdint>
-#include <libtorrent/address.hpp>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -23,7 +22,8 @@ struct LocalInterface {
 /// The gateways in the text of /proc/net/route.
 [[nodiscard]] std::vector<std::uint32_t> parse_gateways(std::string_view route);
 
-/// As this machine is now; IPv4 only, false for IPv6.
-[[nodiscard]] bool is_neighbour(const lt::address& address);
+/// Whether an IPv4 address is in a network of this machine as it is configured now. False when the routing
+/// table cannot be read, because then nobody knows which addresses are gateways.
+[[nodiscard]] bool is_neighbour(std::uint32_t address);
 
 }  // namespace sluice::fetch

@@ -20,7 +20,7 @@ enum class ContactKind : std::uint8_t { peer, tracker };
 
 struct Pending {
   ContactKind kind;
-  Contact contact;
+  Endpoint contact;
 };
 
 std::vector<lt::address> look_up(const std::string& host) {
@@ -46,8 +46,8 @@ class Introducer {
   Introducer(const WorkerJob& job, std::shared_ptr<PeerGate> gate, lt::torrent_handle torrent,
              WorkerPipe& pipe)
       : allow_private_(job.allow_private), gate_(std::move(gate)), torrent_(std::move(torrent)), pipe_(pipe) {
-    for (const Contact& peer : job.peers) pending_.push_back({ContactKind::peer, peer});
-    for (const Contact& tracker : job.trackers) pending_.push_back({ContactKind::tracker, tracker});
+    for (const Endpoint& peer : job.peers) pending_.push_back({ContactKind::peer, peer});
+    for (const Endpoint& tracker : job.trackers) pending_.push_back({ContactKind::tracker, tracker});
   }
 
   void run() {
@@ -107,7 +107,7 @@ class Introducer {
   void tell(const Pending& pending, const std::string& message) {
     const std::string& address = pending.contact.address;
     if (pending.kind == ContactKind::tracker) {
-      pipe_.tell_tracker(address, message);
+      pipe_.send_tracker(address, message);
     } else {
       pipe_.warn("peer " + address + ": " + message);
     }

@@ -5,7 +5,7 @@
 #include <libtorrent/torrent_handle.hpp>
 #include <memory>
 
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 #include "fetch/swarm/peer_gate.h"
 
 namespace sluice::fetch {

@@ -12,7 +12,6 @@
 
 namespace sluice::fetch {
 
-constexpr const char* kDhtStateName = "dht.state";  ///< in the cache folder
 constexpr std::chrono::minutes kDhtSavePause{5};
 
 using Warn = std::function<void(const std::string& message)>;

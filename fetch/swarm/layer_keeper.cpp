@@ -1,6 +1,8 @@
 #include "fetch/swarm/layer_keeper.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <libtorrent/alert_types.hpp>
 #include <map>
 #include <span>
@@ -8,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/merkle.h"
 #include "fetch/disk/piece_layers.h"
 #include "fetch/torrent/bencode.h"
 
@@ -28,6 +31,38 @@ std::vector<lt::file_index_t> match_files(const format::ReleaseLayout& layout,
     matches[ours++] = index;
   }
   return matches;
+}
+
+/// The nodes [first, first + count) of the tree; empty when one of them is not known.
+std::vector<base::Sha256> find_row(const std::vector<lt::sha256_hash>& nodes, const std::vector<bool>& mask,
+                                   std::uint64_t first, std::uint64_t count) {
+  const auto begin = mask.begin() + static_cast<std::ptrdiff_t>(first);
+  const auto end = begin + static_cast<std::ptrdiff_t>(count);
+  if (std::find(begin, end, false) != end) return {};
+  const auto before = static_cast<std::size_t>(std::count(mask.begin(), begin, true));
+  if (before + count > nodes.size()) return {};
+  std::vector<base::Sha256> row(count);
+  for (std::size_t i = 0; i < row.size(); ++i)
+    std::memcpy(row[i].bytes.data(), nodes[before + i].data(), base::Sha256::kBytes);
+  return row;
+}
+
+/// The piece layer of a file, or nothing while a hash of it is missing. `nodes` are the known nodes of the
+/// file's tree in breadth-first order, and `mask` says which nodes those are (libtorrent's resume data). The
+/// caller must check the layer against the file's root.
+std::vector<base::Sha256> find_piece_layer(const std::vector<lt::sha256_hash>& nodes,
+                                           const std::vector<bool>& mask, std::uint64_t length_bytes,
+                                           std::uint64_t piece_bytes) {
+  const std::uint64_t blocks = base::divide_up(length_bytes, base::kMerkleBlockBytes);
+  const std::uint64_t leaves = std::bit_ceil(blocks);
+  const std::uint64_t blocks_per_piece = piece_bytes / base::kMerkleBlockBytes;
+  if (mask.size() != 2 * leaves - 1) return {};
+  // A row of n nodes starts at index n - 1.
+  const std::uint64_t first_piece = leaves / blocks_per_piece - 1;
+  auto layer = find_row(nodes, mask, first_piece, base::divide_up(length_bytes, piece_bytes));
+  if (!layer.empty()) return layer;
+  const auto block_row = find_row(nodes, mask, leaves - 1, blocks);  // of files that are complete
+  return block_row.empty() ? block_row : base::merkle_layer(block_row, blocks_per_piece);
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 #include "fetch/swarm/load_torrent.h"
 
-#include <bit>
 #include <libtorrent/info_hash.hpp>
 #include <libtorrent/load_torrent.hpp>
 #include <libtorrent/torrent_info.hpp>
@@ -8,7 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
-#include "base/merkle.h"
+#include "fetch/job/memory_budget.h"
 
 namespace sluice::fetch {
 namespace {
@@ -55,15 +54,6 @@ lt::info_hash_t to_info_hashes(const std::optional<base::Sha1>& v1, const std::o
   if (v1) hashes.v1 = lt::sha1_hash(base::as_text(v1->bytes).data());
   if (v2) hashes.v2 = lt::sha256_hash(base::as_text(v2->bytes).data());
   return hashes;
-}
-
-std::uint64_t tree_bytes(const format::ReleaseLayout& layout) {
-  std::uint64_t total = 0;
-  for (const format::ReleaseFile& file : layout.files)
-    if (file.root)
-      total += 2 * base::Sha256::kBytes *
-               std::bit_ceil(base::divide_up(file.length_bytes, base::kMerkleBlockBytes));
-  return total;
 }
 
 lt::add_torrent_params load_torrent(Torrent& torrent, std::uint64_t tree_bytes_max) {

@@ -16,9 +16,6 @@ namespace sluice::fetch {
 /// our own judge (fetch/torrent/piece_digest.h) proves its pieces by both hashes all the same.
 [[nodiscard]] lt::add_torrent_params load_torrent(Torrent& torrent, std::uint64_t tree_bytes_max);
 
-/// What these trees take when all of them are whole.
-[[nodiscard]] std::uint64_t tree_bytes(const format::ReleaseLayout& layout);
-
 [[nodiscard]] lt::info_hash_t to_info_hashes(const std::optional<base::Sha1>& v1,
                                              const std::optional<base::Sha256>& v2);
 

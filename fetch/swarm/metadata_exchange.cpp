@@ -15,7 +15,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t kBlockBytes = 16 << 10;  // BEP 9
+constexpr std::uint64_t kMetadataBlockBytes = 16 << 10;  // BEP 9
 constexpr int kMessageBytesMax = 17 << 10;
 constexpr char kExtended = 20;  // BEP 10
 constexpr char kOurId = 2;
@@ -26,8 +26,8 @@ constexpr int kKindReject = 2;
 
 constexpr std::size_t kAskedMax = 8;
 constexpr std::size_t kLiarsMax = 1000;
-constexpr std::chrono::seconds kPatience{10};  // for one block
-constexpr std::chrono::seconds kTurn{20};      // safe from those who wait
+constexpr std::chrono::seconds kBlockPatience{10};  // for one block
+constexpr std::chrono::seconds kTurn{20};           // safe from those who wait
 
 template <typename Digest>
 bool fits(const std::optional<Digest>& expected, const std::vector<std::string>& blocks) {
@@ -48,7 +48,7 @@ class MetadataExchange::Talk final : public lt::peer_plugin {
   [[nodiscard]] bool waits() const { return size_ > 0 && !asked_ && !closed_; }
   [[nodiscard]] bool asked() const { return asked_ && !closed_; }
   [[nodiscard]] std::uint64_t size() const { return size_; }
-  [[nodiscard]] bool silent(Clock::time_point now) const { return now - last_block_ > kPatience; }
+  [[nodiscard]] bool silent(Clock::time_point now) const { return now - last_block_ > kBlockPatience; }
   [[nodiscard]] Clock::duration turn(Clock::time_point now) const { return now - started_; }
   [[nodiscard]] double bytes_per_s(Clock::time_point now) const {
     return static_cast<double>(received_bytes_) / std::chrono::duration<double>(turn(now)).count();
@@ -58,7 +58,7 @@ class MetadataExchange::Talk final : public lt::peer_plugin {
 
   void begin() {
     asked_ = true;
-    blocks_.resize(base::divide_up(size_, kBlockBytes));
+    blocks_.resize(base::divide_up(size_, kMetadataBlockBytes));
     started_ = last_block_ = Clock::now();
     ask();
   }
@@ -129,7 +129,7 @@ class MetadataExchange::Talk final : public lt::peer_plugin {
   /// In any order: libtorrent answers some requests later than those that came after them.
   void take(std::uint64_t index, std::string_view block) {
     if (index >= next_ || !blocks_[index].empty()) return close();
-    if (block.size() != std::min(kBlockBytes, size_ - index * kBlockBytes)) return close();
+    if (block.size() != std::min(kMetadataBlockBytes, size_ - index * kMetadataBlockBytes)) return close();
     blocks_[index] = block;
     ++received_blocks_;
     received_bytes_ += block.size();

@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t kTrustedMax = 1000;
 constexpr std::size_t kToldMax = 20;
 /// A local peer is blocked first and let in when its announcement is seen: that is no news.
-constexpr std::chrono::seconds kPatience{1};
+constexpr std::chrono::seconds kAnnouncePatience{1};
 
 }  // namespace
 
@@ -45,7 +45,8 @@ void PeerGate::handle(const lt::alert& alert) {
 void PeerGate::note_blocked(const lt::address& address, bool incoming) {
   // Who heard our own announcement comes at once, long before its next one. It stands in our network and has
   // reached us; that no stranger can do in its name.
-  if (incoming && local_discovery_ && is_neighbour(address)) return trust({address});
+  if (incoming && local_discovery_ && address.is_v4() && is_neighbour(address.to_v4().to_uint()))
+    return trust({address});
   if (told_.size() >= kToldMax || blocked_.size() >= kToldMax || told_.contains(address)) return;
   blocked_.try_emplace(address, Blocked{Clock::now(), incoming});
 }
@@ -54,7 +55,7 @@ void PeerGate::tick() {
   const auto now = Clock::now();
   std::erase_if(blocked_, [&](const auto& entry) {
     const auto& [address, blocked] = entry;
-    if (now - blocked.since < kPatience) return false;
+    if (now - blocked.since < kAnnouncePatience) return false;
     warn(address, blocked.incoming);
     return true;
   });

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 
 namespace sluice::fetch {
 

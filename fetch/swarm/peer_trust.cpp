@@ -37,10 +37,16 @@ class TrustedPeer final : public lt::peer_plugin {
   }
 
  private:
-  void put(int points) {
+  /// Without vptr checks: libtorrent does not export the type information of its connections.
+  __attribute__((no_sanitize("vptr"))) void put(int points) {
     const auto connection = connection_.native_handle();
     lt::torrent_peer* peer = connection ? connection->peer_info_struct() : nullptr;
-    if (peer != nullptr) peer->trust_points = points;
+    if (peer == nullptr) return;
+    static_assert(kPointsMin >= -8 && kPointsMax <= 7);  // so that the four bits hold every value
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+    peer->trust_points = points;
+#pragma GCC diagnostic pop
   }
 
   lt::peer_connection_handle connection_;

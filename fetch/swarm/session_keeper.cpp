@@ -15,7 +15,7 @@ void send_tracker_problem(const lt::tracker_error_alert& alert, WorkerPipe& pipe
   if (other_socket_asks(alert)) return;
   std::string message = alert.error.message();
   if (const std::string said = alert.failure_reason(); !said.empty()) message += ": " + said;
-  pipe.tell_tracker(alert.tracker_url(), message);
+  pipe.send_tracker(alert.tracker_url(), message);
 }
 
 }  // namespace
@@ -38,7 +38,7 @@ void SessionKeeper::handle(const lt::alert& alert) {
   if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(&alert))
     send_tracker_problem(*tracker, pipe_);
   else if (const auto* reply = lt::alert_cast<lt::tracker_reply_alert>(&alert))
-    pipe_.tell_tracker(reply->tracker_url(), "");
+    pipe_.send_tracker(reply->tracker_url(), "");
   else if (lt::alert_cast<lt::dht_bootstrap_alert>(&alert) != nullptr)
     torrent_.force_dht_announce();  // what was asked before reached nobody
   else

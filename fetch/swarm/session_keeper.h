@@ -9,7 +9,7 @@
 #include <libtorrent/torrent_status.hpp>
 #include <memory>
 
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 #include "fetch/swarm/dht_state.h"
 #include "fetch/swarm/peer_gate.h"
 

@@ -4,7 +4,7 @@
 #include <libtorrent/torrent_flags.hpp>
 
 #include "fetch/job/memory_budget.h"
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 #include "fetch/swarm/dht_state.h"
 #include "fetch/swarm/session.h"
 

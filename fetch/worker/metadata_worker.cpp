@@ -11,13 +11,13 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
-#include "fetch/job/worker.h"
 #include "fetch/swarm/load_torrent.h"
 #include "fetch/swarm/metadata_exchange.h"
 #include "fetch/swarm/session.h"
 #include "fetch/swarm/session_keeper.h"
 #include "fetch/torrent/torrent_file.h"
 #include "fetch/worker/job_options.h"
+#include "fetch/worker/run_worker.h"
 
 namespace sluice::fetch {
 namespace {

@@ -21,7 +21,6 @@
 #include "fetch/disk/piece_order.h"
 #include "fetch/disk/resume.h"
 #include "fetch/job/memory_budget.h"
-#include "fetch/job/worker.h"
 #include "fetch/mirror/mirror_keeper.h"
 #include "fetch/swarm/disk_io.h"
 #include "fetch/swarm/layer_keeper.h"
@@ -31,6 +30,7 @@
 #include "fetch/swarm/session_keeper.h"
 #include "fetch/torrent/torrent_file.h"
 #include "fetch/worker/job_options.h"
+#include "fetch/worker/run_worker.h"
 
 namespace sluice::fetch {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <doctest/doctest.h>
 
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 #include "fetch/waiting.h"
 #include "tests/fetch/fetch_support.h"
 #include "tests/support/check_error.h"

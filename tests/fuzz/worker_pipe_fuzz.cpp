@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
-#include "fetch/job/worker.h"
 #include "fetch/job/worker_event.h"
+#include "fetch/job/worker_pipe.h"
 
 using namespace sluice;
 

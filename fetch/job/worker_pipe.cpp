@@ -1,20 +1,14 @@
-#include "fetch/job/worker.h"
+#include "fetch/job/worker_pipe.h"
 
 #include <poll.h>
-#include <signal.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
-#include <boost/system/system_error.hpp>
 #include <cerrno>
 #include <cstdlib>
 #include <limits>
-#include <system_error>
+#include <utility>
 
 #include "base/text.h"
-#include "fetch/fetch.h"
-#include "fetch/job/memory_budget.h"
-#include "fetch/job/memory_limit.h"
 
 namespace sluice::fetch {
 namespace {
@@ -25,9 +19,9 @@ constexpr std::size_t kLineBytesMax = 64u << 20;
 constexpr std::string_view kSubject = "worker job";
 constexpr std::uint64_t kProcessMax = std::numeric_limits<pid_t>::max();
 
-Json to_json(const std::vector<Contact>& contacts) {
+Json to_json(const std::vector<Endpoint>& contacts) {
   Json list = Json::array();
-  for (const Contact& contact : contacts)
+  for (const Endpoint& contact : contacts)
     list.push_back(Json::object({{"address", contact.address}, {"trusted", contact.trusted}}));
   return list;
 }
@@ -65,8 +59,8 @@ std::optional<Digest> parse_infohash(const Json& json, const std::string& key) {
 /// What is not printable is replaced by three bytes each.
 std::string cut(std::string_view text) { return base::to_printable(text.substr(0, kEventTextMax / 3)); }
 
-std::vector<Contact> parse_contacts(const Json& json) {
-  std::vector<Contact> contacts;
+std::vector<Endpoint> parse_contacts(const Json& json) {
+  std::vector<Endpoint> contacts;
   for (const Json& item : json.as_array(kSubject))
     contacts.push_back({.address = item.at("address", kSubject).as_string(kSubject),
                         .trusted = item.at("trusted", kSubject).as_bool(kSubject)});
@@ -85,31 +79,6 @@ std::vector<PieceMap::Range> parse_pieces(const Json& json) {
   }
   if (first) base::throw_malformed(kSubject, "'pieces' is no list of ranges");
   return ranges;
-}
-
-/// A worker must never outlive its parent: nobody would know what it does.
-void die_with_parent(std::int64_t parent) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != static_cast<pid_t>(parent)) std::_Exit(1);
-}
-
-void write_plain(std::string_view text) {
-  static_cast<void>(!::write(STDOUT_FILENO, text.data(), text.size()));
-}
-
-/// There is no memory to make the event with.
-[[noreturn]] void end_without_memory() {
-  write_plain(R"({"event":"error","kind":"io","message":")");
-  write_plain(kOutOfMemory);
-  write_plain("\"}\n");
-  std::_Exit(base::exit_code(base::ErrorKind::io));
-}
-
-void run_job(const WorkerJob& job, WorkerPipe& pipe) {
-  switch (job.kind) {
-    case JobKind::metadata: return run_metadata_job(job, pipe);
-    case JobKind::payload: return run_payload_job(job, pipe);
-  }
 }
 
 }  // namespace
@@ -225,34 +194,12 @@ void WorkerPipe::warn(std::string_view message) {
   send(Json::object({{"event", "warning"}, {"message", cut(message)}}));
 }
 
-void WorkerPipe::tell_tracker(std::string_view url, std::string_view message) {
-  send(Json::object({{"event", "tracker"}, {"url", cut(url)}, {"message", cut(message)}}));
+void WorkerPipe::send_error(base::ErrorKind kind, std::string_view message) {
+  send(Json::object({{"event", "error"}, {"kind", base::to_string(kind)}, {"message", cut(message)}}));
 }
 
-int run_worker() {
-  ::signal(SIGINT, SIG_IGN);   // the parent decides what Ctrl-C means
-  ::signal(SIGPIPE, SIG_IGN);  // a web server that ends a TLS connection is no reason to die
-  WorkerPipe pipe;
-  const auto send_error = [&](base::ErrorKind kind, const std::string& message) {
-    pipe.send(Json::object({{"event", "error"}, {"kind", base::to_string(kind)}, {"message", cut(message)}}));
-    return base::exit_code(kind);
-  };
-  try {
-    const auto line = pipe.read_line();
-    if (!line)
-      throw base::Error(base::ErrorKind::usage, "a worker is started by 'sluice fetch', not by hand");
-    const WorkerJob job = parse_job(*line);
-    die_with_parent(job.parent);
-    limit_memory(worker_memory_bytes(job.memory_bytes), end_without_memory);
-    run_job(job, pipe);
-    return 0;
-  } catch (const base::Error& error) {
-    return send_error(error.kind(), error.what());
-  } catch (const boost::system::system_error& error) {  // libtorrent's
-    return send_error(base::ErrorKind::io, error.what());
-  } catch (const std::system_error& error) {  // no thread could be started
-    return send_error(base::ErrorKind::io, error.what());
-  }
+void WorkerPipe::send_tracker(std::string_view url, std::string_view message) {
+  send(Json::object({{"event", "tracker"}, {"url", cut(url)}, {"message", cut(message)}}));
 }
 
 }  // namespace sluice::fetch

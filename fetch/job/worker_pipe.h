@@ -21,17 +21,11 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "fetch/net/address.h"
 #include "fetch/torrent/piece_map.h"
 #include "format/json.h"
 
 namespace sluice::fetch {
-
-/// A peer ("host:port"), tracker or web seed, and whether the user named it. What only the release names must
-/// not lead to private addresses.
-struct Contact {
-  std::string address;
-  bool trusted = false;
-};
 
 enum class JobKind : std::uint8_t {
   metadata,  ///< get the info dictionary from peers, write it to `result`
@@ -50,10 +44,10 @@ struct WorkerJob {
   std::string parts;                        // payload: below `folder`; shares of pieces in unwanted files
   std::vector<std::uint64_t> unwanted;      // payload: indices into the layout's files
   std::vector<PieceMap::Range> pieces;      // payload: of the wanted files; none: all of them
-  std::vector<Contact> peers;
-  std::vector<Contact> trackers;
-  std::vector<Contact> web_seeds;
-  std::vector<Contact> mirrors;
+  std::vector<Endpoint> peers;
+  std::vector<Endpoint> trackers;
+  std::vector<Endpoint> web_seeds;
+  std::vector<Endpoint> mirrors;
   std::uint64_t limit_down_bytes_per_s = 0;
   std::uint64_t limit_up_bytes_per_s = 0;
   std::uint64_t memory_bytes = 512u << 20;
@@ -87,15 +81,14 @@ class WorkerPipe {
   /// Writes an event; from any thread. A parent that does not read any more ends the process.
   void send(const format::Json& event);
   void warn(std::string_view message);
-  void tell_tracker(std::string_view url, std::string_view message);
+  void send_error(base::ErrorKind kind, std::string_view message);
+  /// A tracker's failure; an empty message says that it answers again.
+  void send_tracker(std::string_view url, std::string_view message);
 
  private:
   std::mutex mutex_;
   std::string input_;
   bool stopped_ = false;
 };
-
-void run_metadata_job(const WorkerJob& job, WorkerPipe& pipe);
-void run_payload_job(const WorkerJob& job, WorkerPipe& pipe);
 
 }  // namespace sluice::fetch
