@@ -12,15 +12,14 @@
 #include "cli/signatures.h"
 #include "cli/table.h"
 #include "fetch/fetch.h"
-#include "format/checkpoint_files.h"
 #include "format/checkpoint_index.h"
+#include "format/checkpoint_kind.h"
 #include "format/checkpoint_scan.h"
 #include "format/container_reader.h"
 #include "format/gguf.h"
 #include "format/manifest.h"
 #include "format/model_params.h"
 #include "format/released_model.h"
-#include "format/safetensors.h"
 
 namespace sluice::cli {
 namespace {
@@ -60,17 +59,13 @@ std::vector<TensorInfo> list_tensors(const format::CheckpointIndex& index) {
   return tensors;
 }
 
-Inspection inspect_checkpoint(const fs::path& path, bool safetensors) {
-  const auto index = safetensors ? format::open_safetensors(path) : format::open_pth(path);
-  return {index.kind, list_tensors(index), Json::object(), {{"bytes", fs::file_size(path)}}};
-}
-
-Inspection inspect_gguf(const fs::path& path) {
-  const auto file = format::open_gguf(path);
-  return {file.checkpoint.kind,
-          list_tensors(file.checkpoint),
-          Json::object(),
-          {{"bytes", fs::file_size(path)}, {"params", format::to_json(format::gguf_params(file))}}};
+Inspection inspect_checkpoint(const fs::path& path, format::CheckpointKind kind) {
+  const auto index = format::open_checkpoint_file(kind, path);
+  Inspection found{std::string(format::to_string(kind)), list_tensors(index), Json::object(), {}};
+  found.facts = {{"bytes", fs::file_size(path)}};
+  if (kind == format::CheckpointKind::gguf)
+    found.facts.emplace_back("params", format::to_json(format::gguf_params(index)));
+  return found;
 }
 
 Inspection inspect_container(const fs::path& path) {
@@ -149,7 +144,7 @@ Inspection inspect_release(const fs::path& folder, Console& console) {
                                    {"licence", or_null(known.licence())},
                                    {"proven", false},  // sluice verify does that
                                    {"found_in", Json::array_of(known.found_in)}});
-  found.facts = {{"checkpoint", index.kind}};
+  found.facts = {{"checkpoint", std::string(format::to_string(index.kind))}};
   Json checkpoint_files = Json::array();
   for (const auto& file : index.files) checkpoint_files.push_back(file.filename().string());
   found.facts.emplace_back("checkpoint_files", std::move(checkpoint_files));
@@ -166,18 +161,15 @@ Inspection inspect_release(const fs::path& folder, Console& console) {
 
 Inspection inspect_file(const fs::path& path) {
   if (path.extension() == ".sluice" || format::is_container(path)) return inspect_container(path);
+  if (const auto kind = format::recognise_checkpoint(path)) return inspect_checkpoint(path, *kind);
   const std::string text = format::read_head(base::File::open_read(path));
-  const bool zip = format::is_zip(text);
-  if (text.starts_with("GGUF")) return inspect_gguf(path);
-  if (zip || format::looks_like_safetensors(text) || path.extension() == ".safetensors")
-    return inspect_checkpoint(path, !zip);
   if (path.extension() == ".torrent" ||
       (text.size() >= 4 && text[0] == 'd' && text[1] >= '1' && text[1] <= '9')) {
     return inspect_torrent(path);
   }
   if (path.extension() == ".json" || text.starts_with('{')) return inspect_manifest(path);
   // Pickles outside of a zip file: refused, in words that say what they would have done.
-  if (!format::scan_pickles(path).empty()) return inspect_checkpoint(path, false);
+  if (!format::scan_pickles(path).empty()) return inspect_checkpoint(path, format::CheckpointKind::pth);
   base::throw_malformed(
       path.string(),
       "is neither a checkpoint (.pth, safetensors, GGUF), a .sluice file, a torrent nor a manifest");

@@ -9,7 +9,7 @@
 #include "cli/report.h"
 #include "cli/statements.h"
 #include "cli/store.h"
-#include "format/checkpoint_files.h"
+#include "format/checkpoint_kind.h"
 
 namespace sluice::cli {
 namespace {

@@ -171,7 +171,8 @@ class Conversion {
       if (is_of_expert(jobs_[i])) expert_error += error;
     }
     Result result;
-    result.layout = {plan_.release.kind, plan_.release.layout, plan_.release.files.size()};
+    result.layout = {std::string(format::to_string(plan_.release.kind)), plan_.release.layout,
+                     plan_.release.files.size()};
     result.input_bytes = plan_.input_bytes;
     result.bits_per_weight = expert_bits_per_weight(plan_);
     if (expert_error.squared_weights > 0)

@@ -8,9 +8,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/checkpoint_files.h"
-#include "format/gguf.h"
 #include "format/json.h"
-#include "format/safetensors.h"
 
 namespace sluice::format {
 namespace {
@@ -25,6 +23,7 @@ std::string name_of(const fs::path& path) { return base::to_printable(path.filen
 CheckpointIndex merge(std::vector<CheckpointIndex> parts) {
   CheckpointIndex merged;
   merged.kind = parts.front().kind;
+  merged.gguf_pairs = std::move(parts.front().gguf_pairs);
   for (CheckpointIndex& part : parts) {
     for (CheckpointTensor& tensor : part.tensors) {
       tensor.file_index += merged.files.size();
@@ -67,16 +66,11 @@ void check_weight_map(const fs::path& path, const CheckpointIndex& index) {
   }
 }
 
-CheckpointIndex open_file(const std::string& kind, const fs::path& file) {
-  if (kind == "safetensors") return open_safetensors(file);
-  return kind == "gguf" ? open_gguf(file).checkpoint : open_pth(file);
-}
-
 CheckpointIndex open_files(const CheckpointFiles& checkpoint) {
   if (!checkpoint.problem.empty())
     base::throw_malformed(checkpoint.files.front().string(), checkpoint.problem);
   std::vector<CheckpointIndex> parts;
-  for (const fs::path& file : checkpoint.files) parts.push_back(open_file(checkpoint.kind, file));
+  for (const fs::path& file : checkpoint.files) parts.push_back(open_checkpoint_file(checkpoint.kind, file));
   CheckpointIndex index = merge(std::move(parts));
   if (checkpoint.weight_map) check_weight_map(*checkpoint.weight_map, index);
   return index;
@@ -84,8 +78,8 @@ CheckpointIndex open_files(const CheckpointFiles& checkpoint) {
 
 /// The better choice has the higher number: the model's own names need no mapping, safetensors no pickle.
 int preference(const CheckpointIndex& index) {
-  return (index.find("tok_embeddings.weight") != nullptr ? 2 : 0) + (index.kind == "safetensors" ? 1 : 0) -
-         (index.kind == "gguf" ? 1 : 0);
+  return (index.find("tok_embeddings.weight") != nullptr ? 2 : 0) +
+         (index.kind == CheckpointKind::safetensors ? 1 : 0) - (index.kind == CheckpointKind::gguf ? 1 : 0);
 }
 
 [[noreturn]] void refuse_choice(const fs::path& folder, const CheckpointIndex& one,

@@ -2,10 +2,10 @@
 // Where the tensors of a released checkpoint lie in its files: name, type, shape, strides, byte range.
 // Data only: nothing in the file is executed, and the payload is not read.
 //
-// Readable: torch's zip .pth (pickle protocol 2, allow-listed opcodes and globals) and safetensors. A .pth
-// keeps each storage as a stored zip member; tensors are views into storages with offset and strides, which
-// are honoured. Several files of one kind, with different tensors each, make one checkpoint. What the names
-// stand for in the model is the next layer's matter: released_model.h.
+// Readable are torch's zip .pth (pickle protocol 2, allow-listed opcodes and globals), safetensors and GGUF.
+// A .pth keeps each storage as a stored zip member; its tensors are views into storages, whose offsets and
+// strides are honoured. Several files of one kind, with different tensors each, make one checkpoint.
+// released_model.h maps the names to the tensors of the model.
 
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "format/checkpoint_kind.h"
+#include "format/gguf_format.h"
 #include "format/tensor.h"
 
 namespace sluice::format {
@@ -35,9 +37,10 @@ struct CheckpointTensor {
 };
 
 struct CheckpointIndex {
-  std::string kind;  ///< "pth", "safetensors" or "gguf"
+  CheckpointKind kind = CheckpointKind::pth;
   std::vector<std::filesystem::path> files;
   std::vector<CheckpointTensor> tensors;  ///< sorted by name; names are unique
+  GgufPairs gguf_pairs;  ///< keys and values of a GGUF file, of the first when there are shards
 
   [[nodiscard]] const CheckpointTensor* find(std::string_view name) const;
 };

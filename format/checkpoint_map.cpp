@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "format/checkpoint_files.h"
+#include "format/checkpoint_kind.h"
 #include "format/gguf.h"
 #include "format/safetensors.h"
 #include "format/zip_index.h"
@@ -116,6 +116,49 @@ CheckpointTensor as_bytes(CheckpointTensor tensor) {
   return tensor;
 }
 
+CheckpointMap map_damaged_safetensors(const std::filesystem::path& path, const IsDamaged& is_damaged) {
+  const auto file = base::File::open_read(path);
+  const std::string head = read_head(file);
+  CheckpointMap map;
+  try {
+    map.tensors = read_damaged_safetensors(path).tensors;
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    map.problem = std::string("which tensors it touches is not known: ") + error.what();
+    return map;
+  }
+  constexpr std::uint64_t kLengthBytes = sizeof(std::uint64_t);
+  const auto header_bytes = base::load_le<std::uint64_t>(base::as_bytes(head));
+  map.parts = {{0, kLengthBytes, "length of the safetensors header", false},
+               {kLengthBytes, header_bytes, "safetensors header", false}};
+  const std::uint64_t data_offset_bytes = kLengthBytes + header_bytes;
+  if (file.size_bytes() > data_offset_bytes)
+    map.parts.push_back({data_offset_bytes, file.size_bytes() - data_offset_bytes, "tensor data", true});
+  if (is_damaged(0, data_offset_bytes)) {
+    map.tensors.clear();
+    map.problem = "which tensors it touches is not known: the header, which says so, is damaged";
+  }
+  return map;
+}
+
+CheckpointMap map_damaged_gguf(const std::filesystem::path& path, const IsDamaged& is_damaged) {
+  const auto file = base::File::open_read(path);
+  CheckpointMap map;
+  try {
+    const DamagedGguf gguf = read_damaged_gguf(path);
+    map.parts = parts_around_data(gguf.data_offset_bytes, "GGUF head", file.size_bytes());
+    if (is_damaged(0, gguf.data_offset_bytes)) {
+      map.problem = "which tensors it touches is not known: the head, which says so, is damaged";
+    } else {
+      for (const CheckpointTensor& tensor : gguf.checkpoint.tensors) map.tensors.push_back(as_bytes(tensor));
+    }
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    map.problem = std::string("which tensors it touches is not known: ") + error.what();
+  }
+  return map;
+}
+
 }  // namespace
 
 bool touches(const CheckpointTensor& tensor, std::uint64_t begin_bytes, std::uint64_t end_bytes) {
@@ -174,57 +217,13 @@ std::optional<CheckpointMap> map_damaged_pth(const std::filesystem::path& path, 
   return map;
 }
 
-std::optional<CheckpointMap> map_damaged_safetensors(const std::filesystem::path& path,
-                                                     const IsDamaged& is_damaged) {
-  const auto file = base::File::open_read(path);
-  const std::string head = read_head(file);
-  if (!looks_like_safetensors(head) && path.extension() != ".safetensors") return std::nullopt;
-  CheckpointMap map;
-  try {
-    map.tensors = read_damaged_safetensors(path).tensors;
-  } catch (const base::Error& error) {
-    if (error.kind() != base::ErrorKind::malformed) throw;
-    map.problem = std::string("which tensors it touches is not known: ") + error.what();
-    return map;
-  }
-  constexpr std::uint64_t kLengthBytes = sizeof(std::uint64_t);
-  const auto header_bytes = base::load_le<std::uint64_t>(base::as_bytes(head));
-  map.parts = {{0, kLengthBytes, "length of the safetensors header", false},
-               {kLengthBytes, header_bytes, "safetensors header", false}};
-  const std::uint64_t data_offset_bytes = kLengthBytes + header_bytes;
-  if (file.size_bytes() > data_offset_bytes)
-    map.parts.push_back({data_offset_bytes, file.size_bytes() - data_offset_bytes, "tensor data", true});
-  if (is_damaged(0, data_offset_bytes)) {
-    map.tensors.clear();
-    map.problem = "which tensors it touches is not known: the header, which says so, is damaged";
-  }
-  return map;
-}
-
-std::optional<CheckpointMap> map_damaged_gguf(const std::filesystem::path& path,
-                                              const IsDamaged& is_damaged) {
-  const auto file = base::File::open_read(path);
-  if (!is_gguf(read_head(file)) && path.extension() != ".gguf") return std::nullopt;
-  CheckpointMap map;
-  try {
-    const GgufFile gguf = read_damaged_gguf(path);
-    map.parts = parts_around_data(gguf.data_offset_bytes, "GGUF head", file.size_bytes());
-    if (is_damaged(0, gguf.data_offset_bytes)) {
-      map.problem = "which tensors it touches is not known: the head, which says so, is damaged";
-    } else {
-      for (const CheckpointTensor& tensor : gguf.checkpoint.tensors) map.tensors.push_back(as_bytes(tensor));
-    }
-  } catch (const base::Error& error) {
-    if (error.kind() != base::ErrorKind::malformed) throw;
-    map.problem = std::string("which tensors it touches is not known: ") + error.what();
-  }
-  return map;
-}
-
 std::optional<CheckpointMap> map_damaged_checkpoint(const std::filesystem::path& path,
                                                     const IsDamaged& is_damaged) {
-  if (auto map = map_damaged_gguf(path, is_damaged)) return map;
-  if (auto map = map_damaged_safetensors(path, is_damaged)) return map;
+  switch (recognise_checkpoint(path).value_or(CheckpointKind::pth)) {
+    case CheckpointKind::pth: break;  // a damaged one is known by the directory at its end, too
+    case CheckpointKind::safetensors: return map_damaged_safetensors(path, is_damaged);
+    case CheckpointKind::gguf: return map_damaged_gguf(path, is_damaged);
+  }
   return map_damaged_pth(path, is_damaged);
 }
 

@@ -53,15 +53,9 @@ using IsDamaged = std::function<bool(std::uint64_t offset_bytes, std::uint64_t l
 /// whose first bytes, which tell so, are damaged together with its directory.
 [[nodiscard]] std::optional<CheckpointMap> map_damaged_pth(const std::filesystem::path& path,
                                                            const IsDamaged& is_damaged);
-/// The same of a safetensors file, by its first bytes or its name. Its header has no checksum: it is believed
-/// only where it is not damaged.
-[[nodiscard]] std::optional<CheckpointMap> map_damaged_safetensors(const std::filesystem::path& path,
-                                                                   const IsDamaged& is_damaged);
-/// The same of a GGUF file, whose head has no checksum either. Of tensors in blocks the map has the bytes, as
-/// rows of u8.
-[[nodiscard]] std::optional<CheckpointMap> map_damaged_gguf(const std::filesystem::path& path,
-                                                            const IsDamaged& is_damaged);
-/// Whatever kind of checkpoint it is; nothing for a file that is none.
+/// The map of a checkpoint file of any kind; nothing for a file that is none. The headers of safetensors and
+/// GGUF files have no checksum: they are believed only where they are not damaged. A tensor in blocks is in
+/// the map with its bytes, as rows of u8.
 [[nodiscard]] std::optional<CheckpointMap> map_damaged_checkpoint(const std::filesystem::path& path,
                                                                   const IsDamaged& is_damaged);
 

@@ -6,6 +6,7 @@
 //   release_layout.h    what a .torrent promises          manifest.h          what is known of a release
 //   leaf_file.h         hashes of all 16 KiB blocks
 //   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles
+//   checkpoint_kind.h   the kinds of checkpoint files, and how they are recognised
 //   checkpoint_map.h    what each byte of a checkpoint is
 //   released_model.h    where the model's tensors lie, in any layout   tensor_source.h   reads them
 //   checkpoint_scan.h, pickle_scan.h   what a pickle would execute
@@ -14,22 +15,23 @@
 //   container_examination.h   the same when it is damaged
 //   container_proofs.h        which parts of it have been proven
 
-#include "format/checkpoint_index.h"   // IWYU pragma: export
-#include "format/checkpoint_map.h"          // IWYU pragma: export
-#include "format/checkpoint_scan.h"   // IWYU pragma: export
-#include "format/container_examination.h"   // IWYU pragma: export
-#include "format/container_format.h"   // IWYU pragma: export
-#include "format/container_proofs.h"   // IWYU pragma: export
-#include "format/container_reader.h"   // IWYU pragma: export
-#include "format/container_writer.h"   // IWYU pragma: export
-#include "format/json.h"               // IWYU pragma: export
-#include "format/leaf_file.h"          // IWYU pragma: export
-#include "format/manifest.h"           // IWYU pragma: export
-#include "format/model_params.h"       // IWYU pragma: export
-#include "format/model_tensors.h"      // IWYU pragma: export
-#include "format/release_layout.h"     // IWYU pragma: export
-#include "format/released_model.h"     // IWYU pragma: export
-#include "format/tensor.h"             // IWYU pragma: export
-#include "format/tensor_digests.h"     // IWYU pragma: export
-#include "format/tensor_source.h"      // IWYU pragma: export
-#include "format/tile.h"               // IWYU pragma: export
+#include "format/checkpoint_index.h"       // IWYU pragma: export
+#include "format/checkpoint_kind.h"        // IWYU pragma: export
+#include "format/checkpoint_map.h"         // IWYU pragma: export
+#include "format/checkpoint_scan.h"        // IWYU pragma: export
+#include "format/container_examination.h"  // IWYU pragma: export
+#include "format/container_format.h"       // IWYU pragma: export
+#include "format/container_proofs.h"       // IWYU pragma: export
+#include "format/container_reader.h"       // IWYU pragma: export
+#include "format/container_writer.h"       // IWYU pragma: export
+#include "format/json.h"                   // IWYU pragma: export
+#include "format/leaf_file.h"              // IWYU pragma: export
+#include "format/manifest.h"               // IWYU pragma: export
+#include "format/model_params.h"           // IWYU pragma: export
+#include "format/model_tensors.h"          // IWYU pragma: export
+#include "format/release_layout.h"         // IWYU pragma: export
+#include "format/released_model.h"         // IWYU pragma: export
+#include "format/tensor.h"                 // IWYU pragma: export
+#include "format/tensor_digests.h"         // IWYU pragma: export
+#include "format/tensor_source.h"          // IWYU pragma: export
+#include "format/tile.h"                   // IWYU pragma: export

@@ -42,8 +42,9 @@ class GgufReader final {
     file_.read_exact_at(0, head_);
   }
 
-  [[nodiscard]] GgufFile read() {
-    GgufFile result;
+  [[nodiscard]] DamagedGguf read() {
+    DamagedGguf result;
+    CheckpointIndex& checkpoint = result.checkpoint;
     if (base::as_text(take(4, "magic")) != kGgufMagic)
       refuse("is no GGUF file: it does not begin with 'GGUF'");
     const auto version = number<std::uint32_t>("version");
@@ -56,13 +57,13 @@ class GgufReader final {
     // A tensor takes at least 33 bytes, a pair at least 13.
     require_count(tensor_count, 33, "tensors");
     require_count(pair_count, 13, "pairs");
-    for (std::uint64_t i = 0; i < pair_count; ++i) read_pair(i, result.pairs);
-    read_alignment(result.pairs);
-    result.checkpoint.kind = "gguf";
-    result.checkpoint.files = {file_.path()};
-    for (std::uint64_t i = 0; i < tensor_count; ++i) result.checkpoint.tensors.push_back(read_tensor(i));
+    for (std::uint64_t i = 0; i < pair_count; ++i) read_pair(i, checkpoint.gguf_pairs);
+    read_alignment(checkpoint.gguf_pairs);
+    checkpoint.kind = CheckpointKind::gguf;
+    checkpoint.files = {file_.path()};
+    for (std::uint64_t i = 0; i < tensor_count; ++i) checkpoint.tensors.push_back(read_tensor(i));
     result.data_offset_bytes = base::align_up(at_, alignment_);
-    place_tensors(result.checkpoint.tensors, result.data_offset_bytes);
+    place_tensors(checkpoint.tensors, result.data_offset_bytes);
     return result;
   }
 
@@ -108,7 +109,7 @@ class GgufReader final {
            " bytes are too few");
   }
 
-  void read_pair(std::uint64_t index, std::map<std::string, GgufValue, std::less<>>& pairs) {
+  void read_pair(std::uint64_t index, GgufPairs& pairs) {
     const std::string key = string("key of pair " + std::to_string(index), kKeyBytesMax);
     const std::string what = "key '" + base::to_printable(key) + "'";
     if (key.empty() || base::to_printable(key) != key) refuse(what + ": is not a proper name");
@@ -168,7 +169,7 @@ class GgufReader final {
     return whole;
   }
 
-  void read_alignment(const std::map<std::string, GgufValue, std::less<>>& pairs) {
+  void read_alignment(const GgufPairs& pairs) {
     const auto found = pairs.find("general.alignment");
     if (found == pairs.end()) return;
     const auto* value = std::get_if<std::uint64_t>(&found->second);
@@ -243,9 +244,11 @@ class GgufReader final {
 
 }  // namespace
 
-GgufFile open_gguf(const std::filesystem::path& path) { return GgufReader(path, /*whole=*/true).read(); }
+CheckpointIndex open_gguf(const std::filesystem::path& path) {
+  return GgufReader(path, /*whole=*/true).read().checkpoint;
+}
 
-GgufFile read_damaged_gguf(const std::filesystem::path& path) {
+DamagedGguf read_damaged_gguf(const std::filesystem::path& path) {
   return GgufReader(path, /*whole=*/false).read();
 }
 

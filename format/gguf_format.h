@@ -1,5 +1,5 @@
 #pragma once
-// GGUF, the file format of llama.cpp, as far as reader and writer share it. All numbers are little-endian.
+// GGUF, the file format of llama.cpp: what reader and writer share. All numbers are little-endian.
 // Source: ggml's docs/gguf.md and gguf.h.
 //
 //   file      "GGUF", u32 version, u64 tensors, u64 pairs; pairs; tensor infos; zeros up to the alignment;
@@ -11,7 +11,12 @@
 // bytes of version 2; it only allowed big-endian files, which Sluice does not read.
 
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
 #include <string_view>
+#include <variant>
+#include <vector>
 
 namespace sluice::format {
 
@@ -35,7 +40,13 @@ enum class GgufValueType : std::uint32_t {
   f64 = 12,
 };
 
-/// ggml_type numbers of what Sluice reads or writes.
+/// The value of a key as the reader keeps it. Integers of all widths become 64 bits wide; arrays of arrays
+/// are refused, as no model has them.
+using GgufValue = std::variant<std::uint64_t, std::int64_t, double, bool, std::string,
+                               std::vector<std::int64_t>, std::vector<double>, std::vector<std::string>>;
+using GgufPairs = std::map<std::string, GgufValue, std::less<>>;
+
+/// The types that Sluice reads or writes, with their numbers in ggml's enum ggml_type.
 enum class GgufTensorType : std::uint32_t { f32 = 0, f16 = 1, q4_0 = 2, q8_0 = 8, bf16 = 30 };
 
 // Blocks of 32 weights: an f16 scale d, then the codes (ggml-common.h, block_q8_0 and block_q4_0).

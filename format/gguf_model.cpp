@@ -20,15 +20,16 @@ constexpr std::array<std::string_view, 2> kHarmless{"context_length", "rope.scal
 /// Typed access to the pairs, with errors that name the key.
 class Pairs final {
  public:
-  explicit Pairs(const GgufFile& file) : file_(file), subject_(file.checkpoint.files.front().string()) {}
+  explicit Pairs(const CheckpointIndex& checkpoint)
+      : pairs_(checkpoint.gguf_pairs), subject_(checkpoint.files.front().string()) {}
 
   [[noreturn]] void refuse(std::string_view key, const std::string& cause) const {
     base::throw_malformed(subject_, "key '" + std::string(key) + "': " + cause);
   }
 
   [[nodiscard]] const GgufValue* find(std::string_view key) const {
-    const auto found = file_.pairs.find(key);
-    return found == file_.pairs.end() ? nullptr : &found->second;
+    const auto found = pairs_.find(key);
+    return found == pairs_.end() ? nullptr : &found->second;
   }
 
   [[nodiscard]] std::optional<std::uint64_t> find_uint(std::string_view key) const {
@@ -84,11 +85,11 @@ class Pairs final {
     return *list;
   }
 
-  [[nodiscard]] const GgufFile& file() const { return file_; }
+  [[nodiscard]] const GgufPairs& all() const { return pairs_; }
   [[nodiscard]] const std::string& subject() const { return subject_; }
 
  private:
-  const GgufFile& file_;
+  const GgufPairs& pairs_;
   std::string subject_;
 };
 
@@ -101,7 +102,7 @@ void require_equal(const Pairs& pairs, const std::string& key, std::uint64_t exp
 }
 
 void refuse_unknown(const Pairs& pairs, const std::vector<std::string>& known) {
-  for (const auto& [key, value] : pairs.file().pairs) {
+  for (const auto& [key, value] : pairs.all()) {
     if (!key.starts_with(kPrefix) || std::ranges::find(known, key) != known.end()) continue;
     if (std::ranges::find(kHarmless, std::string_view(key).substr(kPrefix.size())) != kHarmless.end())
       continue;
@@ -147,8 +148,8 @@ std::vector<SentencePiece> read_pieces(const Pairs& pairs) {
 
 }  // namespace
 
-ModelParams gguf_params(const GgufFile& file) {
-  const Pairs pairs(file);
+ModelParams gguf_params(const CheckpointIndex& checkpoint) {
+  const Pairs pairs(checkpoint);
   if (const std::string name = pairs.text("general.architecture"); name != "llama")
     pairs.refuse("general.architecture", "is '" + base::to_printable(name) + "', supported is 'llama'");
   ModelParams params;
@@ -184,8 +185,8 @@ ModelParams gguf_params(const GgufFile& file) {
   return params;
 }
 
-std::vector<std::byte> gguf_tokenizer(const GgufFile& file) {
-  const Pairs pairs(file);
+std::vector<std::byte> gguf_tokenizer(const CheckpointIndex& checkpoint) {
+  const Pairs pairs(checkpoint);
   if (const std::string name = pairs.text("tokenizer.ggml.model"); name != "llama") {
     pairs.refuse("tokenizer.ggml.model",
                  "is '" + base::to_printable(name) + "', supported is 'llama' (SentencePiece BPE)");

@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "format/checkpoint_files.h"
 #include "format/checkpoint_index.h"
+#include "format/checkpoint_kind.h"
 #include "format/checkpoint_scan.h"
 #include "format/pickle.h"
 #include "format/zip_index.h"
@@ -80,7 +80,7 @@ class PthReader final {
  private:
   [[nodiscard]] CheckpointIndex read_tensors() {
     CheckpointIndex index;
-    index.kind = "pth";
+    index.kind = CheckpointKind::pth;
     index.files.push_back(file_.path());
     const auto pickle = read_zip_member(file_, member("data.pkl"), kPickleBytesMax);
     for (const PickledTensor& tensor : read_state_dict(pickle, subject_ + ": data.pkl")) {

@@ -57,7 +57,7 @@ class ModelFinder final {
   }
 
   [[nodiscard]] std::vector<Placement> placements(const ModelTensor& target) const {
-    if (checkpoint_.kind == "gguf") return gguf_placements(target, params_);
+    if (checkpoint_.kind == CheckpointKind::gguf) return gguf_placements(target, params_);
     return has_native_names(checkpoint_) ? native_placements(target, params_)
                                          : hub_placements(target, params_);
   }
@@ -212,17 +212,16 @@ std::vector<std::byte> read_tokenizer(const fs::path& folder) {
 }
 
 /// A GGUF file has all in it: parameters and tokenizer are not looked for beside it.
-ReleasedModel open_gguf_model(const fs::path& path) {
-  const GgufFile file = open_gguf(path);
+ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   ReleasedModel model;
-  model.params = gguf_params(file);
+  model.params = gguf_params(checkpoint);
   model.params_text = to_json(model.params).dump_pretty();
-  model.tokenizer = gguf_tokenizer(file);
-  model.kind = file.checkpoint.kind;
-  ModelFinder finder(file.checkpoint, model.params, "its metadata");
+  model.tokenizer = gguf_tokenizer(checkpoint);
+  model.kind = checkpoint.kind;
+  ModelFinder finder(checkpoint, model.params, "its metadata");
   model.tensors = finder.find();
   model.layout = finder.layout();
-  model.files = file.checkpoint.files;
+  model.files = checkpoint.files;
   return model;
 }
 
@@ -234,14 +233,9 @@ std::uint64_t ReleasedModel::value_bytes() const {
   return bytes;
 }
 
-std::vector<ReleasedTensor> find_model_tensors(const CheckpointIndex& checkpoint, const ModelParams& params,
-                                               const std::string& params_name) {
-  return ModelFinder(checkpoint, params, params_name).find();
-}
-
 ReleasedModel open_released_model(const fs::path& path) {
   const CheckpointIndex checkpoint = open_checkpoint(path);
-  if (checkpoint.kind == "gguf") return open_gguf_model(checkpoint.files.front());
+  if (checkpoint.kind == CheckpointKind::gguf) return open_gguf_model(checkpoint);
   const fs::path folder = fs::is_directory(path) ? path : (path.has_parent_path() ? path.parent_path() : ".");
   const fs::path params_path = find_params(folder, has_native_names(checkpoint));
   ReleasedModel model;

@@ -28,8 +28,8 @@ struct ReleasedModel {
   ModelParams params;
   std::string params_text;           ///< params.json or config.json as released; made of a GGUF file's keys
   std::vector<std::byte> tokenizer;  ///< tokenizer.model as released
-  std::string kind;                  ///< of the files: "pth", "safetensors", "gguf"
-  std::string layout;                ///< of the names: "native", "stacked", "hugging-face", "fused", "gguf"
+  CheckpointKind kind = CheckpointKind::pth;
+  std::string layout;  ///< of the names: "native", "stacked", "hugging-face", "fused", "gguf"
   std::vector<std::filesystem::path> files;
   std::vector<ReleasedTensor> tensors;  ///< all that model_tensors() asks for, in its order
 
@@ -40,11 +40,5 @@ struct ReleasedModel {
 /// `path` is a release folder or a checkpoint file in one. Error{malformed} for what is damaged, hostile,
 /// incomplete, contradictory or not supported, naming file, tensor and cause.
 [[nodiscard]] ReleasedModel open_released_model(const std::filesystem::path& path);
-
-/// The model's tensors in a checkpoint that is open already. Every tensor of the model must be there with its
-/// shape, and nothing else may be. `params_name` is the file that `params` come from.
-[[nodiscard]] std::vector<ReleasedTensor> find_model_tensors(const CheckpointIndex& checkpoint,
-                                                             const ModelParams& params,
-                                                             const std::string& params_name);
 
 }  // namespace sluice::format

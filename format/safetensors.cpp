@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "format/checkpoint_files.h"
+#include "format/checkpoint_kind.h"
 
 namespace sluice::format {
 namespace {
@@ -290,7 +290,8 @@ CheckpointIndex parse_safetensors(std::string_view header, std::optional<std::ui
   const std::string subject = path.string();
   if (!base::is_utf8(header)) base::throw_malformed(subject, "its header is not UTF-8");
   // The parser takes a NUL for the end, whatever stands behind it.
-  if (header.find('\0') != std::string_view::npos) base::throw_malformed(subject, "its header has a NUL byte");
+  if (header.find('\0') != std::string_view::npos)
+    base::throw_malformed(subject, "its header has a NUL byte");
   const std::size_t first = header.find_first_not_of(" \t\r\n");
   // The parser would also skip a byte order mark.
   if (first == std::string_view::npos || header[first] != '{')
@@ -299,7 +300,7 @@ CheckpointIndex parse_safetensors(std::string_view header, std::optional<std::ui
   HeaderReader reader(subject, data_offset_bytes);
   static_cast<void>(nlohmann::json::sax_parse(header.begin(), header.end(), &reader));
   CheckpointIndex index;
-  index.kind = "safetensors";
+  index.kind = CheckpointKind::safetensors;
   index.files.push_back(path);
   index.tensors = reader.take();
   check_tiling(index.tensors, data_offset_bytes, file_bytes, subject);

@@ -101,6 +101,15 @@ class GgufInputTest(ProgramTest):
             write_gguf(self.folder / "m.gguf", pairs, changed, version)
             self.assertEqual(self.root("m.gguf"), expected)
 
+    def test_shards_give_the_same_root(self):
+        expected = self.root(RELEASE)
+        pairs, tensors = read_gguf(self.export("bf16"))
+        names = list(tensors)
+        halves = ({name: tensors[name] for name in names[::2]}, {name: tensors[name] for name in names[1::2]})
+        for number, (keys, shard) in enumerate(((pairs, halves[0]), ({"split.no": 1}, halves[1])), start=1):
+            write_gguf(self.folder / f"m-0000{number}-of-00002.gguf", keys, shard)
+        self.assertEqual(self.root("m-00001-of-00002.gguf"), expected)
+
     def test_blocks_are_read_as_what_they_stand_for(self):
         pairs, tensors = read_gguf(self.export("q8"))
         q4 = dict(tensors)

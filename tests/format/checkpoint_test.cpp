@@ -76,7 +76,7 @@ PthWriter small() {
 
 TEST_CASE("the demo release's checkpoint: names, shapes, types and places") {
   const CheckpointIndex index = open_checkpoint(SLUICE_DEMO_RELEASE);
-  CHECK(index.kind == "pth");
+  CHECK(index.kind == CheckpointKind::pth);
   CHECK(index.files.size() == 1);
   REQUIRE(index.tensors.size() == 127);
   CHECK(std::ranges::is_sorted(index.tensors, {}, &CheckpointTensor::name));
@@ -395,7 +395,8 @@ TEST_CASE_FIXTURE(CheckpointFixture, "files that are taken for a checkpoint are 
 
 TEST_CASE("the checkpoint of a folder is found by its content") {
   TempDir folder;
-  CHECK_ERROR(open_checkpoint(folder.path()), ErrorKind::malformed, "holds no checkpoint (a torch zip or safetensors file)");
+  CHECK_ERROR(open_checkpoint(folder.path()), ErrorKind::malformed,
+              "holds no checkpoint (a torch zip or safetensors file)");
   tests::write_plainly(folder / "params.json", "{}");
   std::filesystem::create_directory(folder / "sub.pth");
   std::filesystem::create_symlink("nowhere", folder / "broken.pth");

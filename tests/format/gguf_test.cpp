@@ -71,7 +71,7 @@ GgufHeader full_header() {
   return header;
 }
 
-format::GgufFile open(const TempDir& folder, const std::string& bytes) {
+format::CheckpointIndex open(const TempDir& folder, const std::string& bytes) {
   tests::write_plainly(folder / "m.gguf", bytes);
   return format::open_gguf(folder / "m.gguf");
 }
@@ -85,13 +85,13 @@ TEST_CASE("what GgufHeader writes is read back") {
   header.add_tensor("a", GgufTensorType::bf16, {2, 3, 5});
   const std::string head = header.encode();
   const auto file = open(folder, head + std::string(3 * 68 + 20 + 64, '\0'));  // 204 -> 224; 60 -> 64
-  REQUIRE(file.checkpoint.tensors.size() == 2);
-  const auto& a = file.checkpoint.tensors[0];
+  REQUIRE(file.tensors.size() == 2);
+  const auto& a = file.tensors[0];
   CHECK(a.name == "a");
   CHECK(a.shape == format::Shape{2, 3, 5});
   CHECK(a.offset_bytes == head.size() + 224);
   CHECK(a.extent_bytes == 60);
-  const auto& b = file.checkpoint.tensors[1];
+  const auto& b = file.tensors[1];
   CHECK(b.dtype == format::DType::q8_0);
   CHECK(b.extent_bytes == 204);
 
@@ -107,12 +107,30 @@ TEST_CASE("what GgufHeader writes is read back") {
   CHECK(tokenizer.byte_fallback);
 }
 
+TEST_CASE("shards of a GGUF model make one checkpoint with the pairs of the first") {
+  const TempDir folder(tests::fast_directory());
+  GgufHeader first = full_header();
+  first.add_tensor("b", GgufTensorType::f32, {8});
+  GgufHeader second;
+  second.set_u32("split.no", 1);
+  second.add_tensor("a", GgufTensorType::f32, {8});
+  tests::write_plainly(folder / "m-00001-of-00002.gguf", first.encode() + std::string(32, '\1'));
+  tests::write_plainly(folder / "m-00002-of-00002.gguf", second.encode() + std::string(32, '\2'));
+  const auto checkpoint = format::open_checkpoint(folder / "m-00002-of-00002.gguf");
+  CHECK(checkpoint.kind == format::CheckpointKind::gguf);
+  REQUIRE(checkpoint.files.size() == 2);
+  REQUIRE(checkpoint.tensors.size() == 2);
+  CHECK(checkpoint.tensors[0].name == "a");
+  CHECK(checkpoint.tensors[0].file_index == 1);
+  CHECK(format::gguf_params(checkpoint).dim == 64);
+}
+
 TEST_CASE("a GGUF file that is cut at any byte is refused") {
   const TempDir folder(tests::fast_directory());
   GgufHeader header = full_header();
   header.add_tensor("a", GgufTensorType::f32, {8});
   const std::string whole = header.encode() + std::string(32, '\1');
-  CHECK(open(folder, whole).checkpoint.tensors.size() == 1);
+  CHECK(open(folder, whole).tensors.size() == 1);
   for (std::size_t size = 0; size < whole.size(); ++size) {
     CAPTURE(size);
     CHECK_ERROR(open(folder, whole.substr(0, size)), ErrorKind::malformed, "m.gguf: ");

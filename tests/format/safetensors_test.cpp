@@ -43,7 +43,7 @@ TEST_CASE("a safetensors file is its tensors by name, with where they lie") {
   Folder folder;
   const std::string bytes = tests::make_safetensors(small());
   const auto index = folder.open(bytes);
-  CHECK(index.kind == "safetensors");
+  CHECK(index.kind == CheckpointKind::safetensors);
   REQUIRE(index.tensors.size() == 4);
   const std::uint64_t data = bytes.size() - 21;
   const auto* b = index.find("b");

@@ -18,7 +18,7 @@ using namespace sluice;
 namespace {
 
 void name_damage(const std::string& path, std::size_t size) {
-  const auto map = format::map_damaged_gguf(path, [](auto, auto) { return false; });
+  const auto map = format::map_damaged_checkpoint(path, [](auto, auto) { return false; });
   if (!map) return;
   INVARIANT(map->problem.empty() || map->tensors.empty());
   for (const auto& tensor : map->tensors) {
@@ -37,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   name_damage(path, size);
   try {
     const auto file = format::open_gguf(path);
-    for (const auto& tensor : file.checkpoint.tensors)
+    for (const auto& tensor : file.tensors)
       INVARIANT(tensor.offset_bytes <= size && tensor.extent_bytes <= size - tensor.offset_bytes);
     static_cast<void>(format::gguf_params(file));
     static_cast<void>(format::gguf_tokenizer(file));
