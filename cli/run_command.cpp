@@ -12,6 +12,7 @@
 #include "cli/run_options.h"
 #include "cli/table.h"
 #include "runtime/runtime.h"
+#include "text/text.h"
 
 namespace sluice::cli {
 namespace {
@@ -120,7 +121,7 @@ class Run {
 
   [[nodiscard]] std::vector<runtime::TokenId> prompt_ids(const std::string& prompt) const {
     const auto& tokenizer = model_.tokenizer();
-    if (values_.chat) return runtime::chat_prompt(tokenizer, values_.system, prompt);
+    if (values_.chat) return text::chat_prompt(tokenizer, values_.system, prompt);
     std::vector<runtime::TokenId> ids = {tokenizer.bos()};
     for (const auto id : tokenizer.encode(prompt)) ids.push_back(id);
     return ids;

@@ -1,6 +1,6 @@
 #pragma once
 // The pieces of a SentencePiece model (tokenizer.model), as far as another format must say them. Text is
-// tokenized by the SentencePiece library, in runtime; this reads and writes its protobuf message, of which
+// tokenized by the SentencePiece library, in text; this reads and writes its protobuf message, of which
 // Sluice needs a dozen fields. Source: sentencepiece_model.proto, and protobuf's "Encoding" page.
 //
 // Rejected: linking protobuf for it. The message's classes are no part of Debian's SentencePiece package, and

@@ -1,5 +1,5 @@
 #pragma once
-// Executes prompts: a mapped .sluice file, its tokenizer, the forward pass, sampling, evaluation and bench.
+// Executes prompts: a mapped .sluice file, the forward pass, sampling, evaluation and bench.
 //
 // With q8 and q4 containers the logits are the same bits for any number of threads, any split of the tokens
 // into feed() calls and any prefill chunk (on one instruction set): every matrix product is integer until its
@@ -21,10 +21,11 @@
 #include "format/container_proofs.h"
 #include "format/expert_statistics.h"
 #include "format/model_params.h"
+#include "text/text.h"
 
 namespace sluice::runtime {
 
-using TokenId = std::int32_t;
+using text::TokenId;
 
 /// Kernel families. Each computes the same integers; the fastest that the CPU has is the default. Prompt
 /// caches keep the numbers.
@@ -45,27 +46,6 @@ enum class KvType : std::uint8_t { f32, bf16, q8 };
 [[nodiscard]] std::string_view to_string(KvType type);
 /// "f32", "bf16" or "q8"; nothing for other texts.
 [[nodiscard]] std::optional<KvType> parse_kv_type(std::string_view text);
-
-/// SentencePiece, from the container's copy of tokenizer.model. Thread-safe after construction.
-class Tokenizer {
- public:
-  virtual ~Tokenizer() = default;
-  /// Text to ids, without BOS and EOS.
-  [[nodiscard]] virtual std::vector<TokenId> encode(std::string_view text) const = 0;
-  /// The bytes that an id stands for: a leading space for the word mark, one raw byte for a byte piece,
-  /// nothing for control pieces.
-  [[nodiscard]] virtual std::string piece_bytes(TokenId id) const = 0;
-  [[nodiscard]] virtual TokenId bos() const = 0;
-  [[nodiscard]] virtual TokenId eos() const = 0;
-  [[nodiscard]] virtual std::size_t size() const = 0;  ///< number of pieces
-  /// The id of a control piece, which encode() never gives; nothing where there is none of that name.
-  [[nodiscard]] virtual std::optional<TokenId> control_id(std::string_view piece) const = 0;
-};
-
-/// One turn of a chat in Mistral's instruction format, BOS in front: what a model that was tuned to it
-/// answers. An empty system text is none.
-[[nodiscard]] std::vector<TokenId> chat_prompt(const Tokenizer& tokenizer, std::string_view system,
-                                               std::string_view user);
 
 /// When tensors and experts are compared with their digests.
 enum class Verify : std::uint8_t {
@@ -107,7 +87,8 @@ class Model {
   Model(Model&&) noexcept;
 
   [[nodiscard]] const format::ModelParams& params() const;
-  [[nodiscard]] const Tokenizer& tokenizer() const;
+  /// From the container's copy of the release's tokenizer.
+  [[nodiscard]] const text::Tokenizer& tokenizer() const;
   /// "bf16", "q8" or "q4": the type of the expert weights.
   [[nodiscard]] std::string_view quant() const;
   /// Bytes of weights that computing one token reads: k experts a layer, attention, router, norms, head.

@@ -6,7 +6,7 @@
 #include "base/text.h"
 #include "runtime/generate/sampler.h"
 #include "runtime/runtime.h"
-#include "runtime/stop_texts.h"
+#include "text/text.h"
 
 namespace sluice::runtime {
 namespace {
@@ -63,11 +63,11 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
                     std::uint64_t tokens_max, const SamplingOptions& sampling,
                     const std::function<void(TokenId, std::string_view)>& on_token,
                     const std::stop_token& stop, std::span<const std::string> stop_texts) {
-  const Tokenizer& tokenizer = model.tokenizer();
+  const text::Tokenizer& tokenizer = model.tokenizer();
   Generation result;
   Sampler sampler(sampling);
   Utf8Joiner joiner;
-  StopTexts stops(stop_texts);
+  text::StopTexts stops(stop_texts);
   if (tokens_max == 0) return result;
   INVARIANT(session.position() < prompt.size());
   for (const TokenId token : prompt) sampler.accept(token);

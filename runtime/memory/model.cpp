@@ -8,12 +8,12 @@
 #include "base/invariant.h"
 #include "format/model_tensors.h"
 #include "runtime/memory/model_impl.h"
-#include "runtime/tokenizer.h"
+#include "text/text.h"
 
 namespace sluice::runtime {
 namespace {
 
-std::unique_ptr<Tokenizer> open_tokenizer(const format::ContainerReader& container) {
+std::unique_ptr<text::Tokenizer> open_tokenizer(const format::ContainerReader& container) {
   const std::string subject = container.path().string();
   const auto* section = container.find_section("tokenizer");
   if (section == nullptr) base::throw_malformed(subject, "has no tokenizer");
@@ -21,7 +21,7 @@ std::unique_ptr<Tokenizer> open_tokenizer(const format::ContainerReader& contain
     throw base::Error(base::ErrorKind::verification,
                       subject + ": section 'tokenizer' does not match its SHA-256");
   }
-  auto tokenizer = make_tokenizer(container.bytes(*section), subject + ": tokenizer");
+  auto tokenizer = text::make_tokenizer(container.bytes(*section), subject + ": tokenizer");
   if (tokenizer->size() > container.params().vocab_size) {
     base::throw_malformed(subject, "tokenizer has " + std::to_string(tokenizer->size()) +
                                        " pieces, the model a vocabulary of " +
@@ -181,7 +181,7 @@ std::optional<Verify> parse_verify(std::string_view text) {
 }
 
 const format::ModelParams& Model::params() const { return impl_->params; }
-const Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
+const text::Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
 
 std::string_view Model::quant() const {
   return format::to_string(impl_->layers.front().experts.front().w1.matrix.layout.type);

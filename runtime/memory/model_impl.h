@@ -49,7 +49,7 @@ struct Model::Impl {
   Verify verify;
   std::unique_ptr<format::ContainerProofs> proofs;
   const format::ModelParams& params;
-  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<text::Tokenizer> tokenizer;
 
   std::size_t dim_padded;
   const std::uint16_t* embedding;  ///< [vocab][dim] bf16

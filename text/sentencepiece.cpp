@@ -1,4 +1,4 @@
-#include "runtime/tokenizer.h"
+#include "text/text.h"
 
 #include <sentencepiece_processor.h>
 
@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 
-namespace sluice::runtime {
+namespace sluice::text {
 namespace {
 
 constexpr std::string_view kWordMark = "\u2581";
@@ -67,4 +67,4 @@ std::unique_ptr<Tokenizer> make_tokenizer(base::Bytes model, std::string_view su
   return std::make_unique<SentencePieceTokenizer>(model, subject);
 }
 
-}  // namespace sluice::runtime
+}  // namespace sluice::text

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <string>
 
-#include "runtime/runtime.h"
+#include "text/text.h"
 
-namespace sluice::runtime {
+namespace sluice::text {
 
 std::vector<TokenId> chat_prompt(const Tokenizer& tokenizer, std::string_view system, std::string_view user) {
   std::string text = system.empty() ? std::string() : std::string(system) + "\n\n";
@@ -26,4 +26,4 @@ std::vector<TokenId> chat_prompt(const Tokenizer& tokenizer, std::string_view sy
   return ids;
 }
 
-}  // namespace sluice::runtime
+}  // namespace sluice::text

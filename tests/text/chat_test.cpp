@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "runtime/runtime.h"
+#include "text/text.h"
 
-using namespace sluice::runtime;
+using namespace sluice::text;
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace sluice::runtime {
+namespace sluice::text {
 
 /// Takes a text in pieces. What could become the start of a stop text is held back, so that nothing of a stop
 /// text is ever shown. The text ends before the stop text that is complete first; of two that end together,
@@ -30,4 +30,4 @@ class StopTexts {
   bool found_ = false;
 };
 
-}  // namespace sluice::runtime
+}  // namespace sluice::text

@@ -1,4 +1,4 @@
-#include "runtime/stop_texts.h"
+#include "text/stop_texts.h"
 
 #include <doctest/doctest.h>
 
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-using sluice::runtime::StopTexts;
+using sluice::text::StopTexts;
 
 namespace {
 

@@ -1,9 +1,9 @@
-#include "runtime/stop_texts.h"
+#include "text/stop_texts.h"
 
 #include <algorithm>
 #include <utility>
 
-namespace sluice::runtime {
+namespace sluice::text {
 
 std::string StopTexts::add(std::string_view text) {
   pending_ += text;
@@ -37,4 +37,4 @@ std::size_t StopTexts::held_back() const {
   return longest;
 }
 
-}  // namespace sluice::runtime
+}  // namespace sluice::text
