@@ -1,11 +1,11 @@
 #include "cli/commands.h"
 #include "cli/environment.h"
-#include "cli/model_source.h"
 #include "cli/options.h"
 #include "cli/proofs.h"
 #include "cli/residency.h"
 #include "cli/stopwatch.h"
 #include "cli/table.h"
+#include "library/model_source.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {

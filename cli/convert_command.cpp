@@ -3,9 +3,7 @@
 #include "base/text.h"
 #include "cli/calibration_run.h"
 #include "cli/commands.h"
-#include "cli/expectations.h"
 #include "cli/export_command.h"
-#include "cli/model_source.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
 #include "cli/quality_table.h"
@@ -14,6 +12,8 @@
 #include "cli/table.h"
 #include "convert/convert.h"
 #include "format/container_reader.h"
+#include "library/model_source.h"
+#include "library/references.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {

@@ -2,11 +2,11 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
-#include "cli/model_source.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
 #include "cli/proofs.h"
 #include "cli/table.h"
+#include "library/model_source.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {

@@ -3,14 +3,14 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
-#include "cli/expectations.h"
 #include "cli/fetch_observer.h"
-#include "cli/model_source.h"
 #include "cli/network_options.h"
-#include "cli/statements.h"
 #include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "fetch/fetch.h"
+#include "library/model_source.h"
+#include "library/reference_reader.h"
+#include "library/references.h"
 
 namespace sluice::cli {
 namespace {

@@ -5,11 +5,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "cli/chain.h"
 #include "cli/commands.h"
-#include "cli/expectations.h"
 #include "cli/options.h"
-#include "cli/signatures.h"
 #include "cli/table.h"
 #include "fetch/fetch.h"
 #include "format/checkpoint_index.h"
@@ -20,6 +17,9 @@
 #include "format/manifest.h"
 #include "format/model_params.h"
 #include "format/released_model.h"
+#include "library/container_chain.h"
+#include "library/references.h"
+#include "library/signatures.h"
 
 namespace sluice::cli {
 namespace {

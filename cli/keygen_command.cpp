@@ -3,7 +3,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
-#include "cli/trusted_keys.h"
+#include "library/trusted_keys.h"
 
 namespace sluice::cli {
 namespace {

@@ -2,8 +2,8 @@
 #include "cli/commands.h"
 #include "cli/environment.h"
 #include "cli/options.h"
-#include "cli/store.h"
 #include "cli/table.h"
+#include "library/store.h"
 
 namespace sluice::cli {
 

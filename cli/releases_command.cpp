@@ -1,8 +1,8 @@
 #include "base/text.h"
-#include "cli/catalog.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/table.h"
+#include "library/catalog.h"
 
 namespace sluice::cli {
 namespace {

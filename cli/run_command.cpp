@@ -5,12 +5,12 @@
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
-#include "cli/model_source.h"
 #include "cli/proofs.h"
 #include "cli/residency.h"
 #include "cli/routing_log.h"
 #include "cli/run_options.h"
 #include "cli/table.h"
+#include "library/model_source.h"
 #include "runtime/runtime.h"
 #include "text/text.h"
 

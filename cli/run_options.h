@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "cli/console.h"
-#include "cli/model_source.h"
 #include "cli/options.h"
 #include "format/model_params.h"
+#include "library/model_source.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {

@@ -7,8 +7,8 @@
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "cli/signatures.h"
 #include "cli/terminal.h"
+#include "library/signatures.h"
 
 namespace sluice::cli {
 namespace {

@@ -6,7 +6,7 @@
 #include "cli/options.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
-#include "cli/trusted_keys.h"
+#include "library/trusted_keys.h"
 
 namespace sluice::cli {
 namespace {

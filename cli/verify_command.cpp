@@ -1,12 +1,12 @@
 #include "base/error.h"
-#include "cli/chain.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/pickle_check.h"
-#include "cli/prove_path.h"
 #include "cli/report.h"
 #include "cli/stopwatch.h"
 #include "cli/write_sums.h"
+#include "library/container_chain.h"
+#include "library/verification.h"
 
 namespace sluice::cli {
 namespace {
@@ -27,8 +27,7 @@ void declare(Options& options, VerifyOptions& values) {
   app.add_option("--manifest", proof.sources.manifest,
                  "Prove against this manifest, a file or a release name");
   app.add_option("--sums", proof.sources.sums, "Prove against this SHA256SUMS or md5sum list");
-  app.add_option("--leaves", proof.sources.leaves,
-                 "Place damage to 16 KiB by this file of publish --leaves");
+  app.add_option("--leaves", proof.sources.leaves, "Place damage to 16 KiB by this file of publish --leaves");
   app.add_option("--key", proof.sources.key,
                  "Only what this key signed counts: a public key file, or its line of base64");
   app.add_flag("--strict", proof.how.strict, "Files that nothing speaks of are a failure, too");
@@ -86,8 +85,7 @@ int verify_command(const Invocation& invocation) {
   options.parse(invocation);
 
   const ProofRequest& request = values.proof;
-  if (!fs::exists(request.path))
-    throw base::Error(base::ErrorKind::usage, request.path + ": does not exist");
+  if (!fs::exists(request.path)) throw base::Error(base::ErrorKind::usage, request.path + ": does not exist");
   if (!values.write_sums && !values.sums.facts.empty()) {
     throw base::Error(base::ErrorKind::usage,
                       "--licence, --source and --container are for the manifest that --write-sums makes");

@@ -7,9 +7,9 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/progress_line.h"
-#include "cli/release_finder.h"
 #include "cli/report.h"
 #include "cli/stopwatch.h"
+#include "library/reference_finder.h"
 
 namespace sluice::cli {
 namespace {

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "cli/commands.h"
-#include "cli/expectations.h"
 #include "cli/manifest_facts.h"
+#include "library/references.h"
 #include "verify/verify.h"
 
 namespace sluice::cli {

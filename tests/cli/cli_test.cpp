@@ -4,14 +4,14 @@
 #include <filesystem>
 
 #include "base/file.h"
-#include "cli/catalog.h"
 #include "cli/commands.h"
-#include "cli/model_source.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
 #include "cli/routing_log.h"
-#include "cli/store.h"
 #include "cli/table.h"
+#include "library/catalog.h"
+#include "library/model_source.h"
+#include "library/store.h"
 #include "tests/support/check_error.h"
 #include "tests/support/temp_dir.h"
 

@@ -1,4 +1,4 @@
-#include "cli/repair.h"
+#include "library/repair.h"
 
 #include <algorithm>
 #include <system_error>
@@ -7,11 +7,11 @@
 #include "base/error.h"
 #include "cli/environment.h"
 #include "cli/fetch_observer.h"
-#include "cli/model_source.h"
 #include "cli/progress_line.h"
 #include "cli/report.h"
-#include "cli/source_release.h"
 #include "format/container_examination.h"
+#include "library/model_source.h"
+#include "library/source_release.h"
 
 namespace sluice::cli {
 namespace {

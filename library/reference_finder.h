@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "cli/console.h"
-#include "cli/expectations.h"
-#include "cli/statements.h"
+#include "library/reference_reader.h"
+#include "library/references.h"
 
 namespace sluice::cli {
 
@@ -21,7 +21,8 @@ namespace sluice::cli {
 [[nodiscard]] std::vector<format::ManifestFile> entries_below(const std::vector<format::ManifestFile>& files,
                                                               const std::string& prefix);
 
-/// A file that is there. What is not there yet can still have a torrent or manifest beside its place, as a folder.
+/// A file that is there. What is not there yet can still have a torrent or manifest beside its place, as a
+/// folder.
 [[nodiscard]] bool is_one_file(const std::filesystem::path& path);
 
 class ReleaseFinder final {

@@ -1,4 +1,4 @@
-#include "cli/expectations.h"
+#include "library/references.h"
 
 #include <algorithm>
 #include <map>
@@ -7,10 +7,10 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "cli/catalog.h"
-#include "cli/release_finder.h"
-#include "cli/statements.h"
 #include "fetch/fetch.h"
+#include "library/catalog.h"
+#include "library/reference_finder.h"
+#include "library/reference_reader.h"
 
 namespace sluice::cli {
 namespace {

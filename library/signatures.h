@@ -11,8 +11,8 @@
 #include "base/bytes.h"
 #include "base/signature.h"
 #include "cli/console.h"
-#include "cli/trusted_keys.h"
 #include "format/json.h"
+#include "library/trusted_keys.h"
 
 namespace sluice::cli {
 

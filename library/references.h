@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "cli/console.h"
-#include "cli/signatures.h"
 #include "convert/convert.h"
 #include "format/manifest.h"
+#include "library/signatures.h"
 #include "verify/verify.h"
 
 namespace sluice::cli {

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "cli/catalog.h"
 #include "cli/console.h"
 #include "cli/network_options.h"
 #include "convert/convert.h"
 #include "fetch/fetch.h"
+#include "library/catalog.h"
 
 namespace sluice::cli {
 

@@ -1,14 +1,14 @@
-#include "cli/prove_path.h"
+#include "library/verification.h"
 
 #include "base/error.h"
 #include "base/text.h"
-#include "cli/chain.h"
-#include "cli/container_trust.h"
 #include "cli/pickle_check.h"
 #include "cli/progress_line.h"
-#include "cli/repair.h"
 #include "cli/report.h"
 #include "format/container_reader.h"
+#include "library/container_chain.h"
+#include "library/container_trust.h"
+#include "library/repair.h"
 
 namespace sluice::cli {
 namespace {

@@ -1,15 +1,15 @@
-#include "cli/model_source.h"
+#include "library/model_source.h"
 
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/environment.h"
-#include "cli/expectations.h"
 #include "cli/fetch_observer.h"
 #include "cli/progress_line.h"
 #include "cli/report.h"
-#include "cli/statements.h"
-#include "cli/store.h"
 #include "format/checkpoint_kind.h"
+#include "library/reference_reader.h"
+#include "library/references.h"
+#include "library/store.h"
 
 namespace sluice::cli {
 namespace {

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "cli/commands.h"
-#include "cli/expectations.h"
 #include "format/json.h"
+#include "library/references.h"
 #include "verify/verify.h"
 
 namespace sluice::cli {

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "cli/console.h"
-#include "cli/expectations.h"
-#include "cli/signatures.h"
 #include "format/manifest.h"
+#include "library/references.h"
+#include "library/signatures.h"
 #include "verify/verify.h"
 
 namespace sluice::cli {
@@ -20,7 +20,8 @@ class ContainerTrust final {
   /// SignatureJudge says.
   ContainerTrust(const std::filesystem::path& container, const ExpectationSources& sources, Console& console);
 
-  /// Error{verification} when there is a manifest that names roots, and the proven container's is none of them.
+  /// Error{verification} when there is a manifest that names roots, and the proven container's is none of
+  /// them.
   void require_pinned(const verify::Report& report) const;
 
   [[nodiscard]] const std::vector<SignatureReport>& signatures() const { return signatures_; }

@@ -1,16 +1,16 @@
 #pragma once
-// What `verify PATH` does with a path: proves a release or a container against what is at hand, and repairs it
-// when that is asked for.
+// What `verify PATH` does with a path: proves a release or a container against what is at hand, and repairs
+// it when that is asked for.
 
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/commands.h"
-#include "cli/expectations.h"
 #include "cli/network_options.h"
-#include "cli/signatures.h"
 #include "fetch/fetch.h"
+#include "library/references.h"
+#include "library/signatures.h"
 #include "verify/verify.h"
 
 namespace sluice::cli {

@@ -1,4 +1,4 @@
-#include "cli/store.h"
+#include "library/store.h"
 
 #include <sys/file.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "cli/source_release.h"
+#include "library/source_release.h"
 
 #include <algorithm>
 #include <optional>
@@ -7,10 +7,10 @@
 #include <system_error>
 
 #include "base/file.h"
-#include "cli/catalog.h"
 #include "cli/environment.h"
-#include "cli/store.h"
 #include "format/container_format.h"
+#include "library/catalog.h"
+#include "library/store.h"
 
 namespace sluice::cli {
 namespace {

@@ -1,4 +1,4 @@
-#include "cli/statements.h"
+#include "library/reference_reader.h"
 
 #include <algorithm>
 

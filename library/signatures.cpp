@@ -1,4 +1,4 @@
-#include "cli/signatures.h"
+#include "library/signatures.h"
 
 #include <algorithm>
 

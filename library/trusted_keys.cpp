@@ -1,4 +1,4 @@
-#include "cli/trusted_keys.h"
+#include "library/trusted_keys.h"
 
 #include <algorithm>
 

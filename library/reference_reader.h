@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "cli/catalog.h"
-#include "cli/signatures.h"
 #include "format/manifest.h"
 #include "format/release_layout.h"
+#include "library/catalog.h"
+#include "library/signatures.h"
 
 namespace sluice::cli {
 

@@ -5,10 +5,10 @@
 #include <stop_token>
 
 #include "cli/console.h"
-#include "cli/expectations.h"
 #include "cli/network_options.h"
 #include "convert/convert.h"
 #include "fetch/fetch.h"
+#include "library/references.h"
 #include "verify/verify.h"
 
 namespace sluice::cli {

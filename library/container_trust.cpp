@@ -1,11 +1,11 @@
-#include "cli/container_trust.h"
+#include "library/container_trust.h"
 
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "cli/statements.h"
+#include "library/reference_reader.h"
 
 namespace sluice::cli {
 

@@ -1,4 +1,4 @@
-#include "cli/catalog.h"
+#include "library/catalog.h"
 
 #include <algorithm>
 

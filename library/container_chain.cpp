@@ -1,11 +1,11 @@
-#include "cli/chain.h"
+#include "library/container_chain.h"
 
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/progress_line.h"
-#include "cli/source_release.h"
+#include "library/source_release.h"
 
 namespace sluice::cli {
 namespace {

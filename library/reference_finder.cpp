@@ -1,11 +1,11 @@
-#include "cli/release_finder.h"
+#include "library/reference_finder.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "base/error.h"
-#include "cli/catalog.h"
 #include "fetch/fetch.h"
+#include "library/catalog.h"
 
 namespace sluice::cli {
 
