@@ -12,6 +12,7 @@ namespace sluice::cli {
 namespace {
 
 constexpr std::uint64_t kTokensMax = 1u << 24;
+constexpr std::uint64_t kRepetitionsMax = 1000;
 
 format::Json parts_json(const runtime::PartSeconds& parts) {
   return format::Json::object({{"attention", parts.attention},
@@ -35,23 +36,19 @@ int bench_command(const Invocation& invocation) {
   ModelRequest request;
   runtime::BenchOptions bench;
   std::string verify = "first-use";
-  Options options("bench", "Measures prefill and decode speed, and how near decode is to memory bandwidth.",
+  Options options("bench", "Measures prefill and decode speed, and compares decode with memory bandwidth.",
                   "sluice bench stories-moe -p 512 -n 32 -r 3");
-  auto& app = options.app();
-  app.add_option("MODEL", request.model,
-                 ".sluice file, release folder, release name, magnet link or URL of a .torrent")
-      ->required();
-  app.add_option("-p", bench.prompt_tokens, "Tokens of prompt (default: 512)")
-      ->check(CLI::Range(std::uint64_t{1}, kTokensMax));
-  app.add_option("-n", bench.decode_tokens, "Tokens to decode (default: 32)")
-      ->check(CLI::Range(std::uint64_t{1}, kTokensMax));
-  app.add_option("-r", bench.repetitions, "Repetitions; the medians are told (default: 3)")
-      ->check(CLI::Range(1U, 1000U));
-  options.add_threads(request.thread_count);
+  options.add_model(request.model);
+  options.group("Measurement");
+  options.add_integer("-p N", bench.prompt_tokens, 1, kTokensMax, "Length of the prompt in tokens");
+  options.add_integer("-n N", bench.decode_tokens, 1, kTokensMax, "Number of tokens to decode");
+  options.add_integer("-r N", bench.repetitions, 1, kRepetitionsMax, "Repetitions; medians are reported");
+  options.group("Model, memory and threads");
+  options.add_quant(request.quant);
+  declare_verify(options, verify);
   runtime::SessionOptions session;
   options.add_model_memory(session.memory_bytes);
-  options.add_quant(request.quant, "When the model is to be converted first: q4 (default), q8 or bf16");
-  declare_verify(options, verify);
+  options.add_threads(request.thread_count);
   options.parse(invocation);
 
   const auto isa = forced_isa();

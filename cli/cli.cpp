@@ -11,9 +11,10 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/help_page.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
-#include "cli/table.h"
+#include "cli/spelling.h"
 
 namespace sluice::cli {
 namespace {
@@ -21,71 +22,70 @@ namespace {
 constexpr std::string_view kVersion = "sluice 0.1.0";
 
 constexpr std::array kCommands = {
-    Command{"fetch", "download a release by magnet link, .torrent or name", fetch_command},
-    Command{"verify", "prove a release folder or a .sluice file", verify_command},
-    Command{"convert", "turn a released checkpoint into one .sluice file", convert_command},
-    Command{"run", "execute a prompt, streaming", run_command, 0},
-    Command{"publish", "make torrent, magnet link and manifest of a release", publish_command},
-    Command{"seed", "share a release", seed_command},
-    Command{"keygen", "make a key pair to sign with", keygen_command},
-    Command{"sign", "sign a manifest, so that others can see that it is yours", sign_command},
-    Command{"trust", "trust a key, or list the trusted ones", trust_command},
-    Command{"inspect", "say what a file is and holds, without loading it", inspect_command, 0},
-    Command{"bench", "measure prefill and decode speed", bench_command, 0},
-    Command{"eval", "perplexity, KL divergence, routing agreement", eval_command, 0},
-    Command{"releases", "list the known releases", releases_command, 0},
-    Command{"models", "list what the model store holds", models_command, 0},
-    Command{"fetch-worker", "helper process of fetch", fetch_worker_command, 7, true},
+    Command{"fetch", "Download a release by magnet link, .torrent or name", fetch_command},
+    Command{"verify", "Verify a release folder or a .sluice file, and repair it", verify_command},
+    Command{"convert", "Convert a released checkpoint to one .sluice file, or export it", convert_command},
+    Command{"run", "Generate text from a prompt", run_command, 0},
+    Command{"publish", "Make the torrent, magnet link and manifest of a release", publish_command},
+    Command{"seed", "Share a release", seed_command},
+    Command{"keygen", "Make a key pair for signing", keygen_command},
+    Command{"sign", "Sign a manifest", sign_command},
+    Command{"trust", "Trust a key, or list the trusted keys", trust_command},
+    Command{"inspect", "Show what a file is and what it holds", inspect_command, 0},
+    Command{"bench", "Measure prefill and decode speed", bench_command, 0},
+    Command{"eval", "Measure perplexity, KL divergence and routing agreement", eval_command, 0},
+    Command{"releases", "List the known releases", releases_command, 0},
+    Command{"models", "List the models in the model store", models_command, 0},
+    Command{"fetch-worker", "Helper process of fetch", fetch_worker_command, 7, true},
 };
 
-// Levenshtein distance: insertions, deletions and substitutions cost one each.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({row[j - 1] + 1, above + 1, diagonal + (a[i - 1] != b[j - 1] ? 1 : 0)});
-      diagonal = above;
-    }
-  }
-  return row.back();
-}
+// What somebody may type who comes from another program.
+constexpr std::pair<std::string_view, std::string_view> kHabits[] = {
+    {"pull", "fetch"},     {"download", "fetch"},   {"get", "fetch"},      {"check", "verify"},
+    {"generate", "run"},   {"quantize", "convert"}, {"export", "convert"}, {"create", "publish"},
+    {"list", "models"},    {"ls", "models"},        {"show", "inspect"},   {"info", "inspect"},
+    {"perplexity", "eval"}};
 
 std::string top_help() {
-  std::string text =
-      "Sluice takes a mixture-of-experts model from its magnet link to text, and proves every byte on the "
-      "way.\n\n"
-      "usage: sluice COMMAND [ARGUMENTS]\n\n";
-  Table table;
+  HelpPage page{
+      "Sluice takes a mixture-of-experts model from its magnet link to text and verifies every byte.",
+      "sluice COMMAND [ARGUMENTS]",
+      {},
+      {"sluice run stories-moe -p \"Once upon a time\""},
+      {},
+      20};
+  HelpGroup shown{"Commands", {}};
   for (const Command& command : kCommands) {
-    if (!command.hidden) table.add_row({"  " + std::string(command.name), std::string(command.summary)});
+    if (!command.hidden) shown.entries.push_back({std::string(command.name), std::string(command.summary)});
   }
-  text += table.text();
-  text +=
-      "\nExample:\n"
-      "  sluice run stories-moe -p \"Once upon a time\"\n\n"
-      "Every command has --help, --json (one JSON object a line on stdout, the last is the result or the "
-      "error)\n"
-      "and --quiet. Sizes and rates are written 64MiB, 10M/s.\n\n"
-      "Exit codes:\n"
-      "  0  done\n"
-      "  1  verification failed, or there was nothing to verify against\n"
-      "  2  usage\n"
-      "  3  incomplete, can be resumed\n"
-      "  4  no space on the disk\n"
-      "  5  no peer delivered in time\n"
-      "  6  network\n"
-      "  7  interrupted, can be resumed\n"
-      "  8  signature not trusted\n"
-      "  9  malformed, unsafe or unsupported input\n"
-      " 10  I/O error\n"
-      "Ctrl-C stops cleanly; a second Ctrl-C ends at once with 130.\n\n"
-      "Environment: XDG_DATA_HOME (the model store is in its folder sluice), XDG_CONFIG_HOME (trusted keys:\n"
-      "sluice/trusted), SLUICE_DATA_DIR (manifests), SLUICE_ISA=avx512|avxvnni|avx2|generic, NO_COLOR.\n";
-  return text;
+  page.groups.push_back(std::move(shown));
+  page.groups.push_back({"Options of every command",
+                         {{"-h, --help", "Print the command's options and an example"},
+                          {"--json", "Print one JSON object a line; the last is the result or the error"},
+                          {"-q, --quiet", "Print only the result and errors"}}});
+  page.groups.push_back({"Exit codes",
+                         {{"0", "Done"},
+                          {"1", "Verification failed, or there was nothing to verify against"},
+                          {"2", "Usage error"},
+                          {"3", "Incomplete; the same command resumes"},
+                          {"4", "No space on the disk"},
+                          {"5", "No peer delivered in time"},
+                          {"6", "Network error"},
+                          {"7", "Interrupted; the same command resumes"},
+                          {"8", "Signature not trusted"},
+                          {"9", "Malformed, unsafe or unsupported input"},
+                          {"10", "I/O error"},
+                          {"130", "Ctrl-C a second time; the first one stops cleanly"}}});
+  page.groups.push_back(
+      {"Environment",
+       {{"XDG_DATA_HOME", "Its folder sluice is the model store (default: ~/.local/share)"},
+        {"XDG_CONFIG_HOME", "Its folder sluice/trusted holds trusted keys (default: ~/.config)"},
+        {"XDG_CACHE_HOME", "Its folder sluice holds caches (default: ~/.cache)"},
+        {"SLUICE_DATA_DIR", "Folder whose manifests/ holds the known releases"},
+        {"SLUICE_ISA", "Instruction set to use: avx512, avxvnni, avx2 or generic"},
+        {"NO_COLOR", "Print without colours"}}});
+  page.closing.push_back("Sizes and rates are written 64MiB, 10M/s. sluice --version prints the version.");
+  return lay_out(page, help_columns());
 }
 
 const Command* find_command(std::string_view name) {
@@ -94,17 +94,16 @@ const Command* find_command(std::string_view name) {
 }
 
 [[noreturn]] void throw_unknown_command(const std::string& name) {
-  std::string message = "there is no command '" + name + "'";
-  if (const auto near = suggest_command(name); !near.empty()) {
-    message += "; did you mean '" + std::string(near) + "'?";
-  }
-  throw base::Error(base::ErrorKind::usage, message + " (sluice --help lists them)");
+  throw base::Error(base::ErrorKind::usage, "unknown command '" + name + "'" +
+                                                did_you_mean(suggest_command(name)) +
+                                                " (sluice --help lists the commands)");
 }
 
 int dispatch(const std::vector<std::string>& arguments, Console& console, const Command*& command) {
   // `sluice --json fetch` means the same as `sluice fetch --json`.
-  const auto name = std::ranges::find_if(
-      arguments, [](const std::string& text) { return text != "--json" && text != "--quiet"; });
+  const auto name = std::ranges::find_if(arguments, [](const std::string& text) {
+    return text != "--json" && text != "--quiet" && text != "-q";
+  });
   if (name == arguments.end() || *name == "--help" || *name == "-h" || *name == "help") {
     if (name == arguments.end()) {
       std::fputs(top_help().c_str(), stderr);
@@ -113,7 +112,7 @@ int dispatch(const std::vector<std::string>& arguments, Console& console, const 
     console.write(top_help());
     return 0;
   }
-  if (*name == "--version") {
+  if (*name == "--version" || *name == "-V" || *name == "version") {
     console.write(std::string(kVersion) + "\n");
     return 0;
   }
@@ -128,18 +127,15 @@ int dispatch(const std::vector<std::string>& arguments, Console& console, const 
 
 std::span<const Command> commands() { return kCommands; }
 
-std::string_view suggest_command(std::string_view name) {
-  std::string_view best;
-  std::size_t best_distance = 3;  // farther names are no misspelling
-  for (const Command& command : kCommands) {
-    if (command.hidden) continue;
-    const std::size_t distance = edit_distance(name, command.name);
-    if (distance < best_distance && distance < command.name.size()) {
-      best_distance = distance;
-      best = command.name;
-    }
+std::string suggest_command(std::string_view name) {
+  for (const auto& [habit, ours] : kHabits) {
+    if (name == habit) return std::string(ours);
   }
-  return best;
+  std::vector<std::string> names;
+  for (const Command& command : kCommands) {
+    if (!command.hidden) names.emplace_back(command.name);
+  }
+  return nearest_name(name, names);
 }
 
 int run_command_line(const std::vector<std::string>& arguments) {
@@ -149,7 +145,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
   const auto has = [&](std::string_view flag) {
     return std::ranges::find(arguments, flag) != arguments.end();
   };
-  console.configure(has("--json"), has("--quiet"));
+  console.configure(has("--json"), has("--quiet") || has("-q"));
   const Command* command = nullptr;
   try {
     return dispatch(arguments, console, command);

@@ -33,8 +33,8 @@ struct Command {
 
 [[nodiscard]] std::span<const Command> commands();
 
-/// The known name nearest to a misspelt one; empty when nothing is near.
-[[nodiscard]] std::string_view suggest_command(std::string_view name);
+/// The command that somebody may have meant by a name that is none; empty when nothing is near.
+[[nodiscard]] std::string suggest_command(std::string_view name);
 
 int fetch_command(const Invocation& invocation);
 int fetch_worker_command(const Invocation& invocation);

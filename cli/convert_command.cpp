@@ -69,25 +69,26 @@ int convert_command(const Invocation& invocation) {
   std::string to = "sluice";
   std::string calibration_text;
   convert::Request request;
-  Options options("convert",
-                  "Turns a released checkpoint into one .sluice file, or a model into GGUF or safetensors.",
-                  "sluice convert downloads/mixtral-8x7b-32kseqlen --quant q4 -o mixtral-q4.sluice\n"
-                  "  sluice convert mixtral-q4.sluice --to gguf --quant q8 -o mixtral.gguf");
-  auto& app = options.app();
-  app.add_option("PATH", input, "Release folder, its checkpoint file, or a .sluice file to export")
-      ->required();
-  app.add_option("-o,--output", output,
-                 "The file (default: NAME-QUANT.sluice in the current folder); safetensors: a folder gets\n"
-                 "a whole release");
-  app.add_option("--quant", quant, "q4 (default), q8 or bf16; exports: q8, bf16 or f32 (default: exact)")
-      ->check(CLI::IsMember({"q4", "q8", "bf16", "f32"}))
-      ->type_name("TYPE");
-  app.add_option("--to", to, "sluice (default), gguf or safetensors")
-      ->check(CLI::IsMember({"sluice", "gguf", "safetensors"}))
-      ->type_name("FORMAT");
-  app.add_option("--calibrate", calibration_text,
-                 "Text to run the model on, so that q4 is rounded for what its experts get to see");
-  options.add_bytes("--memory", request.memory_bytes, "Memory for the whole conversion (default: 512MiB)");
+  Options options(
+      "convert",
+      "Converts a released checkpoint to one .sluice file, or exports a model as GGUF or safetensors.",
+      "sluice convert downloads/mixtral-8x7b-32kseqlen -o mixtral-q4.sluice\n"
+      "sluice convert mixtral-q4.sluice --to gguf --quant q8 -o mixtral.gguf");
+  options.add_argument("PATH", input, "Release folder, checkpoint file, or a .sluice file to export");
+  options.group("Output");
+  options.add_text("-o,--output FILE", output,
+                   "File to write; with --to safetensors a folder gets a whole release "
+                   "(default: NAME-QUANT.sluice in the current folder)");
+  options.add_choice("--to FORMAT", to, {"sluice", "gguf", "safetensors"},
+                     "Format to write: sluice, gguf or safetensors");
+  options.group("Quantization");
+  options.add_choice("--quant TYPE", quant, {"q4", "q8", "bf16", "f32"},
+                     "Type of the weights: q4, q8 or bf16 (default: q4); for --to also f32 (default: exact)");
+  options.add_text("--calibrate TEXT", calibration_text,
+                   "Text file to run through the model first; q4 is then rounded for the inputs that each "
+                   "expert sees");
+  options.group("Memory and threads");
+  options.add_size("--memory SIZE", request.memory_bytes, "Memory for the whole conversion");
   options.add_threads(request.thread_count);
   options.parse(invocation);
 

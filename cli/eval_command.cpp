@@ -15,6 +15,7 @@ namespace {
 using format::Json;
 
 constexpr std::uint64_t kTextBytesMax = 1u << 30;
+constexpr std::uint64_t kContextMax = 1u << 24;
 
 Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
 
@@ -44,21 +45,22 @@ int eval_command(const Invocation& invocation) {
   std::string kv;
   runtime::SessionOptions session;
   session.context_tokens = 256;
-  Options options("eval", "Perplexity of a text; with a reference, how far the model is from it.",
+  Options options("eval",
+                  "Measures perplexity on a text, and with --reference the distance to another model.",
                   "sluice eval model-q4.sluice valid.txt --reference model-bf16.sluice");
-  auto& app = options.app();
-  app.add_option("MODEL", request.model,
-                 ".sluice file, release folder, release name, magnet link or URL of a .torrent")
-      ->required();
-  app.add_option("TEXT", text_file, "File with the text")->required();
-  app.add_option("--context", session.context_tokens, "Tokens of each chunk, BOS included (default: 256)")
-      ->check(CLI::Range(std::uint64_t{2}, std::uint64_t{1} << 24));
-  app.add_option("--reference", reference_model,
-                 "Model to compare with; one that is not a .sluice file is converted to bf16");
+  options.add_model(request.model);
+  options.add_argument("TEXT", text_file, "Text file to evaluate the model on");
+  options.group("Evaluation");
+  options.add_integer("--context N", session.context_tokens, 2, kContextMax,
+                      "Tokens in a chunk, BOS included");
+  options.add_text("--reference MODEL", reference_model,
+                   "Model to compare with: KL divergence, same best token, same experts; converted to bf16 "
+                   "unless it is a .sluice file");
+  options.group("Model, memory and threads");
+  options.add_quant(request.quant);
+  declare_verify(options, verify);
   options.add_kv(kv);
   options.add_threads(request.thread_count);
-  options.add_quant(request.quant, "When the model is to be converted first: q4 (default), q8 or bf16");
-  declare_verify(options, verify);
   options.parse(invocation);
 
   session.isa = forced_isa();

@@ -18,6 +18,9 @@ namespace {
 namespace fs = std::filesystem;
 using format::Json;
 
+constexpr double kSeedRatioMax = 1e6;
+constexpr double kSeedMinutesMax = 1e9;
+
 struct FetchOptions {
   std::string source;
   std::string output = ".";
@@ -29,24 +32,28 @@ struct FetchOptions {
 };
 
 void declare(Options& options, FetchOptions& values) {
-  auto& app = options.app();
   auto& request = values.request;
-  app.add_option("SOURCE", values.source,
-                 "Magnet link, path or URL of a .torrent, or the name of a known release")
-      ->required();
-  app.add_option("-o,--output", values.output, "Folder in which the release's folder is made (default: .)");
-  options.add_list("--select", request.select, "Only files that match this glob");
-  options.add_list("--exclude", request.exclude, "Not the files that match this glob");
-  app.add_option("--manifest", values.manifest,
-                 "Fetch only the torrent that this manifest names, a file or a release name");
-  app.add_option("--key", values.key, "Only if this key signed the manifest: a public key file, or its line");
-  app.add_flag("--list", values.list, "Show the files, fetch none");
-  app.add_flag("--dry-run", request.dry_run, "Get and check the metadata only");
+  options.add_argument("SOURCE", values.source,
+                       "Magnet link, path or URL of a .torrent, or a name that sluice releases lists");
+  options.group("Files");
+  options.add_text("-o,--output DIR", values.output, "Folder in which the release's folder is made");
+  options.add_list("--select GLOB", request.select, "Download only files that match GLOB");
+  options.add_list("--exclude GLOB", request.exclude, "Do not download files that match GLOB");
+  options.add_flag("--list", values.list, "List the files, and download none");
+  options.add_flag("--dry-run", request.dry_run, "Download and check the metadata only");
+  options.group("Trust");
+  options.add_text("--manifest FILE", values.manifest,
+                   "Accept only the torrent that this manifest names; a file or a release name");
+  options.add_text("--key KEY", values.key,
+                   "Accept only a manifest signed by this key; a public key file or its line of base64");
   declare_network(options, values.network);
-  options.add_number("--seed-ratio", request.seed_ratio, 0, 1e6,
-                     "Go on sharing until so many times the size is sent");
-  options.add_number("--seed-time", request.seed_time_min, 0, 1e9, "Go on sharing for so many minutes");
-  options.add_bytes("--memory", request.memory_bytes, "Memory of all its processes (default: 512MiB)");
+  options.group("Sharing after the download");
+  options.add_number("--seed-ratio R", request.seed_ratio, 0, kSeedRatioMax,
+                     "Seed until R times the size has been sent (default: do not seed)");
+  options.add_number("--seed-time MINUTES", request.seed_time_min, 0, kSeedMinutesMax,
+                     "Seed for MINUTES after the download (default: do not seed)");
+  options.group("Memory");
+  options.add_size("--memory SIZE", request.memory_bytes, "Memory limit of all processes together");
 }
 
 /// What is known of the release before it is fetched, and believed.
@@ -133,7 +140,8 @@ void list_files(const format::ReleaseLayout& layout, Console& console) {
 int fetch_command(const Invocation& invocation) {
   Console& console = invocation.console;
   FetchOptions values;
-  Options options("fetch", "Downloads a release and proves it.",
+  Options options("fetch",
+                  "Downloads a release and verifies every piece. An interrupted download is resumed.",
                   "sluice fetch 'magnet:?xt=urn:btih:...' -o downloads --limit-down 10M/s");
   declare(options, values);
   options.parse(invocation);

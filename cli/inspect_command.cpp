@@ -267,11 +267,10 @@ int inspect_command(const Invocation& invocation) {
   Console& console = invocation.console;
   std::string path;
   std::string glob;
-  Options options("inspect", "Says what a file or folder is and holds, without loading it.",
+  Options options("inspect", "Shows what a file or folder is and what it holds, without loading it.",
                   "sluice inspect model.sluice --tensors 'layers.0.*'");
-  auto& app = options.app();
-  app.add_option("PATH", path, "Release folder, checkpoint, .sluice file, torrent or manifest")->required();
-  app.add_option("--tensors", glob, "List the tensors whose names match this glob, '*' for all");
+  options.add_argument("PATH", path, "Release folder, checkpoint, .sluice file, torrent or manifest");
+  options.add_text("--tensors GLOB", glob, "List the tensors whose names match GLOB; '*' lists all");
   options.parse(invocation);
 
   if (!fs::exists(path)) throw base::Error(base::ErrorKind::usage, path + ": does not exist");

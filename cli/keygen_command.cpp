@@ -50,13 +50,13 @@ void require_absent(const fs::path& path) {
 int keygen_command(const Invocation& invocation) {
   Console& console = invocation.console;
   KeygenOptions values;
-  Options options("keygen", "Makes a key pair to sign manifests with, in minisign's file format.",
+  Options options("keygen", "Makes a key pair for signing manifests, in minisign's file format.",
                   "sluice keygen -o alice");
-  auto& app = options.app();
-  app.add_option("-o,--output", values.name, "NAME of the files NAME.key and NAME.pub (default: sluice)");
-  auto* without = app.add_flag("--no-password", values.no_password, "The secret key is not locked");
-  app.add_flag("--password-stdin", values.password_stdin, "The password is the first line of stdin")
-      ->excludes(without);
+  options.add_text("-o,--output NAME", values.name, "Write NAME.key and NAME.pub");
+  options.add_flag("--no-password", values.no_password, "Do not encrypt the secret key");
+  options.add_flag("--password-stdin", values.password_stdin,
+                   "Read the password from the first line of stdin");
+  options.exclude("--password-stdin", "--no-password");
   options.parse(invocation);
 
   const fs::path secret_path = values.name + ".key";

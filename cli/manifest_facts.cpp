@@ -45,10 +45,11 @@ std::vector<format::ManifestTensor> digest_release(const std::filesystem::path& 
 }  // namespace
 
 void declare_facts(Options& options, ManifestFacts& facts) {
-  options.app().add_option("--licence", facts.licence, "SPDX identifier, for the manifest");
-  options.app().add_option("--source", facts.source, "Who released it and where that is written down");
-  options.add_list("--container", facts.containers,
-                   "A .sluice file made from the release, whose root the manifest is to pin");
+  options.group("Manifest");
+  options.add_text("--licence ID", facts.licence, "Licence of the release, an SPDX identifier");
+  options.add_text("--source TEXT", facts.source, "Who released it, and where that is announced");
+  options.add_list("--container FILE", facts.containers,
+                   "A .sluice file made from the release; the manifest pins its root digest");
 }
 
 void add_facts(const ManifestFacts& facts, format::Manifest& manifest) {

@@ -10,7 +10,8 @@ namespace sluice::cli {
 int models_command(const Invocation& invocation) {
   using format::Json;
   Console& console = invocation.console;
-  Options options("models", "Lists what the model store holds. Files there may be removed at any time.",
+  Options options("models",
+                  "Lists the converted models in the model store. Its files can be deleted at any time.",
                   "sluice models");
   options.parse(invocation);
 

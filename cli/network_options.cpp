@@ -10,20 +10,22 @@ constexpr double kSecondsMax = 1e9;
 }  // namespace
 
 void declare_network(Options& options, NetworkOptions& values) {
-  auto& app = options.app();
-  options.add_list("--peer", values.peers, "HOST:PORT of a peer to ask");
-  options.add_list("--tracker", values.trackers, "Tracker URL to ask beside those of the source");
-  options.add_list("--mirror", values.mirrors, "http(s) URL below which the release's files lie");
-  options.add_bytes("--limit-down", values.limit_down_bytes_per_s, "Receive at most so much a second");
-  options.add_bytes("--limit-up", values.limit_up_bytes_per_s, "Send at most so much a second");
-  app.add_flag("--no-dht", values.no_dht, "Do not ask the distributed hash table");
-  app.add_flag("--no-pex", values.no_pex, "Do not exchange peers with peers");
-  app.add_flag("--no-lsd", values.no_lsd, "Do not look for peers in the local network");
-  app.add_flag("--allow-private", values.allow_private,
-               "Peers and trackers from the source may be at private addresses");
+  options.group("Network");
+  options.add_list("--peer HOST:PORT", values.peers, "Peer to download from");
+  options.add_list("--tracker URL", values.trackers, "Additional tracker");
+  options.add_list("--mirror URL", values.mirrors,
+                   "Web server (http or https, with range requests) that holds the release's files");
+  options.add_size("--limit-down RATE", values.limit_down_bytes_per_s,
+                   "Download limit per second, such as 10M/s (default: none)");
+  options.add_size("--limit-up RATE", values.limit_up_bytes_per_s, "Upload limit per second (default: none)");
+  options.add_flag("--no-dht", values.no_dht, "Do not use the distributed hash table");
+  options.add_flag("--no-pex", values.no_pex, "Do not exchange peer addresses with peers");
+  options.add_flag("--no-lsd", values.no_lsd, "Do not look for peers in the local network");
+  options.add_flag("--allow-private", values.allow_private,
+                   "Allow private addresses for peers and trackers that the source names");
   options.add_port(values.port);
-  options.add_number("--timeout", values.timeout_s, 0, kSecondsMax,
-                     "Give up when nothing has arrived for so many seconds");
+  options.add_number("--timeout SECONDS", values.timeout_s, 0, kSecondsMax,
+                     "Give up when nothing has arrived for SECONDS (default: 0, wait for ever)");
 }
 
 void apply(const NetworkOptions& values, fetch::FetchRequest& request) {

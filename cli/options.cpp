@@ -1,104 +1,349 @@
+// Parses the arguments of one command with CLI11, and words its errors. CLI11 knows names and how many values
+// each takes; what a value means is read here, so that messages name the option, the text that was given and
+// what was expected, and --help shows no types of C++.
 #include "cli/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <charconv>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/text.h"
+#include "cli/help_page.h"
+#include "cli/spelling.h"
 #include "cli/table.h"
 
 namespace sluice::cli {
 namespace {
 
 constexpr unsigned kThreadsMax = 1024;
+constexpr int kPortMax = 65535;
+
+// Spellings of other programs (llama.cpp).
+constexpr std::pair<std::string_view, std::string_view> kHabits[] = {
+    {"-t", "--threads"}, {"-c", "--context"}, {"--n-predict", "--tokens"}, {"--ctx-size", "--context"}};
+
+// "-o,--output FILE" -> {"-o,--output", "FILE"}
+std::pair<std::string, std::string> split_names(const std::string& names) {
+  const auto space = names.find(' ');
+  return {names.substr(0, space), space == std::string::npos ? std::string() : names.substr(space + 1)};
+}
+
+std::string with_spaces(std::string names) {
+  const auto comma = names.find(',');
+  return comma == std::string::npos ? names : names.insert(comma + 1, " ");
+}
+
+std::string with_default(const std::string& help, const std::string& preset) {
+  const bool told = preset.empty() || help.find("(default:") != std::string::npos;
+  return told ? help : help + " (default: " + preset + ")";
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (std::size_t start = 0; start <= text.size();) {
+    const std::size_t end = std::min(text.find('\n', start), text.size());
+    lines.push_back(text.substr(start, end - start));
+    start = end + 1;
+  }
+  return lines;
+}
+
+template <typename Number>
+std::optional<Number> parse_whole(const std::string& text) {
+  const char* const begin = text.data() + (text.starts_with('+') ? 1 : 0);
+  const char* const end = text.data() + text.size();
+  Number number{};
+  const auto [stop, failure] = std::from_chars(begin, end, number);
+  return failure == std::errc() && stop == end ? std::optional(number) : std::nullopt;
+}
+
+// As two's complement.
+std::optional<std::uint64_t> parse_integer(const std::string& text, std::int64_t low, std::uint64_t high) {
+  if (text.starts_with('-')) {
+    const auto number = parse_whole<std::int64_t>(text);
+    if (!number || *number < low || (*number > 0 && static_cast<std::uint64_t>(*number) > high))
+      return std::nullopt;
+    return static_cast<std::uint64_t>(*number);
+  }
+  const auto number = parse_whole<std::uint64_t>(text);
+  if (!number || *number > high || (low > 0 && *number < static_cast<std::uint64_t>(low)))
+    return std::nullopt;
+  return number;
+}
+
+// As a user would write it: 536870912 -> "512MiB".
+std::string to_option_text(std::uint64_t bytes) {
+  constexpr std::array kUnits = {"", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t unit = 0;
+  for (; bytes % 1024 == 0 && bytes > 0 && unit + 1 < kUnits.size(); ++unit) bytes /= 1024;
+  return std::to_string(bytes) + kUnits[unit];
+}
+
+std::uint64_t parse_size(const std::string& name, const std::string& text) {
+  const auto bytes = base::parse_bytes(text);
+  if (!bytes) throw CLI::ValidationError(name, "'" + text + "' is not a size such as 64MiB or 10M");
+  return *bytes;
+}
+
+// "--seed: 1 required N missing" and "--seed: At Most 1 required but received 2" in plain words.
+std::string describe_mismatch(const std::string& text) {
+  const std::string name = text.substr(0, text.find(':'));
+  return name + (text.ends_with("missing") ? " needs a value" : " may be given only once");
+}
+
+// "--prompt excludes --file" in plain words.
+std::string describe_exclusion(std::string text) {
+  constexpr std::string_view kWord = " excludes ";
+  const auto word = text.find(kWord);
+  return word == std::string::npos ? text
+                                   : text.replace(word, kWord.size(), " cannot be given together with ");
+}
 
 }  // namespace
 
-Options::Options(const std::string& name, const std::string& summary, const std::string& example)
-    : app_(summary, "sluice " + name) {
-  app_.footer("\nExample:\n  " + example + "\n\nThe exit codes are listed by sluice --help.");
-  app_.get_formatter()->column_width(34);
-  app_.add_flag("--json", json_, "One JSON object a line on stdout, the last is the result or the error");
-  app_.add_flag("--quiet,-q", quiet_, "Only what was asked for, and failures");
+struct Options::Impl {
+  explicit Impl(const std::string& command) : app("", "sluice " + command) {}
+
+  using Reader = std::function<void(const std::string& name, const std::string& text)>;
+
+  /// `name` is the longest of the option's names, for messages.
+  CLI::Option* add_value(const std::string& names, const std::string& help, Reader read) {
+    const auto [plain, value_name] = split_names(names);
+    list(with_spaces(plain) + (value_name.empty() ? "" : " " + value_name), help);
+    const std::string name = plain.substr(plain.find(',') + 1);
+    return app
+        .add_option_function<std::string>(
+            plain, [name, read = std::move(read)](const std::string& text) { read(name, text); })
+        ->type_name(value_name);
+  }
+
+  void list(const std::string& names, const std::string& help) {
+    groups.back().entries.push_back({names, help});
+  }
+
+  void add_position(const std::string& name, std::string& value, const std::string& help, bool is_required) {
+    positions.push_back({name, help});
+    usage += is_required ? " " + name : " [" + name + "]";
+    app.add_option(name, value)->required(is_required);
+  }
+
+  [[nodiscard]] std::string help_text() const {
+    HelpPage page{summary, app.get_name() + usage + " [OPTIONS]", {}, examples, {}};
+    if (!positions.empty()) page.groups.push_back({"Arguments", positions});
+    for (const HelpGroup& group : groups) {
+      if (!group.entries.empty()) page.groups.push_back(group);
+    }
+    page.groups.push_back({"General",
+                           {{"--json", "Print one JSON object a line; the last is the result or the error"},
+                            {"-q, --quiet", "Print only the result and errors"},
+                            {"-h, --help", "Print this help"}}});
+    page.closing.push_back("sluice --help lists exit codes and environment variables.");
+    return lay_out(page, help_columns());
+  }
+
+  /// The message for arguments that no option has taken. CLI11 keeps them in another order.
+  [[nodiscard]] std::string describe_extras(const std::vector<std::string>& arguments) const {
+    const auto extras = app.remaining();
+    const auto is_extra = [&](const std::string& text) {
+      return std::ranges::find(extras, text) != extras.end();
+    };
+    const auto unknown = std::ranges::find_if(
+        arguments, [&](const std::string& text) { return text.starts_with('-') && is_extra(text); });
+    if (unknown == arguments.end()) {
+      const auto first = std::ranges::find_if(arguments, is_extra);
+      return "unexpected argument '" + (first == arguments.end() ? extras.front() : *first) + "'";
+    }
+    const std::string name = unknown->substr(0, unknown->find('='));
+    return "unknown option " + name + did_you_mean(suggest(name));
+  }
+
+  [[nodiscard]] std::string suggest(const std::string& unknown) const {
+    std::vector<std::string> names;
+    for (const CLI::Option* option : app.get_options()) {
+      for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+    }
+    for (const auto& [habit, ours] : kHabits) {
+      if (unknown == habit && std::ranges::find(names, ours) != names.end()) return std::string(ours);
+    }
+    return unknown.starts_with("--") ? nearest_name(unknown, names) : std::string();
+  }
+
+  CLI::App app;
+  std::string summary;
+  std::string usage;  ///< the arguments after the command's name
+  std::vector<std::string> examples;
+  std::vector<HelpEntry> positions;
+  std::vector<HelpGroup> groups;
+  bool json = false;
+  bool quiet = false;
+};
+
+Options::Options(const std::string& command, const std::string& summary, const std::string& example)
+    : impl_(std::make_unique<Impl>(command)) {
+  impl_->summary = summary;
+  impl_->examples = lines_of(example);
+  impl_->groups.push_back({"Options", {}});
+  impl_->app.set_help_flag("-h,--help");
+  impl_->app.add_flag("--json", impl_->json);
+  impl_->app.add_flag("-q,--quiet", impl_->quiet);
+}
+
+Options::~Options() = default;
+
+void Options::group(const std::string& title) { impl_->groups.push_back({title, {}}); }
+
+void Options::add_argument(const std::string& name, std::string& value, const std::string& help) {
+  impl_->add_position(name, value, help, true);
+}
+
+void Options::add_optional_argument(const std::string& name, std::string& value, const std::string& help) {
+  impl_->add_position(name, value, help, false);
+}
+
+void Options::add_model(std::string& value) {
+  add_argument(
+      "MODEL", value,
+      "A .sluice or GGUF file, a release folder, a release name, a magnet link or the URL of a .torrent");
+}
+
+void Options::add_flag(const std::string& names, bool& value, const std::string& help) {
+  impl_->list(with_spaces(names), help);
+  impl_->app.add_flag(names, value);
+}
+
+void Options::add_text(const std::string& names, std::string& value, const std::string& help) {
+  impl_->add_value(names, with_default(help, value),
+                   [&value](const auto&, const std::string& text) { value = text; });
+}
+
+void Options::add_text(const std::string& names, std::optional<std::string>& value, const std::string& help) {
+  impl_->add_value(names, help, [&value](const auto&, const std::string& text) { value = text; });
 }
 
 void Options::add_list(const std::string& names, std::vector<std::string>& values, const std::string& help) {
-  app_.add_option(names, values, help + " (may be repeated)")
+  const auto [plain, value_name] = split_names(names);
+  impl_->list(with_spaces(plain) + " " + value_name, help + " (may be repeated)");
+  impl_->app.add_option(plain, values)
+      ->type_name(value_name)
       ->expected(1)
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
-void Options::add_bytes(const std::string& names, std::uint64_t& value, const std::string& help) {
-  app_.add_option_function<std::string>(
-          names,
-          [&value, names](const std::string& text) {
-            const auto bytes = base::parse_bytes(text);
-            if (!bytes) throw CLI::ValidationError(names, "'" + text + "' is no size such as 64MiB or 10M");
-            value = *bytes;
-          },
-          help)
-      ->type_name("SIZE");
+void Options::add_choice(const std::string& names, std::string& value,
+                         const std::vector<std::string>& choices, const std::string& help) {
+  impl_->add_value(names, with_default(help, value),
+                   [&value, choices](const std::string& name, const std::string& text) {
+                     if (std::ranges::find(choices, text) == choices.end()) {
+                       std::string known;
+                       for (const std::string& choice : choices)
+                         known += (known.empty() ? "" : ", ") + choice;
+                       throw CLI::ValidationError(name, "'" + text + "' is not one of " + known);
+                     }
+                     value = text;
+                   });
 }
 
-void Options::add_model_memory(std::optional<std::uint64_t>& value) {
-  app_.add_option_function<std::string>(
-          "--memory",
-          [&value](const std::string& text) {
-            value = base::parse_bytes(text);
-            if (!value) throw CLI::ValidationError("--memory", "'" + text + "' is no size such as 20GiB");
-          },
-          "Memory that this may take; what does not fit is read when needed (default: all that is free)")
-      ->type_name("SIZE");
+void Options::add_size(const std::string& names, std::uint64_t& bytes, const std::string& help) {
+  const std::string preset = bytes == 0 ? std::string() : to_option_text(bytes);
+  impl_->add_value(
+      names, with_default(help, preset),
+      [&bytes](const std::string& name, const std::string& text) { bytes = parse_size(name, text); });
+}
+
+void Options::add_size(const std::string& names, std::optional<std::uint64_t>& bytes,
+                       const std::string& help) {
+  impl_->add_value(names, help, [&bytes](const std::string& name, const std::string& text) {
+    bytes = parse_size(name, text);
+  });
 }
 
 void Options::add_number(const std::string& names, double& value, double low, double high,
                          const std::string& help) {
-  const auto check = [&value, low, high](const std::string& text) -> std::string {
-    if (!CLI::detail::lexical_cast(text, value) || !(value >= low && value <= high)) {
-      return "'" + text + "' is no number from " + format_number("%g", low) + " to " +
-             format_number("%g", high);
-    }
-    return {};
-  };
-  app_.add_option(names, value, help)->check(check)->type_name("NUMBER");
+  impl_->add_value(names, with_default(help, format_number("%g", value)),
+                   [&value, low, high](const std::string& name, const std::string& text) {
+                     const auto number = parse_whole<double>(text);
+                     if (!number || !(*number >= low && *number <= high)) {
+                       throw CLI::ValidationError(name, "'" + text + "' is not a number from " +
+                                                            format_number("%g", low) + " to " +
+                                                            format_number("%g", high));
+                     }
+                     value = *number;
+                   });
 }
 
-void Options::add_threads(unsigned& value) {
-  value = base::available_threads();
-  app_.add_option("--threads", value, "Worker threads (default: " + std::to_string(value) + ")")
-      ->check(CLI::Range(1U, kThreadsMax))
-      ->type_name("N");
+void Options::add_integer(const std::string& names, const std::string& preset, std::int64_t low,
+                          std::uint64_t high, const std::string& help,
+                          std::function<void(std::uint64_t)> assign) {
+  impl_->add_value(names, with_default(help, preset),
+                   [low, high, assign = std::move(assign)](const std::string& name, const std::string& text) {
+                     const auto number = parse_integer(text, low, high);
+                     if (!number) {
+                       throw CLI::ValidationError(name, "'" + text + "' is not an integer from " +
+                                                            std::to_string(low) + " to " +
+                                                            std::to_string(high));
+                     }
+                     assign(*number);
+                   });
+}
+
+void Options::add_model_memory(std::optional<std::uint64_t>& bytes) {
+  add_size(
+      "--memory SIZE", bytes,
+      "Memory for the model; experts beyond it are read from disk when needed (default: all free memory)");
+}
+
+void Options::add_threads(unsigned& count) {
+  count = base::available_threads();
+  add_integer("--threads N", count, 1, kThreadsMax, "Number of threads");
 }
 
 void Options::add_kv(std::string& value) {
-  app_.add_option("--kv", value,
-                  "Keeps keys and values as f32, bf16 or q8 (default: f32 for bf16 models, else bf16)")
-      ->check(CLI::IsMember({"f32", "bf16", "q8"}))
-      ->type_name("TYPE");
+  add_choice("--kv TYPE", value, {"f32", "bf16", "q8"},
+             "Type of the KV cache: f32, bf16 or q8 (default: f32 for bf16 models, else bf16)");
 }
 
 void Options::add_port(int& value) {
-  app_.add_option("--port", value, "TCP and UDP port to listen on; 0 takes any free one")
-      ->check(CLI::Range(0, 65535))
-      ->type_name("PORT");
+  add_integer("--port PORT", value, 0, kPortMax, "TCP and UDP port to listen on (default: 0, any free port)");
 }
 
-void Options::add_quant(std::string& value, const std::string& help) {
-  app_.add_option("--quant", value, help)->check(CLI::IsMember({"q4", "q8", "bf16"}))->type_name("TYPE");
+void Options::add_quant(std::string& value) {
+  add_choice("--quant TYPE", value, {"q4", "q8", "bf16"},
+             "Type of the weights if the model must be converted first: q4, q8 or bf16");
+}
+
+void Options::exclude(const std::string& option, const std::string& other) {
+  impl_->app.get_option(option)->excludes(impl_->app.get_option(other));
+}
+
+void Options::require(const std::string& option, const std::string& other) {
+  impl_->app.get_option(option)->needs(impl_->app.get_option(other));
 }
 
 void Options::parse(const Invocation& invocation) {
   std::vector<std::string> reversed(invocation.arguments.rbegin(), invocation.arguments.rend());
+  const auto refuse = [&](const std::string& message) {
+    throw base::Error(base::ErrorKind::usage, message + " (" + impl_->app.get_name() + " --help)");
+  };
   try {
-    app_.parse(reversed);  // takes them from the back
+    impl_->app.parse(reversed);  // CLI11 takes arguments from the back
   } catch (const CLI::CallForHelp&) {
     invocation.console.configure(false, false);
-    invocation.console.write(app_.help());
+    invocation.console.write(impl_->help_text());
     throw HelpPrinted();
+  } catch (const CLI::ExtrasError&) {
+    refuse(impl_->describe_extras(invocation.arguments));
+  } catch (const CLI::ArgumentMismatch& error) {
+    refuse(describe_mismatch(error.what()));
+  } catch (const CLI::ExcludesError& error) {
+    refuse(describe_exclusion(error.what()));
   } catch (const CLI::ParseError& error) {
-    throw base::Error(base::ErrorKind::usage,
-                      app_.get_name() + ": " + error.what() + " (" + app_.get_name() + " --help)");
+    refuse(error.what());
   }
-  invocation.console.configure(json_, quiet_);
+  invocation.console.configure(impl_->json, impl_->quiet);
 }
 
 }  // namespace sluice::cli

@@ -1,54 +1,97 @@
 #pragma once
-// One command's options: what all commands share (--json, --quiet, --help with an example, sizes like 64MiB)
-// over CLI11, whose exceptions end here.
+// The options of one command. A command declares each with the variable that takes its value; parse() fills
+// the variables in, and --help prints the declarations in groups. CLI11 does the parsing, in options.cpp
+// alone: its headers take seconds to compile.
 
-#include <CLI/CLI.hpp>
-
+#include <concepts>
 #include <cstdint>
 #include <exception>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "cli/commands.h"
 
 namespace sluice::cli {
 
-/// --help has been answered: nothing more is to be done.
+/// --help has been printed, so there is nothing left to do.
 class HelpPrinted final : public std::exception {};
 
+/// Names are written as --help shows them, with the name of the value last: "-o,--output FILE". An option
+/// that is not given leaves its variable as it is. Unless `help` tells a default itself ("(default: ...)"),
+/// --help adds the value that the variable has when the option is declared.
 class Options final {
  public:
-  Options(const std::string& name, const std::string& summary, const std::string& example);
+  /// `example` may have several lines, each a command of at most 78 characters.
+  Options(const std::string& command, const std::string& summary, const std::string& example);
+  ~Options();
+  Options(const Options&) = delete;
+  Options& operator=(const Options&) = delete;
 
-  /// For what CLI11 offers: add_option, add_flag.
-  [[nodiscard]] CLI::App& app() { return app_; }
+  /// The heading under which --help lists what is declared from here on ("Options" until the first call).
+  void group(const std::string& title);
 
-  /// An option that may be given several times, one value each.
+  /// An argument without a name, by its position.
+  void add_argument(const std::string& name, std::string& value, const std::string& help);
+  void add_optional_argument(const std::string& name, std::string& value, const std::string& help);
+
+  /// MODEL, of the commands that run one.
+  void add_model(std::string& value);
+
+  void add_flag(const std::string& names, bool& value, const std::string& help);
+  void add_text(const std::string& names, std::string& value, const std::string& help);
+  void add_text(const std::string& names, std::optional<std::string>& value, const std::string& help);
+  /// May be given several times, with one value each time.
   void add_list(const std::string& names, std::vector<std::string>& values, const std::string& help);
-  /// A size or rate such as 64MiB, 10M/s.
-  void add_bytes(const std::string& names, std::uint64_t& value, const std::string& help);
-  /// A number in [low, high]; NaN is in no range.
+  void add_choice(const std::string& names, std::string& value, const std::vector<std::string>& choices,
+                  const std::string& help);
+  /// A size or a rate such as 64MiB or 10M/s. A default of 0 is not shown.
+  void add_size(const std::string& names, std::uint64_t& bytes, const std::string& help);
+  void add_size(const std::string& names, std::optional<std::uint64_t>& bytes, const std::string& help);
+  /// A number in [low, high]. NaN lies in no range.
   void add_number(const std::string& names, double& value, double low, double high, const std::string& help);
-  /// --memory for what runs models: see runtime::SessionOptions. Nothing unless given.
-  void add_model_memory(std::optional<std::uint64_t>& value);
-  /// --threads, by default all that this process may use.
-  void add_threads(unsigned& value);
+  /// An integer in [low, high]; T must hold the whole range.
+  template <std::integral T>
+  void add_integer(const std::string& names, T& value, std::int64_t low, std::uint64_t high,
+                   const std::string& help) {
+    add_integer(names, std::to_string(value), low, high, help,
+                [&value](std::uint64_t given) { value = static_cast<T>(given); });
+  }
+  template <std::integral T>
+  void add_integer(const std::string& names, std::optional<T>& value, std::int64_t low, std::uint64_t high,
+                   const std::string& help) {
+    add_integer(names, {}, low, high, help, [&value](std::uint64_t given) { value = static_cast<T>(given); });
+  }
+
+  /// --memory of the commands that run a model, see runtime::SessionOptions.
+  void add_model_memory(std::optional<std::uint64_t>& bytes);
+  /// --threads; the default is all that this process may use.
+  void add_threads(unsigned& count);
   /// --kv f32|bf16|q8; empty unless given.
   void add_kv(std::string& value);
-  /// A port, 0 for any.
+  /// --port, 0 for any.
   void add_port(int& value);
-  /// --quant bf16|q8|q4.
-  void add_quant(std::string& value, const std::string& help);
+  /// --quant q4|q8|bf16, for a model that has to be converted first.
+  void add_quant(std::string& value);
 
-  /// Error{usage} for what does not fit; HelpPrinted after --help.
+  /// `option` cannot be given together with `other`.
+  void exclude(const std::string& option, const std::string& other);
+  /// `option` cannot be given without `other`.
+  void require(const std::string& option, const std::string& other);
+
+  /// Error{usage} for arguments that do not fit; HelpPrinted after --help.
   void parse(const Invocation& invocation);
 
  private:
-  CLI::App app_;
-  bool json_ = false;
-  bool quiet_ = false;
+  struct Impl;
+
+  /// `assign` gets a negative number as its two's complement.
+  void add_integer(const std::string& names, const std::string& preset, std::int64_t low, std::uint64_t high,
+                   const std::string& help, std::function<void(std::uint64_t)> assign);
+
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace sluice::cli

@@ -17,10 +17,9 @@ constexpr std::size_t kKeyCharacters = 32;
 }  // namespace
 
 void declare_verify(Options& options, std::string& value) {
-  options.app()
-      .add_option("--verify", value,
-                  "When experts and tensors are proven: off, first-use (default), or full, before the start")
-      ->check(CLI::IsMember({"off", "first-use", "full"}));
+  options.add_choice("--verify WHEN", value, {"off", "first-use", "full"},
+                     "When tensors and experts are compared with their digests: first-use, full (all before "
+                     "the start) or off");
 }
 
 runtime::ModelOptions model_options(const fs::path& path, const std::string& verify, unsigned thread_count) {

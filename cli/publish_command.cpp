@@ -13,21 +13,24 @@ int publish_command(const Invocation& invocation) {
   std::string folder;
   std::string torrent;
   fetch::PublishRequest request;
-  Options options("publish", "Makes the torrent, the magnet link and the manifest of a release.",
+  Options options("publish", "Makes the torrent, magnet link, manifest and SHA256SUMS of a release.",
                   "sluice publish my-model --tracker udp://tracker.example.org:6969/announce");
-  auto& app = options.app();
-  app.add_option("DIR", folder, "Release folder, or a single file")->required();
-  app.add_option("-o,--output", torrent, "The .torrent (default: DIR.torrent beside DIR)");
-  options.add_list("--tracker", request.trackers, "Tracker URL");
-  options.add_list("--web-seed", request.web_seeds, "URL of the same files on a web server (BEP 19)");
-  options.add_bytes("--piece-size", request.piece_bytes, "A power of two, at least 16KiB (default: by size)");
-  app.add_flag(
+  options.add_argument("DIR", folder, "Release folder, or a single file");
+  options.group("Torrent");
+  options.add_text("-o,--output FILE", torrent, "Torrent to write (default: DIR.torrent beside DIR)");
+  options.add_list("--tracker URL", request.trackers, "Tracker to put into the torrent");
+  options.add_list("--web-seed URL", request.web_seeds, "Web server that holds the same files (BEP 19)");
+  options.add_size("--piece-size SIZE", request.piece_bytes,
+                   "Piece size, a power of two from 16KiB on (default: by the release's size)");
+  options.add_flag(
       "--v1-only", request.v1_only,
-      "Without BitTorrent v2's hash trees, for old clients; beside a hybrid one give it another name by -o");
-  app.add_flag("--leaves", request.leaves,
-               "Also a file of all block hashes, by which verify places damage to 16 KiB");
+      "Leave out the hash trees of BitTorrent v2, for old clients. Give the torrent another name "
+      "with -o if a hybrid one exists");
+  options.add_flag("--leaves", request.leaves,
+                   "Also write a file of all 16 KiB block hashes, with which verify locates damage exactly");
   ManifestFacts facts;
   declare_facts(options, facts);
+  options.group("Threads");
   options.add_threads(request.thread_count);
   options.parse(invocation);
 

@@ -32,7 +32,8 @@ Json to_json(const CatalogEntry& entry) {
 
 int releases_command(const Invocation& invocation) {
   Console& console = invocation.console;
-  Options options("releases", "Lists the known releases; each name can be given to fetch, verify and run.",
+  Options options("releases",
+                  "Lists the known releases. fetch and run take these names, and so does verify --manifest.",
                   "sluice releases");
   options.parse(invocation);
 

@@ -200,8 +200,10 @@ class Run {
 
 int run_command(const Invocation& invocation) {
   RunOptions values;
-  Options options("run", "Executes a prompt; what is missing of fetch, verify and convert is done first.",
-                  "sluice run stories-moe -p \"Once upon a time\" -n 200 --stats");
+  Options options(
+      "run",
+      "Generates text from a prompt. A model that is missing is downloaded, verified and converted first.",
+      "sluice run stories-moe -p \"Once upon a time\" -n 200 --stats");
   declare(options, values);
   options.parse(invocation);
   require_sensible(values);

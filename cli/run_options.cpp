@@ -21,18 +21,64 @@ constexpr std::uint64_t kDefaultContextMax = 32768;
 // Room for text that is to go on until the model ends it.
 constexpr std::uint64_t kUnlimitedTextTokens = 4096;
 constexpr std::uint64_t kPromptBytesMax = 64u << 20;
+constexpr std::uint64_t kCountMax = 1u << 30;
 
-void declare_penalties(Options& options, runtime::SamplingOptions& sampling) {
-  options.add_number("--repeat-penalty", sampling.repeat_penalty, 0.01, 100,
-                     "Makes tokens that were there less likely, by a factor (default: 1, off)");
-  options.add_number("--presence-penalty", sampling.presence_penalty, -100, 100,
-                     "Taken off the logit of tokens that were there (default: 0)");
-  options.add_number("--frequency-penalty", sampling.frequency_penalty, -100, 100,
-                     "Taken off for each time that they were there (default: 0)");
-  options.app()
-      .add_option("--repeat-last-n", sampling.repeat_last_n,
-                  "Tokens that the penalties look back on, -1 for all (default: 64)")
-      ->check(CLI::Range(-1, 1 << 30));
+void declare_prompt(Options& options, RunOptions& values) {
+  options.group("Prompt");
+  options.add_text("-p,--prompt TEXT", values.prompt, "Prompt, passed to the model as it is");
+  options.add_text("-f,--file FILE", values.prompt_file, "Read the prompt from FILE; - reads standard input");
+  options.exclude("--file", "--prompt");
+  options.add_flag("--chat", values.chat, "Wrap the prompt as an instruction, for models tuned to [INST]");
+  options.add_text("--system TEXT", values.system, "System prompt, with --chat");
+  options.add_text("--prompt-cache FILE", values.prompt_cache,
+                   "Save and reuse the prompt's KV cache in FILE");
+}
+
+void declare_sampling(Options& options, RunOptions& values) {
+  auto& sampling = values.sampling;
+  options.group("Sampling");
+  options.add_number("--temperature T", sampling.temperature, 0, 100,
+                     "Sampling temperature; 0 always takes the most likely token");
+  options.add_number("--top-p P", sampling.top_p, 0, 1,
+                     "Nucleus sampling: keep the smallest set of tokens with this probability mass");
+  options.add_integer("--top-k K", sampling.top_k, 0, std::numeric_limits<std::uint64_t>::max(),
+                      "Keep the K most likely tokens; 0 keeps all");
+  options.add_number("--min-p P", sampling.min_p, 0, 1,
+                     "Drop tokens less likely than P times the most likely one");
+  options.add_integer("--seed N", values.seed, 0, std::numeric_limits<std::uint64_t>::max(),
+                      "Random seed; the same seed gives the same text (default: random, printed)");
+  options.add_number("--repeat-penalty X", sampling.repeat_penalty, 0.01, 100,
+                     "Make tokens that occurred less likely by this factor; 1 is off");
+  options.add_number("--presence-penalty X", sampling.presence_penalty, -100, 100,
+                     "Subtract X from the logits of tokens that occurred");
+  options.add_number("--frequency-penalty X", sampling.frequency_penalty, -100, 100,
+                     "Subtract X for each time that a token occurred");
+  options.add_integer("--repeat-last-n N", sampling.repeat_last_n, -1, kCountMax,
+                      "Number of last tokens that the penalties look at; -1 for all");
+}
+
+void declare_output(Options& options, RunOptions& values) {
+  options.group("Output");
+  options.add_integer("-n,--tokens N", values.tokens_max, -1, kCountMax,
+                      "Number of tokens to generate at most; -1 for until the model ends the text");
+  options.add_list("--stop TEXT", values.stop_texts, "End the generated text before TEXT");
+  options.add_flag("--stats", values.stats,
+                   "Print how tokens were routed to experts, and what verification cost");
+  options.add_text("--trace FILE", values.trace,
+                   "Write the experts that each token chose to FILE, as JSON lines");
+}
+
+void declare_model(Options& options, RunOptions& values) {
+  options.group("Model, memory and threads");
+  options.add_quant(values.model.quant);
+  declare_verify(options, values.verify);
+  options.add_integer(
+      "--context N", values.context_tokens, 1, kCountMax,
+      "Context size in tokens, for prompt and text (default: as needed, at most what the model "
+      "was trained for)");
+  options.add_kv(values.kv);
+  options.add_model_memory(values.memory_bytes);
+  options.add_threads(values.model.thread_count);
 }
 
 // Looks at `stop` while nothing comes, so that Ctrl-C ends it at a terminal.
@@ -62,54 +108,19 @@ std::uint64_t trained_context(const format::ModelParams& params) {
 }  // namespace
 
 void declare(Options& options, RunOptions& values) {
-  auto& app = options.app();
-  auto& sampling = values.sampling;
-  app.add_option("MODEL", values.model.model,
-                 ".sluice file, release folder, release name, magnet link or URL of a .torrent")
-      ->required();
-  auto* prompt = app.add_option("-p,--prompt", values.prompt, "The prompt, taken as it is");
-  app.add_option("-f,--file", values.prompt_file, "Read the prompt from this file, - for standard input")
-      ->excludes(prompt);
-  app.add_option("-n,--tokens", values.tokens_max,
-                 "Tokens to generate at the most, -1 for until the model ends (default: 128)")
-      ->check(
-          CLI::Range(-1, 1 << 30) &
-          CLI::Validator(
-              [](const std::string& text) { return text == "0" ? "0 tokens are none" : std::string(); }, ""));
-  options.add_list("--stop", values.stop_texts, "Ends the text before this text");
-  app.add_flag("--chat", values.chat, "The prompt is an instruction, for models that were tuned to [INST]");
-  app.add_option("--system", values.system, "With --chat: what stands before the instruction");
-  options.add_number("--temperature", sampling.temperature, 0, 100,
-                     "0 takes the most likely token (default: 0.7)");
-  options.add_number("--top-p", sampling.top_p, 0, 1,
-                     "Sample from the most likely tokens of this mass (default: 0.95)");
-  app.add_option("--top-k", sampling.top_k, "Sample from so many most likely tokens, 0 for all (default: 0)")
-      ->check(CLI::NonNegativeNumber);
-  options.add_number("--min-p", sampling.min_p, 0, 1,
-                     "Leave out tokens below this share of the best's (default: 0)");
-  app.add_option("--seed", values.seed, "For the same text again (default: a random one, which is printed)")
-      ->check(CLI::NonNegativeNumber);
-  declare_penalties(options, sampling);
-  options.add_threads(values.model.thread_count);
-  app.add_option("--prompt-cache", values.prompt_cache,
-                 "Keep what the prompt was computed to in this file, and use it the next time");
-  app.add_option(
-         "--context", values.context_tokens,
-         "Tokens that prompt and text may have (default: what they need, at most those it was made for)")
-      ->check(CLI::Range(1, 1 << 30));
-  options.add_kv(values.kv);
-  options.add_model_memory(values.memory_bytes);
-  app.add_option("--trace", values.trace, "Write which experts each token chose to this file");
-  app.add_flag("--stats", values.stats, "Show how the tokens were routed, as a table, and what proofs cost");
-  declare_verify(options, values.verify);
-  options.add_quant(values.model.quant, "When the model is to be converted first: q4 (default), q8 or bf16");
+  options.add_model(values.model.model);
+  declare_prompt(options, values);
+  declare_sampling(options, values);
+  declare_output(options, values);
+  declare_model(options, values);
   declare_network(options, values.model.network);
 }
 
 std::string read_prompt(const RunOptions& values, const std::stop_token& stop) {
   if (values.prompt) return *values.prompt;
   if (values.prompt_file.empty()) {
-    throw base::Error(base::ErrorKind::usage, "sluice run: a prompt is missing: give -p TEXT or -f FILE");
+    throw base::Error(base::ErrorKind::usage,
+                      "a prompt is missing: give -p TEXT or -f FILE (sluice run --help)");
   }
   if (values.prompt_file == "-") return read_standard_input(stop);
   return base::read_text_file(values.prompt_file, kPromptBytesMax);
@@ -117,8 +128,9 @@ std::string read_prompt(const RunOptions& values, const std::stop_token& stop) {
 
 void require_sensible(const RunOptions& values) {
   const auto refuse = [](const std::string& what) {
-    throw base::Error(base::ErrorKind::usage, "sluice run: " + what);
+    throw base::Error(base::ErrorKind::usage, what + " (sluice run --help)");
   };
+  if (values.tokens_max == 0) refuse("--tokens must not be 0");
   if (!values.system.empty() && !values.chat) refuse("--system needs --chat");
   if (std::ranges::find(values.stop_texts, std::string()) != values.stop_texts.end())
     refuse("--stop: the text is empty");

@@ -57,18 +57,21 @@ int seed_command(const Invocation& invocation) {
   bool no_pex = false;
   bool no_lsd = false;
   fetch::SeedRequest request;
-  Options options("seed", "Shares a release until it is stopped.",
+  Options options("seed", "Shares a release with other peers until it is stopped.",
                   "sluice seed my-model.torrent --port 6881");
-  auto& app = options.app();
-  app.add_option("TORRENT", torrent, "The .torrent")->required();
-  app.add_option("DIR", folder, "Folder in which the release's folder lies (default: beside the torrent)");
+  options.add_argument("TORRENT", torrent, "The .torrent file");
+  options.add_optional_argument(
+      "DIR", folder, "Folder that contains the release's folder (default: where the torrent lies)");
+  options.group("Network");
   options.add_port(request.port);
-  app.add_option("--listen", request.listen_address, "Listen at this address only");
-  options.add_list("--tracker", request.trackers, "Tracker URL to announce to, beside the torrent's");
-  options.add_bytes("--limit-up", request.limit_up_bytes_per_s, "Send at most so much a second");
-  app.add_flag("--no-dht", no_dht, "Do not announce in the distributed hash table");
-  app.add_flag("--no-pex", no_pex, "Do not exchange peers with peers");
-  app.add_flag("--no-lsd", no_lsd, "Do not announce in the local network");
+  options.add_text("--listen ADDRESS", request.listen_address,
+                   "Listen only on this IP address (default: all)");
+  options.add_list("--tracker URL", request.trackers, "Additional tracker to announce to");
+  options.add_size("--limit-up RATE", request.limit_up_bytes_per_s,
+                   "Upload limit per second (default: none)");
+  options.add_flag("--no-dht", no_dht, "Do not use the distributed hash table");
+  options.add_flag("--no-pex", no_pex, "Do not exchange peer addresses with peers");
+  options.add_flag("--no-lsd", no_lsd, "Do not announce in the local network");
   options.parse(invocation);
 
   if (!fs::exists(torrent)) throw base::Error(base::ErrorKind::usage, torrent + ": does not exist");

@@ -67,15 +67,17 @@ std::string default_comment(const fs::path& file) {
 int sign_command(const Invocation& invocation) {
   Console& console = invocation.console;
   SignOptions values;
-  Options options("sign", "Signs a file, so that others can see that it is yours: writes FILE.minisig.",
-                  "sluice sign my-model.manifest.json --key alice.key --comment \"my-model, first release\"");
-  auto& app = options.app();
-  app.add_option("FILE", values.file, "A manifest, or any other file")->required();
-  app.add_option("--key", values.key, "The secret key, as sluice keygen or minisign made it")->required();
-  app.add_option("--comment", values.comment, "What is signed along with it and shown to who verifies it");
-  app.add_flag("--password-stdin", values.password_stdin, "The key's password is the first line of stdin");
+  Options options("sign", "Signs a file so that others can verify who it comes from. Writes FILE.minisig.",
+                  "sluice sign my-model.manifest.json --key alice.key --comment \"first release\"");
+  options.add_argument("FILE", values.file, "A manifest, or any other file");
+  options.add_text("--key FILE", values.key, "Secret key from sluice keygen or minisign (required)");
+  options.add_text("--comment TEXT", values.comment,
+                   "Signed comment, shown when the signature is verified (default: time and file name)");
+  options.add_flag("--password-stdin", values.password_stdin,
+                   "Read the key's password from the first line of stdin");
   options.parse(invocation);
 
+  if (values.key.empty()) throw base::Error(base::ErrorKind::usage, "--key is required (sluice sign --help)");
   check_comment(values.comment);
   const base::SecretKey key = open_secret_key(values);
   const auto signature = base::sign(hash_file(values.file, invocation.stop), key,

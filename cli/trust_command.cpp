@@ -63,13 +63,12 @@ void ask_for_trust(const base::PublicKey& key, const TrustOptions& values, Conso
 int trust_command(const Invocation& invocation) {
   Console& console = invocation.console;
   TrustOptions values;
-  Options options("trust",
-                  "Trusts a key from now on: what it signed is believed. Without KEY lists the keys.",
+  Options options("trust", "Adds a key to the trusted keys. Without KEY it lists them.",
                   "sluice trust alice.pub");
-  auto& app = options.app();
-  app.add_option("KEY", values.key, "A public key file, or the key's line of base64");
-  app.add_option("--as", values.name, "Keep it as NAME.pub (default: as the file is called)");
-  app.add_flag("--yes", values.yes, "Do not ask: the fingerprint has been compared");
+  options.add_optional_argument("KEY", values.key, "Public key file, or its line of base64");
+  options.add_text("--as NAME", values.name, "Store the key as NAME.pub (default: the name of the key file)");
+  options.add_flag("--yes", values.yes,
+                   "Do not ask; you have compared the key with what its owner publishes");
   options.parse(invocation);
 
   if (values.key.empty()) return list_keys(console);

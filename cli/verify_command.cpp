@@ -20,31 +20,36 @@ struct VerifyOptions {
 };
 
 void declare(Options& options, VerifyOptions& values) {
-  auto& app = options.app();
   ProofRequest& proof = values.proof;
-  app.add_option("PATH", proof.path, "Release folder, file of a release, or .sluice file")->required();
-  app.add_option("--torrent", proof.sources.torrent, "Prove against this .torrent");
-  app.add_option("--manifest", proof.sources.manifest,
-                 "Prove against this manifest, a file or a release name");
-  app.add_option("--sums", proof.sources.sums, "Prove against this SHA256SUMS or md5sum list");
-  app.add_option("--leaves", proof.sources.leaves, "Place damage to 16 KiB by this file of publish --leaves");
-  app.add_option("--key", proof.sources.key,
-                 "Only what this key signed counts: a public key file, or its line of base64");
-  app.add_flag("--strict", proof.how.strict, "Files that nothing speaks of are a failure, too");
-  app.add_flag("--repair", proof.repair,
-               "Fetch what is damaged again, by the release's torrent; of a .sluice file, convert it again");
-  app.add_option("--release", proof.release, "Repair a .sluice file out of this release folder");
-  auto* writing = app.add_flag("--write-sums", values.write_sums,
-                               "Put down what the release holds: PATH.SHA256SUMS and PATH.manifest.json");
-  app.add_option("-o,--output", values.sums.output, "With --write-sums: STEM of the two files")
-      ->needs(writing);
-  app.add_flag("--overwrite", values.sums.overwrite, "With --write-sums: replace what is there and differs")
-      ->needs(writing);
+  options.add_argument("PATH", proof.path, "Release folder, file of a release, or .sluice file");
+  options.group("References");
+  options.add_text("--torrent FILE", proof.sources.torrent, "Verify against this .torrent");
+  options.add_text("--manifest FILE", proof.sources.manifest,
+                   "Verify against this manifest; a file or a release name");
+  options.add_text("--sums FILE", proof.sources.sums, "Verify against this SHA256SUMS or md5sum list");
+  options.add_text("--leaves FILE", proof.sources.leaves,
+                   "File of block hashes from publish --leaves; it locates damage to 16 KiB");
+  options.add_text("--key KEY", proof.sources.key,
+                   "Accept only references signed by this key; a public key file or its line of base64");
+  options.add_flag("--strict", proof.how.strict, "Treat files that no reference lists as failures");
+  options.group("Repair");
+  options.add_flag("--repair", proof.repair,
+                   "Download what is damaged again; convert damaged parts of a .sluice file again");
+  options.add_text("--release DIR", proof.release, "Release folder to repair a .sluice file from");
+  options.group("Writing references");
+  options.add_flag("--write-sums", values.write_sums,
+                   "Record what the release holds, in PATH.SHA256SUMS and PATH.manifest.json");
+  options.add_text("-o,--output STEM", values.sums.output,
+                   "With --write-sums: write STEM.SHA256SUMS and STEM.manifest.json");
+  options.add_flag("--overwrite", values.sums.overwrite, "With --write-sums: replace files that differ");
+  options.require("--output", "--write-sums");
+  options.require("--overwrite", "--write-sums");
   declare_facts(options, values.sums.facts);
-  app.add_flag("--direct", proof.how.direct, "Read past the page cache (O_DIRECT)");
-  options.add_bytes("--memory", proof.how.memory_bytes, "Memory for buffers (default: 64MiB)");
-  options.add_threads(proof.how.thread_count);
   declare_network(options, proof.network);
+  options.group("Reading, memory and threads");
+  options.add_flag("--direct", proof.how.direct, "Bypass the page cache (O_DIRECT)");
+  options.add_size("--memory SIZE", proof.how.memory_bytes, "Memory for buffers");
+  options.add_threads(proof.how.thread_count);
 }
 
 /// What the proof rests on, when it has succeeded.
@@ -79,7 +84,7 @@ format::Json make_result(const Proof& proof, double seconds) {
 int verify_command(const Invocation& invocation) {
   Console& console = invocation.console;
   VerifyOptions values;
-  Options options("verify", "Proves a release folder or a .sluice file and names what is damaged.",
+  Options options("verify", "Verifies a release folder or a .sluice file and lists what is damaged.",
                   "sluice verify downloads/mixtral-8x7b-32kseqlen --repair");
   declare(options, values);
   options.parse(invocation);

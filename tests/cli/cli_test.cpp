@@ -4,8 +4,6 @@
 #include <filesystem>
 
 #include "base/file.h"
-#include "cli/commands.h"
-#include "cli/options.h"
 #include "cli/progress_line.h"
 #include "cli/routing_log.h"
 #include "cli/table.h"
@@ -18,15 +16,6 @@
 using namespace sluice;
 using namespace sluice::cli;
 using base::ErrorKind;
-
-TEST_CASE("a misspelt command gets the nearest name, a strange one gets none") {
-  CHECK(suggest_command("fech") == "fetch");
-  CHECK(suggest_command("verfiy") == "verify");
-  CHECK(suggest_command("ru") == "run");
-  CHECK(suggest_command("release") == "releases");
-  CHECK(suggest_command("banana").empty());
-  CHECK(suggest_command("fetch-worke").empty());  // hidden commands are not suggested
-}
 
 TEST_CASE("a table aligns its columns and counts characters, not bytes") {
   Table table({1});
@@ -190,30 +179,4 @@ TEST_CASE("a trace file has one JSON object a line") {
         "{\"position\":7,\"token\":42,\"layer\":1,\"experts\":[3,1],\"weights\":[0.75,0.25],\"margin\":0.5}\n"
         "{\"position\":7,\"token\":42,\"layer\":2,\"experts\":[3,1],\"weights\":[0.75,0.25],\"margin\":null}"
         "\n");
-}
-
-TEST_CASE("options take sizes, repeated values and prompts that look like options") {
-  Console console;
-  std::uint64_t memory_bytes = 0;
-  std::vector<std::string> peers;
-  std::string source;
-  std::string prompt = "unset";
-  const auto parse = [&](std::vector<std::string> arguments) {
-    Options options("test", "A test.", "sluice test");
-    options.app().add_option("SOURCE", source);
-    options.app().add_option("-p", prompt);
-    options.add_bytes("--memory", memory_bytes, "Memory");
-    options.add_list("--peer", peers, "Peer");
-    options.parse({std::move(arguments), console, {}});
-  };
-  parse({"--peer", "a:1", "--peer", "b:2", "the-source", "--memory", "64MiB", "-p", "--json"});
-  CHECK(peers == std::vector<std::string>{"a:1", "b:2"});
-  CHECK(source == "the-source");
-  CHECK(memory_bytes == 64u << 20);
-  CHECK(prompt == "--json");
-  CHECK_FALSE(console.json());
-  parse({"-p", ""});
-  CHECK(prompt.empty());
-  CHECK_ERROR(parse({"--memory", "lots"}), ErrorKind::usage, "'lots' is no size");
-  CHECK_ERROR(parse({"--unknown"}), ErrorKind::usage, "--unknown");
 }

@@ -8,13 +8,13 @@ from sluice_program import RELEASE, ProgramTest, main
 
 class ExitCodeTest(ProgramTest):
     def test_usage_is_2(self):
-        self.fail_with(2, "usage", "did you mean 'fetch'?", "fech")
+        self.fail_with(2, "usage", "did you mean fetch?", "fech")
         self.fail_with(2, "usage", "SOURCE", "fetch")
         self.fail_with(2, "usage", "--unknown", "run", "stories-moe", "--unknown")
         self.fail_with(2, "usage", "no-such-model", "run", "no-such-model", "-p", "x")
         self.fail_with(2, "usage", "'lots'", "convert", RELEASE, "--memory", "lots")
         self.fail_with(2, "usage", "q5", "convert", RELEASE, "--quant", "q5")
-        self.fail_with(2, "usage", "'nan' is no number from 0 to 100", "run", "stories-moe", "-p", "x",
+        self.fail_with(2, "usage", "'nan' is not a number from 0 to 100", "run", "stories-moe", "-p", "x",
                        "--temperature", "nan")
         self.fail_with(2, "usage", "--seed", "run", "stories-moe", "-p", "x", "--seed", "-1")
         self.fail_with(2, "usage", "is a folder", "fetch", RELEASE)
@@ -24,12 +24,13 @@ class ExitCodeTest(ProgramTest):
 
     def test_help_is_0_for_every_command(self):
         commands = [line.split()[0] for line in self.succeed("--help").stdout.splitlines()
-                    if line.startswith("  ") and line.split()[0].isalpha() and line.split()[0] != "sluice"]
+                    if line.startswith("  ") and line[2:3].isalpha() and line.split()[0].islower()
+                    and line.split()[0] != "sluice"]
         self.assertEqual(commands, ["fetch", "verify", "convert", "run", "publish", "seed", "keygen", "sign",
                                     "trust", "inspect", "bench", "eval", "releases", "models"])
         for command in commands:
             text = self.succeed(command, "--help").stdout
-            self.assertIn("Example:\n  sluice " + command, text)
+            self.assertRegex(text, "Examples?:\n  sluice " + command)
 
     def test_a_damaged_release_is_1_and_the_tensor_is_named(self):
         release = self.copy_release()

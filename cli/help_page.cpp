@@ -1,0 +1,70 @@
+#include "cli/help_page.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "cli/table.h"
+
+namespace sluice::cli {
+namespace {
+
+constexpr std::size_t kColumnsUnknown = 80;
+constexpr std::size_t kColumnsMin = 40;
+constexpr std::size_t kColumnsMax = 100;
+constexpr std::size_t kEntryIndent = 2;
+
+std::string lay_out(const HelpEntry& entry, std::size_t columns, std::size_t text_column) {
+  // Long names line up whether or not there is a short one before them.
+  const bool long_only = entry.names.starts_with("--");
+  const std::string names = std::string(kEntryIndent + (long_only ? 4 : 0), ' ') + entry.names;
+  std::string text = wrap(entry.text, columns, text_column);
+  if (display_width(names) + 2 > text_column) return names + "\n" + text;
+  return names + text.substr(display_width(names));
+}
+
+}  // namespace
+
+std::string wrap(std::string_view text, std::size_t columns, std::size_t indent) {
+  std::string lines;
+  std::string line(indent, ' ');
+  bool empty = true;
+  while (!text.empty()) {
+    const std::size_t length = std::min(text.find(' '), text.size());
+    const std::string_view word = text.substr(0, length);
+    text.remove_prefix(std::min(length + 1, text.size()));
+    if (word.empty()) continue;
+    if (!empty && display_width(line) + 1 + display_width(word) > columns) {
+      lines += line + "\n";
+      line.assign(indent, ' ');
+      empty = true;
+    }
+    if (!empty) line += ' ';
+    line += word;
+    empty = false;
+  }
+  return lines + line + "\n";
+}
+
+std::string lay_out(const HelpPage& page, std::size_t columns) {
+  std::string text = wrap(page.summary, columns) + "\nUsage: " + page.usage + "\n";
+  for (const HelpGroup& group : page.groups) {
+    text += "\n" + group.title + ":\n";
+    for (const HelpEntry& entry : group.entries) {
+      text += lay_out(entry, columns, page.text_column);
+    }
+  }
+  text += page.examples.size() == 1 ? "\nExample:\n" : "\nExamples:\n";
+  for (const std::string& example : page.examples) text += std::string(kEntryIndent, ' ') + example + "\n";
+  for (const std::string& paragraph : page.closing) text += "\n" + wrap(paragraph, columns);
+  return text;
+}
+
+std::size_t help_columns() {
+  struct winsize size {};
+  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kColumnsUnknown;
+  return std::clamp<std::size_t>(size.ws_col, kColumnsMin, kColumnsMax);
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,55 @@
+#include "cli/spelling.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace sluice::cli {
+namespace {
+
+// Empty unless exactly one name begins with `start`.
+std::string only_completion(std::string_view start, std::span<const std::string> names) {
+  constexpr std::size_t kStartMin = 4;  // "--t" begins many names
+  if (start.size() < kStartMin) return {};
+  const auto begins = [&](const std::string& name) { return name.starts_with(start); };
+  if (std::ranges::count_if(names, begins) != 1) return {};
+  return *std::ranges::find_if(names, begins);
+}
+
+}  // namespace
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t above = row[j];
+      row[j] = std::min({row[j - 1] + 1, above + 1, diagonal + (a[i - 1] != b[j - 1] ? 1 : 0)});
+      diagonal = above;
+    }
+  }
+  return row.back();
+}
+
+std::string nearest_name(std::string_view misspelt, std::span<const std::string> names) {
+  if (auto completed = only_completion(misspelt, names); !completed.empty()) return completed;
+  std::string best;
+  std::size_t best_distance = misspelt.size();
+  for (const std::string& name : names) {
+    const std::size_t letters = name.size() - std::min(name.find_first_not_of('-'), name.size());
+    const std::size_t allowed = std::clamp<std::size_t>(letters / 3, 1, 3);
+    const std::size_t distance = edit_distance(misspelt, name);
+    if (distance <= allowed && distance < best_distance) {
+      best_distance = distance;
+      best = name;
+    }
+  }
+  return best;
+}
+
+std::string did_you_mean(std::string_view name) {
+  return name.empty() ? std::string() : "; did you mean " + std::string(name) + "?";
+}
+
+}  // namespace sluice::cli
