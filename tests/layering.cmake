@@ -1,4 +1,4 @@
-# Checks that includes follow the map of the code (README, "Map of the code"):
+# Checks that includes follow the map of the code (README.md and CONTRIBUTING.md):
 #   - rooms: an arrow leads only downwards, and other rooms see a room through its front door alone;
 #   - wings: the subfolders of fetch and runtime have arrows one way, too;
 #   - fetch/swarm, which talks to peers, is used by the worker process and by the seeder alone;
