@@ -1,11 +1,22 @@
 # Installs into an empty prefix and lets the installed program do its main job there, without network.
-#   cmake -D BUILD_DIR=... -D WORK_DIR=... -P install.cmake
+#   cmake -D BUILD_DIR=... -D WORK_DIR=... -D BUILD_TYPE=... -P install.cmake
 cmake_minimum_required(VERSION 3.25)
 
 set(prefix ${WORK_DIR}/prefix)
 file(REMOVE_RECURSE ${WORK_DIR})
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD_DIR} --prefix ${prefix}
   COMMAND_ERROR_IS_FATAL ANY OUTPUT_QUIET)
+
+foreach(page LICENSE README.md docs/run.md)
+  if(NOT EXISTS ${prefix}/share/doc/sluice/${page})
+    message(FATAL_ERROR "${page} is not installed")
+  endif()
+endforeach()
+# Debug information would make it 160 MB.
+file(SIZE ${prefix}/bin/sluice program_bytes)
+if(BUILD_TYPE STREQUAL "Release" AND program_bytes GREATER 16000000)
+  message(FATAL_ERROR "the installed program has ${program_bytes} bytes")
+endif()
 
 # run(EXPECTED ARGUMENTS...)
 function(run expected)
