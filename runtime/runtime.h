@@ -130,7 +130,7 @@ struct SessionOptions {
   /// For the whole process. Weights that do not fit in are read when they are needed; see
   /// docs/larger-than-memory.md. Default: what the kernel and the control groups leave.
   std::optional<std::uint64_t> memory_bytes = {};
-  std::uint64_t beside_bytes = 0;  ///< that the caller will take beside the session, to be left out of it
+  std::uint64_t reserved_bytes = 0;  ///< that the caller will take beside the session, to be left out of it
   std::stop_token stop;            ///< asked between layers: feed() then throws Error{interrupted}
   std::function<void(const RoutingEvent&)>
       on_routing;  ///< called in order of layer, then position, per chunk

@@ -44,7 +44,7 @@ struct Session::Impl::Group {
   std::span<const std::uint32_t> experts;    ///< ascending: the order in which their outputs are added up
   std::span<const std::uint32_t> order;      ///< the same, those first that can be computed with first
   bool first = true;                         ///< of the layer's groups
-  const ExpertStream::Layer* stream = nullptr;
+  const ExpertCache::Layer* stream = nullptr;
 
   /// With all that the panels before `panels_end` need.
   [[nodiscard]] Matrix matrix(std::uint32_t expert, ExpertMatrix which, std::size_t panels_end) const {
@@ -53,9 +53,9 @@ struct Session::Impl::Group {
       return stream->matrix(expert, which);
     }
     switch (which) {
-      case ExpertMatrix::w1: return mapped[expert].w1.matrix;
-      case ExpertMatrix::w3: return mapped[expert].w3.matrix;
-      case ExpertMatrix::w2: break;
+      case ExpertMatrix::gate: return mapped[expert].w1.matrix;
+      case ExpertMatrix::up: return mapped[expert].w3.matrix;
+      case ExpertMatrix::down: break;
     }
     return mapped[expert].w2.matrix;
   }
@@ -189,7 +189,7 @@ void Session::Impl::mapped_experts(std::size_t layer) {
 
 void Session::Impl::streamed_experts(std::size_t layer) {
   const auto& experts = weights.layers[layer].experts;
-  ExpertStream::Layer use(*stream, layer, routing.used);
+  ExpertCache::Layer use(*stream, layer, routing.used);
   bool first = true;
   for (auto of_group = use.next(); !of_group.empty(); of_group = use.next()) {
     for (const std::uint32_t e : of_group) {
@@ -223,10 +223,10 @@ void Session::Impl::experts_up(const Group& group) {
     const std::size_t width = panels * format::kPanelRows;
     float* gate = scratch[worker].gate.data();
     float* up = scratch[worker].up.data();
-    const Matrix w1 = group.matrix(e, ExpertMatrix::w1, first + panels);
+    const Matrix w1 = group.matrix(e, ExpertMatrix::gate, first + panels);
     const Operand in = inputs_of(e, w1);
     multiply(kernels, w1, in, first, panels, gate, width);
-    const Matrix w3 = group.matrix(e, ExpertMatrix::w3, first + panels);
+    const Matrix w3 = group.matrix(e, ExpertMatrix::up, first + panels);
     multiply(kernels, w3, in, first, panels, up, width);
     const Operand out = hidden_of(e, group.mapped[e].w2.matrix);
     for (std::size_t row = 0; row < rows; ++row) {
@@ -252,7 +252,7 @@ void Session::Impl::experts_down(const Group& group) {
       std::fill_n(&update[t * dim + first * format::kPanelRows], width, 0.0f);
     for (const std::uint32_t e : group.experts) {
       const auto slots = routing.slots_of(e);
-      const Matrix w2 = group.matrix(e, ExpertMatrix::w2, first + panels);
+      const Matrix w2 = group.matrix(e, ExpertMatrix::down, first + panels);
       multiply(kernels, w2, hidden_of(e, w2), first, panels, out, width);
       for (std::size_t row = 0; row < slots.size(); ++row)
         kernels.add_scaled(out + row * width, slots[row].weight, width,

@@ -86,11 +86,11 @@ void Session::Impl::reserve() {
 void Session::Impl::decide_residency() {
   // Keys and values get their memory when they are first written; all else has its own already.
   const auto cache_bytes = KvCache::size_bytes(params, cache.capacity(), cache.type());
-  const MemoryNeeds needs = memory_needs(weights, cache_bytes.value() + options.beside_bytes);
+  const MemoryNeeds needs = memory_needs(weights, cache_bytes.value() + options.reserved_bytes);
   const auto plan = plan_residency(needs, memory_left(options.memory_bytes));
   if (plan.expert_slots == 0 || (!options.memory_bytes && is_cached(weights))) return;
-  hot_pages = std::make_unique<HotPages>(weights);
-  stream = std::make_unique<ExpertStream>(weights, plan.expert_slots);
+  pinned_weights = std::make_unique<PinnedWeights>(weights);
+  stream = std::make_unique<ExpertCache>(weights, plan.expert_slots);
 }
 
 // The forward pass of a pre-norm mixture-of-experts transformer (arXiv 2401.04088):

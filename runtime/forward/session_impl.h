@@ -17,7 +17,7 @@
 #include "runtime/kernels/buffer.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/matmul.h"
-#include "runtime/memory/expert_stream.h"
+#include "runtime/memory/expert_cache.h"
 #include "runtime/memory/kv_cache.h"
 #include "runtime/memory/model_impl.h"
 #include "runtime/memory/residency.h"
@@ -94,8 +94,8 @@ struct Session::Impl {
   OperandBuffer expert_hidden;  ///< [slot] silu(gate) * up
   Routing routing;
   // Only where the model does not fit into memory.
-  std::unique_ptr<HotPages> hot_pages;
-  std::unique_ptr<ExpertStream> stream;
+  std::unique_ptr<PinnedWeights> pinned_weights;
+  std::unique_ptr<ExpertCache> stream;
   struct Scratch {         ///< one a worker
     Buffer<float> head;    ///< a key and a value, or queries and attention's results, padded to kLanes
     Buffer<float> gate;    ///< [rows][slice]

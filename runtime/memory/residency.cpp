@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/page_cache.h"
 #include "runtime/memory/available_memory.h"
-#include "runtime/memory/expert_stream.h"
+#include "runtime/memory/expert_cache.h"
 
 namespace sluice::runtime {
 namespace {
@@ -20,7 +20,7 @@ namespace {
 constexpr std::uint64_t kKernelShare = 16;
 constexpr std::size_t kSlotsMin = 2;
 
-std::vector<const Matrix*> hot_matrices(const Model::Impl& model) {
+std::vector<const Matrix*> pinned_matrices(const Model::Impl& model) {
   std::vector<const Matrix*> all{&model.head.matrix};
   for (const LayerWeights& layer : model.layers)
     for (const WeightMatrix* weights : {&layer.wq, &layer.wk, &layer.wv, &layer.wo})
@@ -42,16 +42,16 @@ std::uint64_t anonymous_bytes() {
 MemoryNeeds memory_needs(const Model::Impl& model, std::uint64_t other_bytes) {
   MemoryNeeds needs;
   needs.other_bytes = other_bytes;
-  needs.expert_bytes = ExpertStream::slot_bytes(model);
+  needs.expert_bytes = ExpertCache::slot_bytes(model);
   for (const LayerWeights& layer : model.layers) needs.expert_count += layer.experts.size();
   for (const auto& expert : model.container.experts()) needs.experts_bytes += expert.length_bytes;
-  for (const Matrix* matrix : hot_matrices(model)) needs.hot_bytes += matrix->layout.total_bytes;
+  for (const Matrix* matrix : pinned_matrices(model)) needs.pinned_bytes += matrix->layout.total_bytes;
   return needs;
 }
 
 ResidencyPlan plan_residency(const MemoryNeeds& needs, std::uint64_t memory_bytes) {
   const std::uint64_t usable = memory_bytes - memory_bytes / kKernelShare;
-  const std::uint64_t taken = needs.hot_bytes + needs.other_bytes;
+  const std::uint64_t taken = needs.pinned_bytes + needs.other_bytes;
   if (usable < taken || needs.expert_bytes == 0) return {};
   if (usable - taken >= needs.experts_bytes) return {};
   const std::uint64_t slots = std::min((usable - taken) / needs.expert_bytes, needs.expert_count);
@@ -70,8 +70,8 @@ bool is_cached(const Model::Impl& model) {
   return base::CachedSource(file, bytes, nullptr).cached_share(0, bytes) == 1;
 }
 
-HotPages::HotPages(const Model::Impl& model) {
-  for (const Matrix* matrix : hot_matrices(model)) {
+PinnedWeights::PinnedWeights(const Model::Impl& model) {
+  for (const Matrix* matrix : pinned_matrices(model)) {
     const base::Bytes pages(matrix->data, base::align_up(matrix->layout.total_bytes, base::kPageBytes));
     if (::mlock(pages.data(), pages.size()) == 0) {
       locked_.push_back(pages);
@@ -81,7 +81,7 @@ HotPages::HotPages(const Model::Impl& model) {
   }
 }
 
-HotPages::~HotPages() {
+PinnedWeights::~PinnedWeights() {
   for (const base::Bytes pages : locked_) ::munlock(pages.data(), pages.size());
 }
 

@@ -16,7 +16,7 @@ struct MemoryNeeds {
   std::uint64_t expert_count = 0;
   std::uint64_t expert_bytes = 0;   ///< of the largest
   std::uint64_t experts_bytes = 0;  ///< of all
-  std::uint64_t hot_bytes = 0;      ///< attention and output matrices
+  std::uint64_t pinned_bytes = 0;      ///< attention and output matrices
   std::uint64_t other_bytes = 0;    ///< keys and values, and what the session's caller takes
 };
 
@@ -40,12 +40,12 @@ struct ResidencyPlan {
 [[nodiscard]] bool is_cached(const Model::Impl& model);
 
 /// Keeps attention and output matrices in memory: locked where this user may, else read ahead once.
-class HotPages final {
+class PinnedWeights final {
  public:
-  explicit HotPages(const Model::Impl& model);
-  ~HotPages();
-  HotPages(const HotPages&) = delete;
-  HotPages& operator=(const HotPages&) = delete;
+  explicit PinnedWeights(const Model::Impl& model);
+  ~PinnedWeights();
+  PinnedWeights(const PinnedWeights&) = delete;
+  PinnedWeights& operator=(const PinnedWeights&) = delete;
 
  private:
   std::vector<base::Bytes> locked_;  // whole pages

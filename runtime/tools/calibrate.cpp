@@ -27,7 +27,7 @@ SessionOptions session_options(const Model& model, const CalibrationOptions& opt
   session.context_tokens = options.context_tokens;
   session.prefill_chunk_tokens = options.context_tokens;
   session.isa = options.isa;
-  session.beside_bytes = options.memory_bytes + options.context_tokens * model.params().num_experts_per_tok *
+  session.reserved_bytes = options.memory_bytes + options.context_tokens * model.params().num_experts_per_tok *
                                                     model.params().hidden_dim * sizeof(float);
   session.stop = options.stop;
   return session;

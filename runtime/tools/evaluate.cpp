@@ -128,7 +128,7 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
   SessionOptions scorer_options = options;
   scorer_options.stop = stop;
   // Logits of a chunk, and log probabilities of all the context's tokens.
-  scorer_options.beside_bytes =
+  scorer_options.reserved_bytes =
       model.params().vocab_size *
       (std::min(options.prefill_chunk_tokens, options.context_tokens) * sizeof(float) +
        options.context_tokens * sizeof(double));

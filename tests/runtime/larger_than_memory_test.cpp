@@ -10,8 +10,8 @@
 #include "base/aligned_buffer.h"
 #include "base/file.h"
 #include "runtime/forward/session_impl.h"
-#include "runtime/memory/expert_run.h"
-#include "runtime/memory/expert_stream.h"
+#include "runtime/memory/expert_extent.h"
+#include "runtime/memory/expert_cache.h"
 #include "runtime/memory/residency.h"
 #include "tests/runtime/logits.h"
 #include "tests/support/check_error.h"
@@ -22,8 +22,8 @@
 using namespace sluice;
 using base::ErrorKind;
 using runtime::ExpertMatrix;
-using runtime::ExpertRun;
-using runtime::ExpertStream;
+using runtime::ExpertExtent;
+using runtime::ExpertCache;
 using runtime::Model;
 using runtime::Session;
 using runtime::SessionOptions;
@@ -57,7 +57,7 @@ struct Converted {
 Session streaming(const Model& model, std::size_t slots, SessionOptions options = {}) {
   options.context_tokens = 300;
   Session session(model, options);
-  session.impl().stream = std::make_unique<ExpertStream>(model.impl(), slots);
+  session.impl().stream = std::make_unique<ExpertCache>(model.impl(), slots);
   return session;
 }
 
@@ -73,7 +73,7 @@ TEST_CASE("the pieces of an expert cover every byte of it once, in pages, and co
       const Converted converted(quant, params);
       const Model model = Model::open(converted.path);
       const auto& container = model.impl().container;
-      const ExpertRun run(model.impl().layers[1].experts[2], container.bytes().data(), 8192);
+      const ExpertExtent run(model.impl().layers[1].experts[2], container.bytes().data(), 8192);
       const auto& entry = container.experts()[params.num_experts + 2];
       CHECK(run.offset_bytes() == entry.offset_bytes);
       CHECK(run.length_bytes() == base::align_up(entry.length_bytes, base::kPageBytes));
@@ -88,7 +88,7 @@ TEST_CASE("the pieces of an expert cover every byte of it once, in pages, and co
       CHECK(seen == std::vector<int>(seen.size(), 1));
 
       // With the pieces that it is said to need, each byte of a panel is there.
-      for (const ExpertMatrix which : {ExpertMatrix::w1, ExpertMatrix::w3, ExpertMatrix::w2}) {
+      for (const ExpertMatrix which : {ExpertMatrix::gate, ExpertMatrix::up, ExpertMatrix::down}) {
         const runtime::Matrix whole = run.matrix_in(nullptr, which);
         const auto begin = reinterpret_cast<std::uintptr_t>(whole.data);
         for (std::size_t panels = 1; panels <= whole.layout.panels; ++panels) {
@@ -106,7 +106,7 @@ TEST_CASE("the pieces of an expert cover every byte of it once, in pages, and co
           CHECK(has(whole.layout.panels * whole.layout.panel_code_bytes, whole.layout.total_bytes));
         }
         CHECK((run.pieces_for(which, whole.layout.panels) <= run.first_down_piece()) ==
-              (which != ExpertMatrix::w2));
+              (which != ExpertMatrix::down));
       }
     }
   }
@@ -116,7 +116,7 @@ TEST_CASE("what fits is mapped; else there are as many experts as the memory hol
   const runtime::MemoryNeeds needs{.expert_count = 32,
                                    .expert_bytes = 100 * kMiB,
                                    .experts_bytes = 3200 * kMiB,
-                                   .hot_bytes = 300 * kMiB,
+                                   .pinned_bytes = 300 * kMiB,
                                    .other_bytes = 100 * kMiB};
   const auto slots = [&](std::uint64_t mib) {
     return runtime::plan_residency(needs, mib * kMiB).expert_slots;
@@ -253,7 +253,7 @@ TEST_CASE("a file that was replaced is not streamed from") {
   const Converted converted;
   const Model model = Model::open(converted.path);
   base::write_file(converted.path, base::read_file(converted.path));
-  CHECK_ERROR(ExpertStream(model.impl(), 2), ErrorKind::io, "was changed since it was opened");
+  CHECK_ERROR(ExpertCache(model.impl(), 2), ErrorKind::io, "was changed since it was opened");
 }
 
 TEST_CASE("after an interrupt a streaming session goes on with the same bits") {

@@ -10,11 +10,11 @@
 // A chunk of tokens may choose all experts of a layer; then they are taken in groups, in ascending order, and
 // the next group is read while one computes.
 //
-//   ExpertStream::Layer use(stream, layer, experts);
+//   ExpertCache::Layer use(stream, layer, experts);
 //   for (auto group = use.next(); !group.empty(); group = use.next()) {
 //     use.order()                     the group's experts, those that are there first
-//     use.matrix(e, ExpertMatrix::w1)  where it is, or will be
-//     use.await(e, ExpertMatrix::w1, panels_end)   by any thread, before these panels are read
+//     use.matrix(e, ExpertMatrix::gate)  where it is, or will be
+//     use.await(e, ExpertMatrix::gate, panels_end)   by any thread, before these panels are read
 //   }
 //
 // Rejected, by measurement: the plain page cache (docs/decisions/0012).
@@ -34,19 +34,19 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
-#include "runtime/memory/expert_run.h"
+#include "runtime/memory/expert_extent.h"
 #include "runtime/memory/model_impl.h"
 #include "runtime/runtime.h"
 
 namespace sluice::runtime {
 
 /// Used by one thread, except Layer::await.
-class ExpertStream final {
+class ExpertCache final {
  public:
   /// `slot_count`: experts that are held at once, at least 2. Error{io} when the file is not any more the one
   /// that the model was opened from.
-  ExpertStream(const Model::Impl& model, std::size_t slot_count);
-  ~ExpertStream();
+  ExpertCache(const Model::Impl& model, std::size_t slot_count);
+  ~ExpertCache();
 
   /// Before each pass of a chunk of tokens through all layers.
   void begin_pass();
@@ -81,7 +81,7 @@ class ExpertStream final {
   const Model::Impl& model_;
   base::File file_;
   bool direct_;
-  std::vector<ExpertRun> runs_;     // [layer * experts + expert]
+  std::vector<ExpertExtent> runs_;     // [layer * experts + expert]
   std::vector<float> values_;       // [run] how often it was used lately
   std::vector<bool> used_;          // [run] in this pass
   std::vector<Slot*> slot_of_run_;  // [run] null where it is not in memory
@@ -103,10 +103,10 @@ class ExpertStream final {
 
 /// The experts that a chunk of tokens has chosen in one layer. When it goes, what is still being read is
 /// given up, so that an error may come at any time.
-class ExpertStream::Layer final {
+class ExpertCache::Layer final {
  public:
   /// `experts` in ascending order. Begins to read what is missing.
-  Layer(ExpertStream& stream, std::size_t layer, std::span<const std::uint32_t> experts);
+  Layer(ExpertCache& stream, std::size_t layer, std::span<const std::uint32_t> experts);
   ~Layer();
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
@@ -131,7 +131,7 @@ class ExpertStream::Layer final {
   void release(std::size_t group_index);
   void await_pieces(const Slot& slot, std::size_t count) const;
 
-  ExpertStream& stream_;
+  ExpertCache& stream_;
   std::size_t first_run_;
   std::vector<std::uint32_t> experts_;
   std::vector<std::uint32_t> order_;

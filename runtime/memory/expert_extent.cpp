@@ -1,4 +1,4 @@
-#include "runtime/memory/expert_run.h"
+#include "runtime/memory/expert_extent.h"
 
 #include <algorithm>
 
@@ -14,7 +14,7 @@ std::uint64_t page_of(std::uint64_t offset_bytes) {
 
 }  // namespace
 
-ExpertRun::ExpertRun(const ExpertWeights& expert, const std::byte* mapping, std::uint64_t piece_bytes_max)
+ExpertExtent::ExpertExtent(const ExpertWeights& expert, const std::byte* mapping, std::uint64_t piece_bytes_max)
     : offset_bytes_(static_cast<std::uint64_t>(expert.w1.matrix.data - mapping)),
       length_bytes_(0),
       places_([&] {
@@ -29,20 +29,20 @@ ExpertRun::ExpertRun(const ExpertWeights& expert, const std::byte* mapping, std:
         return std::array{place_of(expert.w1), place_of(expert.w3), place_of(expert.w2)};
       }()) {
   length_bytes_ = places_.back().end_bytes;
-  add_scales(ExpertMatrix::w1);
-  add_scales(ExpertMatrix::w3);
-  add_codes({ExpertMatrix::w1, ExpertMatrix::w3}, piece_bytes_max);
+  add_scales(ExpertMatrix::gate);
+  add_scales(ExpertMatrix::up);
+  add_codes({ExpertMatrix::gate, ExpertMatrix::up}, piece_bytes_max);
   first_down_piece_ = pieces_.size();
-  add_scales(ExpertMatrix::w2);
-  add_codes({ExpertMatrix::w2}, piece_bytes_max);
+  add_scales(ExpertMatrix::down);
+  add_codes({ExpertMatrix::down}, piece_bytes_max);
 }
 
-void ExpertRun::add_scales(ExpertMatrix matrix) {
+void ExpertExtent::add_scales(ExpertMatrix matrix) {
   const Place& at = place(matrix);
   if (at.codes_end_bytes < at.end_bytes) pieces_.push_back({matrix, true, at.codes_end_bytes, at.end_bytes});
 }
 
-void ExpertRun::add_codes(std::initializer_list<ExpertMatrix> matrices, std::uint64_t piece_bytes_max) {
+void ExpertExtent::add_codes(std::initializer_list<ExpertMatrix> matrices, std::uint64_t piece_bytes_max) {
   bool more = true;
   for (std::uint64_t done = 0; more; done += piece_bytes_max) {
     more = false;
@@ -56,7 +56,7 @@ void ExpertRun::add_codes(std::initializer_list<ExpertMatrix> matrices, std::uin
   }
 }
 
-std::size_t ExpertRun::pieces_for(ExpertMatrix matrix, std::size_t panels_end) const {
+std::size_t ExpertExtent::pieces_for(ExpertMatrix matrix, std::size_t panels_end) const {
   const Place& at = place(matrix);
   const std::uint64_t needed_bytes = at.begin_bytes + panels_end * at.layout.panel_code_bytes;
   std::size_t count = 0;
@@ -67,7 +67,7 @@ std::size_t ExpertRun::pieces_for(ExpertMatrix matrix, std::size_t panels_end) c
   return count;
 }
 
-Matrix ExpertRun::matrix_in(const std::byte* run, ExpertMatrix matrix) const {
+Matrix ExpertExtent::matrix_in(const std::byte* run, ExpertMatrix matrix) const {
   return {place(matrix).layout, run + place(matrix).begin_bytes};
 }
 

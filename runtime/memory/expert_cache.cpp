@@ -1,4 +1,4 @@
-#include "runtime/memory/expert_stream.h"
+#include "runtime/memory/expert_cache.h"
 
 #include <sys/mman.h>
 
@@ -59,7 +59,7 @@ std::size_t group_size_for(std::size_t slots, std::size_t experts_per_token) {
 
 }  // namespace
 
-struct ExpertStream::Slot {
+struct ExpertCache::Slot {
   static constexpr std::size_t kNothing = ~std::size_t{0};
 
   Slot(std::uint64_t bytes, std::size_t pieces) : memory(bytes), piece_is_there(pieces) {}
@@ -73,18 +73,18 @@ struct ExpertStream::Slot {
   std::vector<bool> piece_is_there;  ///< also those after one that is not; with the stream's mutex held
 };
 
-std::uint64_t ExpertStream::slot_bytes(const Model::Impl& model) {
+std::uint64_t ExpertCache::slot_bytes(const Model::Impl& model) {
   std::uint64_t largest = 0;
   for (const LayerWeights& layer : model.layers) {
     for (const ExpertWeights& expert : layer.experts) {
-      const ExpertRun run(expert, model.container.bytes().data(), kPieceBytes);
+      const ExpertExtent run(expert, model.container.bytes().data(), kPieceBytes);
       largest = std::max(largest, run.length_bytes());
     }
   }
   return largest;
 }
 
-ExpertStream::ExpertStream(const Model::Impl& model, std::size_t slot_count)
+ExpertCache::ExpertCache(const Model::Impl& model, std::size_t slot_count)
     : model_(model), file_(base::File::open_read(model.container.path())), direct_(file_.bypass_cache()) {
   if (base::identify(model.container.path()) != model.container.identity()) {
     throw base::Error(base::ErrorKind::io,
@@ -98,7 +98,7 @@ ExpertStream::ExpertStream(const Model::Impl& model, std::size_t slot_count)
   slot_of_run_.resize(runs_.size());
   const std::uint64_t bytes = slot_bytes(model);
   std::size_t pieces = 0;
-  for (const ExpertRun& run : runs_) pieces = std::max(pieces, run.pieces().size());
+  for (const ExpertExtent& run : runs_) pieces = std::max(pieces, run.pieces().size());
   for (std::size_t i = 0; i < slot_count; ++i) slots_.push_back(std::make_unique<Slot>(bytes, pieces));
   stats_.streams = true;
   stats_.expert_count = runs_.size();
@@ -113,9 +113,9 @@ ExpertStream::ExpertStream(const Model::Impl& model, std::size_t slot_count)
   }
 }
 
-ExpertStream::~ExpertStream() { end_readers(); }
+ExpertCache::~ExpertCache() { end_readers(); }
 
-void ExpertStream::end_readers() {
+void ExpertCache::end_readers() {
   {
     const std::scoped_lock lock(mutex_);
     ending_ = true;
@@ -125,7 +125,7 @@ void ExpertStream::end_readers() {
   for (std::thread& reader : readers_) reader.join();
 }
 
-void ExpertStream::begin_pass() {
+void ExpertCache::begin_pass() {
   for (std::size_t run = 0; run < runs_.size(); ++run) {
     values_[run] = values_[run] * kDecay + (used_[run] ? 1.0f : 0.0f);
     used_[run] = false;
@@ -133,7 +133,7 @@ void ExpertStream::begin_pass() {
 }
 
 /// An empty one, or the one that is worth least.
-ExpertStream::Slot& ExpertStream::take_slot() {
+ExpertCache::Slot& ExpertCache::take_slot() {
   Slot* best = nullptr;
   const auto goes_before = [&](const Slot& a, const Slot& b) {
     if (b.run == Slot::kNothing) return false;
@@ -156,7 +156,7 @@ ExpertStream::Slot& ExpertStream::take_slot() {
 }
 
 /// What all of them need first, then what they need last, by turns: as it will be computed with.
-void ExpertStream::enqueue(std::span<Slot* const> missing) {
+void ExpertCache::enqueue(std::span<Slot* const> missing) {
   if (missing.empty()) return;
   {
     const std::scoped_lock lock(mutex_);
@@ -178,7 +178,7 @@ void ExpertStream::enqueue(std::span<Slot* const> missing) {
 }
 
 /// Waits for the reads that cannot be stopped; experts that are not complete are then in no slot.
-void ExpertStream::cancel() {
+void ExpertCache::cancel() {
   {
     std::unique_lock lock(mutex_);
     queue_.clear();
@@ -193,7 +193,7 @@ void ExpertStream::cancel() {
   }
 }
 
-void ExpertStream::read_in_background() {
+void ExpertCache::read_in_background() {
   std::unique_lock lock(mutex_);
   while (true) {
     work_.wait(lock, [&] { return ending_ || !queue_.empty(); });
@@ -220,7 +220,7 @@ void ExpertStream::read_in_background() {
 }
 
 /// With the mutex held.
-void ExpertStream::finish(const Read& read) {
+void ExpertCache::finish(const Read& read) {
   Slot& slot = *read.slot;
   const auto& piece = runs_[slot.run].pieces()[read.piece];
   stats_.bytes_read += piece.end_bytes - piece.begin_bytes;
@@ -233,7 +233,7 @@ void ExpertStream::finish(const Read& read) {
 }
 
 /// Ends every wait; nothing is computed any more. With the mutex held.
-void ExpertStream::fail(std::exception_ptr failure) {
+void ExpertCache::fail(std::exception_ptr failure) {
   if (!failure_) failure_ = std::move(failure);
   queue_.clear();
   for (const auto& slot : slots_) {
@@ -242,8 +242,8 @@ void ExpertStream::fail(std::exception_ptr failure) {
   }
 }
 
-void ExpertStream::read_piece(const Read& read) {
-  const ExpertRun& run = runs_[read.slot->run];
+void ExpertCache::read_piece(const Read& read) {
+  const ExpertExtent& run = runs_[read.slot->run];
   const auto& piece = run.pieces()[read.piece];
   const std::uint64_t offset_bytes = run.offset_bytes() + piece.begin_bytes;
   const base::MutableBytes out =
@@ -267,19 +267,19 @@ void ExpertStream::read_piece(const Read& read) {
   if (!direct_) file_.drop_cache(offset_bytes, out.size());
 }
 
-void ExpertStream::require_working() const {
+void ExpertCache::require_working() const {
   const std::scoped_lock lock(mutex_);
   if (failure_) std::rethrow_exception(failure_);
 }
 
-ResidencyStats ExpertStream::stats() const {
+ResidencyStats ExpertCache::stats() const {
   const std::scoped_lock lock(mutex_);
   ResidencyStats stats = stats_;
   stats.stall_s = static_cast<double>(waited_ns_.load()) * 1e-9;
   return stats;
 }
 
-ExpertStream::Layer::Layer(ExpertStream& stream, std::size_t layer, std::span<const std::uint32_t> experts)
+ExpertCache::Layer::Layer(ExpertCache& stream, std::size_t layer, std::span<const std::uint32_t> experts)
     : stream_(stream),
       first_run_(layer * stream.model_.params.num_experts),
       experts_(experts.begin(), experts.end()),
@@ -294,14 +294,14 @@ ExpertStream::Layer::Layer(ExpertStream& stream, std::size_t layer, std::span<co
   }
 }
 
-ExpertStream::Layer::~Layer() { stream_.cancel(); }
+ExpertCache::Layer::~Layer() { stream_.cancel(); }
 
-std::span<const std::uint32_t> ExpertStream::Layer::group(std::size_t index) const {
+std::span<const std::uint32_t> ExpertCache::Layer::group(std::size_t index) const {
   const std::size_t first = std::min(index * group_size_, experts_.size());
   return std::span(experts_).subspan(first, std::min(group_size_, experts_.size() - first));
 }
 
-void ExpertStream::Layer::start(std::size_t group_index) {
+void ExpertCache::Layer::start(std::size_t group_index) {
   std::vector<Slot*> missing;
   const auto experts = group(group_index);
   for (const std::uint32_t expert : experts) {
@@ -324,11 +324,11 @@ void ExpertStream::Layer::start(std::size_t group_index) {
   stream_.enqueue(missing);
 }
 
-void ExpertStream::Layer::release(std::size_t group_index) {
+void ExpertCache::Layer::release(std::size_t group_index) {
   for (const std::uint32_t expert : group(group_index)) stream_.slot_of_run_[run(expert)]->locked = false;
 }
 
-std::span<const std::uint32_t> ExpertStream::Layer::next() {
+std::span<const std::uint32_t> ExpertCache::Layer::next() {
   if (next_group_ > 0) {
     release(next_group_ - 1);
     start(next_group_ + 1);
@@ -343,27 +343,27 @@ std::span<const std::uint32_t> ExpertStream::Layer::next() {
   return experts;
 }
 
-Matrix ExpertStream::Layer::matrix(std::uint32_t expert, ExpertMatrix matrix) const {
+Matrix ExpertCache::Layer::matrix(std::uint32_t expert, ExpertMatrix matrix) const {
   const Slot& slot = *stream_.slot_of_run_[run(expert)];
   return stream_.runs_[slot.run].matrix_in(slot.memory.bytes().data(), matrix);
 }
 
-base::Bytes ExpertStream::Layer::bytes(std::uint32_t expert) const {
+base::Bytes ExpertCache::Layer::bytes(std::uint32_t expert) const {
   const Slot& slot = *stream_.slot_of_run_[run(expert)];
   return slot.memory.bytes().first(stream_.runs_[slot.run].length_bytes());
 }
 
-void ExpertStream::Layer::await(std::uint32_t expert, ExpertMatrix matrix, std::size_t panels_end) const {
+void ExpertCache::Layer::await(std::uint32_t expert, ExpertMatrix matrix, std::size_t panels_end) const {
   const Slot& slot = *stream_.slot_of_run_[run(expert)];
   await_pieces(slot, stream_.runs_[slot.run].pieces_for(matrix, panels_end));
 }
 
-void ExpertStream::Layer::await_all(std::uint32_t expert) const {
+void ExpertCache::Layer::await_all(std::uint32_t expert) const {
   const Slot& slot = *stream_.slot_of_run_[run(expert)];
   await_pieces(slot, stream_.runs_[slot.run].pieces().size());
 }
 
-void ExpertStream::Layer::await_pieces(const Slot& slot, std::size_t count) const {
+void ExpertCache::Layer::await_pieces(const Slot& slot, std::size_t count) const {
   std::uint32_t there = slot.pieces_there.load(std::memory_order_acquire);
   if (there >= count && there != kFailed) return;  // as for the most part
   const auto start = Clock::now();

@@ -17,19 +17,19 @@
 namespace sluice::runtime {
 
 /// The matrices in the order in which they lie in the run.
-enum class ExpertMatrix : std::uint8_t { w1, w3, w2 };
+enum class ExpertMatrix : std::uint8_t { gate, up, down };
 
-class ExpertRun {
+class ExpertExtent {
  public:
   struct Piece {
-    ExpertMatrix matrix = ExpertMatrix::w1;
+    ExpertMatrix matrix = ExpertMatrix::gate;
     bool scales = false;
     std::uint64_t begin_bytes = 0;  ///< in the run
     std::uint64_t end_bytes = 0;
   };
 
   /// `mapping` is the container's first byte.
-  ExpertRun(const ExpertWeights& expert, const std::byte* mapping, std::uint64_t piece_bytes_max);
+  ExpertExtent(const ExpertWeights& expert, const std::byte* mapping, std::uint64_t piece_bytes_max);
 
   [[nodiscard]] std::uint64_t offset_bytes() const { return offset_bytes_; }  ///< in the file
   /// In whole pages; what comes after the last matrix belongs to others, or is filling.
