@@ -1,10 +1,10 @@
 #pragma once
 // Executes prompts: a mapped .sluice file, the forward pass, sampling, evaluation and bench.
 //
-// With q8 and q4 containers the logits are the same bits for any number of threads, any split of the tokens
-// into feed() calls and any prefill chunk (on one instruction set): every matrix product is integer until its
-// last step, and every float operation has one fixed order that does not depend on how tokens were batched.
-// The bf16 container computes in f32 and is the reference path.
+// With q8 and q4 containers the logits of a sequence are the same bits for any number of threads, any split
+// of its tokens into steps and any other sequences in these steps (on one instruction set): every matrix
+// product is integer until its last step, and every float operation has one fixed order that does not depend
+// on how tokens were batched. The bf16 container computes in f32 and is the reference path.
 
 #include <array>
 #include <cstdint>
@@ -118,25 +118,23 @@ struct RoutingEvent {
   std::optional<float> margin;
 };
 
-struct SessionOptions {
+struct EngineOptions {
   unsigned thread_count = 1;
-  std::uint64_t context_tokens = 4096;
-  std::uint64_t prefill_chunk_tokens = 512;  ///< feed() works in chunks of at most so many tokens
-  std::optional<KvType> kv;                  ///< default: f32 for bf16 containers, else bf16
-  std::optional<Isa> isa;                    ///< default: detect_isa()
-  /// Keeps the keys and values of all positions, also of those that a sliding window has left behind: for
-  /// save_prompt_cache().
+  std::uint64_t context_tokens = 4096;  ///< the longest that a sequence may become
+  std::uint64_t step_tokens_max = 512;  ///< rows of one step, of all its sequences together
+  std::optional<KvType> kv = {};        ///< default: f32 for bf16 containers, otherwise bf16
+  /// Memory for the KV pages of all sequences. Default: what one sequence of `context_tokens` needs.
+  std::optional<std::uint64_t> kv_budget_bytes = {};
+  /// The default budget keeps the positions that a sliding window has left; see SequenceOptions.
   bool keep_positions = false;
-  /// For the whole process. Weights that do not fit in are read when they are needed; see
+  std::optional<Isa> isa = {};  ///< default: detect_isa()
+  /// Memory for the whole process. Weights that do not fit are read when they are needed; see
   /// docs/larger-than-memory.md. Default: what the kernel and the control groups leave.
   std::optional<std::uint64_t> memory_bytes = {};
-  std::uint64_t reserved_bytes = 0;  ///< that the caller will take beside the session, to be left out of it
-  std::stop_token stop;            ///< asked between layers: feed() then throws Error{interrupted}
-  std::function<void(const RoutingEvent&)>
-      on_routing;  ///< called in order of layer, then position, per chunk
+  std::uint64_t reserved_bytes = 0;  ///< memory that the caller will allocate itself, excluded from the plan
 };
 
-/// Where a session's time went so far, by its calling thread's clock.
+/// Where an engine's time went so far, by the clock of the thread that calls step().
 struct PartSeconds {
   double attention = 0;  ///< norm, projections, attention itself
   double router = 0;     ///< norm and gate, and the choice of experts
@@ -144,18 +142,131 @@ struct PartSeconds {
   double head = 0;
 };
 
-/// One sequence: KV cache, buffers and worker threads. Used by one thread at a time.
+/// The state of the KV pages of an engine.
+struct KvPages {
+  std::uint64_t page_tokens = 0;  ///< positions of a page
+  std::uint64_t page_bytes = 0;
+  std::uint64_t total = 0;
+  std::uint64_t free = 0;
+};
+
+class Sequence;
+
+/// Which rows of logits a step returns for one of its sequences.
+enum class LogitsOf : std::uint8_t { none, last_token, every_token };
+
+/// What a step appends to one sequence.
+struct StepInput {
+  Sequence* sequence = nullptr;
+  std::span<const TokenId> tokens;  ///< at least one
+  LogitsOf logits = LogitsOf::last_token;
+};
+
+/// Rows of logits [vocab_size], in the order of the inputs and of their tokens. Valid until the next step.
+class StepLogits {
+ public:
+  StepLogits(const float* rows, std::size_t count, std::size_t stride, std::size_t vocab_size)
+      : rows_(rows), count_(count), stride_(stride), vocab_size_(vocab_size) {}
+  [[nodiscard]] std::size_t size() const { return count_; }
+  [[nodiscard]] std::span<const float> operator[](std::size_t row) const {
+    return {rows_ + row * stride_, vocab_size_};
+  }
+
+ private:
+  const float* rows_;
+  std::size_t count_;
+  std::size_t stride_;
+  std::size_t vocab_size_;
+};
+
+/// Executes a model: worker threads, expert cache, pinned weights, buffers and KV pages, shared by all its
+/// sequences. Used by one thread at a time. The model must outlive it.
+class Engine {
+ public:
+  /// Error{usage} naming the numbers when the KV pages would not fit into memory.
+  Engine(const Model& model, EngineOptions options);
+  ~Engine();
+  Engine(Engine&&) noexcept;
+
+  /// Appends tokens to each of the sequences, all in one pass through the layers. With q8 and q4 containers a
+  /// sequence's logits are the same bits alone and with any others. No sequence may appear twice, and the
+  /// tokens of all must be at most step_tokens_max.
+  ///
+  /// On an error no sequence has advanced. A token outside the vocabulary, or more tokens than a context has
+  /// left, is Error{malformed}; fewer free KV pages than pages_needed() says, Error{usage}; an expert whose
+  /// bytes do not match its digest, Error{verification}; weights, router values or logits that are not
+  /// finite, Error{malformed}; a stop request, which is looked at between layers, Error{interrupted}.
+  StepLogits step(std::span<const StepInput> inputs, const std::stop_token& stop = {});
+
+  [[nodiscard]] const Model& model() const;
+  [[nodiscard]] const EngineOptions& options() const;
+  [[nodiscard]] KvPages kv_pages() const;
+  [[nodiscard]] ResidencyStats residency_stats() const;
+  [[nodiscard]] PartSeconds part_seconds() const;
+
+  struct Impl;
+  [[nodiscard]] Impl& impl() { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+struct SequenceOptions {
+  std::optional<std::uint64_t> context_tokens = {};  ///< default and most: the engine's
+  /// Keeps the keys and values of all positions, also of those that a sliding window has left behind: for
+  /// save_prompt_cache().
+  bool keep_positions = false;
+  /// Called in order of layer, then position, within each step.
+  std::function<void(const RoutingEvent&)> on_routing = {};
+};
+
+/// The tokens of one conversation or prompt, as their keys and values. Cheap: it takes KV pages as it grows
+/// and gives them back at its end. The engine must outlive it.
+class Sequence {
+ public:
+  explicit Sequence(Engine& engine, SequenceOptions options = {});
+  ~Sequence();
+  Sequence(Sequence&&) noexcept;
+
+  [[nodiscard]] std::uint64_t position() const;  ///< tokens so far
+  [[nodiscard]] std::uint64_t context_tokens() const;
+  /// KV pages that appending `token_count` tokens takes from the engine; may be negative where a sliding
+  /// window moves on.
+  [[nodiscard]] std::int64_t pages_needed(std::uint64_t token_count) const;
+  /// Forgets all tokens and gives back their pages.
+  void reset();
+
+  struct Impl;
+  [[nodiscard]] Impl& impl() { return *impl_; }
+  [[nodiscard]] const Impl& impl() const { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+struct SessionOptions {
+  unsigned thread_count = 1;
+  std::uint64_t context_tokens = 4096;
+  std::uint64_t prefill_chunk_tokens = 512;  ///< feed() works in steps of at most so many tokens
+  std::optional<KvType> kv;                  ///< as in EngineOptions, like what has the same name there
+  std::optional<Isa> isa;
+  bool keep_positions = false;
+  std::optional<std::uint64_t> memory_bytes = {};
+  std::uint64_t reserved_bytes = 0;
+  std::stop_token stop;  ///< looked at between layers: feed() then throws Error{interrupted}
+  std::function<void(const RoutingEvent&)> on_routing;  ///< as in SequenceOptions
+};
+
+/// An engine with one sequence: all that executing a single prompt needs. Used by one thread at a time.
 class Session {
  public:
-  /// Error{usage} naming the numbers when the KV cache would not fit into memory.
+  /// Error{usage} naming the numbers when the KV pages would not fit into memory.
   Session(const Model& model, SessionOptions options);
   ~Session();
   Session(Session&&) noexcept;
 
   /// Appends tokens and returns the logits [vocab_size] after the last one; valid until the next call.
-  /// More tokens than the context has left are an Error{malformed}; an expert whose bytes do not match its
-  /// digest is Error{verification}; weights, router values or logits that are not finite are
-  /// Error{malformed}.
+  /// Errors are those of Engine::step().
   std::span<const float> feed(std::span<const TokenId> tokens);
 
   /// The same, with the logits of every token: `visit(index in tokens, logits [vocab_size])`.
@@ -169,10 +280,11 @@ class Session {
   [[nodiscard]] ResidencyStats residency_stats() const;
   [[nodiscard]] PartSeconds part_seconds() const;
 
-  struct Impl;
-  [[nodiscard]] Impl& impl() { return *impl_; }
+  [[nodiscard]] Engine& engine();
+  [[nodiscard]] Sequence& sequence();
 
  private:
+  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

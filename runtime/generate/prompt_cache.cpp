@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "base/hasher.h"
 #include "base/invariant.h"
-#include "runtime/forward/session_impl.h"
+#include "runtime/forward/engine_impl.h"
 #include "runtime/kernels/isa.h"
 
 namespace sluice::runtime {
@@ -28,13 +28,14 @@ base::Sha256 get_digest(base::Bytes file, std::size_t offset) {
   return digest;
 }
 
-PromptCacheIdentity identity_of(const Session::Impl& session) {
-  const auto& footer = session.weights.container.footer();
-  PromptCacheIdentity identity{.kv = session.cache.type(),
-                               .isa = session.options.isa.value_or(detect_isa()),
+PromptCacheIdentity identity_of(const Sequence::Impl& sequence) {
+  const Engine::Impl& engine = sequence.engine;
+  const auto& footer = engine.weights.model().container.footer();
+  PromptCacheIdentity identity{.kv = engine.kv_pool.type(),
+                               .isa = engine.options.isa.value_or(detect_isa()),
                                .root = footer.root,
                                .directory = footer.directory_sha256};
-  for (const auto& region : session.cache.regions()) identity.position_bytes += region.row_bytes;
+  for (const auto& column : sequence.cache.columns()) identity.position_bytes += column.element_bytes;
   return identity;
 }
 
@@ -42,6 +43,15 @@ std::string difference(const PromptCacheIdentity& a, const PromptCacheIdentity& 
   if (a.root != b.root || a.directory != b.directory) return "another model";
   if (a.kv != b.kv) return "keys and values as " + std::string(to_string(a.kv));
   return "another instruction set, " + std::string(to_string(a.isa));
+}
+
+/// Calls visit(bytes) with the elements of a column from position 0 to `count`, page by page.
+template <typename F>
+void for_each_run(const KvCache& cache, const KvCache::Column& column, std::uint64_t count, F visit) {
+  for (std::uint64_t done = 0; done < count; done += kKvPageTokens) {
+    const std::uint64_t positions = std::min<std::uint64_t>(kKvPageTokens, count - done);
+    visit(cache.elements(column, done).first(positions * column.element_bytes));
+  }
 }
 
 }  // namespace
@@ -106,7 +116,7 @@ PromptCacheContent parse_prompt_cache(base::Bytes file, std::string_view subject
 
 PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& path,
                                  std::span<const TokenId> prompt) {
-  Session::Impl& s = session.impl();
+  Sequence::Impl& s = session.sequence().impl();
   INVARIANT(s.position == 0 && !prompt.empty());
   PromptCacheUse use;
   const auto state = base::identify(path);
@@ -129,19 +139,25 @@ PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& 
   const auto shared = std::ranges::mismatch(content.tokens, prompt).in2 - prompt.begin();
   use.cached_tokens = static_cast<std::uint64_t>(shared);
   const std::size_t count =
-      std::min({static_cast<std::size_t>(shared), prompt.size() - 1, s.cache.capacity()});
+      std::min({static_cast<std::size_t>(shared), prompt.size() - 1,
+                static_cast<std::size_t>(s.engine.kv_pool.page_count() * kKvPageTokens)});
+  s.cache.reserve(0, count);
   const std::byte* rows = content.rows.data();
-  for (const auto& region : s.cache.regions()) {
-    std::memcpy(region.data, rows, count * region.row_bytes);
-    rows += content.tokens.size() * region.row_bytes;
+  for (const auto& column : s.cache.columns()) {
+    const std::byte* from = rows;
+    for_each_run(s.cache, column, count, [&](std::span<std::byte> elements) {
+      std::memcpy(elements.data(), from, elements.size());
+      from += elements.size();
+    });
+    rows += content.tokens.size() * column.element_bytes;
   }
   s.position = use.reused_tokens = count;
   return use;
 }
 
 void save_prompt_cache(Session& session, const std::filesystem::path& path, std::span<const TokenId> tokens) {
-  const Session::Impl& s = session.impl();
-  INVARIANT(tokens.size() <= s.position && s.position <= s.cache.capacity());
+  const Sequence::Impl& s = session.sequence().impl();
+  INVARIANT(tokens.size() <= s.position);
   base::AtomicFile file(path);
   base::Hasher<base::Sha256> hasher;
   std::uint64_t offset_bytes = 0;
@@ -154,7 +170,7 @@ void save_prompt_cache(Session& session, const std::filesystem::path& path, std:
     append(bytes);
   };
   append_hashed(encode_prompt_cache_head(identity_of(s), tokens));
-  for (const auto& region : s.cache.regions()) append_hashed({region.data, tokens.size() * region.row_bytes});
+  for (const auto& column : s.cache.columns()) for_each_run(s.cache, column, tokens.size(), append_hashed);
   const base::Sha256 digest = hasher.final();
   append(digest.bytes);
   file.place();

@@ -12,7 +12,7 @@
 //       88      8  number of tokens, T
 //       96      8  bytes of a position's keys and values, over all layers and heads, P
 //      104   4 T  token ids
-//  104+4 T   P T  the cache's regions (KvCache::regions), of each the rows of all tokens
+//  104+4 T   P T  the columns of the cache (KvCache::columns), each with the elements of all tokens
 //                 32 bytes at the end: SHA-256 of all that is before
 
 #include <cstdint>

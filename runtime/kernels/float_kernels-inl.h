@@ -138,7 +138,7 @@ inline void ask_for(const T* p, std::size_t count) {
     __builtin_prefetch(reinterpret_cast<const char*>(p) + i);
 }
 
-/// Scores of kKeys keys, which lie one behind the other: score[query * kAttentionBlock + key].
+/// Scores of kKeys keys, which lie one behind the other: score[query * kKvPageTokens + key].
 template <std::size_t kQueries, std::size_t kKeys, typename T>
 inline void score_keys(const float* queries, const T* keys, std::size_t stride, float* score) {
   Float16 total[kKeys][kQueries];
@@ -164,11 +164,11 @@ inline void score_keys(const float* queries, const T* keys, std::size_t stride, 
     for (std::size_t q = 0; q < kQueries; ++q) quads[q] = sum_to_quad(total[k][q]);
     const FloatQuad sums = sums_of(quads[0], quads[1], quads[2], quads[3]);
 #pragma GCC unroll 4
-    for (std::size_t q = 0; q < kQueries; ++q) score[q * kAttentionBlock + k] = sums[q];
+    for (std::size_t q = 0; q < kQueries; ++q) score[q * kKvPageTokens + k] = sums[q];
   }
 }
 
-/// Adds `count` rows of values times weight[query * kAttentionBlock + row] to kColumns x 16 columns of each
+/// Adds `count` rows of values times weight[query * kKvPageTokens + row] to kColumns x 16 columns of each
 /// query's result. `next_keys` lie like `values`.
 template <std::size_t kQueries, std::size_t kColumns, typename T>
 inline void add_values(const T* values, const T* next_keys, std::size_t count, std::size_t stride,
@@ -185,7 +185,7 @@ inline void add_values(const T* values, const T* next_keys, std::size_t count, s
     ask_for(next_keys + p * stride, kColumns * 16);
 #pragma GCC unroll 4
     for (std::size_t q = 0; q < kQueries; ++q) {
-      const Float16 w = broadcast(weight[q * kAttentionBlock + p]);
+      const Float16 w = broadcast(weight[q * kKvPageTokens + p]);
 #pragma GCC unroll 4
       for (std::size_t c = 0; c < kColumns; ++c) total[c][q] = fma(w, value[c], total[c][q]);
     }
@@ -206,22 +206,24 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
   const auto result = [&](int q) { return out + static_cast<std::size_t>(q) * stride; };
   float max_so_far[kQueries];
   float denominator[kQueries];
-  alignas(64) float score[kQueries * kAttentionBlock];
+  alignas(64) float score[kQueries * kKvPageTokens];
   for (int q = 0; q < kQueries; ++q) {
     max_so_far[q] = -__builtin_inff();
     denominator[q] = 0;
     for (std::size_t i = 0; i < stride; i += 16) store(result(q) + i, zero());
   }
-  for (std::size_t block = first / kAttentionBlock * kAttentionBlock; block < end; block += kAttentionBlock) {
+  for (std::size_t block = first / kKvPageTokens * kKvPageTokens; block < end; block += kKvPageTokens) {
     const std::size_t begin = block < first ? first : block;
-    const std::size_t count = (block + kAttentionBlock < end ? block + kAttentionBlock : end) - begin;
-    const std::size_t row = block % kv.capacity + (begin - block);
-    const T* keys = static_cast<const T*>(kv.keys) + row * stride;
-    const T* values = static_cast<const T*>(kv.values) + row * stride;
-    // Behind the end of a ring it does no harm.
-    const bool last = block + kAttentionBlock >= end;
+    const std::size_t count = (block + kKvPageTokens < end ? block + kKvPageTokens : end) - begin;
+    const std::size_t row = begin - block;
+    const std::byte* page = kv.pages[block / kKvPageTokens];
+    const T* keys = reinterpret_cast<const T*>(page + kv.keys_offset_bytes) + row * stride;
+    const T* values = reinterpret_cast<const T*>(page + kv.values_offset_bytes) + row * stride;
+    const auto* key_scales = reinterpret_cast<const float*>(page + kv.key_scales_offset_bytes) + row;
+    const auto* value_scales = reinterpret_cast<const float*>(page + kv.value_scales_offset_bytes) + row;
+    const bool last = block + kKvPageTokens >= end;
     const T* next_keys =
-        last ? keys : static_cast<const T*>(kv.keys) + (block % kv.capacity + kAttentionBlock) * stride;
+        last ? keys : reinterpret_cast<const T*>(kv.pages[block / kKvPageTokens + 1] + kv.keys_offset_bytes);
     std::size_t p = 0;
     for (; p + kSideBySide <= count; p += kSideBySide) {
       score_keys<kQueries, kSideBySide>(queries, keys + p * stride, stride, score + p);
@@ -229,9 +231,9 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
     }
     for (; p < count; ++p) score_keys<kQueries, 1>(queries, keys + p * stride, stride, score + p);
     for (int q = 0; q < kQueries; ++q) {
-      float* const of_query = score + static_cast<std::size_t>(q) * kAttentionBlock;
+      float* const of_query = score + static_cast<std::size_t>(q) * kKvPageTokens;
       if constexpr (kScaled)
-        for (std::size_t i = 0; i < count; ++i) of_query[i] *= kv.key_scales[row + i];
+        for (std::size_t i = 0; i < count; ++i) of_query[i] *= key_scales[i];
       const float block_max = largest(of_query, count);
       if (block_max > max_so_far[q]) {
         alignas(64) float rescale[16] = {max_so_far[q]};
@@ -243,7 +245,7 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
       }
       denominator[q] += exp_sum(of_query, count, max_so_far[q]);
       if constexpr (kScaled)
-        for (std::size_t i = 0; i < count; ++i) of_query[i] *= kv.value_scales[row + i];
+        for (std::size_t i = 0; i < count; ++i) of_query[i] *= value_scales[i];
     }
     std::size_t col = 0;
     for (; col + kSideBySide * 16 <= stride; col += kSideBySide * 16)

@@ -66,16 +66,17 @@ struct PanelView {
 enum class KvElement : std::uint8_t { f32, bf16, s8 };
 
 constexpr std::size_t kAttentionQueries = 4;  ///< that share the loads of keys and values
-constexpr std::size_t kAttentionBlock = 64;   ///< keys whose scores are in one step; see `attend`
+constexpr std::size_t kKvPageTokens = 64;     ///< positions of a page, whose scores are one block of `attend`
 
-/// One head's keys and values; rows of `stride` elements. Position p is in row p % capacity.
+/// One head's keys and values, in pages of kKvPageTokens positions; rows of `stride` elements. Offsets are
+/// those of the head's arrays within each page.
 struct KeyValueView {
-  const void* keys;
-  const void* values;
-  const float* key_scales;    ///< [row], s8 only: element = code x scale
-  const float* value_scales;  ///< [row], s8 only
-  std::size_t stride;         ///< head_dim padded to kLanes
-  std::size_t capacity;       ///< rows, a multiple of kAttentionBlock
+  const std::byte* const* pages;  ///< [position / kKvPageTokens]
+  std::size_t keys_offset_bytes;
+  std::size_t values_offset_bytes;
+  std::size_t key_scales_offset_bytes;    ///< s8 only: element = code x scale
+  std::size_t value_scales_offset_bytes;  ///< s8 only
+  std::size_t stride;                     ///< head_dim padded to kLanes
   KvElement element;
 };
 
@@ -120,9 +121,9 @@ struct Kernels {
   void (*multiply)(const float* scale, std::size_t n, float* x);
   /// x = exp(x - max) for `count` values at x, which has room for a multiple of kLanes; returns their sum.
   float (*exp_sum)(float* x, std::size_t count, float max);
-  /// Softmax attention of `count` queries over positions [first, end), in blocks of kAttentionBlock keys at
-  /// absolute positions. Scores and sums are f32: an s8 row's scale is multiplied to its score, or to its
-  /// weight. queries: [count][stride], already scaled. out: [count][stride].
+  /// Softmax attention of `count` queries over positions [first, end), page by page of keys. Scores and sums
+  /// are f32: an s8 row's scale is multiplied to its score, or to its weight. queries: [count][stride],
+  /// already scaled. out: [count][stride].
   void (*attend)(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t first,
                  std::size_t end, float* out);
   void (*to_bf16)(const float* x, std::size_t n, std::uint16_t* out);

@@ -34,6 +34,8 @@ Operand OperandBuffer::reset(format::TileType type, std::size_t rows, std::size_
                              std::size_t chunk_cols) {
   INVARIANT(cols % format::kTileCols == 0 && chunk_cols % kChunkColsMin == 0);
   INVARIANT(chunk_cols > 0 && chunk_cols <= kChunkColsMax);
+  type_ = type;
+  rows_ = rows;
   cols_ = cols;
   chunk_cols_ = chunk_cols;
   if (type == format::TileType::bf16) {

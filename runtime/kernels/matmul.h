@@ -72,7 +72,12 @@ class OperandBuffer {
   /// not.
   [[nodiscard]] Operand rows(format::TileType type, std::size_t first, std::size_t count);
 
+  /// The operand of the last reset().
+  [[nodiscard]] Operand current() { return rows(type_, 0, rows_); }
+
  private:
+  format::TileType type_ = format::TileType::bf16;
+  std::size_t rows_ = 0;
   std::size_t cols_ = 0;
   std::size_t chunk_cols_ = 64;
   Buffer<float> floats_;

@@ -14,8 +14,9 @@ std::uint64_t page_of(std::uint64_t offset_bytes) {
 
 }  // namespace
 
-ExpertExtent::ExpertExtent(const ExpertWeights& expert, const std::byte* mapping, std::uint64_t piece_bytes_max)
-    : offset_bytes_(static_cast<std::uint64_t>(expert.w1.matrix.data - mapping)),
+ExpertExtent::ExpertExtent(const ExpertWeights& expert, const std::byte* mapping,
+                           std::uint64_t piece_bytes_max)
+    : offset_bytes_(static_cast<std::uint64_t>(expert.gate.matrix.data - mapping)),
       length_bytes_(0),
       places_([&] {
         const auto place_of = [&](const WeightMatrix& weights) {
@@ -26,7 +27,7 @@ ExpertExtent::ExpertExtent(const ExpertWeights& expert, const std::byte* mapping
           return Place{layout, begin, begin + page_of(codes),
                        begin + base::align_up(layout.total_bytes, base::kPageBytes)};
         };
-        return std::array{place_of(expert.w1), place_of(expert.w3), place_of(expert.w2)};
+        return std::array{place_of(expert.gate), place_of(expert.up), place_of(expert.down)};
       }()) {
   length_bytes_ = places_.back().end_bytes;
   add_scales(ExpertMatrix::gate);

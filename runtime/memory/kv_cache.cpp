@@ -1,20 +1,16 @@
 #include "runtime/memory/kv_cache.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 #include <new>
-#include <string>
 
 #include "base/bytes.h"
-#include "base/error.h"
 #include "base/invariant.h"
-#include "base/text.h"
-#include "runtime/memory/available_memory.h"
 
 namespace sluice::runtime {
 namespace {
-
-constexpr std::uint64_t kPositionsMax = std::uint64_t{1} << 62;
 
 std::size_t element_bytes(KvType type) {
   switch (type) {
@@ -53,93 +49,149 @@ std::optional<KvType> parse_kv_type(std::string_view text) {
   return std::nullopt;
 }
 
-std::optional<std::uint64_t> KvCache::capacity(const format::ModelParams& params, const Shape& shape) {
-  std::uint64_t positions = shape.context_tokens;
-  // The first token of a chunk still looks back over the whole window when the last one has been written.
-  if (params.sliding_window && !shape.keep_positions) {
-    const auto seen = base::checked_add(*params.sliding_window, shape.chunk_tokens);
-    positions = std::min(positions, seen.value_or(positions));
-  }
-  if (positions > kPositionsMax) return std::nullopt;
-  return base::align_up(positions, kAttentionBlock);
-}
-
-std::optional<std::uint64_t> KvCache::size_bytes(const format::ModelParams& params, std::uint64_t capacity,
-                                                 KvType type) {
+std::optional<std::uint64_t> KvPool::page_bytes(const format::ModelParams& params, KvType type) {
   const std::uint64_t row = base::align_up(params.head_dim, kLanes) * element_bytes(type) + scale_bytes(type);
-  // The parameters' product fits: each is bounded, and their weights are in a file.
-  const auto size = base::checked_mul(2 * params.n_layers * params.n_kv_heads * row, capacity);
-  return size && *size < std::uint64_t{1} << 63 ? size : std::nullopt;
+  const auto bytes = base::checked_mul(2 * params.n_layers * params.n_kv_heads, row * kKvPageTokens);
+  return bytes && *bytes < std::uint64_t{1} << 63 ? bytes : std::nullopt;
 }
 
-KvCache::KvCache(const format::ModelParams& params, const Shape& shape, KvType type)
+KvPool::KvPool(const format::ModelParams& params, KvType type, std::uint64_t budget_bytes)
     : type_(type),
       stride_(base::align_up(params.head_dim, kLanes)),
-      kv_heads_(params.n_kv_heads),
-      heads_total_(params.n_layers * params.n_kv_heads),
-      row_bytes_(stride_ * element_bytes(type)) {
-  const std::uint64_t available = available_memory_bytes();
-  const auto rows = capacity(params, shape);
-  const auto needed = rows ? size_bytes(params, *rows, type) : std::nullopt;
-  if (!needed || *needed > available) {
-    throw base::Error(base::ErrorKind::usage,
-                      "a context of " + std::to_string(shape.context_tokens) + " tokens needs " +
-                          (needed ? base::to_human_bytes(*needed) : std::string("more than 8 EiB")) +
-                          " of memory for keys and values, " + base::to_human_bytes(available) + " are free");
-  }
-  capacity_ = static_cast<std::size_t>(*rows);
-  half_bytes_ = heads_total_ * capacity_ * row_bytes_;
-  data_.reset(static_cast<std::byte*>(std::calloc(static_cast<std::size_t>(*needed), 1)));
-  if (data_ == nullptr) throw std::bad_alloc();
-  scales_ = data_.get() + 2 * half_bytes_;
+      head_count_(params.n_layers * params.n_kv_heads),
+      row_bytes_(stride_ * element_bytes(type)),
+      page_bytes_(page_bytes(params, type).value()),
+      page_count_(static_cast<std::size_t>(budget_bytes / page_bytes_)) {
+  void* const memory = ::mmap(nullptr, std::max<std::size_t>(bytes(), 1), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  memory_ = static_cast<std::byte*>(memory);
+  free_.reserve(page_count_);
+  for (std::size_t page = page_count_; page-- > 0;) free_.push_back(memory_ + page * page_bytes_);
 }
 
-void KvCache::write(const Kernels& kernels, std::size_t layer, std::size_t kv_head, std::size_t position,
+KvPool::~KvPool() { ::munmap(memory_, std::max<std::size_t>(bytes(), 1)); }
+
+std::byte* KvPool::take() {
+  INVARIANT(!free_.empty());
+  std::byte* const page = free_.back();
+  free_.pop_back();
+  return page;
+}
+
+void KvPool::give_back(std::byte* page) { free_.push_back(page); }
+
+KvCache::KvCache(KvPool& pool, const format::ModelParams& params, const Limits& limits)
+    : pool_(pool),
+      kv_heads_(params.n_kv_heads),
+      window_tokens_(limits.keep_positions ? std::nullopt : params.sliding_window),
+      pages_(static_cast<std::size_t>(base::divide_up(limits.context_tokens, kKvPageTokens))) {}
+
+std::uint64_t KvCache::page_count_max(const format::ModelParams& params, const Limits& limits) {
+  const std::uint64_t all =
+      limits.context_tokens / kKvPageTokens + (limits.context_tokens % kKvPageTokens != 0);
+  if (!params.sliding_window || limits.keep_positions) return all;
+  // The first token of a step still looks back over the whole window when the last one has been written.
+  // Their positions, window + step - 1, lie in one page more than they fill when they begin at a page's end.
+  const auto seen = base::checked_add(*params.sliding_window, limits.step_tokens);
+  return seen ? std::min(all, (*seen + kKvPageTokens - 3) / kKvPageTokens + 1) : all;
+}
+
+std::uint64_t KvCache::first_page_seen(std::uint64_t position) const {
+  if (!window_tokens_ || position + 1 <= *window_tokens_) return 0;
+  return (position + 1 - *window_tokens_) / kKvPageTokens;
+}
+
+std::int64_t KvCache::pages_needed(std::uint64_t first, std::uint64_t end) const {
+  std::int64_t count = 0;
+  for (std::uint64_t page = first_page_; page < first_page_seen(first); ++page)
+    count -= pages_[page] != nullptr;
+  for (std::uint64_t page = first / kKvPageTokens; page * kKvPageTokens < end; ++page)
+    count += pages_[page] == nullptr;
+  return count;
+}
+
+void KvCache::reserve(std::uint64_t first, std::uint64_t end) {
+  INVARIANT(end <= pages_.size() * kKvPageTokens);
+  for (; first_page_ < first_page_seen(first); ++first_page_) {
+    if (pages_[first_page_] == nullptr) continue;
+    pool_.give_back(pages_[first_page_]);
+    pages_[first_page_] = nullptr;
+  }
+  for (std::uint64_t page = first / kKvPageTokens; page * kKvPageTokens < end; ++page)
+    if (pages_[page] == nullptr) pages_[page] = pool_.take();
+}
+
+void KvCache::clear() {
+  for (std::byte*& page : pages_) {
+    if (page != nullptr) pool_.give_back(page);
+    page = nullptr;
+  }
+  first_page_ = 0;
+}
+
+void KvCache::write(const Kernels& kernels, std::size_t layer, std::size_t kv_head, std::uint64_t position,
                     const float* key, const float* value) {
-  const std::size_t row = first_row(layer, kv_head) + position % capacity_;
-  std::byte* key_row = data_.get() + row * row_bytes_;
-  std::byte* value_row = key_row + half_bytes_;
-  std::int32_t sum = 0;  // of groups of codes, which nobody needs here
-  switch (type_) {
+  std::byte* const page = pages_[position / kKvPageTokens];
+  const std::size_t row = position % kKvPageTokens;
+  const std::size_t head = layer * kv_heads_ + kv_head;
+  const std::size_t stride = pool_.stride();
+  std::byte* const key_row = page + pool_.keys_offset(head) + row * pool_.row_bytes();
+  std::byte* const value_row = page + pool_.values_offset(head) + row * pool_.row_bytes();
+  switch (pool_.type()) {
     case KvType::f32:
-      std::memcpy(key_row, key, stride_ * sizeof(float));
-      std::memcpy(value_row, value, stride_ * sizeof(float));
+      std::memcpy(key_row, key, stride * sizeof(float));
+      std::memcpy(value_row, value, stride * sizeof(float));
       break;
     case KvType::bf16:
-      kernels.to_bf16(key, stride_, reinterpret_cast<std::uint16_t*>(key_row));
-      kernels.to_bf16(value, stride_, reinterpret_cast<std::uint16_t*>(value_row));
+      kernels.to_bf16(key, stride, reinterpret_cast<std::uint16_t*>(key_row));
+      kernels.to_bf16(value, stride, reinterpret_cast<std::uint16_t*>(value_row));
       break;
-    case KvType::q8:
-      kernels.quantize_chunk(key, stride_, reinterpret_cast<std::int8_t*>(key_row), scale(row), &sum, 0);
-      kernels.quantize_chunk(value, stride_, reinterpret_cast<std::int8_t*>(value_row),
-                             scale(heads_total_ * capacity_ + row), &sum, 0);
+    case KvType::q8: {
+      auto* const key_scales = reinterpret_cast<float*>(page + pool_.key_scales_offset(head));
+      auto* const value_scales = reinterpret_cast<float*>(page + pool_.value_scales_offset(head));
+      std::int32_t sum = 0;  // the kernel also adds up groups of codes, which attention does not use
+      kernels.quantize_chunk(key, stride, reinterpret_cast<std::int8_t*>(key_row), &key_scales[row], &sum, 0);
+      kernels.quantize_chunk(value, stride, reinterpret_cast<std::int8_t*>(value_row), &value_scales[row],
+                             &sum, 0);
       break;
+    }
   }
 }
 
 KeyValueView KvCache::view(std::size_t layer, std::size_t kv_head) const {
-  const std::size_t row = first_row(layer, kv_head);
-  const std::byte* keys = data_.get() + row * row_bytes_;
+  const std::size_t head = layer * kv_heads_ + kv_head;
   return {
-      .keys = keys,
-      .values = keys + half_bytes_,
-      .key_scales = scale(row),
-      .value_scales = scale(heads_total_ * capacity_ + row),
-      .stride = stride_,
-      .capacity = capacity_,
-      .element = element_of(type_),
+      .pages = pages_.data(),
+      .keys_offset_bytes = pool_.keys_offset(head),
+      .values_offset_bytes = pool_.values_offset(head),
+      .key_scales_offset_bytes = pool_.key_scales_offset(head),
+      .value_scales_offset_bytes = pool_.value_scales_offset(head),
+      .stride = pool_.stride(),
+      .element = element_of(pool_.type()),
   };
 }
 
-std::vector<KvCache::Region> KvCache::regions() const {
-  std::vector<Region> all;
-  for (std::size_t head = 0; head < 2 * heads_total_; ++head)
-    all.push_back({data_.get() + head * capacity_ * row_bytes_, row_bytes_});
-  if (type_ == KvType::q8) {
-    for (std::size_t head = 0; head < 2 * heads_total_; ++head)
-      all.push_back({scales_ + head * capacity_ * sizeof(float), sizeof(float)});
-  }
+std::vector<KvCache::Column> KvCache::columns() const {
+  const std::size_t heads = pool_.head_count();
+  std::vector<Column> all;
+  for (std::size_t head = 0; head < heads; ++head)
+    all.push_back({pool_.keys_offset(head), pool_.row_bytes()});
+  for (std::size_t head = 0; head < heads; ++head)
+    all.push_back({pool_.values_offset(head), pool_.row_bytes()});
+  if (pool_.type() != KvType::q8) return all;
+  for (std::size_t head = 0; head < heads; ++head)
+    all.push_back({pool_.key_scales_offset(head), sizeof(float)});
+  for (std::size_t head = 0; head < heads; ++head)
+    all.push_back({pool_.value_scales_offset(head), sizeof(float)});
   return all;
+}
+
+std::span<std::byte> KvCache::elements(const Column& column, std::uint64_t position) const {
+  const std::size_t row = position % kKvPageTokens;
+  std::byte* const page = pages_[position / kKvPageTokens];
+  return {page + column.offset_bytes + row * column.element_bytes,
+          (kKvPageTokens - row) * column.element_bytes};
 }
 
 }  // namespace sluice::runtime

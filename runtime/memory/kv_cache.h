@@ -1,76 +1,133 @@
 #pragma once
-// Keys and values of past positions: per layer and key/value head, rows of head_dim padded to kLanes, as f32,
-// bf16, or s8 codes with one f32 scale a row (largest value / 127, rounded to nearest even).
+// Keys and values of past positions, in pages that all sequences of an engine share.
 //
-// Where the model has a sliding window the rows are a ring: position p is in row p % capacity, and what the
-// window has left behind is written over.
+// A page holds kKvPageTokens positions of all layers and key/value heads:
+//
+//   keys    [layer][kv_head][position in page][stride]
+//   values  [layer][kv_head][position in page][stride]      directly behind the head's keys
+//   scales  [layer][kv_head][keys, values][position in page]   f32, q8 only
+//
+// Elements are f32, bf16, or s8 codes with one f32 scale a row (largest magnitude / 127, rounded to nearest
+// even). A sequence has a table of pages by position / kKvPageTokens. Where the model has a sliding window, a
+// sequence gives back the pages that its window has left.
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
+#include "base/bytes.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/runtime.h"
 
 namespace sluice::runtime {
 
-class KvCache {
+/// The memory of all pages of an engine. Used by one thread at a time.
+class KvPool final {
  public:
-  struct Shape {
-    std::uint64_t context_tokens;
-    std::uint64_t chunk_tokens;   ///< written at once, before the first of them attends
-    bool keep_positions = false;  ///< all of them, also where a window would need fewer
+  /// Reserves address space for `budget_bytes` in whole pages; the kernel provides memory as positions are
+  /// written. Throws std::bad_alloc when it refuses.
+  KvPool(const format::ModelParams& params, KvType type, std::uint64_t budget_bytes);
+  ~KvPool();
+  KvPool(const KvPool&) = delete;
+  KvPool& operator=(const KvPool&) = delete;
+
+  /// The size of one page. Absent when it does not fit 63 bits.
+  [[nodiscard]] static std::optional<std::uint64_t> page_bytes(const format::ModelParams& params,
+                                                               KvType type);
+
+  [[nodiscard]] KvType type() const { return type_; }
+  [[nodiscard]] std::size_t stride() const { return stride_; }  ///< elements of a row: head_dim padded
+  [[nodiscard]] std::size_t head_count() const { return head_count_; }  ///< over all layers
+  [[nodiscard]] std::size_t row_bytes() const { return row_bytes_; }    ///< of a key or a value
+  [[nodiscard]] std::uint64_t page_bytes() const { return page_bytes_; }
+  [[nodiscard]] std::uint64_t bytes() const { return page_bytes_ * page_count_; }
+  [[nodiscard]] std::size_t page_count() const { return page_count_; }
+  [[nodiscard]] std::size_t free_page_count() const { return free_.size(); }
+
+  /// A page, whose content is undefined. There must be a free one.
+  [[nodiscard]] std::byte* take();
+  void give_back(std::byte* page);
+
+  /// Offsets within a page of one head, counted over all layers.
+  [[nodiscard]] std::size_t keys_offset(std::size_t head) const {
+    return head * 2 * kKvPageTokens * row_bytes_;
+  }
+  [[nodiscard]] std::size_t values_offset(std::size_t head) const {
+    return keys_offset(head) + kKvPageTokens * row_bytes_;
+  }
+  [[nodiscard]] std::size_t key_scales_offset(std::size_t head) const {
+    return keys_offset(head_count_) + head * 2 * kKvPageTokens * sizeof(float);
+  }
+  [[nodiscard]] std::size_t value_scales_offset(std::size_t head) const {
+    return key_scales_offset(head) + kKvPageTokens * sizeof(float);
+  }
+
+ private:
+  KvType type_;
+  std::size_t stride_;
+  std::size_t head_count_;
+  std::size_t row_bytes_;
+  std::uint64_t page_bytes_;
+  std::size_t page_count_;
+  std::byte* memory_;
+  std::vector<std::byte*> free_;  // the next one to take is the last
+};
+
+/// The pages of one sequence. Different heads may be written by different threads; the rest is used by one
+/// thread at a time.
+class KvCache final {
+ public:
+  struct Limits {
+    std::uint64_t context_tokens;  ///< positions are below this
+    std::uint64_t step_tokens;     ///< positions that are reserved at once, at most
+    /// Positions before the window are kept as well: for a prompt cache.
+    bool keep_positions = false;
   };
 
-  /// Error{usage} with the numbers when it would not fit into the memory that is free. Memory is touched as
-  /// positions are written.
-  KvCache(const format::ModelParams& params, const Shape& shape, KvType type);
+  KvCache(KvPool& pool, const format::ModelParams& params, const Limits& limits);
+  ~KvCache() { clear(); }
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
 
-  /// Positions that have a row at the same time, a multiple of kAttentionBlock; nothing when it does not fit
-  /// 62 bits.
-  [[nodiscard]] static std::optional<std::uint64_t> capacity(const format::ModelParams& params,
-                                                             const Shape& shape);
-  /// Nothing when it does not fit 63 bits.
-  [[nodiscard]] static std::optional<std::uint64_t> size_bytes(const format::ModelParams& params,
-                                                               std::uint64_t capacity, KvType type);
-  [[nodiscard]] std::size_t stride() const { return stride_; }
-  [[nodiscard]] std::size_t capacity() const { return capacity_; }
-  [[nodiscard]] KvType type() const { return type_; }
+  /// The most pages that a sequence can hold at the same time.
+  [[nodiscard]] static std::uint64_t page_count_max(const format::ModelParams& params, const Limits& limits);
+
+  /// Pages that reserve() would take from the pool, less those that it would give back.
+  [[nodiscard]] std::int64_t pages_needed(std::uint64_t first, std::uint64_t end) const;
+  /// Takes the pages of positions [first, end), and gives back those that no position from `first` on can
+  /// see. The pool must have as many as pages_needed() says.
+  void reserve(std::uint64_t first, std::uint64_t end);
+  /// Gives back all pages.
+  void clear();
 
   /// Writes a head's key and value [stride] f32 of one position.
-  void write(const Kernels& kernels, std::size_t layer, std::size_t kv_head, std::size_t position,
+  void write(const Kernels& kernels, std::size_t layer, std::size_t kv_head, std::uint64_t position,
              const float* key, const float* value);
 
   [[nodiscard]] KeyValueView view(std::size_t layer, std::size_t kv_head) const;
 
-  /// The memory, as arrays with one element a row: what a prompt cache keeps.
-  struct Region {
-    std::byte* data;
-    std::size_t row_bytes;
+  /// One of the arrays that a prompt cache keeps: one element a position.
+  struct Column {
+    std::size_t offset_bytes;   ///< of the page's first position in the page
+    std::size_t element_bytes;  ///< of one position
   };
-  [[nodiscard]] std::vector<Region> regions() const;
+  /// Keys of all heads, then values of all heads, then, with q8, the scales of keys and of values.
+  [[nodiscard]] std::vector<Column> columns() const;
+  /// The elements of `column` from `position` to the end of its page.
+  [[nodiscard]] std::span<std::byte> elements(const Column& column, std::uint64_t position) const;
+
+  [[nodiscard]] const KvPool& pool() const { return pool_; }
 
  private:
-  struct Free {
-    void operator()(std::byte* p) const { std::free(p); }
-  };
-  [[nodiscard]] std::size_t first_row(std::size_t layer, std::size_t kv_head) const {
-    return (layer * kv_heads_ + kv_head) * capacity_;
-  }
-  [[nodiscard]] float* scale(std::size_t row) const { return reinterpret_cast<float*>(scales_) + row; }
+  [[nodiscard]] std::uint64_t first_page_seen(std::uint64_t position) const;
 
-  KvType type_;
-  std::size_t stride_;
-  std::size_t capacity_ = 0;
+  KvPool& pool_;
   std::size_t kv_heads_;
-  std::size_t heads_total_;     // over all layers
-  std::size_t row_bytes_;       // without its scale
-  std::size_t half_bytes_ = 0;  // keys of all layers, then values of all layers
-  std::unique_ptr<std::byte, Free> data_;
-  std::byte* scales_ = nullptr;  // q8: behind the values, of all keys, then of all values
+  std::optional<std::uint64_t> window_tokens_;  // absent also where all positions are kept
+  std::vector<std::byte*> pages_;               // [position / kKvPageTokens]; null where there is none
+  std::uint64_t first_page_ = 0;                // pages before it were given back
 };
 
 }  // namespace sluice::runtime

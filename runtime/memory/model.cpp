@@ -91,10 +91,10 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
     const auto name = [&](std::string_view rest) { return format::layer_tensor_name(l, rest); };
     LayerWeights layer{
         .attention_norm = padded_rows(name("attention_norm.weight")),
-        .wq = matrix(name("attention.wq.weight")),
-        .wk = matrix(name("attention.wk.weight")),
-        .wv = matrix(name("attention.wv.weight")),
-        .wo = matrix(name("attention.wo.weight")),
+        .query = matrix(name("attention.wq.weight")),
+        .key = matrix(name("attention.wk.weight")),
+        .value = matrix(name("attention.wv.weight")),
+        .attention_output = matrix(name("attention.wo.weight")),
         .ffn_norm = padded_rows(name("ffn_norm.weight")),
         .router = params.dense ? Buffer<float>() : padded_rows(name("feed_forward.gate.weight")),
         .experts = {},
@@ -103,8 +103,8 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
       const auto expert = [&](std::string_view m) {
         return matrix(format::expert_tensor_name(params, l, e, m));
       };
-      const WeightMatrix w1 = expert("w1");
-      layer.experts.push_back({w1, expert("w3"), expert("w2"), w1.part});
+      const WeightMatrix gate = expert("w1");
+      layer.experts.push_back({gate, expert("w3"), expert("w2"), gate.part});
     }
     layers.push_back(std::move(layer));
   }
@@ -184,7 +184,7 @@ const format::ModelParams& Model::params() const { return impl_->params; }
 const text::Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
 
 std::string_view Model::quant() const {
-  return format::to_string(impl_->layers.front().experts.front().w1.matrix.layout.type);
+  return format::to_string(impl_->layers.front().experts.front().gate.matrix.layout.type);
 }
 
 format::ProofStats Model::proof_stats() const { return impl_->proofs->stats(); }
@@ -195,8 +195,8 @@ std::uint64_t Model::decode_bytes_per_token() const {
   std::uint64_t total = bytes(impl_->head) + p.dim * sizeof(float);
   for (const LayerWeights& layer : impl_->layers) {
     std::uint64_t experts = 0;  // a token reads k of them; on average, where their types differ
-    for (const ExpertWeights& e : layer.experts) experts += bytes(e.w1) + bytes(e.w3) + bytes(e.w2);
-    total += bytes(layer.wq) + bytes(layer.wk) + bytes(layer.wv) + bytes(layer.wo);
+    for (const ExpertWeights& e : layer.experts) experts += bytes(e.gate) + bytes(e.up) + bytes(e.down);
+    total += bytes(layer.query) + bytes(layer.key) + bytes(layer.value) + bytes(layer.attention_output);
     total += p.num_experts_per_tok * experts / p.num_experts;
     total += (2 + (p.dense ? 0 : p.num_experts)) * p.dim * sizeof(float);
   }

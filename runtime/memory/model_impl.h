@@ -28,17 +28,19 @@ struct WeightMatrix {
 };
 
 struct ExpertWeights {
-  WeightMatrix w1;  ///< gate [hidden, dim]
-  WeightMatrix w3;  ///< up [hidden, dim]
-  WeightMatrix w2;  ///< down [dim, hidden]
-  ProofPart part;   ///< all three
+  WeightMatrix gate;  ///< [hidden, dim], w1 in Mistral's names
+  WeightMatrix up;    ///< [hidden, dim], w3
+  WeightMatrix down;  ///< [dim, hidden], w2
+  ProofPart part;     ///< all three
 };
 
 struct LayerWeights {
-  Buffer<float> attention_norm;  ///< [dim padded]
-  WeightMatrix wq, wk, wv, wo;
-  Buffer<float> ffn_norm;  ///< [dim padded]
-  Buffer<float> router;    ///< [expert][dim padded]; empty in dense models
+  Buffer<float> attention_norm;   ///< [dim padded]
+  WeightMatrix query;             ///< [heads x head_dim, dim]
+  WeightMatrix key, value;        ///< [kv_heads x head_dim, dim]
+  WeightMatrix attention_output;  ///< [dim, heads x head_dim]
+  Buffer<float> ffn_norm;         ///< [dim padded]
+  Buffer<float> router;           ///< [expert][dim padded]; empty in dense models
   std::vector<ExpertWeights> experts;
 };
 

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <string>
 
@@ -10,7 +11,6 @@
 #include "base/file.h"
 #include "base/page_cache.h"
 #include "runtime/memory/available_memory.h"
-#include "runtime/memory/expert_cache.h"
 
 namespace sluice::runtime {
 namespace {
@@ -23,7 +23,7 @@ constexpr std::size_t kSlotsMin = 2;
 std::vector<const Matrix*> pinned_matrices(const Model::Impl& model) {
   std::vector<const Matrix*> all{&model.head.matrix};
   for (const LayerWeights& layer : model.layers)
-    for (const WeightMatrix* weights : {&layer.wq, &layer.wk, &layer.wv, &layer.wo})
+    for (const WeightMatrix* weights : {&layer.query, &layer.key, &layer.value, &layer.attention_output})
       all.push_back(&weights->matrix);
   return all;
 }
@@ -83,6 +83,89 @@ PinnedWeights::PinnedWeights(const Model::Impl& model) {
 
 PinnedWeights::~PinnedWeights() {
   for (const base::Bytes pages : locked_) ::munlock(pages.data(), pages.size());
+}
+
+void ResidentWeights::stream(std::size_t expert_slots) {
+  pinned_ = std::make_unique<PinnedWeights>(model_);
+  cache_ = std::make_unique<ExpertCache>(model_, expert_slots);
+}
+
+void ResidentWeights::begin_pass() {
+  if (cache_) cache_->begin_pass();
+}
+
+const std::uint16_t* ResidentWeights::embedding() {
+  model_.prove(std::span(&model_.embedding_part, 1), pool_);
+  return model_.embedding;
+}
+
+const LayerWeights& ResidentWeights::layer(std::size_t index) {
+  const LayerWeights& layer = model_.layers[index];
+  model_.prove(std::array{layer.query.part, layer.key.part, layer.value.part, layer.attention_output.part},
+               pool_);
+  return layer;
+}
+
+const Matrix& ResidentWeights::head() {
+  model_.prove(std::span(&model_.head.part, 1), pool_);
+  return model_.head.matrix;
+}
+
+ResidencyStats ResidentWeights::stats() const {
+  if (!cache_) return {};
+  ResidencyStats stats = cache_->stats();
+  stats.stall_s /= pool_.thread_count();
+  return stats;
+}
+
+LayerExperts::LayerExperts(ResidentWeights& weights, std::size_t layer, std::span<const std::uint32_t> chosen)
+    : weights_(weights), experts_(weights.model_.layers[layer].experts), chosen_(chosen) {
+  if (weights_.cache_) streamed_.emplace(*weights_.cache_, layer, chosen);
+}
+
+bool LayerExperts::next_group() {
+  ++group_count_;
+  const Model::Impl& model = weights_.model_;
+  if (!streamed_) {
+    if (!is_first_group()) return false;
+    group_ = order_ = chosen_;
+    std::vector<ProofPart> unproven;
+    for (const std::uint32_t e : group_)
+      if (model.unproven(experts_[e].part)) unproven.push_back(experts_[e].part);
+    model.prove(unproven, weights_.pool_);
+    return !group_.empty();
+  }
+  group_ = streamed_->next();
+  order_ = streamed_->order();
+  for (const std::uint32_t e : group_) {
+    if (!model.unproven(experts_[e].part)) continue;
+    streamed_->await_all(e);
+    model.proofs->prove(experts_[e].part, streamed_->bytes(e), weights_.pool_);
+  }
+  return !group_.empty();
+}
+
+const Matrix& LayerExperts::mapped(std::uint32_t expert, ExpertMatrix which) const {
+  switch (which) {
+    case ExpertMatrix::gate: return experts_[expert].gate.matrix;
+    case ExpertMatrix::up: return experts_[expert].up.matrix;
+    case ExpertMatrix::down: break;
+  }
+  return experts_[expert].down.matrix;
+}
+
+Matrix LayerExperts::matrix(std::uint32_t expert, ExpertMatrix which, std::size_t panels_end) const {
+  if (!streamed_) return mapped(expert, which);
+  streamed_->await(expert, which, panels_end);
+  return streamed_->matrix(expert, which);
+}
+
+void LayerExperts::run(std::size_t task_count, base::TaskRef body) const {
+  if (streamed_) {
+    weights_.pool_.run(task_count, body);
+  } else {
+    weights_.pool_.run_in_shares(task_count, body);
+  }
 }
 
 }  // namespace sluice::runtime

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
-#include "runtime/forward/session_impl.h"
+#include "runtime/forward/engine_impl.h"
 
 namespace sluice::runtime {
 namespace {
@@ -21,49 +21,61 @@ void add_moment(std::span<float> sums, const float* x, float weight, std::size_t
   }
 }
 
-SessionOptions session_options(const Model& model, const CalibrationOptions& options) {
-  SessionOptions session;
-  session.thread_count = options.thread_count;
-  session.context_tokens = options.context_tokens;
-  session.prefill_chunk_tokens = options.context_tokens;
-  session.isa = options.isa;
-  session.reserved_bytes = options.memory_bytes + options.context_tokens * model.params().num_experts_per_tok *
-                                                    model.params().hidden_dim * sizeof(float);
-  session.stop = options.stop;
-  return session;
+EngineOptions engine_options(const Model& model, const CalibrationOptions& options) {
+  EngineOptions engine;
+  engine.thread_count = options.thread_count;
+  engine.context_tokens = options.context_tokens;
+  engine.step_tokens_max = options.context_tokens;
+  engine.isa = options.isa;
+  engine.reserved_bytes = options.memory_bytes + options.context_tokens * model.params().num_experts_per_tok *
+                                                     model.params().hidden_dim * sizeof(float);
+  return engine;
 }
+
+/// Adds the inputs of one layer's experts to its statistics.
+class StatisticsObserver final : public ExpertInputObserver {
+ public:
+  StatisticsObserver(format::LayerStatistics& statistics, const PaddedWidths& padded)
+      : statistics_(statistics), padded_(padded) {}
+
+  // Tasks are blocks of an expert's inputs; each takes the rows in their order.
+  void observe(const ExpertInputs& inputs, base::WorkerPool& pool) override {
+    const Routing& routing = inputs.routing;
+    auto& experts = statistics_.experts;
+    const std::size_t up_blocks = experts.front().up.blocks();
+    const std::size_t blocks = up_blocks + experts.front().down.blocks();
+    pool.run(experts.size() * blocks, [&](std::size_t task, unsigned) {
+      const std::size_t e = task / blocks;
+      const bool is_up = task % blocks < up_blocks;
+      const std::size_t block = is_up ? task % blocks : task % blocks - up_blocks;
+      format::InputMoments& moments = is_up ? experts[e].up : experts[e].down;
+      for (std::size_t i = routing.first_assignment[e]; i < routing.first_assignment[e + 1]; ++i) {
+        const auto [row, weight] = routing.assignments[i];
+        const float* input = is_up ? inputs.gate_up + row * padded_.dim : inputs.down + i * padded_.hidden;
+        add_moment(moments.block(block), input + block * format::kMomentBlock, weight,
+                   moments.block_width(block));
+      }
+    });
+    for (std::size_t e = 0; e < experts.size(); ++e) experts[e].tokens += routing.assignments_of(e).size();
+  }
+
+ private:
+  format::LayerStatistics& statistics_;
+  const PaddedWidths& padded_;
+};
 
 }  // namespace
 
-// Tasks are blocks of an expert's inputs; each takes the tokens in their order.
-void Session::Impl::add_statistics() {
-  const std::size_t up_blocks = statistics->experts.front().up.blocks();
-  const std::size_t blocks = up_blocks + statistics->experts.front().down.blocks();
-  pool.run(params.num_experts * blocks, [&](std::size_t task, unsigned) {
-    const std::size_t e = task / blocks;
-    const bool is_up = task % blocks < up_blocks;
-    const std::size_t block = is_up ? task % blocks : task % blocks - up_blocks;
-    format::InputMoments& moments = is_up ? statistics->experts[e].up : statistics->experts[e].down;
-    for (std::size_t slot = routing.first_slot[e]; slot < routing.first_slot[e + 1]; ++slot) {
-      const auto [token, weight] = routing.slots[slot];
-      const float* input = is_up ? &normed[token * dim] : &kept_hidden[slot * hidden];
-      add_moment(moments.block(block), input + block * format::kMomentBlock, weight,
-                 moments.block_width(block));
-    }
-  });
-  for (std::size_t e = 0; e < params.num_experts; ++e)
-    statistics->experts[e].tokens += routing.slots_of(e).size();
-}
-
 struct Calibrator::Impl {
   Impl(const Model& model, std::string_view text, const CalibrationOptions& options)
-      : session(model, session_options(model, options)) {
+      : engine(model, engine_options(model, options)), sequence(engine), stop(options.stop) {
     const std::vector<TokenId> ids = model.tokenizer().encode(text);
     if (ids.empty())
       throw base::Error(base::ErrorKind::malformed, "the text to calibrate with has no tokens");
     tokens_total = ids.size();
-    const std::uint64_t row_bytes = session.dim * sizeof(float);
-    const std::uint64_t rows_max = std::max(options.memory_bytes / row_bytes, options.context_tokens);
+    const std::size_t dim = engine.impl().padded.dim;
+    const std::uint64_t rows_max =
+        std::max(options.memory_bytes / (dim * sizeof(float)), options.context_tokens);
     const auto chunk_max = static_cast<std::size_t>(options.context_tokens - 1);
     std::size_t rows = 0;
     for (std::size_t done = 0; done < ids.size();) {
@@ -77,29 +89,32 @@ struct Calibrator::Impl {
       done += count;
     }
     tokens = rows;
-    states.reserve(rows * session.dim);
+    states.reserve(rows * dim);
   }
 
+  /// Runs all chunks through the next layer. Each chunk is the whole sequence while it is computed.
   void run_layer(format::LayerStatistics& statistics) {
-    session.statistics = &statistics;
+    Engine::Impl& e = engine.impl();
+    StatisticsObserver observer(statistics, e.padded);
+    e.observer = &observer;
     float* state = states.data();
     for (const auto& chunk : chunks) {
-      const std::size_t count = chunk.size() * session.dim;
-      // Every chunk starts at position 0, so the angles of the first and longest one are those of all.
-      if (layer == 0) {
-        session.begin(chunk);
-      } else {
-        if (&chunk == &chunks.front()) session.begin(chunk);
-        std::copy_n(state, count, session.x.data());
-      }
-      if (session.stream) session.stream->begin_pass();
-      session.run_layer(layer, chunk);
-      std::copy_n(session.x.data(), count, state);
+      if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+      const StepInput input{&sequence, chunk, LogitsOf::none};
+      sequence.impl().cache.reserve(0, chunk.size());
+      e.begin({&input, 1});
+      const std::size_t count = chunk.size() * e.padded.dim;
+      if (layer > 0) std::copy_n(state, count, e.activations.x.data());
+      e.run_layer(layer);
+      std::copy_n(e.activations.x.data(), count, state);
       state += count;
     }
+    e.observer = nullptr;
   }
 
-  Session::Impl session;
+  Engine engine;
+  Sequence sequence;
+  std::stop_token stop;
   std::vector<std::vector<TokenId>> chunks;  ///< BOS in front
   std::uint64_t tokens = 0;
   std::uint64_t tokens_total = 0;
@@ -116,12 +131,13 @@ std::uint64_t Calibrator::tokens() const { return impl_->tokens; }
 std::uint64_t Calibrator::tokens_total() const { return impl_->tokens_total; }
 
 format::LayerStatistics Calibrator::next_layer() {
-  INVARIANT(impl_->layer < impl_->session.params.n_layers);
+  const Engine::Impl& engine = impl_->engine.impl();
+  INVARIANT(impl_->layer < engine.params.n_layers);
   format::LayerStatistics statistics;
   statistics.layer = impl_->layer;
-  for (std::size_t e = 0; e < impl_->session.params.num_experts; ++e)
+  for (std::size_t e = 0; e < engine.params.num_experts; ++e)
     statistics.experts.push_back(
-        {0, format::InputMoments(impl_->session.dim), format::InputMoments(impl_->session.hidden)});
+        {0, format::InputMoments(engine.padded.dim), format::InputMoments(engine.padded.hidden)});
   impl_->run_layer(statistics);
   ++impl_->layer;
   return statistics;

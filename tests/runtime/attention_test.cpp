@@ -1,4 +1,5 @@
-// Attention over each type of keys and values, against plain sums in double precision, and over a ring.
+// Attention over each type of keys and values, against plain sums in double precision, and over pages that a
+// window leaves.
 
 #include <doctest/doctest.h>
 
@@ -17,6 +18,7 @@ using namespace sluice;
 using runtime::Isa;
 using runtime::Kernels;
 using runtime::KvCache;
+using runtime::KvPool;
 using runtime::KvType;
 
 namespace {
@@ -48,15 +50,25 @@ struct Head {
 };
 
 void write(KvCache& cache, const Kernels& kernels, const Head& head, std::size_t position) {
-  std::vector<float> key(cache.stride()), value(cache.stride());
+  std::vector<float> key(cache.pool().stride()), value(cache.pool().stride());
   std::ranges::copy(head.keys[position], key.begin());
   std::ranges::copy(head.values[position], value.begin());
   cache.write(kernels, 1, 1, position, key.data(), value.data());
 }
 
+/// A pool with room for one sequence, and that sequence's cache with pages for all of `positions`.
+struct OneSequence {
+  OneSequence(const format::ModelParams& params, const KvCache::Limits& limits, KvType type)
+      : pool(params, type,
+             KvPool::page_bytes(params, type).value() * KvCache::page_count_max(params, limits)),
+        cache(pool, params, limits) {}
+  KvPool pool;
+  KvCache cache;
+};
+
 std::vector<float> attend(const KvCache& cache, const Kernels& kernels, const Head& head, std::size_t first,
                           std::size_t end) {
-  std::vector<float> query(cache.stride()), out(cache.stride());
+  std::vector<float> query(cache.pool().stride()), out(cache.pool().stride());
   std::ranges::copy(head.query, query.begin());
   kernels.attend(query.data(), 1, cache.view(1, 1), first, end, out.data());
   return out;
@@ -114,19 +126,21 @@ TEST_CASE("queries that share keys and values get the bits that each gets alone"
     for (const Kernels* kernels : all_kernels()) {
       CAPTURE(std::string(to_string(type)));
       CAPTURE(std::string(kernels->name));
-      KvCache cache(params_of(head_dim), {.context_tokens = 150, .chunk_tokens = 1}, type);
+      OneSequence sequence(params_of(head_dim), {.context_tokens = 150, .step_tokens = 1}, type);
+      KvCache& cache = sequence.cache;
+      cache.reserve(0, 150);
       const Head kept(150, head_dim, 1);
       for (std::size_t p = 0; p < 150; ++p) write(cache, *kernels, kept, p);
       std::vector<float> queries, alone;
       for (std::size_t q = 0; q < kQueries; ++q) {
         const Head head(1, head_dim, 100 + q);
         queries.insert(queries.end(), head.query.begin(), head.query.end());
-        queries.resize((q + 1) * cache.stride());
+        queries.resize((q + 1) * cache.pool().stride());
         const auto result = attend(cache, *kernels, head, 5, 140);
         alone.insert(alone.end(), result.begin(), result.end());
       }
       for (std::size_t count = 1; count <= kQueries; ++count) {
-        std::vector<float> together(count * cache.stride());
+        std::vector<float> together(count * cache.pool().stride());
         kernels->attend(queries.data(), count, cache.view(1, 1), 5, 140, together.data());
         REQUIRE(std::ranges::equal(together, std::span(alone).first(together.size())));
       }
@@ -144,7 +158,9 @@ TEST_CASE(
       std::vector<float> first_bits;
       for (const Kernels* kernels : all_kernels()) {
         CAPTURE(std::string(kernels->name));
-        KvCache cache(params_of(head_dim), {.context_tokens = 150, .chunk_tokens = 1}, type);
+        OneSequence sequence(params_of(head_dim), {.context_tokens = 150, .step_tokens = 1}, type);
+        KvCache& cache = sequence.cache;
+        cache.reserve(0, 150);
         for (std::size_t p = 0; p < 150; ++p) write(cache, *kernels, head, p);
         std::vector<float> bits;
         for (const auto& [first, end] :
@@ -161,24 +177,30 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("a ring of the window's size gives the bits of a cache that keeps every position") {
+TEST_CASE(
+    "a cache that gives back what its window has left gives the bits of one that keeps every position") {
   format::ModelParams params = params_of(24);
   params.sliding_window = 70;
   const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
   const Head head(400, 24, 8);
   for (const KvType type : kTypes) {
-    KvCache ring(params, {.context_tokens = 400, .chunk_tokens = 30}, type);
-    KvCache whole(params, {.context_tokens = 400, .chunk_tokens = 30, .keep_positions = true}, type);
-    CHECK(ring.capacity() == 128);
-    CHECK(whole.capacity() == 448);
+    const KvCache::Limits limits{.context_tokens = 400, .step_tokens = 30};
+    OneSequence windowed(params, limits, type);
+    OneSequence complete(params, {.context_tokens = 400, .step_tokens = 30, .keep_positions = true}, type);
+    KvCache& window = windowed.cache;
+    KvCache& whole = complete.cache;
+    CHECK(windowed.pool.page_count() == 3);  // 99 positions, which may begin at the end of a page
+    CHECK(complete.pool.page_count() == 7);
     for (std::size_t chunk = 0; chunk < 390; chunk += 30) {
+      window.reserve(chunk, chunk + 30);
+      whole.reserve(chunk, chunk + 30);
       for (std::size_t p = chunk; p < chunk + 30; ++p) {
-        write(ring, kernels, head, p);
+        write(window, kernels, head, p);
         write(whole, kernels, head, p);
       }
       for (std::size_t end = chunk + 1; end <= chunk + 30; ++end) {
         const std::size_t first = end > 70 ? end - 70 : 0;
-        REQUIRE(attend(ring, kernels, head, first, end) == attend(whole, kernels, head, first, end));
+        REQUIRE(attend(window, kernels, head, first, end) == attend(whole, kernels, head, first, end));
       }
     }
   }
@@ -186,13 +208,43 @@ TEST_CASE("a ring of the window's size gives the bits of a cache that keeps ever
 
 TEST_CASE("q8 takes a byte an element and four a row; keys that are not finite stay visible") {
   const format::ModelParams params = params_of(128);  // 2 layers, 2 key/value heads
-  CHECK(KvCache::size_bytes(params, 64, KvType::bf16) == 2u * 2 * 2 * 64 * 256);
-  CHECK(KvCache::size_bytes(params, 64, KvType::q8) == 2u * 2 * 2 * 64 * 132);
+  CHECK(KvPool::page_bytes(params, KvType::bf16) == 2u * 2 * 2 * 64 * 256);
+  CHECK(KvPool::page_bytes(params, KvType::q8) == 2u * 2 * 2 * 64 * 132);
   const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
-  KvCache cache(params, {.context_tokens = 10, .chunk_tokens = 1}, KvType::q8);
+  OneSequence sequence(params, {.context_tokens = 10, .step_tokens = 1}, KvType::q8);
+  KvCache& cache = sequence.cache;
+  cache.reserve(0, 2);
   Head head(2, 128, 1);
   head.keys[1][5] = NAN;
   write(cache, kernels, head, 0);
   write(cache, kernels, head, 1);
   CHECK(std::isnan(attend(cache, kernels, head, 0, 2)[0]));
+}
+
+TEST_CASE("pages are taken as positions come, and given back when a window leaves them or a sequence ends") {
+  format::ModelParams params = params_of(16);
+  params.sliding_window = 64;
+  const std::uint64_t page = KvPool::page_bytes(params, KvType::f32).value();
+  KvPool pool(params, KvType::f32, 5 * page + page / 2);
+  REQUIRE(pool.page_count() == 5);
+  {
+    KvCache kept(pool, params, {.context_tokens = 1000, .step_tokens = 10, .keep_positions = true});
+    KvCache windowed(pool, params, {.context_tokens = 1000, .step_tokens = 10});
+    CHECK(kept.pages_needed(0, 65) == 2);
+    CHECK(windowed.pages_needed(0, 64) == 1);
+    kept.reserve(0, 65);
+    windowed.reserve(0, 64);
+    CHECK(pool.free_page_count() == 2);
+    windowed.reserve(64, 65);  // position 64 sees positions from 1 on
+    CHECK(pool.free_page_count() == 1);
+    CHECK(windowed.pages_needed(127, 128) == -1);  // position 127 sees from 64 on
+    CHECK(windowed.pages_needed(127, 129) == 0);
+    windowed.reserve(127, 129);
+    CHECK(pool.free_page_count() == 1);
+    kept.reserve(65, 128);
+    CHECK(pool.free_page_count() == 1);
+    kept.clear();
+    CHECK(pool.free_page_count() == 3);
+  }
+  CHECK(pool.free_page_count() == 5);
 }

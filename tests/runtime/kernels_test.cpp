@@ -240,21 +240,22 @@ TEST_CASE("float kernels give the same bits on every instruction set") {
     keep(out);
     for (const std::size_t end : {1u, 63u, 64u, 65u, 200u}) {
       const std::size_t stride = 32;
-      const auto keys = random_floats(200 * stride, 3);
-      const auto values = random_floats(200 * stride, 4);
+      // Four pages, each of 64 keys and then 64 values.
+      const auto rows = random_floats(4 * 2 * runtime::kKvPageTokens * stride, 3);
+      std::vector<std::uint16_t> rows16(rows.size());
+      k.to_bf16(rows.data(), rows.size(), rows16.data());
       std::vector<float> result(stride);
-      k.attend(a.data(), 1,
-               {keys.data(), values.data(), nullptr, nullptr, stride, 256, runtime::KvElement::f32}, end / 3,
-               end, result.data());
-      keep(result);
-      std::vector<std::uint16_t> keys16(keys.size());
-      std::vector<std::uint16_t> values16(values.size());
-      k.to_bf16(keys.data(), keys.size(), keys16.data());
-      k.to_bf16(values.data(), values.size(), values16.data());
-      k.attend(a.data(), 1,
-               {keys16.data(), values16.data(), nullptr, nullptr, stride, 256, runtime::KvElement::bf16}, 0,
-               end, result.data());
-      keep(result);
+      const auto attend = [&](const auto& elements, runtime::KvElement element, std::size_t first) {
+        const std::size_t array_bytes = runtime::kKvPageTokens * stride * sizeof(elements[0]);
+        std::vector<const std::byte*> pages;
+        for (std::size_t page = 0; page < 4; ++page)
+          pages.push_back(reinterpret_cast<const std::byte*>(elements.data()) + page * 2 * array_bytes);
+        k.attend(a.data(), 1, {pages.data(), 0, array_bytes, 0, 0, stride, element}, first, end,
+                 result.data());
+        keep(result);
+      };
+      attend(rows, runtime::KvElement::f32, end / 3);
+      attend(rows16, runtime::KvElement::bf16, 0);
     }
     return all;
   };

@@ -9,7 +9,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/file.h"
-#include "runtime/forward/session_impl.h"
+#include "runtime/forward/engine_impl.h"
 #include "runtime/memory/expert_extent.h"
 #include "runtime/memory/expert_cache.h"
 #include "runtime/memory/residency.h"
@@ -57,7 +57,7 @@ struct Converted {
 Session streaming(const Model& model, std::size_t slots, SessionOptions options = {}) {
   options.context_tokens = 300;
   Session session(model, options);
-  session.impl().stream = std::make_unique<ExpertCache>(model.impl(), slots);
+  session.engine().impl().weights.stream(slots);
   return session;
 }
 

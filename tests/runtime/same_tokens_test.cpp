@@ -11,6 +11,7 @@
 #include "format/model_params.h"
 #include "runtime/runtime.h"
 #include "tests/support/make_container.h"
+#include "tests/support/random_params.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_release.h"
 
@@ -23,21 +24,6 @@ using runtime::TokenId;
 namespace {
 
 constexpr std::uint64_t kNewTokens = 12;
-
-format::ModelParams random_params(std::mt19937_64& random) {
-  const auto from = [&](std::uint64_t low, std::uint64_t high) { return low + random() % (high - low + 1); };
-  format::ModelParams p = tests::tiny_params();
-  p.n_layers = from(1, 3);
-  p.dim = from(17, 150);
-  p.hidden_dim = from(17, 200);
-  p.head_dim = 2 * from(2, 30);
-  p.n_kv_heads = from(1, 3);
-  p.n_heads = p.n_kv_heads * from(1, 3);
-  p.num_experts = from(1, 9);
-  p.num_experts_per_tok = from(1, p.num_experts);
-  if (random() % 3 == 0) p.sliding_window = from(3, 40);
-  return p;
-}
 
 struct Way {
   unsigned threads;
@@ -83,7 +69,7 @@ TEST_CASE("the same tokens and bits for any threads, chunks, feeding and prompt 
     const auto quant = round % 2 == 0 ? convert::Quant::q8 : convert::Quant::q4;
     const KvType kv = std::array{KvType::bf16, KvType::q8, KvType::f32}[round % 3];
     const tests::TempDir folder;
-    const auto params = random_params(random);
+    const auto params = tests::random_params(random);
     CAPTURE(round);
     CAPTURE(format::to_json(params).dump());
     tests::write_tiny_release(folder.path(), params, random());

@@ -1,0 +1,295 @@
+// The engine and its step: rows of several sequences through all layers of a pre-norm mixture-of-experts
+// transformer (arXiv 2401.04088). Start reading at Engine::Impl::step().
+//
+// One thread calls step(); the worker pool computes rows, or slices of a product's outputs. No sum runs over
+// rows, sequences or slices of different tasks, which is why a row's bits do not depend on its neighbours, on
+// the number of threads or on the split into steps.
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/invariant.h"
+#include "base/text.h"
+#include "format/tensor.h"
+#include "runtime/forward/engine_impl.h"
+#include "runtime/kernels/isa.h"
+#include "runtime/memory/available_memory.h"
+
+namespace sluice::runtime {
+namespace {
+
+std::size_t padded_to_tiles(std::uint64_t width) {
+  return static_cast<std::size_t>(base::align_up(width, format::kTileCols));
+}
+
+KvType default_kv(const Model& model) { return model.quant() == "bf16" ? KvType::f32 : KvType::bf16; }
+
+/// The budget of the KV pages, checked against the memory that is free.
+std::uint64_t kv_bytes(const format::ModelParams& params, const EngineOptions& options, KvType type) {
+  const std::uint64_t available = available_memory_bytes();
+  const auto page = KvPool::page_bytes(params, type);
+  const auto pages = KvCache::page_count_max(params, {.context_tokens = options.context_tokens,
+                                                      .step_tokens = options.step_tokens_max,
+                                                      .keep_positions = options.keep_positions});
+  const auto needed = options.kv_budget_bytes ? options.kv_budget_bytes
+                                              : (page ? base::checked_mul(*page, pages) : std::nullopt);
+  if (needed && *needed <= available) return *needed;
+  const std::string size = needed ? base::to_human_bytes(*needed) : std::string("more than 8 EiB");
+  const std::string subject =
+      options.kv_budget_bytes
+          ? "a budget of " + size
+          : "a context of " + std::to_string(options.context_tokens) + " tokens needs " + size + " of memory";
+  throw base::Error(base::ErrorKind::usage,
+                    subject + " for keys and values, " + base::to_human_bytes(available) + " are free");
+}
+
+}  // namespace
+
+PaddedWidths::PaddedWidths(const format::ModelParams& params)
+    : dim(padded_to_tiles(params.dim)),
+      query(padded_to_tiles(params.n_heads * params.head_dim)),
+      key_value(padded_to_tiles(params.n_kv_heads * params.head_dim)),
+      hidden(padded_to_tiles(params.hidden_dim)),
+      vocab(padded_to_tiles(params.vocab_size)) {}
+
+Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
+    : model(model_in),
+      params(model_in.params()),
+      options(std::move(options_in)),
+      kernels(kernels_for(options.isa.value_or(detect_isa()))),
+      pool(options.thread_count, base::WorkerPool::Placement::a_core_each),
+      weights(model_in.impl(), pool),
+      kv_pool(params, options.kv.value_or(default_kv(model_in)),
+              kv_bytes(params, options, options.kv.value_or(default_kv(model_in)))),
+      rope(params.head_dim, params.rope_theta),
+      padded(params),
+      scratch(options.thread_count) {
+  reserve();
+  decide_residency();
+}
+
+// Takes all memory that a step may need, so that a step allocates nothing where the model is mapped.
+void Engine::Impl::reserve() {
+  const std::size_t row_count = options.step_tokens_max;
+  Activations& a = activations;
+  rows.reserve(row_count);
+  a.x.reserve(row_count * padded.dim);
+  a.normed.reserve(row_count * padded.dim);
+  a.query.reserve(row_count * padded.query);
+  a.key.reserve(row_count * padded.key_value);
+  a.value.reserve(row_count * padded.key_value);
+  a.heads.reserve(row_count * padded.query);
+  a.block_out.reserve(row_count * padded.dim);
+  a.cosines.reserve(row_count * params.head_dim / 2);
+  a.sines.reserve(row_count * params.head_dim / 2);
+  a.logits.reserve(padded.vocab);
+  const std::size_t assignment_count = row_count * params.num_experts_per_tok;
+  routing.experts.reserve(assignment_count);
+  routing.weights.reserve(assignment_count);
+  routing.margins.reserve(row_count);
+  routing.assignments.reserve(assignment_count);
+  routing.first_assignment.resize(params.num_experts + 1);
+  routing.used.reserve(params.num_experts);
+  for (const LayerWeights& w : weights.model().layers) {
+    a.attention_in.reset(w.query.matrix.layout.type, row_count, padded.dim, kAttentionChunk);
+    a.attention_out.reset(w.attention_output.matrix.layout.type, row_count, padded.query, kAttentionChunk);
+    for (const ExpertWeights& expert : w.experts) {
+      const format::TileType in = expert.gate.matrix.layout.type;
+      const format::TileType hidden = expert.down.matrix.layout.type;
+      a.mixture_in.reset(in, row_count, padded.dim, format::kActivationChunk);
+      a.expert_in.reset(in, assignment_count, padded.dim, format::kActivationChunk);
+      a.expert_hidden.reset(hidden, assignment_count, padded.hidden, format::kActivationChunkDown);
+    }
+  }
+  a.head_in.reset(weights.model().head.matrix.layout.type, 1, padded.dim, kAttentionChunk);
+  for (Scratch& s : scratch) {
+    s.head.reserve(2 * kAttentionQueries * kv_pool.stride());
+    s.gate.reserve(row_count * kSlicePanels * format::kPanelRows);
+    s.up.reserve(row_count * kSlicePanels * format::kPanelRows);
+    s.router.reserve(params.num_experts);
+    s.chosen.reserve(base::align_up(params.num_experts_per_tok, kLanes));
+  }
+}
+
+// KV pages get their memory when they are first written; everything else has its own already.
+void Engine::Impl::decide_residency() {
+  const MemoryNeeds needs = memory_needs(weights.model(), kv_pool.bytes() + options.reserved_bytes);
+  const auto plan = plan_residency(needs, memory_left(options.memory_bytes));
+  if (plan.expert_slots == 0 || (!options.memory_bytes && is_cached(weights.model()))) return;
+  weights.stream(plan.expert_slots);
+}
+
+StepLogits Engine::Impl::step(std::span<const StepInput> inputs, const std::stop_token& stop) {
+  check(inputs);
+  reserve_pages(inputs);
+  begin(inputs);
+  for (std::size_t layer = 0; layer < params.n_layers; ++layer) {
+    if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+    run_layer(layer);
+  }
+  const StepLogits logits = head(inputs);
+  for (const StepInput& input : inputs) input.sequence->impl().position += input.tokens.size();
+  return logits;
+}
+
+void Engine::Impl::begin(std::span<const StepInput> inputs) {
+  rows.clear();
+  for (const StepInput& input : inputs) {
+    Sequence::Impl& sequence = input.sequence->impl();
+    std::uint64_t position = sequence.position;
+    for (const TokenId token : input.tokens) rows.push_back({&sequence, position++, token});
+  }
+  weights.begin_pass();
+  embed();
+}
+
+void Engine::Impl::run_layer(std::size_t layer) {
+  const LayerWeights& w = weights.layer(layer);
+  Activations& a = activations;
+  Stopwatch watch;
+  rms_norm(w.attention_norm, a.attention_in, w.query.matrix, kAttentionChunk);
+  attention(w, layer);  // h = x + attention(norm(x))
+  add_residual();
+  rms_norm(w.ffn_norm, a.mixture_in, w.experts.front().gate.matrix, format::kActivationChunk);
+  watch.lap(part_seconds.attention);
+  mixture(w, layer);  // x = h + mixture(norm(h))
+  add_residual();
+  weights.require_whole();
+}
+
+void Engine::Impl::embed() {
+  const std::uint16_t* const embedding = weights.embedding();
+  const std::size_t half = params.head_dim / 2;
+  for_each_row([&](std::size_t r, unsigned) {
+    const std::uint16_t* const in = embedding + static_cast<std::size_t>(rows[r].token) * params.dim;
+    float* const x = &activations.x[r * padded.dim];
+    for (std::size_t i = 0; i < params.dim; ++i) x[i] = format::bf16_to_f32(in[i]);
+    rope.angles(rows[r].position, &activations.cosines[r * half], &activations.sines[r * half]);
+  });
+}
+
+/// normed = rms_norm(x), and the same rows in `out` as `reader` and the matrices with the same input read
+/// them.
+void Engine::Impl::rms_norm(const Buffer<float>& weight, OperandBuffer& out, const Matrix& reader,
+                            std::size_t chunk) {
+  const Operand operand = out.reset(reader.layout.type, rows.size(), padded.dim, chunk);
+  for_each_row([&](std::size_t r, unsigned) {
+    float* const normed = &activations.normed[r * padded.dim];
+    kernels.rms_norm(&activations.x[r * padded.dim], weight.data(), static_cast<float>(params.norm_eps),
+                     params.dim, padded.dim, normed);
+    operand.fill(kernels, r, 0, padded.dim, normed);
+  });
+}
+
+void Engine::Impl::add_residual() {
+  for_each_row([&](std::size_t r, unsigned) {
+    kernels.add(&activations.block_out[r * padded.dim], padded.dim, &activations.x[r * padded.dim]);
+  });
+}
+
+StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
+  Activations& a = activations;
+  std::size_t count = 0;
+  for (const StepInput& input : inputs)
+    count += input.logits == LogitsOf::none          ? 0
+             : input.logits == LogitsOf::every_token ? input.tokens.size()
+                                                     : 1;
+  a.logits.reserve(count * padded.vocab);
+  const auto vocab = static_cast<std::size_t>(params.vocab_size);
+  if (count == 0) return {nullptr, 0, padded.vocab, vocab};
+
+  const Matrix& matrix = weights.head();
+  const Operand in = a.head_in.reset(matrix.layout.type, count, padded.dim, kAttentionChunk);
+  std::size_t out = 0;
+  std::size_t row = 0;
+  const auto add_row = [&](std::size_t r) {
+    float* const normed = &a.normed[r * padded.dim];
+    kernels.rms_norm(&a.x[r * padded.dim], weights.final_norm().data(), static_cast<float>(params.norm_eps),
+                     params.dim, padded.dim, normed);
+    in.fill(kernels, out++, 0, padded.dim, normed);
+  };
+  for (const StepInput& input : inputs) {
+    const std::size_t end = row + input.tokens.size();
+    if (input.logits == LogitsOf::last_token) add_row(end - 1);
+    if (input.logits == LogitsOf::every_token)
+      for (; row < end; ++row) add_row(row);
+    row = end;
+  }
+  Stopwatch watch;
+  products(in, {{&matrix, a.logits.data(), padded.vocab}});
+  watch.lap(part_seconds.head);
+  weights.require_whole();
+  const StepLogits logits(a.logits.data(), count, padded.vocab, vocab);
+  check_logits(inputs, logits);
+  return logits;
+}
+
+void Engine::Impl::check_logits(std::span<const StepInput> inputs, const StepLogits& logits) const {
+  std::size_t row = 0;
+  for (const StepInput& input : inputs) {
+    const std::uint64_t end = input.sequence->position() + input.tokens.size();
+    const std::uint64_t count = input.logits == LogitsOf::none          ? 0
+                                : input.logits == LogitsOf::every_token ? input.tokens.size()
+                                                                        : 1;
+    for (std::uint64_t i = 0; i < count; ++i, ++row) {
+      if (std::ranges::all_of(logits[row], [](float logit) { return std::isfinite(logit); })) continue;
+      throw base::Error(base::ErrorKind::malformed, weights.model().container.path().string() +
+                                                        ": the logits at position " +
+                                                        std::to_string(end - count + i) + " are not finite");
+    }
+  }
+}
+
+void Engine::Impl::check(std::span<const StepInput> inputs) const {
+  std::size_t row_count = 0;
+  for (const StepInput& input : inputs) {
+    const Sequence::Impl& sequence = input.sequence->impl();
+    INVARIANT(!input.tokens.empty() && &sequence.engine == this);
+    row_count += input.tokens.size();
+    sequence.check(input.tokens);
+  }
+  INVARIANT(row_count <= options.step_tokens_max);
+}
+
+void Engine::Impl::reserve_pages(std::span<const StepInput> inputs) {
+  std::int64_t needed = 0;
+  for (const StepInput& input : inputs) needed += input.sequence->pages_needed(input.tokens.size());
+  if (needed > static_cast<std::int64_t>(kv_pool.free_page_count())) {
+    throw base::Error(base::ErrorKind::usage, "keys and values need " + std::to_string(needed) +
+                                                  " more pages of " + std::to_string(kKvPageTokens) +
+                                                  " tokens, " + std::to_string(kv_pool.free_page_count()) +
+                                                  " of the budget's " + std::to_string(kv_pool.page_count()) +
+                                                  " are free");
+  }
+  // Those that give back pages come first, as their pages may be counted on.
+  const auto reserve_for = [&](const StepInput& input) {
+    Sequence::Impl& s = input.sequence->impl();
+    s.cache.reserve(s.position, s.position + input.tokens.size());
+  };
+  for (const StepInput& input : inputs)
+    if (input.sequence->pages_needed(input.tokens.size()) < 0) reserve_for(input);
+  for (const StepInput& input : inputs) reserve_for(input);
+}
+
+Engine::Engine(const Model& model, EngineOptions options)
+    : impl_(std::make_unique<Impl>(model, std::move(options))) {}
+Engine::~Engine() = default;
+Engine::Engine(Engine&&) noexcept = default;
+
+StepLogits Engine::step(std::span<const StepInput> inputs, const std::stop_token& stop) {
+  return impl_->step(inputs, stop);
+}
+const Model& Engine::model() const { return impl_->model; }
+const EngineOptions& Engine::options() const { return impl_->options; }
+KvPages Engine::kv_pages() const {
+  const KvPool& pool = impl_->kv_pool;
+  return {kKvPageTokens, pool.page_bytes(), pool.page_count(), pool.free_page_count()};
+}
+ResidencyStats Engine::residency_stats() const { return impl_->weights.stats(); }
+PartSeconds Engine::part_seconds() const { return impl_->part_seconds; }
+
+}  // namespace sluice::runtime

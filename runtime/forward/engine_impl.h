@@ -1,0 +1,217 @@
+#pragma once
+// The forward pass: what an engine is made of, and the steps that engine.cpp, attention.cpp, router.cpp and
+// mixture.cpp implement.
+//
+// A step computes rows: tokens of any number of sequences, in the order of the step's inputs. Rows of floats
+// are padded with zeros to whole tiles (64), so that no kernel has a tail. R is the number of rows of the
+// step.
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/parallel.h"
+#include "format/expert_statistics.h"
+#include "runtime/forward/rope.h"
+#include "runtime/kernels/buffer.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/kernels/matmul.h"
+#include "runtime/memory/kv_cache.h"
+#include "runtime/memory/model_impl.h"
+#include "runtime/memory/residency.h"
+#include "runtime/runtime.h"
+
+namespace sluice::runtime {
+
+/// Inputs of attention and head are quantized as finely as those of the experts' down projection: they are
+/// few (docs/decisions/0002-activation-chunks.md).
+constexpr std::size_t kAttentionChunk = format::kActivationChunkDown;
+
+struct Sequence::Impl {
+  Engine::Impl& engine;
+  std::uint64_t context_tokens;
+  std::function<void(const RoutingEvent&)> on_routing;
+  KvCache cache;
+  std::uint64_t position = 0;  ///< tokens that have keys and values
+
+  /// Error{malformed} when the tokens do not fit the context, or are outside the vocabulary.
+  void check(std::span<const TokenId> tokens) const;
+};
+
+/// Adds the time since it was made, or since the last lap, to a sum of seconds.
+class Stopwatch final {
+ public:
+  void lap(double& seconds) {
+    const auto now = std::chrono::steady_clock::now();
+    seconds += std::chrono::duration<double>(now - start_).count();
+    start_ = now;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// A token that a step computes.
+struct StepRow {
+  Sequence::Impl* sequence;
+  std::uint64_t position;
+  TokenId token;
+};
+
+/// Widths of rows, padded to whole tiles.
+struct PaddedWidths {
+  explicit PaddedWidths(const format::ModelParams& params);
+  std::size_t dim;
+  std::size_t query;      ///< all query heads
+  std::size_t key_value;  ///< all key heads, or all value heads
+  std::size_t hidden;     ///< of one expert
+  std::size_t vocab;
+};
+
+/// Everything that a step computes on its way, in memory that is taken once.
+struct Activations {
+  Buffer<float> x;              ///< [R][dim] residual stream
+  Buffer<float> normed;         ///< [R][dim]
+  Buffer<float> query;          ///< [R][query]
+  Buffer<float> key;            ///< [R][key_value]
+  Buffer<float> value;          ///< [R][key_value]
+  Buffer<float> heads;          ///< [R][query] attention's output, head after head
+  Buffer<float> block_out;      ///< [R][dim] what attention or mixture adds to x
+  Buffer<float> cosines;        ///< [R][head_dim / 2]
+  Buffer<float> sines;          ///< [R][head_dim / 2]
+  Buffer<float> logits;         ///< [row with logits][vocab]
+  OperandBuffer attention_in;   ///< normed, for query, key and value
+  OperandBuffer attention_out;  ///< heads, for the output projection
+  OperandBuffer mixture_in;     ///< normed, for all experts
+  OperandBuffer head_in;        ///< normed, for the output matrix
+  OperandBuffer expert_in;      ///< [assignment] the row of mixture_in
+  OperandBuffer expert_hidden;  ///< [assignment] silu(gate) * up
+};
+
+/// Which experts the rows of a step go to in one layer.
+struct Routing {
+  std::vector<std::uint32_t> experts;  ///< [row][k], by falling gate logit
+  std::vector<float> weights;          ///< [row][k]
+  std::vector<float> margins;          ///< [row]; only where k < experts and somebody listens
+  struct Assignment {
+    std::uint32_t row;
+    float weight;
+  };
+  std::vector<Assignment> assignments;          ///< [R * k] by expert, then by row: what experts compute
+  std::vector<std::uint32_t> first_assignment;  ///< [expert], and the number of assignments as the last
+  std::vector<std::uint32_t> used;              ///< experts with rows, ascending
+
+  [[nodiscard]] std::span<const Assignment> assignments_of(std::size_t expert) const {
+    return std::span(assignments)
+        .subspan(first_assignment[expert], first_assignment[expert + 1] - first_assignment[expert]);
+  }
+};
+
+/// What experts read in one layer, for calibration.
+struct ExpertInputs {
+  const Routing& routing;
+  const float* gate_up;  ///< [row][dim padded]
+  const float* down;     ///< [assignment][hidden padded]
+};
+
+/// Gets the inputs of every layer's experts after they have been computed with.
+class ExpertInputObserver {
+ public:
+  virtual ~ExpertInputObserver() = default;
+  virtual void observe(const ExpertInputs& inputs, base::WorkerPool& pool) = 0;
+};
+
+/// A matrix and the rows [R][matrix rows padded] that its product fills.
+struct Product {
+  const Matrix* matrix;
+  float* out;
+  std::size_t out_stride;
+};
+
+struct Engine::Impl {
+  Impl(const Model& model_in, EngineOptions options_in);
+
+  StepLogits step(std::span<const StepInput> inputs, const std::stop_token& stop);
+
+  /// The parts of a step, for whoever takes layers one by one: rows with their embeddings in activations.x,
+  /// then layer after layer.
+  void begin(std::span<const StepInput> inputs);
+  void run_layer(std::size_t layer);
+
+  const Model& model;
+  const format::ModelParams& params;
+  EngineOptions options;
+  const Kernels& kernels;
+  base::WorkerPool pool;
+  ResidentWeights weights;
+  KvPool kv_pool;
+  Rope rope;
+  PaddedWidths padded;
+  PartSeconds part_seconds;
+
+  std::vector<StepRow> rows;  ///< of the step at hand
+  Activations activations;
+  Routing routing;
+  struct Scratch {         ///< one a worker
+    Buffer<float> head;    ///< a key and a value, or queries and attention's results, padded to kLanes
+    Buffer<float> gate;    ///< [rows][slice]
+    Buffer<float> up;      ///< [rows][slice]
+    Buffer<float> router;  ///< [expert] a row's gate logits
+    Buffer<float> chosen;  ///< [k padded to kLanes] the logits of the chosen experts, and their weights
+  };
+  std::vector<Scratch> scratch;
+
+  ExpertInputObserver* observer = nullptr;
+  Buffer<float> observed_hidden;  ///< [assignment][hidden]: only for the observer
+
+ private:
+  void reserve();
+  void decide_residency();
+  void check(std::span<const StepInput> inputs) const;
+  void reserve_pages(std::span<const StepInput> inputs);
+  void embed();
+  StepLogits head(std::span<const StepInput> inputs);
+  void check_logits(std::span<const StepInput> inputs, const StepLogits& logits) const;
+
+  void rms_norm(const Buffer<float>& weight, OperandBuffer& out, const Matrix& reader, std::size_t chunk);
+  void add_residual();
+
+  // attention.cpp
+  void attention(const LayerWeights& w, std::size_t layer);
+  void rotate_and_store(std::size_t layer);
+  void attend(std::size_t layer);
+
+  // router.cpp
+  void route(const LayerWeights& w, std::size_t layer);
+  void sort_assignments();
+  void report_routing(std::size_t layer);
+
+  // mixture.cpp
+  void mixture(const LayerWeights& w, std::size_t layer);
+  void gather(const LayerWeights& w);
+  /// The rows that the expert computes, for `matrix`.
+  [[nodiscard]] Operand inputs_of(std::uint32_t expert, const Matrix& matrix);
+  [[nodiscard]] Operand hidden_of(std::uint32_t expert, const Matrix& matrix);
+  void gate_and_up(const LayerExperts& experts);
+  void down(const LayerExperts& experts);
+
+  // products.cpp
+  /// Each matrix times the rows of `in`, in one region over all workers.
+  void products(const Operand& in, std::initializer_list<Product> list);
+  /// A slice of one product: see multiply() in runtime/kernels/matmul.h.
+  void multiply_slice(const Matrix& matrix, const Operand& in, std::size_t first_panel, std::size_t panels,
+                      float* out, std::size_t out_stride) const;
+
+  /// body(row, worker) for all rows of the step.
+  template <typename F>
+  void for_each_row(F body) {
+    if (rows.size() == 1) return body(std::size_t{0}, 0u);
+    pool.run(rows.size(), std::move(body));
+  }
+};
+
+}  // namespace sluice::runtime
