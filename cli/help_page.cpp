@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "cli/table.h"
+#include "base/unicode.h"
 
 namespace sluice::cli {
 namespace {
@@ -20,8 +20,8 @@ std::string lay_out(const HelpEntry& entry, std::size_t columns, std::size_t tex
   const bool long_only = entry.names.starts_with("--");
   const std::string names = std::string(kEntryIndent + (long_only ? 4 : 0), ' ') + entry.names;
   std::string text = wrap(entry.text, columns, text_column);
-  if (display_width(names) + 2 > text_column) return names + "\n" + text;
-  return names + text.substr(display_width(names));
+  if (base::display_columns(names) + 2 > text_column) return names + "\n" + text;
+  return names + text.substr(base::display_columns(names));
 }
 
 }  // namespace
@@ -35,7 +35,7 @@ std::string wrap(std::string_view text, std::size_t columns, std::size_t indent)
     const std::string_view word = text.substr(0, length);
     text.remove_prefix(std::min(length + 1, text.size()));
     if (word.empty()) continue;
-    if (!empty && display_width(line) + 1 + display_width(word) > columns) {
+    if (!empty && base::display_columns(line) + 1 + base::display_columns(word) > columns) {
       lines += line + "\n";
       line.assign(indent, ' ');
       empty = true;
