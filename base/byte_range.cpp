@@ -1,7 +1,10 @@
 #include "base/byte_range.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
+
+#include "base/invariant.h"
 
 namespace sluice::base {
 
@@ -36,6 +39,16 @@ std::uint64_t total_bytes(const std::vector<ByteRange>& ranges) {
   std::uint64_t sum_bytes = 0;
   for (const ByteRange& range : ranges) sum_bytes += range.length_bytes;
   return sum_bytes;
+}
+
+ByteRange find_difference(Bytes a, Bytes b) {
+  INVARIANT(a.size() == b.size());
+  const auto first = std::ranges::mismatch(a, b).in1;
+  if (first == a.end()) return {};
+  const auto offset_bytes = static_cast<std::uint64_t>(std::distance(a.begin(), first));
+  std::size_t end = a.size();
+  while (a[end - 1] == b[end - 1]) --end;
+  return {offset_bytes, end - offset_bytes};
 }
 
 }  // namespace sluice::base

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/bytes.h"
+
 namespace sluice::base {
 
 /// Half-open: from `offset_bytes` up to, and without, end_bytes(). The end of a valid range fits 64 bits.
@@ -29,5 +31,9 @@ void normalize(std::vector<ByteRange>& ranges);
 
 /// The sum of the lengths; of normalized ranges: how many bytes they cover.
 [[nodiscard]] std::uint64_t total_bytes(const std::vector<ByteRange>& ranges);
+
+/// The range from the first byte that differs to the last; the length is 0 when none does. Both have the same
+/// size. A repair writes this range, and no byte that is right already outside of it.
+[[nodiscard]] ByteRange find_difference(Bytes a, Bytes b);
 
 }  // namespace sluice::base

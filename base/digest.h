@@ -1,5 +1,5 @@
 #pragma once
-// Digest values. A digest is a result; what makes one is a hasher (hasher.h), and the two never share a name.
+// Digest values. A digest is a result and a hasher (hasher.h) computes it; the two never share a name.
 
 #include <array>
 #include <compare>
@@ -11,7 +11,7 @@
 
 namespace sluice::base {
 
-/// N bytes that identify content. The tag keeps digests of equal size apart.
+/// N bytes that identify content. The tag makes digests of the same size different types.
 template <std::size_t N, typename Tag>
 struct Digest {
   static constexpr std::size_t kBytes = N;
@@ -33,9 +33,10 @@ template <std::size_t N, typename Tag>
   return to_hex(std::span<const std::byte>(digest.bytes));
 }
 
-/// Fills `out` from exactly 2 * out.size() hex digits of either case; false when `text` is anything else.
+/// Fills `out` from exactly 2 * out.size() hex digits of either case; false for any other text.
 [[nodiscard]] bool from_hex(std::string_view text, std::span<std::byte> out);
 
+/// The digest of type D that `hex` spells; nothing for any other text.
 template <typename D>
 [[nodiscard]] std::optional<D> parse_digest(std::string_view hex) {
   D digest;

@@ -27,7 +27,7 @@ DigestFiles::DigestFiles(std::span<const DigestInput> inputs, const DigestWants&
       entries_(inputs.size()),
       digests_(inputs.size()) {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    entries_[i].strands_left = plan.strands_of_input[i];
+    entries_[i].units_left = plan.units_of_input[i];
     if (inputs[i].skip) entries_[i].failure = digests_[i].state = ReadState::missing;
     if (inputs[i].path.empty()) digests_[i].found_bytes = inputs[i].length_bytes;
   }
@@ -37,7 +37,7 @@ const OpenInput* DigestFiles::acquire(std::size_t index) {
   if (inputs_[index].skip) return nullptr;
   Entry& entry = entries_[index];
   const std::scoped_lock lock(entry.mutex);
-  if (!std::exchange(entry.tried, true)) open(index, entry);
+  if (!std::exchange(entry.open_tried, true)) open(index, entry);
   return entry.open ? &*entry.open : nullptr;
 }
 
@@ -51,7 +51,7 @@ void DigestFiles::open(std::size_t index, Entry& entry) {
                      ": its file system cannot read past the page cache; reading through it");
     if (!direct)
       opened.cached.emplace(opened.file, opened.begin_bytes + opened.known_bytes,
-                            disks_.turn_for(opened.file));
+                            disk_queues_.queue_for(opened.file));
   } catch (const Error& error) {
     entry.open.reset();
     std::error_code ignored;
@@ -74,7 +74,7 @@ void DigestFiles::open(std::size_t index, Entry& entry) {
 void DigestFiles::release(std::size_t index) {
   Entry& entry = entries_[index];
   const std::scoped_lock lock(entry.mutex);
-  if (--entry.strands_left == 0) finish(index, entry);
+  if (--entry.units_left == 0) finish(index, entry);
 }
 
 void DigestFiles::finish(std::size_t index, Entry& entry) {

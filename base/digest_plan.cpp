@@ -10,9 +10,9 @@
 namespace sluice::base {
 namespace {
 
-constexpr std::uint64_t kStrandBytesMin = std::uint64_t{2} << 20;  // a millisecond of work
-constexpr std::uint64_t kStrandCountMax = 1 << 16;                 // about
-constexpr std::uint64_t kUnitBytesMax = std::uint64_t{256} << 20;
+constexpr std::uint64_t kUnitBytesMin = std::uint64_t{2} << 20;  // about a millisecond of work
+constexpr std::uint64_t kUnitCountMax = 1 << 16;  // so that the plan of a large release stays small
+constexpr std::uint64_t kCutPeriodBytesMax = std::uint64_t{256} << 20;
 constexpr std::uint64_t kNowhere = std::numeric_limits<std::uint64_t>::max();
 
 class Planner {
@@ -21,23 +21,23 @@ class Planner {
       : inputs_(inputs), wants_(wants), pieces_(wants.v1_piece_bytes > 0) {
     std::uint64_t total_bytes = 0;
     for (const DigestInput& input : inputs) total_bytes += input.length_bytes;
-    strand_bytes_ = std::max(kStrandBytesMin, total_bytes / kStrandCountMax);
-    plan_.strands_of_input.resize(inputs.size());
+    unit_bytes_ = std::max(kUnitBytesMin, total_bytes / kUnitCountMax);
+    plan_.units_of_input.resize(inputs.size());
   }
 
   DigestPlan plan() {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       const bool pad = inputs_[i].path.empty();
       if (pad && !pieces_) continue;
-      if (strand_.length_bytes >= strand_bytes_ && may_end_here()) end_strand();
+      if (unit_.length_bytes >= unit_bytes_ && may_end_here()) end_unit();
       add_input(i);
     }
-    end_strand();
+    end_unit();
     return std::move(plan_);
   }
 
  private:
-  /// Between two files.
+  /// True when a unit may end between the last file and the next one.
   [[nodiscard]] bool may_end_here() const { return !pieces_ || stream_bytes_ % wants_.v1_piece_bytes == 0; }
 
   void add_input(std::size_t index) {
@@ -49,13 +49,13 @@ class Planner {
       const std::uint64_t take_bytes = std::min(cut_bytes, length_bytes) - at_bytes;
       add_segment({index, at_bytes, take_bytes});
       at_bytes += take_bytes;
-      if (at_bytes == cut_bytes) end_strand();
+      if (at_bytes == cut_bytes) end_unit();
     } while (at_bytes < length_bytes);
   }
 
-  /// Where a file may be cut: at offsets of which (offset + phase) is a multiple of the unit.
+  /// Where a file may be cut: at offsets for which (offset + phase) is a multiple of the period.
   struct Cuts {
-    std::uint64_t unit_bytes = 0;  // 0: nowhere
+    std::uint64_t period_bytes = 0;  // 0: the file must not be cut
     std::uint64_t phase_bytes = 0;
   };
 
@@ -66,40 +66,41 @@ class Planner {
         has_layer(input, wants_) ? wants_.blocks_per_node * kMerkleBlockBytes : kMerkleBlockBytes;
     if (!wants_.leaves) return pieces_ ? Cuts{piece_bytes, stream_bytes_ % piece_bytes} : Cuts{node_bytes, 0};
     if (!pieces_) return {node_bytes, 0};
-    // Pieces that begin within leaves have no borders in common with them; in padded torrents all files begin
-    // with a piece.
-    if (stream_bytes_ % piece_bytes != 0 || piece_bytes > kUnitBytesMax || node_bytes > kUnitBytesMax)
+    // In a torrent without pad files, pieces can begin within leaves and then have no borders in common with
+    // them. In a padded torrent every file begins with a piece.
+    if (stream_bytes_ % piece_bytes != 0 || piece_bytes > kCutPeriodBytesMax ||
+        node_bytes > kCutPeriodBytesMax)
       return {};
-    const std::uint64_t unit_bytes = std::lcm(piece_bytes, node_bytes);
-    return unit_bytes <= kUnitBytesMax ? Cuts{unit_bytes, 0} : Cuts{};
+    const std::uint64_t period_bytes = std::lcm(piece_bytes, node_bytes);
+    return period_bytes <= kCutPeriodBytesMax ? Cuts{period_bytes, 0} : Cuts{};
   }
 
-  /// The first cut that makes the strand long enough.
+  /// The first cut that makes the unit at least unit_bytes_ long.
   [[nodiscard]] std::uint64_t next_cut(const Cuts& cuts, std::uint64_t at_bytes) const {
-    if (cuts.unit_bytes == 0) return kNowhere;
-    const std::uint64_t missing_bytes = strand_bytes_ - std::min(strand_bytes_ - 1, strand_.length_bytes);
-    return align_up(at_bytes + missing_bytes + cuts.phase_bytes, cuts.unit_bytes) - cuts.phase_bytes;
+    if (cuts.period_bytes == 0) return kNowhere;
+    const std::uint64_t missing_bytes = unit_bytes_ - std::min(unit_bytes_ - 1, unit_.length_bytes);
+    return align_up(at_bytes + missing_bytes + cuts.phase_bytes, cuts.period_bytes) - cuts.phase_bytes;
   }
 
   void add_segment(const Segment& segment) {
     plan_.segments.push_back(segment);
-    ++plan_.strands_of_input[segment.input];
-    ++strand_.segment_count;
-    strand_.length_bytes += segment.length_bytes;
+    ++plan_.units_of_input[segment.input];
+    ++unit_.segment_count;
+    unit_.length_bytes += segment.length_bytes;
     stream_bytes_ += segment.length_bytes;
   }
 
-  void end_strand() {
-    if (strand_.segment_count > 0) plan_.strands.push_back(strand_);
-    strand_ = {stream_bytes_, 0, plan_.segments.size(), 0};
+  void end_unit() {
+    if (unit_.segment_count > 0) plan_.units.push_back(unit_);
+    unit_ = {stream_bytes_, 0, plan_.segments.size(), 0};
   }
 
   std::span<const DigestInput> inputs_;
   const DigestWants& wants_;
   bool pieces_;
-  std::uint64_t strand_bytes_ = 0;
+  std::uint64_t unit_bytes_ = 0;
   std::uint64_t stream_bytes_ = 0;
-  Strand strand_;  // being made
+  WorkUnit unit_;  // the one that is being filled
   DigestPlan plan_;
 };
 

@@ -33,7 +33,7 @@ class Descriptor {
 };
 
 [[noreturn]] void fail(const fs::path& path, const char* operation, int cause) {
-  // O_NOFOLLOW says ELOOP for a link to a file, and ENOTDIR for a link where a folder is needed.
+  // O_NOFOLLOW fails with ELOOP for a link to a file, and with ENOTDIR for a link in place of a folder.
   struct stat status {};
   if ((cause == ELOOP || cause == ENOTDIR) && ::lstat(path.c_str(), &status) == 0 && S_ISLNK(status.st_mode))
     throw Error(ErrorKind::io, path.string() + ": is a symbolic link, which is not followed");
@@ -41,7 +41,7 @@ class Descriptor {
 }
 
 void sync_folder(int descriptor, const fs::path& path) {
-  // Some file systems cannot sync a folder and say EINVAL; there is nothing more to do then.
+  // Some file systems cannot sync a folder and fail with EINVAL; nothing more can be done there.
   if (::fsync(descriptor) != 0 && errno != EINVAL) throw_errno(path, "sync folder", errno);
 }
 
@@ -49,9 +49,11 @@ Descriptor open_folder(int parent, const char* name) {
   return Descriptor(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 }
 
-enum class Missing { fail, make, tell };
+/// What open_parent() does when a folder on the way is missing.
+enum class Missing { fail, create, report };
 
-/// The folder that holds `relative`; one without a descriptor when it is missing and Missing::tell.
+/// The folder that holds `relative`. With Missing::report, a folder that is missing gives a negative
+/// descriptor.
 Descriptor open_parent(int root, const fs::path& root_path, const fs::path& relative, Missing missing) {
   INVARIANT(relative.is_relative() && relative.has_filename());
   Descriptor folder = open_folder(root, ".");
@@ -61,26 +63,19 @@ Descriptor open_parent(int root, const fs::path& root_path, const fs::path& rela
     INVARIANT(element != ".." && element != "." && !element.empty());
     path /= element;
     Descriptor next = open_folder(folder.get(), element.c_str());
-    if (next.get() < 0 && errno == ENOENT && missing == Missing::make) {
+    if (next.get() < 0 && errno == ENOENT && missing == Missing::create) {
       if (::mkdirat(folder.get(), element.c_str(), 0777) != 0 && errno != EEXIST)
-        throw_errno(path, "make folder", errno);
+        throw_errno(path, "create folder", errno);
       sync_folder(folder.get(), path.parent_path());
       next = open_folder(folder.get(), element.c_str());
     }
     if (next.get() < 0) {
-      if (errno == ENOENT && missing == Missing::tell) return Descriptor(-1);
+      if (errno == ENOENT && missing == Missing::report) return Descriptor(-1);
       fail(path, "open folder", errno);
     }
     folder = std::move(next);
   }
   return folder;
-}
-
-constexpr std::int64_t kNanosecondsPerSecond = 1'000'000'000;
-
-FileStamp to_stamp(const struct stat& status) {
-  return {.size_bytes = static_cast<std::uint64_t>(status.st_size),
-          .modified_ns = status.st_mtim.tv_sec * kNanosecondsPerSecond + status.st_mtim.tv_nsec};
 }
 
 }  // namespace
@@ -117,7 +112,7 @@ File Directory::open_update(const fs::path& relative) const {
 }
 
 File Directory::open_or_create(const fs::path& relative) const {
-  const Descriptor parent = open_parent(descriptor_, path_, relative, Missing::make);
+  const Descriptor parent = open_parent(descriptor_, path_, relative, Missing::create);
   struct stat status {};
   const bool exists = ::fstatat(parent.get(), relative.filename().c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
   File file = File::open_at(parent.get(), path_ / relative, O_RDWR | O_CREAT | O_NOFOLLOW, "create");
@@ -126,7 +121,7 @@ File Directory::open_or_create(const fs::path& relative) const {
 }
 
 std::optional<FileStamp> Directory::find(const fs::path& relative) const {
-  const Descriptor parent = open_parent(descriptor_, path_, relative, Missing::tell);
+  const Descriptor parent = open_parent(descriptor_, path_, relative, Missing::report);
   if (parent.get() < 0) return std::nullopt;
   const fs::path path = path_ / relative;
   struct stat status {};
@@ -137,22 +132,16 @@ std::optional<FileStamp> Directory::find(const fs::path& relative) const {
   if (S_ISLNK(status.st_mode))
     throw Error(ErrorKind::io, path.string() + ": is a symbolic link, which is not followed");
   if (!S_ISREG(status.st_mode)) throw Error(ErrorKind::io, path.string() + ": is not a regular file");
-  return to_stamp(status);
+  return to_identity(status).stamp();
 }
 
 void Directory::rename(const fs::path& from, const fs::path& to) const {
   const Descriptor source = open_parent(descriptor_, path_, from, Missing::fail);
-  const Descriptor target = open_parent(descriptor_, path_, to, Missing::make);
+  const Descriptor target = open_parent(descriptor_, path_, to, Missing::create);
   if (::renameat(source.get(), from.filename().c_str(), target.get(), to.filename().c_str()) != 0)
     throw_errno(path_ / from, "rename", errno);
   sync_folder(target.get(), (path_ / to).parent_path());
   sync_folder(source.get(), (path_ / from).parent_path());
-}
-
-FileStamp stamp_of(const File& file) {
-  struct stat status {};
-  if (::fstat(file.descriptor(), &status) != 0) throw_errno(file.path(), "stat", errno);
-  return to_stamp(status);
 }
 
 }  // namespace sluice::base

@@ -48,7 +48,7 @@ bool spins(const File& file) {
   const std::string number =
       std::to_string(major(status.st_dev)) + ":" + std::to_string(minor(status.st_dev));
   fs::path disk = fs::canonical("/sys/dev/block/" + number, none);
-  if (none) return false;  // no block device of its own: tmpfs, btrfs, overlay
+  if (none) return false;  // tmpfs, btrfs and overlay have no block device of their own
   if (fs::exists(disk / "partition", none)) disk = disk.parent_path();
   char rotational = '0';
   std::ifstream(disk / "queue/rotational") >> rotational;
@@ -59,32 +59,32 @@ bool spins(const File& file) {
 
 bool wants_one_reader(const File& file) { return is_network(file) || spins(file); }
 
-DiskTurn::Holder::Holder(DiskTurn& turn, std::uint64_t place) : turn_(turn) {
-  std::unique_lock lock(turn_.mutex_);
-  const auto mine = turn_.waiting_.insert(place);
-  turn_.changed_.wait(lock, [&] { return !turn_.taken_ && turn_.waiting_.begin() == mine; });
-  turn_.waiting_.erase(mine);
-  turn_.taken_ = true;
+DiskQueue::Turn::Turn(DiskQueue& queue, std::uint64_t position) : queue_(queue) {
+  std::unique_lock lock(queue_.mutex_);
+  const auto mine = queue_.waiting_.insert(position);
+  queue_.changed_.wait(lock, [&] { return !queue_.taken_ && queue_.waiting_.begin() == mine; });
+  queue_.waiting_.erase(mine);
+  queue_.taken_ = true;
 }
 
-DiskTurn::Holder::~Holder() {
-  const std::scoped_lock lock(turn_.mutex_);
-  turn_.taken_ = false;
-  turn_.changed_.notify_all();
+DiskQueue::Turn::~Turn() {
+  const std::scoped_lock lock(queue_.mutex_);
+  queue_.taken_ = false;
+  queue_.changed_.notify_all();
 }
 
-std::size_t DiskTurn::waiting_count() {
+std::size_t DiskQueue::waiting_count() {
   const std::scoped_lock lock(mutex_);
   return waiting_.size();
 }
 
-DiskTurn* Disks::turn_for(const File& file) {
+DiskQueue* DiskQueues::queue_for(const File& file) {
   struct stat status {};
   if (::fstat(file.descriptor(), &status) != 0) return nullptr;
   const std::scoped_lock lock(mutex_);
-  const auto [place, is_new] = turns_.try_emplace(status.st_dev);
-  if (is_new && wants_one_reader(file)) place->second = std::make_unique<DiskTurn>();
-  return place->second.get();
+  const auto [entry, is_new] = queues_.try_emplace(status.st_dev);
+  if (is_new && wants_one_reader(file)) entry->second = std::make_unique<DiskQueue>();
+  return entry->second.get();
 }
 
 }  // namespace sluice::base

@@ -1,5 +1,6 @@
 #pragma once
-// What kind of disk a file lies on, and taking turns on one that wants to be read in order.
+// The kind of disk that a file lies on, and a queue for disks that are fastest when one thread reads at a
+// time.
 
 #include <condition_variable>
 #include <cstdint>
@@ -12,23 +13,24 @@
 
 namespace sluice::base {
 
-/// True for spinning disks and network file systems, where readers in several places hinder each other. A
-/// disk that does not say what it is counts as one that does not mind. Virtual disks say that they spin
-/// because nobody told the kernel otherwise; they are not believed.
+/// True for spinning disks and network file systems, where readers at several places slow each other down.
+/// False for a disk that does not report its kind, and for virtual disks: they report to be spinning because
+/// nobody told the kernel otherwise.
 [[nodiscard]] bool wants_one_reader(const File& file);
 
-/// Lets one reader at a time at a disk: of those that wait, the one whose place comes first.
-class DiskTurn final {
+/// Lets one reader at a time at a disk; of the waiting readers, the one with the lowest position goes first.
+class DiskQueue final {
  public:
-  class Holder final {
+  /// One reader's turn, from the end of the constructor's wait to the destructor.
+  class Turn final {
    public:
-    Holder(DiskTurn& turn, std::uint64_t place);
-    ~Holder();
-    Holder(const Holder&) = delete;
-    Holder& operator=(const Holder&) = delete;
+    Turn(DiskQueue& queue, std::uint64_t position);
+    ~Turn();
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
 
    private:
-    DiskTurn& turn_;
+    DiskQueue& queue_;
   };
 
   /// For tests.
@@ -37,19 +39,20 @@ class DiskTurn final {
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::multiset<std::uint64_t> waiting_;
+  std::multiset<std::uint64_t> waiting_;  // positions
   bool taken_ = false;
 };
 
-/// The turns of all disks that want one reader. May be used by several threads at once.
-class Disks final {
+/// The queues of all disks that want one reader. May be used by several threads at once.
+class DiskQueues final {
  public:
-  /// Nothing for a disk that does not mind. Lives as long as this object.
-  [[nodiscard]] DiskTurn* turn_for(const File& file);
+  /// The queue of the file's disk, valid as long as this object; null for a disk that serves several readers
+  /// well.
+  [[nodiscard]] DiskQueue* queue_for(const File& file);
 
  private:
   std::mutex mutex_;
-  std::map<std::uint64_t, std::unique_ptr<DiskTurn>> turns_;  // by device; null where none is needed
+  std::map<std::uint64_t, std::unique_ptr<DiskQueue>> queues_;  // by device; null where none is needed
 };
 
 }  // namespace sluice::base

@@ -1,9 +1,9 @@
 #pragma once
-// The one exception type of Sluice, and what its kinds mean to a caller.
+// The one exception type of Sluice, and the exit code of each of its kinds.
 //
-// A message is one sentence that names the subject, the place, what was expected and what was found:
+// A message is one sentence that names the subject, the place, the expected value and the found one:
 //   model.sluice: tensor 'layers.3.attention.wq.weight': ends at byte 812, the file has 800
-// Outcomes that are normal (a wrong hash in a report, an absent file) are values, never an Error.
+// Normal outcomes (a wrong hash in a report, a file that does not exist) are values, never an Error.
 // Bugs are not Errors either: see invariant.h.
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace sluice::base {
 
-/// What went wrong, by what the user can do about it. The exit codes are those of `sluice --help`.
+/// Kinds of failure, by what the user can do about them. The exit codes are those of `sluice --help`.
 enum class ErrorKind : std::uint8_t {
   verification,  ///< exit 1: bytes are not the expected bytes, or there was nothing to compare with
   usage,         ///< exit 2: the command line asks for something that does not exist
@@ -25,7 +25,7 @@ enum class ErrorKind : std::uint8_t {
   interrupted,   ///< exit 7: stopped by the user, can be resumed
   untrusted,     ///< exit 8: a signature is missing, bad or by an unknown key
   malformed,     ///< exit 9: input is damaged, unsafe or of a kind that is not supported
-  io,            ///< exit 10: the operating system refused
+  io,            ///< exit 10: the operating system reported an error
 };
 
 /// The process exit code of a kind.

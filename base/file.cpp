@@ -1,3 +1,8 @@
+// Files over POSIX calls. Nothing here keeps state outside the objects, so every function may be called by
+// several threads at once; reads and writes give their offset (pread, pwrite) and share no file position. A
+// file that is written appears under its final name only after its content is durable: AtomicFile writes a
+// hidden file, syncs it, renames it and syncs the folder, in this order.
+
 #include "base/file.h"
 
 #include <fcntl.h>
@@ -35,10 +40,9 @@ std::filesystem::path parent_or_dot(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
-// Hidden, in the same folder, and of nobody else: other processes and threads may write the same file.
-// Between the name and the process that writes it.
-constexpr char kPartMark[] = ".part-";
+constexpr char kPartMark[] = ".part-";  // between the final name and the process that writes it
 
+// A hidden name in the same folder that no other process or thread uses: several may write the same file.
 std::filesystem::path temporary_path(const std::filesystem::path& final_path) {
   constexpr std::size_t kNameBytesMax = 200;  // leaves room for the rest within NAME_MAX
   static std::atomic<unsigned> count{0};
@@ -47,7 +51,7 @@ std::filesystem::path temporary_path(const std::filesystem::path& final_path) {
          ("." + name + kPartMark + std::to_string(::getpid()) + "-" + std::to_string(count++));
 }
 
-// A process that was killed leaves its unfinished file behind; its lock is gone with it.
+// Removes unfinished files of processes that were killed: a living process holds the lock on its file.
 void remove_abandoned(const std::filesystem::path& mine) {
   const std::string own = mine.filename().string();
   const std::string prefix = own.substr(0, own.rfind(kPartMark) + std::string_view(kPartMark).size());
@@ -153,7 +157,7 @@ void File::sync() {
 bool File::bypass_cache() {
   const int flags = ::fcntl(descriptor_, F_GETFL);
   if (flags < 0 || ::fcntl(descriptor_, F_SETFL, flags | O_DIRECT) != 0) return false;
-  // Some say yes, and then no to the first read.
+  // Some file systems accept the flag and refuse the first read.
   AlignedBuffer page(kPageBytes);
   if (::pread(descriptor_, page.bytes().data(), kPageBytes, 0) >= 0 || errno != EINVAL) return true;
   ::fcntl(descriptor_, F_SETFL, flags);
@@ -176,9 +180,7 @@ void File::start_writeback(std::uint64_t offset_bytes, std::uint64_t length_byte
                     SYNC_FILE_RANGE_WRITE);
 }
 
-namespace {
-
-FileIdentity identity_of(const struct stat& status) {
+FileIdentity to_identity(const struct stat& status) {
   const auto ns = [](const struct timespec& time) {
     return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
   };
@@ -186,12 +188,16 @@ FileIdentity identity_of(const struct stat& status) {
           ns(status.st_ctim)};
 }
 
-}  // namespace
-
 std::optional<FileIdentity> identify(const std::filesystem::path& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return std::nullopt;
-  return identity_of(status);
+  return to_identity(status);
+}
+
+FileStamp stamp_of(const File& file) {
+  struct stat status {};
+  if (::fstat(file.descriptor(), &status) != 0) throw_errno(file.path(), "stat", errno);
+  return to_identity(status).stamp();
 }
 
 MappedFile MappedFile::open_read(const std::filesystem::path& path) {
@@ -201,7 +207,7 @@ MappedFile MappedFile::open_read(const std::filesystem::path& path) {
   mapped.path_ = path;
   struct stat status {};
   if (::fstat(file.descriptor(), &status) != 0) throw_errno(path, "look at", errno);
-  mapped.identity_ = identity_of(status);
+  mapped.identity_ = to_identity(status);
   if (size == 0) return mapped;
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (address == MAP_FAILED) throw_errno(path, "map", errno);
@@ -234,7 +240,7 @@ AtomicFile::AtomicFile(const std::filesystem::path& final_path)
     : final_path_(final_path),
       temporary_path_(temporary_path(final_path)),
       file_(File::create(temporary_path_)) {
-  // Held as long as the file is open; it cannot fail, since the name is this process's own.
+  // The lock lasts as long as the file is open. It cannot fail, since the name is this process's own.
   ::flock(file_.descriptor(), LOCK_EX | LOCK_NB);
   remove_abandoned(temporary_path_);
 }
@@ -260,8 +266,8 @@ void AtomicFile::commit_new() {
   if (::renameat2(AT_FDCWD, temporary_path_.c_str(), AT_FDCWD, final_path_.c_str(), RENAME_NOREPLACE) == 0) {
     committed_ = true;
   } else if (errno != EINVAL || ::link(temporary_path_.c_str(), final_path_.c_str()) != 0) {
-    // Not every file system has that kind of rename; a link never replaces either, and the temporary name
-    // goes with this object.
+    // Not every file system supports RENAME_NOREPLACE. A hard link never replaces a file either; the
+    // destructor removes the temporary name.
     if (errno == EEXIST)
       throw Error(ErrorKind::usage, final_path_.string() + ": is there already, and is not overwritten");
     throw_errno(final_path_, "rename into place", errno);
@@ -271,7 +277,7 @@ void AtomicFile::commit_new() {
 
 namespace {
 
-/// Straight into its place: the content may be large, and is held once.
+/// Reads straight into the result: the content may be large, and there is only one copy of it.
 template <typename Container>
 Container read_whole(const std::filesystem::path& path, std::uint64_t bytes_max) {
   const File file = File::open_read(path);
@@ -303,7 +309,7 @@ void write_file(const std::filesystem::path& path, Bytes bytes) {
 
 void write_new_file(const std::filesystem::path& path, Bytes bytes, mode_t mode) {
   AtomicFile atomic(path);
-  // Before there is anything to read. The process's mask can take away more.
+  // The mode is set before the file has any content. The process's umask may have cleared more bits.
   struct stat status {};
   if (::fstat(atomic.file().descriptor(), &status) != 0 ||
       ::fchmod(atomic.file().descriptor(), status.st_mode & mode & 07777) != 0)
@@ -319,7 +325,7 @@ void sync_folder(const std::filesystem::path& path) {
   const int result = ::fsync(descriptor);
   const int cause = errno;
   ::close(descriptor);
-  // Some file systems cannot sync a folder and say EINVAL; there is nothing more to do then.
+  // Some file systems cannot sync a folder and fail with EINVAL; nothing more can be done there.
   if (result != 0 && cause != EINVAL) throw_errno(path, "sync folder", cause);
 }
 
@@ -327,12 +333,6 @@ void make_directories(const std::filesystem::path& path) {
   std::error_code code;
   std::filesystem::create_directories(path, code);
   if (code) throw_errno(path, "create folder", code.value());
-}
-
-FileLock::FileLock(const std::filesystem::path& path) : file_(File::create(path)) {
-  while (::flock(file_.descriptor(), LOCK_EX) != 0) {
-    if (errno != EINTR) throw_errno(path, "lock", errno);
-  }
 }
 
 }  // namespace sluice::base

@@ -14,22 +14,35 @@
 
 #include "base/bytes.h"
 
+struct stat;
+
 namespace sluice::base {
 
-/// Which file it is, and which state of its content: all that can be known without reading it. changed_ns
-/// (ctime) cannot be set, so a content that was replaced under an old modification time shows.
+/// The state of a file's content as a journal records it: it survives a move of the file, to another disk
+/// too.
+struct FileStamp {
+  std::uint64_t size_bytes = 0;
+  std::int64_t modified_ns = 0;  ///< since 1970
+
+  friend bool operator==(const FileStamp&, const FileStamp&) = default;
+};
+
+/// One file of this machine in one state of its content: all that can be known without reading it. changed_ns
+/// (ctime) cannot be set by a program, so it shows that content was replaced under an old modification time.
 struct FileIdentity {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
   std::uint64_t size_bytes = 0;
   std::int64_t modified_ns = 0;  ///< since 1970
-  std::int64_t changed_ns = 0;
+  std::int64_t changed_ns = 0;   ///< since 1970
 
+  [[nodiscard]] FileStamp stamp() const { return {size_bytes, modified_ns}; }
   friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
 
-/// Nothing when there is no such file, or it cannot be looked at.
+/// Nothing when there is no such file or the system does not let us see it.
 [[nodiscard]] std::optional<FileIdentity> identify(const std::filesystem::path& path);
+[[nodiscard]] FileIdentity to_identity(const struct stat& status);
 
 class File final {
  public:
@@ -50,27 +63,27 @@ class File final {
 
   /// Reads up to out.size() bytes; fewer only at the end of the file.
   [[nodiscard]] std::size_t read_at(std::uint64_t offset_bytes, MutableBytes out) const;
-  /// Reads all of `out`; a file that ends before is an Error of kind malformed.
+  /// Fills all of `out`; a file that ends earlier is an Error{malformed}.
   void read_exact_at(std::uint64_t offset_bytes, MutableBytes out) const;
   void write_at(std::uint64_t offset_bytes, Bytes bytes);
   void resize(std::uint64_t size_bytes);
   /// Makes the content durable (fdatasync).
   void sync();
-  /// From now on reads and writes go past the page cache: buffers, offsets and lengths must be multiples of a page
-  /// (aligned_buffer.h). False, and nothing changes, where the file system does not do that.
+  /// Makes reads and writes bypass the page cache (O_DIRECT): buffers, offsets and lengths must then be
+  /// multiples of a page (aligned_buffer.h). False, and no effect, where the file system does not support it.
   [[nodiscard]] bool bypass_cache();
   /// Undoes bypass_cache().
   void use_cache();
-  /// Tells the kernel that this range will not be needed again soon, so that reading a big release does
-  /// not push a running model out of memory. Only advice: failures are ignored.
+  /// Advises the kernel to drop this range from the page cache, so that reading a big release does not push a
+  /// running model out of memory. Failures are ignored.
   void drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
-  /// Tells the kernel to begin writing this range to the disk, so that a later sync() has less to wait for.
+  /// Makes the kernel start to write this range to the disk, so that a later sync() waits for less.
   void start_writeback(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
 
  private:
   File(int descriptor, std::filesystem::path path);
   [[nodiscard]] static File open(const std::filesystem::path& path, int flags, const char* operation);
-  /// The last element of `path` in the folder `parent`.
+  /// Opens the last element of `path` in the folder `parent`.
   [[nodiscard]] static File open_at(int parent, const std::filesystem::path& path, int flags,
                                     const char* operation);
   friend class Directory;
@@ -78,6 +91,8 @@ class File final {
   int descriptor_ = -1;
   std::filesystem::path path_;
 };
+
+[[nodiscard]] FileStamp stamp_of(const File& file);
 
 /// A whole file mapped read-only. The bytes live as long as this object. A file that another process cuts
 /// short while it is mapped makes the process end with SIGBUS, as for every program that maps files.
@@ -90,7 +105,7 @@ class MappedFile final {
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   [[nodiscard]] Bytes bytes() const { return bytes_; }
-  /// As it was when it was mapped.
+  /// The file's identity when it was mapped.
   [[nodiscard]] const FileIdentity& identity() const { return identity_; }
 
  private:
@@ -101,14 +116,14 @@ class MappedFile final {
   FileIdentity identity_;
 };
 
-/// Of mapped bytes that are going to be read from beginning to end: a fault then reads, caches and maps megabytes
-/// where the kernel and the file system can. (Of gigabytes in pages of 4 KiB, the mapping alone takes as long as
-/// computing with them.)
+/// Advises the kernel to back mapped bytes by huge pages. For gigabytes that are read from beginning to end:
+/// mapping them in pages of 4 KiB takes as long as the computation on them. No effect where kernel or file
+/// system cannot do it.
 void advise_huge_pages(Bytes mapped);
 
-/// A file that appears under its name only when it is complete: it is written beside it under a hidden
-/// name, and commit() makes it durable and renames it. Without commit() nothing is left behind; what a killed
-/// process left behind is removed by the next one that writes the same name.
+/// A file that appears under its name only when it is complete. It is written under a hidden name in the same
+/// folder; commit() makes it durable and renames it. Without commit() it is removed; the file of a process
+/// that was killed is removed by the next process that writes the same name.
 class AtomicFile final {
  public:
   explicit AtomicFile(const std::filesystem::path& final_path);
@@ -118,9 +133,9 @@ class AtomicFile final {
 
   [[nodiscard]] File& file() { return file_; }
   void commit();
-  /// Gives it its name without waiting for the disk: for caches, whose readers check what they find.
+  /// Renames without waiting for the disk. For caches, whose readers check what they find.
   void place();
-  /// commit() unless there is something of that name: Error{usage} then.
+  /// commit(), but Error{usage} when the name is already taken.
   void commit_new();
 
  private:
@@ -147,15 +162,5 @@ void sync_folder(const std::filesystem::path& path);
 
 /// Creates a folder and its parents; an existing one is fine.
 void make_directories(const std::filesystem::path& path);
-
-/// An exclusive lock on a file that stands for something shared, held as long as the object lives.
-/// Waits for another process that holds it.
-class FileLock final {
- public:
-  explicit FileLock(const std::filesystem::path& path);
-
- private:
-  File file_;
-};
 
 }  // namespace sluice::base

@@ -9,7 +9,7 @@ namespace sluice::base {
 namespace {
 
 constexpr std::size_t kStagingBytes = 4u << 20;
-constexpr std::size_t kStraightBytesMin = 256u << 10;  // less is better gathered
+constexpr std::size_t kStraightBytesMin = 256u << 10;  // smaller appends are gathered into one write
 
 std::size_t whole_pages(std::size_t bytes) { return bytes / kPageBytes * kPageBytes; }
 
@@ -60,7 +60,7 @@ void FileStream::skip(std::uint64_t bytes) {
 void FileStream::finish() {
   flush();
   const std::uint64_t end = offset_bytes();
-  // The rest is less than a page, which has to go through the cache.
+  // Less than a page is left, which cannot bypass the cache.
   if (direct_) file_.use_cache();
   direct_ = false;
   write(Bytes(staging_.bytes()).first(staged_bytes_));

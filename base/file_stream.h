@@ -1,7 +1,7 @@
 #pragma once
-// Writes a file from some place on to its end, past the page cache where the file system can do that: what a
-// conversion writes may be larger than the memory, and copying it into the cache costs more than quantizing
-// (measured on Zen 3 under KVM: 0.9 to 3 s of CPU time a GB, against 0.06 s).
+// Writes a file sequentially from an offset to its end, bypassing the page cache where the file system can do
+// that. A conversion may write more than fits the memory, and copying into the cache costs more than
+// quantizing (measured on Zen 3 under KVM: 0.9 to 3 s of CPU time per GB, against 0.06 s).
 
 #include <cstdint>
 
@@ -13,20 +13,20 @@ namespace sluice::base {
 
 class FileStream final {
  public:
-  /// From `offset_bytes`, a multiple of kPageBytes, on. The file must outlive this object; until finish() it
-  /// is not to be written by others. Past the cache when asked for, and where that can be done.
+  /// Starts at `offset_bytes`, a multiple of kPageBytes. The file must outlive this object, and nobody else
+  /// may write to it until finish(). With `direct`, writes bypass the cache where that is possible.
   FileStream(File& file, std::uint64_t offset_bytes, bool direct = true);
 
-  /// Large pieces that begin on a page in memory, at a place in the file that does so too, are not copied.
+  /// Bytes are not copied when there are many and both the memory and the file offset begin on a page.
   void append(Bytes bytes);
   [[nodiscard]] std::uint64_t offset_bytes() const { return flushed_bytes_ + staged_bytes_; }
 
-  /// Leaves the next bytes of the file as they are: whole pages, from a page on.
+  /// Leaves the next `bytes` of the file unchanged. Offset and length are whole pages.
   void skip(std::uint64_t bytes);
 
-  /// What was appended is in the file up to the last whole page; not yet durable.
+  /// Writes what was appended, up to the last whole page. Does not make it durable.
   void flush();
-  /// All of it is in the file, which ends there; not yet durable.
+  /// Writes the rest and ends the file there. Does not make it durable.
   void finish();
 
  private:
@@ -35,7 +35,7 @@ class FileStream final {
 
   File& file_;
   bool direct_;
-  std::uint64_t flushed_bytes_;  // where in the file what is staged goes
+  std::uint64_t flushed_bytes_;  // file offset of staging_
   AlignedBuffer staging_;
   std::size_t staged_bytes_ = 0;
 };

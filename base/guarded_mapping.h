@@ -1,11 +1,11 @@
 #pragma once
-// A file mapped read-only, whose bytes can be hashed where they lie in the page cache: the kernel's copy
-// would cost a third of what hashing costs. Unlike with MappedFile a file that is cut meanwhile, or a disk
-// that fails, does not end the process: bytes that are not there any more read as zeros, and is_broken() says
-// so. MappingGuard does the same for memory that somebody else has mapped.
+// A file mapped read-only, whose bytes can be hashed where they lie in the page cache: the kernel's copy of a
+// read would cost a third of the time that hashing takes. With MappedFile, a file that is cut short while it
+// is mapped, or a disk that fails, ends the process. Here bytes that are no longer available read as zeros
+// and is_broken() becomes true. MappingGuard does the same for memory that other code has mapped.
 //
-// That takes a handler of SIGBUS, which is installed with the first mapping. It puts a page of zeros under
-// the access and goes on; faults elsewhere go to the handler that was there before, or end the process.
+// The first mapping installs a handler of SIGBUS. It maps a page of zeros at the faulting address and
+// continues; faults at other addresses go to the handler that was installed before, or end the process.
 
 #include <cstddef>
 #include <cstdint>
@@ -16,8 +16,8 @@
 
 namespace sluice::base {
 
-/// Watches mapped memory as long as it lives. So many can be watched at a time that running out is no matter of
-/// normal use; what is not watched then ends the process as it would have without.
+/// Guards mapped memory as long as it lives. The number of guards in a process is limited to 256, far above
+/// normal use; memory beyond that is not guarded, so a fault in it ends the process.
 class MappingGuard final {
  public:
   explicit MappingGuard(Bytes mapped);
@@ -25,18 +25,18 @@ class MappingGuard final {
   MappingGuard(const MappingGuard&) = delete;
   MappingGuard& operator=(const MappingGuard&) = delete;
 
-  [[nodiscard]] bool watches() const;
-  /// The first byte that was asked for and could not be had, counted from the mapping's start; nothing as long
-  /// as there is none.
+  [[nodiscard]] bool is_active() const;
+  /// The first byte that was read and was not available, as an offset in the mapping; nothing while there is
+  /// none.
   [[nodiscard]] std::optional<std::uint64_t> broken_at_bytes() const;
 
  private:
-  std::size_t slot_;  // in the handler's list
+  std::size_t index_;  // in the handler's table
 };
 
 class GuardedMapping final {
  public:
-  /// Of the first `length_bytes` of the file. bytes() is empty where it cannot be mapped, or too many are.
+  /// Maps the first `length_bytes` of the file. bytes() is empty when it cannot be mapped or guarded.
   GuardedMapping(const File& file, std::uint64_t length_bytes);
   ~GuardedMapping();
   GuardedMapping(const GuardedMapping&) = delete;
@@ -44,11 +44,12 @@ class GuardedMapping final {
 
   [[nodiscard]] Bytes bytes() const { return bytes_; }
 
-  /// Some bytes were asked for that the file could not give, and were zeros instead.
+  /// True when a byte was read that the file could not give and that was zero instead.
   [[nodiscard]] bool is_broken() const { return guard_ && guard_->broken_at_bytes(); }
 
-  /// The pages no longer count as memory of this process. They may still be used, and are then counted again.
-  void let_go(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
+  /// Removes the pages of a range from the memory that counts as this process's. They can be read again, and
+  /// then count again.
+  void release_pages(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
 
  private:
   Bytes bytes_;

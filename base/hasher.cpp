@@ -7,7 +7,7 @@
 #include <type_traits>
 
 #include "base/invariant.h"
-#include "base/lane_hasher.h"
+#include "base/paired_hasher.h"
 #include "base/sodium.h"
 #include "base/wide_sha.h"
 
@@ -96,8 +96,8 @@ template class Hasher<Blake2b512>;
 
 namespace {
 
-/// Messages at the beginning that are equally long, at most kWideShaMessages.
-std::size_t equally_long(std::span<const Bytes> messages) {
+/// The number of messages at the beginning that have the same length, at most kWideShaMessages.
+std::size_t count_equal_lengths(std::span<const Bytes> messages) {
   std::size_t count = 0;
   while (count < std::min(messages.size(), kWideShaMessages) && messages[count].size() == messages[0].size())
     ++count;
@@ -108,14 +108,14 @@ std::size_t equally_long(std::span<const Bytes> messages) {
 
 void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests) {
   INVARIANT(messages.size() == digests.size());
-  LaneHasher<Sha256> a;
-  LaneHasher<Sha256> b;
+  PairedHasher<Sha256> a;
+  PairedHasher<Sha256> b;
   while (!messages.empty()) {
-    std::size_t count = has_wide_sha() ? equally_long(messages) : 0;
+    std::size_t count = has_wide_sha() ? count_equal_lengths(messages) : 0;
     if (count >= kWideShaLeast) {
       hash_wide(messages.first(count), digests.first(count));
     } else if (count = std::min<std::size_t>(messages.size(), 2); count == 2) {
-      LaneHasher<Sha256>::update_pair(a, messages[0], b, messages[1]);
+      PairedHasher<Sha256>::update_pair(a, messages[0], b, messages[1]);
       digests[0] = a.final();
       digests[1] = b.final();
     } else {

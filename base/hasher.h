@@ -21,7 +21,7 @@ class Hasher {
 
   void update(Bytes bytes);
 
-  /// The digest of all that was fed; the hasher is then as new.
+  /// The digest of all bytes since construction or the last final(); resets the hasher.
   [[nodiscard]] D final();
 
  private:
@@ -42,9 +42,9 @@ template <typename D>
   return hasher.final();
 }
 
-/// Digests of messages, one each. Neighbours of one length are hashed sixteen at a time where the CPU can do
-/// that (base/wide_sha.h), others two at a time (base/lane_hasher.h): leaves of a tree are best given by
-/// sixteens.
+/// Writes one digest for each message. Consecutive messages of the same length are hashed sixteen at a time
+/// where the CPU can do that (wide_sha.h), all others two at a time (paired_hasher.h). Leaves of a tree are
+/// best given in groups of sixteen.
 void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests);
 
 }  // namespace sluice::base

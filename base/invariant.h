@@ -1,6 +1,6 @@
 #pragma once
-// INVARIANT states what must hold if the program is right. It is always on and aborts, naming the place.
-// Never use it on input: bad input is an Error.
+// INVARIANT(condition) states what a correct program guarantees. It is active in every build, and aborts with
+// the source line when the condition is false. Never use it on input: bad input is an Error.
 
 namespace sluice::base {
 

@@ -10,10 +10,10 @@
 namespace sluice::base {
 namespace {
 
-// As many as one core hashes side by side, or what is worth a lock.
+// As many as one core hashes at once, which is also enough work for one lock.
 constexpr std::size_t kLeavesMax = kWideShaMessages;
 
-/// Views of leaves one behind the other.
+/// Consecutive bytes cut into leaves.
 class Messages {
  public:
   explicit Messages(Bytes bytes) {
@@ -49,11 +49,11 @@ void LeafQueue::hash() {
   while (is_waiting()) hash_some();
 }
 
-void LeafQueue::hash_beside(LaneHasher<Sha256>& chain, Bytes bytes) {
+void LeafQueue::hash_interleaved(PairedHasher<Sha256>& chain, Bytes bytes) {
   while (!bytes.empty()) {
     const Leaves leaves = take();
     if (leaves.digests.empty()) break;
-    bytes = bytes.subspan(chain.update_beside(bytes, Messages(leaves.bytes).all(), leaves.digests));
+    bytes = bytes.subspan(chain.update_interleaved(bytes, Messages(leaves.bytes).all(), leaves.digests));
     end();
   }
   chain.update(bytes);
@@ -66,7 +66,7 @@ bool LeafQueue::is_waiting() const {
 
 bool LeafQueue::is_done() const {
   const std::scoped_lock lock(mutex_);
-  return waiting_.empty() && at_work_ == 0;
+  return waiting_.empty() && active_threads_ == 0;
 }
 
 LeafQueue::Leaves LeafQueue::take() {
@@ -78,13 +78,13 @@ LeafQueue::Leaves LeafQueue::take() {
                      last.digests.first(count)};
   last = {last.bytes.subspan(taken.bytes.size()), last.digests.subspan(count)};
   if (last.digests.empty()) waiting_.pop_back();
-  ++at_work_;
+  ++active_threads_;
   return taken;
 }
 
 void LeafQueue::end() {
   const std::scoped_lock lock(mutex_);
-  --at_work_;
+  --active_threads_;
 }
 
 }  // namespace sluice::base

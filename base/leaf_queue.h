@@ -1,7 +1,7 @@
 #pragma once
-// Leaves of trees (merkle.h) that wait to be hashed: whoever has time takes a few. One who has a file to hash
-// front to back, which no second thread can help with, gets it nearly for nothing beside the leaves that it
-// takes (LaneHasher::update_beside).
+// Leaves of trees (merkle.h) that wait to be hashed. Any thread that is idle hashes a few of them. A thread
+// that hashes a file sequentially, which no second thread can speed up, hashes leaves at the same time at
+// nearly no extra cost (PairedHasher::update_interleaved).
 
 #include <array>
 #include <cstddef>
@@ -11,27 +11,27 @@
 
 #include "base/bytes.h"
 #include "base/digest.h"
-#include "base/lane_hasher.h"
+#include "base/paired_hasher.h"
 
 namespace sluice::base {
 
-/// Any number of threads may be in its functions at once.
+/// All functions may be called by several threads at once.
 class LeafQueue final {
  public:
-  /// `bytes` from the beginning of a leaf on, and one digest for each leaf. Both have to stay where they are
-  /// until all leaves are done.
+  /// `bytes` starts at the beginning of a leaf, and `leaves` has one digest for each leaf. Both must stay
+  /// valid until is_done().
   void add(Bytes bytes, std::span<Sha256> leaves);
 
-  /// Hashes a few leaves, unless none waits.
+  /// Hashes a few leaves, when any wait.
   void hash_some();
-  /// Hashes leaves until none waits. Others may then still be at those that they took.
+  /// Hashes leaves until none waits. Other threads may still be hashing leaves that they took.
   void hash();
 
-  /// Feeds `bytes` to `chain`, beside leaves while any wait.
-  void hash_beside(LaneHasher<Sha256>& chain, Bytes bytes);
+  /// Feeds `bytes` to `chain`, interleaved with leaves as long as any wait.
+  void hash_interleaved(PairedHasher<Sha256>& chain, Bytes bytes);
 
-  [[nodiscard]] bool is_waiting() const;  ///< leaves are
-  [[nodiscard]] bool is_done() const;     ///< no leaf waits, and nobody is at work on any
+  [[nodiscard]] bool is_waiting() const;  ///< some leaves wait
+  [[nodiscard]] bool is_done() const;     ///< no leaf waits, and no thread is hashing any
 
  private:
   struct Leaves {
@@ -42,9 +42,9 @@ class LeafQueue final {
   [[nodiscard]] Leaves take();
   void end();
 
-  mutable std::mutex mutex_;  // of what follows
+  mutable std::mutex mutex_;  // protects the members below
   std::vector<Leaves> waiting_;
-  std::size_t at_work_ = 0;
+  std::size_t active_threads_ = 0;
 };
 
 }  // namespace sluice::base

@@ -6,12 +6,12 @@
 #include <utility>
 
 #include "base/invariant.h"
-#include "base/lane_hasher.h"
+#include "base/paired_hasher.h"
 
 namespace sluice::base {
 
 Sha256 merkle_parent(const Sha256& left, const Sha256& right) {
-  LaneHasher<Sha256> hasher;  // no memory is asked for: a tree has as many parents as leaves
+  PairedHasher<Sha256> hasher;  // unlike Hasher it allocates nothing: a tree has as many parents as leaves
   hasher.update(left.bytes);
   hasher.update(right.bytes);
   return hasher.final();
@@ -19,9 +19,10 @@ Sha256 merkle_parent(const Sha256& left, const Sha256& right) {
 
 namespace {
 
-static_assert(sizeof(Sha256) == Sha256::kBytes);  // two nodes one behind the other are a message
+static_assert(sizeof(Sha256) == Sha256::kBytes);  // two neighbours in a row are the message of their parent
 
-/// Parents of nodes two by two, in the place of the first half. They are many messages of one length.
+/// Replaces a row of even length by the row of its parents. Hashes many parents at once: all are messages of
+/// the same length.
 void replace_by_parents(std::vector<Sha256>& row) {
   constexpr std::size_t kAtOnce = 32;
   std::array<Bytes, kAtOnce> children;

@@ -1,10 +1,10 @@
 #pragma once
-// The SHA-256 tree over 16 KiB blocks that BitTorrent v2 uses for files (BEP 52, "pieces root").
-// Sluice uses the same tree wherever it makes digests of its own (tensors, experts): it can be computed by
-// many threads, and a leaf locates damage to 16 KiB.
+// The SHA-256 tree over 16 KiB blocks that BitTorrent v2 uses for files (BEP 52, "pieces root"). Sluice uses
+// the same tree for its own digests (tensors, experts): many threads can compute it, and a leaf locates
+// damage to 16 KiB.
 //
-// Leaves are SHA-256 of each 16 KiB block, the last one of what is left. The number of leaves is filled up
-// to a power of two with zero digests. Data of at most one block has its leaf as root.
+// A leaf is the SHA-256 of a 16 KiB block; the last block may be shorter. Zero digests fill the row of leaves
+// up to a power of two. The root of data of at most one block is its leaf.
 
 #include <cstddef>
 #include <cstdint>
@@ -22,20 +22,21 @@ constexpr std::size_t kMerkleBlockBytes = 16384;  // BEP 52
 /// SHA-256 of two children.
 [[nodiscard]] Sha256 merkle_parent(const Sha256& left, const Sha256& right);
 
-/// Root over `nodes`, all of which stand `height` levels above the leaves; missing ones on the right are
-/// roots of trees of zero leaves. `width` is the power of two that the row is filled up to, 0 for the
-/// smallest that holds them. `nodes` is not empty.
+/// The root over a row of nodes, which is not empty and lies `height` levels above the leaves. The row is
+/// filled up on the right with roots of trees of zero leaves, to `width` nodes: a power of two, or 0 for the
+/// smallest that fits.
 [[nodiscard]] Sha256 merkle_root(std::span<const Sha256> nodes, unsigned height = 0, std::uint64_t width = 0);
 
-/// The row of nodes that each cover `blocks_per_node` (a power of two) leaves: a file's "piece layer".
+/// The row of nodes that each cover `blocks_per_node` leaves (a power of two). BEP 52 calls it the "piece
+/// layer" when a node covers a piece.
 [[nodiscard]] std::vector<Sha256> merkle_layer(std::span<const Sha256> leaves, std::uint64_t blocks_per_node);
 
-/// Collects a stream's leaves. Memory: 32 bytes a block, that is 1/512 of the data.
+/// Computes the leaves of a stream. Takes 32 bytes of memory for each block: 1/512 of the data.
 class LeafHasher {
  public:
   void update(Bytes bytes);
 
-  /// The leaves of all that was fed (none for no data); the hasher is then as new.
+  /// The leaves of all bytes since construction or the last final(), none for no data; resets the hasher.
   [[nodiscard]] std::vector<Sha256> final();
 
  private:
@@ -44,7 +45,7 @@ class LeafHasher {
   std::vector<Sha256> leaves_;
 };
 
-/// Tree digest of one message: what Sluice calls the digest of a tensor. Of no data: zero.
+/// The tree root of one message, which is zero for no data. The digest of a tensor is this one.
 [[nodiscard]] Sha256 merkle_digest(Bytes bytes);
 
 }  // namespace sluice::base

@@ -1,3 +1,11 @@
+// The engine behind compute_digests(). It cuts the stream into work units and processes them in two phases:
+// first the units that all threads process together (hash_together), one after the other, then all others,
+// which the workers take from a shared counter (hash_separately). In the second phase a worker interleaves
+// two units when SHA-1 or SHA-256 is wanted, because two messages at once keep the SHA unit busy.
+//
+// Invariants: chunks end on BEP 52 blocks, so that no leaf spans two of them; a piece, leaf row or file
+// digest is written by the one worker that has its unit; buffers stay within DigestOptions::memory_bytes.
+
 #include "base/multi_digest.h"
 
 #include <algorithm>
@@ -12,19 +20,21 @@
 #include "base/digest_plan.h"
 #include "base/merkle.h"
 #include "base/parallel.h"
-#include "base/strand_hasher.h"
-#include "base/strand_reader.h"
+#include "base/unit_hasher.h"
+#include "base/unit_reader.h"
 #include "base/wide_sha.h"
 
 namespace sluice::base {
 namespace {
 
-// Small enough that two of them stay in a core's L2 cache from the read to the last digest.
+// Two chunks of this size stay in a core's L2 cache from the read to the last digest.
 constexpr std::uint64_t kChunkBytesMax = std::uint64_t{128} << 10;
-// What several threads share, who wait for each other after each, or what goes past the cache in one request.
+// For a chunk that all threads process together and wait for each other after it, and for direct reads, which
+// are one request each.
 constexpr std::uint64_t kSharedChunkBytesMax = std::uint64_t{4} << 20;
 
-/// The largest chunk with which `count` readers fit the memory: whole leaves, so that none spans two chunks.
+/// The largest chunk with which `count` readers fit the memory. Whole leaves, so that no leaf spans two
+/// chunks.
 std::size_t chunk_bytes(std::uint64_t memory_bytes, std::size_t count, std::uint64_t max_bytes) {
   const std::uint64_t share =
       memory_bytes / (count * kCachedReaderChunks) / kMerkleBlockBytes * kMerkleBlockBytes;
@@ -50,13 +60,13 @@ class Engine {
   }
 
   StreamDigests run() {
-    share_out();
-    for (const std::size_t strand : together_) take_together(plan_.strands[strand]);
-    if (!apart_.empty()) {
+    assign_units();
+    for (const std::size_t unit : together_) hash_together(plan_.units[unit]);
+    if (!separate_.empty()) {
       const bool paired =
-          (wants_.v1_piece_bytes > 0 || wants_.sha256) && apart_.size() > pool_.thread_count();
-      const std::size_t workers = std::min<std::size_t>(pool_.thread_count(), apart_.size());
-      pool_.run(workers, [&](std::size_t, unsigned) { take_apart(paired ? 2 : 1); });
+          (wants_.v1_piece_bytes > 0 || wants_.sha256) && separate_.size() > pool_.thread_count();
+      const std::size_t workers = std::min<std::size_t>(pool_.thread_count(), separate_.size());
+      pool_.run(workers, [&](std::size_t, unsigned) { hash_separately(paired ? 2 : 1); });
     }
     StreamDigests digests{files_.take(), std::move(pieces_)};
     forget_pieces_of_changed(digests);
@@ -64,7 +74,8 @@ class Engine {
   }
 
  private:
-  /// A file that changed says nothing about the pieces that it shares with others.
+  /// Removes the hashes of pieces that a changed file shares with other files: they are of no state that the
+  /// files ever had.
   void forget_pieces_of_changed(StreamDigests& digests) const {
     if (wants_.v1_piece_bytes == 0) return;
     std::uint64_t begin_bytes = 0;
@@ -79,60 +90,63 @@ class Engine {
     }
   }
 
-  /// A strand and what works on it, for one thread.
-  struct Lane {
-    Lane(const Engine& engine, DigestFiles& files, std::span<std::optional<Sha1>> pieces, std::size_t chunk)
+  /// One thread's reader, hasher and buffer for a work unit.
+  struct Pipeline {
+    Pipeline(const Engine& engine, DigestFiles& files, std::span<std::optional<Sha1>> pieces,
+             std::size_t chunk)
         : reader(engine.plan_.segments, files, engine.options_, engine.progress_, engine.stop_),
           hasher(engine.wants_, files, pieces),
           buffer(chunk_buffer_bytes(chunk)) {}
 
-    StrandReader reader;
-    StrandHasher hasher;
+    UnitReader reader;
+    UnitHasher hasher;
     AlignedBuffer buffer;
-    bool in_strand = false;
+    bool in_unit = false;
     bool in_chunk = false;
   };
 
-  /// Strands that are longer than all that would be left for the other threads are for all threads together,
-  /// when there is more than one thing to do with them.
-  void share_out() {
+  /// Decides which units the threads process separately and which together. A unit is processed together when
+  /// it is longer than all shorter ones, so that the other threads would run out of work, and when it needs
+  /// more than one digest.
+  void assign_units() {
     const int kinds = (wants_.md5 ? 1 : 0) + (wants_.sha256 ? 1 : 0) + (wants_.leaves ? 1 : 0) +
                       (wants_.v1_piece_bytes > 0 ? 1 : 0);
     const bool may_share = kinds > 1 && pool_.thread_count() > 1;
-    std::vector<std::size_t> order(plan_.strands.size());
+    std::vector<std::size_t> order(plan_.units.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    const auto length_of = [&](std::size_t strand) { return plan_.strands[strand].length_bytes; };
-    // Whole files differ in length; the longest come first, so that none is left over for the end.
+    const auto length_of = [&](std::size_t unit) { return plan_.units[unit].length_bytes; };
+    // Units of whole files differ in length: the longest start first, so that none starts when all others are
+    // done.
     if (wants_.md5 || wants_.sha256) std::ranges::stable_sort(order, std::ranges::greater(), length_of);
     std::uint64_t rest_bytes = 0;
-    for (const std::size_t strand : order) rest_bytes += length_of(strand);
-    for (const std::size_t strand : order) {
-      rest_bytes -= length_of(strand);
-      const bool alone = may_share && length_of(strand) > rest_bytes && apart_.empty();
-      (alone ? together_ : apart_).push_back(strand);
+    for (const std::size_t unit : order) rest_bytes += length_of(unit);
+    for (const std::size_t unit : order) {
+      rest_bytes -= length_of(unit);
+      const bool alone = may_share && length_of(unit) > rest_bytes && separate_.empty();
+      (alone ? together_ : separate_).push_back(unit);
     }
   }
 
-  /// One worker's part of the strands that are taken apart.
-  void take_apart(std::size_t lane_count) {
-    const std::size_t buffers = pool_.thread_count() * lane_count;
-    // Sixteen leaves where that many are hashed at a time.
+  /// One worker's loop over the units that are processed separately.
+  void hash_separately(std::size_t pipeline_count) {
+    const std::size_t buffers = pool_.thread_count() * pipeline_count;
+    // At least sixteen leaves where that many are hashed at once.
     const bool wide = wants_.leaves && has_wide_sha();
     const std::uint64_t cached_bytes =
         wide ? std::max(kChunkBytesMax, kWideShaMessages * kMerkleBlockBytes) : kChunkBytesMax;
     const std::uint64_t max_bytes = options_.direct ? kSharedChunkBytesMax : cached_bytes;
     const std::size_t chunk = chunk_bytes(options_.memory_bytes, buffers, max_bytes);
-    Lane a(*this, files_, pieces_, chunk);
-    std::optional<Lane> b;
-    if (lane_count > 1) b.emplace(*this, files_, pieces_, chunk);
+    Pipeline a(*this, files_, pieces_, chunk);
+    std::optional<Pipeline> b;
+    if (pipeline_count > 1) b.emplace(*this, files_, pieces_, chunk);
     while (true) {
       const bool has_a = prepare(a);
       const bool has_b = b && prepare(*b);
       if (has_a && has_b) {
         const auto count = std::min(a.hasher.pending().size(), b->hasher.pending().size());
-        StrandHasher::step_pair(a.hasher, b->hasher, count);
+        UnitHasher::step_pair(a.hasher, b->hasher, count);
       } else if (has_a || has_b) {
-        StrandHasher& hasher = has_a ? a.hasher : b->hasher;
+        UnitHasher& hasher = has_a ? a.hasher : b->hasher;
         hasher.step(hasher.pending().size());
       } else {
         return;
@@ -140,53 +154,54 @@ class Engine {
     }
   }
 
-  /// Reads on until there is something for the chains of SHA; false when no strand is left.
-  bool prepare(Lane& lane) {
-    while (lane.hasher.pending().empty()) {
-      if (std::exchange(lane.in_chunk, false)) {
-        lane.reader.leave_chunk();
-        lane.hasher.end();
+  /// Reads until there are bytes for the sequential SHA digests; false when no unit is left. Everything else
+  /// that a chunk needs is done here.
+  bool prepare(Pipeline& pipeline) {
+    while (pipeline.hasher.pending().empty()) {
+      if (std::exchange(pipeline.in_chunk, false)) {
+        pipeline.reader.release_chunk();
+        pipeline.hasher.end();
       }
-      if (!lane.in_strand) {
-        const std::size_t next = next_apart_.fetch_add(1);
-        if (next >= apart_.size()) return false;
-        lane.reader.start(plan_.strands[apart_[next]]);
-        lane.hasher.start(plan_.strands[apart_[next]]);
-        lane.in_strand = true;
+      if (!pipeline.in_unit) {
+        const std::size_t next = next_separate_.fetch_add(1);
+        if (next >= separate_.size()) return false;
+        pipeline.reader.start(plan_.units[separate_[next]]);
+        pipeline.hasher.start(plan_.units[separate_[next]]);
+        pipeline.in_unit = true;
       }
-      const std::optional<Chunk> chunk = lane.reader.next(lane.buffer.bytes());
+      const std::optional<StreamChunk> chunk = pipeline.reader.next(pipeline.buffer.bytes());
       if (!chunk) {
-        lane.hasher.finish();
-        lane.in_strand = false;
+        pipeline.hasher.finish();
+        pipeline.in_unit = false;
         continue;
       }
-      lane.hasher.begin(*chunk);
-      lane.hasher.hash_leaves(0, lane.hasher.leaf_count());
-      lane.hasher.update_md5();
-      lane.in_chunk = true;
+      pipeline.hasher.begin(*chunk);
+      pipeline.hasher.hash_leaves(0, pipeline.hasher.leaf_count());
+      pipeline.hasher.update_md5();
+      pipeline.in_chunk = true;
     }
     return true;
   }
 
-  /// All threads work on one chunk: the next one is read, each chain is fed and leaves are hashed side by
-  /// side.
-  void take_together(const Strand& strand) {
-    StrandReader reader(plan_.segments, files_, options_, progress_, stop_);
-    StrandHasher hasher(wants_, files_, pieces_);
+  /// All threads process one chunk: one reads the next chunk, one computes each sequential digest, all others
+  /// hash leaves.
+  void hash_together(const WorkUnit& unit) {
+    UnitReader reader(plan_.segments, files_, options_, progress_, stop_);
+    UnitHasher hasher(wants_, files_, pieces_);
     const std::size_t buffer_bytes =
         chunk_buffer_bytes(chunk_bytes(options_.memory_bytes, 2, kSharedChunkBytesMax));
     AlignedBuffer now(buffer_bytes);
     AlignedBuffer then(buffer_bytes);
-    reader.start(strand);
-    hasher.start(strand);
-    std::optional<Chunk> chunk = reader.next(now.bytes());
+    reader.start(unit);
+    hasher.start(unit);
+    std::optional<StreamChunk> chunk = reader.next(now.bytes());
     while (chunk) {
-      std::optional<Chunk> next;
+      std::optional<StreamChunk> next;
       hasher.begin(*chunk);
       const std::size_t leaves = hasher.leaf_count();
       const std::size_t leaf_tasks = std::min<std::size_t>(leaves, pool_.thread_count() * 4);
-      constexpr std::size_t kChains = 4;  // the longest first
-      pool_.run(kChains + leaf_tasks, [&](std::size_t task, unsigned) {
+      constexpr std::size_t kSequentialTasks = 4;  // the longest first
+      pool_.run(kSequentialTasks + leaf_tasks, [&](std::size_t task, unsigned) {
         switch (task) {
           case 0: next = reader.next(then.bytes()); return;
           case 1: hasher.update_md5(); return;
@@ -194,7 +209,7 @@ class Engine {
           case 3: hasher.update_pieces(); return;
           default: break;
         }
-        task -= kChains;
+        task -= kSequentialTasks;
         hasher.hash_leaves(task * leaves / leaf_tasks, (task + 1) * leaves / leaf_tasks);
       });
       hasher.end();
@@ -214,8 +229,8 @@ class Engine {
   WorkerPool pool_;
   std::vector<std::optional<Sha1>> pieces_;
   std::vector<std::size_t> together_;
-  std::vector<std::size_t> apart_;
-  std::atomic<std::size_t> next_apart_{0};
+  std::vector<std::size_t> separate_;
+  std::atomic<std::size_t> next_separate_{0};
 };
 
 }  // namespace

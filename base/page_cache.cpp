@@ -16,12 +16,12 @@ namespace {
 
 constexpr std::uint64_t kSampleBytes = std::uint64_t{512} << 10;
 constexpr std::uint64_t kWindowBytes = std::uint64_t{4} << 20;
-// A head that moves between windows loses the time of some hundred KiB.
+// A disk head that moves between windows loses the time of reading some hundred KiB.
 constexpr std::uint64_t kOrderedWindowBytes = std::uint64_t{16} << 20;
-constexpr std::uint64_t kRequestBytes = std::uint64_t{128} << 10;  // the kernel cuts longer ones short
+constexpr std::uint64_t kRequestBytes = std::uint64_t{128} << 10;  // the kernel truncates longer ones
 
-/// The kernel's condition for telling by mincore(2); to others it says that all is cached.
-bool may_look(const File& file) {
+/// The kernel's condition for an answer of mincore(2); other users are told that everything is cached.
+bool may_query_cache(const File& file) {
   struct stat status {};
   if (::fstat(file.descriptor(), &status) != 0) return false;
   if (::geteuid() == 0 || status.st_uid == ::geteuid()) return true;
@@ -29,7 +29,7 @@ bool may_look(const File& file) {
   return ::faccessat(AT_FDCWD, self.c_str(), W_OK, AT_EACCESS) == 0;
 }
 
-void ask_for(const File& file, std::uint64_t begin_bytes, std::uint64_t end_bytes) {
+void prefetch(const File& file, std::uint64_t begin_bytes, std::uint64_t end_bytes) {
   for (std::uint64_t at = begin_bytes; at < end_bytes; at += kRequestBytes) {
     const std::uint64_t count = std::min(kRequestBytes, end_bytes - at);
     ::posix_fadvise(file.descriptor(), static_cast<off_t>(at), static_cast<off_t>(count),
@@ -39,14 +39,17 @@ void ask_for(const File& file, std::uint64_t begin_bytes, std::uint64_t end_byte
 
 }  // namespace
 
-CachedSource::CachedSource(const File& file, std::uint64_t length_bytes, DiskTurn* turn)
-    : file_(file), mapping_(file, length_bytes), turn_(turn), may_look_(may_look(file)) {
+CachedSource::CachedSource(const File& file, std::uint64_t length_bytes, DiskQueue* disk_queue)
+    : file_(file),
+      mapping_(file, length_bytes),
+      disk_queue_(disk_queue),
+      may_query_cache_(may_query_cache(file)) {
   ::posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_RANDOM);
 }
 
 double CachedSource::cached_share(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
   if (length_bytes == 0) return 1;
-  if (!may_look_ || mapping_.bytes().empty()) return 0;
+  if (!may_query_cache_ || mapping_.bytes().empty()) return 0;
   unsigned count = 0;
   unsigned cached = 0;
   const auto sample = [&](std::uint64_t at_bytes) {
@@ -67,20 +70,20 @@ CachedRangeReader::CachedRangeReader(const CachedSource& source, std::uint64_t o
       at_bytes_(offset_bytes),
       end_bytes_(offset_bytes + length_bytes),
       next_(open_window(offset_bytes)),
-      held_bytes_(offset_bytes),
+      mapped_begin_bytes_(offset_bytes),
       in_use_bytes_(offset_bytes) {}
 
 CachedRangeReader::~CachedRangeReader() {
   in_use_bytes_ = at_bytes_;
-  let_go();
+  release_pages();
   drop(now_);
   drop(next_);
 }
 
 Bytes CachedRangeReader::read(MutableBytes buffer) {
   if (at_bytes_ >= now_.end_bytes && at_bytes_ < end_bytes_) enter_next_window(buffer);
-  // The buffer, the chunk that is in use and the one that comes are counted apart.
-  if (in_use_bytes_ - held_bytes_ >= (kCachedReaderChunks - 4) * buffer.size()) let_go();
+  // The 4 chunks are for the buffer, the chunk in use and the next one, which are not counted here.
+  if (in_use_bytes_ - mapped_begin_bytes_ >= (kCachedReaderChunks - 4) * buffer.size()) release_pages();
   in_use_bytes_ = at_bytes_;
   if (is_mapped(buffer.size())) {
     at_bytes_ += buffer.size();
@@ -91,27 +94,28 @@ Bytes CachedRangeReader::read(MutableBytes buffer) {
   return buffer.first(got);
 }
 
-/// Only what is cached anyway: mapped pages would be read from the disk one by one, and could not be dropped.
+/// True when the next `count` bytes are read from the mapping. Only cached bytes are: pages that are not
+/// would be read from the disk one by one, and mapped pages could not be dropped from the cache.
 bool CachedRangeReader::is_mapped(std::uint64_t count) {
   const bool cached = now_.is_cached() && (at_bytes_ + count <= now_.end_bytes || next_.is_cached());
   return cached && count > 0 && at_bytes_ + count <= source_.mapping().bytes().size();
 }
 
-/// Of all pages before the last chunk, which may still be in use.
-void CachedRangeReader::let_go() {
-  if (in_use_bytes_ > held_bytes_ && !source_.mapping().bytes().empty())
-    source_.mapping().let_go(held_bytes_, in_use_bytes_ - held_bytes_);
-  held_bytes_ = in_use_bytes_;
+/// Releases all pages before the last chunk, which may still be in use.
+void CachedRangeReader::release_pages() {
+  if (in_use_bytes_ > mapped_begin_bytes_ && !source_.mapping().bytes().empty())
+    source_.mapping().release_pages(mapped_begin_bytes_, in_use_bytes_ - mapped_begin_bytes_);
+  mapped_begin_bytes_ = in_use_bytes_;
 }
 
-/// Looks whether the window is cached, and asks for it when it is not; on a disk for one reader, that waits
-/// until it is its turn.
+/// Finds out whether the window is cached, and prefetches it when it is not. On a disk for one reader, load()
+/// does that when this reader's turn comes.
 CachedRangeReader::Window CachedRangeReader::open_window(std::uint64_t begin_bytes) const {
-  const std::uint64_t length_bytes = source_.turn() != nullptr ? kOrderedWindowBytes : kWindowBytes;
+  const std::uint64_t length_bytes = source_.disk_queue() != nullptr ? kOrderedWindowBytes : kWindowBytes;
   Window window{begin_bytes, std::min(begin_bytes + length_bytes, end_bytes_)};
   window.cached_share = source_.cached_share(begin_bytes, window.end_bytes - begin_bytes);
-  if (!window.is_cached() && source_.turn() == nullptr)
-    ask_for(source_.file(), begin_bytes, window.end_bytes);
+  if (!window.is_cached() && source_.disk_queue() == nullptr)
+    prefetch(source_.file(), begin_bytes, window.end_bytes);
   return window;
 }
 
@@ -119,13 +123,14 @@ void CachedRangeReader::enter_next_window(MutableBytes scratch) {
   drop(now_);
   now_ = next_;
   next_ = open_window(now_.end_bytes);
-  if (!now_.is_cached() && source_.turn() != nullptr) bring_in(now_, scratch);
+  if (!now_.is_cached() && source_.disk_queue() != nullptr) load(now_, scratch);
 }
 
-/// In one go, so that others do not come between; a failure shows again when the bytes are read in earnest.
-void CachedRangeReader::bring_in(const Window& window, MutableBytes scratch) const {
-  const DiskTurn::Holder turn(*source_.turn(), options_.place);
-  ask_for(source_.file(), window.begin_bytes, window.end_bytes);
+/// Reads the whole window within one turn, so that no other reader moves the disk's head. Failures are
+/// ignored: they show again when the bytes are read.
+void CachedRangeReader::load(const Window& window, MutableBytes scratch) const {
+  const DiskQueue::Turn turn(*source_.disk_queue(), options_.position);
+  prefetch(source_.file(), window.begin_bytes, window.end_bytes);
   try {
     std::uint64_t at_bytes = window.begin_bytes;
     while (at_bytes < window.end_bytes) {
@@ -140,7 +145,7 @@ void CachedRangeReader::bring_in(const Window& window, MutableBytes scratch) con
   }
 }
 
-/// What was cached for the most part before stays so.
+/// Keeps windows of which more than half was cached before.
 void CachedRangeReader::drop(const Window& window) const {
   if (options_.drop_cache && window.cached_share < 0.5)
     source_.file().drop_cache(window.begin_bytes, window.end_bytes - window.begin_bytes);

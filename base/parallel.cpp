@@ -1,3 +1,8 @@
+// The worker pool. The caller of run() publishes the body and the tasks, then raises generation_; every
+// worker waits for that, takes tasks until none is left and lowers busy_, for which the caller waits. All of
+// it is atomic counters: a region of a forward pass takes microseconds, which a mutex and a condition
+// variable would double. Invariant: body_ and shares_ change only while busy_ is 0.
+
 #include "base/parallel.h"
 
 #include <pthread.h>
@@ -15,7 +20,8 @@
 namespace sluice::base {
 namespace {
 
-// About 20 us: longer than the gap between two regions of a forward pass, shorter than a time slice.
+// About 20 us: longer than the pause between two parallel regions of a forward pass, shorter than a time
+// slice.
 constexpr int kSpinsMax = 1000;
 constexpr std::size_t kTasksMax = std::numeric_limits<std::uint32_t>::max();
 
@@ -58,7 +64,7 @@ WorkerPool::WorkerPool(unsigned thread_count, Placement placement) : shares_(thr
   if (placement == Placement::a_core_each) pin();
 }
 
-// Where the kernel refuses, threads run anywhere.
+// When the kernel refuses, the threads run anywhere.
 void WorkerPool::pin() {
   cpu_set_t usable;
   if (sched_getaffinity(0, sizeof(usable), &usable) != 0) return;
@@ -152,8 +158,8 @@ void WorkerPool::take_tasks(unsigned worker) {
   }
 }
 
-// Tasks that are just being taken over are in no share, so that all shares are empty does not say that all
-// have begun.
+// Stolen tasks are in no share for a moment, so empty shares do not mean that all tasks have started:
+// not_begun_ tells.
 std::optional<std::uint32_t> WorkerPool::next_task(unsigned worker) {
   int spins = 0;
   while (!stopping_.load() && not_begun_.load() > 0) {

@@ -1,5 +1,6 @@
 #pragma once
-// A pool of threads for fork-join work: run() hands out numbered tasks and returns when all are done.
+// A pool of threads for fork-join work: run() distributes numbered tasks and returns when all of them are
+// done.
 
 #include <atomic>
 #include <cstddef>
@@ -13,7 +14,7 @@
 
 namespace sluice::base {
 
-/// A callable `void(task_index, worker_index)` by reference; does not own what it calls.
+/// A reference to a callable `void(task_index, worker_index)`; does not own it.
 class TaskRef {
  public:
   template <typename F>
@@ -31,11 +32,12 @@ class TaskRef {
   void (*call_)(void*, std::size_t, unsigned);
 };
 
-/// Neighbouring tasks that one worker takes from the first on, while others may take over the last of them.
-/// Thread-safe but for deal(): only where nothing is left, by its worker or while nobody works.
+/// A range of tasks that belongs to one worker. The worker takes them from the front, while others may steal
+/// from the back. Thread-safe except deal(), which needs an empty share and is called by its worker, or while
+/// nobody works.
 class TaskShare final {
  public:
-  /// Aligned, or clang 14 would call a library for an atomic one.
+  /// Aligned, since clang 14 calls a library function for an atomic of it otherwise.
   struct alignas(8) Tasks {
     std::uint32_t begin = 0;
     std::uint32_t end = 0;
@@ -45,22 +47,23 @@ class TaskShare final {
   void deal(Tasks tasks) { tasks_.store(tasks); }
   [[nodiscard]] std::uint32_t left() const { return tasks_.load().count(); }
   [[nodiscard]] std::optional<std::uint32_t> take_first();
-  /// The second half of what is left, one at least; nothing where nothing is left.
+  /// Steals the second half of the tasks that are left, at least one; an empty range when none is left.
   [[nodiscard]] Tasks take_half();
 
  private:
-  // On a line of its own: its worker writes it for every task.
+  // On a cache line of its own: its worker writes it for every task.
   alignas(64) std::atomic<Tasks> tasks_{Tasks{}};
   static_assert(std::atomic<Tasks>::is_always_lock_free);
 };
 
-/// `thread_count` workers, of which the caller is number 0. Tasks go to whoever is free, so one busy
-/// core does not hold the others up. Waiting workers spin for some microseconds and then sleep. Of run() and
-/// run_in_shares() one is called at a time, by one thread, and they do not nest.
+/// `thread_count` workers; the calling thread is worker 0. A free worker takes the next task, so that one
+/// busy core does not delay the others. Idle workers spin for some microseconds and then sleep. Only one call
+/// of run() or run_in_shares() may be active at a time, and they do not nest.
 class WorkerPool final {
  public:
-  /// Where threads may run. `a_core_each`: worker n on the n-th core that the process may use, when there are
-  /// just as many of them as workers; the caller's thread, whose own threads would inherit it, stays free.
+  /// Where threads may run. `a_core_each`: worker n is pinned to the n-th core that the process may use, when
+  /// there are exactly as many cores as workers. The caller's thread stays free, since threads that it starts
+  /// would inherit the pinning.
   enum class Placement : std::uint8_t { anywhere, a_core_each };
 
   explicit WorkerPool(unsigned thread_count, Placement placement = Placement::anywhere);
@@ -70,14 +73,14 @@ class WorkerPool final {
 
   [[nodiscard]] unsigned thread_count() const { return static_cast<unsigned>(threads_.size()) + 1; }
 
-  /// Calls body(task, worker) for every task in [0, task_count). The first exception of a task is thrown
-  /// here when all workers have stopped; tasks not yet started are then left out.
-  /// Tasks begin in the order of their numbers.
+  /// Calls body(task, worker) for every task in [0, task_count). Tasks start in the order of their numbers.
+  /// After an exception no more tasks start, and the first exception is rethrown here when all workers have
+  /// stopped.
   void run(std::size_t task_count, TaskRef body);
 
-  /// The same, but every worker has a share of neighbouring tasks, which it takes in their order; who has
-  /// none left takes over half of what another has left. For tasks that read one after another in memory:
-  /// where they go from worker to worker, the hardware begins to look ahead anew with every one of them.
+  /// Like run(), but every worker gets a range of consecutive tasks, and a worker with none left steals half
+  /// of another's rest. For tasks that read consecutive memory: the hardware prefetcher works best when one
+  /// core reads on and on.
   void run_in_shares(std::size_t task_count, TaskRef body);
 
  private:
@@ -90,18 +93,18 @@ class WorkerPool final {
 
   std::vector<std::thread> threads_;
   const TaskRef* body_ = nullptr;
-  std::vector<TaskShare> shares_;  // [worker]; while tasks are taken in order, all are in the first
+  std::vector<TaskShare> shares_;  // [worker]; run() puts all tasks into the first one
   bool in_order_ = true;
-  std::atomic<std::uint32_t> not_begun_{0};   // tasks
+  std::atomic<std::uint32_t> not_begun_{0};   // tasks that have not started
   std::atomic<bool> stopping_{false};         // a task has failed
-  std::atomic<std::uint32_t> generation_{0};  // counts what was run
+  std::atomic<std::uint32_t> generation_{0};  // number of calls of run() and run_in_shares()
   std::atomic<std::uint32_t> busy_{0};        // workers that have not finished this generation
   std::atomic<bool> ending_{false};
   std::mutex exception_mutex_;
   std::exception_ptr exception_;
 };
 
-/// Threads that this process may use: the CPU affinity mask's count, at least 1.
+/// The number of CPUs that this process may use (its affinity mask), at least 1.
 [[nodiscard]] unsigned available_threads();
 
 }  // namespace sluice::base

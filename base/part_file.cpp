@@ -1,46 +1,31 @@
 #include "base/part_file.h"
 
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <string>
-#include <thread>
 
 #include "base/directory.h"
 #include "base/error.h"
+#include "base/file_lock.h"
 
 namespace sluice::base {
 namespace {
 
 namespace fs = std::filesystem;
 
-// A process that was killed this moment holds its lock until the kernel has put it away.
-constexpr int kLockTries = 20;
-constexpr std::chrono::milliseconds kLockPause{50};
-
 fs::path folder_of(const fs::path& final_path) {
   return final_path.has_parent_path() ? final_path.parent_path() : fs::path(".");
 }
 
-fs::path name_beside(const fs::path& final_path, std::string_view ending) {
+fs::path hidden_name(const fs::path& final_path, std::string_view ending) {
   constexpr std::size_t kNameBytesMax = 200;  // leaves room for the rest within NAME_MAX
   return "." + final_path.filename().string().substr(0, kNameBytesMax) + std::string(ending);
 }
 
-bool lock(const File& file, int tries) {
-  while (::flock(file.descriptor(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) throw_errno(file.path(), "lock", errno);
-    if (--tries == 0) return false;
-    std::this_thread::sleep_for(kLockPause);
-  }
-  return true;
-}
-
-/// False when it was renamed or removed by the process that had the lock before.
+/// False when the process that had the lock before has renamed or removed the file.
 bool still_has_its_name(const File& file) {
   struct stat opened {};
   struct stat named {};
@@ -52,8 +37,8 @@ bool still_has_its_name(const File& file) {
 File open_locked(const fs::path& final_path) {
   const Directory folder = Directory::open(folder_of(final_path));
   while (true) {
-    File file = folder.open_or_create(name_beside(final_path, kPartEnding));
-    if (!lock(file, kLockTries))
+    File file = folder.open_or_create(hidden_name(final_path, kPartEnding));
+    if (!wait_for_lock(file))
       throw Error(ErrorKind::usage, final_path.string() + ": another process is making this file");
     if (still_has_its_name(file)) return file;
   }
@@ -65,7 +50,7 @@ PartFile::PartFile(const fs::path& final_path)
     : final_path_(final_path),
       file_(open_locked(final_path)),
       journal_(Directory::open(folder_of(final_path))
-                   .open_or_create(name_beside(final_path, kPartJournalEnding))) {
+                   .open_or_create(hidden_name(final_path, kPartJournalEnding))) {
   if (file_.size_bytes() == 0) journal_.resize(0);
 }
 
@@ -73,7 +58,7 @@ void PartFile::commit() {
   file_.sync();
   if (::rename(file_.path().c_str(), final_path_.c_str()) != 0)
     throw_errno(final_path_, "rename into place", errno);
-  // A journal without its file says nothing, so it may outlive it by a crash.
+  // A crash between the two steps leaves a journal without its file, which the next run empties.
   ::unlink(journal_.path().c_str());
   sync_folder(folder_of(final_path_));
 }
@@ -84,12 +69,12 @@ void PartFile::discard() {
 }
 
 void discard_part_file(const fs::path& final_path) {
-  const fs::path path = folder_of(final_path) / name_beside(final_path, kPartEnding);
+  const fs::path path = folder_of(final_path) / hidden_name(final_path, kPartEnding);
   std::error_code unreadable;
   if (!fs::is_regular_file(fs::symlink_status(path, unreadable))) return;
   const File file = File::open_read(path);
-  if (!lock(file, 1) || !still_has_its_name(file)) return;
-  ::unlink((folder_of(final_path) / name_beside(final_path, kPartJournalEnding)).c_str());
+  if (!try_lock(file) || !still_has_its_name(file)) return;
+  ::unlink((folder_of(final_path) / hidden_name(final_path, kPartJournalEnding)).c_str());
   ::unlink(path.c_str());
 }
 

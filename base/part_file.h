@@ -1,13 +1,13 @@
 #pragma once
-// A file that may take several runs to make: written under a hidden name beside its place, with a journal
-// next to it, both of which stay when the process is killed, interrupted or out of disk space, so that the
-// next run finds them. AtomicFile is for what one run makes.
+// A file that may take several runs to make. It is written under a hidden name in its folder, with a journal
+// next to it. Both stay when the process is killed, interrupted or out of disk space, so that the next run
+// can resume. AtomicFile is for a file that one run makes.
 //
-//   FOLDER/.NAME.part           the file; locked by whoever writes it
-//   FOLDER/.NAME.part.journal   what its writer notes down about it
+//   FOLDER/.NAME.part           the part file; its writer holds a lock on it
+//   FOLDER/.NAME.part.journal   the writer's record of what is finished
 //
-// What stands in either after a crash is for the caller to judge: nothing here promises more than sync()
-// does.
+// After a crash the caller decides what of their content it can trust: only what was synced is sure to be
+// there.
 
 #include <filesystem>
 #include <string_view>
@@ -21,17 +21,17 @@ constexpr std::string_view kPartJournalEnding = ".part.journal";
 
 class PartFile final {
  public:
-  /// Opens what an earlier run left, or makes both files empty: a file without a byte has an empty journal.
-  /// Error{usage} when another process or object holds it.
+  /// Opens the files of an earlier run, or creates both empty. When the part file is empty, the journal is
+  /// emptied too. Error{usage} when another process or object has the part file open.
   explicit PartFile(const std::filesystem::path& final_path);
 
   [[nodiscard]] const std::filesystem::path& final_path() const { return final_path_; }
   [[nodiscard]] File& file() { return file_; }
   [[nodiscard]] File& journal() { return journal_; }
 
-  /// Makes the file durable, gives it its name and removes the journal.
+  /// Makes the file durable, renames it to its final name and removes the journal.
   void commit();
-  /// Removes both.
+  /// Removes both files.
   void discard();
 
  private:
@@ -40,7 +40,7 @@ class PartFile final {
   File journal_;
 };
 
-/// Removes what an earlier run left of a part file, unless somebody is writing it.
+/// Removes the part file and journal of an earlier run, unless a process is writing them.
 void discard_part_file(const std::filesystem::path& final_path);
 
 }  // namespace sluice::base

@@ -1,5 +1,6 @@
 #pragma once
-// How long work tells what it is doing. The rooms never print: they call this, and cli shows it.
+// How long-running work reports its progress. The rooms never print: they call this interface, and cli
+// prints.
 
 #include <cstdint>
 #include <string_view>
@@ -10,17 +11,17 @@ class Progress {
  public:
   virtual ~Progress() = default;
 
-  /// A new phase starts ("verifying", "converting"), with `total_bytes` of work ahead.
+  /// Starts a phase ("verifying", "converting") with `total_bytes` of work.
   virtual void begin(std::string_view phase, std::uint64_t total_bytes) = 0;
 
-  /// `bytes` more of the phase are done. Called from any thread, often; must be cheap.
+  /// Adds `bytes` to the work done in the phase. Called often and from any thread: must be cheap.
   virtual void advance(std::uint64_t bytes) = 0;
 
-  /// Something the user should know, in one sentence.
+  /// Tells the user something in one sentence.
   virtual void warn(std::string_view message) = 0;
 };
 
-/// Tells nobody.
+/// Discards all reports.
 class NoProgress final : public Progress {
  public:
   void begin(std::string_view, std::uint64_t) override {}

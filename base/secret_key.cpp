@@ -1,4 +1,5 @@
-// Secret keys in minisign's file format: see signature.h.
+// Secret keys in minisign's file format (signature.h has the layout of the record). Everything secret lies in
+// SecretBytes or SecretRecord, which wipe themselves; error messages never contain bytes of a record.
 
 #include <sodium.h>
 
@@ -18,7 +19,7 @@ namespace {
 constexpr std::size_t kRecordBytes = 158;
 constexpr std::size_t kKdfOffset = 2;
 constexpr std::size_t kSaltOffset = 6;
-constexpr std::size_t kSecretOffset = 54;  // of the part that a password locks
+constexpr std::size_t kSecretOffset = 54;  // where the part begins that a password locks
 constexpr std::size_t kSecretBytes = kRecordBytes - kSecretOffset;
 constexpr std::string_view kScrypt = "Sc";
 constexpr std::string_view kNoPassword{"\0\0", 2};
@@ -38,7 +39,7 @@ struct SecretRecord {
   std::vector<std::byte> bytes;
 
   explicit SecretRecord(std::vector<std::byte> record = {}) : bytes(std::move(record)) {
-    bytes.reserve(kRecordBytes);  // growing would leave copies behind
+    bytes.reserve(kRecordBytes);  // a vector that grows leaves copies of its content in memory
   }
   ~SecretRecord() { wipe(bytes); }
   SecretRecord(const SecretRecord&) = delete;

@@ -1,6 +1,6 @@
 #pragma once
-// SHA-256 by the CPU's SHA instructions, four rounds at a time, to be interleaved with something else. Seen
-// only by files that make sure that the CPU has them.
+// SHA-256 by the CPU's SHA instructions, four rounds at a time, so that other instructions can be
+// interleaved. Included only by files that check that the CPU has the instructions.
 
 #if defined(__x86_64__)
 
@@ -14,8 +14,8 @@
 #define SHA_TARGET __attribute__((target("sha,sse4.1,ssse3")))
 #define SHA_INLINE SHA_TARGET __attribute__((always_inline)) inline
 
-// Always inlined, into functions with the same target or more, so that no copy of it stands anywhere that a CPU
-// without the instructions could come upon.
+// All functions are always inlined, into functions with the same target or more: the linker might otherwise
+// choose a copy with these instructions for a caller that runs on any CPU.
 namespace sluice::base::sha_rounds {
 
 // FIPS 180-4, 4.2.2
@@ -39,7 +39,7 @@ SHA_INLINE std::uint32_t word(__m128i words, int index) {
   return all[index];
 }
 
-/// A state as the instructions want it: the first named word in the highest place.
+/// A state in the word order of the instructions: the first named word is the highest.
 struct Sha256Lane {
   using State = ShaState<Sha256>;
   __m128i abef;
@@ -55,7 +55,7 @@ struct Sha256Lane {
   }
 };
 
-/// Rounds 4 step to 4 step + 3 (FIPS 180-4, 6.2.2).
+/// Rounds 4 * step to 4 * step + 3 (FIPS 180-4, 6.2.2).
 SHA_INLINE void four_rounds(int step, const std::byte* block, __m128i (&schedule)[4], Sha256Lane& lane) {
   __m128i& now = schedule[step % 4];
   if (step < 4) {

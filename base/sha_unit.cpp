@@ -15,11 +15,11 @@ namespace {
 
 using namespace sha_rounds;
 
-/// A state as the instructions want it: the first named word in the highest place.
+/// A state in the word order of the instructions: the first named word is the highest.
 struct Sha1Lane {
   using State = ShaState<Sha1>;
   __m128i abcd;
-  __m128i e;  // in the highest place; what lies below is zero
+  __m128i e;  // the highest word; the lower ones are zero
 
   SHA_INLINE static Sha1Lane from(const State& h) {
     return {_mm_set_epi32(as_int(h[0]), as_int(h[1]), as_int(h[2]), as_int(h[3])),
@@ -47,7 +47,7 @@ SHA_INLINE void twenty_rounds(Sha1Lane (&lanes)[kLanes], __m128i (&schedule)[kLa
         now =
             _mm_sha1msg2_epu32(_mm_xor_si128(sum, schedule[i][(step + 2) % 4]), schedule[i][(step + 3) % 4]);
       }
-      // Between steps `e` is the A of four rounds ago, from which the instruction makes the E that is due.
+      // Between steps `e` holds the A of four rounds ago, from which sha1nexte computes the next E.
       const __m128i words = step == 0 ? _mm_add_epi32(lanes[i].e, now) : _mm_sha1nexte_epu32(lanes[i].e, now);
       lanes[i].e = lanes[i].abcd;
       lanes[i].abcd = _mm_sha1rnds4_epu32(lanes[i].abcd, words, kFunction);

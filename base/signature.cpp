@@ -19,7 +19,8 @@ constexpr std::string_view kTrustedComment = "trusted comment: ";
 constexpr std::string_view kPrehashed = "ED";
 constexpr std::uint64_t kKeyFileBytesMax = 16384;
 
-/// What the second signature covers: nobody can move a comment to another signature.
+/// The message of the second signature. It covers the first one, so that nobody can move a comment to another
+/// signature.
 std::vector<std::byte> commented(const Ed25519Signature& content, std::string_view trusted_comment) {
   std::vector<std::byte> message;
   append(message, content.bytes);

@@ -1,5 +1,5 @@
 #pragma once
-// What the three file formats of signature.h share: lines, comments and records in base64.
+// The elements that the three file formats of signature.h share: lines, comments, and records in base64.
 
 #include <span>
 #include <string>
@@ -13,23 +13,23 @@ namespace sluice::base {
 constexpr std::string_view kUntrustedComment = "untrusted comment: ";
 constexpr std::string_view kKeyAlgorithm = "Ed";
 
-/// The lines without their ends. Error when there are not `count`.
+/// The lines without their line ends. Error{malformed} unless there are `count`.
 [[nodiscard]] std::vector<std::string_view> split_lines(std::string_view text, std::size_t count,
                                                         std::string_view subject);
 
-/// What follows the prefix of a comment's line; `number` counts from 1.
+/// The text after `prefix` in a comment line. `number` is the line's number, from 1.
 [[nodiscard]] std::string_view comment_of(std::string_view line, std::size_t number, std::string_view prefix,
                                           std::string_view subject);
 
-/// The bytes of a line, which are never shown: they may be secret.
+/// The bytes that a base64 line holds. Error messages never show them, since they may be secret.
 [[nodiscard]] std::vector<std::byte> record_of(std::string_view line, std::size_t number, std::size_t bytes,
                                                std::string_view subject);
 
-/// Error unless the record has `expected` at `offset`.
+/// Error{malformed} unless the record has `expected` at `offset`.
 void require_mark(Bytes record, std::size_t offset, std::string_view expected, std::string_view what,
                   std::string_view subject);
 
-/// Copies the fields of a record one after the other.
+/// Reads the fields of a record in order.
 class RecordReader {
  public:
   explicit RecordReader(Bytes record) : rest_(record) {}

@@ -1,6 +1,6 @@
 #pragma once
-// A thread that reads or writes while others compute (parallel.h): it mostly waits for a disk, and so has no
-// processor of its own to be counted.
+// A thread that reads or writes while the workers of a pool compute (parallel.h). It mostly waits for a disk,
+// so it does not count as one of the threads that use a core.
 
 #include <condition_variable>
 #include <deque>
@@ -10,22 +10,22 @@
 
 namespace sluice::base {
 
-/// Does one task after the other, in the order of post(). Tasks do not throw.
+/// Runs tasks one after the other in the order of post(). Tasks must not throw.
 class TaskThread final {
  public:
   TaskThread();
-  /// Waits for the task that is being done; those behind it are dropped.
+  /// Waits for the running task, and drops those that have not started.
   ~TaskThread();
   TaskThread(const TaskThread&) = delete;
   TaskThread& operator=(const TaskThread&) = delete;
 
-  /// By any thread.
+  /// May be called by any thread.
   void post(std::function<void()> task);
 
  private:
   void work();
 
-  std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // protects the members below
   std::condition_variable changed_;
   std::deque<std::function<void()>> tasks_;
   bool ending_ = false;

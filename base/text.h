@@ -1,5 +1,5 @@
 #pragma once
-// Sizes, rates and times between people's spelling and numbers; UTF-8 checks.
+// Sizes, rates and durations as people write them, and checks of UTF-8 text.
 
 #include <cstdint>
 #include <optional>
@@ -9,10 +9,10 @@
 namespace sluice::base {
 
 /// "512MiB", "64k", "10M/s", "1.5GB", "1234" -> bytes (or bytes a second). K, M, G, T and KiB, MiB, ...
-/// are powers of 1024; KB, MB, GB, TB powers of 1000. Nothing when it is not such a text.
+/// are powers of 1024; KB, MB, GB, TB powers of 1000. Nothing for any other text.
 [[nodiscard]] std::optional<std::uint64_t> parse_bytes(std::string_view text);
 
-/// 1536 -> "1.5 KiB". For people; JSON has plain numbers.
+/// 1536 -> "1.5 KiB". For text output; JSON output has plain numbers.
 [[nodiscard]] std::string to_human_bytes(std::uint64_t bytes);
 
 /// 75.2 -> "1:15", 3725 -> "1:02:05".
@@ -21,8 +21,8 @@ namespace sluice::base {
 /// 1, "tracker" -> "1 tracker"; 2, "tracker" -> "2 trackers".
 [[nodiscard]] std::string to_counted(std::uint64_t count, std::string_view noun);
 
-/// Length in bytes of the well-formed UTF-8 character at the start of `text`; 0 when it is not
-/// well-formed (Unicode 15, table 3-7: no overlong forms, no surrogates), -1 when it is only cut off.
+/// The length in bytes of the UTF-8 character at the start of `text`; 0 when it is malformed (Unicode 15,
+/// table 3-7: no overlong forms, no surrogates), -1 when `text` ends within it.
 [[nodiscard]] int utf8_length(std::string_view text);
 
 [[nodiscard]] bool is_utf8(std::string_view text);
@@ -30,12 +30,12 @@ namespace sluice::base {
 /// The code point of one well-formed UTF-8 character.
 [[nodiscard]] char32_t decode_utf8(std::string_view character);
 
-/// Characters that steer a terminal or make a text read other than it is: the controls C0, DEL and C1, the
-/// marks that change the direction of writing (Unicode UAX #9), and the byte order mark.
+/// True for characters that control a terminal or make text look different from its content: the controls C0,
+/// DEL and C1, the marks that change the direction of writing (Unicode UAX #9), and the byte order mark.
 [[nodiscard]] bool is_deceptive(char32_t code_point);
 
-/// Replaces deceptive characters and malformed UTF-8 of a text from outside, so that it can be shown on a
-/// terminal.
+/// Replaces deceptive characters and malformed UTF-8 by U+FFFD, so that text from a file or the network can
+/// be printed on a terminal.
 [[nodiscard]] std::string to_printable(std::string_view text);
 
 }  // namespace sluice::base

@@ -1,3 +1,7 @@
+// SHA-256 of sixteen messages in AVX-512 lanes. The code is compiled for AVX-512 by function attributes, so
+// that the rest of the program runs on any CPU; has_wide_sha() decides at run time. Everything here is called
+// by one thread at a time for its own messages and keeps no state.
+
 #include "base/wide_sha.h"
 
 #include <algorithm>
@@ -6,7 +10,6 @@
 
 #include "base/invariant.h"
 #include "base/sha256_rounds.h"
-#include "base/sha_padding.h"
 
 namespace sluice::base {
 
@@ -17,11 +20,11 @@ namespace {
 #define WIDE_TARGET __attribute__((target("avx512f,avx512bw,sha,sse4.1,ssse3")))
 #define WIDE_INLINE WIDE_TARGET __attribute__((always_inline)) inline
 
-constexpr std::size_t kAheadBytes = 512;  // more streams than the hardware looks ahead along
+constexpr std::size_t kAheadBytes = 512;  // sixteen streams are more than the hardware prefetcher follows
 
 using Pointers = std::array<const std::byte*, kWideShaMessages>;
 
-/// Each register has one word of all its messages.
+/// Register i holds word i of every message.
 using State = __m512i[8];
 using Schedule = __m512i[16];
 
@@ -49,15 +52,16 @@ WIDE_INLINE __m512i small_sigma(__m512i x) {
                       _mm512_srli_epi32(x, kShift));
 }
 
-/// A message of its own, of which the SHA unit takes four rounds after every round of the sixteen: four of
-/// its blocks while these take one. They hide almost entirely in what the sixteen wait for.
-struct Chain {
+/// A separate message. The SHA unit computes four of its rounds after every round of the sixteen messages, so
+/// four of its blocks for each of theirs. This fits almost entirely into the time in which the AVX-512 rounds
+/// wait for each other.
+struct ShaUnitChain {
   sha_rounds::Sha256Lane lane;
   sha_rounds::Sha256Lane before;
   __m128i schedule[4];
   const std::byte* next;
 
-  WIDE_INLINE void after_round(int t) {  // of sixteen
+  WIDE_INLINE void after_round(int t) {  // t: 0 to 15
     if (t == 0) before = lane;
     sha_rounds::four_rounds(t, next, schedule, lane);
     if (t != 15) return;
@@ -70,7 +74,8 @@ struct NoChain {
   WIDE_INLINE void after_round(int) {}
 };
 
-/// The next block of every message, word by word: a transposition of 16 x 16.
+/// Loads the next block of every message and transposes 16 messages x 16 words: words[i] holds word i of
+/// every message.
 WIDE_INLINE void load(const Pointers& messages, std::size_t offset_bytes, Schedule& words) {
   const __m512i big_endian = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203));
   __m512i pairs[16];
@@ -105,12 +110,12 @@ WIDE_INLINE void load(const Pointers& messages, std::size_t offset_bytes, Schedu
   }
 }
 
-// FIPS 180-4, 6.2.2. A result is there after two cycles (Zen 5), and each round waits for the one before it:
-// so what it waits for, the new E and A, comes last out of short sums. Two sets of messages side by side
-// gained only 5 %: their schedules do not fit into the registers. Letters stay where they are while their
-// names move on: in round t, letter k of "abcdefgh" is at (k - t) % 8.
-template <typename Beside>
-WIDE_INLINE void take_block(State& state, Schedule& words, Beside& beside) {
+// FIPS 180-4, 6.2.2. An instruction takes two cycles (Zen 5), and each round waits for the new E and A of the
+// previous round: so their sums are ordered to need few instructions after those values. Two sets of sixteen
+// messages at once gained only 5 %, because their schedules do not fit into the registers. The letters do not
+// move between registers; their names do: in round t, letter k of "abcdefgh" is at (k - t) % 8.
+template <typename Chain>
+WIDE_INLINE void take_block(State& state, Schedule& words, Chain& chain) {
   State letters;
   for (int i = 0; i < 8; ++i) letters[i] = state[i];
   for (int first = 0; first < 64; first += 16) {
@@ -134,24 +139,25 @@ WIDE_INLINE void take_block(State& state, Schedule& words, Beside& beside) {
       const __m512i first_sum = _mm512_add_epi32(_mm512_add_epi32(fed, choice), sigma);
       letters[at(7)] = _mm512_add_epi32(
           _mm512_add_epi32(first_sum, majority(a, letters[at(1)], letters[at(2)])), big_sigma<2, 13, 22>(a));
-      beside.after_round(t);
+      chain.after_round(t);
     }
   }
   for (int i = 0; i < 8; ++i) state[i] = _mm512_add_epi32(state[i], letters[i]);
 }
 
-template <typename Beside>
-WIDE_TARGET void compress(State& state, const Pointers& messages, std::size_t count, Beside& beside) {
+template <typename Chain>
+WIDE_TARGET void compress(State& state, const Pointers& messages, std::size_t count, Chain& chain) {
   Schedule words;
   for (std::size_t block = 0; block < count; ++block) {
     load(messages, block * kShaBlockBytes, words);
-    take_block(state, words, beside);
+    take_block(state, words, chain);
   }
 }
 
-/// Of messages of one length; lanes that are left over take the last one once more.
-template <typename Beside>
-WIDE_TARGET void hash_beside(std::span<const Bytes> messages, std::span<Sha256> digests, Beside& beside) {
+/// Hashes messages of the same length and runs `chain` between the rounds. Unused lanes repeat the last
+/// message.
+template <typename Chain>
+WIDE_TARGET void hash_interleaved(std::span<const Bytes> messages, std::span<Sha256> digests, Chain& chain) {
   const std::size_t length_bytes = messages[0].size();
   const std::size_t rest_bytes = length_bytes % kShaBlockBytes;
   const std::size_t tail_blocks = sha_tail_blocks(rest_bytes);
@@ -169,7 +175,7 @@ WIDE_TARGET void hash_beside(std::span<const Bytes> messages, std::span<Sha256> 
   State state;
   for (std::size_t word = 0; word < 8; ++word)
     state[word] = _mm512_set1_epi32(static_cast<int>(kShaStart<Sha256>[word]));
-  compress(state, pointers, length_bytes / kShaBlockBytes, beside);
+  compress(state, pointers, length_bytes / kShaBlockBytes, chain);
   NoChain nothing;
   compress(state, tail_pointers, tail_blocks, nothing);
   std::array<ShaState<Sha256>, kWideShaMessages> of_message;
@@ -192,16 +198,17 @@ bool has_wide_sha() {
 WIDE_TARGET void hash_wide(std::span<const Bytes> messages, std::span<Sha256> digests) {
   INVARIANT(!messages.empty() && messages.size() <= kWideShaMessages && messages.size() == digests.size());
   NoChain nothing;
-  hash_beside(messages, digests, nothing);
+  hash_interleaved(messages, digests, nothing);
 }
 
 WIDE_TARGET void compress_and_hash(ShaState<Sha256>& state, Bytes blocks, std::span<const Bytes> messages,
                                    std::span<Sha256> digests) {
   INVARIANT(!messages.empty() && messages.size() <= kWideShaMessages && messages.size() == digests.size());
-  INVARIANT(messages[0].size() % kShaBlockBytes == 0 && blocks.size() == kBlocksBeside * messages[0].size());
-  Chain chain{
+  INVARIANT(messages[0].size() % kShaBlockBytes == 0 &&
+            blocks.size() == kInterleavedBlocks * messages[0].size());
+  ShaUnitChain chain{
       .lane = sha_rounds::Sha256Lane::from(state), .before = {}, .schedule = {}, .next = blocks.data()};
-  hash_beside(messages, digests, chain);
+  hash_interleaved(messages, digests, chain);
   state = chain.lane.to_state();
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// SHA-256 (FIPS 180-4) of many messages at a time, each in a lane of AVX-512's registers: nearly twice as
-// fast as the SHA instructions with two messages (measured on Zen 5: 5.7 and 3.0 GB/s a core). Good for
-// leaves of trees, which are many, of one length, and have nothing to do with each other.
+// SHA-256 (FIPS 180-4) of up to sixteen messages at a time, each in a 32-bit lane of AVX-512 registers:
+// nearly twice as fast as the SHA instructions with two messages (measured on Zen 5: 5.7 and 3.0 GB/s a
+// core). Suits the leaves of trees, which are many, independent, and of the same length.
 
 #include <cstddef>
 #include <span>
@@ -12,20 +12,21 @@
 
 namespace sluice::base {
 
-constexpr std::size_t kWideShaMessages = 16;  ///< at most; fewer take as long
-constexpr std::size_t kWideShaLeast = 9;      ///< fewer are hashed faster two by two (Zen 5)
+constexpr std::size_t kWideShaMessages = 16;  ///< at most; fewer messages take the same time
+constexpr std::size_t kWideShaLeast = 9;      ///< fewer messages are faster two by two (measured on Zen 5)
 
-/// True where the CPU has the instructions, and those of base/sha_unit.h, for a chain beside the sixteen: one
-/// condition for all. The functions below may be called only there.
+/// True when the CPU has AVX-512 and the SHA instructions (sha_unit.h), which a chain needs that is
+/// interleaved with the sixteen messages. The functions below may be called only then.
 [[nodiscard]] bool has_wide_sha();
 
-/// Digests of messages of one length, one each: of one message at least, of kWideShaMessages at most.
+/// Writes one digest for each of 1 to kWideShaMessages messages of the same length.
 void hash_wide(std::span<const Bytes> messages, std::span<Sha256> digests);
 
-constexpr std::size_t kBlocksBeside = 4;  ///< of a file, for each block of the sixteen
+constexpr std::size_t kInterleavedBlocks = 4;  ///< blocks of the chain for each block of the sixteen messages
 
-/// The same of messages of whole blocks; and feeds `blocks`, kBlocksBeside times as many bytes as a message
-/// has, to the state of a hash of its own. Takes little longer than the former alone.
+/// hash_wide() of messages that are whole blocks, and interleaved with it feeds `blocks` to the state of
+/// another hash. `blocks` is kInterleavedBlocks times as long as a message. Takes little longer than
+/// hash_wide() alone.
 void compress_and_hash(ShaState<Sha256>& state, Bytes blocks, std::span<const Bytes> messages,
                        std::span<Sha256> digests);
 

@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "base/difference.h"
+#include "base/byte_range.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hasher.h"
@@ -98,9 +98,9 @@ class Patcher {
       const std::size_t length = std::min<std::size_t>(kBlockBytes, wanted.size() - at);
       const auto differs =
           base::find_difference(wanted.subspan(at, length), base::Bytes(found).subspan(at, length));
-      if (differs.empty()) continue;
-      const base::Bytes bytes = wanted.subspan(at + differs.first, differs.last - differs.first);
-      target_.write_at(offset_bytes + at + differs.first, bytes);
+      if (differs.length_bytes == 0) continue;
+      const base::Bytes bytes = wanted.subspan(at + differs.offset_bytes, differs.length_bytes);
+      target_.write_at(offset_bytes + at + differs.offset_bytes, bytes);
       written_bytes_ += bytes.size();
     }
   }

@@ -1,19 +1,15 @@
 #include "fetch/output_folder.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <set>
-#include <thread>
 
+#include "base/directory.h"
 #include "base/error.h"
-#include "base/file.h"
+#include "base/file_lock.h"
 #include "base/text.h"
 #include "fetch/file_system.h"
 
@@ -41,21 +37,20 @@ void check_entry(const fs::path& path, Expected expected) {
     throw Error(ErrorKind::io, path.string() + ": exists and is not a regular file");
 }
 
-int open_lock(const fs::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-  if (descriptor < 0) base::throw_errno(path, "open", errno);
-  // A fetch that was killed this moment may have a worker that has not ended yet.
-  constexpr int kTries = 20;
-  for (int i = 0; i < kTries; ++i) {
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return descriptor;
-    if (errno != EWOULDBLOCK && errno != EINTR) break;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
-  const int error = errno;
-  ::close(descriptor);
-  if (error != EWOULDBLOCK) base::throw_errno(path, "lock", error);
+base::File open_lock(const fs::path& path) {
+  base::File file = base::Directory::open(path.parent_path()).open_or_create(path.filename());
+  // The worker of a fetch that was killed a moment ago may not have ended yet.
+  if (base::wait_for_lock(file)) return file;
   throw Error(ErrorKind::usage, path.parent_path().parent_path().string() +
                                     ": another process is fetching the same torrent into this folder");
+}
+
+/// Creates DIR/.sluice, unless it exists.
+fs::path create_own_folder(const fs::path& folder) {
+  fs::path own = folder / ".sluice";
+  check_entry(own, Expected::folder);
+  base::make_directories(own);
+  return own;
 }
 
 }  // namespace
@@ -65,14 +60,9 @@ fs::path dht_state_path(const fs::path& cache_folder) {
 }
 
 OutputFolder::OutputFolder(fs::path folder, const std::string& key)
-    : folder_(fs::absolute(folder).lexically_normal()), key_(key) {
-  const fs::path own = folder_ / ".sluice";
-  check_entry(own, Expected::folder);
-  base::make_directories(own);
-  lock_ = open_lock(own_file(".lock"));
-}
-
-OutputFolder::~OutputFolder() { ::close(lock_); }
+    : folder_(fs::absolute(folder).lexically_normal()),
+      key_(key),
+      lock_(open_lock(create_own_folder(folder_) / (key + ".lock"))) {}
 
 void OutputFolder::check_paths(const format::ReleaseLayout& layout) const {
   const fs::path root = layout.single_file ? folder_ : folder_ / layout.name;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "fetch/fetch.h"
 #include "format/release_layout.h"
 
@@ -19,9 +20,6 @@ class OutputFolder final {
   /// Makes DIR and DIR/.sluice and locks `key` (torrent_key). Error{usage} when another process fetches the
   /// same torrent into the same folder.
   OutputFolder(std::filesystem::path folder, const std::string& key);
-  ~OutputFolder();
-  OutputFolder(const OutputFolder&) = delete;
-  OutputFolder& operator=(const OutputFolder&) = delete;
 
   [[nodiscard]] const std::filesystem::path& path() const { return folder_; }
   [[nodiscard]] std::filesystem::path torrent_path() const { return own_file(".torrent"); }
@@ -34,7 +32,7 @@ class OutputFolder final {
   [[nodiscard]] std::filesystem::path layers_path() const {
     return own_file(".layers");
   }  ///< from the worker
-  [[nodiscard]] int lock_descriptor() const { return lock_; }
+  [[nodiscard]] int lock_descriptor() const { return lock_.descriptor(); }
 
   [[nodiscard]] std::filesystem::path release_path(const format::ReleaseLayout& layout) const {
     return folder_ / layout.name;
@@ -57,7 +55,7 @@ class OutputFolder final {
 
   std::filesystem::path folder_;
   std::string key_;
-  int lock_ = -1;
+  base::File lock_;
 };
 
 }  // namespace sluice::fetch

@@ -7,8 +7,8 @@
 #include <set>
 #include <utility>
 
+#include "base/byte_range.h"
 #include "base/bytes.h"
-#include "base/difference.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "fetch/disk/committer.h"
@@ -295,11 +295,11 @@ class Repair {
 
   /// From the first byte that differs to the last.
   void write_difference(std::uint64_t piece, std::uint64_t offset, base::Bytes wanted, base::Bytes found) {
-    const base::Difference differs = base::find_difference(wanted, found);
-    if (differs.empty()) return;
-    const std::uint64_t length = differs.last - differs.first;
-    target_files_.write(piece, offset + differs.first, wanted.subspan(differs.first, length));
-    written_bytes_ += length;
+    const ByteRange differs = base::find_difference(wanted, found);
+    if (differs.length_bytes == 0) return;
+    target_files_.write(piece, offset + differs.offset_bytes,
+                        wanted.subspan(differs.offset_bytes, differs.length_bytes));
+    written_bytes_ += differs.length_bytes;
   }
 
   const RepairRequest& request_;

@@ -93,14 +93,14 @@ void ContainerWriter::hash(base::Bytes bytes, base::LeafQueue& leaves) {
   const base::Bytes whole = bytes.first(count * base::kMerkleBlockBytes);
   leaves.add(whole, std::span(leaves_).subspan(leaf_count_, count));
   leaf_count_ += count;
-  leaves.hash_beside(file_hasher_, whole);
+  leaves.hash_interleaved(file_hasher_, whole);
   hash_in_leaf(bytes.subspan(whole.size()));
 }
 
 /// What the begun leaf has room for. Returns the rest.
 base::Bytes ContainerWriter::hash_in_leaf(base::Bytes bytes) {
   const auto part = bytes.first(std::min(bytes.size(), base::kMerkleBlockBytes - leaf_bytes_));
-  base::LaneHasher<base::Sha256>::update_pair(file_hasher_, part, leaf_hasher_, part);
+  base::PairedHasher<base::Sha256>::update_pair(file_hasher_, part, leaf_hasher_, part);
   leaf_bytes_ += part.size();
   if (leaf_bytes_ == base::kMerkleBlockBytes) end_leaf();
   return bytes.subspan(part.size());

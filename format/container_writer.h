@@ -21,9 +21,9 @@
 
 #include "base/file.h"
 #include "base/file_stream.h"
-#include "base/lane_hasher.h"
 #include "base/leaf_queue.h"
 #include "base/merkle.h"
+#include "base/paired_hasher.h"
 #include "format/container_format.h"
 #include "format/json.h"
 #include "format/model_params.h"
@@ -83,9 +83,9 @@ class ContainerWriter final {
   std::optional<base::AtomicFile> output_;  // where the caller gave a path
   base::File& file_;
   base::FileStream stream_;
-  base::LaneHasher<base::Sha256> file_hasher_;
+  base::PairedHasher<base::Sha256> file_hasher_;
   std::uint64_t hashed_bytes_ = 0;  // fed into it so far
-  base::LaneHasher<base::Sha256> leaf_hasher_;
+  base::PairedHasher<base::Sha256> leaf_hasher_;
   std::size_t leaf_bytes_ = 0;  // fed into it so far
   // Of the current tensor: all of them, for a queue holds on to their places, and how many have their bytes.
   std::vector<base::Sha256> leaves_;

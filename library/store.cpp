@@ -1,16 +1,14 @@
 #include "library/store.h"
 
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
-#include <thread>
 #include <utility>
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/file_lock.h"
 #include "format/checkpoint_files.h"
 #include "format/container_format.h"
 
@@ -21,7 +19,6 @@ namespace fs = std::filesystem;
 using format::Json;
 
 constexpr std::size_t kRootDigitsShown = 12;
-constexpr std::chrono::milliseconds kLockPause{50};
 
 // A release's name may hold anything that a file name may; models and locks get a tame one.
 std::string file_stem(const std::string& name, const std::string& quant) {
@@ -154,12 +151,11 @@ StoreLock Store::lock(const std::string& name, const std::string& quant, Console
   base::make_directories(locks);
   auto file = base::File::create(locks / (file_stem(name, quant) + ".lock"));
   bool told = false;
-  while (::flock(file.descriptor(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) base::throw_errno(file.path(), "lock", errno);
-    if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+  const bool locked = base::wait_for_lock(file, [&] {
     if (!std::exchange(told, true)) console.note("another process is making this model; waiting for it");
-    std::this_thread::sleep_for(kLockPause);
-  }
+    return !stop.stop_requested();
+  });
+  if (!locked) throw base::Error(base::ErrorKind::interrupted, "interrupted");
   return StoreLock(std::move(file));
 }
 

@@ -22,3 +22,11 @@ TEST_CASE("normalized ranges are sorted, joined and not empty") {
   CHECK(ranges == std::vector<ByteRange>{{0, 8}, {20, 5}});
   CHECK(total_bytes(ranges) == 13);
 }
+
+TEST_CASE("the difference reaches from the first byte that differs to the last") {
+  CHECK(find_difference(as_bytes("same"), as_bytes("same")).length_bytes == 0);
+  CHECK(find_difference({}, {}).length_bytes == 0);
+  CHECK(find_difference(as_bytes("abcdef"), as_bytes("abXdYf")) == ByteRange{2, 3});
+  CHECK(find_difference(as_bytes("abc"), as_bytes("xbc")) == ByteRange{0, 1});
+  CHECK(find_difference(as_bytes("abc"), as_bytes("abx")) == ByteRange{2, 1});
+}

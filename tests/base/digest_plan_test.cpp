@@ -22,20 +22,20 @@ std::vector<DigestInput> files(const std::vector<std::uint64_t>& lengths_bytes) 
   return inputs;
 }
 
-/// That the strands are the stream, cut where it may be cut.
+/// That the units are the stream, cut where it may be cut.
 void check_plan(std::span<const DigestInput> inputs, const DigestWants& wants) {
   const DigestPlan plan = make_plan(inputs, wants);
   const std::uint64_t piece_bytes = wants.v1_piece_bytes;
   std::uint64_t stream_bytes = 0;
   std::vector<std::uint64_t> done_bytes(inputs.size());
-  std::vector<std::size_t> strands_of_input(inputs.size());
+  std::vector<std::size_t> units_of_input(inputs.size());
   std::size_t next_segment = 0;
-  for (const Strand& strand : plan.strands) {
-    CHECK(strand.stream_offset_bytes == stream_bytes);
-    CHECK(strand.first_segment == next_segment);
-    CHECK(strand.segment_count > 0);
+  for (const WorkUnit& unit : plan.units) {
+    CHECK(unit.stream_offset_bytes == stream_bytes);
+    CHECK(unit.first_segment == next_segment);
+    CHECK(unit.segment_count > 0);
     if (piece_bytes > 0) CHECK(stream_bytes % piece_bytes == 0);
-    for (std::size_t i = 0; i < strand.segment_count; ++i) {
+    for (std::size_t i = 0; i < unit.segment_count; ++i) {
       const Segment& segment = plan.segments[next_segment++];
       const DigestInput& input = inputs[segment.input];
       CHECK(segment.offset_bytes == done_bytes[segment.input]);
@@ -46,22 +46,22 @@ void check_plan(std::span<const DigestInput> inputs, const DigestWants& wants) {
       if (cut && wants.leaves) CHECK(segment.offset_bytes % node_bytes == 0);
       done_bytes[segment.input] += segment.length_bytes;
       stream_bytes += segment.length_bytes;
-      ++strands_of_input[segment.input];
+      ++units_of_input[segment.input];
     }
-    CHECK(strand.stream_offset_bytes + strand.length_bytes == stream_bytes);
+    CHECK(unit.stream_offset_bytes + unit.length_bytes == stream_bytes);
   }
   CHECK(next_segment == plan.segments.size());
-  CHECK(strands_of_input == plan.strands_of_input);
+  CHECK(units_of_input == plan.units_of_input);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const bool taken = !inputs[i].path.empty() || piece_bytes > 0;
     CHECK(done_bytes[i] == (taken ? inputs[i].length_bytes : 0));
-    CHECK((strands_of_input[i] > 0) == taken);
+    CHECK((units_of_input[i] > 0) == taken);
   }
 }
 
 std::vector<std::uint64_t> lengths_of(const DigestPlan& plan) {
   std::vector<std::uint64_t> lengths;
-  for (const Strand& strand : plan.strands) lengths.push_back(strand.length_bytes);
+  for (const WorkUnit& unit : plan.units) lengths.push_back(unit.length_bytes);
   return lengths;
 }
 
@@ -105,7 +105,7 @@ TEST_CASE("work is cut fine enough for many threads, and not finer") {
   CHECK(lengths_of(make_plan(files({5 * kMiB, 3 * kMiB}), chain)) ==
         std::vector<std::uint64_t>{5 * kMiB, 3 * kMiB});
   // Small files go together.
-  CHECK(make_plan(files(std::vector<std::uint64_t>(1000, 1000)), chain).strands.size() == 1);
+  CHECK(make_plan(files(std::vector<std::uint64_t>(1000, 1000)), chain).units.size() == 1);
   // A file that begins within a piece and a leaf of which both are wanted cannot be cut.
   DigestWants both = pieces;
   both.leaves = true;

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/file_lock.h"
 #include "tests/support/check_error.h"
 #include "tests/support/temp_dir.h"
 
@@ -220,10 +221,12 @@ TEST_CASE("a lock is waited for, and is free again when its holder ends") {
   std::atomic<bool> held_by_other{false};
   std::thread other;
   {
-    const FileLock lock(path);
+    const File holder = File::create(path);
+    REQUIRE(try_lock(holder));
+    CHECK(try_lock(holder));  // a lock that one has is granted again
     other = std::thread([&] {
-      const FileLock second(path);
-      held_by_other = true;
+      const File second = File::create(path);
+      held_by_other = wait_for_lock(second, [] { return true; });
     });
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     CHECK_FALSE(held_by_other);
@@ -236,24 +239,36 @@ TEST_CASE("a lock is waited for, and is free again when its holder ends") {
   REQUIRE(::pipe(ready) == 0);
   const pid_t child = ::fork();
   if (child == 0) {
-    const FileLock lock(path);
-    static_cast<void>(!::write(ready[1], "x", 1));
+    const File holder = File::create(path);
+    static_cast<void>(!::write(ready[1], try_lock(holder) ? "x" : "?", 1));
     ::pause();
     ::_exit(0);
   }
   char byte = 0;
   REQUIRE(::read(ready[0], &byte, 1) == 1);
+  CHECK(byte == 'x');
   std::thread killer([child] {
     std::this_thread::sleep_for(std::chrono::milliseconds(30));
     ::kill(child, SIGKILL);
   });
-  const FileLock lock(path);
+  CHECK(wait_for_lock(File::create(path)));
   killer.join();
   int status = 0;
   CHECK(::waitpid(child, &status, 0) == child);
   CHECK(WIFSIGNALED(status));
   ::close(ready[0]);
   ::close(ready[1]);
+}
+
+TEST_CASE("waiting for a lock ends when the caller does not want to wait longer") {
+  const TempDir dir;
+  const File holder = File::create(dir / "lock");
+  REQUIRE(try_lock(holder));
+  const File other = File::create(dir / "lock");
+  CHECK_FALSE(try_lock(other));
+  int asked = 0;
+  CHECK_FALSE(wait_for_lock(other, [&] { return ++asked < 3; }));
+  CHECK(asked == 3);
 }
 
 TEST_CASE("an unfinished file of a process that is gone is removed, one of a living writer is not") {

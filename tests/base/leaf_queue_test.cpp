@@ -26,7 +26,7 @@ struct Work {
   void add_to(LeafQueue& queue) {
     for (std::size_t i = 0; i < files.size(); ++i) queue.add(files[i], leaves[i]);
   }
-  void check(LaneHasher<Sha256>& chain) const {
+  void check(PairedHasher<Sha256>& chain) const {
     CHECK(chain.final() == hash<Sha256>(stream));
     for (std::size_t i = 0; i < files.size(); ++i) {
       LeafHasher expected;
@@ -42,15 +42,15 @@ struct Work {
 
 }  // namespace
 
-TEST_CASE("leaves from a queue have their digests, and so has the stream beside them") {
+TEST_CASE("leaves from a queue get their digests, and so does the stream that is hashed with them") {
   std::mt19937 random(21);
   for (int round = 0; round < 30; ++round) {
     CAPTURE(round);
     Work work(random);
     LeafQueue queue;
-    LaneHasher<Sha256> chain;
+    PairedHasher<Sha256> chain;
     work.add_to(queue);
-    queue.hash_beside(chain, work.stream);
+    queue.hash_interleaved(chain, work.stream);
     queue.hash();
     work.check(chain);
   }
@@ -62,14 +62,14 @@ TEST_CASE("several threads may take leaves while more are added") {
     CAPTURE(round);
     Work work(random);
     LeafQueue queue;
-    LaneHasher<Sha256> chain;
+    PairedHasher<Sha256> chain;
     {
       std::jthread other([&] { queue.hash(); });
       std::jthread adding([&] {
         work.add_to(queue);
         queue.hash();
       });
-      queue.hash_beside(chain, work.stream);
+      queue.hash_interleaved(chain, work.stream);
     }
     work.check(chain);
   }

@@ -58,8 +58,8 @@ TEST_CASE("ranges are read alike, cached or not, by one reader or many") {
   const auto content = random_bytes(kFileBytes);
   const File file = make_uncached(dir, content);
   for (const bool ordered : {false, true}) {
-    DiskTurn turn;
-    const CachedSource source(file, content.size(), ordered ? &turn : nullptr);
+    DiskQueue queue;
+    const CachedSource source(file, content.size(), ordered ? &queue : nullptr);
     for (const bool drop : {true, true, false, false}) {
       for (const auto& [offset, length] :
            {std::pair{0u, kFileBytes}, {777u, std::size_t{9} << 20}, {5u, std::size_t{0}}}) {

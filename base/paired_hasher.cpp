@@ -1,10 +1,9 @@
-#include "base/lane_hasher.h"
+#include "base/paired_hasher.h"
 
 #include <algorithm>
 #include <type_traits>
 
 #include "base/invariant.h"
-#include "base/sha_padding.h"
 #include "base/wide_sha.h"
 
 namespace sluice::base {
@@ -12,7 +11,7 @@ namespace {
 
 std::size_t whole_blocks(Bytes bytes) { return bytes.size() / kShaBlockBytes; }
 
-bool are_better_wide(std::span<const Bytes> messages) {
+bool are_faster_wide(std::span<const Bytes> messages) {
   return has_wide_sha() && messages.size() >= kWideShaLeast && messages.size() <= kWideShaMessages &&
          std::ranges::all_of(messages, [&](Bytes message) { return message.size() == messages[0].size(); });
 }
@@ -20,17 +19,17 @@ bool are_better_wide(std::span<const Bytes> messages) {
 }  // namespace
 
 template <typename D>
-LaneHasher<D>::LaneHasher(bool use_sha_unit) {
-  if (!use_sha_unit) plain_.emplace();
+PairedHasher<D>::PairedHasher(bool use_sha_unit) {
+  if (!use_sha_unit) openssl_.emplace();
 }
 
 template <typename D>
-void LaneHasher<D>::update(Bytes bytes) {
-  if (plain_) {
-    plain_->update(bytes);
+void PairedHasher<D>::update(Bytes bytes) {
+  if (openssl_) {
+    openssl_->update(bytes);
     return;
   }
-  bytes = fill_begun_block(bytes);
+  bytes = fill_partial_block(bytes);
   const std::size_t count = whole_blocks(bytes);
   compress(state_, bytes.data(), count);
   fed_bytes_ += count * kShaBlockBytes;
@@ -38,10 +37,10 @@ void LaneHasher<D>::update(Bytes bytes) {
 }
 
 template <typename D>
-void LaneHasher<D>::update_pair(LaneHasher& a, Bytes bytes_of_a, LaneHasher& b, Bytes bytes_of_b) {
-  if (!a.plain_ && !b.plain_) {
-    bytes_of_a = a.fill_begun_block(bytes_of_a);
-    bytes_of_b = b.fill_begun_block(bytes_of_b);
+void PairedHasher<D>::update_pair(PairedHasher& a, Bytes bytes_of_a, PairedHasher& b, Bytes bytes_of_b) {
+  if (!a.openssl_ && !b.openssl_) {
+    bytes_of_a = a.fill_partial_block(bytes_of_a);
+    bytes_of_b = b.fill_partial_block(bytes_of_b);
     const std::size_t count = std::min(whole_blocks(bytes_of_a), whole_blocks(bytes_of_b));
     compress_pair(a.state_, bytes_of_a.data(), b.state_, bytes_of_b.data(), count);
     a.fed_bytes_ += count * kShaBlockBytes;
@@ -54,11 +53,12 @@ void LaneHasher<D>::update_pair(LaneHasher& a, Bytes bytes_of_a, LaneHasher& b, 
 }
 
 template <typename D>
-std::size_t LaneHasher<D>::update_beside(Bytes bytes, std::span<const Bytes> messages, std::span<D> digests) {
+std::size_t PairedHasher<D>::update_interleaved(Bytes bytes, std::span<const Bytes> messages,
+                                                std::span<D> digests) {
   INVARIANT(messages.size() == digests.size());
   if constexpr (std::is_same_v<D, Sha256>) {
-    if (!plain_ && are_better_wide(messages)) {
-      const std::size_t share_bytes = kBlocksBeside * messages[0].size();
+    if (!openssl_ && are_faster_wide(messages)) {
+      const std::size_t share_bytes = kInterleavedBlocks * messages[0].size();
       bytes = bytes.first(std::min(bytes.size(), share_bytes));
       const bool whole_blocks = fed_bytes_ % kShaBlockBytes == 0 && messages[0].size() % kShaBlockBytes == 0;
       if (whole_blocks && bytes.size() == share_bytes) {
@@ -71,24 +71,24 @@ std::size_t LaneHasher<D>::update_beside(Bytes bytes, std::span<const Bytes> mes
       return bytes.size();
     }
   }
-  LaneHasher lane(!plain_);
+  PairedHasher other(!openssl_);
   std::size_t fed_bytes = 0;
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const Bytes part = bytes.subspan(fed_bytes, std::min(bytes.size() - fed_bytes, messages[i].size()));
-    update_pair(*this, part, lane, messages[i]);
-    digests[i] = lane.final();
+    update_pair(*this, part, other, messages[i]);
+    digests[i] = other.final();
     fed_bytes += part.size();
   }
   return fed_bytes;
 }
 
 template <typename D>
-D LaneHasher<D>::final() {
-  if (plain_) return plain_->final();
-  const std::size_t begun_bytes = fed_bytes_ % kShaBlockBytes;
+D PairedHasher<D>::final() {
+  if (openssl_) return openssl_->final();
+  const std::size_t partial_bytes = fed_bytes_ % kShaBlockBytes;
   std::array<std::byte, 2 * kShaBlockBytes> tail;
-  const std::size_t blocks = sha_tail_blocks(begun_bytes);
-  write_sha_tail(Bytes(begun_).first(begun_bytes), fed_bytes_,
+  const std::size_t blocks = sha_tail_blocks(partial_bytes);
+  write_sha_tail(Bytes(partial_block_).first(partial_bytes), fed_bytes_,
                  MutableBytes(tail).first(blocks * kShaBlockBytes));
   compress(state_, tail.data(), blocks);
   const D digest = to_digest<D>(state_);
@@ -97,27 +97,27 @@ D LaneHasher<D>::final() {
   return digest;
 }
 
-/// Returns what is left of the bytes. When anything is left, no block is begun.
+/// Completes the partial block and returns the remaining bytes. When any remain, there is no partial block.
 template <typename D>
-Bytes LaneHasher<D>::fill_begun_block(Bytes bytes) {
-  const std::size_t begun_bytes = fed_bytes_ % kShaBlockBytes;
-  if (begun_bytes == 0) return bytes;
-  const std::size_t take = std::min(bytes.size(), kShaBlockBytes - begun_bytes);
-  std::ranges::copy(bytes.first(take), begun_.begin() + static_cast<std::ptrdiff_t>(begun_bytes));
+Bytes PairedHasher<D>::fill_partial_block(Bytes bytes) {
+  const std::size_t partial_bytes = fed_bytes_ % kShaBlockBytes;
+  if (partial_bytes == 0) return bytes;
+  const std::size_t take = std::min(bytes.size(), kShaBlockBytes - partial_bytes);
+  std::ranges::copy(bytes.first(take), partial_block_.begin() + static_cast<std::ptrdiff_t>(partial_bytes));
   fed_bytes_ += take;
-  if (begun_bytes + take == kShaBlockBytes) compress(state_, begun_.data(), 1);
+  if (partial_bytes + take == kShaBlockBytes) compress(state_, partial_block_.data(), 1);
   return bytes.subspan(take);
 }
 
-/// Of bytes that are less than a block and begin one.
+/// Stores the last bytes, less than a block, as the new partial block.
 template <typename D>
-void LaneHasher<D>::keep_rest(Bytes bytes) {
+void PairedHasher<D>::keep_rest(Bytes bytes) {
   if (bytes.empty()) return;
-  std::ranges::copy(bytes, begun_.begin());
+  std::ranges::copy(bytes, partial_block_.begin());
   fed_bytes_ += bytes.size();
 }
 
-template class LaneHasher<Sha1>;
-template class LaneHasher<Sha256>;
+template class PairedHasher<Sha1>;
+template class PairedHasher<Sha256>;
 
 }  // namespace sluice::base

@@ -1,4 +1,4 @@
-#include "base/strand_reader.h"
+#include "base/unit_reader.h"
 
 #include <unistd.h>
 
@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::array<std::byte, 65536> kZeros{};
 
-/// Of a file that bypasses the cache. `buffer` has room for whole pages around the bytes.
+/// Reads from a file that bypasses the cache. `buffer` has room for the whole pages around the bytes.
 Bytes read_pages(const File& file, std::uint64_t offset_bytes, std::uint64_t count, MutableBytes buffer) {
   const std::uint64_t skip = offset_bytes % kPageBytes;
   const std::uint64_t want = align_up(skip + count, kPageBytes);
@@ -31,22 +31,22 @@ Bytes read_pages(const File& file, std::uint64_t offset_bytes, std::uint64_t cou
 
 }  // namespace
 
-StrandReader::StrandReader(std::span<const Segment> segments, DigestFiles& files,
-                           const DigestOptions& options, Progress& progress, const std::stop_token& stop)
+UnitReader::UnitReader(std::span<const Segment> segments, DigestFiles& files, const DigestOptions& options,
+                       Progress& progress, const std::stop_token& stop)
     : segments_(segments), files_(files), options_(options), progress_(progress), stop_(stop) {}
 
-void StrandReader::start(const Strand& strand) {
-  next_segment_ = strand.first_segment;
-  end_segment_ = strand.first_segment + strand.segment_count;
-  stream_bytes_ = strand.stream_offset_bytes;
+void UnitReader::start(const WorkUnit& unit) {
+  next_segment_ = unit.first_segment;
+  end_segment_ = unit.first_segment + unit.segment_count;
+  stream_bytes_ = unit.stream_offset_bytes;
   segment_ = nullptr;
 }
 
-std::optional<Chunk> StrandReader::next(MutableBytes buffer) {
+std::optional<StreamChunk> UnitReader::next(MutableBytes buffer) {
   if (stop_.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
-  leave_chunk();
+  release_chunk();
   if (segment_ == nullptr && !enter_segment()) return std::nullopt;
-  Chunk chunk;
+  StreamChunk chunk;
   chunk.input = segment_->input;
   chunk.offset_bytes = at_bytes_;
   chunk.pad = files_.input(segment_->input).path.empty();
@@ -67,11 +67,11 @@ std::optional<Chunk> StrandReader::next(MutableBytes buffer) {
   return chunk;
 }
 
-void StrandReader::leave_chunk() {
+void UnitReader::release_chunk() {
   if (segment_ == nullptr) cached_.reset();
 }
 
-bool StrandReader::enter_segment() {
+bool UnitReader::enter_segment() {
   if (next_segment_ == end_segment_) return false;
   segment_ = &segments_[next_segment_++];
   at_bytes_ = known_end_bytes_ = segment_->offset_bytes;
@@ -86,8 +86,8 @@ bool StrandReader::enter_segment() {
   return true;
 }
 
-/// A file that cannot be read on, or ends before it should, leaves a gap.
-void StrandReader::read_into(MutableBytes buffer, Chunk& chunk) {
+/// A read error, or a file that ends earlier than expected, turns the rest of the segment into a gap.
+void UnitReader::read_into(MutableBytes buffer, StreamChunk& chunk) {
   const std::uint64_t chunk_bytes = buffer.size() - chunk_buffer_bytes(0) - at_bytes_ % kMerkleBlockBytes;
   const std::uint64_t count = std::min(chunk_bytes, known_end_bytes_ - at_bytes_);
   try {
@@ -100,7 +100,7 @@ void StrandReader::read_into(MutableBytes buffer, Chunk& chunk) {
   if (chunk.bytes.size() < count) known_end_bytes_ = at_bytes_ + chunk.bytes.size();
 }
 
-Bytes StrandReader::read_some(MutableBytes buffer, std::uint64_t count) {
+Bytes UnitReader::read_some(MutableBytes buffer, std::uint64_t count) {
   if (cached_) return cached_->read(buffer.first(static_cast<std::size_t>(count)));
   return read_pages(open_->file, open_->begin_bytes + at_bytes_, count, buffer);
 }

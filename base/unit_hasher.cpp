@@ -1,4 +1,4 @@
-#include "base/strand_hasher.h"
+#include "base/unit_hasher.h"
 
 #include <algorithm>
 
@@ -7,28 +7,28 @@
 
 namespace sluice::base {
 
-PieceChain::PieceChain(std::uint64_t piece_bytes, std::span<std::optional<Sha1>> pieces)
+PieceHasher::PieceHasher(std::uint64_t piece_bytes, std::span<std::optional<Sha1>> pieces)
     : piece_bytes_(piece_bytes), pieces_(pieces) {}
 
-void PieceChain::start(std::uint64_t stream_offset_bytes) { piece_ = stream_offset_bytes / piece_bytes_; }
+void PieceHasher::start(std::uint64_t stream_offset_bytes) { piece_ = stream_offset_bytes / piece_bytes_; }
 
-Bytes PieceChain::within_piece(Bytes bytes) const {
+Bytes PieceHasher::within_piece(Bytes bytes) const {
   return bytes.first(
       static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), piece_bytes_ - filled_bytes_)));
 }
 
-void PieceChain::update(Bytes bytes) {
+void PieceHasher::update(Bytes bytes) {
   hasher_.update(bytes);
   advance(bytes.size());
 }
 
-void PieceChain::update_pair(PieceChain& a, Bytes bytes_of_a, PieceChain& b, Bytes bytes_of_b) {
-  LaneHasher<Sha1>::update_pair(a.hasher_, bytes_of_a, b.hasher_, bytes_of_b);
+void PieceHasher::update_pair(PieceHasher& a, Bytes bytes_of_a, PieceHasher& b, Bytes bytes_of_b) {
+  PairedHasher<Sha1>::update_pair(a.hasher_, bytes_of_a, b.hasher_, bytes_of_b);
   a.advance(bytes_of_a.size());
   b.advance(bytes_of_b.size());
 }
 
-void PieceChain::skip(std::uint64_t length_bytes) {
+void PieceHasher::skip(std::uint64_t length_bytes) {
   while (length_bytes > 0) {
     const std::uint64_t take = std::min(length_bytes, piece_bytes_ - filled_bytes_);
     known_ = false;
@@ -37,16 +37,16 @@ void PieceChain::skip(std::uint64_t length_bytes) {
   }
 }
 
-void PieceChain::finish() {
+void PieceHasher::finish() {
   if (filled_bytes_ > 0) finish_piece();
 }
 
-void PieceChain::advance(std::uint64_t count) {
+void PieceHasher::advance(std::uint64_t count) {
   filled_bytes_ += count;
   if (filled_bytes_ == piece_bytes_) finish_piece();
 }
 
-void PieceChain::finish_piece() {
+void PieceHasher::finish_piece() {
   const Sha1 digest = hasher_.final();
   if (known_) pieces_[piece_] = digest;
   ++piece_;
@@ -54,14 +54,14 @@ void PieceChain::finish_piece() {
   filled_bytes_ = 0;
 }
 
-std::span<Sha256> LeafRow::add(const Chunk& chunk) {
+std::span<Sha256> LeafCollector::add(const StreamChunk& chunk) {
   if (leaves_.empty()) first_block_ = chunk.offset_bytes / kMerkleBlockBytes;
   const std::size_t before = leaves_.size();
   leaves_.resize(before + divide_up(chunk.bytes.size(), kMerkleBlockBytes));
   return std::span(leaves_).subspan(before);
 }
 
-void LeafRow::settle(const Chunk& chunk, std::uint64_t blocks_per_node, FileDigests& digests) {
+void LeafCollector::flush(const StreamChunk& chunk, std::uint64_t blocks_per_node, FileDigests& digests) {
   std::span<const Sha256> rest = leaves_;
   if (digests.layer.empty()) {
     std::ranges::copy(rest, digests.leaves.begin() + static_cast<std::ptrdiff_t>(first_block_));
@@ -76,21 +76,20 @@ void LeafRow::settle(const Chunk& chunk, std::uint64_t blocks_per_node, FileDige
   leaves_.erase(leaves_.begin(), leaves_.end() - static_cast<std::ptrdiff_t>(rest.size()));
 }
 
-StrandHasher::StrandHasher(const DigestWants& wants, DigestFiles& files,
-                           std::span<std::optional<Sha1>> pieces)
+UnitHasher::UnitHasher(const DigestWants& wants, DigestFiles& files, std::span<std::optional<Sha1>> pieces)
     : wants_(wants), files_(files), pieces_(wants.v1_piece_bytes, pieces) {}
 
-void StrandHasher::start(const Strand& strand) {
-  if (has_pieces()) pieces_.start(strand.stream_offset_bytes);
+void UnitHasher::start(const WorkUnit& unit) {
+  if (has_pieces()) pieces_.start(unit.stream_offset_bytes);
 }
 
-void StrandHasher::begin(const Chunk& chunk) {
+void UnitHasher::begin(const StreamChunk& chunk) {
   chunk_ = chunk;
-  leaves_ = wants_.leaves && !chunk.pad ? row_.add(chunk) : std::span<Sha256>();
-  pending_ = has_pieces() || has_file_chain() ? chunk.bytes : Bytes();
+  leaves_ = wants_.leaves && !chunk.pad ? leaf_collector_.add(chunk) : std::span<Sha256>();
+  pending_ = has_pieces() || has_file_digest() ? chunk.bytes : Bytes();
 }
 
-void StrandHasher::hash_leaves(std::size_t first, std::size_t last) {
+void UnitHasher::hash_leaves(std::size_t first, std::size_t last) {
   std::array<Bytes, kWideShaMessages> messages;
   while (first < last) {
     const std::size_t count = std::min(last - first, messages.size());
@@ -103,15 +102,15 @@ void StrandHasher::hash_leaves(std::size_t first, std::size_t last) {
   }
 }
 
-void StrandHasher::update_md5() {
+void UnitHasher::update_md5() {
   if (wants_.md5 && !chunk_.pad) md5_.update(chunk_.bytes);
 }
 
-void StrandHasher::update_sha256() {
-  if (has_file_chain()) sha256_.update(chunk_.bytes);
+void UnitHasher::update_sha256() {
+  if (has_file_digest()) sha256_.update(chunk_.bytes);
 }
 
-void StrandHasher::update_pieces() {
+void UnitHasher::update_pieces() {
   if (!has_pieces()) return;
   for (Bytes rest = chunk_.bytes; !rest.empty();) {
     const Bytes bytes = pieces_.within_piece(rest);
@@ -120,46 +119,46 @@ void StrandHasher::update_pieces() {
   }
 }
 
-Bytes StrandHasher::pending() const { return has_pieces() ? pieces_.within_piece(pending_) : pending_; }
+Bytes UnitHasher::pending() const { return has_pieces() ? pieces_.within_piece(pending_) : pending_; }
 
-void StrandHasher::step(std::size_t count) {
+void UnitHasher::step(std::size_t count) {
   const Bytes bytes = take_pending(count);
   if (has_pieces()) pieces_.update(bytes);
-  if (has_file_chain()) sha256_.update(bytes);
+  if (has_file_digest()) sha256_.update(bytes);
 }
 
-void StrandHasher::step_pair(StrandHasher& a, StrandHasher& b, std::size_t count) {
+void UnitHasher::step_pair(UnitHasher& a, UnitHasher& b, std::size_t count) {
   const Bytes bytes_of_a = a.take_pending(count);
   const Bytes bytes_of_b = b.take_pending(count);
-  if (a.has_pieces()) PieceChain::update_pair(a.pieces_, bytes_of_a, b.pieces_, bytes_of_b);
-  if (a.has_file_chain() && b.has_file_chain()) {
-    LaneHasher<Sha256>::update_pair(a.sha256_, bytes_of_a, b.sha256_, bytes_of_b);
-  } else if (a.has_file_chain()) {
+  if (a.has_pieces()) PieceHasher::update_pair(a.pieces_, bytes_of_a, b.pieces_, bytes_of_b);
+  if (a.has_file_digest() && b.has_file_digest()) {
+    PairedHasher<Sha256>::update_pair(a.sha256_, bytes_of_a, b.sha256_, bytes_of_b);
+  } else if (a.has_file_digest()) {
     a.sha256_.update(bytes_of_a);
-  } else if (b.has_file_chain()) {
+  } else if (b.has_file_digest()) {
     b.sha256_.update(bytes_of_b);
   }
 }
 
-Bytes StrandHasher::take_pending(std::size_t count) {
+Bytes UnitHasher::take_pending(std::size_t count) {
   const Bytes bytes = pending_.first(count);
   pending_ = pending_.subspan(count);
   return bytes;
 }
 
-void StrandHasher::end() {
+void UnitHasher::end() {
   pending_ = {};
   if (has_pieces()) pieces_.skip(chunk_.gap_bytes);
   if (chunk_.pad) return;
   FileDigests& digests = files_.digests(chunk_.input);
-  if (wants_.leaves) row_.settle(chunk_, wants_.blocks_per_node, digests);
+  if (wants_.leaves) leaf_collector_.flush(chunk_, wants_.blocks_per_node, digests);
   if (!chunk_.ends_segment) return;
   if (wants_.md5) digests.md5 = md5_.final();
   if (wants_.sha256) digests.sha256 = sha256_.final();
   files_.release(chunk_.input);
 }
 
-void StrandHasher::finish() {
+void UnitHasher::finish() {
   if (has_pieces()) pieces_.finish();
 }
 

@@ -1,4 +1,4 @@
-#include "base/lane_hasher.h"
+#include "base/paired_hasher.h"
 
 #include <doctest/doctest.h>
 
@@ -30,8 +30,8 @@ Bytes take_some(Bytes& rest, std::mt19937& random) {
 template <typename D>
 void check_random_streams(bool a_has_unit, bool b_has_unit) {
   std::mt19937 random(11);
-  LaneHasher<D> a(a_has_unit);
-  LaneHasher<D> b(b_has_unit);
+  PairedHasher<D> a(a_has_unit);
+  PairedHasher<D> b(b_has_unit);
   for (int round = 0; round < 2000; ++round) {
     CAPTURE(round);
     const auto first = random_bytes(random, below(random, 1500));
@@ -44,7 +44,7 @@ void check_random_streams(bool a_has_unit, bool b_has_unit) {
         case 1: b.update(take_some(rest_of_b, random)); break;
         default: {
           const Bytes for_a = take_some(rest_of_a, random);
-          LaneHasher<D>::update_pair(a, for_a, b, take_some(rest_of_b, random));
+          PairedHasher<D>::update_pair(a, for_a, b, take_some(rest_of_b, random));
         }
       }
     }
@@ -56,8 +56,8 @@ void check_random_streams(bool a_has_unit, bool b_has_unit) {
 /// Of messages that stand side by side: `a` and `b` in either lane.
 template <typename D>
 void check_pair(const std::string& a, const char* hex_of_a, const std::string& b, const char* hex_of_b) {
-  LaneHasher<D> lanes[2];
-  LaneHasher<D>::update_pair(lanes[0], as_bytes(a), lanes[1], as_bytes(b));
+  PairedHasher<D> lanes[2];
+  PairedHasher<D>::update_pair(lanes[0], as_bytes(a), lanes[1], as_bytes(b));
   CHECK(to_hex(lanes[0].final()) == hex_of_a);
   CHECK(to_hex(lanes[1].final()) == hex_of_b);
 }
@@ -86,7 +86,7 @@ TEST_CASE("two lanes give the published digests") {
                      "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
-TEST_CASE("a stream fed beside messages of their own, whatever their number, length and place") {
+TEST_CASE("a stream that is interleaved with messages of any number, length and position has its digest") {
   std::mt19937 random(13);
   for (const bool unit : {has_sha_unit(), false}) {
     for (int round = 0; round < 200; ++round) {
@@ -100,10 +100,10 @@ TEST_CASE("a stream fed beside messages of their own, whatever their number, len
       std::vector<Bytes> messages;
       for (std::size_t i = 0; i < count; ++i) messages.push_back(Bytes(content).subspan(i * length, length));
       if (count > 0 && below(random, 4) == 0) messages.back() = messages.back().first(length / 2);
-      LaneHasher<Sha256> hasher(unit);
+      PairedHasher<Sha256> hasher(unit);
       hasher.update(bytes.first(begun));
       std::vector<Sha256> digests(count);
-      const std::size_t fed = hasher.update_beside(bytes.subspan(begun), messages, digests);
+      const std::size_t fed = hasher.update_interleaved(bytes.subspan(begun), messages, digests);
       REQUIRE(fed <= bytes.size() - begun);
       hasher.update(bytes.subspan(begun + fed));
       CHECK(hasher.final() == hash<Sha256>(bytes));
@@ -115,7 +115,7 @@ TEST_CASE("a stream fed beside messages of their own, whatever their number, len
 // 2^32 bits are 512 MiB: the length in the padding does not fit 32 bits any more.
 TEST_CASE("the length of a long message is counted in 64 bits") {
   const std::vector<std::byte> chunk(std::size_t{32} << 20, std::byte{'a'});
-  LaneHasher<Sha1> lane;
+  PairedHasher<Sha1> lane;
   Hasher<Sha1> plain;
   for (int i = 0; i < 17; ++i) {
     lane.update(chunk);

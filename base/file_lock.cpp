@@ -1,0 +1,35 @@
+#include "base/file_lock.h"
+
+#include <sys/file.h>
+
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
+#include "base/error.h"
+
+namespace sluice::base {
+
+bool try_lock(const File& file) {
+  while (::flock(file.descriptor(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return false;
+    if (errno != EINTR) throw_errno(file.path(), "lock", errno);
+  }
+  return true;
+}
+
+bool wait_for_lock(const File& file, const std::function<bool()>& keep_waiting) {
+  constexpr std::chrono::milliseconds kPause{50};
+  while (!try_lock(file)) {
+    if (!keep_waiting()) return false;
+    std::this_thread::sleep_for(kPause);
+  }
+  return true;
+}
+
+bool wait_for_lock(const File& file) {
+  int tries_left = 20;
+  return wait_for_lock(file, [&] { return --tries_left > 0; });
+}
+
+}  // namespace sluice::base
