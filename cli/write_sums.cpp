@@ -113,7 +113,7 @@ int write_sums(const fs::path& path, const ExpectationSources& sources, const Wr
                                                            found.found_in.front() + " says otherwise");
     }
   }
-  auto files = verify::survey_release(path, options, progress, invocation.stop);
+  auto files = verify::hash_release(path, options, progress, invocation.stop);
   console.clear_status();
   if (found.empty()) tell_unproven(files, console);
   const std::string sums = format::sums_text(files);

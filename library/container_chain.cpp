@@ -13,9 +13,9 @@ namespace {
 namespace fs = std::filesystem;
 using format::Json;
 
-verify::ChainEvidence find_evidence(const format::ContainerReader& container,
+verify::ChainInputs find_evidence(const format::ContainerReader& container,
                                     const ExpectationSources& sources, Console& console) {
-  verify::ChainEvidence evidence;
+  verify::ChainInputs evidence;
   if (!sources.key.empty() && sources.empty()) return evidence;  // only what that key signed counts
   const auto folders = source_release_candidates(container.path(), container.provenance());
   std::error_code not_there;

@@ -87,7 +87,7 @@ void keep_only(const std::string& name, FoundExpectations& found) {
   }
   expectations.layout.reset();
   expectations.manifest = std::move(manifest);
-  expectations.only_promised = true;
+  expectations.only_expected = true;
 }
 
 void judge_all(const StatementReader& statements, FoundExpectations& found) {
@@ -124,8 +124,8 @@ void excuse_statements(FoundExpectations& found) {
   for (const std::string& file : found.found_in) {
     const auto way = fs::weakly_canonical(file).lexically_relative(fs::weakly_canonical(found.folder));
     if (way.empty() || *way.begin() == "..") continue;
-    found.expectations.statements.insert(way.generic_string());
-    found.expectations.statements.insert(signature_path(way).generic_string());
+    found.expectations.reference_files.insert(way.generic_string());
+    found.expectations.reference_files.insert(signature_path(way).generic_string());
   }
 }
 
@@ -187,11 +187,11 @@ FoundExpectations find_expectations(const fs::path& path, const ExpectationSourc
   FoundExpectations found =
       sources.empty() ? find_around(path, statements, console) : read_named(path, sources, statements);
   auto& expectations = found.expectations;
-  if (!expectations.only_promised) judge_all(statements, found);
+  if (!expectations.only_expected) judge_all(statements, found);
   const bool folder = !is_one_file(path);
   if (found.folder.empty()) found.folder = folder ? path : parent_of(path);
   const bool single = expectations.layout && expectations.layout->single_file;
-  if (!folder && !found.empty() && !single && !expectations.only_promised) keep_only(own_name(path), found);
+  if (!folder && !found.empty() && !single && !expectations.only_expected) keep_only(own_name(path), found);
   if (expectations.layout) find_leaves(path, sources.leaves, found, console);
   excuse_statements(found);
   return found;

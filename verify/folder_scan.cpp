@@ -28,7 +28,7 @@ bool is_own(const std::string& path, std::string_view name) {
          std::ranges::all_of(process, [](char c) { return base::is_digit(c) || c == '-'; });
 }
 
-Entry entry_of(const struct stat& status) {
+FolderEntry entry_of(const struct stat& status) {
   if (S_ISREG(status.st_mode)) return {EntryKind::file, static_cast<std::uint64_t>(status.st_size)};
   if (S_ISDIR(status.st_mode)) return {EntryKind::folder};
   if (S_ISLNK(status.st_mode)) return {EntryKind::symlink};
@@ -83,8 +83,8 @@ void FolderScan::add_children(const fs::path& folder, const std::string& prefix,
     if (is_own(path, name)) continue;
     struct stat status {};
     const bool seen = ::lstat(child.path().c_str(), &status) == 0;
-    if (!seen && errno == ENOENT) continue;  // it went away while we looked
-    const Entry entry = seen ? entry_of(status) : Entry{EntryKind::unreadable};
+    if (!seen && errno == ENOENT) continue;  // removed since it was listed
+    const FolderEntry entry = seen ? entry_of(status) : FolderEntry{EntryKind::unreadable};
     entries_.emplace(path, entry);
     if (entry.kind == EntryKind::folder) pending.push_back(path);
   }
@@ -94,26 +94,27 @@ FolderScan FolderScan::look_up(const fs::path& folder, const std::vector<std::st
   require_folder(folder);
   FolderScan scan;
   for (const std::string& path : paths) {
-    // Element by element, so that a link on the way is seen.
+    // Element by element, so that a symbolic link on the way is found.
     std::size_t slash = path.find('/');
-    while (slash != std::string::npos && scan.look_at(folder, path.substr(0, slash)))
+    while (slash != std::string::npos && scan.add_path(folder, path.substr(0, slash)))
       slash = path.find('/', slash + 1);
-    if (slash == std::string::npos) static_cast<void>(scan.look_at(folder, path));
+    if (slash == std::string::npos) static_cast<void>(scan.add_path(folder, path));
   }
   return scan;
 }
 
-/// True when `path` is a folder, so that it makes sense to look below it.
-bool FolderScan::look_at(const fs::path& folder, const std::string& path) {
+/// True when `path` is a folder, so that paths below it can exist.
+bool FolderScan::add_path(const fs::path& folder, const std::string& path) {
   struct stat status {};
   if (::lstat((folder / path).c_str(), &status) == 0) {
     return entries_.insert_or_assign(path, entry_of(status)).first->second.kind == EntryKind::folder;
   }
-  if (errno != ENOENT && errno != ENOTDIR) entries_.insert_or_assign(path, Entry{EntryKind::unreadable});
+  if (errno != ENOENT && errno != ENOTDIR)
+    entries_.insert_or_assign(path, FolderEntry{EntryKind::unreadable});
   return false;
 }
 
-const Entry* FolderScan::find(std::string_view path) const {
+const FolderEntry* FolderScan::find(std::string_view path) const {
   if (const auto found = entries_.find(path); found != entries_.end()) return &found->second;
   for (std::size_t slash = path.rfind('/'); slash != std::string_view::npos && slash > 0;
        slash = path.rfind('/', slash - 1)) {

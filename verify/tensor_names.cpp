@@ -18,7 +18,8 @@ void add_part(DamagedRange& damage, const std::string& name) {
   if (std::ranges::find(damage.parts, name) == damage.parts.end()) damage.parts.push_back(name);
 }
 
-/// Names the stretch of a storage only where none of its tensors is touched there, or none is known.
+/// A storage (the bytes of tensors in a .pth file) is named only where none of its tensors is damaged or
+/// known.
 void name_in_checkpoint(const format::CheckpointMap& map, DamagedRange& damage) {
   const std::uint64_t begin = damage.range.offset_bytes;
   const std::uint64_t end = damage.range.end_bytes();

@@ -1,5 +1,6 @@
 #pragma once
-// What lies in a damaged range of a file: tensors and their rows, and what stands between tensors.
+// Names the contents of a damaged range: tensors and their rows, and the parts of a file that are not
+// tensors.
 
 #include <filesystem>
 #include <vector>
@@ -9,11 +10,11 @@
 
 namespace sluice::verify {
 
-/// Fills in what DamagedRange names when `file` is a checkpoint or a container. Returns why it does not know,
-/// when the damage is where the file itself says what lies where; else nothing.
+/// Fills in the tensors and parts of the ranges when `file` is a checkpoint or a container. Returns the
+/// reason when they cannot be found because the damage lies in the file's own index; else an empty string.
 std::string name_tensors(const std::filesystem::path& file, std::vector<DamagedRange>& damaged);
 
-/// A container's tensor, with the expert that it is of.
+/// The tensor by name, with its layer and expert when it belongs to an expert.
 [[nodiscard]] TouchedTensor touched(const format::ContainerReader& container,
                                     const format::ContainerTensor& tensor);
 

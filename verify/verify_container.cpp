@@ -1,4 +1,7 @@
-// A .sluice file against the digests that it carries.
+// Verifies a .sluice file against the digests that it holds. format::examine_container() verifies header,
+// directory and footer; here the payload follows, which the directory cuts into sections, tensors and
+// padding. base::compute_digests() reads all parts with several threads; everything else runs in the caller's
+// thread.
 
 #include <algorithm>
 
@@ -17,30 +20,31 @@ namespace {
 namespace fs = std::filesystem;
 using base::ByteRange;
 
-constexpr unsigned kNodeHeight = 10;  // rows of the tree that are kept: 16 MiB a node
+constexpr unsigned kNodeHeight = 10;  // nodes of 16 MiB bound the memory for trees
 
-/// A part of the payload that is judged as one. Neither tensor nor section: padding, which must be zero.
-struct Part {
+/// A part of the payload with one digest: a tensor, a section, or (when both are null) padding, which must be
+/// zero.
+struct PayloadPart {
   ByteRange range;
   const format::ContainerTensor* tensor = nullptr;
   const format::ContainerSection* section = nullptr;
 };
 
-/// All bytes from the header to the directory, in order.
-std::vector<Part> parts_of(const format::ContainerReader& container) {
-  std::vector<Part> named;
+/// The parts from the header to the directory, in order and without gaps.
+std::vector<PayloadPart> parts_of(const format::ContainerReader& container) {
+  std::vector<PayloadPart> named;
   for (const auto& section : container.sections())
     named.push_back({{section.offset_bytes, section.length_bytes}, nullptr, &section});
   for (const auto& tensor : container.tensors())
     named.push_back({{tensor.offset_bytes, tensor.length_bytes}, &tensor, nullptr});
-  std::ranges::sort(named, {}, [](const Part& part) { return part.range.offset_bytes; });
+  std::ranges::sort(named, {}, [](const PayloadPart& part) { return part.range.offset_bytes; });
 
-  std::vector<Part> parts;
+  std::vector<PayloadPart> parts;
   std::uint64_t end_bytes = format::kContainerHeaderBytes;
   const auto add_padding = [&](std::uint64_t to_bytes) {
     if (to_bytes > end_bytes) parts.push_back({{end_bytes, to_bytes - end_bytes}, nullptr, nullptr});
   };
-  for (const Part& part : named) {
+  for (const PayloadPart& part : named) {
     add_padding(part.range.offset_bytes);
     parts.push_back(part);
     end_bytes = part.range.end_bytes();
@@ -49,13 +53,13 @@ std::vector<Part> parts_of(const format::ContainerReader& container) {
   return parts;
 }
 
-/// Digests of the parts, each read as a range of the file.
-std::vector<base::FileDigests> compute(const fs::path& file, const std::vector<const Part*>& parts,
+/// Computes the digests of the parts, each of which is a range of the file.
+std::vector<base::FileDigests> compute(const fs::path& file, const std::vector<const PayloadPart*>& parts,
                                        const base::DigestWants& wants, const Options& options,
                                        base::Progress& progress, const std::stop_token& stop) {
   std::vector<base::DigestInput> inputs;
   inputs.reserve(parts.size());
-  for (const Part* part : parts)
+  for (const PayloadPart* part : parts)
     inputs.push_back({file, part->range.length_bytes, false, part->range.offset_bytes});
   base::DigestOptions how;
   how.thread_count = std::max(1u, options.thread_count);
@@ -83,16 +87,17 @@ base::Sha256 root_of_zeros(std::uint64_t length_bytes) {
   return base::merkle_root(leaves);
 }
 
-enum class Verdict : std::uint8_t { proven, wrong, changed };
+enum class MatchResult : std::uint8_t { match, mismatch, changed };
 
-/// One verdict a part. Tensors and padding have digests that all threads make together; those of sections,
-/// which are small, are chains.
-std::vector<Verdict> judge(const fs::path& file, const std::vector<Part>& parts, const Options& options,
-                           base::Progress& progress, const std::stop_token& stop) {
-  std::vector<Verdict> verdicts(parts.size());
+/// One result for each part. Tensors and padding have tree digests, which all threads compute together;
+/// sections, which are small, have a SHA-256.
+std::vector<MatchResult> compare_parts(const fs::path& file, const std::vector<PayloadPart>& parts,
+                                       const Options& options, base::Progress& progress,
+                                       const std::stop_token& stop) {
+  std::vector<MatchResult> results(parts.size());
   for (const bool sections : {false, true}) {
-    std::vector<const Part*> chosen;
-    for (const Part& part : parts)
+    std::vector<const PayloadPart*> chosen;
+    for (const PayloadPart& part : parts)
       if ((part.section != nullptr) == sections) chosen.push_back(&part);
     base::DigestWants wants;
     wants.sha256 = sections;
@@ -100,29 +105,29 @@ std::vector<Verdict> judge(const fs::path& file, const std::vector<Part>& parts,
     wants.blocks_per_node = std::uint64_t{1} << kNodeHeight;
     const auto digests = compute(file, chosen, wants, options, progress, stop);
     for (std::size_t i = 0; i < chosen.size(); ++i) {
-      const Part& part = *chosen[i];
-      Verdict& verdict = verdicts[static_cast<std::size_t>(chosen[i] - parts.data())];
+      const PayloadPart& part = *chosen[i];
+      MatchResult& result = results[static_cast<std::size_t>(chosen[i] - parts.data())];
       if (digests[i].state != base::ReadState::complete) {
-        verdict = Verdict::changed;
+        result = MatchResult::changed;
       } else if (sections) {
-        verdict = digests[i].sha256 == part.section->sha256 ? Verdict::proven : Verdict::wrong;
+        result = digests[i].sha256 == part.section->sha256 ? MatchResult::match : MatchResult::mismatch;
       } else {
         const auto expected =
             part.tensor != nullptr ? part.tensor->digest : root_of_zeros(part.range.length_bytes);
-        verdict = root_of(digests[i]) == expected ? Verdict::proven : Verdict::wrong;
+        result = root_of(digests[i]) == expected ? MatchResult::match : MatchResult::mismatch;
       }
     }
   }
-  return verdicts;
+  return results;
 }
 
-std::string describe(const Part& part) {
+std::string describe(const PayloadPart& part) {
   if (part.tensor != nullptr) return "tensor '" + part.tensor->name + "' does not have its digest";
   if (part.section != nullptr) return "section '" + part.section->name + "' does not have its SHA-256";
   return "the padding at byte " + std::to_string(part.range.offset_bytes) + " is not zero";
 }
 
-DamagedRange to_damage(const format::ContainerReader& container, const Part& part) {
+DamagedRange to_damage(const format::ContainerReader& container, const PayloadPart& part) {
   DamagedRange damage{.range = part.range};
   if (part.tensor != nullptr) {
     damage.tensors.push_back(touched(container, *part.tensor));
@@ -132,8 +137,8 @@ DamagedRange to_damage(const format::ContainerReader& container, const Part& par
   return damage;
 }
 
-/// What is wrong, in the order of the file, and a sentence about each.
-struct Findings {
+/// The damaged ranges in file order, and one sentence about each.
+struct ContainerFindings {
   std::vector<DamagedRange> damaged;
   std::vector<std::string> problems;
 
@@ -152,7 +157,7 @@ struct Findings {
   }
 };
 
-void add_fault(const format::ContainerFault& fault, Findings& findings) {
+void add_fault(const format::ContainerFault& fault, ContainerFindings& findings) {
   std::string problem = "the " + fault.part + " is damaged";
   if (fault.part == "directory") problem += ", which says where the tensors lie: they could not be checked";
   findings.add({{fault.offset_bytes, fault.length_bytes}, {}, {fault.part}}, std::move(problem));
@@ -162,22 +167,22 @@ void add_fault(const format::ContainerFault& fault, Findings& findings) {
 
 Report verify_container(const std::filesystem::path& file, const Options& options, base::Progress& progress,
                         const std::stop_token& stop) {
-  // The examination proves header, directory and footer: their digests, and that nothing in them contradicts
-  // itself. The experts' digests and the root follow there from those of the tensors, which are left to
-  // prove.
+  // The examination verifies the digests of header, directory and footer and checks them for contradictions.
+  // It derives the digests of the experts and the root from those of the tensors; so the tensors' own digests
+  // are what remains.
   const auto examined = format::examine_container(file);
-  Findings findings;
+  ContainerFindings findings;
   bool changed = false;
   for (const auto& fault : examined.faults)
     if (fault.part == "header") add_fault(fault, findings);
   if (examined.reader) {
     const format::ContainerReader& container = *examined.reader;
-    const std::vector<Part> parts = parts_of(container);
+    const std::vector<PayloadPart> parts = parts_of(container);
     progress.begin("verifying", container.footer().directory_offset_bytes - format::kContainerHeaderBytes);
-    const std::vector<Verdict> verdicts = judge(file, parts, options, progress, stop);
-    changed = std::ranges::find(verdicts, Verdict::changed) != verdicts.end();
+    const std::vector<MatchResult> results = compare_parts(file, parts, options, progress, stop);
+    changed = std::ranges::find(results, MatchResult::changed) != results.end();
     for (std::size_t i = 0; i < parts.size(); ++i)
-      if (verdicts[i] != Verdict::proven) findings.add(to_damage(container, parts[i]), describe(parts[i]));
+      if (results[i] != MatchResult::match) findings.add(to_damage(container, parts[i]), describe(parts[i]));
   }
   for (const auto& fault : examined.faults)
     if (fault.part != "header") add_fault(fault, findings);

@@ -1,13 +1,16 @@
-// A release folder against its torrent and its manifest, in one read of every byte.
+// Verifies a release folder against its torrent and its manifest, and reads every byte once. The steps of
+// verify_release(): list what is expected of each file, scan the folder, compute the digests that are needed,
+// compare them, locate damage within pieces when there is a leaf file, and report each file.
+// base::compute_digests() uses several threads; everything else runs in the caller's thread.
 
 #include <algorithm>
 #include <set>
 
 #include "base/merkle.h"
-#include "verify/evidence.h"
+#include "verify/expected_file.h"
+#include "verify/file_findings.h"
 #include "verify/folder_scan.h"
-#include "verify/promise.h"
-#include "verify/refine.h"
+#include "verify/locate_blocks.h"
 #include "verify/tensor_names.h"
 #include "verify/verify.h"
 
@@ -17,16 +20,16 @@ namespace {
 namespace fs = std::filesystem;
 using base::ByteRange;
 
-// Rows of the tree when no torrent says how long its pieces are: 16 MiB a node.
+// Nodes of 16 MiB when no torrent states the length of its pieces.
 constexpr std::uint64_t kBlocksPerNode = 1024;
 
 FolderScan scan(const fs::path& folder, const Expectations& expectations,
-                const std::vector<Promise>& promises) {
-  // The only file of a release lies in a folder of the user's, whose other files are none of our business.
+                const std::vector<ExpectedFile>& expected_files) {
+  // A single-file release lies in a folder of the user, whose other files have nothing to do with it.
   const bool single_file = expectations.layout && expectations.layout->single_file;
-  if (!single_file && !expectations.only_promised) return FolderScan::walk(folder);
+  if (!single_file && !expectations.only_expected) return FolderScan::walk(folder);
   std::vector<std::string> paths;
-  for (const Promise& promise : promises) paths.push_back(promise.path);
+  for (const ExpectedFile& file : expected_files) paths.push_back(file.path);
   return FolderScan::look_up(folder, paths);
 }
 
@@ -52,22 +55,22 @@ base::DigestWants wants_of(const Expectations& expectations) {
   return wants;
 }
 
-/// Reads all promised files that can be read. The torrent's are one stream; those that only the manifest
-/// names come after it and are in no v1 piece.
-Computed compute(const fs::path& folder, const FolderScan& found, const Expectations& expectations,
-                 const std::vector<Promise>& promises, const Options& options, base::Progress& progress,
-                 const std::stop_token& stop) {
+/// Reads all expected files that can be read. The torrent's files are one stream; files that only the
+/// manifest lists come after it and are in no v1 piece.
+ComputedDigests compute(const fs::path& folder, const FolderScan& found, const Expectations& expectations,
+                        const std::vector<ExpectedFile>& expected_files, const Options& options,
+                        base::Progress& progress, const std::stop_token& stop) {
   std::vector<base::DigestInput> inputs;
   std::uint64_t total_bytes = 0;
-  for (const Promise& promise : promises) {
-    base::DigestInput input{folder / promise.path, promise.length_bytes().value_or(0), false};
-    const Entry* entry = found.find(promise.path);
-    if (promise.pad()) {
+  for (const ExpectedFile& file : expected_files) {
+    base::DigestInput input{folder / file.path, file.length_bytes().value_or(0), false};
+    const FolderEntry* entry = found.find(file.path);
+    if (file.pad()) {
       input.path.clear();
     } else if (entry == nullptr || entry->kind != EntryKind::file) {
       input.skip = true;
     } else {
-      if (!promise.length_bytes()) input.length_bytes = entry->bytes;
+      if (!file.length_bytes()) input.length_bytes = entry->bytes;
       total_bytes += std::min(entry->bytes, input.length_bytes);
     }
     inputs.push_back(std::move(input));
@@ -81,7 +84,7 @@ Computed compute(const fs::path& folder, const FolderScan& found, const Expectat
   how.direct = options.direct;
   base::DigestWants wants = wants_of(expectations);
   const std::span<const base::DigestInput> all = inputs;
-  Computed computed;
+  ComputedDigests computed;
   computed.blocks_per_node = wants.blocks_per_node;
   computed.digests = base::compute_digests(all.first(in_torrent), wants, how, progress, stop);
   wants.v1_piece_bytes = 0;
@@ -90,23 +93,23 @@ Computed compute(const fs::path& folder, const FolderScan& found, const Expectat
   return computed;
 }
 
-/// State, sentence and ranges of a promised file.
+/// Makes the report of one expected file.
 class FileReporter {
  public:
-  FileReporter(const fs::path& folder, const Promise& promise, const Entry* entry,
-               const base::FileDigests& digests, const Evidence& evidence)
-      : folder_(folder), promise_(promise), entry_(entry), digests_(digests), evidence_(evidence) {}
+  FileReporter(const fs::path& folder, const ExpectedFile& file, const FolderEntry* entry,
+               const base::FileDigests& digests, const FileFindings& findings)
+      : folder_(folder), expected_(file), entry_(entry), digests_(digests), findings_(findings) {}
 
   FileReport report() {
-    report_.path = promise_.path;
+    report_.path = expected_.path;
     if (entry_ != nullptr && entry_->kind != EntryKind::file) {
-      settle(FileState::unreadable, describe(entry_->kind));
+      set_state(FileState::unreadable, describe(entry_->kind));
     } else if (entry_ == nullptr || digests_.state == base::ReadState::missing) {
       report_missing();
     } else if (digests_.state == base::ReadState::unreadable) {
-      settle(FileState::unreadable, digests_.problem);
+      set_state(FileState::unreadable, digests_.problem);
     } else if (digests_.state == base::ReadState::changed) {
-      settle(FileState::changed, "changed while it was read");
+      set_state(FileState::changed, "changed while it was read");
     } else {
       report_read();
     }
@@ -114,7 +117,7 @@ class FileReporter {
   }
 
  private:
-  void settle(FileState state, std::string problem) {
+  void set_state(FileState state, std::string problem) {
     report_.state = state;
     report_.problem = std::move(problem);
     if (entry_ != nullptr) report_.bytes = entry_->bytes;
@@ -125,55 +128,55 @@ class FileReporter {
   }
 
   void report_missing() {
-    const auto length_bytes = promise_.length_bytes();
-    settle(FileState::missing, length_bytes
-                                   ? "is not there, expected " + std::to_string(*length_bytes) + " bytes"
-                                   : "is not there");
+    const auto length_bytes = expected_.length_bytes();
+    set_state(FileState::missing, length_bytes
+                                      ? "is not there, expected " + std::to_string(*length_bytes) + " bytes"
+                                      : "is not there");
     report_.bytes = 0;
     if (length_bytes.value_or(0) > 0) add({{0, *length_bytes}});
   }
 
   void report_read() {
     report_.bytes = digests_.found_bytes;
-    std::vector<ByteRange> wrong = evidence_.bad;
-    wrong.insert(wrong.end(), evidence_.unknown.begin(), evidence_.unknown.end());
+    std::vector<ByteRange> wrong = findings_.bad;
+    wrong.insert(wrong.end(), findings_.unknown.begin(), findings_.unknown.end());
     normalize(wrong);
     add(wrong);
-    if (!evidence_.bad.empty()) {
+    if (!findings_.bad.empty()) {
       report_.state = FileState::damaged;
-      report_.problem = evidence_.problem;
+      report_.problem = findings_.problem;
       if (report_.problem.empty()) {
-        report_.problem = std::to_string(total_bytes(evidence_.bad)) + " of " +
+        report_.problem = std::to_string(total_bytes(findings_.bad)) + " of " +
                           std::to_string(digests_.found_bytes) + " bytes lie where the hashes differ";
       }
-      const std::string unnamed = name_tensors(folder_ / promise_.path, report_.damaged);
+      const std::string unnamed = name_tensors(folder_ / expected_.path, report_.damaged);
       if (!unnamed.empty()) report_.problem += "; " + unnamed;
-    } else if (!evidence_.unknown.empty()) {
+    } else if (!findings_.unknown.empty()) {
       report_.state = FileState::unproven;
-      report_.problem = std::to_string(total_bytes(evidence_.unknown)) +
+      report_.problem = std::to_string(total_bytes(findings_.unknown)) +
                         " bytes share a piece with a file that cannot be read, expected all to be proven";
-    } else if (!evidence_.compared && promise_.length_bytes() != 0) {
+    } else if (!findings_.compared && expected_.length_bytes() != 0) {
       report_.state = FileState::unproven;
       report_.problem = "has no digest to be compared with";
     }
   }
 
   const fs::path& folder_;
-  const Promise& promise_;
-  const Entry* entry_;
+  const ExpectedFile& expected_;
+  const FolderEntry* entry_;
   const base::FileDigests& digests_;
-  const Evidence& evidence_;
+  const FileFindings& findings_;
   FileReport report_;
 };
 
-void add_extra_files(const FolderScan& found, const std::vector<Promise>& promises,
-                     const std::set<std::string>& statements, Report& report) {
-  std::set<std::string_view> named(statements.begin(), statements.end());
-  for (const Promise& promise : promises) named.insert(promise.path);
+void add_extra_files(const FolderScan& found, const std::vector<ExpectedFile>& expected_files,
+                     const std::set<std::string>& reference_files, Report& report) {
+  std::set<std::string_view> named(reference_files.begin(), reference_files.end());
+  for (const ExpectedFile& file : expected_files) named.insert(file.path);
   for (const auto& [path, entry] : found.entries()) {
     if (entry.kind == EntryKind::folder || named.contains(path)) continue;
     FileReport file{path, FileState::extra, entry.bytes, describe(entry.kind), {}};
-    if (promises.empty() && entry.kind == EntryKind::file) {
+    if (expected_files.empty() && entry.kind == EntryKind::file) {
       file.state = FileState::unproven;
       file.problem = "has nothing to be compared with";
     }
@@ -195,30 +198,33 @@ bool is_acceptable(FileState state, bool strict) {
 
 Report verify_release(const fs::path& folder, const Expectations& expectations, const Options& options,
                       base::Progress& progress, const std::stop_token& stop) {
-  const std::vector<Promise> promises = collect_promises(expectations);
-  const FolderScan found = scan(folder, expectations, promises);
-  const Computed computed = compute(folder, found, expectations, promises, options, progress, stop);
-  Proofs proofs;
-  std::vector<Evidence> evidence = weigh(expectations, promises, computed, proofs);
-  if (expectations.leaves) refine(folder, expectations, promises, evidence);
+  const std::vector<ExpectedFile> expected_files = collect_expected_files(expectations);
+  const FolderScan found = scan(folder, expectations, expected_files);
+  const ComputedDigests computed =
+      compute(folder, found, expectations, expected_files, options, progress, stop);
+  ComparedKinds kinds;
+  std::vector<FileFindings> findings = compare_digests(expectations, expected_files, computed, kinds);
+  if (expectations.leaves) locate_blocks(folder, expectations, expected_files, findings);
 
   Report report;
-  for (std::size_t i = 0; i < promises.size(); ++i) {
-    if (promises[i].pad()) continue;
+  for (std::size_t i = 0; i < expected_files.size(); ++i) {
+    if (expected_files[i].pad()) continue;
     const auto& digests = computed.digests.files[i];
     report.files.push_back(
-        FileReporter(folder, promises[i], found.find(promises[i].path), digests, evidence[i]).report());
-    if (evidence[i].compared)
-      report.bytes += std::min(digests.found_bytes, promises[i].length_bytes().value_or(digests.found_bytes));
+        FileReporter(folder, expected_files[i], found.find(expected_files[i].path), digests, findings[i])
+            .report());
+    if (findings[i].compared)
+      report.bytes +=
+          std::min(digests.found_bytes, expected_files[i].length_bytes().value_or(digests.found_bytes));
     for (const DamagedRange& damage : report.files.back().damaged)
       report.damaged_bytes += damage.range.length_bytes;
   }
-  add_extra_files(found, promises, expectations.statements, report);
-  if (proofs.v1) report.proven_by.emplace_back("v1");
-  if (proofs.v2) report.proven_by.emplace_back("v2");
-  if (proofs.sha256) report.proven_by.emplace_back("sha256");
-  if (proofs.md5) report.proven_by.emplace_back("md5");
-  report.ok = proofs.any() && std::ranges::all_of(report.files, [&](const FileReport& file) {
+  add_extra_files(found, expected_files, expectations.reference_files, report);
+  if (kinds.v1) report.proven_by.emplace_back("v1");
+  if (kinds.v2) report.proven_by.emplace_back("v2");
+  if (kinds.sha256) report.proven_by.emplace_back("sha256");
+  if (kinds.md5) report.proven_by.emplace_back("md5");
+  report.ok = kinds.any() && std::ranges::all_of(report.files, [&](const FileReport& file) {
                 return is_acceptable(file.state, options.strict);
               });
   return report;

@@ -37,11 +37,11 @@ std::filesystem::path write_container(const std::filesystem::path& path, const s
 }
 
 std::map<std::string, ChainLink> check(const std::filesystem::path& container,
-                                       const verify::ChainEvidence& evidence) {
+                                       const verify::ChainInputs& inputs) {
   base::NoProgress progress;
   std::map<std::string, ChainLink> links;
   const auto reader = format::ContainerReader::open(container);
-  for (const auto& link : verify::check_chain(reader, evidence, {}, progress, {})) links[link.link] = link;
+  for (const auto& link : verify::check_chain(reader, inputs, {}, progress, {})) links[link.link] = link;
   return links;
 }
 
@@ -60,9 +60,9 @@ TEST_CASE("a provenance that nobody would have written checks nothing and reads 
         R"({"files":[{"path":"/etc/passwd","sha256":")" + sha256 + R"("}]})"}) {
     CAPTURE(provenance);
     const auto path = write_container(dir / "m.sluice", provenance);
-    verify::ChainEvidence evidence;
-    evidence.folder = dir / "release";
-    for (const auto& [name, link] : check(path, evidence)) {
+    verify::ChainInputs inputs;
+    inputs.folder = dir / "release";
+    for (const auto& [name, link] : check(path, inputs)) {
       CAPTURE(name);
       CHECK(link.state == LinkState::unknown);
       CHECK_FALSE(link.detail.empty());
@@ -73,16 +73,15 @@ TEST_CASE("a provenance that nobody would have written checks nothing and reads 
 TEST_CASE("a root is checked only by who names it") {
   const tests::TempDir dir;
   const auto path = write_container(dir / "m.sluice", "{}");
-  verify::ChainEvidence evidence;
-  CHECK(check(path, evidence).at("root").state == LinkState::unknown);
-  evidence.pins = {{base::Sha256{}, "other.manifest.json"}};
-  CHECK(check(path, evidence).at("root").state == LinkState::unknown);
-  CHECK(check(path, evidence)
-            .at("root")
-            .detail.ends_with("other.manifest.json names other roots, not this one"));
-  evidence.pins.push_back({format::ContainerReader::open(path).footer().root, "m.manifest.json"});
-  CHECK(check(path, evidence).at("root").state == LinkState::checked);
-  CHECK(check(path, evidence).at("root").detail.ends_with(": named by m.manifest.json"));
+  verify::ChainInputs inputs;
+  CHECK(check(path, inputs).at("root").state == LinkState::unknown);
+  inputs.pins = {{base::Sha256{}, "other.manifest.json"}};
+  CHECK(check(path, inputs).at("root").state == LinkState::unknown);
+  CHECK(
+      check(path, inputs).at("root").detail.ends_with("other.manifest.json names other roots, not this one"));
+  inputs.pins.push_back({format::ContainerReader::open(path).footer().root, "m.manifest.json"});
+  CHECK(check(path, inputs).at("root").state == LinkState::checked);
+  CHECK(check(path, inputs).at("root").detail.ends_with(": named by m.manifest.json"));
 }
 
 TEST_CASE("each link of a release at hand is compared") {
@@ -95,13 +94,13 @@ TEST_CASE("each link of a release at hand is compared") {
   const auto path = write_container(
       dir / "m.sluice", R"({"release":"r","infohash_v1":")" + v1 +
                             R"(","files":[{"path":"readme","bytes":4,"sha256":")" + sha256 + R"("}]})");
-  verify::ChainEvidence evidence;
-  evidence.folder = dir / "release";
-  evidence.source = "r.manifest.json";
-  auto& manifest = evidence.release.manifest.emplace();
+  verify::ChainInputs inputs;
+  inputs.folder = dir / "release";
+  inputs.source = "r.manifest.json";
+  auto& manifest = inputs.release.manifest.emplace();
   manifest.infohash_v1 = base::parse_digest<base::Sha1>(v1);
   manifest.files.push_back({"readme", 4, {}, digest, {}});
-  auto links = check(path, evidence);
+  auto links = check(path, inputs);
   CHECK(links.at("release").state == LinkState::checked);
   CHECK(links.at("files").state == LinkState::checked);
   CHECK(links.at("file content").state == LinkState::checked);
@@ -110,11 +109,11 @@ TEST_CASE("each link of a release at hand is compared") {
   manifest.infohash_v1 = base::parse_digest<base::Sha1>(std::string(40, 'b'));
   manifest.files[0].sha256 = base::Sha256{};
   base::write_file(dir / "release/readme", base::as_bytes("test"));
-  links = check(path, evidence);
+  links = check(path, inputs);
   for (const char* link : {"release", "files", "file content"}) {
     CAPTURE(std::string(link));
     CHECK(links.at(link).state == LinkState::differs);
   }
   manifest.files.clear();
-  CHECK(check(path, evidence).at("files").state == LinkState::unknown);
+  CHECK(check(path, inputs).at("files").state == LinkState::unknown);
 }

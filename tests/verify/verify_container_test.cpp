@@ -71,7 +71,7 @@ verify::DamagedRange only_damage(const verify::Report& report) {
 }
 
 /// What verification says about a broken file: "malformed", or the report's problem. Never ok.
-std::string verdict(const fs::path& file) {
+std::string outcome(const fs::path& file) {
   try {
     const auto report = run(file, 1);
     CHECK_FALSE(report.ok);
@@ -198,12 +198,12 @@ TEST_CASE("a container that is cut anywhere, or goes on, is malformed") {
   for (const std::uint64_t length : lengths) {
     CAPTURE(length);
     file.resize(length);
-    CHECK(verdict(path) == "malformed");
+    CHECK(outcome(path) == "malformed");
   }
   file.write_at(0, content);
   CHECK(run(path).ok);
   file.resize(written.file_bytes + 1);
-  CHECK(verdict(path) == "malformed");
+  CHECK(outcome(path) == "malformed");
 }
 
 TEST_CASE("all damaged parts are listed with their ranges and tensors") {
@@ -279,7 +279,7 @@ TEST_CASE("a container is known by footer or directory, and damage around the te
   CHECK(ends.damaged[2].parts == std::vector<std::string>{"footer"});
   // Footer and directory: nothing says any more that it is a container.
   flip(file, reader.footer().directory_offset_bytes + 50, 0);
-  CHECK(verdict(path) == "malformed");
+  CHECK(outcome(path) == "malformed");
 }
 
 TEST_CASE("what is no container is an error, and verification can be stopped") {

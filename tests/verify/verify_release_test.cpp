@@ -205,7 +205,7 @@ TEST_CASE("a manifest's SHA-256 clears the neighbour with which damage shares a 
   CHECK(state_of(run(dir.path(), {layout, manifest}), "a") == FileState::damaged);
 }
 
-TEST_CASE("promises that contradict each other are not kept, whichever is right") {
+TEST_CASE("references that contradict each other make the file damaged, whichever is right") {
   const MadeRelease release = three_files();
   const TempDir dir;
   write_release(dir.path(), release);

@@ -1,4 +1,4 @@
-#include "verify/promise.h"
+#include "verify/expected_file.h"
 
 #include <algorithm>
 #include <bit>
@@ -76,24 +76,24 @@ std::uint64_t blocks_per_piece(const format::ReleaseLayout& layout) {
   return blocks;
 }
 
-std::optional<std::uint64_t> Promise::length_bytes() const {
+std::optional<std::uint64_t> ExpectedFile::length_bytes() const {
   if (released != nullptr) return released->length_bytes;
   return stated != nullptr ? stated->length_bytes : std::nullopt;
 }
 
-std::vector<Promise> collect_promises(const Expectations& expectations) {
-  std::vector<Promise> promises;
+std::vector<ExpectedFile> collect_expected_files(const Expectations& expectations) {
+  std::vector<ExpectedFile> expected_files;
   std::map<std::string_view, std::size_t> index_of;
   if (expectations.layout) {
     check_layout(*expectations.layout);
     std::uint64_t offset_bytes = 0;
     for (const format::ReleaseFile& file : expectations.layout->files) {
-      if (!file.pad) index_of.emplace(file.path, promises.size());
-      promises.push_back({file.path, &file, nullptr, offset_bytes});
+      if (!file.pad) index_of.emplace(file.path, expected_files.size());
+      expected_files.push_back({file.path, &file, nullptr, offset_bytes});
       offset_bytes += file.length_bytes;
     }
   }
-  if (!expectations.manifest) return promises;
+  if (!expectations.manifest) return expected_files;
   const format::Manifest& manifest = *expectations.manifest;
   if (expectations.layout) {
     check_same(expectations.layout->infohash_v1, manifest.infohash_v1, "info-hash v1");
@@ -101,14 +101,14 @@ std::vector<Promise> collect_promises(const Expectations& expectations) {
   }
   for (const format::ManifestFile& file : manifest.files) {
     format::check_listed_path(file.path, "manifest '" + manifest.name + "'");
-    const auto [place, is_new] = index_of.emplace(file.path, promises.size());
+    const auto [place, is_new] = index_of.emplace(file.path, expected_files.size());
     if (is_new) {
-      promises.push_back({file.path, nullptr, &file, 0});
+      expected_files.push_back({file.path, nullptr, &file, 0});
     } else {
-      promises[place->second].stated = &file;
+      expected_files[place->second].stated = &file;
     }
   }
-  return promises;
+  return expected_files;
 }
 
 }  // namespace sluice::verify

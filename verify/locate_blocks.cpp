@@ -1,4 +1,4 @@
-#include "verify/refine.h"
+#include "verify/locate_blocks.h"
 
 #include <algorithm>
 #include <bit>
@@ -15,48 +15,49 @@ namespace {
 using base::ByteRange;
 using base::Sha256;
 
-/// The pieces of one file.
-class Refiner {
+/// Locates the damage in the pieces of one file.
+class BlockLocator {
  public:
-  Refiner(const format::ReleaseLayout& layout, const format::LeafFile& leaves, const Promise& promise,
-          const base::File& file)
+  BlockLocator(const format::ReleaseLayout& layout, const format::LeafFile& leaves,
+               const ExpectedFile& expected_file, const base::File& file)
       : layout_(layout),
         leaves_(leaves),
-        released_(*promise.released),
+        released_(*expected_file.released),
         file_(file),
         blocks_per_piece_(blocks_per_piece(layout)) {}
 
-  [[nodiscard]] std::vector<ByteRange> refine(const std::vector<ByteRange>& bad) const {
-    std::vector<ByteRange> refined;
+  [[nodiscard]] std::vector<ByteRange> locate(const std::vector<ByteRange>& bad) const {
+    std::vector<ByteRange> located;
     for (const ByteRange& range : bad) {
       const std::uint64_t end_bytes = std::min(range.end_bytes(), released_.length_bytes);
       for (std::uint64_t start = range.offset_bytes; start < end_bytes;) {
         const std::uint64_t piece = start / layout_.piece_bytes;
         const std::uint64_t piece_end = std::min((piece + 1) * layout_.piece_bytes, end_bytes);
-        add(piece, {start, piece_end - start}, refined);
+        add(piece, {start, piece_end - start}, located);
         start = piece_end;
       }
-      // Behind the file's end nothing is right.
+      // Everything after the expected end of the file is wrong.
       if (range.end_bytes() > released_.length_bytes) {
         const std::uint64_t start = std::max(range.offset_bytes, released_.length_bytes);
-        refined.push_back({start, range.end_bytes() - start});
+        located.push_back({start, range.end_bytes() - start});
       }
     }
-    return refined;
+    return located;
   }
 
  private:
-  void add(std::uint64_t piece, const ByteRange& whole, std::vector<ByteRange>& refined) const {
+  void add(std::uint64_t piece, const ByteRange& whole, std::vector<ByteRange>& located) const {
     const std::vector<Sha256> expected =
         leaves_.read(*released_.root, piece * blocks_per_piece_, blocks_per_piece_);
     const std::vector<ByteRange> wrong =
-        prove(piece, expected) ? compare(piece, expected) : std::vector<ByteRange>{};
-    // Bytes that were wrong a moment ago and are not any more are still nothing to be relied on.
-    if (wrong.empty()) refined.push_back(whole);
-    refined.insert(refined.end(), wrong.begin(), wrong.end());
+        are_genuine(piece, expected) ? compare(piece, expected) : std::vector<ByteRange>{};
+    // When no block is wrong now, the bytes changed since the first read: the whole piece stays unverified.
+    if (wrong.empty()) located.push_back(whole);
+    located.insert(located.end(), wrong.begin(), wrong.end());
   }
 
-  [[nodiscard]] bool prove(std::uint64_t piece, const std::vector<Sha256>& leaves) const {
+  /// True when the tree over the leaves has the hash that the torrent states for the piece.
+  [[nodiscard]] bool are_genuine(std::uint64_t piece, const std::vector<Sha256>& leaves) const {
     if (leaves.empty()) return false;
     if (released_.piece_layer.empty()) return base::merkle_root(leaves) == *released_.root;
     return base::merkle_root(leaves, 0, blocks_per_piece_) == released_.piece_layer[piece];
@@ -87,15 +88,16 @@ class Refiner {
 
 }  // namespace
 
-void refine(const std::filesystem::path& folder, const Expectations& expectations,
-            const std::vector<Promise>& promises, std::vector<Evidence>& evidence) {
-  for (std::size_t i = 0; i < promises.size(); ++i) {
-    const Promise& promise = promises[i];
-    if (evidence[i].bad.empty() || promise.released == nullptr || !promise.released->root) continue;
-    const base::File file = base::File::open_read(folder / promise.path);
-    evidence[i].bad =
-        Refiner(*expectations.layout, *expectations.leaves, promise, file).refine(evidence[i].bad);
-    normalize(evidence[i].bad);
+void locate_blocks(const std::filesystem::path& folder, const Expectations& expectations,
+                   const std::vector<ExpectedFile>& expected_files, std::vector<FileFindings>& findings) {
+  for (std::size_t i = 0; i < expected_files.size(); ++i) {
+    const ExpectedFile& expected_file = expected_files[i];
+    if (findings[i].bad.empty() || expected_file.released == nullptr || !expected_file.released->root)
+      continue;
+    const base::File file = base::File::open_read(folder / expected_file.path);
+    findings[i].bad =
+        BlockLocator(*expectations.layout, *expectations.leaves, expected_file, file).locate(findings[i].bad);
+    normalize(findings[i].bad);
   }
 }
 

@@ -1,4 +1,4 @@
-// What a folder holds, when nobody has said what it should.
+// Hashes the files of a folder, for a manifest or checksum list.
 
 #include <algorithm>
 #include <bit>
@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kBlocksPerNode = 1024;  // 16 MiB a node bound the memory for trees
+constexpr std::uint64_t kBlocksPerNode = 1024;  // nodes of 16 MiB bound the memory for trees
 
 /// The order of BEP 52's file tree: element by element, by bytes.
 bool in_tree_order(const base::DigestInput& a, const base::DigestInput& b) {
@@ -44,8 +44,8 @@ base::Sha256 root_of(const base::FileDigests& digests) {
 
 }  // namespace
 
-std::vector<format::ManifestFile> survey_release(const fs::path& path, const Options& options,
-                                                 base::Progress& progress, const std::stop_token& stop) {
+std::vector<format::ManifestFile> hash_release(const fs::path& path, const Options& options,
+                                               base::Progress& progress, const std::stop_token& stop) {
   const bool is_folder = fs::is_directory(path);
   std::vector<base::DigestInput> inputs;
   if (is_folder) {
