@@ -67,7 +67,7 @@ std::vector<std::uint64_t> lengths_of(const DigestPlan& plan) {
 
 }  // namespace
 
-TEST_CASE("plans of random file lists are the stream, cut where nothing goes on") {
+TEST_CASE("plans of random file lists cover the stream, and cut it only where no digest continues") {
   std::mt19937 random(1);
   const auto below = [&](std::uint64_t limit) {
     return std::uniform_int_distribution<std::uint64_t>(0, limit - 1)(random);

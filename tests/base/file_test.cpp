@@ -74,7 +74,7 @@ TEST_CASE("create empties a file, open_update keeps it") {
   CHECK(File::create(dir / "f").size_bytes() == 0);
 }
 
-TEST_CASE("what is not a regular file is refused without waiting") {
+TEST_CASE("a file that is not regular is refused without waiting") {
   const TempDir dir;
   REQUIRE(::mkfifo((dir / "pipe").c_str(), 0600) == 0);
   CHECK_ERROR(File::open_read(dir / "none"), ErrorKind::io, "cannot open: No such file");
@@ -143,14 +143,14 @@ TEST_CASE("two atomic files of one name in one process do not write into each ot
   CHECK(entries_in(dir.path()) == 1);
 }
 
-TEST_CASE("an atomic file may have the longest name that there is") {
+TEST_CASE("an atomic file may have a name of the greatest length") {
   const TempDir dir;
   const fs::path path = dir / std::string(255, 'n');
   write_file(path, as_bytes("x"));
   CHECK(read_text_file(path) == "x");
 }
 
-TEST_CASE("a commit that cannot rename says so and leaves nothing behind") {
+TEST_CASE("a commit that cannot rename throws, and leaves no file behind") {
   const TempDir dir;
   fs::create_directory(dir / "f");
   CHECK_ERROR(write_file(dir / "f", as_bytes("x")), ErrorKind::io, "cannot rename into place");
@@ -195,7 +195,7 @@ TEST_CASE("folders are made with their parents, and not over files") {
   CHECK_ERROR(make_directories(dir / "f"), ErrorKind::io, "f");
 }
 
-TEST_CASE("a full disk is no_space wherever it is met") {
+TEST_CASE("a full disk is no_space in every operation") {
   const TinyDisk disk;
   if (!disk.mounted()) {
     MESSAGE("SKIPPED: mounting a small tmpfs is refused here: " << std::strerror(errno));
@@ -271,7 +271,7 @@ TEST_CASE("waiting for a lock ends when the caller does not want to wait longer"
   CHECK(asked == 3);
 }
 
-TEST_CASE("an unfinished file of a process that is gone is removed, one of a living writer is not") {
+TEST_CASE("the unfinished file of a process that ended is removed, that of a running one is not") {
   const TempDir folder;
   write_file(folder / ".m.sluice.part-99999-0", as_bytes("left behind"));
   AtomicFile living(folder / "m.sluice");

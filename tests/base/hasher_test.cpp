@@ -82,7 +82,7 @@ void check_vectors(const Vector (&vectors)[N], std::mt19937& random) {
 
 }  // namespace
 
-TEST_CASE("hashers give the published digests, whole and in any chunks, and start anew after final") {
+TEST_CASE("hashers give the published digests, for whole messages and any chunks, and are reset by final") {
   std::mt19937 random(1);
   check_vectors<Md5>(kMd5, random);
   check_vectors<Sha1>(kSha1, random);
@@ -95,7 +95,7 @@ TEST_CASE("CRC-32 of the check text") {
   CHECK(crc32({}) == 0);
 }
 
-TEST_CASE("a moved hasher goes on where it was") {
+TEST_CASE("a moved hasher keeps its state") {
   Hasher<Sha256> first;
   first.update(as_bytes("a"));
   Hasher<Sha256> second = std::move(first);
@@ -103,7 +103,7 @@ TEST_CASE("a moved hasher goes on where it was") {
   CHECK(to_hex(second.final()) == kSha256[0].hex);
 }
 
-TEST_CASE("hex is read in either case and written in lower case, and nothing else is hex") {
+TEST_CASE("hexadecimal text is read in either case, written in lower case, and refused otherwise") {
   const auto digest = parse_digest<Md5>("00FF7f80aBcDeF0123456789AbCdEf01");
   REQUIRE(digest);
   CHECK(to_hex(*digest) == "00ff7f80abcdef0123456789abcdef01");
@@ -115,7 +115,7 @@ TEST_CASE("hex is read in either case and written in lower case, and nothing els
   }
 }
 
-TEST_CASE("messages that are hashed by the dozen have the digests that OpenSSL gives them one by one") {
+TEST_CASE("messages that are hashed together have the digests that OpenSSL computes one by one") {
   if (!has_wide_sha()) MESSAGE("SKIPPED: sixteen at a time needs AVX-512");
   std::mt19937 random(5);
   // Every length around the borders of blocks and of padding, and a leaf of BEP 52; runs that fill sixteen
@@ -138,7 +138,7 @@ TEST_CASE("messages that are hashed by the dozen have the digests that OpenSSL g
   }
 }
 
-TEST_CASE("messages that are hashed by the dozen have the published digests") {
+TEST_CASE("messages that are hashed together have the published digests") {
   for (const auto& [message, hex] : kSha256) {
     const std::vector<Bytes> messages(16, as_bytes(message));
     std::vector<Sha256> digests(messages.size());

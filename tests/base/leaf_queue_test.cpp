@@ -15,7 +15,7 @@ namespace {
 
 using tests::random_bytes;
 
-/// Of a stream and of files, all of them put into one queue.
+/// The expected digests of a stream and of files, whose leaves all go into one queue.
 struct Work {
   explicit Work(std::mt19937& random) : stream(random_bytes(random, random() % 3000000)) {
     for (std::size_t i = random() % 5; i > 0; --i) {

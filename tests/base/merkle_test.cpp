@@ -89,7 +89,7 @@ TEST_CASE("a layer of any height has the same root as the leaves") {
   }
 }
 
-TEST_CASE("every leaf and its place matter") {
+TEST_CASE("every leaf and its position change the root") {
   auto leaves = distinct_leaves(13);
   const Sha256 root = merkle_root(leaves);
   for (std::size_t i = 0; i < leaves.size(); ++i) {
@@ -106,7 +106,7 @@ TEST_CASE("every leaf and its place matter") {
   CHECK(merkle_root(leaves) == root);
 }
 
-TEST_CASE("leaves are the hashes of 16 KiB blocks, however the data comes") {
+TEST_CASE("leaves are the hashes of 16 KiB blocks, for any sizes of updates") {
   std::mt19937 random(2);
   for (const std::size_t size : {0u, 1u, 16383u, 16384u, 16385u, 32768u, 100000u}) {
     CAPTURE(size);

@@ -193,7 +193,7 @@ TEST_CASE("one read gives every digest of random file lists, with any threads an
   }
 }
 
-TEST_CASE("a file that changes while it is read is said to have changed") {
+TEST_CASE("a file that changes while it is read is reported as changed") {
   const TempDir dir;
   const Content content(300000);
   write_file(dir / "f", content);
@@ -220,12 +220,13 @@ TEST_CASE("a file that changes while it is read is said to have changed") {
     const DigestInput input{dir / "f", content.size()};
     const auto found = compute_digests({&input, 1}, {true, true, true, 1, 16384}, {2, 65536}, meddler, {});
     CHECK(found.files[0].state == ReadState::changed);
-    // What it said in the meantime is held against nobody.
+    // The hashes of pieces that it shares with other files are unknown.
     CHECK(found.v1_pieces == std::vector<std::optional<Sha1>>(divide_up(content.size(), 16384)));
   }
 }
 
-TEST_CASE("of large files all digests are the same, worked on together or apart, in pairs and alone") {
+TEST_CASE(
+    "large files have the same digests whether units are hashed together, separately, in pairs or alone") {
   Random random(3);
   const TempDir dir;
   const std::size_t lengths[] = {9000001, 100, 3u << 20, 5500000};
@@ -257,7 +258,7 @@ TEST_CASE("of large files all digests are the same, worked on together or apart,
   }
 }
 
-TEST_CASE("a file that may not be opened is unreadable, and its neighbours are still judged") {
+TEST_CASE("a file that may not be opened is unreadable, and its neighbours still get digests") {
   const TempDir dir;
   fs::permissions(dir.path(), fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec);
   fs::create_directory(dir / "closed");
@@ -283,7 +284,7 @@ TEST_CASE("a file that may not be opened is unreadable, and its neighbours are s
   CHECK(found.v1_pieces == expected);
 }
 
-TEST_CASE("digesting stops when asked") {
+TEST_CASE("compute_digests stops when asked") {
   const TempDir dir;
   write_file(dir / "f", Content(100000));
   const DigestInput input{dir / "f", 100000};

@@ -53,7 +53,7 @@ constexpr std::size_t kFileBytes = (std::size_t{21} << 20) + 123;
 
 }  // namespace
 
-TEST_CASE("ranges are read alike, cached or not, by one reader or many") {
+TEST_CASE("ranges have the same bytes, cached or not, with or without a disk queue") {
   const TempDir dir;
   const auto content = random_bytes(kFileBytes);
   const File file = make_uncached(dir, content);
@@ -71,7 +71,7 @@ TEST_CASE("ranges are read alike, cached or not, by one reader or many") {
   }
 }
 
-TEST_CASE("what a read brings into the page cache is dropped behind it, and what was there stays") {
+TEST_CASE("pages that a read brings into the page cache are dropped, and pages that were there stay") {
   const TempDir dir;
   const auto content = random_bytes(kFileBytes);
   const File file = make_uncached(dir, content);
@@ -90,7 +90,7 @@ TEST_CASE("what a read brings into the page cache is dropped behind it, and what
   CHECK(source.cached_share(kHalf, kFileBytes - kHalf) == 0);
 }
 
-TEST_CASE("a mapped file that is cut gives zeros and says so, and other mappings stay whole") {
+TEST_CASE("a mapped file that is cut reads as zeros and is broken, and other mappings are not affected") {
   const TempDir dir;
   const std::vector<std::byte> content(100000, std::byte{7});
   write_file(dir / "f", content);
@@ -110,7 +110,7 @@ TEST_CASE("a mapped file that is cut gives zeros and says so, and other mappings
   CHECK_FALSE(second.is_broken());
 }
 
-TEST_CASE("there may be more mappings than the handler can watch; the rest are empty") {
+TEST_CASE("mappings beyond the handler's limit are empty") {
   const TempDir dir;
   write_file(dir / "f", as_bytes("content"));
   const File file = File::open_read(dir / "f");

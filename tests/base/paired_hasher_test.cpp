@@ -53,7 +53,7 @@ void check_random_streams(bool a_has_unit, bool b_has_unit) {
   }
 }
 
-/// Of messages that stand side by side: `a` and `b` in either lane.
+/// Checks the digests of `a` and `b` when they are hashed as a pair, in either order.
 template <typename D>
 void check_pair(const std::string& a, const char* hex_of_a, const std::string& b, const char* hex_of_b) {
   PairedHasher<D> lanes[2];
@@ -64,7 +64,7 @@ void check_pair(const std::string& a, const char* hex_of_a, const std::string& b
 
 }  // namespace
 
-TEST_CASE("streams fed side by side in random chunks have the digests that OpenSSL gives them") {
+TEST_CASE("streams fed in pairs by random chunks have the digests that OpenSSL computes") {
   const bool unit = has_sha_unit();
   for (const auto& [a, b] : {std::pair{unit, unit}, {false, false}, {unit, false}}) {
     check_random_streams<Sha1>(a, b);
@@ -73,7 +73,7 @@ TEST_CASE("streams fed side by side in random chunks have the digests that OpenS
 }
 
 // FIPS 180-2, appendices A and B (the same examples accompany FIPS 180-4)
-TEST_CASE("two lanes give the published digests") {
+TEST_CASE("a pair of hashers gives the published digests") {
   const std::string two_blocks = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
   const std::string million(1000000, 'a');
   check_pair<Sha1>("abc", "a9993e364706816aba3e25717850c26c9cd0d89d", two_blocks,
@@ -112,7 +112,7 @@ TEST_CASE("a stream that is interleaved with messages of any number, length and 
   }
 }
 
-// 2^32 bits are 512 MiB: the length in the padding does not fit 32 bits any more.
+// 2^32 bits are 512 MiB: the length in the padding does not fit 32 bits.
 TEST_CASE("the length of a long message is counted in 64 bits") {
   const std::vector<std::byte> chunk(std::size_t{32} << 20, std::byte{'a'});
   PairedHasher<Sha1> lane;

@@ -60,7 +60,7 @@ TEST_CASE("runs after pauses longer than the spinning wake the sleepers") {
   }
 }
 
-TEST_CASE("an exception of a task reaches the caller, and the pool works on") {
+TEST_CASE("an exception of a task reaches the caller, and the pool can be used again") {
   for (const unsigned threads : {1u, 2u, 4u}) {
     WorkerPool pool(threads);
     for (std::size_t round = 0; round < 40; ++round) {
@@ -90,7 +90,7 @@ TEST_CASE("an exception of a task reaches the caller, and the pool works on") {
   }
 }
 
-TEST_CASE("when all tasks fail, one exception is thrown and the rest is left out") {
+TEST_CASE("when all tasks fail, one exception is thrown and the rest is skipped") {
   WorkerPool pool(4);
   for (const auto run : kWays) {
     std::atomic<int> started{0};
@@ -104,7 +104,7 @@ TEST_CASE("when all tasks fail, one exception is thrown and the rest is left out
   }
 }
 
-TEST_CASE("a share is taken from its first task on, and half of what is left goes to who asks") {
+TEST_CASE("a share is taken from the front, and half of the rest can be stolen") {
   TaskShare share;
   CHECK_FALSE(share.take_first());
   CHECK(share.take_half().count() == 0);
@@ -138,7 +138,7 @@ TEST_CASE("tasks begin in order, and those of a share do") {
   }
 }
 
-TEST_CASE("what is left of a share whose worker is held up is taken over by the others") {
+TEST_CASE("other workers steal the rest of a share whose worker is delayed") {
   WorkerPool pool(3);
   constexpr std::size_t kTasks = 30;
   for (std::size_t held = 0; held < kTasks; ++held) {
@@ -185,7 +185,7 @@ std::vector<cpu_set_t> cores_of_workers(WorkerPool& pool) {
 
 }  // namespace
 
-TEST_CASE("where there is a core for each worker, each but the caller's has its own") {
+TEST_CASE("with one core for each worker, every thread but the caller's is pinned to its own") {
   const cpu_set_t all = usable_cores();
   WorkerPool pool(available_threads(), WorkerPool::Placement::a_core_each);
   const auto cores = cores_of_workers(pool);

@@ -40,7 +40,7 @@ TEST_CASE("a part file and its journal stay until the file is finished") {
   CHECK_FALSE(fs::exists(folder / ".m.part.journal"));
 }
 
-TEST_CASE("a part file that is of no use leaves nothing") {
+TEST_CASE("a discarded part file leaves nothing") {
   const TempDir folder;
   begin_file(folder / "m");
   PartFile(folder / "m").discard();
@@ -51,7 +51,7 @@ TEST_CASE("a part file that is of no use leaves nothing") {
   discard_part_file(folder / "m");
 }
 
-TEST_CASE("a journal without its file says nothing") {
+TEST_CASE("a journal without its part file is emptied") {
   const TempDir folder;
   begin_file(folder / "m");
   fs::remove(folder / ".m.part");

@@ -71,7 +71,7 @@ std::string with_byte(const std::string& text, std::size_t offset, char value) {
 
 }  // namespace
 
-TEST_CASE("base64 is that of RFC 4648, and nothing else is read") {
+TEST_CASE("base64 follows RFC 4648, and nothing else is read") {
   // RFC 4648, section 10
   const struct {
     std::string plain, text;
@@ -133,7 +133,7 @@ TEST_CASE("Ed25519 gives the published keys and signatures") {
   }
 }
 
-TEST_CASE("minisign's keys and signatures are read, written and obeyed") {
+TEST_CASE("minisign's keys and signatures are read, written and verified") {
   const PublicKey key = parse_public_key(kPublicText, "a.pub");
   CHECK(to_string(key.id) == "6707E64A6236A14");
   CHECK(to_text(key) == kPublicText);
@@ -156,7 +156,7 @@ TEST_CASE("minisign's keys and signatures are read, written and obeyed") {
   CHECK(to_text(sign_text(kContent, secret, "trusted words")) == kHashedText);
 }
 
-TEST_CASE("whatever is changed, the signature is not valid any more, and why is told") {
+TEST_CASE("any change makes the signature invalid, and the result names the reason") {
   const SecretKey secret = new_secret_key();
   const PublicKey key = secret.public_key();
   const Signature good = sign_text("content", secret, "comment");
@@ -186,7 +186,7 @@ TEST_CASE("whatever is changed, the signature is not valid any more, and why is 
   CHECK(check_signature(changed, key, as_bytes("content")) == SignatureCheck::valid);
 }
 
-TEST_CASE("a secret key locked with a password opens with this one only") {
+TEST_CASE("a secret key that is locked with a password opens only with this password") {
   const SecretKey key = new_secret_key();
   for (const PasswordCost& cost : {kByOperations, kByMemory}) {
     const std::string text = to_text(key, "secret", cost);

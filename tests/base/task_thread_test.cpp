@@ -20,7 +20,7 @@ TEST_CASE("tasks are done in order, one after the other") {
   for (int i = 0; i < 1000; ++i) CHECK(done[static_cast<std::size_t>(i)] == i);
 }
 
-TEST_CASE("a thread that goes finishes the task that it has begun, and drops those behind it") {
+TEST_CASE("the destructor waits for the running task and drops the others") {
   std::promise<void> begun;
   std::promise<void> gate;
   bool finished = false;

@@ -37,7 +37,7 @@ TEST_CASE("sizes are read as people write them") {
   }
 }
 
-TEST_CASE("what is no size is not read as one") {
+TEST_CASE("text that is not a size is refused") {
   for (const char* text : {"",
                            " ",
                            "M",
@@ -120,7 +120,7 @@ TEST_CASE("every code point survives its encoding, and every other start is refu
   }
 }
 
-TEST_CASE("text from outside cannot steer the terminal or turn its reading around") {
+TEST_CASE("text from outside cannot control the terminal or change its direction") {
   CHECK(to_printable("plain \u00e9\U0001F600") == "plain \u00e9\U0001F600");
   CHECK(to_printable("a\x1b[2Jb\n") == "a\uFFFD[2Jb\uFFFD");
   CHECK(to_printable("\xff\xc3") == "\uFFFD\uFFFD");
@@ -134,7 +134,7 @@ TEST_CASE("text from outside cannot steer the terminal or turn its reading aroun
     CHECK_FALSE(is_deceptive(code));
 }
 
-TEST_CASE("sums and products that do not fit are nothing") {
+TEST_CASE("sums and products that do not fit 64 bits give nothing") {
   constexpr std::uint64_t kMax = ~0ull;
   CHECK(checked_add(kMax, 0) == kMax);
   CHECK_FALSE(checked_add(kMax, 1));

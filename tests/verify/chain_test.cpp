@@ -47,7 +47,7 @@ std::map<std::string, ChainLink> check(const std::filesystem::path& container,
 
 }  // namespace
 
-TEST_CASE("a provenance that nobody would have written checks nothing and reads nothing outside") {
+TEST_CASE("a malformed provenance compares nothing and reads no file outside the release") {
   const tests::TempDir dir;
   std::filesystem::create_directory(dir / "release");
   base::write_file(dir / "secret", base::as_bytes("secret"));
@@ -70,7 +70,7 @@ TEST_CASE("a provenance that nobody would have written checks nothing and reads 
   }
 }
 
-TEST_CASE("a root is checked only by who names it") {
+TEST_CASE("a root is verified only by a pin that names it") {
   const tests::TempDir dir;
   const auto path = write_container(dir / "m.sluice", "{}");
   verify::ChainInputs inputs;
@@ -84,7 +84,7 @@ TEST_CASE("a root is checked only by who names it") {
   CHECK(check(path, inputs).at("root").detail.ends_with(": named by m.manifest.json"));
 }
 
-TEST_CASE("each link of a release at hand is compared") {
+TEST_CASE("each link is compared when the release is available") {
   const tests::TempDir dir;
   std::filesystem::create_directory(dir / "release");
   base::write_file(dir / "release/readme", base::as_bytes("text"));

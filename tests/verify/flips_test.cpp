@@ -28,7 +28,7 @@ namespace {
 constexpr const char* kWeights = "consolidated.00.pth";
 constexpr std::uint64_t kBlockBytes = 16384;
 
-// Small files: large buffers would take longer than what is read into them.
+// Small files: allocating large buffers would take longer than reading.
 constexpr verify::Options kOptions{.thread_count = 2, .memory_bytes = 1u << 20};
 
 /// A stretch of a file and what stands there: a tensor when it has a point in its name.
@@ -260,7 +260,7 @@ class Specimen {
     if (expected.name == "zip directory") {
       const auto file = std::ranges::find(report.files, kWeights, &verify::FileReport::path);
       CHECK((has_part("zip directory") || file->problem.find("is not known: ") != std::string::npos));
-      return;  // what else lies in the block need not be known any more
+      return;  // the other contents of the block are then unknown
     }
     if (expected.name == "data.pkl") {
       CHECK(has_part("pickle data.pkl"));
@@ -328,7 +328,7 @@ TEST_CASE("each of 1,000 random flipped bits is found, and named where it lies")
   specimen.check_whole();
 }
 
-TEST_CASE("the same in a model that was really trained") {
+TEST_CASE("each of the bits is found in a trained model too") {
   Specimen specimen(SLUICE_DEMO_RELEASE, convert::Quant::q8, 12);
   for (int i = 0; i < 100; ++i) specimen.flip_one();
   specimen.check_whole();

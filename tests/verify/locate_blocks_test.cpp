@@ -1,4 +1,4 @@
-// Leaves beside a torrent place damage to 16 KiB, and are not believed.
+// The leaf file of a torrent locates damage to 16 KiB, and is verified before it is used.
 
 #include <doctest/doctest.h>
 
@@ -75,7 +75,7 @@ struct Damaged {
 
 }  // namespace
 
-TEST_CASE("damage is placed to the block where leaves lie beside the torrent") {
+TEST_CASE("damage is located to the block with a leaf file") {
   Damaged damaged;
   damaged.flip("large", 9 * kBlockBytes + 5);
   damaged.flip("large", 10 * kBlockBytes);
@@ -89,7 +89,7 @@ TEST_CASE("damage is placed to the block where leaves lie beside the torrent") {
   CHECK((damaged.blocks_of("small") == Damaged::Blocks{{1, 1}}));
 }
 
-TEST_CASE("what is cut off or hangs over is told to the byte") {
+TEST_CASE("missing and surplus bytes are reported exactly") {
   Damaged damaged;
   damaged.use_leaves();
   std::filesystem::resize_file(damaged.dir / "release/large", 29 * kBlockBytes + 10);
@@ -105,7 +105,7 @@ TEST_CASE("what is cut off or hangs over is told to the byte") {
   CHECK(longer.damaged[0].range.length_bytes == 23);
 }
 
-TEST_CASE("leaves that are not the torrent's are not believed") {
+TEST_CASE("leaves that are not the torrent's are ignored") {
   Damaged damaged;
   damaged.flip("large", 9 * kBlockBytes + 5);
   damaged.with_leaves.files[0].leaves[9] = damaged.with_leaves.files[0].leaves[10];
@@ -113,7 +113,7 @@ TEST_CASE("leaves that are not the torrent's are not believed") {
   CHECK((damaged.blocks_of("large") == Damaged::Blocks{{8, 8}}));
 }
 
-TEST_CASE("leaves do not make anything right that is wrong, or wrong that is right") {
+TEST_CASE("leaves change neither an intact file nor the state of a damaged one") {
   Damaged damaged;
   damaged.use_leaves();
   CHECK(damaged.report_of("large").state == FileState::ok);

@@ -106,7 +106,7 @@ TEST_CASE("damage to the zip's first bytes is named from its directory") {
   CHECK(report.problem.find("not known") == std::string::npos);
 }
 
-TEST_CASE("damage to what says where the tensors lie is named, and that they are not known") {
+TEST_CASE("damage to the index of tensors is named, and that the tensors are unknown") {
   SUBCASE("the pickle") {
     CheckpointRelease release;
     const auto report = release.damage(1000);
@@ -171,7 +171,7 @@ TEST_CASE("damage to a container that is part of a release is named by its tenso
   CHECK(directory.damaged[0].tensors.empty());
 }
 
-TEST_CASE("damage beside the checkpoint has no names") {
+TEST_CASE("damage in a file that is not a checkpoint has no names") {
   CheckpointRelease release;
   base::File::open_update(release.dir / "tokenizer.model").resize(10);
   base::NoProgress progress;

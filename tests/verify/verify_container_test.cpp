@@ -92,7 +92,7 @@ void flip(base::File& file, std::uint64_t at_byte, int bit) {
 
 }  // namespace
 
-TEST_CASE("an intact container proves itself, with any threads and memory") {
+TEST_CASE("an intact container is ok, with any threads and memory") {
   const TempDir dir;
   for (const auto storage :
        {format::Storage::q4_tiles, format::Storage::q8_tiles, format::Storage::bf16_tiles}) {
@@ -112,7 +112,7 @@ TEST_CASE("an intact container proves itself, with any threads and memory") {
   }
 }
 
-TEST_CASE("one flipped bit anywhere is found, and blamed on the part that holds it") {
+TEST_CASE("one flipped bit anywhere is found, and the part that holds it is named") {
   const TempDir dir;
   const fs::path path = dir / "m.sluice";
   const auto written = write_container(path, format::Storage::q4_tiles);
@@ -182,7 +182,7 @@ TEST_CASE("one flipped bit anywhere is found, and blamed on the part that holds 
   CHECK(run(path).ok);
 }
 
-TEST_CASE("a container that is cut anywhere, or goes on, is malformed") {
+TEST_CASE("a container that is cut anywhere, or has bytes after its end, is malformed") {
   const TempDir dir;
   const fs::path path = dir / "m.sluice";
   const auto written = write_container(path, format::Storage::q8_tiles);
@@ -277,12 +277,12 @@ TEST_CASE("a container is known by footer or directory, and damage around the te
   CHECK(ends.damaged[0].parts == std::vector<std::string>{"header"});
   CHECK(ends.damaged[1].tensors.at(0).name == "norm.weight");
   CHECK(ends.damaged[2].parts == std::vector<std::string>{"footer"});
-  // Footer and directory: nothing says any more that it is a container.
+  // Without footer and directory, nothing shows that it is a container.
   flip(file, reader.footer().directory_offset_bytes + 50, 0);
   CHECK(outcome(path) == "malformed");
 }
 
-TEST_CASE("what is no container is an error, and verification can be stopped") {
+TEST_CASE("a file that is not a container is an error, and verification can be stopped") {
   const TempDir dir;
   base::write_file(dir / "text", base::as_bytes("no container"));
   CHECK_ERROR(run(dir / "text"), ErrorKind::malformed, "text: ");

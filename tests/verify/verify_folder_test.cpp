@@ -1,4 +1,4 @@
-// What lies in a release's folder, or does not, or is something else.
+// Files of a release folder that are missing, extra, or not regular files.
 
 #include <doctest/doctest.h>
 #include <sys/stat.h>
@@ -19,7 +19,7 @@ using base::ErrorKind;
 using verify::FileState;
 namespace fs = std::filesystem;
 
-TEST_CASE("missing, short and long files are told apart, with what is wrong of them") {
+TEST_CASE("missing, short and long files have different states, and their damage is reported") {
   for (const Hashes hashes : kAllHashes) {
     CAPTURE(static_cast<int>(hashes));
     MadeRelease release = three_files();
@@ -35,7 +35,7 @@ TEST_CASE("missing, short and long files are told apart, with what is wrong of t
     CHECK_FALSE(report.ok);
     CHECK(state_of(report, "sub/b") == FileState::missing);
     CHECK(ranges_of(report_of(report, "sub/b")) == Ranges{{0, 40000}});
-    // What shares a v1 piece with it cannot be proven, nor is it known to be wrong.
+    // A file that shares a v1 piece with it cannot be verified, and is not reported as wrong.
     CHECK(state_of(report, "a") == (v1 ? FileState::unproven : FileState::ok));
     CHECK(ranges_of(report_of(report, "a")) == (v1 ? Ranges{{32768, 7232}} : Ranges{}));
     CHECK(report.damaged_bytes == (v1 ? 40000u + 7232 + 1920 : 40000u));
@@ -173,7 +173,7 @@ TEST_CASE("a manifest adds files that the torrent does not have") {
   CHECK_FALSE(report.ok);
 }
 
-TEST_CASE("symbolic links and what is no file are not followed, even to the right bytes") {
+TEST_CASE("symbolic links and special files are not followed, even to the right bytes") {
   const MadeRelease release = three_files();
   const TempDir dir;
   const TempDir elsewhere;
@@ -214,7 +214,7 @@ TEST_CASE("symbolic links and what is no file are not followed, even to the righ
   CHECK(state_of(run(dir.path(), expectations), "c") == FileState::unreadable);
 }
 
-TEST_CASE("what may not be read is unreadable, and not missing") {
+TEST_CASE("a file that may not be read is unreadable, and not missing") {
   const MadeRelease release = three_files();
   const TempDir dir;
   write_release(dir.path(), release);
@@ -253,7 +253,7 @@ TEST_CASE("a file that changes while it is read is neither right nor wrong") {
   CHECK(state_of(report, "sub/b") == FileState::ok);
 }
 
-TEST_CASE("a release of one file is looked for among strangers that are left alone") {
+TEST_CASE("a single-file release is found in a folder of other files, which are ignored") {
   MadeRelease release;
   std::mt19937 random(9);
   release.files.push_back({"model.bin", random_content(random, 50000), false});
@@ -275,7 +275,7 @@ TEST_CASE("a release of one file is looked for among strangers that are left alo
   CHECK(state_of(run(dir.path(), by(layout)), "model.bin") == FileState::unreadable);
 }
 
-TEST_CASE("what keeps verification from looking is an error") {
+TEST_CASE("a failure that prevents verification is an error") {
   const MadeRelease release = three_files();
   const TempDir dir;
   write_release(dir.path(), release);
@@ -338,7 +338,7 @@ TEST_CASE("a torrent whose padding is not the hash of zeros is refused") {
   CHECK_ERROR(run(dir.path(), by(layout)), ErrorKind::malformed, "v1 piece 1 is all padding");
 }
 
-TEST_CASE("progress is told of every byte that is read") {
+TEST_CASE("progress is reported for every byte that is read") {
   class Counter final : public base::Progress {
    public:
     void begin(std::string_view, std::uint64_t total_bytes) override { total = total_bytes; }

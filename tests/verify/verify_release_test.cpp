@@ -1,4 +1,4 @@
-// What the digests say of the bytes of a release.
+// Damage in the files of a release, as each kind of digest finds it.
 
 #include <doctest/doctest.h>
 
@@ -173,7 +173,7 @@ TEST_CASE("a manifest alone finds every flipped bit, and names the file") {
   }
 }
 
-TEST_CASE("a manifest's SHA-256 clears the neighbour with which damage shares a v1 piece") {
+TEST_CASE("a manifest's SHA-256 shows that the neighbour in a wrong v1 piece is intact") {
   const MadeRelease release = three_files();
   const TempDir dir;
   write_release(dir.path(), release);
