@@ -1,3 +1,6 @@
+// Text of protocols and file formats. The functions of <cctype> are not used, because they depend on the
+// locale and are undefined for negative values of char.
+
 #include "base/ascii.h"
 
 #include <algorithm>

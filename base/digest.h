@@ -33,6 +33,12 @@ template <std::size_t N, typename Tag>
   return to_hex(std::span<const std::byte>(digest.bytes));
 }
 
+/// An empty text for no digest.
+template <typename D>
+[[nodiscard]] std::string to_hex_or_empty(const std::optional<D>& digest) {
+  return digest ? to_hex(*digest) : std::string();
+}
+
 /// Fills `out` from exactly 2 * out.size() hex digits of either case; false for any other text.
 [[nodiscard]] bool from_hex(std::string_view text, std::span<std::byte> out);
 

@@ -1,3 +1,8 @@
+// The life of an input during compute_digests(): the first acquire() opens it, the last release() compares
+// its stamp with that of the opening, and only then are its digests final. An input of which some bytes could
+// not be read gets no digests at all, only its state: half of the leaves of a file would look like damage in
+// the other half.
+
 #include "base/digest_files.h"
 
 #include <algorithm>
@@ -27,6 +32,8 @@ DigestFiles::DigestFiles(std::span<const DigestInput> inputs, const DigestWants&
       entries_(inputs.size()),
       digests_(inputs.size()) {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
+    // A unit counts once for each input that it has a segment of: that many times the input is acquired and
+    // released.
     entries_[i].units_left = plan.units_of_input[i];
     if (inputs[i].skip) entries_[i].failure = digests_[i].state = ReadState::missing;
     if (inputs[i].path.empty()) digests_[i].found_bytes = inputs[i].length_bytes;
@@ -56,6 +63,7 @@ void DigestFiles::open(std::size_t index, Entry& entry) {
     entry.open.reset();
     std::error_code ignored;
     const auto status = std::filesystem::symlink_status(input.path, ignored);
+    // Only a file whose name does not exist is missing; a link to nowhere exists and cannot be read.
     const bool none = status.type() == std::filesystem::file_type::not_found;
     fail(entry, none ? ReadState::missing : ReadState::unreadable, error.what());
     return;
@@ -85,6 +93,7 @@ void DigestFiles::finish(std::size_t index, Entry& entry) {
       if (stamp_of(open.file) != open.stamp) {
         fail(entry, ReadState::changed, {});
       } else if (open.cached && open.cached->mapping().is_broken()) {
+        // A read of the mapping cannot report an error: the pages were zeros instead.
         fail(entry, ReadState::unreadable, open.file.path().string() + ": cannot read: Input/output error");
       }
     } catch (const Error& error) {
@@ -98,6 +107,7 @@ void DigestFiles::finish(std::size_t index, Entry& entry) {
     return;
   }
   const std::uint64_t found_bytes = digests.found_bytes;
+  // The digests are of bytes that were not all read, or not all of one state of the file.
   digests = FileDigests{};
   digests.state = entry.failure;
   digests.problem = entry.problem;

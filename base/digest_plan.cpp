@@ -1,3 +1,7 @@
+// Cuts the stream into work units. A unit grows until it has unit_bytes_ and the next allowed cut is reached;
+// files that may not be cut end up in one unit, whatever their length. The whole plan is computed before the
+// first read, so that the threads need nothing but a counter to share the work.
+
 #include "base/digest_plan.h"
 
 #include <algorithm>
@@ -60,10 +64,12 @@ class Planner {
   };
 
   [[nodiscard]] Cuts cuts_of(const DigestInput& input) const {
-    if (wants_.md5 || wants_.sha256) return {};
+    if (wants_.md5 || wants_.sha256) return {};  // sequential over the whole file
     const std::uint64_t piece_bytes = wants_.v1_piece_bytes;
     const std::uint64_t node_bytes =
         has_layer(input, wants_) ? wants_.blocks_per_node * kMerkleBlockBytes : kMerkleBlockBytes;
+    // Without leaves only pieces matter, which begin at any byte of a file: the phase is the length of the
+    // first piece that lies in earlier files.
     if (!wants_.leaves) return pieces_ ? Cuts{piece_bytes, stream_bytes_ % piece_bytes} : Cuts{node_bytes, 0};
     if (!pieces_) return {node_bytes, 0};
     // In a torrent without pad files, pieces can begin within leaves and then have no borders in common with
@@ -71,6 +77,7 @@ class Planner {
     if (stream_bytes_ % piece_bytes != 0 || piece_bytes > kCutPeriodBytesMax ||
         node_bytes > kCutPeriodBytesMax)
       return {};
+    // A cut must end a piece and a node at once.
     const std::uint64_t period_bytes = std::lcm(piece_bytes, node_bytes);
     return period_bytes <= kCutPeriodBytesMax ? Cuts{period_bytes, 0} : Cuts{};
   }

@@ -1,3 +1,7 @@
+// Opens names one element at a time with openat() and O_NOFOLLOW. A check of the whole path followed by
+// open() would be a race: whoever can write the folder could put a symbolic link in between. After an entry
+// was created or renamed, its folder is synced, which makes the entry durable.
+
 #include "base/directory.h"
 
 #include <fcntl.h>

@@ -1,3 +1,7 @@
+// Kinds of disks as the kernel reports them: the magic number of a network file system (statfs), and the
+// rotational flag of a block device in sysfs. A question without an answer means that several readers are
+// fine.
+
 #include "base/disk.h"
 
 #include <sys/stat.h>
@@ -49,6 +53,7 @@ bool spins(const File& file) {
       std::to_string(major(status.st_dev)) + ":" + std::to_string(minor(status.st_dev));
   fs::path disk = fs::canonical("/sys/dev/block/" + number, none);
   if (none) return false;  // tmpfs, btrfs and overlay have no block device of their own
+  // A partition has no queue of its own; its disk does.
   if (fs::exists(disk / "partition", none)) disk = disk.parent_path();
   char rotational = '0';
   std::ifstream(disk / "queue/rotational") >> rotational;

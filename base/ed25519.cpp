@@ -1,3 +1,7 @@
+// libsodium's Ed25519. Its secret key is the seed with the public key behind it; Sluice keeps only the seed
+// in memory and computes this form for each signature. Verification rejects keys of small order and
+// signatures that are not canonical, as minisign's does.
+
 #include "base/ed25519.h"
 
 #include <sodium.h>

@@ -1,3 +1,5 @@
+// The switches have no default, so that the compiler reports a kind without exit code or name.
+
 #include "base/error.h"
 
 #include <cerrno>

@@ -87,7 +87,7 @@ File File::open(const std::filesystem::path& path, int flags, const char* operat
   // O_NONBLOCK: opening a pipe must not hang; it has no effect on regular files.
   const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666);
   if (descriptor < 0) throw_errno(path, operation, errno);
-  File file(descriptor, path);
+  File file(descriptor, path);  // closes the descriptor when it is not a regular file
   require_regular(descriptor, path);
   return file;
 }
@@ -121,7 +121,7 @@ std::size_t File::read_at(std::uint64_t offset_bytes, MutableBytes out) const {
     const auto got = ::pread(descriptor_, out.data() + done, want, static_cast<off_t>(offset_bytes + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw_errno(path_, "read", errno);
-    if (got == 0) break;
+    if (got == 0) break;  // end of the file
     done += static_cast<std::size_t>(got);
   }
   return done;

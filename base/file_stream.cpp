@@ -1,3 +1,7 @@
+// Collects small appends in a buffer of whole pages and writes large ones directly from the caller's memory.
+// Without O_DIRECT it asks the kernel to write each part to the disk at once: otherwise dirty pages would
+// accumulate until the final sync.
+
 #include "base/file_stream.h"
 
 #include <algorithm>

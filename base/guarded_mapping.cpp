@@ -1,3 +1,8 @@
+// The table of guarded ranges and the handler of SIGBUS. The handler can run in any thread at any time, so
+// the table is an array of lock-free atomics that is never resized. An entry is published by its length,
+// which is written last and is 0 while the entry is free; the mutex only keeps two threads from taking the
+// same entry.
+
 #include "base/guarded_mapping.h"
 
 #include <signal.h>

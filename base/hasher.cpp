@@ -1,3 +1,6 @@
+// Hashers over OpenSSL (MD5, SHA-1, SHA-256) and libsodium (BLAKE2b), and hash_each(), which chooses for each
+// group of messages the fastest way to hash several at once.
+
 #include "base/hasher.h"
 
 #include <openssl/evp.h>

@@ -1,3 +1,6 @@
+// The queue is a stack of byte ranges: a thread takes the first leaves of the range that was added last,
+// whose bytes are the most likely to be in a cache. Hashing itself runs without the lock.
+
 #include "base/leaf_queue.h"
 
 #include <algorithm>
@@ -78,6 +81,7 @@ LeafQueue::Leaves LeafQueue::take() {
                      last.digests.first(count)};
   last = {last.bytes.subspan(taken.bytes.size()), last.digests.subspan(count)};
   if (last.digests.empty()) waiting_.pop_back();
+  // Counted under the same lock as the removal: is_done() must not see the leaves neither waiting nor active.
   ++active_threads_;
   return taken;
 }

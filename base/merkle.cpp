@@ -1,3 +1,6 @@
+// BEP 52 trees. Rows are computed bottom up; nodes that stand for missing leaves are equal on each level, so
+// one pad digest per level replaces them.
+
 #include "base/merkle.h"
 
 #include <algorithm>

@@ -54,6 +54,7 @@ class Engine {
         files_(inputs, wants, options, plan_, progress),
         pool_(options.thread_count) {
     if (wants.v1_piece_bytes == 0) return;
+    // Sized once here, so that workers can write their pieces without a lock.
     std::uint64_t stream_bytes = 0;
     for (const DigestInput& input : inputs) stream_bytes += input.length_bytes;
     pieces_.resize(divide_up(stream_bytes, wants.v1_piece_bytes));
@@ -63,11 +64,13 @@ class Engine {
     assign_units();
     for (const std::size_t unit : together_) hash_together(plan_.units[unit]);
     if (!separate_.empty()) {
+      // Pairs pay only for SHA, and only when there are more units than threads.
       const bool paired =
           (wants_.v1_piece_bytes > 0 || wants_.sha256) && separate_.size() > pool_.thread_count();
       const std::size_t workers = std::min<std::size_t>(pool_.thread_count(), separate_.size());
       pool_.run(workers, [&](std::size_t, unsigned) { hash_separately(paired ? 2 : 1); });
     }
+    // Now all units are finished, and with them all files are closed.
     StreamDigests digests{files_.take(), std::move(pieces_)};
     forget_pieces_of_changed(digests);
     return digests;
@@ -142,6 +145,8 @@ class Engine {
     while (true) {
       const bool has_a = prepare(a);
       const bool has_b = b && prepare(*b);
+      // Both advance by the shorter of the two, which then gets its next chunk; leaves and MD5 were done by
+      // prepare().
       if (has_a && has_b) {
         const auto count = std::min(a.hasher.pending().size(), b->hasher.pending().size());
         UnitHasher::step_pair(a.hasher, b->hasher, count);
@@ -212,6 +217,7 @@ class Engine {
         task -= kSequentialTasks;
         hasher.hash_leaves(task * leaves / leaf_tasks, (task + 1) * leaves / leaf_tasks);
       });
+      // The threads have returned: the results may be stored and the buffers may change roles.
       hasher.end();
       chunk = next;
       std::swap(now, then);

@@ -1,3 +1,7 @@
+// Reads a range window by window. While a window is read, the next one is prefetched; when a window is left,
+// it is dropped unless it was cached before. Whether it was is asked when it is opened, which is before its
+// own prefetch; the kernel's read-ahead is off, so nothing else can have brought it in.
+
 #include "base/page_cache.h"
 
 #include <fcntl.h>
@@ -59,7 +63,7 @@ double CachedSource::cached_share(std::uint64_t offset_bytes, std::uint64_t leng
     if (::mincore(page, kPageBytes, &in) == 0 && (in & 1) != 0) ++cached;
   };
   for (std::uint64_t at = offset_bytes; at < offset_bytes + length_bytes; at += kSampleBytes) sample(at);
-  sample(offset_bytes + length_bytes - 1);
+  sample(offset_bytes + length_bytes - 1);  // the last page, between two samples
   return static_cast<double>(cached) / count;
 }
 
@@ -74,6 +78,7 @@ CachedRangeReader::CachedRangeReader(const CachedSource& source, std::uint64_t o
       in_use_bytes_(offset_bytes) {}
 
 CachedRangeReader::~CachedRangeReader() {
+  // A reader may end early, within a window that it has prefetched.
   in_use_bytes_ = at_bytes_;
   release_pages();
   drop(now_);
@@ -85,6 +90,7 @@ Bytes CachedRangeReader::read(MutableBytes buffer) {
   // The 4 chunks are for the buffer, the chunk in use and the next one, which are not counted here.
   if (in_use_bytes_ - mapped_begin_bytes_ >= (kCachedReaderChunks - 4) * buffer.size()) release_pages();
   in_use_bytes_ = at_bytes_;
+  // Hashing from the mapping saves the copy, but only for bytes that are in the cache.
   if (is_mapped(buffer.size())) {
     at_bytes_ += buffer.size();
     return source_.mapping().bytes().subspan(in_use_bytes_, buffer.size());

@@ -1,3 +1,7 @@
+// Streaming on top of compress() and compress_pair(), which take whole blocks of 64 bytes: bytes that do not
+// fill a block wait in partial_block_. A pair first completes the partial blocks of both streams and then
+// feeds as many whole blocks as both have; the rest of the longer one follows alone.
+
 #include "base/paired_hasher.h"
 
 #include <algorithm>
@@ -58,6 +62,7 @@ std::size_t PairedHasher<D>::update_interleaved(Bytes bytes, std::span<const Byt
   INVARIANT(messages.size() == digests.size());
   if constexpr (std::is_same_v<D, Sha256>) {
     if (!openssl_ && are_faster_wide(messages)) {
+      // compress_and_hash() takes exactly this many bytes of the stream, and only from a block's border on.
       const std::size_t share_bytes = kInterleavedBlocks * messages[0].size();
       bytes = bytes.first(std::min(bytes.size(), share_bytes));
       const bool whole_blocks = fed_bytes_ % kShaBlockBytes == 0 && messages[0].size() % kShaBlockBytes == 0;
@@ -71,6 +76,7 @@ std::size_t PairedHasher<D>::update_interleaved(Bytes bytes, std::span<const Byt
       return bytes.size();
     }
   }
+  // Otherwise the stream is paired with one message after the other.
   PairedHasher other(!openssl_);
   std::size_t fed_bytes = 0;
   for (std::size_t i = 0; i < messages.size(); ++i) {

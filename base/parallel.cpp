@@ -58,7 +58,7 @@ WorkerPool::WorkerPool(unsigned thread_count, Placement placement) : shares_(thr
     for (unsigned worker = 1; worker < thread_count; ++worker)
       threads_.emplace_back([this, worker] { work(worker); });
   } catch (const std::system_error& error) {
-    end();
+    end();  // the destructor does not run after an exception of the constructor
     throw Error(ErrorKind::io, "cannot start " + std::to_string(thread_count) + " threads: " + error.what());
   }
   if (placement == Placement::a_core_each) pin();
@@ -69,6 +69,7 @@ void WorkerPool::pin() {
   cpu_set_t usable;
   if (sched_getaffinity(0, sizeof(usable), &usable) != 0) return;
   if (static_cast<unsigned>(CPU_COUNT(&usable)) != thread_count()) return;
+  // The first core that may be used is left for the caller.
   std::size_t core = 0;
   while (!CPU_ISSET(core, &usable)) ++core;
   for (std::thread& thread : threads_) {
@@ -113,6 +114,7 @@ void WorkerPool::run_dealt(std::size_t task_count, const TaskRef& body) {
   body_ = &body;
   not_begun_.store(static_cast<std::uint32_t>(task_count));
   stopping_.store(false);
+  // Nobody can help with a single task, so nobody is woken for it.
   const bool alone = threads_.empty() || task_count == 1;
   if (!alone) {
     busy_.store(static_cast<std::uint32_t>(threads_.size()));
@@ -120,6 +122,8 @@ void WorkerPool::run_dealt(std::size_t task_count, const TaskRef& body) {
     generation_.notify_all();
   }
   take_tasks(0);
+  // No task is left, but others may still be running one. body_ must not change before they have all
+  // returned.
   if (!alone) {
     int spins = 0;
     for (std::uint32_t busy = busy_.load(); busy != 0; busy = busy_.load()) {
@@ -137,7 +141,7 @@ void WorkerPool::work(unsigned worker) {
   std::uint32_t seen = 0;
   while (true) {
     for (int spins = 0; generation_.load() == seen && spins < kSpinsMax; ++spins) relax();
-    generation_.wait(seen);
+    generation_.wait(seen);  // returns at once when the generation has changed while spinning
     ++seen;
     if (ending_.load()) return;
     take_tasks(worker);
@@ -166,6 +170,7 @@ std::optional<std::uint32_t> WorkerPool::next_task(unsigned worker) {
     TaskShare& own = shares_[in_order_ ? 0 : worker];
     if (const auto task = own.take_first()) return task;
     if (!in_order_) {
+      // From the fullest share, so that few steals are needed.
       const TaskShare::Tasks taken = std::ranges::max_element(shares_, {}, &TaskShare::left)->take_half();
       if (taken.count() > 0) {
         own.deal({taken.begin + 1, taken.end});

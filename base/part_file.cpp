@@ -1,3 +1,7 @@
+// Part files. The lock is on the part file itself, which its holder may rename or remove: after getting the
+// lock, a process therefore compares the opened file with the one that has the name now, and starts again
+// when they differ.
+
 #include "base/part_file.h"
 
 #include <sys/stat.h>

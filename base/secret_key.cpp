@@ -131,11 +131,12 @@ SecretKey parse_secret_key(std::string_view text, std::string_view subject, std:
   reader.read(public_half.bytes);
   Checksum checksum;
   reader.read(checksum.bytes);
-  // minisign 0.11 leaves the checksum of a key without password zero.
+  // minisign 0.11 writes a checksum of zeros when the key has no password.
   const bool has_checksum = locked || !all_zero(checksum.bytes);
   if (has_checksum && checksum.bytes != checksum_of(record.secret()).bytes)
     throw_malformed(subject, locked ? "the password is wrong, or the file is damaged"
                                     : "is damaged: its checksum does not fit");
+  // A key without checksum is verified by this alone.
   if (ed25519_public_key(key.seed) != public_half)
     throw_malformed(subject, "is damaged: the public half does not belong to the secret one");
   return key;

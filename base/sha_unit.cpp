@@ -1,3 +1,7 @@
+// SHA-1 and SHA-256 with the SHA extensions, for one or two messages per call. With two, the compiler
+// interleaves the rounds of both, because the loops over lanes are unrolled inside the loops over rounds.
+// Function attributes enable the instructions; has_sha_unit() asks the CPU.
+
 #include "base/sha_unit.h"
 
 #include "base/invariant.h"

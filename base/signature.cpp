@@ -1,3 +1,6 @@
+// Public keys and signatures in minisign's formats. Text is parsed strictly, so that one signature has one
+// representation; every Error names the subject that the caller gives, usually the file's path.
+
 #include "base/signature.h"
 
 #include <cstdio>

@@ -1,3 +1,6 @@
+// One thread and a queue of tasks behind a mutex. Tasks are reads and writes of megabytes, so that the cost
+// of the mutex does not matter.
+
 #include "base/task_thread.h"
 
 #include <string>

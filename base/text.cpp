@@ -1,3 +1,5 @@
+// Sizes and durations for people, and UTF-8. Nothing here uses the locale.
+
 #include "base/text.h"
 
 #include <array>

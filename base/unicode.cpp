@@ -1,3 +1,6 @@
+// utf8proc behind three functions. UTF8PROC_STABLE keeps to normal forms that later Unicode versions do not
+// change, since names are compared between machines.
+
 #include "base/unicode.h"
 
 #include <utf8proc.h>

@@ -1,3 +1,7 @@
+// The digests of one work unit. A chunk is processed between begin() and end(); end() moves the results that
+// are complete into the digests of the file. PieceHasher numbers pieces by the stream, LeafCollector numbers
+// leaves by the file, and both write only elements that belong to this unit: no lock is needed.
+
 #include "base/unit_hasher.h"
 
 #include <algorithm>
@@ -48,7 +52,7 @@ void PieceHasher::advance(std::uint64_t count) {
 
 void PieceHasher::finish_piece() {
   const Sha1 digest = hasher_.final();
-  if (known_) pieces_[piece_] = digest;
+  if (known_) pieces_[piece_] = digest;  // final() was needed in any case, to reset the hasher
   ++piece_;
   known_ = true;
   filled_bytes_ = 0;
@@ -63,10 +67,11 @@ std::span<Sha256> LeafCollector::add(const StreamChunk& chunk) {
 
 void LeafCollector::flush(const StreamChunk& chunk, std::uint64_t blocks_per_node, FileDigests& digests) {
   std::span<const Sha256> rest = leaves_;
-  if (digests.layer.empty()) {
+  if (digests.layer.empty()) {  // the file gets leaves
     std::ranges::copy(rest, digests.leaves.begin() + static_cast<std::ptrdiff_t>(first_block_));
     rest = {};
   }
+  // Units end on whole nodes, so only the last node of a file is made of fewer leaves.
   while (rest.size() >= blocks_per_node || (chunk.ends_segment && !rest.empty())) {
     const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(rest.size(), blocks_per_node));
     digests.layer[first_block_ / blocks_per_node] = merkle_root(rest.first(count), 0, blocks_per_node);
@@ -149,7 +154,7 @@ Bytes UnitHasher::take_pending(std::size_t count) {
 void UnitHasher::end() {
   pending_ = {};
   if (has_pieces()) pieces_.skip(chunk_.gap_bytes);
-  if (chunk_.pad) return;
+  if (chunk_.pad) return;  // pad files are in the v1 stream only
   FileDigests& digests = files_.digests(chunk_.input);
   if (wants_.leaves) leaf_collector_.flush(chunk_, wants_.blocks_per_node, digests);
   if (!chunk_.ends_segment) return;

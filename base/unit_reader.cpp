@@ -1,3 +1,7 @@
+// Turns the segments of a work unit into chunks. The position in an input moves over known bytes and over
+// gaps alike, so that hashers can rely on the offsets whatever could be read. Every segment ends with exactly
+// one chunk that has ends_segment, also an empty one: it is what releases the file.
+
 #include "base/unit_reader.h"
 
 #include <unistd.h>
@@ -43,6 +47,7 @@ void UnitReader::start(const WorkUnit& unit) {
 }
 
 std::optional<StreamChunk> UnitReader::next(MutableBytes buffer) {
+  // Once per chunk: often enough for Ctrl-C, and rare enough to cost nothing.
   if (stop_.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
   release_chunk();
   if (segment_ == nullptr && !enter_segment()) return std::nullopt;
@@ -88,11 +93,14 @@ bool UnitReader::enter_segment() {
 
 /// A read error, or a file that ends earlier than expected, turns the rest of the segment into a gap.
 void UnitReader::read_into(MutableBytes buffer, StreamChunk& chunk) {
+  // A segment may begin within a block (v1 pieces without leaves): the first chunk is shorter, all others
+  // begin on a block.
   const std::uint64_t chunk_bytes = buffer.size() - chunk_buffer_bytes(0) - at_bytes_ % kMerkleBlockBytes;
   const std::uint64_t count = std::min(chunk_bytes, known_end_bytes_ - at_bytes_);
   try {
     chunk.bytes = read_some(buffer, count);
     progress_.advance(chunk.bytes.size());
+    // The file had more bytes when it was opened.
     if (chunk.bytes.size() < count) files_.fail(chunk.input, ReadState::changed, {});
   } catch (const Error& error) {
     files_.fail(chunk.input, ReadState::unreadable, error.what());

@@ -176,6 +176,7 @@ WIDE_TARGET void hash_interleaved(std::span<const Bytes> messages, std::span<Sha
   for (std::size_t word = 0; word < 8; ++word)
     state[word] = _mm512_set1_epi32(static_cast<int>(kShaStart<Sha256>[word]));
   compress(state, pointers, length_bytes / kShaBlockBytes, chain);
+  // The tails have other lengths than the messages' blocks, so the chain has no part in them.
   NoChain nothing;
   compress(state, tail_pointers, tail_blocks, nothing);
   std::array<ShaState<Sha256>, kWideShaMessages> of_message;

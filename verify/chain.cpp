@@ -56,11 +56,6 @@ std::vector<RecordedFile> recorded_files(const Json& provenance) {
   return files;
 }
 
-template <typename D>
-std::string hex_or_empty(const std::optional<D>& digest) {
-  return digest ? base::to_hex(*digest) : std::string();
-}
-
 /// True when the release has the tensor that the container names as its source. `released` is sorted by name.
 bool is_made_from(const format::ContainerTensor& tensor,
                   const std::vector<format::ManifestTensor>& released) {
@@ -112,10 +107,10 @@ class ChainChecker {
       for (const std::string& other : {torrent, stated})
         if (!other.empty()) pairs.emplace_back(recorded, other);
     };
-    compare("infohash_v1", layout ? hex_or_empty(layout->infohash_v1) : "",
-            manifest ? hex_or_empty(manifest->infohash_v1) : "");
-    compare("infohash_v2", layout ? hex_or_empty(layout->infohash_v2) : "",
-            manifest ? hex_or_empty(manifest->infohash_v2) : "");
+    compare("infohash_v1", layout ? base::to_hex_or_empty(layout->infohash_v1) : "",
+            manifest ? base::to_hex_or_empty(manifest->infohash_v1) : "");
+    compare("infohash_v2", layout ? base::to_hex_or_empty(layout->infohash_v2) : "",
+            manifest ? base::to_hex_or_empty(manifest->infohash_v2) : "");
     const auto different =
         std::ranges::find_if(pairs, [](const auto& pair) { return pair.first != pair.second; });
     if (different != pairs.end())

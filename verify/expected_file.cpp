@@ -1,3 +1,6 @@
+// Joins the files of a torrent and of a manifest by path. The torrent is checked first: everything after it
+// relies on rows of hashes that have the right length and lead to the stated roots.
+
 #include "verify/expected_file.h"
 
 #include <algorithm>
@@ -88,6 +91,7 @@ std::vector<ExpectedFile> collect_expected_files(const Expectations& expectation
     check_layout(*expectations.layout);
     std::uint64_t offset_bytes = 0;
     for (const format::ReleaseFile& file : expectations.layout->files) {
+      // Several pad files may have the same name.
       if (!file.pad) index_of.emplace(file.path, expected_files.size());
       expected_files.push_back({file.path, &file, nullptr, offset_bytes});
       offset_bytes += file.length_bytes;

@@ -45,6 +45,7 @@ class FileVerifier {
   }
 
   void verify_size() {
+    // The bytes that are missing at the end, or that should not be there.
     const auto [low, high] = std::minmax(digests_.found_bytes, length_bytes_);
     if (low == high) return;
     findings_.bad.push_back({low, high - low});
@@ -56,6 +57,7 @@ class FileVerifier {
     if (!released.leaves.empty()) {
       compare_row(released.leaves, digests_.leaves, base::kMerkleBlockBytes);
     } else if (!released.piece_layer.empty()) {
+      // Small files have leaves even when nodes were asked for.
       const bool has_layer = !digests_.layer.empty();
       const auto from_leaves =
           has_layer ? std::vector<Sha256>{} : base::merkle_layer(digests_.leaves, blocks_per_piece(layout));
@@ -135,6 +137,7 @@ class PieceVerifier {
       if (found[piece] == layout_.v1_pieces[piece]) continue;
       assign(piece, found[piece].has_value());
     }
+    // Every byte of the stream is in a piece: files that were read are compared, also when all pieces match.
     for (std::size_t file = 0; file < layout_.files.size(); ++file)
       if (was_read(digests_[file]) && layout_.files[file].length_bytes > 0) findings_[file].compared = true;
   }
@@ -150,6 +153,7 @@ class PieceVerifier {
     const std::vector<PiecePart> parts = parts_of(piece);
     const bool all_correct =
         std::ranges::all_of(parts, [&](const PiecePart& part) { return is_correct(part); });
+    // No file is damaged when only pad files, which are zeros and not on disk, lie in the piece.
     if (parts.empty()) {
       base::throw_malformed(
           "torrent '" + layout_.name + "'",
@@ -173,6 +177,7 @@ class PieceVerifier {
   /// Must be called with rising piece numbers.
   std::vector<PiecePart> parts_of(std::size_t piece) {
     const ByteRange range{piece * layout_.piece_bytes, layout_.piece_bytes};
+    // Files before first_ end before this piece and before all later ones.
     while (stream_range(first_).end_bytes() <= range.offset_bytes) ++first_;
     std::vector<PiecePart> parts;
     for (std::size_t file = first_; file < layout_.files.size(); ++file) {

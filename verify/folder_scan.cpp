@@ -1,3 +1,6 @@
+// Lists a folder with lstat(), so that symbolic links are seen as links. The list can be outdated when a file
+// is opened: reading then finds out (ReadState::missing, changed).
+
 #include "verify/folder_scan.h"
 
 #include <sys/stat.h>
@@ -63,6 +66,7 @@ FolderScan FolderScan::walk(const fs::path& folder) {
   } catch (const fs::filesystem_error& error) {
     base::throw_errno(folder, "read folder", error.code().value());
   }
+  // A stack instead of recursion: the depth of the folders is not under our control.
   while (!pending.empty()) {
     const std::string path = std::move(pending.back());
     pending.pop_back();

@@ -1,3 +1,6 @@
+// Reads damaged pieces again and compares their blocks with a leaf file. The leaf file is not signed or
+// pinned: its leaves are used only after the tree over them gave the piece's hash in the torrent.
+
 #include "verify/locate_blocks.h"
 
 #include <algorithm>
@@ -67,6 +70,7 @@ class BlockLocator {
                                                const std::vector<Sha256>& expected) const {
     const std::uint64_t start = piece * layout_.piece_bytes;
     const std::uint64_t end = std::min(start + layout_.piece_bytes, released_.length_bytes);
+    // One block at a time: damaged pieces are few, and so memory stays small whatever the piece length.
     std::vector<std::byte> block(base::kMerkleBlockBytes);
     auto ranges = bad_units(base::kMerkleBlockBytes, end - start, [&](std::uint64_t index) {
       const std::uint64_t offset = start + index * base::kMerkleBlockBytes;

@@ -1,3 +1,7 @@
+// Names the contents of damaged ranges from the file's own index (zip directory, safetensors header,
+// container directory). When the damage is in the index itself, the parts that can still be read give names,
+// and the reason for the rest is returned.
+
 #include "verify/tensor_names.h"
 
 #include <algorithm>

@@ -80,7 +80,7 @@ base::Sha256 root_of(const base::FileDigests& digests) {
 }
 
 base::Sha256 root_of_zeros(std::uint64_t length_bytes) {
-  static const std::vector<std::byte> block(base::kMerkleBlockBytes);
+  static const std::vector<std::byte> block(base::kMerkleBlockBytes);  // zeros
   std::vector<base::Sha256> leaves(length_bytes / block.size(), base::hash<base::Sha256>(block));
   if (const std::size_t rest = length_bytes % block.size(); rest > 0)
     leaves.push_back(base::hash<base::Sha256>(base::Bytes(block).first(rest)));
@@ -95,6 +95,7 @@ std::vector<MatchResult> compare_parts(const fs::path& file, const std::vector<P
                                        const Options& options, base::Progress& progress,
                                        const std::stop_token& stop) {
   std::vector<MatchResult> results(parts.size());
+  // In two calls, since one would compute tree digests and SHA-256 for every part.
   for (const bool sections : {false, true}) {
     std::vector<const PayloadPart*> chosen;
     for (const PayloadPart& part : parts)

@@ -51,7 +51,7 @@ base::DigestWants wants_of(const Expectations& expectations) {
     if (!file.piece_layer.empty()) wants.blocks_per_node = blocks_per_piece(*expectations.layout);
     leaves_known |= !file.leaves.empty();
   }
-  if (leaves_known) wants.blocks_per_node = 1;
+  if (leaves_known) wants.blocks_per_node = 1;  // known leaves are compared one by one, so all are needed
   return wants;
 }
 
@@ -87,6 +87,7 @@ ComputedDigests compute(const fs::path& folder, const FolderScan& found, const E
   ComputedDigests computed;
   computed.blocks_per_node = wants.blocks_per_node;
   computed.digests = base::compute_digests(all.first(in_torrent), wants, how, progress, stop);
+  // Files that only the manifest lists follow in a second stream, which has no pieces.
   wants.v1_piece_bytes = 0;
   auto rest = base::compute_digests(all.subspan(in_torrent), wants, how, progress, stop);
   std::ranges::move(rest.files, std::back_inserter(computed.digests.files));
@@ -209,6 +210,7 @@ Report verify_release(const fs::path& folder, const Expectations& expectations, 
   Report report;
   for (std::size_t i = 0; i < expected_files.size(); ++i) {
     if (expected_files[i].pad()) continue;
+    // A file without any digest was read as well, but its bytes are not verified and do not count.
     const auto& digests = computed.digests.files[i];
     report.files.push_back(
         FileReporter(folder, expected_files[i], found.find(expected_files[i].path), digests, findings[i])
