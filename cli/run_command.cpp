@@ -121,10 +121,10 @@ class Run {
 
   [[nodiscard]] std::vector<runtime::TokenId> prompt_ids(const std::string& prompt) const {
     const auto& tokenizer = model_.tokenizer();
-    if (values_.chat) return text::chat_prompt(tokenizer, values_.system, prompt);
-    std::vector<runtime::TokenId> ids = {tokenizer.bos()};
-    for (const auto id : tokenizer.encode(prompt)) ids.push_back(id);
-    return ids;
+    if (!values_.chat) return tokenizer.encode_prompt(prompt);
+    const std::vector<text::Message> conversation = {{text::Role::system, values_.system},
+                                                     {text::Role::user, prompt}};
+    return text::ChatFormat(tokenizer).encode(conversation);
   }
 
   // After an interrupt, as much of the prompt as was computed. A file that already has it all stays.

@@ -1,4 +1,7 @@
-#include "text/text.h"
+// The tokenizer of tokenizer.model files, behind which Google's SentencePiece library stands. No other file
+// sees the library.
+
+#include "text/sentencepiece.h"
 
 #include <sentencepiece_processor.h>
 
@@ -13,11 +16,19 @@ constexpr std::string_view kWordMark = "\u2581";
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  SentencePieceTokenizer(base::Bytes model, std::string_view subject) {
-    const auto status = processor_.LoadFromSerializedProto(base::as_text(model));
+  SentencePieceTokenizer(const TokenizerBundle& bundle, std::string_view subject) {
+    const auto status = processor_.LoadFromSerializedProto(base::as_text(bundle.model));
     if (!status.ok()) base::throw_malformed(subject, "is no SentencePiece model: " + status.ToString());
     if (processor_.bos_id() < 0 || processor_.eos_id() < 0)
       base::throw_malformed(subject, "has no BOS or EOS piece");
+    end_ids_.push_back(processor_.eos_id());
+    for (const TokenId id : bundle.end_ids) {
+      if (id < 0 || id >= processor_.GetPieceSize()) {
+        base::throw_malformed(subject, "end id " + std::to_string(id) + " is none of its " +
+                                           std::to_string(processor_.GetPieceSize()) + " pieces");
+      }
+      if (!is_end(id)) end_ids_.push_back(id);
+    }
   }
 
   std::vector<TokenId> encode(std::string_view text) const override {
@@ -41,10 +52,12 @@ class SentencePieceTokenizer final : public Tokenizer {
     return bytes;
   }
 
-  TokenId bos() const override { return processor_.bos_id(); }
-  TokenId eos() const override { return processor_.eos_id(); }
   std::size_t size() const override { return static_cast<std::size_t>(processor_.GetPieceSize()); }
+  std::optional<TokenId> bos() const override { return processor_.bos_id(); }
+  TokenId eos() const override { return processor_.eos_id(); }
+  std::span<const TokenId> end_ids() const override { return end_ids_; }
   std::optional<TokenId> control_id(std::string_view piece) const override {
+    // The library gives the unknown piece for names that it does not have.
     const TokenId id = processor_.PieceToId(piece);
     if (!processor_.IsControl(id) || processor_.IdToPiece(id) != piece) return std::nullopt;
     return id;
@@ -59,12 +72,14 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   sentencepiece::SentencePieceProcessor processor_;
+  std::vector<TokenId> end_ids_;
 };
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_tokenizer(base::Bytes model, std::string_view subject) {
-  return std::make_unique<SentencePieceTokenizer>(model, subject);
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const TokenizerBundle& bundle,
+                                                        std::string_view subject) {
+  return std::make_unique<SentencePieceTokenizer>(bundle, subject);
 }
 
 }  // namespace sluice::text

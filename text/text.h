@@ -1,44 +1,134 @@
 #pragma once
-// Text to token ids and back: tokenizers, chat formats, and the stream of text that generated tokens make.
+// Text to token ids and back: tokenizers, chat formats, and the text that generated tokens make.
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/bytes.h"
-#include "text/stop_texts.h"
 
 namespace sluice::text {
 
 using TokenId = std::int32_t;
 
-/// Thread-safe after construction.
+enum class TokenizerKind : std::uint8_t {
+  sentencepiece,  ///< tokenizer.model
+};
+
+/// The part of a release from which a tokenizer is made.
+struct TokenizerBundle {
+  TokenizerKind kind = TokenizerKind::sentencepiece;
+  base::Bytes model;                  ///< content of the file that `kind` names; read during the call only
+  std::vector<TokenId> end_ids = {};  ///< ids that end a text in addition to the tokenizer's own EOS
+};
+
+/// Splits text into pieces of a fixed vocabulary. Thread-safe after construction.
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  /// Text to ids, without BOS and EOS.
+
+  /// Text to ids, without BOS and EOS. A text never becomes a control piece, whatever it spells.
   [[nodiscard]] virtual std::vector<TokenId> encode(std::string_view text) const = 0;
-  /// The bytes that an id stands for: a leading space for the word mark, one raw byte for a byte piece,
-  /// nothing for control pieces.
+  /// The bytes that an id stands for: a space for each word mark, one byte, perhaps in the middle of a
+  /// character, for a byte piece, nothing for control pieces and for ids outside the vocabulary.
   [[nodiscard]] virtual std::string piece_bytes(TokenId id) const = 0;
-  [[nodiscard]] virtual TokenId bos() const = 0;
-  [[nodiscard]] virtual TokenId eos() const = 0;
   [[nodiscard]] virtual std::size_t size() const = 0;  ///< number of pieces
-  /// The id of a control piece, which encode() never gives; nothing where there is none of that name.
+  /// The id that stands before every text; nothing for models that were trained without one.
+  [[nodiscard]] virtual std::optional<TokenId> bos() const = 0;
+  /// The id that closes an answer in a chat.
+  [[nodiscard]] virtual TokenId eos() const = 0;
+  /// All ids after which a text ends, eos() among them.
+  [[nodiscard]] virtual std::span<const TokenId> end_ids() const = 0;
+  /// The id of a control piece; nothing where there is none of that name.
   [[nodiscard]] virtual std::optional<TokenId> control_id(std::string_view piece) const = 0;
+
+  /// True for an id after which a text ends.
+  [[nodiscard]] bool is_end(TokenId id) const;
+  /// BOS, where the model has one, and the ids of `text`.
+  [[nodiscard]] std::vector<TokenId> encode_prompt(std::string_view text) const;
 };
 
-/// A SentencePiece tokenizer from the bytes of a tokenizer.model. Error{malformed} naming `subject` when they
-/// are none.
-[[nodiscard]] std::unique_ptr<Tokenizer> make_tokenizer(base::Bytes model, std::string_view subject);
+/// Error{malformed} naming `subject` when the bytes are no tokenizer of that kind, when there is no BOS or
+/// EOS, or when an end id lies outside the vocabulary.
+[[nodiscard]] std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle,
+                                                        std::string_view subject);
 
-/// One turn of a chat in Mistral's instruction format, BOS in front: what a model that was tuned to it
-/// answers. An empty system text is none.
-[[nodiscard]] std::vector<TokenId> chat_prompt(const Tokenizer& tokenizer, std::string_view system,
-                                               std::string_view user);
+/// Turns generated tokens into text that may be shown as it grows. Two kinds of text are held back: bytes
+/// that are not yet a whole UTF-8 character, and text that could become the start of a stop text. So nothing
+/// of a stop text is ever shown, and each result is valid UTF-8; bytes that can never become a character are
+/// replaced by U+FFFD. The text ends before the stop text that is complete first, of two that end together
+/// before the longer one. How the text was cut into tokens does not matter.
+class TextStream {
+ public:
+  /// No stop text may be empty. `tokenizer` must outlive the stream.
+  explicit TextStream(const Tokenizer& tokenizer, std::span<const std::string> stop_texts = {});
+
+  /// Adds a token; returns the text that can be shown now. After stopped() it returns nothing.
+  [[nodiscard]] std::string add(TokenId token);
+  /// Ends the text; returns what was still held back, unless that completes a stop text.
+  [[nodiscard]] std::string finish();
+  /// True after a stop text came up.
+  [[nodiscard]] bool stopped() const { return stopped_; }
+
+ private:
+  /// Takes the whole characters off `bytes_`; at the end of the text all of them.
+  [[nodiscard]] std::string take_characters(bool at_end);
+  /// Appends `text` to what is held back and returns the part that can be shown.
+  [[nodiscard]] std::string pass(std::string_view text);
+  /// Length in bytes of the longest end of `held_` with which a stop text begins.
+  [[nodiscard]] std::size_t stop_prefix_bytes() const;
+
+  const Tokenizer& tokenizer_;
+  std::vector<std::string> stop_texts_;
+  std::string bytes_;  // the start of a character
+  std::string held_;   // whole characters that a stop text may begin with
+  bool stopped_ = false;
+};
+
+enum class Role : std::uint8_t { system, user, assistant };
+
+/// "system", "user" or "assistant".
+[[nodiscard]] std::string_view to_string(Role role);
+
+/// One turn of a conversation.
+struct Message {
+  Role role = Role::user;
+  std::string content;  ///< UTF-8
+};
+
+/// Turns a conversation into the token ids that an instruction-tuned model was trained on. Source:
+/// mistral-common, tokens/tokenizers/instruct.py.
+class ChatFormat {
+ public:
+  enum class Kind : std::uint8_t {
+    mistral_v1,  ///< Mixtral 8x7B: "[INST]" and "[/INST]" are text; the system text precedes the first user
+                 ///< text
+    mistral_v3,  ///< versions 2 and 3: both are control pieces; the system text precedes the last user text
+  };
+
+  /// Chooses the format by the tokenizer's control pieces. `tokenizer` must outlive the format.
+  explicit ChatFormat(const Tokenizer& tokenizer);
+
+  [[nodiscard]] Kind kind() const { return kind_; }
+
+  /// BOS and the ids of all messages, each answer closed with EOS. After an optional system message, user and
+  /// assistant take turns, the user first; another order and an empty answer are an Error{usage} naming the
+  /// message. A model answers a conversation that ends with a user message. An empty system text is none.
+  [[nodiscard]] std::vector<TokenId> encode(std::span<const Message> conversation) const;
+
+ private:
+  void append_user(std::string_view content, std::vector<TokenId>& ids) const;
+  void append_assistant(std::string_view content, std::vector<TokenId>& ids) const;
+
+  const Tokenizer& tokenizer_;
+  Kind kind_ = Kind::mistral_v1;
+  TokenId begin_instruction_ = 0;  // control pieces of mistral_v3
+  TokenId end_instruction_ = 0;
+};
 
 }  // namespace sluice::text

@@ -3,7 +3,6 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
-#include "base/text.h"
 #include "runtime/generate/sampler.h"
 #include "runtime/runtime.h"
 #include "text/text.h"
@@ -16,36 +15,6 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
-
-/// Turns pieces into text: holds bytes back until a UTF-8 character is whole, and replaces what can never
-/// become one by U+FFFD.
-class Utf8Joiner {
- public:
-  std::string add(std::string_view bytes) {
-    pending_ += bytes;
-    return take(/*at_end=*/false);
-  }
-  std::string finish() { return take(/*at_end=*/true); }
-
- private:
-  std::string take(bool at_end) {
-    std::string text;
-    while (!pending_.empty()) {
-      const int length = base::utf8_length(pending_);
-      if (length < 0 && !at_end) break;
-      if (length > 0) {
-        text += pending_.substr(0, static_cast<std::size_t>(length));
-        pending_.erase(0, static_cast<std::size_t>(length));
-      } else {
-        text += "\uFFFD";
-        pending_.erase(0, 1);
-      }
-    }
-    return text;
-  }
-
-  std::string pending_;
-};
 
 }  // namespace
 
@@ -66,8 +35,7 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
   const text::Tokenizer& tokenizer = model.tokenizer();
   Generation result;
   Sampler sampler(sampling);
-  Utf8Joiner joiner;
-  text::StopTexts stops(stop_texts);
+  text::TextStream stream(tokenizer, stop_texts);
   if (tokens_max == 0) return result;
   INVARIANT(session.position() < prompt.size());
   for (const TokenId token : prompt) sampler.accept(token);
@@ -86,16 +54,16 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
         result.first_token_s = seconds_since(start);
         decode_start = Clock::now();
       }
-      if (token == tokenizer.eos()) {
+      if (tokenizer.is_end(token)) {
         ended = StopReason::eos;
       } else if (result.ids.size() == tokens_max || session.position() == session.context_tokens()) {
         ended = StopReason::length;
       } else if (stop.stop_requested()) {
         ended = StopReason::interrupt;
       }
-      std::string text = stops.add(joiner.add(tokenizer.piece_bytes(token)) + (ended ? joiner.finish() : ""));
-      if (stops.found()) ended = StopReason::stop_text;
-      if (ended) text += stops.finish();
+      std::string text = stream.add(token);
+      if (ended) text += stream.finish();
+      if (stream.stopped()) ended = StopReason::stop_text;
       result.text += text;
       on_token(token, text);
       if (ended) {
@@ -108,8 +76,7 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
     // Stopped within a feed(): what has been generated so far stands.
     if (error.kind() != base::ErrorKind::interrupted) throw;
     result.stop = StopReason::interrupt;
-    result.text += stops.add(joiner.finish());
-    result.text += stops.finish();
+    result.text += stream.finish();
   }
   if (result.ids.size() > 1)
     result.decode_tokens_per_s = static_cast<double>(result.ids.size() - 1) / seconds_since(decode_start);

@@ -21,7 +21,7 @@ std::unique_ptr<text::Tokenizer> open_tokenizer(const format::ContainerReader& c
     throw base::Error(base::ErrorKind::verification,
                       subject + ": section 'tokenizer' does not match its SHA-256");
   }
-  auto tokenizer = text::make_tokenizer(container.bytes(*section), subject + ": tokenizer");
+  auto tokenizer = text::make_tokenizer({.model = container.bytes(*section)}, subject + ": tokenizer");
   if (tokenizer->size() > container.params().vocab_size) {
     base::throw_malformed(subject, "tokenizer has " + std::to_string(tokenizer->size()) +
                                        " pieces, the model a vocabulary of " +

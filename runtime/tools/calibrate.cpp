@@ -81,7 +81,7 @@ struct Calibrator::Impl {
     for (std::size_t done = 0; done < ids.size();) {
       const auto count = std::min(chunk_max, ids.size() - done);
       if (rows + count > rows_max) break;
-      std::vector<TokenId> input{model.tokenizer().bos()};
+      std::vector<TokenId> input{model.tokenizer().bos().value()};
       input.insert(input.end(), ids.begin() + static_cast<std::ptrdiff_t>(done),
                    ids.begin() + static_cast<std::ptrdiff_t>(done + count - 1));
       rows += input.size();

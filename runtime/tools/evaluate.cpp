@@ -149,7 +149,7 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
   for (std::size_t done = 0; done < ids.size();) {
     if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
     const auto chunk = std::span(ids).subspan(done, std::min(chunk_max, ids.size() - done));
-    std::vector<TokenId> input{model.tokenizer().bos()};
+    std::vector<TokenId> input{model.tokenizer().bos().value()};
     input.insert(input.end(), chunk.begin(), chunk.end() - 1);
 
     scorer.start();

@@ -81,9 +81,9 @@ TEST_CASE("prompts become the golden token ids") {
   const auto& prompts = golden.at("prompts", "golden").as_array("golden");
   REQUIRE(prompts.size() == 6);
   for (const Json& prompt : prompts) {
-    auto ids =
-        model(convert::Quant::bf16).tokenizer().encode(prompt.at("prompt", "golden").as_string("golden"));
-    ids.insert(ids.begin(), model(convert::Quant::bf16).tokenizer().bos());
+    auto ids = model(convert::Quant::bf16)
+                   .tokenizer()
+                   .encode_prompt(prompt.at("prompt", "golden").as_string("golden"));
     CHECK(ids == ids_of(prompt.at("ids", "golden")));
   }
 }

@@ -1,0 +1,24 @@
+#include <algorithm>
+
+#include "base/invariant.h"
+#include "text/sentencepiece.h"
+#include "text/text.h"
+
+namespace sluice::text {
+
+bool Tokenizer::is_end(TokenId id) const { return std::ranges::find(end_ids(), id) != end_ids().end(); }
+
+std::vector<TokenId> Tokenizer::encode_prompt(std::string_view text) const {
+  std::vector<TokenId> ids = encode(text);
+  if (const auto first = bos()) ids.insert(ids.begin(), *first);
+  return ids;
+}
+
+std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle, std::string_view subject) {
+  switch (bundle.kind) {
+    case TokenizerKind::sentencepiece: return make_sentencepiece_tokenizer(bundle, subject);
+  }
+  INVARIANT(!"a TokenizerKind without a tokenizer");
+}
+
+}  // namespace sluice::text
