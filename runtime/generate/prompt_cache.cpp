@@ -14,7 +14,8 @@ namespace sluice::runtime {
 namespace {
 
 constexpr std::string_view kMagic = "SLUICEPC";
-// Also of the numerics: keys and values of other chunks of activations (format/tile.h) would not be the same.
+// The version covers the numerics too: with another activation chunk (format/tile.h), for example, the keys
+// and values of the same tokens would differ.
 constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kHeadBytes = 104;
 
@@ -122,7 +123,7 @@ PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& 
   const auto state = base::identify(path);
   if (!state || state->size_bytes == 0) return use;
   const auto file = base::MappedFile::open_read(path);
-  // Such a file is somebody's mistake, and must not be written over.
+  // The user named a wrong file. It must not be overwritten after the run, so a warning is not enough.
   if (!is_prompt_cache(file.bytes())) base::throw_malformed(path.string(), "is no prompt cache");
 
   PromptCacheContent content;

@@ -1,19 +1,19 @@
 #pragma once
-// The file of `run --prompt-cache`: the keys and values of a prompt's tokens.
+// The file that `run --prompt-cache` writes: the keys and values of a prompt's tokens, little-endian.
 //
 //   offset  bytes  what
 //        0      8  "SLUICEPC"
-//        8      4  version, 2; also changed when the arithmetic of the forward pass changes
+//        8      4  version, 2; it also changes when the arithmetic of the forward pass changes
 //       12      4  type of the keys and values (KvType)
-//       16      4  instruction set that they were computed with (Isa)
+//       16      4  instruction set with which they were computed (Isa)
 //       20      4  zero
-//       24     32  root of the container
-//       56     32  SHA-256 of the container's directory, which holds the parameters
+//       24     32  root digest of the container
+//       56     32  SHA-256 of the container's directory, which holds the model parameters
 //       88      8  number of tokens, T
-//       96      8  bytes of a position's keys and values, over all layers and heads, P
+//       96      8  bytes of one position's keys and values over all layers and heads, P
 //      104   4 T  token ids
-//  104+4 T   P T  the columns of the cache (KvCache::columns), each with the elements of all tokens
-//                 32 bytes at the end: SHA-256 of all that is before
+//  104+4 T   P T  the elements of all tokens, column after column in the order of KvCache::columns()
+//                 32 bytes at the end: SHA-256 of all bytes before them
 
 #include <cstdint>
 #include <span>
@@ -26,7 +26,7 @@
 
 namespace sluice::runtime {
 
-/// What must be the same for keys and values to be of use.
+/// Everything that must be equal before a session can use cached keys and values.
 struct PromptCacheIdentity {
   KvType kv = KvType::f32;
   Isa isa = Isa::generic;
@@ -43,12 +43,12 @@ struct PromptCacheContent {
   base::Bytes rows;  ///< into the file's bytes
 };
 
-/// All that stands before the rows.
+/// The file up to the rows: header and token ids.
 [[nodiscard]] std::vector<std::byte> encode_prompt_cache_head(const PromptCacheIdentity& identity,
                                                               std::span<const TokenId> tokens);
 
-/// Error{malformed} naming `subject` for bytes that are no prompt cache, are cut, damaged or of another
-/// version. What it returns has been proven by the digest.
+/// Parses a whole file and proves it by its digest. Error{malformed} naming `subject` for bytes that are no
+/// prompt cache, are cut or damaged, or have another version.
 [[nodiscard]] PromptCacheContent parse_prompt_cache(base::Bytes file, std::string_view subject);
 
 /// True for the first bytes of a prompt cache of any version.

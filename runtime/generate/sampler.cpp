@@ -36,7 +36,7 @@ TokenId Sampler::sample(std::span<const float> logits) {
   logits_.assign(logits.begin(), logits.end());
   for (std::size_t id = 0; id < std::min(counts_.size(), logits.size()); ++id)
     logits_[id] = penalized(logits[id], counts_[id]);
-  const auto largest = std::ranges::max_element(logits_);  // of equal ones the first
+  const auto largest = std::ranges::max_element(logits_);  // the lowest id among equals
   if (options_.temperature <= 0) return static_cast<TokenId>(largest - logits_.begin());
 
   candidates_.clear();
@@ -46,8 +46,8 @@ TokenId Sampler::sample(std::span<const float> logits) {
     candidates_.push_back({probability, static_cast<TokenId>(id)});
     total += probability;
   }
-  // Of equal ones the lower id first. A heap gives as many of the most likely ones as are wanted; sorting
-  // all of a vocabulary takes milliseconds.
+  // A heap yields only as many of the most likely tokens as are needed; sorting a whole vocabulary takes
+  // milliseconds. Among equals the lower id comes first, so that the order is the same on every machine.
   const auto after = [](const Candidate& a, const Candidate& b) {
     return a.probability < b.probability || (a.probability == b.probability && a.id > b.id);
   };
@@ -65,7 +65,7 @@ TokenId Sampler::sample(std::span<const float> logits) {
     heap_end = candidates_.end();
   }
 
-  // The smallest set whose share reaches top_p, and at least one token. It gathers at the end, best last.
+  // Take the fewest tokens whose share reaches top_p, at least one. They gather at the end, the best last.
   double share = 0;
   const double floor = options_.min_p * candidates_.front().probability;
   while (heap_end != candidates_.begin()) {
@@ -74,7 +74,7 @@ TokenId Sampler::sample(std::span<const float> logits) {
     share += take().probability;
   }
 
-  // 53 random bits: every double in [0, 1) that is a multiple of 2^-53.
+  // 53 random bits give each multiple of 2^-53 in [0, 1) with the same probability.
   double left = static_cast<double>(random_() >> 11) * 0x1p-53 * share;
   for (auto candidate = candidates_.end() - 1; candidate != heap_end; --candidate) {
     left -= candidate->probability;

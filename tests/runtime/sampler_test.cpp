@@ -19,25 +19,25 @@ std::map<TokenId, int> draw(const SamplingOptions& options, const std::vector<fl
 
 const std::vector<float> kLogits = {std::log(0.1f), std::log(0.4f), std::log(0.2f), std::log(0.3f)};
 
-// From a Mersenne Twister and a softmax written in Python.
+// Computed by a Mersenne Twister and a softmax written in Python.
 const std::vector<TokenId> kVectorTopP = {32, 32, 177, 81, 15, 43, 47, 292};
 const std::vector<TokenId> kVectorTopK = {145, 145, 275, 15, 162, 292, 162, 81};
 
 }  // namespace
 
-TEST_CASE("greedy takes the largest, of equal ones the lowest id") {
+TEST_CASE("greedy sampling takes the largest logit, and the lowest id among equals") {
   Sampler sampler({.temperature = 0});
   CHECK(sampler.sample(std::vector<float>{1, 3, 3, 2}) == 1);
 }
 
-TEST_CASE("at temperature 1 tokens come as often as their probability says") {
+TEST_CASE("at temperature 1 a token is drawn as often as its probability says") {
   const auto drawn = draw({.temperature = 1, .top_p = 1, .seed = 5}, kLogits, 20000);
   // Five standard deviations of a binomial count.
   for (const auto& [id, share] : {std::pair{0, 0.1}, {1, 0.4}, {2, 0.2}, {3, 0.3}})
     CHECK(std::fabs(drawn.at(id) - 20000 * share) < 5 * std::sqrt(20000 * share * (1 - share)));
 }
 
-TEST_CASE("top-k, top-p and min-p leave out what they should") {
+TEST_CASE("top-k, top-p and min-p leave out the less likely tokens") {
   CHECK(draw({.temperature = 1, .top_p = 1, .top_k = 2}, kLogits, 500).size() == 2);
   CHECK(draw({.temperature = 1, .top_p = 0.6}, kLogits, 500).size() == 2);  // 0.4 + 0.3 reaches 0.6
   CHECK(draw({.temperature = 1, .top_p = 0.75}, kLogits, 500).size() == 3);
@@ -45,7 +45,7 @@ TEST_CASE("top-k, top-p and min-p leave out what they should") {
   CHECK(draw({.temperature = 1, .top_p = 0.0001}, kLogits, 50).size() == 1);
 }
 
-TEST_CASE("a seed gives the same tokens again, another seed others") {
+TEST_CASE("the same seed gives the same tokens, another seed gives others") {
   const auto sequence = [](std::uint64_t seed) {
     Sampler sampler({.temperature = 1, .top_p = 1, .seed = seed});
     std::vector<TokenId> ids;
@@ -56,7 +56,7 @@ TEST_CASE("a seed gives the same tokens again, another seed others") {
   CHECK(sequence(1) != sequence(2));
 }
 
-TEST_CASE("a seed's tokens are these on every machine") {
+TEST_CASE("a seed gives these tokens on every machine") {
   std::vector<float> logits(300);
   for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>((i * 7919) % 211) * 0.05f;
   const auto drawn = [&](const SamplingOptions& options) {
@@ -69,7 +69,7 @@ TEST_CASE("a seed's tokens are these on every machine") {
   CHECK(drawn({.temperature = 1.5, .top_p = 0.9, .top_k = 12, .min_p = 0.02, .seed = 2}) == kVectorTopK);
 }
 
-TEST_CASE("penalties change the logits of tokens that were there, by their formula") {
+TEST_CASE("penalties change the logits of accepted tokens, by their formulas") {
   const std::vector<float> logits = {2.0f, 1.9f, -1.0f, -1.05f};
   const auto greedy = [&](SamplingOptions options, const std::vector<TokenId>& before) {
     options.temperature = 0;
@@ -83,7 +83,7 @@ TEST_CASE("penalties change the logits of tokens that were there, by their formu
   CHECK(greedy({.presence_penalty = 0.2}, {0, 0}) == 1);
   CHECK(greedy({.frequency_penalty = 0.06}, {0}) == 0);                         // 1.94
   CHECK(greedy({.frequency_penalty = 0.06}, {0, 0}) == 1);                      // 1.88
-  CHECK(greedy({.presence_penalty = 10, .repeat_last_n = 2}, {0, 3, 3}) == 0);  // too long ago
+  CHECK(greedy({.presence_penalty = 10, .repeat_last_n = 2}, {0, 3, 3}) == 0);  // token 0 has left the window
   CHECK(greedy({.presence_penalty = 10, .repeat_last_n = 3}, {0, 3, 3}) == 1);
   CHECK(greedy({.presence_penalty = 10, .repeat_last_n = -1}, std::vector<TokenId>(5000, 0)) == 1);
   CHECK(greedy({.presence_penalty = 10, .repeat_last_n = 0}, {0}) == 0);
