@@ -2,6 +2,7 @@
 // which Sluice does not have.
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/error.h"
 #include "base/invariant.h"
