@@ -73,7 +73,7 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
       }
     }
   } catch (const base::Error& error) {
-    // Stopped within a feed(): what has been generated so far stands.
+    // An interrupt ended feed(); the tokens before it are the result.
     if (error.kind() != base::ErrorKind::interrupted) throw;
     result.stop = StopReason::interrupt;
     result.text += stream.finish();
