@@ -19,7 +19,7 @@
 namespace sluice::cli {
 namespace {
 
-constexpr std::string_view kVersion = "sluice 0.1.0";
+constexpr std::string_view kVersion = "sluice " SLUICE_VERSION;  // cli/CMakeLists.txt
 
 constexpr std::array kCommands = {
     Command{"fetch", "Download a release by magnet link, .torrent or name", fetch_command},

@@ -14,6 +14,7 @@ constexpr std::size_t kColumnsUnknown = 80;
 constexpr std::size_t kColumnsMin = 40;
 constexpr std::size_t kColumnsMax = 100;
 constexpr std::size_t kEntryIndent = 2;
+constexpr std::string_view kDefault = "(default: ";  // stays on one line with the value
 
 std::string lay_out(const HelpEntry& entry, std::size_t columns, std::size_t text_column) {
   // Long names line up whether or not there is a short one before them.
@@ -31,7 +32,8 @@ std::string wrap(std::string_view text, std::size_t columns, std::size_t indent)
   std::string line(indent, ' ');
   bool empty = true;
   while (!text.empty()) {
-    const std::size_t length = std::min(text.find(' '), text.size());
+    const std::size_t start = text.starts_with(kDefault) ? kDefault.size() : 0;
+    const std::size_t length = std::min(text.find(' ', start), text.size());
     const std::string_view word = text.substr(0, length);
     text.remove_prefix(std::min(length + 1, text.size()));
     if (word.empty()) continue;

@@ -140,6 +140,7 @@ struct Options::Impl {
                            {{"--json", "Print one JSON object a line; the last is the result or the error"},
                             {"-q, --quiet", "Print only the result and errors"},
                             {"-h, --help", "Print this help"}}});
+    page.closing = notes;
     page.closing.push_back("sluice --help lists exit codes and environment variables.");
     return lay_out(page, help_columns());
   }
@@ -175,6 +176,7 @@ struct Options::Impl {
   std::string summary;
   std::string usage;  ///< the arguments after the command's name
   std::vector<std::string> examples;
+  std::vector<std::string> notes;
   std::vector<HelpEntry> positions;
   std::vector<HelpGroup> groups;
   bool json = false;
@@ -322,6 +324,8 @@ void Options::exclude(const std::string& option, const std::string& other) {
 void Options::require(const std::string& option, const std::string& other) {
   impl_->app.get_option(option)->needs(impl_->app.get_option(other));
 }
+
+void Options::add_note(const std::string& text) { impl_->notes.push_back(text); }
 
 void Options::parse(const Invocation& invocation) {
   std::vector<std::string> reversed(invocation.arguments.rbegin(), invocation.arguments.rend());

@@ -81,6 +81,9 @@ class Options final {
   /// `option` cannot be given without `other`.
   void require(const std::string& option, const std::string& other);
 
+  /// A paragraph of --help, after the example.
+  void add_note(const std::string& text);
+
   /// Error{usage} for arguments that do not fit; HelpPrinted after --help.
   void parse(const Invocation& invocation);
 

@@ -50,6 +50,9 @@ void declare(Options& options, VerifyOptions& values) {
   options.add_flag("--direct", proof.how.direct, "Bypass the page cache (O_DIRECT)");
   options.add_size("--memory SIZE", proof.how.memory_bytes, "Memory for buffers");
   options.add_threads(proof.how.thread_count);
+  options.add_note(
+      "Marks of files: = verified, * damaged, - missing, + not part of the release, ! unreadable, "
+      "? nothing to compare with, ~ changed while it was read.");
 }
 
 /// What the proof rests on, when it has succeeded.

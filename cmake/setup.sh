@@ -101,10 +101,7 @@ install_stopped_daemons() {
 # configure ON|OFF: the release preset in build/, with or without the tests; what has been built stays.
 configure() {
   local launcher=() testing=$1
-  if command -v ccache > /dev/null; then
-    # Without these ccache does not keep what was compiled with a precompiled header.
-    launcher=(-D "CMAKE_CXX_COMPILER_LAUNCHER=env;CCACHE_SLOPPINESS=pch_defines,time_macros;ccache")
-  fi
+  if command -v ccache > /dev/null; then launcher=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
   if [[ ! -f build/build.ninja ]]; then
     cmake --preset release "${launcher[@]}" -D BUILD_TESTING="$testing"
   elif [[ $testing == ON ]] && ! grep -q '^BUILD_TESTING:BOOL=ON$' build/CMakeCache.txt; then

@@ -150,6 +150,7 @@ TEST_CASE("the nearest name is the only completion, else differs in few letters"
 TEST_CASE("lines are wrapped between words") {
   CHECK(wrap("one two three", 9) == "one two\nthree\n");
   CHECK(wrap("one two three", 7) == "one two\nthree\n");
+  CHECK(wrap("Threads (default: 2)", 18) == "Threads\n(default: 2)\n");
   CHECK(wrap("one two three", 80, 4) == "    one two three\n");
   CHECK(wrap("a https://example.org/longer-than-a-line b", 12, 2) ==
         "  a\n  https://example.org/longer-than-a-line\n  b\n");
