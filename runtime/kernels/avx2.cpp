@@ -49,13 +49,13 @@ struct Q8Block {
       const std::size_t at = quad * kQuadBytes + n * 4;
       __m256i w[2] = {load256(codes + at), load256(codes + at + 32)};
       __m256i m[2] = {load256(magnitudes + at), load256(magnitudes + at + 32)};
-      for (std::size_t i = 0; i < 2; ++i) settle(w[i]), settle(m[i]);
+      for (std::size_t i = 0; i < 2; ++i) pin_to_register(w[i]), pin_to_register(m[i]);
       for (std::size_t r = 0; r < kCount; ++r) {
         const __m256i x = broadcast_quad(rows.codes + r * rows.cols + quad * 4);
         for (std::size_t i = 0; i < 2; ++i) {
           const __m256i pairs = _mm256_maddubs_epi16(m[i], _mm256_sign_epi8(x, w[i]));
           total[r][i] = _mm256_add_epi32(total[r][i], _mm256_madd_epi16(pairs, ones));
-          settle(total[r][i]);
+          pin_to_register(total[r][i]);
         }
       }
     }
@@ -141,14 +141,14 @@ struct Q4Block {
       for (std::size_t quad = 0; quad < 4; ++quad) {
         const std::int8_t* weights = codes + (group * 4 + quad) * kQuadBytes + n * 4;
         __m256i w[2] = {load256(weights), load256(weights + 32)};
-        settle(w[0]), settle(w[1]);
+        pin_to_register(w[0]), pin_to_register(w[1]);
         for (std::size_t r = 0; r < kCount; ++r) {
           const __m256i b = broadcast_quad(x + r * cols + group * 16 + quad * 4);
           for (std::size_t i = 0; i < 2; ++i) {
             // u8 up to 255 x s8 down to -8: four quads are at most 2 x 255 x 8 x 4 = 16320.
             const __m256i products = _mm256_maddubs_epi16(b, w[i]);
             pairs[r][i] = quad == 0 ? products : _mm256_add_epi16(pairs[r][i], products);
-            settle(pairs[r][i]);
+            pin_to_register(pairs[r][i]);
           }
         }
       }
@@ -156,7 +156,7 @@ struct Q4Block {
       for (std::size_t r = 0; r < kCount; ++r)
         for (std::size_t i = 0; i < 2; ++i) {
           total[r][i] = _mm256_add_epi32(total[r][i], _mm256_madd_epi16(pairs[r][i], load256(s + i * 16)));
-          settle(total[r][i]);
+          pin_to_register(total[r][i]);
         }
     }
     for (std::size_t r = 0; r < kCount; ++r)
@@ -178,9 +178,9 @@ std::uint64_t peak_q8(std::size_t rounds) {
   for (std::size_t round = 0; round < rounds; ++round) {
 #pragma GCC unroll 8
     for (auto& t : total) {
-      settle(x), settle(w);
+      pin_to_register(x), pin_to_register(w);
       t = _mm256_add_epi32(t, _mm256_madd_epi16(_mm256_maddubs_epi16(w, _mm256_sign_epi8(x, w)), ones));
-      settle(t);
+      pin_to_register(t);
     }
   }
   return rounds * 8 * 32 * 2;
@@ -197,16 +197,16 @@ std::uint64_t peak_q4(std::size_t rounds) {
     for (std::size_t quad = 0; quad < 4; ++quad) {
 #pragma GCC unroll 6
       for (auto& p : pairs) {
-        settle(x);
+        pin_to_register(x);
         const __m256i products = _mm256_maddubs_epi16(x, w);
         p = quad == 0 ? products : _mm256_add_epi16(p, products);
-        settle(p);
+        pin_to_register(p);
       }
     }
 #pragma GCC unroll 6
     for (std::size_t i = 0; i < 6; ++i) {
       total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(pairs[i], scale));
-      settle(total[i]);
+      pin_to_register(total[i]);
     }
   }
   return rounds * 6 * 4 * 32 * 2;
@@ -216,6 +216,7 @@ constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ6 = 3;
 constexpr std::size_t kManyRowsQ4 = 3;
 
+#include "runtime/kernels/bf16_products-inl.h"
 #include "runtime/kernels/integer_products-inl.h"
 
 }  // namespace

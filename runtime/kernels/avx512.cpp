@@ -23,12 +23,6 @@ inline __m512i broadcast_quad(const std::int8_t* p) {
   return _mm512_set1_epi32(quad);
 }
 
-// Makes the compiler have `v` in a register here: left alone, it keeps copies of sums in memory.
-template <typename T>
-inline void settle(T& v) {
-  asm volatile("" : "+v"(v));
-}
-
 // Sub-scales of one group for 64 outputs: magnitudes as s32, sixteen a register, and signs as bits.
 struct Magnitudes {
   __m512i part[4];
@@ -188,12 +182,12 @@ struct ByteBlock {
       std::size_t col = 0;
       do {
         __m512i part[4] = {load512(w), load512(w + 64), load512(w + 128), load512(w + 192)};
-        for (auto& p : part) settle(p);
+        for (auto& p : part) pin_to_register(p);
         for (std::size_t r = 0; r < kCount; ++r) {
           const __m512i four = broadcast_quad(x + r * rows.cols + col);
           for (std::size_t i = 0; i < 4; ++i) {
             sum[r][i] = _mm512_dpbusd_epi32(sum[r][i], part[i], four);
-            settle(sum[r][i]);
+            pin_to_register(sum[r][i]);
           }
         }
         w += 256;
@@ -203,7 +197,7 @@ struct ByteBlock {
         const __m512 scale = _mm512_set1_ps(rows.scales[chunk * rows.chunk_rows + r]);
         for (std::size_t i = 0; i < 4; ++i) {
           total[r][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][i]), scale, total[r][i]);
-          settle(total[r][i]);
+          pin_to_register(total[r][i]);
         }
       }
       x += rows.chunk_rows * rows.cols;
@@ -303,7 +297,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 #pragma GCC unroll 24
     for (auto& t : total) {
       t = _mm512_dpbusd_epi32(t, w, x);
-      settle(t);  // or the rounds would be left out
+      pin_to_register(t);  // or the rounds would be left out
     }
   }
   return rounds * 24 * 64 * 2;
@@ -315,6 +309,7 @@ constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ6 = 4;
 constexpr std::size_t kManyRowsQ4 = 4;
 
+#include "runtime/kernels/bf16_products-inl.h"
 #include "runtime/kernels/integer_products-inl.h"
 
 }  // namespace

@@ -45,12 +45,12 @@ struct ByteBlock {
       std::size_t col = 0;
       do {
         __m256i part[2] = {load256(w), load256(w + 32)};
-        for (auto& p : part) settle(p);
+        for (auto& p : part) pin_to_register(p);
         for (std::size_t r = 0; r < kCount; ++r) {
           const __m256i four = broadcast_quad(x + r * rows.cols + col);
           for (std::size_t i = 0; i < 2; ++i) {
             sum[r][i] = _mm256_dpbusd_avx_epi32(sum[r][i], part[i], four);
-            settle(sum[r][i]);
+            pin_to_register(sum[r][i]);
           }
         }
         w += kQuadBytes;
@@ -135,7 +135,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 #pragma GCC unroll 12
     for (auto& t : total) {
       t = _mm256_dpbusd_avx_epi32(t, w, x);
-      settle(t);  // or the rounds would be left out
+      pin_to_register(t);  // or the rounds would be left out
     }
   }
   return rounds * 12 * 32 * 2;
@@ -148,6 +148,7 @@ constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ6 = 4;
 constexpr std::size_t kManyRowsQ4 = 4;
 
+#include "runtime/kernels/bf16_products-inl.h"
 #include "runtime/kernels/integer_products-inl.h"
 
 }  // namespace

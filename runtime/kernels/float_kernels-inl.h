@@ -277,38 +277,3 @@ void attend(const float* queries, std::size_t count, const KeyValueView& kv, std
   for (; count > 0; --count, queries += kv.stride, out += kv.stride)
     attend_to<1>(queries, kv, first, end, out);
 }
-
-// A bf16 tile is 32 inputs x 64 outputs, two inputs of an output side by side (format/tile.h). Four rows of x
-// share each load of weights; every output sums its inputs in order.
-template <int kRows>
-void multiply_bf16_rows(const PanelView& panel, const float* x, std::size_t x_stride, float* out,
-                        std::size_t out_stride) {
-  for (std::size_t block = 0; block < 4; ++block) {  // 16 outputs at a time
-    Float16 total[kRows];
-    for (auto& t : total) t = zero();
-    const auto* weights = reinterpret_cast<const std::uint16_t*>(panel.codes) + block * 32;
-    for (std::size_t pair = 0; pair < panel.tiles * 32; ++pair) {
-      Int16 both;
-      __builtin_memcpy(&both, weights + pair * 128, sizeof(both));
-      Int16 even = both;
-      Int16 odd = both;
-      for (auto& part : even.part) part <<= 16;
-      for (auto& part : odd.part) part &= static_cast<std::int32_t>(0xFFFF0000u);
-      for (int r = 0; r < kRows; ++r) {
-        const float* row = x + static_cast<std::size_t>(r) * x_stride + pair * 2;
-        total[r] = fma(float_of_bits(even), broadcast(row[0]), total[r]);
-        total[r] = fma(float_of_bits(odd), broadcast(row[1]), total[r]);
-      }
-    }
-    for (int r = 0; r < kRows; ++r)
-      store(out + static_cast<std::size_t>(r) * out_stride + block * 16, total[r]);
-  }
-}
-
-void multiply_bf16(const PanelView& panel, const float* x, std::size_t rows, std::size_t x_stride, float* out,
-                   std::size_t out_stride) {
-  for (; rows >= 4; rows -= 4, x += 4 * x_stride, out += 4 * out_stride)
-    multiply_bf16_rows<4>(panel, x, x_stride, out, out_stride);
-  for (; rows > 0; --rows, x += x_stride, out += out_stride)
-    multiply_bf16_rows<1>(panel, x, x_stride, out, out_stride);
-}

@@ -10,6 +10,7 @@ constexpr const char* kName = "generic";
 #include "runtime/kernels/simd-inl.h"
 
 #include "runtime/kernels/float_kernels-inl.h"
+#include "runtime/kernels/prefetch.h"
 
 // Sub-scale of output n in a group (format/tile.h).
 inline int sub_scale(const PanelView& panel, std::size_t group, std::size_t n) {
@@ -141,6 +142,7 @@ constexpr std::size_t kManyRowsQ8 = 1;
 constexpr std::size_t kManyRowsQ6 = 2;
 constexpr std::size_t kManyRowsQ4 = 2;
 
+#include "runtime/kernels/bf16_products-inl.h"
 #include "runtime/kernels/integer_products-inl.h"
 
 }  // namespace

@@ -1,5 +1,5 @@
 // What the integer products of all instruction sets share: the walk over chunks, panels and rows. Included
-// once by each kernel file, after float_kernels.h, inside its unnamed namespace.
+// once by each kernel file, after float_kernels-inl.h and prefetch.h, inside its unnamed namespace.
 //
 // The file must have defined, before:
 //
@@ -61,19 +61,6 @@ inline void multiply_rest(const Block& block, std::size_t count, const ChunkRows
     multiply_rest<kRows - 1>(block, count, rows, out, out_stride);
   }
 }
-
-/// The codes that are needed next, to be asked for little by little: more at once than the machine keeps
-/// track of would make it wait. (Asking for magnitudes and signs, too, gained nothing.)
-struct Ahead {
-  const std::byte* next;
-  const std::byte* end;
-
-  void ask(std::size_t bytes) {
-    const auto left = static_cast<std::size_t>(end - next);
-    for (const std::byte* stop = bytes < left ? next + bytes : end; next < stop; next += 64)
-      __builtin_prefetch(next, 0, 2);
-  }
-};
 
 template <typename Block>
 inline void multiply_block(const Block& block, const QuantizedView& x, const Chunks& chunks, float* out,

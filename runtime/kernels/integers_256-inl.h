@@ -94,10 +94,6 @@ inline __m256i load_q6_sub_scales(const PanelView& panel, std::size_t group, std
   return _mm256_or_si256(scales, _mm256_slli_epi32(scales, 16));
 }
 
-// Makes the compiler have `v` here: left alone, it computes all the products of an unrolled loop before it
-// adds them up, more than the sixteen registers hold, and half of the time goes into moving them to memory.
-inline void settle(__m256i& v) { asm volatile("" : "+x"(v)); }
-
 // totals[i] = fma(float(sum), scale, totals[i]), as `accumulate` does.
 inline void accumulate_part(__m256i sum, float scale, float* totals) {
   const __m256 s = _mm256_set1_ps(scale);
@@ -109,7 +105,7 @@ inline void accumulate_part(__m256i sum, float scale, float* totals) {
 inline void clear(__m256i (&total)[8]) {
   for (auto& t : total) {
     t = _mm256_setzero_si256();
-    settle(t);
+    pin_to_register(t);
   }
 }
 

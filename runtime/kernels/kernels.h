@@ -92,9 +92,10 @@ struct Kernels {
                       std::size_t out_stride);
   void (*multiply_q4)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                       std::size_t out_stride);
-  /// x: [row][x_stride] f32, zero beyond the matrix's columns. Sums in order of the inputs.
-  void (*multiply_bf16)(const PanelView& panel, const float* x, std::size_t rows, std::size_t x_stride,
-                        float* out, std::size_t out_stride);
+  /// The same panels and outputs for bf16 weights, which are widened to f32. x: [row][x_stride] f32, zero
+  /// beyond the matrix's columns. Every output adds its inputs in their order, each with one fma.
+  void (*multiply_bf16)(const PanelView* panels, std::size_t count, const float* x, std::size_t rows,
+                        std::size_t x_stride, float* out, std::size_t out_stride);
 
   // The multiplications of `multiply_q8` and `multiply_q4` for many rows, `rounds` times on registers alone:
   // the most that those could do. They return the number of operations: a product and its addition are two.

@@ -129,9 +129,7 @@ void multiply(const Kernels& kernels, const Matrix& matrix, const Operand& x, st
   for (std::size_t p = 0; p < panels; ++p) views[p] = matrix.panel(first_panel + p);
   switch (type) {
     case format::TileType::bf16:
-      for (std::size_t p = 0; p < panels; ++p)
-        kernels.multiply_bf16(views[p], x.floats(), x.rows(), x.cols(), out + p * format::kPanelRows,
-                              out_stride);
+      kernels.multiply_bf16(views.data(), panels, x.floats(), x.rows(), x.cols(), out, out_stride);
       break;
     case format::TileType::q8:
       kernels.multiply_q8(views.data(), panels, x.quantized(), out, out_stride);

@@ -10,3 +10,16 @@ inline void prefetch(const void* now) {
   for (std::size_t line = 0; line < kBytes; line += 64)
     __builtin_prefetch(static_cast<const char*>(now) + kPrefetchBytes + line);
 }
+
+/// The codes that are needed next, to be asked for little by little: more at once than the machine keeps
+/// track of would make it wait. (Asking for magnitudes and signs, too, gained nothing.)
+struct Ahead {
+  const std::byte* next;
+  const std::byte* end;
+
+  void ask(std::size_t bytes) {
+    const auto left = static_cast<std::size_t>(end - next);
+    for (const std::byte* stop = bytes < left ? next + bytes : end; next < stop; next += 64)
+      __builtin_prefetch(next, 0, 2);
+  }
+};

@@ -16,6 +16,18 @@ typedef float FloatPart __attribute__((vector_size(kPartLanes * 4)));
 typedef std::int32_t IntPart __attribute__((vector_size(kPartLanes * 4)));
 typedef std::int8_t BytePart __attribute__((vector_size(kPartLanes)));
 
+/// Makes the compiler keep `v` in a register here. Without it GCC keeps copies of sums in memory, and
+/// computes all products of an unrolled loop before it adds them up, which takes more registers than there
+/// are.
+template <typename T>
+inline void pin_to_register(T& v) {
+#if defined(__x86_64__)
+  asm volatile("" : "+v"(v));
+#else
+  static_cast<void>(v);
+#endif
+}
+
 inline FloatPart fma_part(FloatPart a, FloatPart b, FloatPart c) {
 #if defined(__AVX512F__)
   return _mm512_fmadd_ps(a, b, c);

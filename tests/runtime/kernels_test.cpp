@@ -196,20 +196,27 @@ TEST_CASE("the largest weights against the largest activations do not saturate")
 }
 
 TEST_CASE("bf16 products sum in order of the inputs, whatever the batch") {
-  const RandomMatrix w(format::TileType::bf16, 64, 96, 3);
+  const RandomMatrix w(format::TileType::bf16, 180, 200, 3);
   const std::size_t cols = w.layout.padded_cols;
-  for (const std::size_t batch : {1u, 3u, 4u, 7u}) {
+  const std::size_t width = w.layout.padded_rows;
+  std::vector<runtime::PanelView> panels;
+  for (std::size_t p = 0; p < w.layout.panels; ++p) panels.push_back(w.matrix().panel(p));
+  std::vector<float> weights(width * cols);
+  for (std::size_t n = 0; n < width; ++n)
+    for (std::size_t c = 0; c < cols; ++c)
+      weights[n * cols + c] = format::weight_at(w.layout, w.view(), n, c);
+  for (const std::size_t batch : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 11u, 12u, 13u, 23u, 25u, 37u}) {
     const auto x = random_floats(batch * cols, 5);
-    std::vector<float> expected(batch * 64);
+    std::vector<float> expected(batch * width);
     for (std::size_t r = 0; r < batch; ++r)
-      for (std::size_t n = 0; n < 64; ++n)
+      for (std::size_t n = 0; n < width; ++n)
         for (std::size_t c = 0; c < cols; ++c)
-          expected[r * 64 + n] =
-              std::fma(format::weight_at(w.layout, w.view(), n, c), x[r * cols + c], expected[r * 64 + n]);
+          expected[r * width + n] = std::fma(weights[n * cols + c], x[r * cols + c], expected[r * width + n]);
     for (const Kernels* kernels : all_kernels()) {
       CAPTURE(std::string(kernels->name));
-      std::vector<float> out(batch * 64);
-      kernels->multiply_bf16(w.matrix().panel(0), x.data(), batch, cols, out.data(), 64);
+      CAPTURE(batch);
+      std::vector<float> out(batch * width);
+      kernels->multiply_bf16(panels.data(), panels.size(), x.data(), batch, cols, out.data(), width);
       REQUIRE(same_bits(out, expected));
     }
   }
