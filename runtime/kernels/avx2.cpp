@@ -16,7 +16,7 @@ constexpr const char* kName = "avx2";
 
 #include "runtime/kernels/integers_256-inl.h"
 
-// A block in q8, one chunk: codes as they lie in the tiles, and their magnitudes.
+// One chunk of q8: codes in the order of the tiles, and their magnitudes.
 struct Q8Block {
   static constexpr std::size_t kGroupBytes = kQ8GroupBytes;
   static constexpr std::size_t kCols = kChunkColsMin;
@@ -69,7 +69,7 @@ struct Q8Block {
   alignas(32) std::int8_t magnitudes[kChunkColsMax * 64];
 };
 
-// A block in q6, one chunk, unpacked to q8: -128 to 124.
+// One chunk of q6, unpacked to q8: -128 to 124.
 struct Q6Block : Q8Block {
   static constexpr std::size_t kGroupBytes = kQ6GroupBytes;
 
@@ -82,9 +82,9 @@ struct Q6Block : Q8Block {
   alignas(32) std::int8_t unpacked[kChunkColsMax * 64];
 };
 
-// A block in q4, one chunk: codes without their sub-scales, so that four quads of products can be added up in
-// 16 bits before one multiplication scales them: half as many instructions as for int8 weights. Activations
-// become u8 by adding 128, which `start` takes off again: -128 x the sum of the chunk's weights.
+// One chunk of q4: codes without their sub-scales, so that four quads of products can be added up in 16 bits
+// before one multiplication scales them. That takes half as many instructions as int8 weights. Activations
+// become u8 by adding 128; `start`, which is -128 x the sum of the chunk's weights, subtracts that again.
 struct Q4Block {
   static constexpr std::size_t kGroupBytes = kQ4GroupBytes;
   static constexpr std::size_t kCols = kChunkColsMin;

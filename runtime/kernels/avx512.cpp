@@ -56,8 +56,8 @@ inline Sums to_sums(const __m512i (&total)[4]) {
   return sums;
 }
 
-// vpdpbusd takes u8 x s8. Weights become u8 by adding 128 (flipping the sign bit); the start value takes
-// 128 x the sum of the activations back off.
+// vpdpbusd multiplies u8 x s8. Weights become u8 by adding 128 (flipping the sign bit); the start value
+// subtracts 128 x the sum of the activations again.
 inline Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes,
                     std::int32_t chunk_sum) {
   const __m512i flip = _mm512_set1_epi8(-128);
@@ -123,7 +123,7 @@ inline void add_group(const std::byte* packed, const std::int8_t* x, Load load, 
   }
 }
 
-// The start value takes 8 x the group's sum, which the codes' bias adds, back off.
+// Codes are stored as code + 8, so the start value subtracts 8 x the group's sum of activations.
 inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
                     const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
   __m512i total[4] = {};
@@ -140,7 +140,7 @@ inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t
   return to_sums(total);
 }
 
-// As q4_sums, with 32 x the group's sum.
+// Like q4_sums, but codes are stored as code + 32.
 inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
                     const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
   __m512i total[4] = {};
@@ -157,15 +157,15 @@ inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t
   return to_sums(total);
 }
 
-// Every weight of a block as u8: 128 is added by flipping the sign bit, since vpdpbusd takes u8 x s8. The
-// sums start with -128 x the sum of the row's activations, which takes that off again. Integers and floats
-// of three rows stay in registers over all the chunks: 12 + 12 of 32, and 4 for weights.
+// All weights of a block as u8: 128 is added by flipping the sign bit, since vpdpbusd multiplies u8 x s8.
+// Sums start with -128 x the sum of the row's activations, which subtracts that again. Integers and floats of
+// three rows stay in registers over all the chunks: 12 + 12 of 32, and 4 for weights.
 struct ByteBlock {
   static constexpr std::size_t kCols = 256;  // 16 KiB of weights, in the L1 cache
   static_assert(kCols >= kChunkColsMax);
   static constexpr int kRows = 3;
 
-  // Not inlined: among the loops around it, some sums would be kept in memory.
+  // Not inlined, since GCC would keep some sums in memory within the surrounding loops.
   template <int kCount>
   [[gnu::noinline]] void multiply(const ChunkRows& rows, float* out, std::size_t out_stride) const {
     __m512 total[kCount][4];
@@ -289,6 +289,25 @@ struct Q4Block : ByteBlock {
   };
 };
 
+// Unpacks through a block, and subtracts the 128 that a block adds for vpdpbusd.
+template <typename Block>
+inline void unpack_block(const PanelView& panel, std::size_t first_group, std::size_t groups,
+                         std::int8_t* out) {
+  Block block;
+  block.load(panel, first_group, groups);
+  const __m512i flip = _mm512_set1_epi8(-128);
+  for (std::size_t i = 0; i < groups * kQ8GroupBytes; i += 64)
+    _mm512_storeu_si512(out + i, _mm512_xor_si512(load512(block.weights + i), flip));
+}
+
+void unpack_q6_to_s8(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* out) {
+  unpack_block<Q6Block>(panel, first_group, groups, out);
+}
+
+void unpack_q4_to_s8(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* out) {
+  unpack_block<Q4Block>(panel, first_group, groups, out);
+}
+
 std::uint64_t peak_q8(std::size_t rounds) {
   __m512i total[24] = {};
   __m512i w = _mm512_set1_epi8(3);
@@ -297,7 +316,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 #pragma GCC unroll 24
     for (auto& t : total) {
       t = _mm512_dpbusd_epi32(t, w, x);
-      pin_to_register(t);  // or the rounds would be left out
+      pin_to_register(t);  // otherwise the compiler leaves the rounds out
     }
   }
   return rounds * 24 * 64 * 2;

@@ -16,8 +16,8 @@ constexpr const char* kName = "avxvnni";
 
 #include "runtime/kernels/integers_256-inl.h"
 
-// Every weight of a block as u8: 128 is added by flipping the sign bit, since vpdpbusd takes u8 x s8. The
-// sums start with -128 x the sum of the row's activations, which takes that off again.
+// All weights of a block as u8: 128 is added by flipping the sign bit, since vpdpbusd multiplies u8 x s8.
+// Sums start with -128 x the sum of the row's activations, which subtracts that again.
 struct ByteBlock {
   static constexpr std::size_t kCols = 128;  // 8 KiB of weights, in the L1 cache
   static_assert(kCols >= kChunkColsMax);
@@ -32,7 +32,7 @@ struct ByteBlock {
 
  private:
   // Sixteen outputs from `n` on, so that the sums of six rows stay in registers: 12 of 16, and 3 for weights
-  // and activations. Not inlined: among the loops around it, some would be kept in memory.
+  // and activations. Not inlined, since GCC would keep some in memory within the surrounding loops.
   template <int kCount>
   [[gnu::noinline]] void multiply_pair(const ChunkRows& rows, std::size_t n, float* out,
                                        std::size_t out_stride) const {
@@ -87,44 +87,8 @@ struct Q4Block : ByteBlock {
   static constexpr std::size_t kGroupBytes = kQ4GroupBytes;
 
   void load(const PanelView& panel, std::size_t first_group, std::size_t groups) {
-    for (std::size_t group = 0; group < groups; ++group) {
-      const SubScales scales = load_sub_scales(panel, first_group + group);
-      const std::byte* packed = panel.codes + (first_group + group) * kQ4GroupBytes;
-      for (std::size_t i = 0; i < 8; ++i) {
-        const Scaling scaling(scales.part[i]);
-        for (std::size_t half = 0; half < 2; ++half) {
-          const Nibbles nibbles = load_nibbles(packed + half * kQ4PairBytes + i * 32);
-          std::uint8_t* out = weights + group * kQ8GroupBytes + half * 2 * kQuadBytes + i * 32;
-          store256(out, scaling.apply(nibbles.even));
-          store256(out + kQuadBytes, scaling.apply(nibbles.odd));
-        }
-      }
-    }
+    unpack_q4(panel, first_group, groups, -128, weights);
   }
-
- private:
-  // Nibbles to 128 + sub-scale x (nibble - 8), for eight outputs of four inputs each; sub-scales are s16,
-  // each twice side by side. A nibble times a magnitude is 240 at most, so one 16-bit product has two of
-  // them, without a carry. With s = all bits set where the sub-scale is negative, (a xor s) - s is -a there;
-  // that - s is in offset_.
-  class Scaling {
-   public:
-    explicit Scaling(__m256i sub_scales)
-        : magnitudes_(_mm256_abs_epi16(sub_scales)), negative_(_mm256_srai_epi16(sub_scales, 15)) {
-      const __m256i offset = _mm256_sub_epi16(_mm256_set1_epi16(128), _mm256_slli_epi16(sub_scales, 3));
-      const __m256i low = _mm256_and_si256(_mm256_sub_epi16(offset, negative_), _mm256_set1_epi16(255));
-      offset_ = _mm256_or_si256(low, _mm256_slli_epi16(low, 8));
-    }
-
-    [[nodiscard]] __m256i apply(__m256i nibbles) const {
-      return _mm256_add_epi8(_mm256_xor_si256(_mm256_mullo_epi16(nibbles, magnitudes_), negative_), offset_);
-    }
-
-   private:
-    __m256i magnitudes_;
-    __m256i negative_;
-    __m256i offset_;
-  };
 };
 
 std::uint64_t peak_q8(std::size_t rounds) {
@@ -135,7 +99,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 #pragma GCC unroll 12
     for (auto& t : total) {
       t = _mm256_dpbusd_avx_epi32(t, w, x);
-      pin_to_register(t);  // or the rounds would be left out
+      pin_to_register(t);  // otherwise the compiler leaves the rounds out
     }
   }
   return rounds * 12 * 32 * 2;
@@ -143,7 +107,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 
 std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
 
-// As on AVX-512; other numbers were not tried.
+// The numbers of AVX-512; other numbers were not tried.
 constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ6 = 4;
 constexpr std::size_t kManyRowsQ4 = 4;

@@ -120,21 +120,27 @@ struct PackedBlock {
   }
 };
 
-/// The same weights widened to f32: 16 KiB, which stay in the L1 cache.
-struct WidenedBlock {
-  void widen(const std::byte* codes) {
-    for (std::size_t col = 0; col < kBf16BlockCols; col += 2) {
-      for (std::size_t n = 0; n < 64; n += kPartLanes) {
-        IntPart both;
-        __builtin_memcpy(&both, codes + col / 2 * kBf16PairBytes + n * 4, sizeof(both));
-        const IntPart even = both << 16;
-        const IntPart odd = both & static_cast<std::int32_t>(0xFFFF0000u);
-        __builtin_memcpy(weights + col * 64 + n, &even, sizeof(even));
-        __builtin_memcpy(weights + (col + 1) * 64 + n, &odd, sizeof(odd));
-      }
+/// `cols` inputs of all 64 outputs of a panel as f32, out[input][out_stride].
+inline void widen(const std::byte* codes, std::size_t cols, float* out, std::size_t out_stride) {
+  for (std::size_t col = 0; col < cols; col += 2, codes += kBf16PairBytes) {
+    for (std::size_t n = 0; n < 64; n += kPartLanes) {
+      IntPart both;
+      __builtin_memcpy(&both, codes + n * 4, sizeof(both));
+      const IntPart even = both << 16;
+      const IntPart odd = both & static_cast<std::int32_t>(0xFFFF0000u);
+      __builtin_memcpy(out + col * out_stride + n, &even, sizeof(even));
+      __builtin_memcpy(out + (col + 1) * out_stride + n, &odd, sizeof(odd));
     }
   }
+}
 
+void widen_bf16(const PanelView& panel, std::size_t first_col, std::size_t cols, float* out,
+                std::size_t out_stride) {
+  widen(panel.codes + first_col / 2 * kBf16PairBytes, cols, out, out_stride);
+}
+
+/// A panel's weights of one block of inputs, widened: 16 KiB, which stay in the L1 cache.
+struct WidenedBlock {
   template <std::size_t kRows>
   void multiply(const float* x, std::size_t x_stride, float* out, std::size_t out_stride) const {
     constexpr std::size_t kStep = bf16_step_parts<kRows>() * kPartLanes;
@@ -155,7 +161,7 @@ inline void multiply_bf16_rest(const Block& block, std::size_t rows, const float
   }
 }
 
-/// All rows meet one block, while the codes that are needed next are asked for.
+/// Multiplies all rows with one block, while the codes that are needed next are prefetched.
 template <typename Block>
 inline void multiply_bf16_block(const Block& block, const float* x, std::size_t rows, std::size_t x_stride,
                                 float* out, std::size_t out_stride, Ahead ahead) {
@@ -163,10 +169,10 @@ inline void multiply_bf16_block(const Block& block, const float* x, std::size_t 
   const std::size_t steps = (rows + kRows - 1) / kRows;
   const std::size_t step_bytes = (static_cast<std::size_t>(ahead.end - ahead.next) / steps + 63) / 64 * 64;
   for (; rows >= kRows; rows -= kRows, x += kRows * x_stride, out += kRows * out_stride) {
-    ahead.ask(step_bytes);
+    ahead.prefetch_some(step_bytes);
     block.template multiply<kRows>(x, x_stride, out, out_stride);
   }
-  ahead.ask(step_bytes);
+  ahead.prefetch_some(step_bytes);
   multiply_bf16_rest<kRows - 1>(block, rows, x, x_stride, out, out_stride);
 }
 
@@ -199,7 +205,7 @@ inline void multiply_bf16_many(const PanelView* panels, std::size_t count, const
         ahead.next = panels[last ? 0 : p + 1].codes + (last ? b + 1 : b) * kBf16BlockBytes;
         ahead.end = ahead.next + kBf16BlockBytes;
       }
-      block.widen(panels[p].codes + b * kBf16BlockBytes);
+      widen(panels[p].codes + b * kBf16BlockBytes, kBf16BlockCols, block.weights, 64);
       multiply_bf16_block(block, x + b * kBf16BlockCols, rows, x_stride, out + p * 64, out_stride, ahead);
     }
   }

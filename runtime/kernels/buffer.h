@@ -1,5 +1,5 @@
 #pragma once
-// Arrays for the forward pass: aligned to a cache line, and zeroed.
+// Arrays of the forward pass. They are aligned to a cache line and start with zeros.
 
 #include <cstddef>
 #include <cstring>

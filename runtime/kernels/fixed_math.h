@@ -1,5 +1,5 @@
 #pragma once
-// Elementary functions of our own: the C library's choose a variant by CPU and differ in the last bit, and
+// Own elementary functions. Those of the C library choose a variant by CPU and differ in the last bit, and
 // one bit is enough to change a token.
 
 namespace sluice::runtime {

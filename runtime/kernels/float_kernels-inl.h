@@ -1,5 +1,5 @@
-// Float kernels over the sixteen lanes of simd.h. Included once by each kernel file, after simd.h, inside its
-// unnamed namespace. What they compute stands in kernels.h.
+// Float kernels over the sixteen lanes of simd-inl.h. Each kernel file includes this once, after simd-inl.h,
+// inside its unnamed namespace. kernels.h says what each function computes.
 
 void rms_norm(const float* x, const float* weight, float eps, std::size_t true_count, std::size_t n,
               float* out) {
@@ -40,8 +40,8 @@ void multiply(const float* scale, std::size_t n, float* x) {
   for (std::size_t i = 0; i < n; i += 16) store(x + i, load(x + i) * load(scale + i));
 }
 
-// What stands behind `count` values, up to a whole register, neither is the largest nor counts in a sum of
-// exp.
+// Fills the last register behind `count` values with -infinity, which is never the largest value and adds
+// nothing to a sum of exp.
 inline void end_with_nothing(float* x, std::size_t count) {
   for (std::size_t i = count; i % 16 != 0; ++i) x[i] = -__builtin_inff();
 }
@@ -90,7 +90,7 @@ std::int32_t quantize_chunk(const float* x, std::size_t count, std::int8_t* code
   return total;
 }
 
-/// Of a panel's 64 outputs; in registers where there are enough.
+/// Integer sums of a panel's 64 outputs. They stay in registers where there are enough of them.
 struct Sums {
   IntPart part[4 * kParts];
 };
@@ -126,19 +126,20 @@ inline Float16 load_element(const float* p) { return load(p); }
 inline Float16 load_element(const std::uint16_t* p) { return load_bf16(p); }
 inline Float16 load_element(const std::int8_t* p) { return load_s8(p); }
 
-// Keys, or stretches of a value, that are taken together: their sums grow side by side, so that
+// The number of keys, or of registers of a value, that are computed together. Their sums are independent, so
 // multiplications do not wait for each other, and they share the loads of queries or weights.
 constexpr std::size_t kSideBySide = kParts == 1 ? 4 : 1;
 
-/// Keys and values come by turns, a block of each, which is too short for the hardware to look ahead. So
-/// values are asked for while their keys are met, and the next block's keys while values are added up.
+/// Prefetches memory. Attention reads a block of keys and a block of values by turns, and a block is too
+/// short for the hardware prefetcher, so values are prefetched while keys are read, and the next keys
+/// meanwhile.
 template <typename T>
-inline void ask_for(const T* p, std::size_t count) {
+inline void prefetch_range(const T* p, std::size_t count) {
   for (std::size_t i = 0; i < count * sizeof(T); i += 64)
     __builtin_prefetch(reinterpret_cast<const char*>(p) + i);
 }
 
-/// Scores of kKeys keys, which lie one behind the other: score[query * kKvPageTokens + key].
+/// Computes the scores of kKeys keys that are adjacent in memory: score[query * kKvPageTokens + key].
 template <std::size_t kQueries, std::size_t kKeys, typename T>
 inline void score_keys(const float* queries, const T* keys, std::size_t stride, float* score) {
   Float16 total[kKeys][kQueries];
@@ -169,7 +170,7 @@ inline void score_keys(const float* queries, const T* keys, std::size_t stride, 
 }
 
 /// Adds `count` rows of values times weight[query * kKvPageTokens + row] to kColumns x 16 columns of each
-/// query's result. `next_keys` lie like `values`.
+/// query's result. `next_keys` has the same layout as `values` and is prefetched.
 template <std::size_t kQueries, std::size_t kColumns, typename T>
 inline void add_values(const T* values, const T* next_keys, std::size_t count, std::size_t stride,
                        const float* weight, float* out) {
@@ -182,7 +183,7 @@ inline void add_values(const T* values, const T* next_keys, std::size_t count, s
     Float16 value[kColumns];
 #pragma GCC unroll 4
     for (std::size_t c = 0; c < kColumns; ++c) value[c] = load_element(values + p * stride + c * 16);
-    ask_for(next_keys + p * stride, kColumns * 16);
+    prefetch_range(next_keys + p * stride, kColumns * 16);
 #pragma GCC unroll 4
     for (std::size_t q = 0; q < kQueries; ++q) {
       const Float16 w = broadcast(weight[q * kKvPageTokens + p]);
@@ -196,9 +197,9 @@ inline void add_values(const T* values, const T* next_keys, std::size_t count, s
     for (std::size_t q = 0; q < kQueries; ++q) store(out + q * stride + c * 16, total[c][q]);
 }
 
-// Online softmax (arXiv 1805.02867): per block its own maximum, totals rescaled when the maximum grows. The
-// blocks do not depend on where a prompt was cut, so neither do the bits. A block's rows lie side by side.
-// Queries share the loads of keys and values; each has sums of its own.
+// Online softmax (arXiv 1805.02867): each block has its own maximum, and totals are rescaled when the maximum
+// grows. The blocks do not depend on where a prompt was cut, so neither do the bits. The rows of a block are
+// adjacent in memory. Queries share the loads of keys and values; each query has its own sums.
 template <int kQueries, typename T>
 void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
   constexpr bool kScaled = sizeof(T) == 1;
@@ -227,7 +228,7 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
     std::size_t p = 0;
     for (; p + kSideBySide <= count; p += kSideBySide) {
       score_keys<kQueries, kSideBySide>(queries, keys + p * stride, stride, score + p);
-      ask_for(values + p * stride, kSideBySide * stride);
+      prefetch_range(values + p * stride, kSideBySide * stride);
     }
     for (; p < count; ++p) score_keys<kQueries, 1>(queries, keys + p * stride, stride, score + p);
     for (int q = 0; q < kQueries; ++q) {

@@ -1,4 +1,4 @@
-// The kernels in plain C++: for every machine, and the slow twin of the others.
+// The kernels in plain C++: for every machine, and as the reference of the other kernels.
 
 #include "runtime/kernels/kernels.h"
 
@@ -20,7 +20,8 @@ inline int sub_scale(const PanelView& panel, std::size_t group, std::size_t n) {
   return (signs >> n % 8 & 1u) != 0 ? -magnitude : magnitude;
 }
 
-void unpack_q4(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* weights) {
+void unpack_q4_to_s8(const PanelView& panel, std::size_t first_group, std::size_t groups,
+                     std::int8_t* weights) {
   const std::byte* packed = panel.codes + first_group * kQ4GroupBytes;
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
     for (std::size_t n = 0; n < 64; ++n) {
@@ -34,7 +35,8 @@ void unpack_q4(const PanelView& panel, std::size_t first_group, std::size_t grou
   }
 }
 
-void unpack_q6(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* weights) {
+void unpack_q6_to_s8(const PanelView& panel, std::size_t first_group, std::size_t groups,
+                     std::int8_t* weights) {
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
     const std::byte* pair = panel.codes + (first_group * 4 + quad) / 2 * kQ6PairBytes;
     const std::byte* magnitudes = panel.magnitudes + (first_group + quad / 4) * kQ6MagnitudeBytes;
@@ -69,14 +71,14 @@ Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* 
 Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
              const std::int32_t*, std::size_t) {
   alignas(64) std::int8_t weights[kChunkColsMax * 64];
-  unpack_q4(panel, first_group, groups, weights);
+  unpack_q4_to_s8(panel, first_group, groups, weights);
   return q8_sums(weights, groups, codes, 0);
 }
 
 Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
              const std::int32_t*, std::size_t) {
   alignas(64) std::int8_t weights[kChunkColsMax * 64];
-  unpack_q6(panel, first_group, groups, weights);
+  unpack_q6_to_s8(panel, first_group, groups, weights);
   return q8_sums(weights, groups, codes, 0);
 }
 
@@ -106,7 +108,7 @@ struct Q6Block : Q8Block {
   static constexpr std::size_t kGroupBytes = kQ6GroupBytes;
   void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
     groups = count;
-    unpack_q6(panel, first_group, count, unpacked);
+    unpack_q6_to_s8(panel, first_group, count, unpacked);
     weights = unpacked;
   }
 
@@ -117,21 +119,22 @@ struct Q4Block : Q8Block {
   static constexpr std::size_t kGroupBytes = kQ4GroupBytes;
   void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
     groups = count;
-    unpack_q4(panel, first_group, count, unpacked);
+    unpack_q4_to_s8(panel, first_group, count, unpacked);
     weights = unpacked;
   }
 
   alignas(64) std::int8_t unpacked[kChunkColsMax * 64];
 };
 
-// No registers to speak of: one tile, which stays in the L1 cache. A round is long here.
+// There are too few registers, so this multiplies one tile, which stays in the L1 cache. One round takes
+// long.
 std::uint64_t peak_q8(std::size_t rounds) {
   rounds = rounds / 64 + 1;
   alignas(64) std::int8_t tile[4096];
   for (std::size_t i = 0; i < 4096; ++i) tile[i] = static_cast<std::int8_t>(i);
   for (std::size_t round = 0; round < rounds; ++round) {
     const Sums sums = q8_sums(tile, 4, tile, 0);
-    asm volatile("" : : "r"(tile), "r"(&sums) : "memory");  // or the rounds would be left out
+    asm volatile("" : : "r"(tile), "r"(&sums) : "memory");  // otherwise the compiler leaves the rounds out
   }
   return rounds * 4096 * 2;
 }

@@ -1,14 +1,16 @@
-// What the integer products of all instruction sets share: the walk over chunks, panels and rows. Included
-// once by each kernel file, after float_kernels-inl.h and prefetch.h, inside its unnamed namespace.
+// The loops over chunks, panels and rows that the integer products of all instruction sets share. Each kernel
+// file includes this once, after float_kernels-inl.h and prefetch.h, inside its unnamed namespace.
 //
-// The file must have defined, before:
+// The kernel file must define before:
 //
-//   kManyRowsQ8, kManyRowsQ6, kManyRowsQ4: from so many rows on, weights are made ready for all of them first
+//   unpack_q6_to_s8, unpack_q4_to_s8: as kernels.h says of unpack_q6 and unpack_q4
+//   kManyRowsQ8, kManyRowsQ6, kManyRowsQ4: the least number of rows for which a block of weights is unpacked
+//     once for all rows
 //   q8_sums(weights, groups, codes, chunk_sum): Sums of one row and `groups` q8 groups
 //   q6_sums, q4_sums(panel, first_group, groups, codes, group_sums, group_stride):
-//     the same straight from what is packed
-//   Q8Block, Q6Block, Q4Block: a panel's weights for a block of inputs, made ready to meet many rows:
-//     kGroupBytes        of a group in the panel's codes
+//     the same from packed weights
+//   Q8Block, Q6Block, Q4Block: a panel's weights for a block of inputs, unpacked for many rows:
+//     kGroupBytes        bytes of a group in the panel's codes
 //     kCols              a block is as many whole chunks of one width as fit into so many inputs, one at
 //                        least; kChunkColsMin where multiply() takes a single chunk
 //     kRows              rows that are multiplied at once
@@ -29,7 +31,7 @@ struct Chunks {
   [[nodiscard]] std::size_t groups() const { return count * cols / 16; }
 };
 
-// Calls `visit` for all the activations, blocks of at most `block_cols` inputs, or of one chunk.
+// Calls `visit` for all activations in blocks of whole chunks: at most `block_cols` inputs, or one chunk.
 template <typename F>
 inline void for_each_block(const QuantizedView& x, std::size_t block_cols, F visit) {
   const std::size_t whole = x.cols / x.chunk_cols;
@@ -70,15 +72,16 @@ inline void multiply_block(const Block& block, const QuantizedView& x, const Chu
   const std::size_t step_bytes = (static_cast<std::size_t>(ahead.end - ahead.next) / steps + 63) / 64 * 64;
   std::size_t row = 0;
   for (; row + kRows <= x.rows; row += kRows) {
-    ahead.ask(step_bytes);
+    ahead.prefetch_some(step_bytes);
     block.template multiply<Block::kRows>(rows_from(x, chunks, row), out + row * out_stride, out_stride);
   }
-  ahead.ask(step_bytes);
+  ahead.prefetch_some(step_bytes);
   multiply_rest<Block::kRows - 1>(block, x.rows - row, rows_from(x, chunks, row), out + row * out_stride,
                                   out_stride);
 }
 
-/// What is loaded after a block of panel `p`: the same of the next panel, or the next block of the first.
+/// The codes that are loaded after a block of panel `p`: the same block of the next panel, or the next block
+/// of the first panel.
 template <typename Block>
 inline Ahead codes_after(const PanelView* panels, std::size_t count, std::size_t p, const Chunks& chunks,
                          std::size_t groups_total) {
@@ -117,7 +120,7 @@ inline void multiply_many(const PanelView* panels, std::size_t count, const Quan
   apply_row_scales(panels, count, x.rows, out, out_stride);
 }
 
-// A few rows against a panel straight from its bytes, which are read once. sums_of(chunk, row): Sums.
+// Multiplies a few rows with a panel's packed weights, which are read once. sums_of(chunk, row) gives Sums.
 template <std::size_t kRows, typename F>
 inline void multiply_rows(const QuantizedView& x, const float* row_scales, float* out, std::size_t out_stride,
                           F sums_of) {
@@ -153,7 +156,7 @@ void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView
   }
 }
 
-// Of a type with sub-scales.
+// Products of the types with sub-scales, q6 and q4.
 template <typename Block, std::size_t kManyRows, typename F>
 inline void multiply_packed(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                             std::size_t out_stride, F sums_of) {
@@ -177,12 +180,36 @@ void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView
   multiply_packed<Q4Block, kManyRowsQ4>(panels, count, x, out, out_stride, q4_sums);
 }
 
+inline IntPart load_part(const std::int32_t* p) {
+  IntPart part;
+  __builtin_memcpy(&part, p, sizeof(part));
+  return part;
+}
+
+void add_sums(const std::int32_t* sums, const std::int32_t* weight_sums, float scale, std::size_t n,
+              float* total) {
+  const Float16 s = broadcast(scale);
+  for (std::size_t i = 0; i < n; i += 16) {
+    Float16 exact;
+    for (std::size_t p = 0; p < kParts; ++p) {
+      const std::size_t lane = i + p * kPartLanes;
+      exact.part[p] =
+          __builtin_convertvector(load_part(sums + lane) - (load_part(weight_sums + lane) << 7), FloatPart);
+    }
+    store(total + i, fma(exact, s, load(total + i)));
+  }
+}
+
 const Kernels kTable = {
     .name = kName,
     .multiply_q8 = multiply_q8,
     .multiply_q6 = multiply_q6,
     .multiply_q4 = multiply_q4,
     .multiply_bf16 = multiply_bf16,
+    .widen_bf16 = widen_bf16,
+    .unpack_q6 = unpack_q6_to_s8,
+    .unpack_q4 = unpack_q4_to_s8,
+    .add_sums = add_sums,
     .peak_q8 = peak_q8,
     .peak_q4 = peak_q4,
     .quantize_chunk = quantize_chunk,

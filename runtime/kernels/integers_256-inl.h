@@ -1,5 +1,5 @@
-// What the integer kernels on 256-bit registers share: unpacking, and products of a few rows. Included once
-// by each of their files, after float_kernels.h, inside its unnamed namespace.
+// Unpacking, and products of a few rows, for the integer kernels on 256-bit registers. Both of their files
+// include this once, after float_kernels-inl.h and prefetch.h, inside their unnamed namespaces.
 //
 // vpmaddubsw multiplies u8 x s8 and adds pairs in saturating 16 bits. Nothing here can saturate: in q8 |w| <=
 // 128 as u8 times |x| <= 127 makes pairs of at most 2 x 128 x 127 = 32512 < 32768; in q4 and q6 codes are
@@ -100,8 +100,8 @@ inline void accumulate_part(__m256i sum, float scale, float* totals) {
   _mm256_storeu_ps(totals, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), s, _mm256_loadu_ps(totals)));
 }
 
-// Register by register: GCC makes `rep stos` of an array's initialization, and half of the time that a chunk
-// of two groups takes goes into that.
+// Clears register by register: GCC compiles the initialization of an array to `rep stos`, which takes half of
+// the time of a chunk of two groups.
 inline void clear(__m256i (&total)[8]) {
   for (auto& t : total) {
     t = _mm256_setzero_si256();
@@ -115,7 +115,8 @@ inline Sums to_sums(const __m256i (&total)[8]) {
   return sums;
 }
 
-// u8 x s8 needs a factor without sign: sign(x) moves to the weight's side, |w| x sign(x, w) = w x.
+// u8 x s8 needs one factor without sign, so the weight's sign moves to the activation: |w| x sign(x, w) = w
+// x.
 inline Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t) {
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i total[8];
@@ -132,8 +133,8 @@ inline Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::i
   return to_sums(total);
 }
 
-// Codes stand as code + 8, which is u8 already; 8 x the group's sum is taken off again, half of it from each
-// of the two 16-bit sums that a multiplication with the sub-scale adds up.
+// Codes are stored as code + 8, which is u8 already. 8 x the group's sum of activations is subtracted again:
+// half of it from each of the two 16-bit sums that a multiplication with the sub-scale adds up.
 inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
                     const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
   const std::byte* packed = panel.codes + first_group * kQ4GroupBytes;
@@ -160,8 +161,8 @@ inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t
   return to_sums(total);
 }
 
-// As q4_sums, with 32 x the group's sum: 16 x of it from each of the two 16-bit sums. What is multiplied by
-// codes does not fit into 16 bits for all four quads: two of them are at most 4 x 63 x 127 = 32004.
+// Like q4_sums, but 32 x the group's sum is subtracted, 16 x from each of the two 16-bit sums. The products
+// of all four quads would not fit into 16 bits; those of two quads are at most 4 x 63 x 127 = 32004.
 inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
                     const std::int8_t* codes, const std::int32_t* group_sums, std::size_t group_stride) {
   const std::byte* packed = panel.codes + first_group * kQ6GroupBytes;
@@ -189,7 +190,9 @@ inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t
   return to_sums(total);
 }
 
-// Groups of q6 to a byte a weight, as a q8 tile lies: sub-scale x code, which is -128 to 124, + `offset`.
+// Unpacks groups of q6 to one byte a weight in the order of a q8 tile: sub-scale x code, which is -128 to
+// 124,
+// + `offset`.
 inline void unpack_q6(const PanelView& panel, std::size_t first_group, std::size_t groups, char offset,
                       void* out) {
   for (std::size_t group = 0; group < groups; ++group) {
@@ -207,4 +210,56 @@ inline void unpack_q6(const PanelView& panel, std::size_t first_group, std::size
       }
     }
   }
+}
+
+// Nibbles to sub-scale x (nibble - 8) + `offset`, a byte each, for eight outputs of four inputs. Sub-scales
+// are s16, each twice side by side. A nibble times a magnitude is 240 at most, so one 16-bit product has two
+// of them, without a carry. With s = all bits set where the sub-scale is negative, (a xor s) - s is -a there;
+// that
+// - s is in offset_.
+class NibbleScaling {
+ public:
+  NibbleScaling(__m256i sub_scales, char offset)
+      : magnitudes_(_mm256_abs_epi16(sub_scales)), negative_(_mm256_srai_epi16(sub_scales, 15)) {
+    const __m256i whole = _mm256_sub_epi16(_mm256_set1_epi16(offset), _mm256_slli_epi16(sub_scales, 3));
+    const __m256i low = _mm256_and_si256(_mm256_sub_epi16(whole, negative_), _mm256_set1_epi16(255));
+    offset_ = _mm256_or_si256(low, _mm256_slli_epi16(low, 8));
+  }
+
+  [[nodiscard]] __m256i apply(__m256i nibbles) const {
+    return _mm256_add_epi8(_mm256_xor_si256(_mm256_mullo_epi16(nibbles, magnitudes_), negative_), offset_);
+  }
+
+ private:
+  __m256i magnitudes_;
+  __m256i negative_;
+  __m256i offset_;
+};
+
+// Unpacks groups of q4 to one byte a weight in the order of a q8 tile: sub-scale x code, which is -128 to
+// 127,
+// + `offset`.
+inline void unpack_q4(const PanelView& panel, std::size_t first_group, std::size_t groups, char offset,
+                      void* out) {
+  for (std::size_t group = 0; group < groups; ++group) {
+    const SubScales scales = load_sub_scales(panel, first_group + group);
+    const std::byte* packed = panel.codes + (first_group + group) * kQ4GroupBytes;
+    for (std::size_t i = 0; i < 8; ++i) {
+      const NibbleScaling scaling(scales.part[i], offset);
+      for (std::size_t half = 0; half < 2; ++half) {
+        const Nibbles nibbles = load_nibbles(packed + half * kQ4PairBytes + i * 32);
+        auto* to = static_cast<std::byte*>(out) + group * kQ8GroupBytes + half * 2 * kQuadBytes + i * 32;
+        store256(to, scaling.apply(nibbles.even));
+        store256(to + kQuadBytes, scaling.apply(nibbles.odd));
+      }
+    }
+  }
+}
+
+void unpack_q6_to_s8(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* out) {
+  unpack_q6(panel, first_group, groups, 0, out);
+}
+
+void unpack_q4_to_s8(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* out) {
+  unpack_q4(panel, first_group, groups, 0, out);
 }

@@ -14,25 +14,25 @@
 
 namespace sluice::runtime {
 
-// Inputs that share an activation scale: a chunk's width is a multiple of the least.
+// Limits of the number of inputs that share an activation scale, a chunk. It is a multiple of the least.
 constexpr std::size_t kChunkColsMin = 32;
 constexpr std::size_t kChunkColsMax = 128;
 constexpr std::size_t kLanes = 16;  ///< float rows are padded with zeros to a multiple of this
 
-/// Activations as the integer kernels read them: s8 codes in chunks, chunk after chunk, each dense.
+/// Activations for the integer kernels: s8 codes in chunks. All rows of a chunk are adjacent in memory.
 struct QuantizedView {
-  const std::int8_t* codes;  ///< [chunk][row][chunk_cols]
-  const float* scales;       ///< [chunk][row]
-  const std::int32_t*
-      group_sums;  ///< [cols / 16][row]: sums of 16 codes, what few rows of q6 and q4 lose their bias with
-  const std::int32_t* chunk_sums;  ///< [chunk][row]: sums of a chunk's codes, the same for the rest
+  const std::int8_t* codes;        ///< [chunk][row][chunk_cols]
+  const float* scales;             ///< [chunk][row]
+  const std::int32_t* group_sums;  ///< [cols / 16][row]: sums of 16 codes; they remove the bias of q6 and q4
+                                   ///< codes for few rows
+  const std::int32_t* chunk_sums;  ///< [chunk][row]: sums of a chunk's codes; they remove all other biases
   std::size_t rows;
   std::size_t cols;        ///< padded, a multiple of 64
   std::size_t chunk_cols;  ///< a multiple of 32; the last chunk may be narrower
 };
 
-/// Some rows of some chunks of one width, as the kernel files hand them to their innermost loops: the first
-/// of them, and how many lie in memory from chunk to chunk (chunk_rows).
+/// Some rows of some chunks of one width, for the innermost loops. Pointers are to the first of these rows;
+/// chunk_rows is the number of all rows, by which chunks are apart in memory.
 struct ChunkRows {
   const std::int8_t* codes;        ///< [chunk][chunk_rows][cols]
   const std::int32_t* chunk_sums;  ///< [chunk][chunk_rows]
@@ -42,7 +42,7 @@ struct ChunkRows {
   std::size_t cols;
 };
 
-// Bytes of a group, 16 inputs of all 64 outputs, in the planes of a panel, and of its parts (format/tile.h).
+// Bytes of a group (16 inputs of all 64 outputs) in the planes of a panel, and of its parts (format/tile.h).
 constexpr std::size_t kQ8GroupBytes = 1024;
 constexpr std::size_t kQ6GroupBytes = 768;
 constexpr std::size_t kQ4GroupBytes = 512;
@@ -65,7 +65,7 @@ struct PanelView {
 
 enum class KvElement : std::uint8_t { f32, bf16, s8 };
 
-constexpr std::size_t kAttentionQueries = 4;  ///< that share the loads of keys and values
+constexpr std::size_t kAttentionQueries = 4;  ///< queries that share the loads of keys and values
 constexpr std::size_t kKvPageTokens = 64;     ///< positions of a page, whose scores are one block of `attend`
 
 /// One head's keys and values, in pages of kKvPageTokens positions; rows of `stride` elements. Offsets are
@@ -84,8 +84,8 @@ struct Kernels {
   const char* name;
 
   // out[r, n] = sum over inputs of weight[n] x activation[r], for the outputs n of `count` panels side by
-  // side; out rows are out_stride floats apart. Integer sums a chunk; then, chunk by chunk,
-  // fma(float(sum), scale, total); then times the row scale.
+  // side; rows of `out` are out_stride floats apart. Each chunk has an integer sum. Chunk by chunk,
+  // total = fma(float(sum), scale, total); the total is then multiplied by the row scale.
   void (*multiply_q8)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                       std::size_t out_stride);
   void (*multiply_q6)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
@@ -97,17 +97,31 @@ struct Kernels {
   void (*multiply_bf16)(const PanelView* panels, std::size_t count, const float* x, std::size_t rows,
                         std::size_t x_stride, float* out, std::size_t out_stride);
 
-  // The multiplications of `multiply_q8` and `multiply_q4` for many rows, `rounds` times on registers alone:
-  // the most that those could do. They return the number of operations: a product and its addition are two.
+  // What products through a library need of the weights and of its sums (runtime/onednn).
+  /// Weights of the inputs [first_col, first_col + cols), multiples of 64, as f32: out[input][output], rows
+  /// of `out` are out_stride floats apart.
+  void (*widen_bf16)(const PanelView& panel, std::size_t first_col, std::size_t cols, float* out,
+                     std::size_t out_stride);
+  /// The int8 weights of some groups, kChunkColsMax inputs at most, as the groups of a q8 tile lie.
+  void (*unpack_q6)(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* out);
+  void (*unpack_q4)(const PanelView& panel, std::size_t first_group, std::size_t groups, std::int8_t* out);
+  /// total = fma(float(sums - 128 x weight_sums), scale, total) for n outputs, a multiple of kLanes. The
+  /// differences are below 2^24.
+  void (*add_sums)(const std::int32_t* sums, const std::int32_t* weight_sums, float scale, std::size_t n,
+                   float* total);
+
+  // These repeat the multiplications of `multiply_q8` and `multiply_q4` for many rows `rounds` times on
+  // registers alone, which bounds the speed of those. They return the number of operations: a product and its
+  // addition are two.
   std::uint64_t (*peak_q8)(std::size_t rounds);
   std::uint64_t (*peak_q4)(std::size_t rounds);
 
-  /// Codes, scale and sums of one chunk of one row: scale = max|x| / 127, codes rounded to nearest even.
+  /// Quantizes one chunk of one row: scale = max|x| / 127, codes rounded to nearest even.
   /// count is a multiple of 16. group_sums are group_stride apart. Returns the sum of all codes.
   std::int32_t (*quantize_chunk)(const float* x, std::size_t count, std::int8_t* codes, float* scale,
                                  std::int32_t* group_sums, std::size_t group_stride);
 
-  // Rows of floats; n is a multiple of kLanes, and padding is zero before and after.
+  // Functions of rows of floats. n is a multiple of kLanes, and padding is zero before and after.
   /// out = x * rsqrt(mean(x^2) + eps) * weight; the mean is over `true_count` elements.
   void (*rms_norm)(const float* x, const float* weight, float eps, std::size_t true_count, std::size_t n,
                    float* out);
@@ -123,8 +137,8 @@ struct Kernels {
   /// x = exp(x - max) for `count` values at x, which has room for a multiple of kLanes; returns their sum.
   float (*exp_sum)(float* x, std::size_t count, float max);
   /// Softmax attention of `count` queries over positions [first, end), page by page of keys. Scores and sums
-  /// are f32: an s8 row's scale is multiplied to its score, or to its weight. queries: [count][stride],
-  /// already scaled. out: [count][stride].
+  /// are f32; the scale of an s8 row multiplies its score or its weight. queries: [count][stride], already
+  /// scaled. out: [count][stride].
   void (*attend)(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t first,
                  std::size_t end, float* out);
   void (*to_bf16)(const float* x, std::size_t n, std::uint16_t* out);

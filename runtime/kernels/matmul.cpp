@@ -9,7 +9,7 @@
 
 namespace sluice::runtime {
 
-// The kernels' files see no header of the format.
+// Kernel files include no header of the format, so kernels.h repeats its numbers.
 static_assert(kQ8GroupBytes * format::kGroupsPerTile == format::kQ8TileBytes);
 static_assert(kQ6GroupBytes * format::kGroupsPerTile == format::kQ6TileBytes);
 static_assert(kQ4GroupBytes * format::kGroupsPerTile == format::kQ4TileBytes);
@@ -40,6 +40,7 @@ Operand OperandBuffer::reset(format::TileType type, std::size_t rows, std::size_
   chunk_cols_ = chunk_cols;
   if (type == format::TileType::bf16) {
     floats_.reserve(rows * cols);
+    bf16_.reserve(rows * cols);
   } else {
     const std::size_t chunks = base::divide_up(cols, chunk_cols);
     codes_.reserve(rows * cols);
@@ -59,6 +60,7 @@ Operand OperandBuffer::rows(format::TileType type, std::size_t first, std::size_
   if (operand.is_float()) {
     INVARIANT((first + count) * cols_ <= floats_.capacity());
     operand.floats_ = floats_.data() + first * cols_;
+    operand.bf16_ = bf16_.data() + first * cols_;
   } else {
     INVARIANT((first + count) * cols_ <= codes_.capacity());
     const std::size_t chunks = base::divide_up(cols_, chunk_cols_);
@@ -78,6 +80,7 @@ void Operand::fill(const Kernels& kernels, std::size_t row, std::size_t first_co
                    const float* x) const {
   if (is_float()) {
     std::memcpy(&floats_[row * cols_ + first_col], x, count * sizeof(float));
+    kernels.to_bf16(x, count, &bf16_[row * cols_ + first_col]);
     return;
   }
   INVARIANT(first_col % chunk_cols_ == 0);
@@ -94,6 +97,7 @@ void Operand::copy_row(std::size_t row, const Operand& source, std::size_t sourc
   INVARIANT(is_float() == source.is_float() && cols_ == source.cols_ && chunk_cols_ == source.chunk_cols_);
   if (is_float()) {
     std::memcpy(&floats_[row * cols_], &source.floats_[source_row * cols_], cols_ * sizeof(float));
+    std::memcpy(&bf16_[row * cols_], &source.bf16_[source_row * cols_], cols_ * sizeof(std::uint16_t));
     return;
   }
   for (std::size_t col = 0; col < cols_; col += chunk_cols_) {

@@ -14,7 +14,7 @@
 
 namespace sluice::runtime {
 
-/// A weight matrix [rows = outputs, cols = inputs] in the container's mapping.
+/// A weight matrix [rows = outputs, cols = inputs] whose tiles are in mapped memory.
 struct Matrix {
   format::TileLayout layout;
   const std::byte* data;
@@ -22,16 +22,17 @@ struct Matrix {
   [[nodiscard]] PanelView panel(std::size_t index) const;
 };
 
-/// What a product reads: a batch of activation rows, prepared once for all matrices that read it. For bf16
-/// matrices f32 rows; for the others rows of s8 codes in chunks. A view of memory of an OperandBuffer.
+/// A batch of activation rows, prepared once for all matrices that are multiplied by it. For bf16 matrices
+/// the rows are f32, with a rounded copy in bf16; for the other types they are s8 codes in chunks. This is a
+/// view of memory of an OperandBuffer.
 class Operand {
  public:
   [[nodiscard]] std::size_t rows() const { return rows_; }
   [[nodiscard]] std::size_t cols() const { return cols_; }
   [[nodiscard]] std::size_t chunk_cols() const { return chunk_cols_; }
 
-  /// Fills columns [first_col, first_col + count) of one row; whole chunks. Different rows or columns may be
-  /// filled by different threads.
+  /// Fills columns [first_col, first_col + count) of one row, which are whole chunks. Different threads may
+  /// fill different rows or columns.
   void fill(const Kernels& kernels, std::size_t row, std::size_t first_col, std::size_t count,
             const float* x) const;
 
@@ -39,9 +40,11 @@ class Operand {
   void copy_row(std::size_t row, const Operand& source, std::size_t source_row) const;
 
   [[nodiscard]] QuantizedView quantized() const;
-  /// f32 rows, for bf16 matrices; else integers, for all other types alike.
+  /// Whether this holds f32 rows for bf16 matrices. Otherwise it holds integers, for all other types alike.
   [[nodiscard]] bool is_float() const { return type_ == format::TileType::bf16; }
   [[nodiscard]] const float* floats() const { return floats_; }  ///< [row][cols]
+  /// The floats rounded to bf16, [row][cols].
+  [[nodiscard]] const std::uint16_t* bf16() const { return bf16_; }
 
  private:
   friend class OperandBuffer;
@@ -53,7 +56,8 @@ class Operand {
   std::size_t cols_ = 0;
   std::size_t chunk_cols_ = 0;
   float* floats_ = nullptr;
-  // As in QuantizedView.
+  std::uint16_t* bf16_ = nullptr;
+  // The arrays of QuantizedView.
   std::int8_t* codes_ = nullptr;
   float* scales_ = nullptr;
   std::int32_t* group_sums_ = nullptr;
@@ -63,13 +67,12 @@ class Operand {
 /// Memory for operands of one width.
 class OperandBuffer {
  public:
-  /// One with `rows` rows, on the memory of those before. cols is padded to 64. Allocates where there were
-  /// never as many rows of that kind.
+  /// Makes an operand with `rows` rows, in the memory of earlier ones. cols is padded to 64. This allocates
+  /// only when there were never as many rows of that kind.
   Operand reset(format::TileType type, std::size_t rows, std::size_t cols, std::size_t chunk_cols);
 
-  /// An operand of its own on the memory of rows [first, first + count) of a reset() of that kind, of the
-  /// last one's width; such operands share nothing where their rows do not, nor where one is of floats, one
-  /// not.
+  /// A separate operand in the memory of rows [first, first + count) of the last reset(). Operands with
+  /// different rows share no memory, and operands of floats share none with operands of integers.
   [[nodiscard]] Operand rows(format::TileType type, std::size_t first, std::size_t count);
 
   /// The operand of the last reset().
@@ -81,20 +84,21 @@ class OperandBuffer {
   std::size_t cols_ = 0;
   std::size_t chunk_cols_ = 64;
   Buffer<float> floats_;
+  Buffer<std::uint16_t> bf16_;
   Buffer<std::int8_t> codes_;
   Buffer<float> scales_;
   Buffer<std::int32_t> group_sums_;
   Buffer<std::int32_t> chunk_sums_;
 };
 
-constexpr std::size_t kSlicePanels = 4;  ///< most panels of a task
+constexpr std::size_t kSlicePanels = 4;  ///< the largest number of panels of a task
 
-/// out[row][n - 64 * first_panel] for the panels [first_panel, first_panel + panels), at most kSlicePanels;
-/// rows of `out` are out_stride floats apart.
+/// Computes out[row][n - 64 * first_panel] for the panels [first_panel, first_panel + panels), at most
+/// kSlicePanels. Rows of `out` are out_stride floats apart.
 void multiply(const Kernels& kernels, const Matrix& matrix, const Operand& x, std::size_t first_panel,
               std::size_t panels, float* out, std::size_t out_stride);
 
-/// Panels a task should have so that `workers` have work evenly.
+/// The number of panels of a task that gives `workers` even work.
 [[nodiscard]] std::size_t slice_panels(std::size_t panels_total, std::size_t workers,
                                        std::size_t multiple = 1);
 

@@ -1,7 +1,8 @@
-// Sixteen float lanes on any instruction set. Included once by each kernel file, inside its unnamed
-// namespace, and compiled with that file's flags: 1 x 512, 2 x 256 or 4 x 128 bits.
+// Sixteen float lanes on any instruction set. Each kernel file includes this once, inside its unnamed
+// namespace, and compiles it with its own flags: 1 x 512, 2 x 256 or 4 x 128 bits.
 //
-// Only operations whose result IEEE 754 fixes are used, so that the lanes hold the same bits everywhere.
+// IEEE 754 defines the result of every operation that is used here, so the lanes hold the same bits
+// everywhere.
 
 #if defined(__AVX512F__)
 constexpr int kPartLanes = 16;
@@ -47,8 +48,8 @@ struct Float16 {  // sixteen floats, not half precision
   FloatPart part[kParts];
 };
 
-// Register by register: of a copy of all 64 bytes GCC makes 16-byte moves through memory, which cannot be
-// forwarded to wider loads.
+// Copies register by register: GCC compiles a copy of all 64 bytes to 16-byte moves through memory, which the
+// CPU cannot forward to wider loads.
 inline Float16 load(const float* p) {
   Float16 v;
   for (int i = 0; i < kParts; ++i) __builtin_memcpy(&v.part[i], p + i * kPartLanes, sizeof(FloatPart));
@@ -87,7 +88,7 @@ inline Float16 fma(const Float16& a, const Float16& b, Float16 c) {
   for (int i = 0; i < kParts; ++i) c.part[i] = fma_part(a.part[i], b.part[i], c.part[i]);
   return c;
 }
-// a > b ? a : b, so NaN in a gives b: what maxps does, too, though GCC does not see it.
+// a > b ? a : b, so NaN in a gives b. maxps does the same, but GCC does not see that.
 inline FloatPart max_part(FloatPart a, FloatPart b) {
 #if defined(__AVX512F__)
   return _mm512_max_ps(a, b);
@@ -153,14 +154,14 @@ inline float sum_of(const Float16& v) {
   return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
-// The same of four at once.
+// The second half of the tree for four vectors at once.
 inline FloatQuad sums_of(FloatQuad a, FloatQuad b, FloatQuad c, FloatQuad d) {
   const FloatQuad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
   const FloatQuad cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
   return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
-/// Any sixteen values without NaN: their order does not matter.
+/// The largest of sixteen values that are not NaN. The order of comparisons does not matter.
 inline float max_of(const Float16& v) {
   FloatQuad quad[4];
   __builtin_memcpy(&quad, &v, sizeof(v));
@@ -178,7 +179,7 @@ inline std::int32_t sum_of(const Int16& v) {
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/// The lowest byte of each.
+/// Stores the lowest byte of each lane.
 inline void store_s8(std::int8_t* p, const Int16& v) {
   for (int i = 0; i < kParts; ++i) {
     const BytePart bytes = __builtin_convertvector(v.part[i], BytePart);
