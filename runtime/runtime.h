@@ -4,7 +4,9 @@
 // With q8 and q4 containers the logits of a sequence are the same bits for any number of threads, any split
 // of its tokens into steps and any other sequences in these steps (on one instruction set): every matrix
 // product is integer until its last step, and every float operation has one fixed order that does not depend
-// on how tokens were batched. The bf16 container computes in f32 and is the reference path.
+// on how tokens were batched. The bf16 container computes in f32 with MatmulEngine::own, and is then the
+// reference path. By default its prompts go through oneDNN where the CPU multiplies bf16, which rounds
+// activations to bf16.
 
 #include <array>
 #include <cstdint>
@@ -39,6 +41,23 @@ inline constexpr std::array kIsas = {Isa::generic, Isa::avx2, Isa::avxvnni, Isa:
 [[nodiscard]] bool is_supported(Isa isa);
 /// The best that this CPU can execute.
 [[nodiscard]] Isa detect_isa();
+
+/// What computes matrix products.
+enum class MatmulEngine : std::uint8_t {
+  automatic,  ///< the faster one for every product (docs/performance.md)
+  own,        ///< the own kernels alone
+  onednn,     ///< oneDNN for all products of 8 rows and more; fewer rows always go to the own kernels
+};
+
+/// "auto", "own" or "onednn"; nothing for other texts.
+[[nodiscard]] std::optional<MatmulEngine> parse_matmul_engine(std::string_view text);
+
+struct EngineInfo {
+  Isa isa;                     ///< of the own kernels
+  std::string onednn_version;  ///< "2.6.3"
+  std::string onednn_isa;      ///< what oneDNN says that it uses, such as "avx512_core_bf16"
+};
+[[nodiscard]] EngineInfo engine_info();
 
 /// How keys and values are kept; see runtime/kv_cache.h.
 enum class KvType : std::uint8_t { f32, bf16, q8 };
@@ -128,6 +147,7 @@ struct EngineOptions {
   /// The default budget keeps the positions that a sliding window has left; see SequenceOptions.
   bool keep_positions = false;
   std::optional<Isa> isa = {};  ///< default: detect_isa()
+  MatmulEngine matmul = MatmulEngine::automatic;
   /// Memory for the whole process. Weights that do not fit are read when they are needed; see
   /// docs/larger-than-memory.md. Default: what the kernel and the control groups leave.
   std::optional<std::uint64_t> memory_bytes = {};
@@ -203,6 +223,8 @@ class Engine {
   [[nodiscard]] KvPages kv_pages() const;
   [[nodiscard]] ResidencyStats residency_stats() const;
   [[nodiscard]] PartSeconds part_seconds() const;
+  /// Whether any product so far was computed by oneDNN.
+  [[nodiscard]] bool has_used_onednn() const;
 
   struct Impl;
   [[nodiscard]] Impl& impl() { return *impl_; }
@@ -250,6 +272,7 @@ struct SessionOptions {
   std::uint64_t prefill_chunk_tokens = 512;  ///< feed() works in steps of at most so many tokens
   std::optional<KvType> kv;                  ///< as in EngineOptions, like what has the same name there
   std::optional<Isa> isa;
+  MatmulEngine matmul = MatmulEngine::automatic;
   bool keep_positions = false;
   std::optional<std::uint64_t> memory_bytes = {};
   std::uint64_t reserved_bytes = 0;
@@ -279,6 +302,8 @@ class Session {
   [[nodiscard]] std::uint64_t context_tokens() const;
   [[nodiscard]] ResidencyStats residency_stats() const;
   [[nodiscard]] PartSeconds part_seconds() const;
+  /// Whether any product so far was computed by oneDNN.
+  [[nodiscard]] bool has_used_onednn() const;
 
   [[nodiscard]] Engine& engine();
   [[nodiscard]] Sequence& sequence();
@@ -409,6 +434,7 @@ struct BenchResult {  ///< medians, but for the parts: those are of the last rep
   double int8_peak_gops = 0;
   double prefill_gops = 0;  ///< two operations for each weight that a token meets
   double prefill_peak_fraction = 0;
+  bool onednn = false;        ///< whether products of the prompt went through oneDNN
   PartSeconds prefill_parts;  ///< of one prompt
   PartSeconds decode_parts;   ///< of one token
   ResidencyStats residency;   ///< of all decoding that was measured, not of prefill

@@ -59,6 +59,13 @@ std::optional<Isa> parse_isa(std::string_view text) {
   return std::nullopt;
 }
 
+std::optional<MatmulEngine> parse_matmul_engine(std::string_view text) {
+  if (text == "auto") return MatmulEngine::automatic;
+  if (text == "own") return MatmulEngine::own;
+  if (text == "onednn") return MatmulEngine::onednn;
+  return std::nullopt;
+}
+
 Isa detect_isa() { return *std::find_if(kIsas.rbegin(), kIsas.rend(), is_supported); }
 
 const Kernels& kernels_for(Isa isa) {

@@ -1,0 +1,65 @@
+#pragma once
+// Matrix products through oneDNN. This is the front header of the wing: no type of oneDNN is in it.
+//
+// oneDNN computes on the calling thread alone, so it works inside the runtime's own workers: one call for a
+// slice of a matrix, as the own kernels are called (runtime/kernels/matmul.h).
+//
+//   bf16 matrices  as bf16 where the CPU has AVX512-BF16 or AMX, with the activations rounded to bf16;
+//                  elsewhere in f32, with the weights widened block by block
+//   q8, q6, q4     u8 x s8 -> s32 chunk by chunk, on CPUs with AVX-512 VNNI or AMX: the same integers and the
+//                  same bits as the own kernels. Without those instructions oneDNN 2.6.3 saturates
+//                  (measured: docs/decisions/0016-onednn-behind-the-products.md).
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "format/tile.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/kernels/matmul.h"
+#include "runtime/runtime.h"
+
+namespace sluice::runtime {
+
+/// Fewer rows than this are always computed by the own kernels, which read the weights at the rate of memory.
+constexpr std::size_t kOneDnnRowsMin = 8;
+
+/// Which of the instruction sets that matter here oneDNN uses on this CPU; $ONEDNN_MAX_CPU_ISA limits it.
+struct OneDnnIsa {
+  bool vnni;  ///< AVX-512 with exact u8 x s8 -> s32
+  bool bf16;  ///< AVX512-BF16
+  bool amx;
+};
+[[nodiscard]] OneDnnIsa onednn_isa();
+
+/// Whether products of `rows` rows with matrices of `type` go to oneDNN. `isa`: that of the own kernels.
+[[nodiscard]] bool uses_onednn(MatmulEngine engine, format::TileType type, std::size_t rows, Isa isa);
+
+/// Error{usage} when `engine` is onednn and oneDNN's products of `type` would not be exact on this CPU.
+void require_onednn(MatmulEngine engine, format::TileType type);
+
+/// Products for some workers; different workers may call it at the same time.
+class OneDnnProducts {
+ public:
+  OneDnnProducts(const Kernels& kernels, unsigned workers);
+  ~OneDnnProducts();
+  OneDnnProducts(const OneDnnProducts&) = delete;
+  OneDnnProducts& operator=(const OneDnnProducts&) = delete;
+
+  /// As multiply() of runtime/kernels/matmul.h, for kOneDnnRowsMin rows or more. Primitives are made for
+  /// every shape on first use. `worker`: below the number given above.
+  void multiply(const Matrix& matrix, const Operand& x, std::size_t first_panel, std::size_t panels,
+                float* out, std::size_t out_stride, unsigned worker);
+
+  /// Calls of multiply() so far; asked while nobody multiplies.
+  [[nodiscard]] std::uint64_t calls() const;
+
+ private:
+  struct Worker;
+
+  const Kernels& kernels_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+}  // namespace sluice::runtime
