@@ -60,14 +60,19 @@ Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
     : model(model_in),
       params(model_in.params()),
       options(std::move(options_in)),
-      kernels(kernels_for(options.isa.value_or(detect_isa()))),
+      isa(options.isa.value_or(detect_isa())),
+      kernels(kernels_for(isa)),
       pool(options.thread_count, base::WorkerPool::Placement::a_core_each),
+      onednn(kernels, options.thread_count),
       weights(model_in.impl(), pool),
       kv_pool(params, options.kv.value_or(default_kv(model_in)),
               kv_bytes(params, options, options.kv.value_or(default_kv(model_in)))),
       rope(params.head_dim, params.rope_theta),
       padded(params),
       scratch(options.thread_count) {
+  for (const LayerWeights& w : weights.model().layers)
+    for (const ExpertWeights& expert : w.experts)
+      require_onednn(options.matmul, expert.gate.matrix.layout.type);
   reserve();
   decide_residency();
 }
@@ -291,5 +296,6 @@ KvPages Engine::kv_pages() const {
 }
 ResidencyStats Engine::residency_stats() const { return impl_->weights.stats(); }
 PartSeconds Engine::part_seconds() const { return impl_->part_seconds; }
+bool Engine::has_used_onednn() const { return impl_->onednn.calls() > 0; }
 
 }  // namespace sluice::runtime

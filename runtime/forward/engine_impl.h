@@ -23,6 +23,7 @@
 #include "runtime/memory/kv_cache.h"
 #include "runtime/memory/model_impl.h"
 #include "runtime/memory/residency.h"
+#include "runtime/onednn/onednn.h"
 #include "runtime/runtime.h"
 
 namespace sluice::runtime {
@@ -145,8 +146,10 @@ struct Engine::Impl {
   const Model& model;
   const format::ModelParams& params;
   EngineOptions options;
+  const Isa isa;
   const Kernels& kernels;
   base::WorkerPool pool;
+  OneDnnProducts onednn;
   ResidentWeights weights;
   KvPool kv_pool;
   Rope rope;
@@ -202,9 +205,9 @@ struct Engine::Impl {
   // products.cpp
   /// Each matrix times the rows of `in`, in one region over all workers.
   void products(const Operand& in, std::initializer_list<Product> list);
-  /// A slice of one product: see multiply() in runtime/kernels/matmul.h.
+  /// A slice of one product, by own kernels or oneDNN: see multiply() in runtime/kernels/matmul.h.
   void multiply_slice(const Matrix& matrix, const Operand& in, std::size_t first_panel, std::size_t panels,
-                      float* out, std::size_t out_stride) const;
+                      float* out, std::size_t out_stride, unsigned worker);
 
   /// body(row, worker) for all rows of the step.
   template <typename F>

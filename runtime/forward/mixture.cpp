@@ -69,8 +69,8 @@ void Engine::Impl::gate_and_up(const LayerExperts& experts) {
     float* const up = scratch[worker].up.data();
     const Matrix gate_matrix = experts.matrix(e, ExpertMatrix::gate, first + panels);
     const Operand in = inputs_of(e, gate_matrix);
-    multiply_slice(gate_matrix, in, first, panels, gate, width);
-    multiply_slice(experts.matrix(e, ExpertMatrix::up, first + panels), in, first, panels, up, width);
+    multiply_slice(gate_matrix, in, first, panels, gate, width, worker);
+    multiply_slice(experts.matrix(e, ExpertMatrix::up, first + panels), in, first, panels, up, width, worker);
 
     const Operand hidden = hidden_of(e, experts.mapped(e, ExpertMatrix::down));
     for (std::size_t i = 0; i < in.rows(); ++i) {
@@ -99,7 +99,7 @@ void Engine::Impl::down(const LayerExperts& experts) {
     float* const out = scratch[worker].gate.data();
     for (const std::uint32_t e : experts.group()) {
       const Matrix matrix = experts.matrix(e, ExpertMatrix::down, first + panels);
-      multiply_slice(matrix, hidden_of(e, matrix), first, panels, out, width);
+      multiply_slice(matrix, hidden_of(e, matrix), first, panels, out, width, worker);
       const auto assignments = routing.assignments_of(e);
       for (std::size_t i = 0; i < assignments.size(); ++i)
         kernels.add_scaled(out + i * width, assignments[i].weight, width,

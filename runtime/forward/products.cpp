@@ -6,8 +6,11 @@
 namespace sluice::runtime {
 
 void Engine::Impl::multiply_slice(const Matrix& matrix, const Operand& in, std::size_t first_panel,
-                                  std::size_t panels, float* out, std::size_t out_stride) const {
-  multiply(kernels, matrix, in, first_panel, panels, out, out_stride);
+                                  std::size_t panels, float* out, std::size_t out_stride, unsigned worker) {
+  if (uses_onednn(options.matmul, matrix.layout.type, in.rows(), isa))
+    onednn.multiply(matrix, in, first_panel, panels, out, out_stride, worker);
+  else
+    multiply(kernels, matrix, in, first_panel, panels, out, out_stride);
 }
 
 // Tasks are slices of a matrix's outputs. Products that read the same rows share one region, because each of
@@ -19,7 +22,7 @@ void Engine::Impl::products(const Operand& in, std::initializer_list<Product> li
 
   std::size_t task_count = 0;
   for (const Product& product : list) task_count += base::divide_up(product.matrix->layout.panels, slice);
-  pool.run_in_shares(task_count, [&](std::size_t task, unsigned) {
+  pool.run_in_shares(task_count, [&](std::size_t task, unsigned worker) {
     for (const Product& product : list) {
       const std::size_t panels = product.matrix->layout.panels;
       const std::size_t tasks = base::divide_up(panels, slice);
@@ -29,7 +32,7 @@ void Engine::Impl::products(const Operand& in, std::initializer_list<Product> li
       }
       const std::size_t first = task * slice;
       multiply_slice(*product.matrix, in, first, std::min(slice, panels - first),
-                     product.out + first * format::kPanelRows, product.out_stride);
+                     product.out + first * format::kPanelRows, product.out_stride, worker);
       return;
     }
   });

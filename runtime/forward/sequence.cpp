@@ -64,6 +64,7 @@ struct Session::Impl {
             .kv = options.kv,
             .keep_positions = options.keep_positions,
             .isa = options.isa,
+            .matmul = options.matmul,
             .memory_bytes = options.memory_bytes,
             .reserved_bytes = options.reserved_bytes};
   }
@@ -108,6 +109,7 @@ void Session::reset() { impl_->sequence.reset(); }
 std::uint64_t Session::position() const { return impl_->sequence.position(); }
 std::uint64_t Session::context_tokens() const { return impl_->sequence.context_tokens(); }
 ResidencyStats Session::residency_stats() const { return impl_->engine.residency_stats(); }
+bool Session::has_used_onednn() const { return impl_->engine.has_used_onednn(); }
 PartSeconds Session::part_seconds() const { return impl_->engine.part_seconds(); }
 Engine& Session::engine() { return impl_->engine; }
 Sequence& Session::sequence() { return impl_->sequence; }
