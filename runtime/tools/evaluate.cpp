@@ -127,6 +127,8 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
 
   SessionOptions scorer_options = options;
   scorer_options.stop = stop;
+  // Quality is measured against f32, so activations of bf16 containers are not rounded.
+  if (options.matmul == MatmulEngine::automatic) scorer_options.matmul = MatmulEngine::own;
   // Logits of a chunk, and log probabilities of all the context's tokens.
   scorer_options.reserved_bytes =
       model.params().vocab_size *

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <new>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "runtime/runtime.h"
@@ -58,6 +59,7 @@ TEST_CASE("prompts and tokens allocate nothing") {
     options.thread_count = 2;
     options.context_tokens = 128;
     options.prefill_chunk_tokens = 64;
+    options.matmul = runtime::MatmulEngine::own;  // oneDNN allocates in every call
     std::size_t before = allocations;
     runtime::Session session(model, options);
     CHECK(allocations > before);  // or nothing would be counted
@@ -72,4 +74,24 @@ TEST_CASE("prompts and tokens allocate nothing") {
     }
     CHECK(allocations == before);
   }
+}
+
+TEST_CASE("tokens of bf16 containers allocate nothing with any engine: oneDNN has no part in few rows") {
+  const tests::TempDir folder;
+  tests::write_tiny_release(folder.path(), tests::tiny_params(), 6);
+  runtime::ModelOptions model_options;
+  model_options.verify = runtime::Verify::full;
+  const auto model = runtime::Model::open(
+      tests::make_container(folder.path(), folder / "m.sluice", convert::Quant::bf16), model_options);
+  runtime::SessionOptions options;
+  options.thread_count = 2;
+  options.context_tokens = 128;
+  options.matmul = runtime::MatmulEngine::onednn;
+  runtime::Session session(model, options);
+  const std::vector<runtime::TokenId> ids(64, 5);
+  session.feed(std::span(ids).first(32));
+  const std::size_t before = allocations;
+  for (std::size_t i = 32; i < ids.size(); ++i) session.feed(std::span(ids).subspan(i, 1));
+  session.feed(std::span(ids).first(7));
+  CHECK(allocations == before);
 }

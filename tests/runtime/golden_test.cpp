@@ -17,6 +17,7 @@
 
 using namespace sluice;
 using format::Json;
+using runtime::MatmulEngine;
 using runtime::Model;
 using runtime::Session;
 using runtime::SessionOptions;
@@ -60,8 +61,9 @@ const Model& model(convert::Quant quant) {
   return quant == convert::Quant::bf16 ? bf16 : (quant == convert::Quant::q8 ? q8 : q4);
 }
 
-SessionOptions options(std::uint64_t context) {
+SessionOptions options(std::uint64_t context, MatmulEngine engine = MatmulEngine::automatic) {
   SessionOptions o;
+  o.matmul = engine;
   o.thread_count = 2;
   o.context_tokens = context;
   return o;
@@ -91,47 +93,68 @@ TEST_CASE("prompts become the golden token ids") {
 TEST_CASE("bf16: greedy continuations are the golden ones, token for token, and so is the text") {
   const Model& m = model(convert::Quant::bf16);
   const Json golden = read_json("golden.json");
-  for (const Json& prompt : golden.at("prompts", "golden").as_array("golden")) {
-    Session session(m, options(256));
-    std::string streamed;
-    const auto generation =
-        runtime::generate(session, m, ids_of(prompt.at("ids", "golden")), 48, {.temperature = 0},
-                          [&](TokenId, std::string_view text) { streamed += text; }, {});
-    CHECK(generation.ids == ids_of(prompt.at("greedy_ids", "golden")));
-    const std::string& expected = prompt.at("greedy_new_text", "golden").as_string("golden");
-    CHECK(generation.text == expected);
-    CHECK(streamed == generation.text);
+  for (const auto engine : {MatmulEngine::own, MatmulEngine::automatic, MatmulEngine::onednn}) {
+    CAPTURE(static_cast<int>(engine));
+    for (const Json& prompt : golden.at("prompts", "golden").as_array("golden")) {
+      Session session(m, options(256, engine));
+      std::string streamed;
+      const auto generation =
+          runtime::generate(session, m, ids_of(prompt.at("ids", "golden")), 48, {.temperature = 0},
+                            [&](TokenId, std::string_view text) { streamed += text; }, {});
+      CHECK(generation.ids == ids_of(prompt.at("greedy_ids", "golden")));
+      const std::string& expected = prompt.at("greedy_new_text", "golden").as_string("golden");
+      CHECK(generation.text == expected);
+      CHECK(streamed == generation.text);
+    }
   }
 }
 
-TEST_CASE("bf16: logits are within 1e-3 of the golden ones") {
+namespace {
+
+/// The largest difference between the logits of one golden prompt and the golden ones.
+double worst_logit(std::size_t prompt, MatmulEngine engine) {
   const Json golden = read_json("golden.json");
   const auto& prompts = golden.at("prompts", "golden").as_array("golden");
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    Session session(model(convert::Quant::bf16), options(256));
-    const auto ids = ids_of(prompts[i].at("ids", "golden"));
-    std::vector<float> all;
-    session.feed_all(
-        ids, [&](std::size_t, std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); });
-    const auto last = read_npy("logits_last_" + std::to_string(i) + ".npy");
-    REQUIRE(last.size() == 2048);
-    double worst = 0;
-    for (std::size_t j = 0; j < last.size(); ++j)
-      worst = std::max(worst, std::fabs(static_cast<double>(all[all.size() - 2048 + j] - last[j])));
-    if (i < 2) {
-      const auto expected = read_npy("logits_all_" + std::to_string(i) + ".npy");
-      REQUIRE(expected.size() == all.size());
-      for (std::size_t j = 0; j < all.size(); ++j)
-        worst = std::max(worst, std::fabs(static_cast<double>(all[j] - expected[j])));
-    }
+  Session session(model(convert::Quant::bf16), options(256, engine));
+  const auto ids = ids_of(prompts[prompt].at("ids", "golden"));
+  std::vector<float> all;
+  session.feed_all(
+      ids, [&](std::size_t, std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); });
+  const auto last = read_npy("logits_last_" + std::to_string(prompt) + ".npy");
+  REQUIRE(last.size() == 2048);
+  double worst = 0;
+  for (std::size_t j = 0; j < last.size(); ++j)
+    worst = std::max(worst, std::fabs(static_cast<double>(all[all.size() - 2048 + j] - last[j])));
+  if (prompt < 2) {
+    const auto expected = read_npy("logits_all_" + std::to_string(prompt) + ".npy");
+    REQUIRE(expected.size() == all.size());
+    for (std::size_t j = 0; j < all.size(); ++j)
+      worst = std::max(worst, std::fabs(static_cast<double>(all[j] - expected[j])));
+  }
+  return worst;
+}
+
+}  // namespace
+
+TEST_CASE("bf16: logits are within 1e-3 of the golden ones") {
+  for (std::size_t i = 0; i < 6; ++i) {
+    const double worst = worst_logit(i, MatmulEngine::own);
     CHECK_MESSAGE(worst < 1e-3, "prompt " << i << ": largest difference " << worst);
+  }
+}
+
+TEST_CASE("bf16 through oneDNN: logits differ by the rounding of activations at most") {
+  const double bound = 0.1;
+  for (std::size_t i = 0; i < 6; ++i) {
+    const double worst = worst_logit(i, MatmulEngine::onednn);
+    CHECK_MESSAGE(worst < bound, "prompt " << i << ": largest difference " << worst);
   }
 }
 
 TEST_CASE("bf16: the same experts are chosen, with the same weights") {
   const Json golden = read_json("routing_0.json");
   const auto& layers = golden.at("layers", "golden").as_array("golden");
-  SessionOptions o = options(256);
+  SessionOptions o = options(256, MatmulEngine::own);
   std::size_t events = 0;
   o.on_routing = [&](const runtime::RoutingEvent& event) {
     ++events;
