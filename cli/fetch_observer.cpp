@@ -82,7 +82,7 @@ void FetchObserver::on_swarm(const fetch::Swarm& swarm) {
 
 void FetchObserver::on_status(const fetch::FetchStatus& status) {
   line_.show({status.phase, status.done_bytes, status.total_bytes, rate(status), status.peers, true,
-              status.waiting, status.availability});
+              status.stall_reason, status.availability});
 }
 
 /// Of what is done, wherever it came from; while seeding, of what is sent.

@@ -1,3 +1,8 @@
+// The parent's side of a fetch, from a source to a complete release: magnet link or .torrent, metadata,
+// checks of names and space, the payload job, and the final check of the journal. It runs in the caller's
+// thread and opens no connection to peers; only workers do. While a worker runs, the metadata are dropped
+// from memory.
+
 #include "fetch/fetch.h"
 
 #include <fnmatch.h>
@@ -47,7 +52,7 @@ bool matches_any(const std::vector<std::string>& globs, const std::string& path)
   });
 }
 
-/// One fetch. The source is known as a magnet link or as a torrent; in the end always as a torrent.
+/// One fetch. A magnet link becomes a torrent first, so fetch_release() always has one.
 class Fetch {
  public:
   Fetch(const FetchRequest& request, FetchObserver& observer, const std::stop_token& stop)
@@ -57,7 +62,7 @@ class Fetch {
     if (is_magnet(request_.source)) {
       magnet_ = parse_magnet(request_.source);
       for (const std::string& warning : magnet_.warnings) observer_.on_warning(warning);
-      jobs_.add_contacts(magnet_.peers, magnet_.trackers, magnet_.web_seeds);
+      jobs_.add_endpoints(magnet_.peers, magnet_.trackers, magnet_.web_seeds);
       const OutputFolder folder(request_.output_folder, magnet_key());
       if (!find_saved_torrent(folder)) fetch_metadata(folder);
       return fetch_release(folder);
@@ -151,7 +156,7 @@ class Fetch {
   }
 
   FetchResult fetch_release(const OutputFolder& folder) {
-    jobs_.add_contacts({}, torrent_.trackers, torrent_.web_seeds);
+    jobs_.add_endpoints({}, torrent_.trackers, torrent_.web_seeds);
     observer_.on_layout(torrent_.layout);
     FetchResult result;
     result.path = folder.release_path(torrent_.layout);
@@ -178,7 +183,7 @@ class Fetch {
     return result;
   }
 
-  /// While a worker runs, the memory for metadata is the worker's: ours are given up, and read again.
+  /// Drops the metadata while the worker runs, because --memory counts them only once, and reads them again.
   JobOutcome run_alone(WorkerJob job, const OutputFolder& folder) {
     const auto infohash_v1 = torrent_.layout.infohash_v1;
     const auto infohash_v2 = torrent_.layout.infohash_v2;
@@ -192,27 +197,27 @@ class Fetch {
     return outcome;
   }
 
-  /// The worker has talked to strangers; what counts is what its journal says against the torrent's hashes,
-  /// which it had not got from them alone.
+  /// The worker has talked to strangers and is not trusted. The journal is compared with the torrent's
+  /// hashes, which the parent has checked itself.
   void check_journal(const OutputFolder& folder, const std::vector<bool>& wanted) const {
     const PieceMap map(torrent_.layout);
-    const PieceJudge judge(torrent_.layout, map);
-    JournalState state(map, judge, torrent_.layout.files.size());
+    const PieceVerifier verifier(torrent_.layout, map);
+    JournalState state(map, verifier, torrent_.layout.files.size());
     const auto storage = open_storage(folder.path());
     const Journal journal(*storage, folder.journal_path().lexically_relative(folder.path()), torrent_.layout,
                           [&](const JournalRecord& record) { state.take(record); });
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       const auto [first, last] = wanted[i] ? map.pieces_of(i) : PieceMap::Range();
       for (std::uint64_t piece = first; piece < last; ++piece)
-        if (!state.proven(piece))
+        if (!state.verified(piece))
           throw Error(ErrorKind::incomplete, torrent_.layout.files[i].path + ": piece " +
                                                  std::to_string(piece) +
-                                                 " is not proven; the same command goes on from here");
+                                                 " is not verified; the same command goes on from here");
     }
   }
 
-  /// A magnet link brings no piece layers, but whoever shares a v2 torrent needs them (BEP 52). The worker
-  /// saves them as soon as it knows them.
+  /// Adds the piece layers that the worker has saved. A magnet link has none, but sharing a v2 torrent needs
+  /// them (BEP 52).
   void take_piece_layers(const OutputFolder& folder) {
     if (!torrent_.layout.infohash_v2 || !fs::exists(folder.layers_path())) return;
     try {
@@ -226,7 +231,8 @@ class Fetch {
     fs::remove(folder.layers_path());
   }
 
-  /// Of a hybrid torrent, when no peer told them: the journal has the digests that they are made of.
+  /// Computes the piece layers of a hybrid torrent from the digests in the journal when no peer has sent
+  /// them.
   void make_piece_layers(const OutputFolder& folder) {
     if (!torrent_.layout.infohash_v1 || !torrent_.layout.infohash_v2) return;
     const auto storage = open_storage(folder.path());

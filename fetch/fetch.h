@@ -1,11 +1,12 @@
 #pragma once
-// BitTorrent: gets a release by magnet link or .torrent, shares one, makes one. The only room that knows
-// libtorrent; its types stay inside.
+// BitTorrent: fetches a release by magnet link or .torrent, repairs one, shares one, and publishes one. Only
+// this room uses libtorrent, and its types stay inside.
 //
-// Fetching works in helper processes ("workers") that are started from `worker_command`: one gets the
-// metadata from peers (BEP 9) and ends; the parent checks it (names, sizes, space) and saves the .torrent;
-// another fetches the payload. What a hostile peer can break is a process that is started again. The parent
-// talks to them in JSON lines over pipes (fetch/job/worker_pipe.h); they die with their parent.
+// A fetch works in helper processes ("workers"), which are started from `worker_command`. One gets the
+// metadata from peers (BEP 9) and ends. The parent checks the metadata (names, sizes, space) and saves the
+// .torrent. Another worker fetches the payload. So a hostile peer can at worst crash a process that is
+// started again. The parent talks to workers in JSON lines over pipes (fetch/job/worker_pipe.h), and they end
+// with their parent.
 
 #include <cstdint>
 #include <filesystem>
@@ -22,8 +23,8 @@
 
 namespace sluice::fetch {
 
-/// A magnet link taken apart (BEP 9, BEP 52 btmh). Trackers that are not usable URLs have been dropped;
-/// `warnings` says which and why.
+/// A parsed magnet link (BEP 9, BEP 52 btmh). Trackers, web seeds and peers that are not usable have been
+/// dropped; `warnings` says which ones and why.
 struct Magnet {
   std::optional<base::Sha1> infohash_v1;
   std::optional<base::Sha256> infohash_v2;
@@ -34,17 +35,19 @@ struct Magnet {
   std::vector<std::string> warnings;
 };
 
-/// btih as 40 hex digits of either case or 32 base32 characters. Error{usage} when there is no usable hash.
+/// Accepts btih as 40 hex digits of either case or 32 base32 characters. Error{usage} without a usable hash.
 [[nodiscard]] Magnet parse_magnet(std::string_view uri);
 
-/// Reads a .torrent. Error{malformed} for damage and for names that are not safe (nothing is sanitised:
-/// what is not clean is refused).
+/// The largest .torrent that is read anywhere. 4 Mi pieces take 80 MiB in v1 and 128 MiB in v2.
+constexpr std::uint64_t kTorrentBytesMax = std::uint64_t{160} << 20;
+
+/// Reads a .torrent. Error{malformed} for damage and for unsafe names, which are refused and not sanitised.
 [[nodiscard]] format::ReleaseLayout read_torrent(const std::filesystem::path& file);
 [[nodiscard]] format::ReleaseLayout parse_torrent(std::string_view content, std::string_view subject);
 
-/// The bytes of the .torrent at an http(s) URL. The URL is the user's own word; where its server redirects to
-/// must not be at a private address, unless that server is itself or `allow_private`. Errors: usage (no URL),
-/// network, malformed (too large), interrupted.
+/// Downloads the .torrent at an http(s) URL. The user named the URL, so it may be at a private address; a
+/// redirect may lead to a private address only if the URL itself is at one, or with `allow_private`. Errors:
+/// usage (not a URL), network, malformed (too large), interrupted.
 [[nodiscard]] std::string download_torrent(const std::string& url, bool allow_private,
                                            const std::stop_token& stop);
 
@@ -52,26 +55,26 @@ constexpr std::uint64_t kMemoryBytesMin = 64u << 20;
 
 struct FetchRequest {
   std::string source;                   ///< magnet link, or path or URL of a .torrent
-  std::string torrent;                  ///< its bytes, when they are at hand already
-  std::filesystem::path output_folder;  ///< DIR: makes DIR/<torrent name>/ and DIR/.sluice/
-  std::vector<std::string> peers;       ///< "host:port", given by the user and so trusted
+  std::string torrent;                  ///< the bytes of the .torrent when the caller has them already
+  std::filesystem::path output_folder;  ///< DIR: the fetch creates DIR/<torrent name>/ and DIR/.sluice/
+  std::vector<std::string> peers;       ///< "host:port"; named by the user and so trusted
   std::vector<std::string> trackers;    ///< added to the source's
-  std::vector<std::string> mirrors;     ///< http(s) URLs below which the release's files lie
-  std::vector<std::string> select;      ///< globs of files; empty: all
+  std::vector<std::string> mirrors;     ///< http(s) URLs of folders with the release's files
+  std::vector<std::string> select;      ///< globs of wanted files; empty: all files
   std::vector<std::string> exclude;
-  std::uint64_t limit_down_bytes_per_s = 0;  ///< 0: none
+  std::uint64_t limit_down_bytes_per_s = 0;  ///< 0: no limit
   std::uint64_t limit_up_bytes_per_s = 0;
   bool dht = true;
   bool pex = true;
   bool lsd = true;
-  bool allow_private = false;               ///< peers, trackers from the magnet may be at private addresses
-  int port = 0;                             ///< 0: any
-  double timeout_s = 0;                     ///< nothing arrived for so long: Error{no_peers}; 0: never
-  double seed_ratio = 0;                    ///< after the download go on sharing until this ratio
-  double seed_time_min = 0;                 ///< or so many minutes
+  bool allow_private = false;  ///< peers and servers that the release names may be at private addresses
+  int port = 0;                ///< 0: any
+  double timeout_s = 0;        ///< Error{no_peers} when nothing arrives for so long; 0: never
+  double seed_ratio = 0;       ///< share after the download until this ratio ...
+  double seed_time_min = 0;    ///< ... or for so many minutes
   std::uint64_t memory_bytes = 512u << 20;  ///< at least kMemoryBytesMin
-  std::filesystem::path cache_folder;       ///< for the DHT's nodes; empty: not kept
-  bool dry_run = false;                     ///< metadata only
+  std::filesystem::path cache_folder;       ///< keeps the DHT's nodes; empty: they are not kept
+  bool dry_run = false;                     ///< gets the metadata only
   std::vector<std::string> worker_command;  ///< argv prefix, e.g. {"/usr/bin/sluice", "fetch-worker"}
 };
 
@@ -83,32 +86,32 @@ struct FetchStatus {
   unsigned peers = 0;
   unsigned seeds = 0;
   std::optional<double> availability;  ///< copies of the rarest wanted piece among the connected peers
-  std::string waiting;                 ///< why nothing arrives; empty while something does
+  std::string stall_reason;            ///< why nothing arrives; empty while bytes arrive
 };
 
-/// Who shares the release.
+/// The peers that share the release.
 struct Swarm {
   unsigned peers = 0;                       ///< connected
-  unsigned seeds = 0;                       ///< of them complete
-  std::optional<std::uint64_t> complete;    ///< as the trackers count
-  std::optional<std::uint64_t> incomplete;  ///< as the trackers count
+  unsigned seeds = 0;                       ///< connected peers that have the whole release
+  std::optional<std::uint64_t> complete;    ///< peers with the whole release, as the trackers count
+  std::optional<std::uint64_t> incomplete;  ///< other peers, as the trackers count
   std::optional<double> availability;       ///< as in FetchStatus
 };
 
-/// What is known before the first byte of payload is asked for.
+/// The state of the disk before the first byte of payload is requested.
 struct Preflight {
   std::uint64_t wanted_bytes = 0;
-  std::uint64_t present_bytes = 0;  ///< of them on the disk already
+  std::uint64_t present_bytes = 0;  ///< wanted bytes that are on the disk already
   std::uint64_t free_bytes = 0;
   std::string file_system;            ///< "ext4", "nfs", ...
   std::vector<std::string> warnings;  ///< about the file system
 };
 
-/// What fetch tells while it works; called from the thread that called fetch().
+/// Receives reports of a fetch. The functions are called by the thread that called fetch().
 class FetchObserver {
  public:
   virtual ~FetchObserver() = default;
-  virtual void on_layout(const format::ReleaseLayout& layout) = 0;  ///< metadata is known and checked
+  virtual void on_layout(const format::ReleaseLayout& layout) = 0;  ///< the metadata is known and checked
   virtual void on_preflight(const Preflight& preflight) { static_cast<void>(preflight); }
   virtual void on_swarm(const Swarm& swarm) { static_cast<void>(swarm); }  ///< once, when peers are known
   virtual void on_status(const FetchStatus& status) = 0;
@@ -120,7 +123,7 @@ struct FetchResult {
   std::filesystem::path torrent;  ///< the saved .torrent
   format::ReleaseLayout layout;
   std::uint64_t downloaded_bytes = 0;
-  std::uint64_t rehashed_bytes = 0;  ///< hashed because a resumed fetch had no proof for them
+  std::uint64_t rehashed_bytes = 0;  ///< hashed on the disk because the journal did not prove them
 };
 
 /// Errors: usage, malformed (unsafe names or metadata), no_space, io, no_peers, network, interrupted
@@ -130,49 +133,48 @@ struct FetchResult {
 
 using ByteRange = base::ByteRange;
 
-/// What is wrong with a file of a release; a file that is missing or cut off lacks the range up to its
-/// length.
+/// The damage in a file of a release. A file that is missing or too short lacks the range up to its length.
 struct DamagedFile {
   std::string path;  ///< as in the ReleaseLayout
   std::vector<ByteRange> ranges;
 };
 
 struct RepairRequest {
-  FetchRequest
-      fetch;  ///< source: a .torrent; output_folder: where .sluice is; of no use: select, seed_ratio..
-  std::filesystem::path folder;  ///< that holds the release's files; in output_folder or the same
+  /// `source` is a .torrent and `output_folder` the parent of .sluice; select, exclude and seeding are
+  /// ignored.
+  FetchRequest fetch;
+  std::filesystem::path folder;  ///< holds the release's files; output_folder or a folder in it
   std::vector<DamagedFile> damage;
 };
 
 struct RepairResult {
   std::uint64_t downloaded_bytes = 0;
-  std::uint64_t written_bytes = 0;  ///< that were wrong or not there
+  std::uint64_t written_bytes = 0;  ///< bytes that were wrong or missing
 };
 
-/// Fetches the pieces that are damaged, and of those only the blocks of 16 KiB that are, into .sluice; when
-/// all of them are proven, writes those bytes in place that differ. Whatever is right is never written, and
-/// what was interrupted goes on from there. The observer is told nothing of layout or preflight. Errors: as
-/// fetch().
+/// Fetches the damaged blocks of 16 KiB into .sluice. When all damaged pieces are verified, writes the
+/// differing bytes in place. Correct bytes are never written, and an interrupted repair continues where it
+/// stopped. on_layout and on_preflight are not called. Errors: as fetch().
 [[nodiscard]] RepairResult repair(const RepairRequest& request, FetchObserver& observer,
                                   const std::stop_token& stop);
 
-/// Forgets what an interrupted repair has fetched of this torrent; true when there was something.
+/// Removes what an interrupted repair has fetched of this torrent. Returns whether there was anything.
 bool discard_repair(const std::filesystem::path& output_folder, const format::ReleaseLayout& layout);
 
-/// The body of a worker process: reads its job from stdin, writes events to stdout. Returns its exit code.
+/// The body of a worker process: reads its job from stdin and writes events to stdout. Returns the exit code.
 [[nodiscard]] int run_worker();
 
 struct SeedRequest {
   std::filesystem::path torrent;
-  std::filesystem::path folder;  ///< in which <torrent name> lies
+  std::filesystem::path folder;  ///< contains <torrent name>
   int port = 0;
-  std::string listen_address;  ///< empty: all
+  std::string listen_address;  ///< empty: all addresses
   bool dht = true;
   bool pex = true;
   bool lsd = true;
   std::vector<std::string> trackers;
   std::uint64_t limit_up_bytes_per_s = 0;
-  std::filesystem::path cache_folder;  ///< for the DHT's nodes; empty: not kept
+  std::filesystem::path cache_folder;  ///< keeps the DHT's nodes; empty: they are not kept
 };
 
 class SeedObserver {
@@ -183,19 +185,20 @@ class SeedObserver {
   virtual void on_warning(std::string_view message) = 0;
 };
 
-/// Shares until `stop` asks to end.
+/// Shares a release until a stop is requested. Errors: malformed, incomplete (a file is missing or has
+/// another length), io.
 void seed(const SeedRequest& request, SeedObserver& observer, const std::stop_token& stop);
 
 struct PublishRequest {
-  std::filesystem::path folder;   ///< or a single file
+  std::filesystem::path folder;   ///< a folder or a single file
   std::filesystem::path torrent;  ///< output; empty: <folder>.torrent beside the folder
   std::vector<std::string> trackers;
   std::vector<std::string> web_seeds;
-  std::uint64_t piece_bytes = 0;  ///< 0: by size
+  std::uint64_t piece_bytes = 0;  ///< 0: chosen by the size of the release
   bool v1_only = false;
-  bool leaves = false;  ///< also a file of all block hashes, by which damage can be placed to 16 KiB
+  bool leaves = false;  ///< also write a file of all block hashes, which locates damage to 16 KiB
   unsigned thread_count = 1;
-  format::Manifest facts = {};  ///< what the manifest says beside names, info-hashes, trackers and files
+  format::Manifest facts = {};  ///< fields of the manifest other than names, info-hashes, trackers and files
 };
 
 struct PublishResult {
@@ -208,8 +211,8 @@ struct PublishResult {
   format::Manifest manifest;
 };
 
-/// Deterministic: the same folder gives the same bytes for everyone. Refuses names that read_torrent would
-/// refuse, symbolic links and special files. Reads every byte once.
+/// Deterministic: the same folder gives everyone the same bytes. Refuses symbolic links, special files, and
+/// names that read_torrent would refuse. Reads every byte once.
 [[nodiscard]] PublishResult publish(const PublishRequest& request, base::Progress& progress,
                                     const std::stop_token& stop);
 

@@ -13,7 +13,7 @@
 namespace sluice::fetch {
 namespace {
 
-// Not in linux/magic.h.
+// These numbers are not in linux/magic.h.
 constexpr std::uint64_t kZfs = 0x2fc12fc1;
 constexpr std::uint64_t kNtfs3 = 0x7366746e;
 constexpr std::uint64_t kLustre = 0x0bd00bd0;
@@ -78,7 +78,7 @@ FileSystem describe_file_system(std::uint64_t magic) {
 FileSystem find_file_system(const std::filesystem::path& folder) {
   struct statfs info {};
   if (::statfs(folder.c_str(), &info) != 0) base::throw_errno(folder, "ask for the file system of", errno);
-  // Signed on some machines, and 32 bits of it count.
+  // f_type is signed on some machines; only 32 bits are significant.
   return describe_file_system(static_cast<std::uint32_t>(info.f_type));
 }
 

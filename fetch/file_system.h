@@ -1,5 +1,5 @@
 #pragma once
-// What kind of file system a folder lies on, and what a fetch of huge files should know about it.
+// Finds the file system of a folder, and its limits for a fetch of huge files.
 
 #include <cstdint>
 #include <filesystem>
@@ -12,14 +12,14 @@ namespace sluice::fetch {
 
 struct FileSystem {
   std::string name;                             ///< "ext4", "nfs", ...; "unknown (0x...)"
-  std::string warning;                          ///< empty when there is nothing to say
-  std::optional<std::uint64_t> file_bytes_max;  ///< when files of a release can be longer
+  std::string warning;                          ///< a predicate such as "lies in memory: ..."; may be empty
+  std::optional<std::uint64_t> file_bytes_max;  ///< set when files of a release can exceed it
 };
 
-/// By the magic number of statfs(2).
+/// Describes the file system with this magic number (statfs(2)).
 [[nodiscard]] FileSystem describe_file_system(std::uint64_t magic);
 
-/// Error{io} when the folder cannot be asked.
+/// Describes the file system of a folder. Error{io} when statfs fails.
 [[nodiscard]] FileSystem find_file_system(const std::filesystem::path& folder);
 
 }  // namespace sluice::fetch

@@ -46,19 +46,20 @@ JobBuilder::JobBuilder(const FetchRequest& request, FetchObserver& observer)
   }
 }
 
-void JobBuilder::add_contacts(const std::vector<std::string>& peers, const std::vector<std::string>& trackers,
-                              const std::vector<std::string>& web_seeds) {
+void JobBuilder::add_endpoints(const std::vector<std::string>& peers,
+                               const std::vector<std::string>& trackers,
+                               const std::vector<std::string>& web_seeds) {
   for (const std::string& peer : peers)
-    add_contact(peers_, "peer", peer, "", parse_host_port(peer).value_or(HostPort()).host);
+    add_endpoint(peers_, "peer", peer, "", parse_host_port(peer).value_or(HostPort()).host);
   for (const std::string& url : trackers)
-    add_contact(trackers_, "tracker", url, tracker_problem(url), host_of_url(url));
+    add_endpoint(trackers_, "tracker", url, tracker_problem(url), host_of_url(url));
   for (const std::string& url : web_seeds)
-    add_contact(web_seeds_, "web seed", url, web_seed_problem(url), host_of_url(url));
+    add_endpoint(web_seeds_, "web seed", url, web_seed_problem(url), host_of_url(url));
 }
 
-void JobBuilder::add_contact(std::vector<Endpoint>& list, const char* what, const std::string& address,
-                             std::string problem, const std::string& host) {
-  const auto same = [&](const Endpoint& contact) { return contact.address == address; };
+void JobBuilder::add_endpoint(std::vector<Endpoint>& list, const char* what, const std::string& address,
+                              std::string problem, const std::string& host) {
+  const auto same = [&](const Endpoint& endpoint) { return endpoint.address == address; };
   if (std::ranges::any_of(list, same) || left_out_.contains(address)) return;
   if (problem.empty() && !request_.allow_private && is_private_host(host))
     problem = "leads to a private address (--allow-private permits that)";

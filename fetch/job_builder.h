@@ -1,6 +1,6 @@
 #pragma once
-// What a request says about reaching others, checked and put into jobs for workers: peers, trackers, web
-// seeds and mirrors, those that the user named and those that the source names.
+// Makes the jobs of workers from a request: checks the peers, trackers, web seeds and mirrors that the user
+// or the release names, and marks those of the user as trusted.
 
 #include <filesystem>
 #include <set>
@@ -18,19 +18,20 @@ void check_request(const FetchRequest& request);
 
 class JobBuilder final {
  public:
-  /// Error{usage} when a peer, mirror or tracker of the request is none. Both outlive the builder.
+  /// Error{usage} when a peer, mirror or tracker of the request is malformed. Both arguments must outlive the
+  /// builder.
   JobBuilder(const FetchRequest& request, FetchObserver& observer);
 
-  /// What the source names beside the release. It comes from strangers: what leads to private addresses is
-  /// left out with a warning.
-  void add_contacts(const std::vector<std::string>& peers, const std::vector<std::string>& trackers,
-                    const std::vector<std::string>& web_seeds);
+  /// Adds the endpoints that the release names. They come from strangers, so malformed ones and those at
+  /// private addresses are left out with a warning.
+  void add_endpoints(const std::vector<std::string>& peers, const std::vector<std::string>& trackers,
+                     const std::vector<std::string>& web_seeds);
 
   [[nodiscard]] WorkerJob make_job(JobKind kind, const OutputFolder& folder) const;
 
  private:
-  void add_contact(std::vector<Endpoint>& list, const char* what, const std::string& address,
-                   std::string problem, const std::string& host);
+  void add_endpoint(std::vector<Endpoint>& list, const char* what, const std::string& address,
+                    std::string problem, const std::string& host);
 
   const FetchRequest& request_;
   FetchObserver& observer_;
@@ -38,7 +39,7 @@ class JobBuilder final {
   std::vector<Endpoint> trackers_;
   std::vector<Endpoint> web_seeds_;
   std::vector<Endpoint> mirrors_;
-  std::set<std::string> left_out_;  // told once
+  std::set<std::string> left_out_;  // reported once
 };
 
 }  // namespace sluice::fetch

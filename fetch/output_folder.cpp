@@ -22,7 +22,7 @@ using base::ErrorKind;
 
 enum class Expected { folder, file };
 
-/// What does not exist is fine.
+/// Throws unless the path has the expected type or does not exist.
 void check_entry(const fs::path& path, Expected expected) {
   struct stat info {};
   if (::lstat(path.c_str(), &info) != 0) {
@@ -39,7 +39,7 @@ void check_entry(const fs::path& path, Expected expected) {
 
 base::File open_lock(const fs::path& path) {
   base::File file = base::Directory::open(path.parent_path()).open_or_create(path.filename());
-  // The worker of a fetch that was killed a moment ago may not have ended yet.
+  // The worker of a fetch that was just killed may hold the lock for another moment.
   if (base::wait_for_lock(file)) return file;
   throw Error(ErrorKind::usage, path.parent_path().parent_path().string() +
                                     ": another process is fetching the same torrent into this folder");

@@ -1,5 +1,5 @@
 #pragma once
-// The folder that a fetch writes into: DIR, its .sluice for our own files, and the lock on one torrent in it.
+// The folder into which a fetch writes: DIR, DIR/.sluice for our own files, and a lock per torrent.
 
 #include <filesystem>
 #include <string>
@@ -17,35 +17,37 @@ namespace sluice::fetch {
 
 class OutputFolder final {
  public:
-  /// Makes DIR and DIR/.sluice and locks `key` (torrent_key). Error{usage} when another process fetches the
+  /// Creates DIR and DIR/.sluice and locks `key` (torrent_key). Error{usage} when another process fetches the
   /// same torrent into the same folder.
   OutputFolder(std::filesystem::path folder, const std::string& key);
 
   [[nodiscard]] const std::filesystem::path& path() const { return folder_; }
   [[nodiscard]] std::filesystem::path torrent_path() const { return own_file(".torrent"); }
   [[nodiscard]] std::filesystem::path journal_path() const { return own_file(".journal"); }
-  /// Holds what pieces share with files that are not wanted, by the files' indices.
+  /// Holds the parts of pieces that lie in unwanted files; each file is named by its index.
   [[nodiscard]] std::filesystem::path parts_path() const { return own_file(".parts"); }
-  /// Holds the pieces with which a release is repaired.
+  /// Holds the pieces fetched for a repair of the release.
   [[nodiscard]] std::filesystem::path repair_path() const { return own_file(".repair"); }
-  [[nodiscard]] std::filesystem::path info_path() const { return own_file(".info"); }  ///< from the worker
+  [[nodiscard]] std::filesystem::path info_path() const {
+    return own_file(".info");
+  }  ///< written by the worker
   [[nodiscard]] std::filesystem::path layers_path() const {
     return own_file(".layers");
-  }  ///< from the worker
+  }  ///< written by the worker
   [[nodiscard]] int lock_descriptor() const { return lock_.descriptor(); }
 
   [[nodiscard]] std::filesystem::path release_path(const format::ReleaseLayout& layout) const {
     return folder_ / layout.name;
   }
 
-  /// Error{io} when something on the way to a file is a symbolic link, or a file where a folder is needed.
+  /// Error{io} when a path to a file contains a symbolic link, or a file in place of a folder.
   void check_paths(const format::ReleaseLayout& layout) const;
 
-  /// What is known of the disk before the first byte. Error{io} when the file system cannot hold a wanted
+  /// Examines the disk before the first byte is fetched. Error{io} when the file system cannot hold a wanted
   /// file.
   [[nodiscard]] Preflight preflight(const format::ReleaseLayout& layout,
                                     const std::vector<bool>& wanted) const;
-  /// Error{no_space} when the wanted files do not fit beside what is there.
+  /// Error{no_space} when the missing bytes of the wanted files do not fit.
   void check_space(const Preflight& report) const;
 
  private:

@@ -1,3 +1,8 @@
+// Publishes a folder: lists its files, hashes every byte once (with a pool of threads), and writes the
+// .torrent, manifest, SHA256SUMS and, on request, leaves. The output is deterministic, because it depends on
+// names and bytes of the files alone; the .torrent is parsed again by the reader that fetch uses before
+// anything is written.
+
 #include <algorithm>
 #include <bit>
 #include <cctype>
@@ -28,7 +33,7 @@ constexpr std::uint64_t kPieceCountMax = 1 << 21;  // what libtorrent 2.0 loads 
   throw base::Error(base::ErrorKind::usage, message);
 }
 
-/// An absolute path without "." and "..", whose last element is the release's name.
+/// An absolute path without "." and ".."; its last element is the name of the release.
 fs::path to_source(const fs::path& path) {
   fs::path source = fs::absolute(path).lexically_normal();
   if (source.filename().empty()) source = source.parent_path();
@@ -47,7 +52,7 @@ void add_entry(const fs::directory_entry& entry, const fs::path& root, ReleaseLa
   file.length_bytes = entry.file_size();
 }
 
-/// The order of BEP 52's file tree: element by element, by bytes.
+/// The order of BEP 52's file tree: paths compare element by element, and elements by bytes.
 bool in_tree_order(const ReleaseFile& a, const ReleaseFile& b) {
   return std::ranges::lexicographical_compare(
       fs::path(a.path), fs::path(b.path),
@@ -86,7 +91,7 @@ void choose_pieces(const PublishRequest& request, ReleaseLayout& layout) {
       layout.piece_bytes > kPublishedPieceBytesMax)
     throw_usage("piece size " + std::to_string(layout.piece_bytes) +
                 ": expected a power of two from 16 KiB to 16 MiB");
-  std::uint64_t count = 0;  // in a v1 torrent files share pieces; nothing comes near the limit by that
+  std::uint64_t count = 0;  // slightly too high for a v1 torrent, in which files share pieces
   for (const ReleaseFile& file : layout.files)
     count += base::divide_up(file.length_bytes, layout.piece_bytes);
   if (count > kPieceCountMax)
@@ -95,7 +100,7 @@ void choose_pieces(const PublishRequest& request, ReleaseLayout& layout) {
                 std::to_string(choose_piece_bytes(layout.payload_bytes())));
 }
 
-/// Digests of the files and pieces, in one read.
+/// Computes the digests of files and pieces in one pass.
 base::StreamDigests read_release(const PublishRequest& request, const fs::path& source,
                                  const ReleaseLayout& layout, base::Progress& progress,
                                  const std::stop_token& stop) {
@@ -191,7 +196,8 @@ std::string percent_encode(std::string_view text) {
   return out;
 }
 
-/// Where the .torrent goes. What is published must not change by being published.
+/// The path of the .torrent. It must not be inside the folder, because publishing would then change the
+/// release.
 fs::path choose_output(const PublishRequest& request, const fs::path& source) {
   fs::path output =
       request.torrent.empty() ? fs::path(source.string() + ".torrent") : to_source(request.torrent);

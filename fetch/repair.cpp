@@ -1,7 +1,9 @@
-// Mends a release in place. The damaged pieces are fetched into a folder of their own, by a worker with a
-// journal, as any release is; the blocks of them that are right are copied there first. Only pieces that have
-// been proven are applied, and of those only the bytes that differ, so that a kill at any instant loses
-// nothing that was right: until all is applied, the proven pieces are there to be applied again.
+// Repairs a release in place. A worker fetches the damaged pieces into a staging folder, with a journal, like
+// any release; the correct blocks of these pieces are copied there first. Only verified pieces are applied,
+// and only the bytes that differ are written.
+//
+// Invariant: a kill at any instant loses no correct byte. The verified pieces stay in the staging folder
+// until all of them are applied, so the same command applies them again.
 
 #include <algorithm>
 #include <set>
@@ -11,8 +13,8 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "fetch/disk/committer.h"
 #include "fetch/disk/journal.h"
+#include "fetch/disk/piece_committer.h"
 #include "fetch/disk/piece_store.h"
 #include "fetch/disk/release_files.h"
 #include "fetch/disk/resume.h"
@@ -30,9 +32,9 @@ namespace fs = std::filesystem;
 using base::Error;
 using base::ErrorKind;
 
-constexpr std::uint64_t kApplyBytes = 64 * kBlockBytes;  // read at once: 1 MiB
+constexpr std::uint64_t kApplyBytes = 64 * kBlockBytes;  // one read: 1 MiB
 
-/// Of each damaged piece, its blocks: true where they are right.
+/// The damaged pieces with a flag per block: true when the block is right.
 using DamagedPieces = std::map<std::uint64_t, std::vector<bool>>;
 
 class DamageMap {
@@ -44,7 +46,7 @@ class DamageMap {
       const auto found = std::ranges::find_if(
           layout_.files, [&](const auto& one) { return !one.pad && one.path == file.path; });
       if (found == layout_.files.end())
-        throw Error(ErrorKind::usage, file.path + ": is no file of the torrent '" + layout_.name + "'");
+        throw Error(ErrorKind::usage, file.path + ": is not a file of the torrent '" + layout_.name + "'");
       const auto index = static_cast<std::size_t>(found - layout_.files.begin());
       for (const ByteRange& range : file.ranges) mark(index, range);
     }
@@ -68,7 +70,8 @@ class DamageMap {
     if (start >= end) return;
     const std::uint64_t count = base::divide_up(map_.piece_bytes(piece), kBlockBytes);
     std::vector<bool>& blocks = pieces_.try_emplace(piece, count, true).first->second;
-    const std::uint64_t shift = slice.piece_offset_bytes - slice.file_offset_bytes;  // may wrap, and back
+    const std::uint64_t shift =
+        slice.piece_offset_bytes - slice.file_offset_bytes;  // may wrap around, and the sum wraps back
     const std::uint64_t last = base::divide_up(end + shift, kBlockBytes);
     for (std::uint64_t block = (start + shift) / kBlockBytes; block < last; ++block) blocks[block] = false;
   }
@@ -93,7 +96,7 @@ std::vector<fs::path> paths_below(const fs::path& folder, const format::ReleaseL
   return paths;
 }
 
-/// The files of the layout as a fetch into `folder` places them.
+/// The folder of the files in the output folder of a fetch.
 fs::path release_below(const format::ReleaseLayout& layout) {
   return layout.single_file ? fs::path() : fs::path(layout.name);
 }
@@ -107,19 +110,19 @@ class Repair {
         jobs_(request.fetch, observer),
         torrent_(load(request.fetch)),
         map_(torrent_.layout),
-        judge_(torrent_.layout, map_),
+        verifier_(torrent_.layout, map_),
         own_(request.fetch.output_folder, torrent_key(torrent_.layout)),
-        spare_(own_.repair_path(), torrent_key(torrent_.layout)),
+        staging_(own_.repair_path(), torrent_key(torrent_.layout)),
         storage_(open_storage(own_.path())),
         target_files_(*storage_, map_, paths_below(target_below(), torrent_.layout)),
-        spare_files_(*storage_, map_, paths_below(spare_below(), torrent_.layout)),
+        staging_files_(*storage_, map_, paths_below(staging_below(), torrent_.layout)),
         pieces_(DamageMap(torrent_.layout, map_).pieces_of(request.damage)) {}
 
   RepairResult run() {
     RepairResult result;
     if (!pieces_.empty()) {
       check_space();
-      keep_right_blocks();
+      copy_right_blocks();
       result.downloaded_bytes = fetch_pieces();
     }
     result.written_bytes = apply();
@@ -137,41 +140,42 @@ class Repair {
     const fs::path below = fs::absolute(request_.folder).lexically_normal().lexically_relative(own_.path());
     return below == "." ? fs::path() : below;
   }
-  [[nodiscard]] fs::path spare_below() const {
+  [[nodiscard]] fs::path staging_below() const {
     return own_.repair_path().lexically_relative(own_.path()) / release_below(torrent_.layout);
   }
 
   void check_space() const {
     const std::vector<bool> all(torrent_.layout.files.size(), true);
-    Preflight preflight = spare_.preflight(torrent_.layout, all);
+    Preflight preflight = staging_.preflight(torrent_.layout, all);
     std::uint64_t needed_bytes = 0;
     for (const auto& [piece, blocks] : pieces_) needed_bytes += map_.piece_bytes(piece);
     preflight.wanted_bytes = std::max(needed_bytes, preflight.present_bytes);
-    spare_.check_space(preflight);
+    staging_.check_space(preflight);
   }
 
   // ---- Fetching ----
 
-  /// The journal of what has been fetched for the repair.
+  /// The journal of the staging folder.
   [[nodiscard]] fs::path journal_below() const {
-    return spare_.journal_path().lexically_relative(own_.path());
+    return staging_.journal_path().lexically_relative(own_.path());
   }
 
-  /// Peers are then asked for the others alone. That they are right shows when the piece is whole.
-  void keep_right_blocks() {
-    JournalState state(map_, judge_, torrent_.layout.files.size());
+  /// Copies correct blocks to the staging folder, so that only the other blocks are requested from peers. The
+  /// copies are verified when the piece is complete.
+  void copy_right_blocks() {
+    JournalState state(map_, verifier_, torrent_.layout.files.size());
     Journal journal(*storage_, journal_below(), torrent_.layout,
                     [&](const JournalRecord& record) { state.take(record); });
     std::optional<Error> failure;
-    Committer committer(
-        spare_files_, map_, journal,
+    PieceCommitter committer(
+        staging_files_, map_, journal,
         {.on_durable = [](auto) {}, .on_failure = [&](const Error& error) { failure = error; }});
     for (const auto& [piece, right] : pieces_) {
       if (stop_.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
-      if (state.proven(piece) || state.begun().contains(piece)) continue;
+      if (state.verified(piece) || state.partial().contains(piece)) continue;
       if (std::ranges::find(right, true) == right.end()) continue;
       committer.open_files(files_of(piece));
-      committer.add_begun({{piece, copy_blocks(piece, right)}});
+      committer.add_partial({{piece, copy_blocks(piece, right)}});
       committer.flush();
       if (failure) throw *failure;
     }
@@ -183,7 +187,7 @@ class Repair {
     return files;
   }
 
-  /// Returns those that could be.
+  /// Returns a flag per block: whether it could be copied.
   std::vector<bool> copy_blocks(std::uint64_t piece, const std::vector<bool>& right) {
     std::vector<bool> copied(right.size(), false);
     std::vector<std::byte> bytes;
@@ -192,16 +196,16 @@ class Repair {
       const std::uint64_t offset = block * kBlockBytes;
       bytes.resize(std::min(kBlockBytes, map_.piece_bytes(piece) - offset));
       if (!target_files_.read(piece, offset, bytes)) continue;
-      spare_files_.write(piece, offset, bytes);
+      staging_files_.write(piece, offset, bytes);
       copied[block] = true;
     }
     return copied;
   }
 
   std::uint64_t fetch_pieces() {
-    write_torrent(spare_.torrent_path(), torrent_);
-    jobs_.add_contacts({}, torrent_.trackers, torrent_.web_seeds);
-    WorkerJob job = jobs_.make_job(JobKind::payload, spare_);
+    write_torrent(staging_.torrent_path(), torrent_);
+    jobs_.add_endpoints({}, torrent_.trackers, torrent_.web_seeds);
+    WorkerJob job = jobs_.make_job(JobKind::payload, staging_);
     job.pieces = to_ranges(pieces_);
     return run_supervised(request_.fetch, std::move(job), own_.lock_descriptor(), observer_, stop_)
         .downloaded_bytes;
@@ -210,9 +214,9 @@ class Repair {
   // ---- Applying ----
 
   std::uint64_t apply() {
-    const std::map<std::uint64_t, PieceDigest> digests = prove_pieces();
+    const std::map<std::uint64_t, PieceDigest> digests = verify_pieces();
     const std::set<std::size_t> files = files_to_write();
-    Committer* const committer = open_journal(files);
+    PieceCommitter* const committer = open_journal(files);
     for (const std::size_t file : files) apply(file);
     if (committer != nullptr) {
       for (const auto& [piece, digest] : digests) committer->add(piece, digest);
@@ -221,15 +225,15 @@ class Repair {
     return written_bytes_;
   }
 
-  /// As they lie on the disk now: the worker has talked to strangers.
-  std::map<std::uint64_t, PieceDigest> prove_pieces() {
-    const PieceStore store(spare_files_, map_, judge_, nullptr, {.thread_count = 1, .on_failure = {}});
+  /// Hashes the fetched pieces on the disk, because the worker has talked to strangers and is not trusted.
+  std::map<std::uint64_t, PieceDigest> verify_pieces() {
+    const PieceStore store(staging_files_, map_, verifier_, nullptr, {.thread_count = 1, .on_failure = {}});
     std::map<std::uint64_t, PieceDigest> digests;
     for (const auto& [piece, blocks] : pieces_) {
       const auto digest = store.digest_on_disk(piece);
-      if (!digest || judge_.judge(piece, *digest) != Verdict::right)
+      if (!digest || verifier_.verify(piece, *digest) != MatchResult::match)
         throw Error(ErrorKind::incomplete, "piece " + std::to_string(piece) + " of '" + torrent_.layout.name +
-                                               "' is not proven; the same command goes on from here");
+                                               "' is not verified; the same command goes on from here");
       digests.emplace(piece, *digest);
     }
     return digests;
@@ -243,12 +247,13 @@ class Repair {
     return files;
   }
 
-  /// Of the fetch that brought the release: without a word in it, the next one would take the files for
-  /// changed. Null when there is none, or it knows nothing of a file.
-  Committer* open_journal(const std::set<std::size_t>& files) {
+  /// Opens the journal of the fetch that brought the release, because that fetch would otherwise take the
+  /// repaired files for changed. Null when there is no such journal, or when it does not know one of the
+  /// files.
+  PieceCommitter* open_journal(const std::set<std::size_t>& files) {
     const fs::path path = own_.journal_path().lexically_relative(own_.path());
     if (target_below() != release_below(torrent_.layout) || !storage_->find(path)) return nullptr;
-    JournalState state(map_, judge_, torrent_.layout.files.size());
+    JournalState state(map_, verifier_, torrent_.layout.files.size());
     journal_.emplace(*storage_, path, torrent_.layout,
                      [&](const JournalRecord& record) { state.take(record); });
     for (const std::size_t file : files)
@@ -262,8 +267,8 @@ class Repair {
   /// Durable on return.
   void apply(std::size_t file) {
     const std::uint64_t length_bytes = torrent_.layout.files[file].length_bytes;
-    if (!target_files_.find(file) && length_bytes > 0) {  // then all of it has been fetched
-      storage_->rename(spare_files_.path(file), target_files_.path(file));
+    if (!target_files_.find(file) && length_bytes > 0) {  // then the whole file has been fetched
+      storage_->rename(staging_files_.path(file), target_files_.path(file));
       written_bytes_ += length_bytes;
       return;
     }
@@ -283,7 +288,7 @@ class Repair {
       const std::uint64_t offset = slice.piece_offset_bytes + done;
       wanted.resize(std::min(kApplyBytes, slice.length_bytes - done));
       found.resize(wanted.size());
-      spare_files_.read(piece, offset, wanted);
+      staging_files_.read(piece, offset, wanted);
       target_files_.read(piece, offset, found);
       for (std::uint64_t at = 0; at < wanted.size(); at += kBlockBytes) {
         const std::uint64_t length = std::min<std::uint64_t>(kBlockBytes, wanted.size() - at);
@@ -293,7 +298,7 @@ class Repair {
     }
   }
 
-  /// From the first byte that differs to the last.
+  /// Writes from the first differing byte to the last.
   void write_difference(std::uint64_t piece, std::uint64_t offset, base::Bytes wanted, base::Bytes found) {
     const ByteRange differs = base::find_difference(wanted, found);
     if (differs.length_bytes == 0) return;
@@ -308,15 +313,15 @@ class Repair {
   JobBuilder jobs_;
   Torrent torrent_;
   PieceMap map_;
-  PieceJudge judge_;
+  PieceVerifier verifier_;
   OutputFolder own_;
-  OutputFolder spare_;  // what is fetched; below own_
+  OutputFolder staging_;  // below own_
   std::unique_ptr<Storage> storage_;
   ReleaseFiles target_files_;
-  ReleaseFiles spare_files_;
+  ReleaseFiles staging_files_;
   DamagedPieces pieces_;
-  std::optional<Journal> journal_;      // of the release
-  std::optional<Committer> committer_;  // to it
+  std::optional<Journal> journal_;           // of the release; see open_journal()
+  std::optional<PieceCommitter> committer_;  // writes journal_
   std::uint64_t written_bytes_ = 0;
 };
 
@@ -335,7 +340,7 @@ bool discard_repair(const fs::path& output_folder, const format::ReleaseLayout& 
   const fs::path own = output_folder / ".sluice" / (torrent_key(layout) + ".repair");
   std::error_code error;
   if (!fs::is_directory(fs::symlink_status(own, error))) return false;
-  const OutputFolder locked(output_folder, torrent_key(layout));  // nobody is at it
+  const OutputFolder locked(output_folder, torrent_key(layout));  // no repair is running
   fs::remove_all(locked.repair_path());
   return true;
 }

@@ -1,3 +1,7 @@
+// Shares a release. It runs in the caller's process and thread, without a worker: it has no journal and
+// writes nothing, so a crash costs nothing. The store reads and hashes with its own threads. Invariant: only
+// bytes that match the torrent are sent.
+
 #include <sys/stat.h>
 
 #include <chrono>
@@ -17,7 +21,7 @@
 #include "fetch/swarm/disk_io.h"
 #include "fetch/swarm/load_torrent.h"
 #include "fetch/swarm/session.h"
-#include "fetch/swarm/session_keeper.h"
+#include "fetch/swarm/session_manager.h"
 #include "fetch/torrent/torrent_file.h"
 
 namespace sluice::fetch {
@@ -60,10 +64,10 @@ class Seeder {
       : request_(request),
         observer_(observer),
         map_(torrent.layout),
-        judge_(torrent.layout, map_),
+        verifier_(torrent.layout, map_),
         storage_(open_storage(request.folder)),
         files_(*storage_, map_, release_paths(torrent.layout)),
-        store_(files_, map_, judge_, nullptr, {}) {
+        store_(files_, map_, verifier_, nullptr, {}) {
     SessionOptions options = session_options(request, observer);
     options.disk_io = make_disk_io(store_);
     session_ = make_session(options);
@@ -72,8 +76,9 @@ class Seeder {
     params.save_path = request.folder.string();
     params.trackers.insert(params.trackers.end(), request.trackers.begin(), request.trackers.end());
     params.tracker_tiers.resize(params.trackers.size(), 0);
-    // Each piece is hashed when it is first asked for, so that the start takes no time and still nothing
-    // wrong is sent. When one is wrong all are hashed, and the right ones shared. Nothing is ever fetched.
+    // seed_mode hashes each piece when a peer first requests it, so that the start is fast and no wrong piece
+    // is sent. When a piece is wrong, all pieces are hashed and the right ones shared. upload_mode: nothing
+    // is ever fetched.
     params.flags = lt::torrent_flags::seed_mode | lt::torrent_flags::upload_mode;
     if (!request.pex) params.flags |= lt::torrent_flags::disable_pex;
     lt::error_code error;
@@ -132,7 +137,7 @@ class Seeder {
       } else if (const auto* failed = lt::alert_cast<lt::listen_failed_alert>(alert)) {
         listen_problem_ = failed->error.message();
       } else if (lt::alert_cast<lt::dht_bootstrap_alert>(alert) != nullptr) {
-        handle_.force_dht_announce();  // what was said before reached nobody
+        handle_.force_dht_announce();  // earlier announces reached no node
       } else if (const auto* error = lt::alert_cast<lt::file_error_alert>(alert)) {
         throw base::Error(base::ErrorKind::io,
                           std::string(error->filename()) + ": " + error->error.message());
@@ -146,7 +151,7 @@ class Seeder {
     }
   }
 
-  /// One that fails again and again is told once.
+  /// Reports a repeated failure once.
   void warn_of_tracker(const std::string& url, const std::string& problem) {
     std::string& known = tracker_problems_[url];
     if (known == problem) return;
@@ -154,7 +159,7 @@ class Seeder {
     observer_.on_warning("tracker " + url + ": " + problem);
   }
 
-  /// One of IPv4 and IPv6 is enough.
+  /// Throws when neither IPv4 nor IPv6 listens in time.
   void check_listening() {
     if (listening_ || Clock::now() < listen_deadline_) return;
     throw base::Error(base::ErrorKind::io, "cannot listen for peers: " +
@@ -164,7 +169,7 @@ class Seeder {
   const SeedRequest& request_;
   SeedObserver& observer_;
   PieceMap map_;
-  PieceJudge judge_;
+  PieceVerifier verifier_;
   std::unique_ptr<Storage> storage_;
   ReleaseFiles files_;
   PieceStore store_;

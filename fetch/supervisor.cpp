@@ -1,3 +1,7 @@
+// Runs in the caller's thread: reads one event at a time, with a pause of at most 100 ms, and calls the
+// observer. A worker is not trusted, because a hostile peer may have taken it over: its lines and their
+// values are bounded, the number of warnings is bounded, and a line that is not an event counts as a crash.
+
 #include "fetch/supervisor.h"
 
 #include <unistd.h>
@@ -11,7 +15,7 @@
 
 #include "base/text.h"
 #include "fetch/job/worker_event.h"
-#include "fetch/waiting.h"
+#include "fetch/stall_reason.h"
 #include "fetch/worker_process.h"
 
 namespace sluice::fetch {
@@ -20,8 +24,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr int kRestartsMax = 5;                   // in a row
-constexpr std::uint64_t kWorthBytes = 16u << 20;  // who brings so much before it crashes may go on for ever
+constexpr int kRestartsMax = 5;                      // in a row
+constexpr std::uint64_t kProgressBytes = 16u << 20;  // after so many bytes a crash does not count
 
 enum class RunEnd { done, stopped, crashed };
 
@@ -50,9 +54,9 @@ class Supervisor {
       if (restarts == kRestartsMax)
         throw base::Error(base::ErrorKind::io, "the transfer process crashed " +
                                                    std::to_string(restarts + 1) +
-                                                   " times in a row, the last time: " + how_);
-      warn("the transfer process crashed (" + how_ + ") and is started again");
-      if (run_.downloaded_bytes >= kWorthBytes) restarts = 0;
+                                                   " times in a row, the last time: " + crash_cause_);
+      warn("the transfer process crashed (" + crash_cause_ + ") and is started again");
+      if (run_.downloaded_bytes >= kProgressBytes) restarts = 0;
       add_counts();
       downloaded_mark_ = 0;
     }
@@ -60,19 +64,19 @@ class Supervisor {
 
  private:
   RunEnd run_worker_once(const std::string& job) {
-    constexpr auto kPatience = std::chrono::seconds(90);  // for saving on a slow disk
+    constexpr auto kStopPatience = std::chrono::seconds(90);  // a slow disk needs time for the last pieces
     WorkerProcess worker(request_.worker_command, job, lock_descriptor_);
     std::optional<Clock::time_point> stop_deadline;
     while (true) {
       std::string line;
       const auto state = worker.read_line(line, milliseconds(100));
       if (state == WorkerProcess::ReadState::broken) {
-        how_ = "it wrote a line without an end";
+        crash_cause_ = "it wrote a line without an end";
         return RunEnd::crashed;
       }
       if (state == WorkerProcess::ReadState::ended) {
         if (stop_deadline) return end_stopped();
-        how_ = worker.wait();
+        crash_cause_ = worker.wait();
         return RunEnd::crashed;
       }
       if (state == WorkerProcess::ReadState::line) {
@@ -82,7 +86,7 @@ class Supervisor {
         }
       }
       if (!stop_deadline && (stop_.stop_requested() || check_timeout())) {
-        stop_deadline = Clock::now() + kPatience;
+        stop_deadline = Clock::now() + kStopPatience;
         worker.ask_to_stop();
       }
       if (stop_deadline && Clock::now() > *stop_deadline) return end_stopped();
@@ -94,7 +98,7 @@ class Supervisor {
     return RunEnd::stopped;
   }
 
-  /// True when nothing has arrived for too long.
+  /// Returns true when nothing has arrived for request_.timeout_s.
   bool check_timeout() {
     if (request_.timeout_s <= 0 || seeding_) return false;
     timed_out_ = waiting_s() > request_.timeout_s;
@@ -105,15 +109,15 @@ class Supervisor {
     return std::chrono::duration<double>(Clock::now() - last_arrival_).count();
   }
 
-  // ---- What the worker says ----
+  // ---- Events of the worker ----
 
   std::optional<RunEnd> handle_line(const std::string& line) {
     std::optional<WorkerEvent> event;
     try {
       event = parse_event(line);
       if (const auto* status = std::get_if<StatusEvent>(&*event)) check_total(status->status);
-    } catch (const base::Error& error) {  // a process that talks nonsense is no better than a crashed one
-      how_ = error.what();
+    } catch (const base::Error& error) {  // a worker that breaks the protocol counts as crashed
+      crash_cause_ = error.what();
       return RunEnd::crashed;
     }
     return std::visit([this](const auto& one) { return handle(one); }, *event);
@@ -133,17 +137,18 @@ class Supervisor {
     if (tracker_problems_.size() >= kTrackersMax && !tracker_problems_.contains(event.url))
       return std::nullopt;
     std::string& known = tracker_problems_[event.url];
-    if (known == event.message) return std::nullopt;  // one that fails again and again is told once
+    if (known == event.message) return std::nullopt;  // a repeated failure is reported once
     known = event.message;
     warn("tracker " + event.url + ": " + event.message);
     return std::nullopt;
   }
 
-  /// One that is out of memory after it has brought something can go on from there in a fresh process.
+  /// A worker that runs out of memory after some progress is replaced by a fresh one, which continues from
+  /// the journal.
   std::optional<RunEnd> handle(const ErrorEvent& event) {
-    if (event.message != kOutOfMemory || run_.downloaded_bytes < kWorthBytes)
+    if (event.message != kOutOfMemory || run_.downloaded_bytes < kProgressBytes)
       throw base::Error(event.kind, event.message);
-    how_ = event.message;
+    crash_cause_ = event.message;
     return RunEnd::crashed;
   }
 
@@ -160,16 +165,16 @@ class Supervisor {
     peers_ = status.peers;
     availability_ = status.availability;
     seeding_ = status.phase == "seeding";
-    note_arrival(status.phase);
-    // Pieces that turn out damaged are fetched again; that is no reason to run backwards.
+    record_arrival(status.phase);
+    // Damaged pieces are fetched again, but the progress must not run backwards.
     if (status.phase == "fetching") status.done_bytes = done_max_ = std::max(done_max_, status.done_bytes);
-    if (status.phase == "fetching" || status.phase == "metadata") status.waiting = find_waiting();
-    if (status.phase == "fetching") tell_swarm(event);
+    if (status.phase == "fetching" || status.phase == "metadata") status.stall_reason = find_stall_reason();
+    if (status.phase == "fetching") report_swarm(event);
     observer_.on_status(status);
     return std::nullopt;
   }
 
-  /// What is wanted does not change while it is fetched.
+  /// The total of a fetch must not change while it runs.
   void check_total(const FetchStatus& status) {
     if (status.phase != "fetching") return;
     if (!total_) total_ = status.total_bytes;
@@ -182,16 +187,16 @@ class Supervisor {
     run_ = {};
   }
 
-  void note_arrival(std::string_view phase) {
+  void record_arrival(std::string_view phase) {
     if (phase == "checking" || run_.downloaded_bytes > downloaded_mark_) {
       last_arrival_ = Clock::now();
       downloaded_mark_ = run_.downloaded_bytes;
     }
   }
 
-  // ---- What the user hears ----
+  // ---- Reports to the user ----
 
-  /// Bounded: a worker that was taken over could talk without end.
+  /// Bounds the warnings of a worker that was taken over.
   void warn(const std::string& message) {
     constexpr int kWarningsMax = 500;
     if (++warnings_ < kWarningsMax) observer_.on_warning(message);
@@ -200,34 +205,34 @@ class Supervisor {
   }
 
   [[nodiscard]] std::string reason() const {
-    return waiting_reason({.metadata = job_.kind == JobKind::metadata,
-                           .peers = peers_,
-                           .trackers = job_.trackers.size(),
-                           .failing_trackers = std::min(tracker_problems_.size(), job_.trackers.size()),
-                           .availability = availability_});
+    return stall_reason({.metadata = job_.kind == JobKind::metadata,
+                         .peers = peers_,
+                         .trackers = job_.trackers.size(),
+                         .failing_trackers = std::min(tracker_problems_.size(), job_.trackers.size()),
+                         .availability = availability_});
   }
 
-  std::string find_waiting() {
+  std::string find_stall_reason() {
     constexpr double kShown_s = 5;
     constexpr double kWarned_s = 30;
     const double waited_s = waiting_s();
     if (waited_s < kShown_s) return "";
     std::string text = reason();
-    if (waited_s >= kWarned_s && told_reasons_.insert(text).second) warn("nothing arrives: " + text);
+    if (waited_s >= kWarned_s && reported_reasons_.insert(text).second) warn("nothing arrives: " + text);
     return text;
   }
 
-  /// Once, when there is something to tell.
-  void tell_swarm(const StatusEvent& event) {
+  /// Reports the swarm once, when enough is known of it.
+  void report_swarm(const StatusEvent& event) {
     const FetchStatus& status = event.status;
     const bool peers_known = status.peers > 0 && status.availability;
-    if (swarm_told_ || (!event.complete && !peers_known)) return;
-    // Peers say what they have some time after they are connected.
+    if (swarm_reported_ || (!event.complete && !peers_known)) return;
+    // A peer announces its pieces some time after the connection.
     constexpr auto kPatience = std::chrono::seconds(2);
     if (!swarm_since_) swarm_since_ = Clock::now();
     const bool all_there = peers_known && *status.availability >= 1;
     if (!all_there && Clock::now() - *swarm_since_ < kPatience) return;
-    swarm_told_ = true;
+    swarm_reported_ = true;
     observer_.on_swarm({.peers = status.peers,
                         .seeds = status.seeds,
                         .complete = event.complete,
@@ -254,18 +259,18 @@ class Supervisor {
   int lock_descriptor_;
   FetchObserver& observer_;
   const std::stop_token& stop_;
-  std::string how_;     // it crashed, when it did
-  JobOutcome outcome_;  // of workers that have ended
-  TransferCounts run_;  // of the one that runs
+  std::string crash_cause_;
+  JobOutcome outcome_;  // of the workers that have ended
+  TransferCounts run_;  // of the running worker
   std::map<std::string, std::string> tracker_problems_;
-  std::set<std::string> told_reasons_;
+  std::set<std::string> reported_reasons_;
   int warnings_ = 0;
   unsigned peers_ = 0;
   unsigned peers_max_ = 0;
   std::optional<double> availability_;
-  std::optional<std::uint64_t> total_;            // of the phase "fetching"
-  std::optional<Clock::time_point> swarm_since_;  // something is known of it
-  bool swarm_told_ = false;
+  std::optional<std::uint64_t> total_;            // in the phase "fetching"
+  std::optional<Clock::time_point> swarm_since_;  // since something is known
+  bool swarm_reported_ = false;
   std::uint64_t done_max_ = 0;
   std::uint64_t downloaded_mark_ = 0;
   Clock::time_point last_arrival_ = Clock::now();

@@ -1,6 +1,6 @@
 #pragma once
-// Runs one job to its end: starts workers for it, starts them again when they crash, watches that bytes
-// arrive, and passes their words on.
+// Runs one job to its end: starts a worker for it, starts it again when it crashes, watches that bytes
+// arrive, and passes its events to the observer.
 
 #include <stop_token>
 
@@ -14,8 +14,8 @@ struct JobOutcome {
   std::uint64_t rehashed_bytes = 0;
 };
 
-/// Errors of the worker, no_peers after request.timeout_s without a byte, interrupted when `stop` asked for
-/// it, io when workers keep crashing. `job.parent` is filled in here.
+/// Fills in `job.parent`. Errors: the worker's own, no_peers after request.timeout_s without a byte,
+/// interrupted on a stop request, io when workers keep crashing.
 [[nodiscard]] JobOutcome run_supervised(const FetchRequest& request, WorkerJob job, int lock_descriptor,
                                         FetchObserver& observer, const std::stop_token& stop);
 

@@ -1,4 +1,4 @@
-// A .torrent that lies on a web server. Its URL is the user's own word; where the server redirects to is not.
+// Downloads a .torrent from a web server. The user named the URL, so it is trusted; redirects are not.
 
 #include <span>
 #include <string>
@@ -12,7 +12,7 @@
 namespace sluice::fetch {
 namespace {
 
-/// Why an answer's body is not the file; empty when it is.
+/// Why a response's body is not the file; empty when it is.
 std::string problem_of(const HttpAnswer& answer) {
   if (answer.outcome != HttpOutcome::answered) return answer.why;
   if (answer.head.status != 200) return "HTTP " + std::to_string(answer.head.status);

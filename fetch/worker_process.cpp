@@ -56,7 +56,7 @@ class SpawnSetup {
 WorkerProcess::WorkerProcess(const std::vector<std::string>& command, std::string_view job,
                              int lock_descriptor) {
   INVARIANT(!command.empty());
-  // A socket, because writing to a pipe that nobody reads raises SIGPIPE.
+  // A socket instead of a pipe for stdin: send() can suppress the SIGPIPE of a reader that has ended.
   int sockets[2];
   int pipes[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0)
@@ -113,7 +113,7 @@ WorkerProcess::ReadState WorkerProcess::read_line(std::string& line, std::chrono
   if (got == 0) return ReadState::ended;
   buffer_.append(chunk, static_cast<std::size_t>(got));
   if (take_line(line)) return ReadState::line;
-  // A worker that was taken over by a peer must not fill our memory.
+  // A worker that a peer has taken over must not fill the parent's memory.
   if (buffer_.size() > kEventBytesMax) return ReadState::broken;
   return ReadState::nothing_yet;
 }
@@ -122,7 +122,7 @@ void WorkerProcess::send(std::string_view text) {
   while (!text.empty()) {
     const auto put = ::send(input_, text.data(), text.size(), MSG_NOSIGNAL);
     if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return;  // it has ended; reading will tell
+    if (put <= 0) return;  // the worker has ended, and read_line() will say so
     text.remove_prefix(static_cast<std::size_t>(put));
   }
 }

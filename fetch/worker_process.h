@@ -1,6 +1,6 @@
 #pragma once
-// A worker process seen from its parent: started with a job, read line by line, asked to stop, ended for
-// sure.
+// A worker process as its parent sees it: starts it with a job, reads its lines, asks it to stop, and makes
+// sure that it ends.
 
 #include <sys/types.h>
 
@@ -14,22 +14,22 @@ namespace sluice::fetch {
 
 class WorkerProcess final {
  public:
-  /// Starts `command` and sends it `job`. The worker inherits `lock_descriptor`, so that what it locks stays
-  /// locked as long as any process works on it.
+  /// Starts `command` and sends it `job`. The worker inherits `lock_descriptor`, so that the folder stays
+  /// locked while any process works on it.
   WorkerProcess(const std::vector<std::string>& command, std::string_view job, int lock_descriptor);
-  ~WorkerProcess();  ///< kills it when it still runs
+  ~WorkerProcess();  ///< kills the process when it still runs
   WorkerProcess(const WorkerProcess&) = delete;
   WorkerProcess& operator=(const WorkerProcess&) = delete;
 
-  /// broken: a line without an end; nothing that follows can be read.
+  /// broken: the line is too long, and nothing after it can be read.
   enum class ReadState { line, nothing_yet, ended, broken };
-  /// The next line of its output, waiting at most that long.
+  /// Reads the next line of the output; waits for at most `wait`.
   [[nodiscard]] ReadState read_line(std::string& line, std::chrono::milliseconds wait);
 
   void ask_to_stop();
 
-  /// After its output has ended: how the process ended, in words ("killed by signal 9"). One that does not
-  /// end by itself is killed.
+  /// Call it after the output has ended. Kills the process if it does not end by itself, and returns how it
+  /// ended, in words ("killed by signal 9").
   [[nodiscard]] std::string wait();
 
  private:
@@ -38,8 +38,8 @@ class WorkerProcess final {
   [[nodiscard]] std::string take_end(int status);
 
   pid_t process_ = -1;
-  int input_ = -1;   // what we write to it
-  int output_ = -1;  // what it writes
+  int input_ = -1;   // the worker's stdin
+  int output_ = -1;  // the worker's stdout
   std::string buffer_;
 };
 

@@ -1,3 +1,8 @@
+// Reading and writing of the journal file. A journal is read once, when a fetch starts, and then appended to
+// by the committer's thread. Invariants: a record is written only after the data it describes is durable,
+// each append is itself synced, and a reader never trusts a record whose checksum does not match, so that a
+// torn write at the end of the file loses only that record.
+
 #include "fetch/disk/journal.h"
 
 #include <algorithm>
@@ -10,13 +15,13 @@
 namespace sluice::fetch {
 namespace {
 
-// Header: magic 8, file count 8, piece bytes 8, payload bytes 8, v1 info-hash 20, v2 info-hash 32 (zero
-// where there is none), zeros 4, check 8.
+// Header: magic 8, file count 8, piece bytes 8, payload bytes 8, v1 info-hash 20, v2 info-hash 32 (zeros when
+// the torrent has none), zeros 4, checksum 8.
 constexpr std::string_view kMagic = "SLUICEJ1";
 constexpr std::size_t kHeaderBytes = 96;
-// Record: kind 1, parts 1 (bit 0: SHA-1, bit 1: node), zeros 2, index 4, then SHA-1 20, zeros 12 and node 32
-// of a piece, or size 8 and time 8 of a file, or first block 4 and, in the node's place, a bit a block;
-// check 8.
+// Record: kind 1, parts 1 (bit 0: SHA-1, bit 1: node), zeros 2, index 4; then for a piece SHA-1 20, zeros 12
+// and node 32; for a file size 8 and time 8; for a partial piece the first block 4 and, in place of the node,
+// one bit per block; at the end checksum 8.
 constexpr std::size_t kRecordBytes = 80;
 constexpr std::size_t kCheckBytes = 8;
 constexpr std::size_t kSha1At = 8;
@@ -28,7 +33,7 @@ constexpr std::size_t kReadBytes = kRecordBytes << 13;
 
 using Check = std::array<std::byte, kCheckBytes>;
 
-/// Depends on the header, so that a record of one torrent's journal means nothing in another's.
+/// The salt is the header's checksum, so that a record of one torrent's journal is invalid in another's.
 Check make_check(base::Bytes salt, base::Bytes bytes) {
   base::Hasher<base::Sha256> hasher;
   hasher.update(salt);
@@ -68,9 +73,9 @@ void store_record(const JournalRecord& record, base::Bytes salt, base::MutableBy
     base::store_le<std::uint64_t>(out, 8, record.stamp.size_bytes);
     base::store_le<std::uint64_t>(out, 16, static_cast<std::uint64_t>(record.stamp.modified_ns));
   }
-  if (record.kind == JournalRecord::Kind::piece_begun) {
+  if (record.kind == JournalRecord::Kind::piece_partial) {
     base::store_le<std::uint32_t>(out, 8, record.blocks.first);
-    for (std::size_t i = 0; i < BegunBlocks::kMax; ++i)
+    for (std::size_t i = 0; i < PartialBlocks::kMax; ++i)
       if (record.blocks.present[i]) out[kNodeAt + i / 8] |= static_cast<std::byte>(1U << i % 8);
   }
   if (record.digest.sha1) {
@@ -98,9 +103,9 @@ std::optional<JournalRecord> load_record(base::Bytes in, base::Bytes salt) {
     record.stamp.size_bytes = base::load_le<std::uint64_t>(in, 8);
     record.stamp.modified_ns = static_cast<std::int64_t>(base::load_le<std::uint64_t>(in, 16));
   }
-  if (record.kind == JournalRecord::Kind::piece_begun) {
+  if (record.kind == JournalRecord::Kind::piece_partial) {
     record.blocks.first = base::load_le<std::uint32_t>(in, 8);
-    for (std::size_t i = 0; i < BegunBlocks::kMax; ++i)
+    for (std::size_t i = 0; i < PartialBlocks::kMax; ++i)
       record.blocks.present[i] = (in[kNodeAt + i / 8] >> i % 8 & std::byte{1}) != std::byte{0};
   }
   const auto parts = static_cast<std::uint8_t>(in[1]);

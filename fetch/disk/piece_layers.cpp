@@ -34,7 +34,7 @@ bool add_layers_from_journal(format::ReleaseLayout& layout, Storage& storage,
     const auto [first, last] = map.pieces_of(i);
     std::vector<base::Sha256> layer;
     for (std::uint64_t piece = first; piece < last && nodes[piece]; ++piece) layer.push_back(*nodes[piece]);
-    if (layer.size() < last - first) continue;  // it is not complete
+    if (layer.size() < last - first) continue;  // the file is not complete
     if (base::merkle_root(layer, height) != *file.root)
       base::throw_malformed(file.path, "is what the torrent's v1 hashes say, and not what its v2 hash says");
     file.piece_layer = std::move(layer);

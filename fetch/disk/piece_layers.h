@@ -9,11 +9,11 @@
 
 namespace sluice::fetch {
 
-/// True when the file has a piece layer that is not known.
+/// True when BEP 52 gives the file a piece layer and the layout does not have it.
 [[nodiscard]] bool lacks_layer(const format::ReleaseLayout& layout, const format::ReleaseFile& file);
 
-/// Makes the layers of complete files of a hybrid torrent from the digests in its journal; returns whether
-/// there were any. Error{malformed} when a file that has its v1 hashes does not have its v2 root.
+/// Computes the missing layers of complete files of a hybrid torrent from the digests in its journal, and
+/// returns whether it added any. Error{malformed} when a file matches its v1 hashes and not its v2 root.
 bool add_layers_from_journal(format::ReleaseLayout& layout, Storage& storage,
                              const std::filesystem::path& path);
 

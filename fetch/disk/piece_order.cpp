@@ -12,7 +12,7 @@ constexpr std::uint64_t kWindowPiecesMin = 32;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/// Takes a number off the front, without its leading zeros.
+/// Removes the number at the front of `text` and returns its digits without leading zeros.
 std::string_view take_number(std::string_view& text) {
   const auto end = std::ranges::find_if_not(text, is_digit);
   std::string_view number = text.substr(0, static_cast<std::size_t>(end - text.begin()));
@@ -21,8 +21,8 @@ std::string_view take_number(std::string_view& text) {
   return number;
 }
 
-/// "model-2" before "model-10": shards are numbered as the layers in them, whatever order a torrent lists
-/// them in.
+/// Sorts "model-2" before "model-10". Shards are numbered in the order of their layers, whatever order a
+/// torrent lists them in.
 bool in_number_order(std::string_view a, std::string_view b) {
   while (!a.empty() && !b.empty()) {
     if (is_digit(a.front()) && is_digit(b.front())) {
@@ -60,7 +60,7 @@ PieceOrder::PieceOrder(const format::ReleaseLayout& layout, const PieceMap& map,
                        const std::vector<bool>& wanted_files, const std::vector<bool>& wanted_pieces)
     : wanted_bytes_(map.piece_count(), 0),
       window_pieces_(std::max(kWindowBytes / layout.piece_bytes, kWindowPiecesMin)) {
-  std::vector<bool> listed = wanted_pieces;  // or left out
+  std::vector<bool> listed = wanted_pieces;  // after flip(): pieces that are listed already or not wanted
   listed.flip();
   listed.resize(map.piece_count(), false);
   for (const std::size_t file : wanted_in_order(layout, wanted_files)) {
@@ -80,8 +80,8 @@ std::vector<std::uint64_t> PieceOrder::next(const std::vector<bool>& have) {
   while (first_missing_ < order_.size() && have[order_[first_missing_]]) ++first_missing_;
   std::vector<std::uint64_t> entered;
   const std::size_t end = std::min<std::size_t>(first_missing_ + window_pieces_, order_.size());
-  for (told_ = std::max(told_, first_missing_); told_ < end; ++told_)
-    if (!have[order_[told_]]) entered.push_back(order_[told_]);
+  for (window_end_ = std::max(window_end_, first_missing_); window_end_ < end; ++window_end_)
+    if (!have[order_[window_end_]]) entered.push_back(order_[window_end_]);
   return entered;
 }
 

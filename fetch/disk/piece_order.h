@@ -1,8 +1,8 @@
 #pragma once
-// In which order pieces are asked for: those of small files first (parameters, tokenizer), since work on a
-// release can begin with them; then a window that moves through the large files in the order of the numbers
-// in their names, in which layers lie as they are needed. Inside the window, and behind it when nobody has
-// what is in it, the rarest first.
+// The order in which pieces are requested. Small files (parameters, tokenizer) come first, because work on a
+// release can begin with them. Then a window moves through the large files in the order of the numbers in
+// their names, which is the order of the layers. Inside the window, and outside it when no peer has a piece
+// of the window, the rarest pieces come first.
 
 #include <cstdint>
 #include <vector>
@@ -13,24 +13,25 @@ namespace sluice::fetch {
 
 class PieceOrder final {
  public:
-  /// Of the wanted files those in `wanted_pieces` (one a piece), or all when that is empty.
+  /// Takes the pieces of `wanted_files` (one flag per file) that `wanted_pieces` names (one flag per piece),
+  /// or all of them when `wanted_pieces` is empty.
   PieceOrder(const format::ReleaseLayout& layout, const PieceMap& map, const std::vector<bool>& wanted_files,
              const std::vector<bool>& wanted_pieces = {});
 
   [[nodiscard]] bool wanted(std::uint64_t piece) const { return wanted_bytes_[piece] > 0; }
-  /// Of wanted files in it.
+  /// Bytes of wanted files in the piece.
   [[nodiscard]] std::uint64_t wanted_bytes(std::uint64_t piece) const { return wanted_bytes_[piece]; }
   [[nodiscard]] const std::vector<std::uint32_t>& pieces() const { return order_; }
 
-  /// Pieces that have entered the window since the last call.
+  /// Missing pieces that have entered the window since the last call. `have` has one flag per piece.
   [[nodiscard]] std::vector<std::uint64_t> next(const std::vector<bool>& have);
 
  private:
   std::vector<std::uint32_t> wanted_bytes_;
-  std::vector<std::uint32_t> order_;  // all that are wanted
+  std::vector<std::uint32_t> order_;  // all wanted pieces
   std::uint64_t window_pieces_;
   std::size_t first_missing_ = 0;  // into order_
-  std::size_t told_ = 0;           // as far as the window has come
+  std::size_t window_end_ = 0;     // into order_
 };
 
 }  // namespace sluice::fetch

@@ -1,3 +1,15 @@
+// The queue and the threads of the disk layer. A request (a block, a read, a hash) is attached to its piece,
+// and the piece to the queue `ready_`. A thread takes a piece, marks it busy, and works on it without the
+// mutex until no request is left; so the hash state of a piece (leaves, sha1, kept blocks) needs no lock of
+// its own.
+//
+// Memory: memory_bytes_ counts every block from write() until it is both on the disk and hashed. Above half
+// of the limit all queued pieces are worked on at once; above three quarters, blocks kept for SHA-1 are
+// dropped and read back later; above the limit write() returns false; above twice the limit it blocks.
+//
+// Invariants: a piece is in `ready_` at most once and never while it is busy; a piece whose write failed is
+// never committed, whatever its blocks hashed to in memory; room and flush handlers run without the mutex.
+
 #include "fetch/disk/piece_store.h"
 
 #include <algorithm>
@@ -10,32 +22,32 @@
 namespace sluice::fetch {
 namespace {
 
-constexpr std::size_t kRunBlocks = 32;                  // written at once: 512 KiB
-constexpr std::uint64_t kReadBytes = 64 * kBlockBytes;  // read at once: 1 MiB
-constexpr std::uint64_t kRoomBytesMin = 1u << 20;       // beyond the store's memory, before it makes wait
+constexpr std::size_t kRunBlocks = 32;                  // one write: 512 KiB
+constexpr std::uint64_t kReadBytes = 64 * kBlockBytes;  // one read: 1 MiB
+constexpr std::uint64_t kRoomBytesMin = 1u << 20;       // beyond the store's memory, before write() blocks
 
 }  // namespace
 
-/// A piece on its way: some blocks have been seen, or something is asked about it.
-struct PieceStore::Piece {
+/// A piece that has some blocks, or for which a request is queued.
+struct PieceStore::ActivePiece {
   std::uint64_t index = 0;
   std::uint64_t block_count = 0;
 
   // Guarded by mutex_.
-  std::vector<Block> fresh;  // as they came from the network
-  std::vector<Job> jobs;     // to be done when no block is fresh
+  std::vector<PendingBlock> fresh;  // as they arrived from the network
+  std::vector<Job> jobs;            // to be run when no fresh block is left
   std::uint64_t seen_bytes = 0;
-  std::vector<bool> written;     // one a block
-  bool written_is_news = false;  // to take_begun()
+  std::vector<bool> written;   // one flag per block
+  bool written_dirty = false;  // changed since take_partial()
   bool queued = false;
   bool busy = false;
 
-  // Of the one thread that works on it.
-  std::map<std::uint64_t, std::vector<std::byte>> kept;  // written, and waiting for their turn in SHA-1
+  // Used only by the thread for which the piece is busy.
+  std::map<std::uint64_t, std::vector<std::byte>> kept;  // written blocks that SHA-1 has not reached
   std::vector<std::optional<base::Sha256>> leaves;       // empty before the first is hashed
   base::Hasher<base::Sha1> sha1;
-  std::uint64_t sha1_blocks = 0;  // that went into sha1
-  Failure failure;                // of a write: what was hashed from memory is not on the disk then
+  std::uint64_t sha1_blocks = 0;  // blocks hashed by sha1
+  Failure failure;                // of a write: the hashed bytes may not be on the disk
 
   [[nodiscard]] std::uint64_t kept_bytes() const {
     std::uint64_t total = 0;
@@ -50,11 +62,11 @@ struct PieceStore::Piece {
   }
 };
 
-PieceStore::PieceStore(ReleaseFiles& files, const PieceMap& map, const PieceJudge& judge,
-                       Committer* committer, StoreOptions options)
+PieceStore::PieceStore(ReleaseFiles& files, const PieceMap& map, const PieceVerifier& verifier,
+                       PieceCommitter* committer, StoreOptions options)
     : files_(files),
       map_(map),
-      judge_(judge),
+      verifier_(verifier),
       committer_(committer),
       memory_max_(options.memory_bytes),
       on_failure_(std::move(options.on_failure)) {
@@ -71,14 +83,14 @@ PieceStore::~PieceStore() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-// ---- What the network asks for ----
+// ---- Requests of the network ----
 
 bool PieceStore::write(std::uint64_t piece, std::uint64_t offset_bytes, base::Bytes block, Done done,
                        std::function<void()> on_room) {
   INVARIANT(offset_bytes % kBlockBytes == 0 && block.size() <= kBlockBytes);
-  Block fresh{offset_bytes / kBlockBytes, {block.begin(), block.end()}, std::move(done)};
+  PendingBlock fresh{offset_bytes / kBlockBytes, {block.begin(), block.end()}, std::move(done)};
   std::unique_lock lock(mutex_);
-  Piece& found = find_or_add(piece);
+  ActivePiece& found = find_or_add(piece);
   found.seen_bytes += block.size();
   unfinished_bytes_ += block.size();
   memory_bytes_ += block.size();
@@ -87,16 +99,16 @@ bool PieceStore::write(std::uint64_t piece, std::uint64_t offset_bytes, base::By
   if (memory_bytes_ > memory_max_ / 2) enqueue_all();
   if (memory_bytes_ <= memory_max_) return true;
   room_waiters_.push_back(std::move(on_room));
-  for (auto& [index, other] : pieces_) {  // room must come even when these wait for blocks that do not
+  for (auto& [index, other] : pieces_) {  // their missing blocks may never arrive, and room must become free
     if (!other->busy) free_kept(*other);
   }
-  // The network hands over all that it has received before it heeds that, and that of each peer.
+  // libtorrent passes on everything that it has received from each peer before it stops reading.
   freed_.wait(lock, [this] { return memory_bytes_ <= memory_max_ + std::max(memory_max_, kRoomBytesMin); });
   return false;
 }
 
 void PieceStore::read(std::uint64_t piece, std::uint64_t offset_bytes, base::MutableBytes out, Done done) {
-  add_job(piece, [this, offset_bytes, out, done = std::move(done)](Piece& found) {
+  add_job(piece, [this, offset_bytes, out, done = std::move(done)](ActivePiece& found) {
     Failure failure;
     try {
       if (!files_.read(found.index, offset_bytes, out))
@@ -110,7 +122,7 @@ void PieceStore::read(std::uint64_t piece, std::uint64_t offset_bytes, base::Mut
 }
 
 void PieceStore::hash(std::uint64_t piece, Hashed done) {
-  add_job(piece, [this, done = std::move(done)](Piece& found) {
+  add_job(piece, [this, done = std::move(done)](ActivePiece& found) {
     HashResult result = finish(found);
     done(std::move(result));
   });
@@ -118,7 +130,7 @@ void PieceStore::hash(std::uint64_t piece, Hashed done) {
 
 void PieceStore::hash_block(std::uint64_t piece, std::uint64_t offset_bytes,
                             std::function<void(const base::Sha256&, const Failure&)> done) {
-  add_job(piece, [this, offset_bytes, done = std::move(done)](Piece& found) {
+  add_job(piece, [this, offset_bytes, done = std::move(done)](ActivePiece& found) {
     base::Sha256 digest;
     Failure failure;
     try {
@@ -135,7 +147,7 @@ void PieceStore::hash_block(std::uint64_t piece, std::uint64_t offset_bytes,
 }
 
 void PieceStore::forget(std::uint64_t piece, std::function<void()> done) {
-  add_job(piece, [this, done = std::move(done)](Piece& found) {
+  add_job(piece, [this, done = std::move(done)](ActivePiece& found) {
     drop_kept(found);
     found.forget();
     {
@@ -159,9 +171,9 @@ std::uint64_t PieceStore::unfinished_bytes() const {
   return unfinished_bytes_;
 }
 
-void PieceStore::restore(const BegunPiece& piece) {
+void PieceStore::restore(const PartialPiece& piece) {
   const std::lock_guard lock(mutex_);
-  Piece& found = find_or_add(piece.index);
+  ActivePiece& found = find_or_add(piece.index);
   found.written = piece.blocks;
   for (std::uint64_t block = 0; block < found.block_count; ++block)
     if (found.written[block])
@@ -169,20 +181,20 @@ void PieceStore::restore(const BegunPiece& piece) {
   unfinished_bytes_ += found.seen_bytes;
 }
 
-std::vector<BegunPiece> PieceStore::take_begun() {
+std::vector<PartialPiece> PieceStore::take_partial() {
   const std::lock_guard lock(mutex_);
-  std::vector<BegunPiece> begun = std::exchange(wrong_, {});
+  std::vector<PartialPiece> partial = std::exchange(wrong_, {});
   for (auto& [index, piece] : pieces_)
-    if (std::exchange(piece->written_is_news, false)) begun.push_back({index, piece->written});
-  return begun;
+    if (std::exchange(piece->written_dirty, false)) partial.push_back({index, piece->written});
+  return partial;
 }
 
-// ---- The queue; all with mutex_ held ----
+// ---- The queue; these functions need mutex_ held ----
 
-PieceStore::Piece& PieceStore::find_or_add(std::uint64_t piece) {
+PieceStore::ActivePiece& PieceStore::find_or_add(std::uint64_t piece) {
   auto& found = pieces_[piece];
   if (!found) {
-    found = std::make_unique<Piece>();
+    found = std::make_unique<ActivePiece>();
     found->index = piece;
     found->block_count = base::divide_up(map_.piece_bytes(piece), kBlockBytes);
     found->written.resize(found->block_count);
@@ -190,18 +202,18 @@ PieceStore::Piece& PieceStore::find_or_add(std::uint64_t piece) {
   return *found;
 }
 
-/// It is finished, but for blocks that have just come.
-void PieceStore::close(Piece& piece) {
+/// Resets a piece that is complete or wrong. Blocks that arrived meanwhile stay queued.
+void PieceStore::close(ActivePiece& piece) {
   std::uint64_t fresh_bytes = 0;
-  for (const Block& block : piece.fresh) fresh_bytes += block.bytes.size();
+  for (const PendingBlock& block : piece.fresh) fresh_bytes += block.bytes.size();
   unfinished_bytes_ -= piece.seen_bytes - fresh_bytes;
   piece.seen_bytes = fresh_bytes;
   piece.written.assign(piece.block_count, false);
-  piece.written_is_news = false;
+  piece.written_dirty = false;
 }
 
-void PieceStore::enqueue(Piece& piece) {
-  if (piece.queued || piece.busy) return;  // a busy one looks again by itself
+void PieceStore::enqueue(ActivePiece& piece) {
+  if (piece.queued || piece.busy) return;  // the thread of a busy piece looks for new requests itself
   piece.queued = true;
   ready_.push_back(&piece);
   changed_.notify_one();
@@ -212,7 +224,7 @@ void PieceStore::enqueue_all() {
     if (!piece->fresh.empty() || !piece->jobs.empty()) enqueue(*piece);
 }
 
-void PieceStore::free_kept(Piece& piece) {
+void PieceStore::free_kept(ActivePiece& piece) {
   memory_bytes_ -= piece.kept_bytes();
   piece.kept.clear();
   freed_.notify_all();
@@ -220,7 +232,7 @@ void PieceStore::free_kept(Piece& piece) {
 
 void PieceStore::add_job(std::uint64_t piece, Job job) {
   const std::lock_guard lock(mutex_);
-  Piece& found = find_or_add(piece);
+  ActivePiece& found = find_or_add(piece);
   found.jobs.push_back(std::move(job));
   enqueue(found);
 }
@@ -232,12 +244,12 @@ void PieceStore::work() {
   while (true) {
     changed_.wait(lock, [this] { return ending_ || !ready_.empty(); });
     if (ready_.empty()) return;
-    Piece& piece = *ready_.front();
+    ActivePiece& piece = *ready_.front();
     ready_.pop_front();
     piece.queued = false;
     piece.busy = true;
     work_on(piece, lock);
-    if (!room_waiters_.empty()) free_kept(piece);  // it was busy when they came
+    if (!room_waiters_.empty()) free_kept(piece);  // write() could not free these: the piece was busy
     piece.busy = false;
     if (piece.seen_bytes == 0) {
       free_kept(piece);
@@ -247,13 +259,13 @@ void PieceStore::work() {
   }
 }
 
-/// Until nothing is left to do for it.
-void PieceStore::work_on(Piece& piece, std::unique_lock<std::mutex>& lock) {
+/// Works until the piece has neither fresh blocks nor jobs.
+void PieceStore::work_on(ActivePiece& piece, std::unique_lock<std::mutex>& lock) {
   while (!piece.fresh.empty() || !piece.jobs.empty()) {
     if (!piece.fresh.empty()) {
-      std::vector<Block> blocks = std::exchange(piece.fresh, {});
+      std::vector<PendingBlock> blocks = std::exchange(piece.fresh, {});
       lock.unlock();
-      take_blocks(piece, blocks);
+      process_blocks(piece, blocks);
       lock.lock();
       call_waiters(lock);
       continue;
@@ -265,30 +277,30 @@ void PieceStore::work_on(Piece& piece, std::unique_lock<std::mutex>& lock) {
   }
 }
 
-void PieceStore::take_blocks(Piece& piece, std::vector<Block>& blocks) {
-  std::ranges::sort(blocks, {}, &Block::index);
-  const std::uint64_t leaf_bytes = judge_.wants_node() ? map_.slices(piece.index).front().length_bytes : 0;
+void PieceStore::process_blocks(ActivePiece& piece, std::vector<PendingBlock>& blocks) {
+  std::ranges::sort(blocks, {}, &PendingBlock::index);
+  const std::uint64_t leaf_bytes = verifier_.uses_node() ? map_.slices(piece.index).front().length_bytes : 0;
   std::vector<base::Bytes> messages;
-  for (const Block& block : blocks) {
+  for (const PendingBlock& block : blocks) {
     const std::uint64_t start = block.index * kBlockBytes;
-    if (start >= leaf_bytes) break;  // v1, or padding
+    if (start >= leaf_bytes) break;  // padding, or a v1 torrent
     messages.push_back(
         base::Bytes(block.bytes).first(std::min<std::uint64_t>(block.bytes.size(), leaf_bytes - start)));
   }
   std::vector<base::Sha256> digests(messages.size());
   base::hash_each(messages, digests);
-  piece.leaves.resize(judge_.leaf_count(piece.index));
+  piece.leaves.resize(verifier_.leaf_count(piece.index));
   for (std::size_t i = 0; i < digests.size(); ++i) piece.leaves.at(blocks[i].index) = digests[i];
   const Failure failure = write_blocks(piece, blocks);
   if (failure) piece.failure = failure;
   if (failure && on_failure_) on_failure_(*failure);
-  if (!failure) note_written(piece, blocks);
-  for (Block& block : blocks) block.done(failure);
+  if (!failure) record_written(piece, blocks);
+  for (PendingBlock& block : blocks) block.done(failure);
   keep_or_free(piece, blocks);
 }
 
-/// Neighbours together.
-PieceStore::Failure PieceStore::write_blocks(Piece& piece, std::vector<Block>& blocks) {
+/// Writes adjacent blocks with one call.
+PieceStore::Failure PieceStore::write_blocks(ActivePiece& piece, std::vector<PendingBlock>& blocks) {
   try {
     std::vector<std::byte> run;
     run.reserve(std::min(blocks.size(), kRunBlocks) * kBlockBytes);
@@ -307,16 +319,16 @@ PieceStore::Failure PieceStore::write_blocks(Piece& piece, std::vector<Block>& b
   return std::nullopt;
 }
 
-void PieceStore::note_written(Piece& piece, const std::vector<Block>& blocks) {
+void PieceStore::record_written(ActivePiece& piece, const std::vector<PendingBlock>& blocks) {
   const std::lock_guard lock(mutex_);
-  for (const Block& block : blocks) piece.written[block.index] = true;
-  piece.written_is_news = true;
+  for (const PendingBlock& block : blocks) piece.written[block.index] = true;
+  piece.written_dirty = true;
 }
 
-void PieceStore::keep_or_free(Piece& piece, std::vector<Block>& blocks) {
+void PieceStore::keep_or_free(ActivePiece& piece, std::vector<PendingBlock>& blocks) {
   std::uint64_t free_bytes = 0;
-  for (Block& block : blocks) {
-    if (judge_.wants_sha1() && block.index >= piece.sha1_blocks &&
+  for (PendingBlock& block : blocks) {
+    if (verifier_.uses_sha1() && block.index >= piece.sha1_blocks &&
         piece.kept.try_emplace(block.index, std::move(block.bytes)).second)
       continue;
     free_bytes += block.bytes.size();
@@ -326,18 +338,18 @@ void PieceStore::keep_or_free(Piece& piece, std::vector<Block>& blocks) {
   bool short_of_memory = false;
   {
     const std::lock_guard lock(mutex_);
-    // Who waits for room gets it at a half, whatever comes or does not come.
+    // call_waiters() gives room at half of the limit, so the store must get there without further blocks.
     short_of_memory = memory_bytes_ > (room_waiters_.empty() ? memory_max_ * 3 / 4 : memory_max_ / 2);
   }
   if (short_of_memory) drop_kept(piece);
 }
 
-void PieceStore::drop_kept(Piece& piece) {
+void PieceStore::drop_kept(ActivePiece& piece) {
   release(piece.kept_bytes());
   piece.kept.clear();
 }
 
-void PieceStore::advance_sha1(Piece& piece) {
+void PieceStore::advance_sha1(ActivePiece& piece) {
   std::uint64_t free_bytes = 0;
   auto block = piece.kept.begin();
   while (block != piece.kept.end() && block->first == piece.sha1_blocks) {
@@ -355,8 +367,8 @@ void PieceStore::release(std::uint64_t bytes) {
   freed_.notify_all();
 }
 
-/// What was not hashed from memory is read back.
-PieceStore::HashResult PieceStore::finish(Piece& piece) {
+/// Hashes the whole piece; blocks that were not hashed from memory are read back.
+PieceStore::HashResult PieceStore::finish(ActivePiece& piece) {
   HashResult result;
   result.failure = piece.failure;
   if (!piece.failure) compute(piece, result);
@@ -367,29 +379,30 @@ PieceStore::HashResult PieceStore::finish(Piece& piece) {
   return result;
 }
 
-void PieceStore::compute(Piece& piece, HashResult& result) {
+void PieceStore::compute(ActivePiece& piece, HashResult& result) {
   try {
-    if (judge_.wants_node()) {
+    if (verifier_.uses_node()) {
       complete_leaves(piece);
       for (const auto& leaf : piece.leaves) result.leaves.push_back(*leaf);
-      result.digest.node = judge_.to_node(piece.index, result.leaves);
+      result.digest.node = verifier_.to_node(piece.index, result.leaves);
     }
-    if (judge_.wants_sha1()) result.digest.sha1 = complete_sha1(piece);
-    bool arrived = false;  // or only looked at
+    if (verifier_.uses_sha1()) result.digest.sha1 = complete_sha1(piece);
+    bool arrived = false;  // false when libtorrent only checks what is on the disk
     {
       const std::lock_guard lock(mutex_);
       arrived = piece.seen_bytes > 0;
     }
-    if (committer_ != nullptr && arrived && judge_.judge(piece.index, result.digest) != Verdict::wrong)
+    if (committer_ != nullptr && arrived &&
+        verifier_.verify(piece.index, result.digest) != MatchResult::mismatch)
       committer_->add(piece.index, result.digest);
   } catch (const base::Error& error) {
     result.failure = error;
   }
 }
 
-void PieceStore::complete_leaves(Piece& piece) const {
+void PieceStore::complete_leaves(ActivePiece& piece) const {
   const std::uint64_t end = map_.slices(piece.index).front().length_bytes;
-  piece.leaves.resize(judge_.leaf_count(piece.index));
+  piece.leaves.resize(verifier_.leaf_count(piece.index));
   std::vector<std::byte> block;
   for (std::uint64_t i = 0; i < piece.leaves.size(); ++i) {
     if (piece.leaves[i]) continue;
@@ -399,7 +412,7 @@ void PieceStore::complete_leaves(Piece& piece) const {
   }
 }
 
-base::Sha1 PieceStore::complete_sha1(Piece& piece) {
+base::Sha1 PieceStore::complete_sha1(ActivePiece& piece) {
   const std::uint64_t piece_bytes = map_.piece_bytes(piece.index);
   std::vector<std::byte> buffer;
   while (piece.sha1_blocks < piece.block_count) {
@@ -439,20 +452,20 @@ void PieceStore::call_waiters(std::unique_lock<std::mutex>& lock) {
 
 std::optional<PieceDigest> PieceStore::digest_on_disk(std::uint64_t piece) const {
   const std::uint64_t piece_bytes = map_.piece_bytes(piece);
-  const std::uint64_t leaf_bytes = judge_.wants_node() ? map_.slices(piece).front().length_bytes : 0;
+  const std::uint64_t leaf_bytes = verifier_.uses_node() ? map_.slices(piece).front().length_bytes : 0;
   base::Hasher<base::Sha1> sha1;
   base::LeafHasher leaves;
   std::vector<std::byte> buffer;
   for (std::uint64_t offset = 0; offset < piece_bytes; offset += buffer.size()) {
     buffer.resize(std::min(kReadBytes, piece_bytes - offset));
     if (!files_.read(piece, offset, buffer)) return std::nullopt;
-    if (judge_.wants_sha1()) sha1.update(buffer);
+    if (verifier_.uses_sha1()) sha1.update(buffer);
     if (offset < leaf_bytes)
       leaves.update(base::Bytes(buffer).first(std::min<std::uint64_t>(buffer.size(), leaf_bytes - offset)));
   }
   PieceDigest digest;
-  if (judge_.wants_sha1()) digest.sha1 = sha1.final();
-  if (judge_.wants_node()) digest.node = judge_.to_node(piece, leaves.final());
+  if (verifier_.uses_sha1()) digest.sha1 = sha1.final();
+  if (verifier_.uses_node()) digest.node = verifier_.to_node(piece, leaves.final());
   return digest;
 }
 

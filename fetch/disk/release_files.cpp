@@ -27,7 +27,7 @@ std::shared_ptr<StorageFile> ReleaseFiles::open(std::size_t file_index, bool wri
     known->second = opened;
     return opened.file;
   }
-  if (open_.size() >= kOpenMax) {  // whoever still uses it keeps it open
+  if (open_.size() >= kOpenMax) {  // a thread that still uses the file holds a reference to it
     open_.erase(order_.front());
     order_.pop_front();
   }

@@ -1,5 +1,5 @@
 #pragma once
-// The files of a release on the disk, opened when they are needed, by their index in the layout.
+// The files of a release on the disk, addressed by their index in the layout and opened when they are needed.
 
 #include <cstddef>
 #include <filesystem>
@@ -14,22 +14,23 @@
 
 namespace sluice::fetch {
 
-/// Used by several threads at once. Errors: io, no_space.
+/// May be used by several threads at once. Errors: io, no_space.
 class ReleaseFiles final {
  public:
-  /// `paths`: one a file of the layout, below the storage's folder; those of pad files are not used.
+  /// `paths` has one path per file of the layout, below the storage's folder; the paths of pad files are
+  /// unused.
   ReleaseFiles(Storage& storage, const PieceMap& map, std::vector<std::filesystem::path> paths);
 
   [[nodiscard]] const std::filesystem::path& path(std::size_t file_index) const {
     return paths_.at(file_index);
   }
-  /// Makes it, and the folders to it, when it is not there.
+  /// Creates the file and its folders when they do not exist.
   [[nodiscard]] std::shared_ptr<StorageFile> open_for_writing(std::size_t file_index);
 
-  /// Part of a piece; padding and what no file holds is zero. Returns false when a file is missing or ends
-  /// before (and is zero there).
+  /// Reads part of a piece; padding reads as zeros. Returns false when a file is missing or too short, and
+  /// then the missing bytes are zeros.
   bool read(std::uint64_t piece, std::uint64_t offset_bytes, base::MutableBytes out);
-  /// Padding is not written.
+  /// Writes part of a piece to its files; padding is skipped.
   void write(std::uint64_t piece, std::uint64_t offset_bytes, base::Bytes bytes);
 
   [[nodiscard]] std::optional<base::FileStamp> find(std::size_t file_index) const {
@@ -42,12 +43,12 @@ class ReleaseFiles final {
     bool writable = false;
   };
   std::shared_ptr<StorageFile> open(std::size_t file_index, bool writable);
-  std::shared_ptr<StorageFile> open_existing(std::size_t file_index);  ///< null when there is none
+  std::shared_ptr<StorageFile> open_existing(std::size_t file_index);  ///< null when the file does not exist
 
   Storage& storage_;
   const PieceMap& map_;
   std::vector<std::filesystem::path> paths_;
-  std::mutex mutex_;  // guards what follows
+  std::mutex mutex_;  // guards the members below
   std::map<std::size_t, Open> open_;
   std::list<std::size_t> order_;  // oldest first
 };

@@ -1,3 +1,8 @@
+// Decides which pieces a fetch need not get again. It runs in the worker before the session starts: it
+// compares the files with the journal, samples a few verified pieces, and hashes doubtful files with a pool
+// of threads. Invariants: result_.verified names only pieces that the torrent's hashes prove, and partial_
+// only pieces of files that have not changed since their blocks were recorded.
+
 #include "fetch/disk/resume.h"
 
 #include <algorithm>
@@ -12,44 +17,44 @@ namespace {
 
 constexpr std::uint64_t kSampleBytes = 8u << 20;
 constexpr std::uint64_t kSamplesMax = 16;
-constexpr std::size_t kUnjudgedMax = 16'384;  // they are held in memory until they are hashed
+constexpr std::size_t kUnverifiedMax = 16'384;  // bounds the memory for their block lists
 
 class Resume {
  public:
-  Resume(const format::ReleaseLayout& layout, const PieceMap& map, const PieceJudge& judge,
-         const JournalState& journal, ReleaseFiles& files, const PieceStore& store, Committer& committer,
+  Resume(const format::ReleaseLayout& layout, const PieceMap& map, const PieceVerifier& verifier,
+         const JournalState& journal, ReleaseFiles& files, const PieceStore& store, PieceCommitter& committer,
          const ResumeObserver& observer)
       : layout_(layout),
         map_(map),
-        judge_(judge),
+        verifier_(verifier),
         journal_(journal),
         files_(files),
         store_(store),
         committer_(committer),
         observer_(observer) {
-    result_.proven = journal.proven();
-    begun_ = journal.begun();
-    to_check_.resize(result_.proven.size(), false);
+    result_.verified = journal.verified();
+    partial_ = journal.partial();
+    to_rehash_.resize(result_.verified.size(), false);
   }
 
   Resumed run(unsigned thread_count) {
     for (std::size_t i = 0; i < layout_.files.size(); ++i)
-      if (!layout_.files[i].pad && layout_.files[i].length_bytes > 0) look_at_file(i);
+      if (!layout_.files[i].pad && layout_.files[i].length_bytes > 0) inspect_file(i);
     sample();
-    check(thread_count);
-    forget_checked_blocks();
+    rehash(thread_count);
+    forget_rehashed_blocks();
     committer_.lose_pieces(lost_);
-    if (lost_proven_ > 0)
-      observer_.on_warning("files have changed since they were fetched; " + std::to_string(lost_proven_) +
+    if (lost_verified_ > 0)
+      observer_.on_warning("files have changed since they were fetched; " + std::to_string(lost_verified_) +
                            " pieces are fetched again");
-    for (auto& [piece, blocks] : begun_)
+    for (auto& [piece, blocks] : partial_)
       if (std::ranges::find(blocks, true) != blocks.end())
-        result_.begun.push_back({piece, std::move(blocks)});
+        result_.partial.push_back({piece, std::move(blocks)});
     return std::move(result_);
   }
 
  private:
-  void look_at_file(std::size_t index) {
+  void inspect_file(std::size_t index) {
     const auto found = files_.find(index);
     const JournalState::File& known = journal_.file(index);
     if (!found) {
@@ -62,88 +67,89 @@ class Resume {
     }
     switch (known.state) {
       case JournalState::File::State::unknown:
-        if (found->size_bytes > 0) check_file(index, "");
+        if (found->size_bytes > 0) mark_for_rehash(index, "");
         break;
       case JournalState::File::State::closed:
-        if (*found != known.stamp) check_file(index, "has changed since it was fetched");
+        if (*found != known.stamp) mark_for_rehash(index, "has changed since it was fetched");
         break;
       case JournalState::File::State::opened:
-        if (found->size_bytes < proven_end_bytes(index)) check_file(index, "is shorter than it was");
+        if (found->size_bytes < verified_end_bytes(index)) mark_for_rehash(index, "is shorter than it was");
         break;
     }
   }
 
-  /// How long the file must be to hold what is proven of it.
-  [[nodiscard]] std::uint64_t proven_end_bytes(std::size_t index) const {
+  /// The length that the file must have to hold its verified pieces.
+  [[nodiscard]] std::uint64_t verified_end_bytes(std::size_t index) const {
     const auto [first, last] = map_.pieces_of(index);
     for (std::uint64_t piece = last; piece > first; --piece) {
-      if (!result_.proven[piece - 1]) continue;
+      if (!result_.verified[piece - 1]) continue;
       for (const PieceSlice& slice : map_.slices(piece - 1))
         if (slice.file_index == index) return slice.file_offset_bytes + slice.length_bytes;
     }
     return 0;
   }
 
-  void check_file(std::size_t index, const std::string& why) {
+  void mark_for_rehash(std::size_t index, const std::string& why) {
     if (!why.empty())
       observer_.on_warning(files_.path(index).string() + ": " + why + "; it is checked again");
     const auto [first, last] = map_.pieces_of(index);
-    for (std::uint64_t piece = first; piece < last; ++piece) to_check_[piece] = true;
+    for (std::uint64_t piece = first; piece < last; ++piece) to_rehash_[piece] = true;
   }
 
   void lose(std::uint64_t piece) {
-    if (!result_.proven[piece]) return;
-    result_.proven[piece] = false;
+    if (!result_.verified[piece]) return;
+    result_.verified[piece] = false;
     lost_.push_back(piece);
-    ++lost_proven_;
+    ++lost_verified_;
   }
 
   void forget_blocks(std::uint64_t piece) {
-    if (begun_.erase(piece) > 0 && !result_.proven[piece]) lost_.push_back(piece);
+    if (partial_.erase(piece) > 0 && !result_.verified[piece]) lost_.push_back(piece);
   }
 
-  void forget_checked_blocks() {
-    for (auto begun = begun_.begin(); begun != begun_.end();) {
-      const std::uint64_t piece = (begun++)->first;
-      if (to_check_[piece]) forget_blocks(piece);
+  void forget_rehashed_blocks() {
+    for (auto partial = partial_.begin(); partial != partial_.end();) {
+      const std::uint64_t piece = (partial++)->first;
+      if (to_rehash_[piece]) forget_blocks(piece);
     }
   }
 
-  /// A few proven pieces at random: what the journal says must still be so.
+  /// Hashes a few verified pieces, chosen at random, because a file can be damaged without a new size or
+  /// time.
   void sample() {
     std::vector<std::uint32_t> known;
-    for (std::uint32_t piece = 0; piece < result_.proven.size(); ++piece)
-      if (result_.proven[piece] && !to_check_[piece]) known.push_back(piece);
+    for (std::uint32_t piece = 0; piece < result_.verified.size(); ++piece)
+      if (result_.verified[piece] && !to_rehash_[piece]) known.push_back(piece);
     std::vector<std::uint32_t> chosen;
     const std::uint64_t count = std::clamp<std::uint64_t>(kSampleBytes / layout_.piece_bytes, 1, kSamplesMax);
     std::ranges::sample(known, std::back_inserter(chosen), static_cast<std::ptrdiff_t>(count),
                         std::mt19937_64(std::random_device()()));
     for (const std::uint32_t piece : chosen) {
       result_.sampled_bytes += payload_bytes(piece);
-      if (is_right(piece)) continue;
+      if (matches(piece)) continue;
       for (const PieceSlice& slice : map_.slices(piece))
-        check_file(slice.file_index, "does not hold what the journal says");
+        mark_for_rehash(slice.file_index, "does not hold what the journal says");
     }
     result_.rehashed_bytes += result_.sampled_bytes;
   }
 
-  /// Without padding.
+  /// Bytes of the piece without padding.
   [[nodiscard]] std::uint64_t payload_bytes(std::uint64_t piece) const {
     std::uint64_t total = 0;
     for (const PieceSlice& slice : map_.slices(piece)) total += slice.length_bytes;
     return total;
   }
 
-  [[nodiscard]] bool is_right(std::uint64_t piece) const {
+  [[nodiscard]] bool matches(std::uint64_t piece) const {
     const auto digest = store_.digest_on_disk(piece);
-    return digest && judge_.judge(piece, *digest) == Verdict::right;
+    return digest && verifier_.verify(piece, *digest) == MatchResult::match;
   }
 
-  void check(unsigned thread_count) {
+  void rehash(unsigned thread_count) {
     std::vector<std::uint32_t> pieces;
     std::uint64_t total_bytes = 0;
-    for (std::uint32_t piece = 0; piece < to_check_.size(); ++piece) {
-      if (!to_check_[piece]) continue;
+    for (std::uint32_t piece = 0; piece < to_rehash_.size(); ++piece) {
+      if (!to_rehash_[piece]) continue;
       pieces.push_back(piece);
       total_bytes += payload_bytes(piece);
     }
@@ -155,11 +161,11 @@ class Resume {
       if (observer_.stop_requested()) return;
       const std::uint64_t piece = pieces[task];
       const auto digest = store_.digest_on_disk(piece);
-      const bool right = digest && judge_.judge(piece, *digest) == Verdict::right;
+      const bool right = digest && verifier_.verify(piece, *digest) == MatchResult::match;
       observer_.on_progress(done_bytes += payload_bytes(piece), total_bytes);
       const std::lock_guard lock(mutex);
       if (!right) return lose(piece);
-      result_.proven[piece] = true;
+      result_.verified[piece] = true;
       committer_.add(piece, *digest);
     });
     result_.rehashed_bytes += done_bytes;
@@ -167,33 +173,33 @@ class Resume {
 
   const format::ReleaseLayout& layout_;
   const PieceMap& map_;
-  const PieceJudge& judge_;
+  const PieceVerifier& verifier_;
   const JournalState& journal_;
   ReleaseFiles& files_;
   const PieceStore& store_;
-  Committer& committer_;
+  PieceCommitter& committer_;
   const ResumeObserver& observer_;
   Resumed result_;
-  std::vector<bool> to_check_;  // one a piece
-  std::map<std::uint64_t, std::vector<bool>> begun_;
+  std::vector<bool> to_rehash_;  // one flag per piece
+  std::map<std::uint64_t, std::vector<bool>> partial_;
   std::vector<std::uint64_t> lost_;
-  std::uint64_t lost_proven_ = 0;
+  std::uint64_t lost_verified_ = 0;
 };
 
 }  // namespace
 
-JournalState::JournalState(const PieceMap& map, const PieceJudge& judge, std::size_t file_count)
-    : map_(map), judge_(judge), proven_(map.piece_count(), false), files_(file_count) {}
+JournalState::JournalState(const PieceMap& map, const PieceVerifier& verifier, std::size_t file_count)
+    : map_(map), verifier_(verifier), verified_(map.piece_count(), false), files_(file_count) {}
 
 void JournalState::take(const JournalRecord& record) {
   switch (record.kind) {
     case JournalRecord::Kind::piece: take_piece(record); break;
     case JournalRecord::Kind::piece_lost:
-      if (record.index >= proven_.size()) break;
-      proven_[record.index] = false;
-      begun_.erase(record.index);
+      if (record.index >= verified_.size()) break;
+      verified_[record.index] = false;
+      partial_.erase(record.index);
       break;
-    case JournalRecord::Kind::piece_begun: take_blocks(record); break;
+    case JournalRecord::Kind::piece_partial: take_blocks(record); break;
     case JournalRecord::Kind::file_opened:
       if (record.index < files_.size()) files_[record.index] = {File::State::opened, {}};
       break;
@@ -203,15 +209,15 @@ void JournalState::take(const JournalRecord& record) {
   }
 }
 
-/// A piece that came before the torrent's piece layers did is whole on the disk, but nobody could say yet
-/// whether it is right.
+/// A piece that arrived before the torrent's piece layers is complete on the disk, but its hash was unknown
+/// then: it counts as a partial piece that has all its blocks.
 void JournalState::take_piece(const JournalRecord& record) {
-  if (record.index >= proven_.size()) return;
-  const Verdict verdict = judge_.judge(record.index, record.digest);
-  proven_[record.index] = verdict == Verdict::right;
-  begun_.erase(record.index);
-  if (verdict == Verdict::unknown && begun_.size() < kUnjudgedMax)
-    begun_.emplace(record.index, std::vector<bool>(block_count(record.index), true));
+  if (record.index >= verified_.size()) return;
+  const MatchResult result = verifier_.verify(record.index, record.digest);
+  verified_[record.index] = result == MatchResult::match;
+  partial_.erase(record.index);
+  if (result == MatchResult::unknown && partial_.size() < kUnverifiedMax)
+    partial_.emplace(record.index, std::vector<bool>(block_count(record.index), true));
 }
 
 std::uint64_t JournalState::block_count(std::uint64_t piece) const {
@@ -219,17 +225,17 @@ std::uint64_t JournalState::block_count(std::uint64_t piece) const {
 }
 
 void JournalState::take_blocks(const JournalRecord& record) {
-  if (record.index >= proven_.size() || proven_[record.index]) return;
+  if (record.index >= verified_.size() || verified_[record.index]) return;
   const std::uint64_t count = block_count(record.index);
-  std::vector<bool>& blocks = begun_.try_emplace(record.index, count, false).first->second;
-  for (std::size_t i = 0; i < BegunBlocks::kMax && record.blocks.first + i < count; ++i)
+  std::vector<bool>& blocks = partial_.try_emplace(record.index, count, false).first->second;
+  for (std::size_t i = 0; i < PartialBlocks::kMax && record.blocks.first + i < count; ++i)
     blocks[record.blocks.first + i] = record.blocks.present[i];
 }
 
-Resumed resume(const format::ReleaseLayout& layout, const PieceMap& map, const PieceJudge& judge,
+Resumed resume(const format::ReleaseLayout& layout, const PieceMap& map, const PieceVerifier& verifier,
                const JournalState& journal, ReleaseFiles& files, const PieceStore& store,
-               Committer& committer, unsigned thread_count, const ResumeObserver& observer) {
-  return Resume(layout, map, judge, journal, files, store, committer, observer).run(thread_count);
+               PieceCommitter& committer, unsigned thread_count, const ResumeObserver& observer) {
+  return Resume(layout, map, verifier, journal, files, store, committer, observer).run(thread_count);
 }
 
 }  // namespace sluice::fetch

@@ -1,6 +1,6 @@
 #pragma once
-// What is already there when a fetch begins: the pieces that the journal proves, and those of files that have
-// to be hashed, because nobody wrote down what is in them or because they were changed meanwhile.
+// Finds what is already on the disk when a fetch starts: the pieces that the journal proves, and the pieces
+// of files that must be hashed again because the journal does not know them or because they have changed.
 
 #include <cstdint>
 #include <functional>
@@ -9,18 +9,17 @@
 #include <string>
 #include <vector>
 
-#include "fetch/disk/begun_piece.h"
-#include "fetch/disk/committer.h"
+#include "fetch/disk/piece_committer.h"
 #include "fetch/disk/piece_store.h"
 #include "fetch/disk/release_files.h"
-#include "fetch/torrent/piece_digest.h"
+#include "fetch/torrent/piece_verifier.h"
 
 namespace sluice::fetch {
 
-/// What a journal's records come to when they are compared with the torrent.
+/// The state that a journal's records describe, after comparison with the torrent's hashes.
 class JournalState final {
  public:
-  JournalState(const PieceMap& map, const PieceJudge& judge, std::size_t file_count);
+  JournalState(const PieceMap& map, const PieceVerifier& verifier, std::size_t file_count);
 
   void take(const JournalRecord& record);
 
@@ -30,10 +29,11 @@ class JournalState final {
     base::FileStamp stamp;  ///< when closed
   };
   [[nodiscard]] const File& file(std::size_t index) const { return files_.at(index); }
-  [[nodiscard]] bool proven(std::uint64_t piece) const { return proven_.at(piece); }
-  [[nodiscard]] const std::vector<bool>& proven() const { return proven_; }
-  /// Blocks, one a bool, of pieces that are not proven. All of them where nobody could judge the piece.
-  [[nodiscard]] const std::map<std::uint64_t, std::vector<bool>>& begun() const { return begun_; }
+  [[nodiscard]] bool verified(std::uint64_t piece) const { return verified_.at(piece); }
+  [[nodiscard]] const std::vector<bool>& verified() const { return verified_; }
+  /// The blocks on the disk of pieces that are not verified, one flag per block. A piece whose hash the
+  /// torrent does not have yet has all of them.
+  [[nodiscard]] const std::map<std::uint64_t, std::vector<bool>>& partial() const { return partial_; }
 
  private:
   void take_piece(const JournalRecord& record);
@@ -41,9 +41,9 @@ class JournalState final {
   [[nodiscard]] std::uint64_t block_count(std::uint64_t piece) const;
 
   const PieceMap& map_;
-  const PieceJudge& judge_;
-  std::vector<bool> proven_;
-  std::map<std::uint64_t, std::vector<bool>> begun_;
+  const PieceVerifier& verifier_;
+  std::vector<bool> verified_;
+  std::map<std::uint64_t, std::vector<bool>> partial_;
   std::vector<File> files_;
 };
 
@@ -54,18 +54,18 @@ struct ResumeObserver {
 };
 
 struct Resumed {
-  std::vector<bool> proven;       ///< one a piece
-  std::vector<BegunPiece> begun;  ///< in files that nobody has changed; they are hashed when they are whole
-  std::uint64_t rehashed_bytes = 0;  ///< hashed because the journal did not prove them
-  std::uint64_t sampled_bytes = 0;   ///< hashed to see whether the journal still holds; part of the above
+  std::vector<bool> verified;         ///< one flag per piece
+  std::vector<PartialPiece> partial;  ///< in unchanged files; a piece is hashed when it is complete
+  std::uint64_t rehashed_bytes = 0;   ///< hashed because the journal did not prove them
+  std::uint64_t sampled_bytes = 0;    ///< part of rehashed_bytes: hashed to test the journal at random
 };
 
-/// A file that is gone loses its pieces; one whose size or time is not what the journal says, or in which one
-/// of a few pieces taken at random is wrong, is hashed anew, with all the threads; so is one of which the
-/// journal knows nothing. The committer is told what was found.
+/// A missing file loses its pieces. A file is hashed again, with all threads, when its size or time differs
+/// from the journal, when the journal does not know it, or when one of a few pieces chosen at random does not
+/// match. The results go to the committer.
 [[nodiscard]] Resumed resume(const format::ReleaseLayout& layout, const PieceMap& map,
-                             const PieceJudge& judge, const JournalState& journal, ReleaseFiles& files,
-                             const PieceStore& store, Committer& committer, unsigned thread_count,
+                             const PieceVerifier& verifier, const JournalState& journal, ReleaseFiles& files,
+                             const PieceStore& store, PieceCommitter& committer, unsigned thread_count,
                              const ResumeObserver& observer);
 
 }  // namespace sluice::fetch

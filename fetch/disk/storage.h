@@ -1,6 +1,6 @@
 #pragma once
-// The seam between what a fetch keeps on the disk and the disk: tests put one in that remembers every write
-// and loses those that were not synced, as a power loss does.
+// The interface between a fetch and the disk. Tests replace it by one that remembers every write and loses
+// those that were not synced, as a power loss does.
 
 #include <cstdint>
 #include <filesystem>
@@ -12,22 +12,22 @@
 
 namespace sluice::fetch {
 
-/// An open file. Used by several threads at once. Errors: io, no_space.
+/// An open file. May be used by several threads at once. Errors: io, no_space.
 class StorageFile {
  public:
   virtual ~StorageFile() = default;
-  /// Fewer bytes than asked for only at the end of the file.
+  /// Returns the bytes read: fewer than requested only at the end of the file.
   [[nodiscard]] virtual std::size_t read_at(std::uint64_t offset_bytes, base::MutableBytes out) const = 0;
   virtual void write_at(std::uint64_t offset_bytes, base::Bytes bytes) = 0;
   virtual void resize(std::uint64_t size_bytes) = 0;
-  /// What was written before is durable on return, the file's length and name with it.
+  /// All earlier writes, the file's length and its name are durable on return.
   virtual void sync() = 0;
   [[nodiscard]] virtual base::FileStamp stamp() const = 0;
   virtual void start_writeback(std::uint64_t offset_bytes, std::uint64_t length_bytes) const = 0;
   virtual void drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const = 0;
 };
 
-/// Files by path below one folder; see base::Directory for what is refused.
+/// Files addressed by path below one folder. base::Directory says which paths are refused.
 class Storage {
  public:
   virtual ~Storage() = default;

@@ -16,12 +16,12 @@ constexpr std::uint64_t kKiB = 1 << 10;
 constexpr std::uint64_t kMiB = 1 << 20;
 
 // Measured (docs/fetch.md).
-constexpr std::uint64_t kProcessesBytes = 40 * kMiB;  // both, with the libraries' pages counted in each
-constexpr std::uint64_t kSessionBytes = 8 * kMiB;     // a session without a torrent, stacks of its threads
-constexpr std::uint64_t kRestBytesMin = 8 * kMiB;     // to get on with
+constexpr std::uint64_t kProcessesBytes = 40 * kMiB;  // both processes; pages of libraries count in each
+constexpr std::uint64_t kSessionBytes = 8 * kMiB;     // a session without a torrent, and its threads' stacks
+constexpr std::uint64_t kRestBytesMin = 8 * kMiB;     // the least that a transfer needs for its shares
 
-/// A torrent of these pieces and files in the worker: at its peak our reading of it, its text, and
-/// libtorrent's reading; later, beside the two readings, what libtorrent and we keep of each piece.
+/// The memory for a torrent's metadata in the worker. At the peak it holds our layout, the text and
+/// libtorrent's torrent_info; later our layout, torrent_info and the state that both keep of each piece.
 std::uint64_t metadata_bytes(const format::ReleaseLayout& layout) {
   constexpr std::uint64_t kReadings = 3;
   constexpr std::uint64_t kPieceBytes = 12;
@@ -33,7 +33,7 @@ std::uint64_t metadata_bytes(const format::ReleaseLayout& layout) {
     hash_bytes += file.piece_layer.size() * base::Sha256::kBytes;
   }
   std::uint64_t total = kReadings * hash_bytes + kPieceBytes * pieces + kFileBytes * layout.files.size();
-  if (!layout.infohash_v1) total += tree_bytes(layout);  // a hybrid torrent can do without
+  if (!layout.infohash_v1) total += tree_bytes(layout);  // a hybrid torrent can be used as v1
   return total;
 }
 
@@ -43,7 +43,7 @@ std::uint64_t rest_bytes(std::uint64_t memory_bytes, std::uint64_t taken_bytes) 
 }
 
 MemoryShares share(std::uint64_t rest_bytes, std::uint64_t piece_count) {
-  const std::uint64_t peer_bytes = 64 * kKiB + piece_count / 8;  // with the bits of what it has
+  const std::uint64_t peer_bytes = 64 * kKiB + piece_count / 8;  // one bit per piece that the peer has
   MemoryShares shares;
   shares.store_bytes = std::clamp(rest_bytes / 8, 2 * kMiB, 128 * kMiB);
   shares.mirror_bytes = rest_bytes / 5;
@@ -84,7 +84,7 @@ MemoryShares share_memory(std::uint64_t memory_bytes, const format::ReleaseLayou
 }
 
 TorrentLimits torrent_limits(std::uint64_t memory_bytes) {
-  // At the most: the text, the digests out of it, tokens while their list grows, and names.
+  // At the peak: the text, the digests read from it, the growing list of tokens, and names.
   const std::uint64_t free_bytes = memory_bytes - std::min(memory_bytes, 32 * kMiB);
   return {.bytes_max = std::min(free_bytes / 3, kTorrentBytesMax),
           .tokens_max = static_cast<int>(std::min<std::uint64_t>(free_bytes / 120, kTokensMax))};

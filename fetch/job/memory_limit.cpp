@@ -26,8 +26,9 @@ std::optional<std::uint64_t> parse_data_bytes(std::string_view status) {
 
 namespace {
 
-/// What counts is what is set aside: whole stacks, and the free memory that malloc keeps for each thread and
-/// between blocks that live longer. Large buffers of short life therefore go back at once.
+/// RLIMIT_DATA counts whole stacks and the free memory that malloc keeps, per thread and between long-lived
+/// blocks. So stacks are small, threads share two arenas, and large buffers are mapped, which returns them
+/// when they are freed.
 void make_allocations_small() {
   constexpr std::size_t kStackBytes = 512 << 10;
   constexpr int kLargeBytes = 128 << 10;

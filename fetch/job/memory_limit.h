@@ -1,6 +1,6 @@
 #pragma once
-// A worker's ceiling, kept by the kernel: hostile metadata or peers end a process that is started again, and
-// never the machine.
+// The memory limit of a worker, enforced by the kernel: hostile metadata or peers can end a process, which is
+// then started again, but cannot exhaust the machine.
 
 #include <cstdint>
 #include <new>
@@ -9,13 +9,13 @@
 
 namespace sluice::fetch {
 
-/// From now on this process can get so many bytes more than it has. Beyond that an allocation fails, and
-/// `on_failure`, which must not return, is called in the thread that asked. Counted is memory of its own that
-/// can be written (RLIMIT_DATA), not mapped files and not address space that is only set aside. Nothing
-/// happens where the kernel does not tell what the process has.
+/// Lets this process allocate `bytes` more than it has now. Beyond that an allocation fails, and
+/// `on_failure`, which must not return, is called in the allocating thread. The limit (RLIMIT_DATA) counts
+/// private writable memory, and neither mapped files nor reserved address space. Does nothing when the kernel
+/// does not say what the process has.
 void limit_memory(std::uint64_t bytes, std::new_handler on_failure);
 
-/// What was freed goes back to the kernel, for others to use.
+/// Returns freed memory to the kernel for other processes.
 void return_free_memory();
 
 /// VmData in the text of /proc/self/status, in bytes.

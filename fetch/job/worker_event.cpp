@@ -81,7 +81,7 @@ StatusEvent parse_status(const Json& event) {
   return out;
 }
 
-/// A worker cannot make the parent say that a signature is bad, or that the user asked for something wrong.
+/// Maps other kinds to io: a worker must not make the parent report a bad signature or a usage error.
 ErrorKind parse_error_kind(const std::string& name) {
   for (const ErrorKind kind :
        {ErrorKind::incomplete, ErrorKind::no_space, ErrorKind::network, ErrorKind::malformed, ErrorKind::io})

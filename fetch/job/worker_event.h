@@ -1,7 +1,7 @@
 #pragma once
-// What a worker says, as values. A worker talks to strangers and may have been taken over by one, so that
-// nothing of this is believed that could do harm: lengths and numbers are bounded, unknown things refused,
-// and what an event claims is checked by other means (the .torrent's hashes, the journal).
+// Parses the events of a worker. A worker talks to strangers and may have been taken over by one, so its
+// events are not trusted: lengths and numbers are bounded, unknown events are refused, and claims are checked
+// by other means (the .torrent's hashes and the journal).
 
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace sluice::fetch {
 
-/// A line is at most this long; a longer one ends the worker.
+/// The parent ends a worker that writes a longer line.
 constexpr std::size_t kEventBytesMax = 64 << 10;
 
 struct TransferCounts {
@@ -24,7 +24,7 @@ struct TransferCounts {
 };
 
 struct StatusEvent {
-  FetchStatus status;  ///< without `waiting`
+  FetchStatus status;  ///< without `stall_reason`
   TransferCounts counts;
   std::optional<std::uint64_t> complete;
   std::optional<std::uint64_t> incomplete;
@@ -40,18 +40,18 @@ struct TrackerEvent {
 };
 
 struct ErrorEvent {
-  base::ErrorKind kind;  ///< one that a transfer can end with
+  base::ErrorKind kind;  ///< only kinds that a transfer can end with
   std::string message;
 };
 
 struct EndEvent {
-  bool done;  ///< else stopped
+  bool done;  ///< false: stopped
   TransferCounts counts;
 };
 
 using WorkerEvent = std::variant<StatusEvent, WarningEvent, TrackerEvent, ErrorEvent, EndEvent>;
 
-/// Texts come out printable. Error{malformed} for everything that is no event.
+/// Makes texts printable. Error{malformed} for everything that is not an event.
 [[nodiscard]] WorkerEvent parse_event(std::string_view line);
 
 }  // namespace sluice::fetch

@@ -1,3 +1,7 @@
+// Writes and parses jobs, and moves lines over the worker's stdin and stdout. parse_job() checks types and
+// ranges of every field, so that a worker started by hand fails with a message; to_json() and parse_job() are
+// inverses.
+
 #include "fetch/job/worker_pipe.h"
 
 #include <poll.h>
@@ -19,14 +23,14 @@ constexpr std::size_t kLineBytesMax = 64u << 20;
 constexpr std::string_view kSubject = "worker job";
 constexpr std::uint64_t kProcessMax = std::numeric_limits<pid_t>::max();
 
-Json to_json(const std::vector<Endpoint>& contacts) {
+Json to_json(const std::vector<Endpoint>& endpoints) {
   Json list = Json::array();
-  for (const Endpoint& contact : contacts)
-    list.push_back(Json::object({{"address", contact.address}, {"trusted", contact.trusted}}));
+  for (const Endpoint& endpoint : endpoints)
+    list.push_back(Json::object({{"address", endpoint.address}, {"trusted", endpoint.trusted}}));
   return list;
 }
 
-/// First and last, one range after the other.
+/// A flat list: the first and last piece of each range.
 Json to_json(const std::vector<PieceMap::Range>& ranges) {
   Json list = Json::array();
   for (const PieceMap::Range& range : ranges) {
@@ -39,7 +43,7 @@ Json to_json(const std::vector<PieceMap::Range>& ranges) {
 JobKind parse_kind(const std::string& name) {
   if (name == "metadata") return JobKind::metadata;
   if (name == "payload") return JobKind::payload;
-  base::throw_malformed(kSubject, "'" + base::to_printable(name) + "' is no kind of job");
+  base::throw_malformed(kSubject, "'" + base::to_printable(name) + "' is not a job kind");
 }
 
 std::uint64_t parse_bounded(std::uint64_t value, const std::string& key, std::uint64_t max) {
@@ -52,19 +56,19 @@ std::optional<Digest> parse_infohash(const Json& json, const std::string& key) {
   const Json* text = json.find(key);
   if (!text) return std::nullopt;
   const auto digest = base::parse_digest<Digest>(text->as_string(kSubject));
-  if (!digest) base::throw_malformed(kSubject, "'" + key + "' is no info-hash");
+  if (!digest) base::throw_malformed(kSubject, "'" + key + "' is not an info-hash");
   return digest;
 }
 
-/// What is not printable is replaced by three bytes each.
+/// to_printable() may replace each byte by three.
 std::string cut(std::string_view text) { return base::to_printable(text.substr(0, kEventTextMax / 3)); }
 
-std::vector<Endpoint> parse_contacts(const Json& json) {
-  std::vector<Endpoint> contacts;
+std::vector<Endpoint> parse_endpoints(const Json& json) {
+  std::vector<Endpoint> endpoints;
   for (const Json& item : json.as_array(kSubject))
-    contacts.push_back({.address = item.at("address", kSubject).as_string(kSubject),
-                        .trusted = item.at("trusted", kSubject).as_bool(kSubject)});
-  return contacts;
+    endpoints.push_back({.address = item.at("address", kSubject).as_string(kSubject),
+                         .trusted = item.at("trusted", kSubject).as_bool(kSubject)});
+  return endpoints;
 }
 
 std::vector<PieceMap::Range> parse_pieces(const Json& json) {
@@ -77,7 +81,7 @@ std::vector<PieceMap::Range> parse_pieces(const Json& json) {
     else
       first = piece;
   }
-  if (first) base::throw_malformed(kSubject, "'pieces' is no list of ranges");
+  if (first) base::throw_malformed(kSubject, "'pieces' is not a list of ranges");
   return ranges;
 }
 
@@ -131,10 +135,10 @@ WorkerJob parse_job(std::string_view line) {
   for (const Json& index : json.at("unwanted", kSubject).as_array(kSubject))
     job.unwanted.push_back(index.as_uint(kSubject));
   job.pieces = parse_pieces(json.at("pieces", kSubject));
-  job.peers = parse_contacts(json.at("peers", kSubject));
-  job.trackers = parse_contacts(json.at("trackers", kSubject));
-  job.web_seeds = parse_contacts(json.at("web_seeds", kSubject));
-  job.mirrors = parse_contacts(json.at("mirrors", kSubject));
+  job.peers = parse_endpoints(json.at("peers", kSubject));
+  job.trackers = parse_endpoints(json.at("trackers", kSubject));
+  job.web_seeds = parse_endpoints(json.at("web_seeds", kSubject));
+  job.mirrors = parse_endpoints(json.at("mirrors", kSubject));
   job.limit_down_bytes_per_s = number("limit_down");
   job.limit_up_bytes_per_s = number("limit_up");
   job.memory_bytes = number("memory");

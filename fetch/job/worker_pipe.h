@@ -1,16 +1,17 @@
 #pragma once
-// What fetch() and its worker processes say to each other: one JSON object a line. The parent sends a job,
-// and later perhaps the line "stop"; the worker answers with events:
+// The protocol between fetch() and its worker processes, over pipes: one JSON object per line. The parent
+// sends a job, and later perhaps the line "stop". The worker sends events:
 //
 //   {"event":"status","phase":..,"done":..,"total":..,"rate":..,"peers":..,"seeds":..,"downloaded":..,"rehashed":..}
-//       also "availability" (copies of the rarest wanted piece), "complete" and "incomplete" (of trackers)
-//   {"event":"warning","message":..}            for the user
-//   {"event":"tracker","url":..,"message":..}   a tracker failed; without a message: it answers
-//   {"event":"error","kind":..,"message":..}    the end
-//   {"event":"done","downloaded":..,"rehashed":..} / {"event":"stopped", same keys}   the end
+//       optional: "availability" (copies of the rarest wanted piece), "complete" and "incomplete" (from
+//       trackers)
+//   {"event":"warning","message":..}                 for the user
+//   {"event":"tracker","url":..,"message":..}        a tracker failed; an empty message: it answers again
+//   {"event":"error","kind":..,"message":..}         the last event
+//   {"event":"done","downloaded":..,"rehashed":..}   the last event
+//   {"event":"stopped","downloaded":..,"rehashed":..}   the last event
 //
-// A worker that ends without one of the last three has crashed. How the parent reads events:
-// fetch/worker_event.h.
+// A worker that ends without one of the last three has crashed. fetch/job/worker_event.h parses the events.
 
 #include <cstdint>
 #include <mutex>
@@ -34,16 +35,16 @@ enum class JobKind : std::uint8_t {
 
 struct WorkerJob {
   JobKind kind = JobKind::metadata;
-  std::int64_t parent = 0;  ///< process id: a worker without its parent ends
+  std::int64_t parent = 0;  ///< process id; the worker ends when this process does
   std::string result;
   std::optional<base::Sha1> infohash_v1;    // metadata
   std::optional<base::Sha256> infohash_v2;  // metadata
   std::string torrent;                      // payload
   std::string folder;                       // payload
   std::string journal;                      // payload: below `folder`
-  std::string parts;                        // payload: below `folder`; shares of pieces in unwanted files
+  std::string parts;                        // payload: below `folder`; parts of pieces in unwanted files
   std::vector<std::uint64_t> unwanted;      // payload: indices into the layout's files
-  std::vector<PieceMap::Range> pieces;      // payload: of the wanted files; none: all of them
+  std::vector<PieceMap::Range> pieces;      // payload: restricts the pieces of wanted files; empty: all
   std::vector<Endpoint> peers;
   std::vector<Endpoint> trackers;
   std::vector<Endpoint> web_seeds;
@@ -62,23 +63,24 @@ struct WorkerJob {
 };
 
 [[nodiscard]] format::Json to_json(const WorkerJob& job);
-/// Error{malformed} for what is no job.
+/// Error{malformed} for a line that is not a job.
 [[nodiscard]] WorkerJob parse_job(std::string_view line);
 
-/// Texts of an event are made printable and cut to this length: trackers and peers may say much.
+/// Texts of an event are made printable and cut to this length, because trackers and peers may send long
+/// ones.
 constexpr std::size_t kEventTextMax = 4096;
 
-/// What a worker ends with that has reached its ceiling (fetch/job/memory_limit.h).
+/// The error message of a worker that has reached its memory limit (fetch/job/memory_limit.h).
 constexpr std::string_view kOutOfMemory = "the transfer has used up the memory that --memory allows";
 
-/// The worker's end of the pipes.
+/// The worker's end of the pipes. read_line() and stop_requested() belong to one thread.
 class WorkerPipe {
  public:
-  /// Blocks for one line; nothing at the end of input.
+  /// Waits for one line; nothing at the end of input.
   [[nodiscard]] std::optional<std::string> read_line();
-  /// True when the parent said "stop" or is gone. Does not block.
+  /// True when the parent has sent "stop" or has ended. Does not wait.
   [[nodiscard]] bool stop_requested();
-  /// Writes an event; from any thread. A parent that does not read any more ends the process.
+  /// Writes an event; may be called from any thread. Ends the process when the parent no longer reads.
   void send(const format::Json& event);
   void warn(std::string_view message);
   void send_error(base::ErrorKind kind, std::string_view message);
@@ -86,7 +88,7 @@ class WorkerPipe {
   void send_tracker(std::string_view url, std::string_view message);
 
  private:
-  std::mutex mutex_;
+  std::mutex mutex_;  // serializes the lines on stdout
   std::string input_;
   bool stopped_ = false;
 };

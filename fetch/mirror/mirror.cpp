@@ -1,3 +1,10 @@
+// Each server has a thread that runs Mirror::run(): claim a run of pieces, fetch the ranges of the files
+// under it into a RunBuffer, verify each piece, and complete or release it. The threads share the scheduler,
+// the rate limiter and two counters (MirrorPool::Shared); everything else belongs to one thread. Waiting
+// (pauses, rate limit, transfers) ends at once when the pool is destroyed. Invariants: every claimed piece is
+// completed or released exactly once (ClaimedRun), and no piece is completed that does not match the
+// torrent's hash.
+
 #include "fetch/mirror/mirror.h"
 
 #include <algorithm>
@@ -21,18 +28,18 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-/// A run is what one mirror fetches at a time: long enough that the pauses between requests do not count, and
-/// taking not much more than this time, so that a slow mirror does not keep many pieces from others.
+/// A run is what one mirror fetches at a time. It is so long that the pauses between requests do not matter,
+/// and takes about kRunTime, so that a slow mirror does not keep many pieces from others.
 constexpr std::uint64_t kRunBytesFirst = 1 << 20;
 constexpr std::uint64_t kRunBytesMax = 8 << 20;
 constexpr auto kRunTime = milliseconds(4'000);
-/// A transfer that breaks off later than this has been worth it, and goes on from there at once.
-constexpr std::uint64_t kWorthBytes = 256 << 10;
+/// If a transfer fails after this many bytes, it is resumed immediately instead of after a pause.
+constexpr std::uint64_t kResumeBytesMin = 256 << 10;
 constexpr std::size_t kWrongPiecesMax = 3;
-constexpr std::size_t kAbsentFilesMax = 3;  // before the first that is there
+constexpr std::size_t kAbsentFilesMax = 3;  // counts only before the first file that exists
 constexpr std::size_t kFileWarningsMax = 5;
 
-/// Waits unless it is asked to stop.
+/// Sleeps until the time has passed or a stop is requested.
 void pause(milliseconds duration, const std::stop_token& stop) {
   std::mutex mutex;
   std::condition_variable_any never;
@@ -40,16 +47,16 @@ void pause(milliseconds duration, const std::stop_token& stop) {
   never.wait_for(lock, stop, duration, [] { return false; });
 }
 
-/// One rate for all: whoever has received waits until the bytes would have arrived at that rate. Meanwhile
-/// its socket's buffer fills, and TCP slows the sender down.
-class Pacer {
+/// Limits the rate of all mirrors together. A thread that has received bytes waits until they would have
+/// arrived at the limited rate; meanwhile its socket's buffer fills, and TCP slows the sender down.
+class RateLimiter {
  public:
-  explicit Pacer(std::uint64_t bytes_per_s) : bytes_per_s_(static_cast<double>(bytes_per_s)) {}
+  explicit RateLimiter(std::uint64_t bytes_per_s) : bytes_per_s_(static_cast<double>(bytes_per_s)) {}
 
   void set_rate(std::uint64_t bytes_per_s) {
     {
       const std::lock_guard lock(mutex_);
-      pay();
+      settle_debt();
       bytes_per_s_ = static_cast<double>(bytes_per_s);
     }
     changed_.notify_all();
@@ -58,29 +65,29 @@ class Pacer {
   void take(std::uint64_t bytes, const std::stop_token& stop) {
     constexpr std::chrono::duration<double> kLongest(60);
     std::unique_lock lock(mutex_);
-    pay();
-    early_bytes_ += static_cast<double>(bytes);
-    while (bytes_per_s_ > 0 && early_bytes_ > 0 && !stop.stop_requested()) {
-      const std::chrono::duration<double> due(early_bytes_ / bytes_per_s_);
+    settle_debt();
+    debt_bytes_ += static_cast<double>(bytes);
+    while (bytes_per_s_ > 0 && debt_bytes_ > 0 && !stop.stop_requested()) {
+      const std::chrono::duration<double> due(debt_bytes_ / bytes_per_s_);
       changed_.wait_for(lock, stop, std::min(due, kLongest),
                         [this, rate = bytes_per_s_] { return bytes_per_s_ != rate; });
-      pay();
+      settle_debt();
     }
   }
 
  private:
-  void pay() {
+  void settle_debt() {
     const auto now = Clock::now();
-    const std::chrono::duration<double> passed = now - paid_at_;
-    paid_at_ = now;
-    early_bytes_ = bytes_per_s_ > 0 ? std::max(0.0, early_bytes_ - passed.count() * bytes_per_s_) : 0;
+    const std::chrono::duration<double> passed = now - settled_at_;
+    settled_at_ = now;
+    debt_bytes_ = bytes_per_s_ > 0 ? std::max(0.0, debt_bytes_ - passed.count() * bytes_per_s_) : 0;
   }
 
   std::mutex mutex_;
   std::condition_variable_any changed_;
-  double bytes_per_s_;  // 0: any
-  double early_bytes_ = 0;
-  Clock::time_point paid_at_ = Clock::now();
+  double bytes_per_s_;     // 0: no limit
+  double debt_bytes_ = 0;  // received earlier than the rate allows
+  Clock::time_point settled_at_ = Clock::now();
 };
 
 /// Consecutive bytes of one file that a run needs.
@@ -91,7 +98,7 @@ struct FilePart {
   std::uint64_t length_bytes = 0;
 };
 
-/// The bytes of a run, each piece in a vector of its own, as it will be delivered. Padding is zeros.
+/// The bytes of a run, one vector per piece, because pieces are passed on one by one. Padding is zeros.
 class RunBuffer {
  public:
   RunBuffer(const PieceMap& map, PieceRun run) {
@@ -100,7 +107,7 @@ class RunBuffer {
   }
 
   void write(std::uint64_t run_offset_bytes, std::span<const char> bytes) {
-    const std::uint64_t piece_bytes = pieces_.front().size();  // only the last can be shorter
+    const std::uint64_t piece_bytes = pieces_.front().size();  // only the last piece can be shorter
     while (!bytes.empty()) {
       std::vector<char>& piece = pieces_.at(run_offset_bytes / piece_bytes);
       const std::uint64_t at = run_offset_bytes % piece_bytes;
@@ -117,28 +124,27 @@ class RunBuffer {
   std::vector<std::vector<char>> pieces_;
 };
 
-/// Pieces that the customer gave away, which are settled one after the other. Whatever happens, those that
-/// are not delivered go back to it.
-class TakenRun {
+/// A claimed run whose pieces are completed or released in order. The destructor releases the rest.
+class ClaimedRun {
  public:
-  TakenRun(PieceCustomer& customer, PieceRun run) : customer_(customer), left_(run) {}
-  ~TakenRun() {
-    while (left_.count > 0) give_back_next();
+  ClaimedRun(PieceScheduler& scheduler, PieceRun run) : scheduler_(scheduler), rest_(run) {}
+  ~ClaimedRun() {
+    while (rest_.count > 0) release_next();
   }
-  TakenRun(const TakenRun&) = delete;
-  TakenRun& operator=(const TakenRun&) = delete;
+  ClaimedRun(const ClaimedRun&) = delete;
+  ClaimedRun& operator=(const ClaimedRun&) = delete;
 
-  void deliver_next(std::vector<char> bytes) { customer_.deliver(take_next(), std::move(bytes)); }
-  void give_back_next() { customer_.give_back(take_next()); }
+  void complete_next(std::vector<char> bytes) { scheduler_.complete(take_next(), std::move(bytes)); }
+  void release_next() { scheduler_.release(take_next()); }
 
  private:
   std::uint64_t take_next() {
-    --left_.count;
-    return left_.first++;
+    --rest_.count;
+    return rest_.first++;
   }
 
-  PieceCustomer& customer_;
-  PieceRun left_;
+  PieceScheduler& scheduler_;
+  PieceRun rest_;
 };
 
 std::vector<FilePart> file_parts(const PieceMap& map, std::uint64_t piece_bytes, PieceRun run) {
@@ -184,30 +190,30 @@ std::vector<std::string> file_urls(const format::ReleaseLayout& layout, std::siz
 struct MirrorPool::Shared {
   const format::ReleaseLayout& layout;
   const PieceMap& map;
-  const PieceJudge& judge;
+  const PieceVerifier& verifier;
   const MirrorOptions options;
-  PieceCustomer& customer;
-  Pacer pacer;
+  PieceScheduler& scheduler;
+  RateLimiter rate_limiter;
   std::atomic<std::uint64_t> downloaded_bytes = 0;
   std::atomic<std::size_t> used_count = 0;
 };
 
-/// One server, on its own thread.
+/// One server; its functions run in its own thread.
 class MirrorPool::Mirror {
  public:
   Mirror(Shared& shared, const MirrorSource& source, std::stop_token stop)
       : shared_(shared),
         source_(source),
         stop_(std::move(stop)),
-        title_((source.rule == UrlRule::mirror ? "mirror " : "web seed ") + source.contact.address),
+        title_((source.rule == UrlRule::mirror ? "mirror " : "web seed ") + source.endpoint.address),
         http_(http_options(shared.options, source), stop_),
         pause_(shared.options.pause_min) {}
 
   void run() {
-    const std::function<bool(std::uint64_t)> has = [this](std::uint64_t piece) { return can_have(piece); };
-    while (!left_ && !stop_.stop_requested()) {
+    const std::function<bool(std::uint64_t)> has = [this](std::uint64_t piece) { return may_have(piece); };
+    while (!dropped_ && !stop_.stop_requested()) {
       const auto count_max = std::max<std::uint64_t>(1, run_bytes_ / shared_.layout.piece_bytes);
-      const PieceRun run = shared_.customer.take_pieces(count_max, has);
+      const PieceRun run = shared_.scheduler.claim(count_max, has);
       if (run.count == 0)
         pause(shared_.options.ask_again_after, stop_);
       else
@@ -218,36 +224,36 @@ class MirrorPool::Mirror {
  private:
   static HttpOptions http_options(const MirrorOptions& options, const MirrorSource& source) {
     HttpOptions http{.allow_private = options.allow_private,
-                     .trusted = source.contact.trusted,
+                     .trusted = source.endpoint.trusted,
                      .connect_timeout = options.connect_timeout,
                      .stall_timeout = options.stall_timeout};
-    // It must not be our own limit, or a small share of it, that looks like a server that stalls.
+    // A server must not look stalled because of our own limit, or of a mirror's small share of it.
     if (const std::uint64_t limit = options.limit_down_bytes_per_s; limit != 0)
       http.stall_below_bytes_per_s = std::min(http.stall_below_bytes_per_s, limit / 1024);
     return http;
   }
 
-  // ---- What can be had here ----
+  // ---- Which pieces this server can deliver ----
 
-  [[nodiscard]] bool can_have(std::uint64_t piece) const {
+  [[nodiscard]] bool may_have(std::uint64_t piece) const {
     if (wrong_pieces_.contains(piece)) return false;
-    if (lost_files_.empty() && !shared_.judge.wants_node()) return true;
+    if (lost_files_.empty() && !shared_.verifier.uses_node()) return true;
     const auto slices = shared_.map.slices(piece);
-    return can_judge(slices) && std::ranges::none_of(slices, [&](const PieceSlice& slice) {
+    return can_verify(slices) && std::ranges::none_of(slices, [&](const PieceSlice& slice) {
              return lost_files_.contains(slice.file_index);
            });
   }
 
-  [[nodiscard]] bool can_judge(const std::vector<PieceSlice>& slices) const {
-    if (shared_.judge.wants_sha1()) return true;
+  [[nodiscard]] bool can_verify(const std::vector<PieceSlice>& slices) const {
+    if (shared_.verifier.uses_sha1()) return true;
     const format::ReleaseFile& file = shared_.layout.files[slices.front().file_index];
     return file.length_bytes <= shared_.layout.piece_bytes || !file.piece_layer.empty();
   }
 
-  // ---- One run ----
+  // ---- Fetching a run ----
 
   void get_run(PieceRun run) {
-    TakenRun taken(shared_.customer, run);
+    ClaimedRun claimed(shared_.scheduler, run);
     RunBuffer buffer(shared_.map, run);
     const auto start = Clock::now();
     std::uint64_t complete_bytes = run.count * shared_.layout.piece_bytes;
@@ -256,13 +262,13 @@ class MirrorPool::Mirror {
       answer = get_part(part, buffer);
       if (answer.outcome == RangeOutcome::complete) continue;
       complete_bytes = part.run_offset_bytes + answer.received_bytes;
-      note_problem(part.file_index, answer);
+      record_problem(part.file_index, answer);
       break;
     }
-    hand_over(run, taken, buffer, complete_bytes);
+    pass_on(run, claimed, buffer, complete_bytes);
     if (answer.outcome == RangeOutcome::complete) {
       adapt_run_length(Clock::now() - start);
-    } else if (answer.outcome == RangeOutcome::failed && !left_) {
+    } else if (answer.outcome == RangeOutcome::failed && !dropped_) {
       pause(std::max<milliseconds>(pause_, answer.retry_after), stop_);
       pause_ = std::min(pause_ * 2, shared_.options.pause_max);
     }
@@ -275,43 +281,43 @@ class MirrorPool::Mirror {
     if (took > kRunTime) run_bytes_ = std::max(run_bytes_ / 2, std::uint64_t{1});
   }
 
-  /// What the run has got from its start on without a gap.
-  void hand_over(PieceRun run, TakenRun& taken, RunBuffer& buffer, std::uint64_t complete_bytes) {
+  /// Verifies the pieces within the first `complete_bytes` of the run and passes them on.
+  void pass_on(PieceRun run, ClaimedRun& claimed, RunBuffer& buffer, std::uint64_t complete_bytes) {
     for (std::uint64_t i = 0; i < run.count; ++i) {
       std::vector<char>& bytes = buffer.piece(i);
       const bool complete = i * shared_.layout.piece_bytes + bytes.size() <= complete_bytes;
       if (complete && is_right(run.first + i, bytes))
-        taken.deliver_next(std::move(bytes));
+        claimed.complete_next(std::move(bytes));
       else
-        taken.give_back_next();
+        claimed.release_next();
     }
   }
 
   [[nodiscard]] bool is_right(std::uint64_t piece, const std::vector<char>& bytes) {
-    const PieceDigest digest = shared_.judge.digest(piece, std::as_bytes(std::span(bytes)));
-    const Verdict verdict = shared_.judge.judge(piece, digest);
-    if (verdict == Verdict::wrong) note_wrong(piece);
-    return verdict == Verdict::right;
+    const PieceDigest digest = shared_.verifier.digest(piece, std::as_bytes(std::span(bytes)));
+    const MatchResult result = shared_.verifier.verify(piece, digest);
+    if (result == MatchResult::mismatch) record_wrong(piece);
+    return result == MatchResult::match;
   }
 
-  // ---- One file's part ----
+  // ---- Fetching the part of a file ----
 
-  /// From where it was broken off as long as each try brings something.
+  /// Resumes a broken transfer as long as each attempt makes progress.
   RangeAnswer get_part(const FilePart& part, RunBuffer& buffer) {
     FilePart rest = part;
     for (;;) {
       RangeAnswer answer = get_at_any_url(rest, buffer);
-      const bool was_worth_it = answer.received_bytes >= kWorthBytes;
+      const bool made_progress = answer.received_bytes >= kResumeBytesMin;
       rest.file_offset_bytes += answer.received_bytes;
       rest.run_offset_bytes += answer.received_bytes;
       rest.length_bytes -= answer.received_bytes;
       answer.received_bytes = part.length_bytes - rest.length_bytes;
-      if (answer.outcome != RangeOutcome::failed || !was_worth_it || rest.length_bytes == 0) return answer;
+      if (answer.outcome != RangeOutcome::failed || !made_progress || rest.length_bytes == 0) return answer;
     }
   }
 
   RangeAnswer get_at_any_url(const FilePart& part, RunBuffer& buffer) {
-    const auto urls = file_urls(shared_.layout, part.file_index, source_.contact.address, source_.rule);
+    const auto urls = file_urls(shared_.layout, part.file_index, source_.endpoint.address, source_.rule);
     std::optional<RangeAnswer> first;
     for (std::size_t i = 0; i < urls.size(); ++i) {
       const std::size_t index = (url_index_ + i) % urls.size();
@@ -321,7 +327,7 @@ class MirrorPool::Mirror {
         found_any_ = true;
       }
       if (answer.outcome != RangeOutcome::file_unusable) return answer;
-      // Something else at one place says more than nothing at the other.
+      // Of two problems, "the file has another length" says more than "the file is absent".
       if (!first || (first->absent && !answer.absent)) first = std::move(answer);
     }
     return *first;
@@ -335,17 +341,17 @@ class MirrorPool::Mirror {
     return http_.get(request, [&](std::uint64_t offset, std::span<const char> bytes) {
       buffer.write(part.run_offset_bytes + offset, bytes);
       shared_.downloaded_bytes += bytes.size();
-      shared_.pacer.take(bytes.size(), stop_);
+      shared_.rate_limiter.take(bytes.size(), stop_);
     });
   }
 
-  // ---- What went wrong ----
+  // ---- Problems ----
 
-  void note_problem(std::size_t file_index, const RangeAnswer& answer) {
+  void record_problem(std::size_t file_index, const RangeAnswer& answer) {
     switch (answer.outcome) {
       case RangeOutcome::file_unusable: return lose_file(file_index, answer);
-      case RangeOutcome::server_unusable: return leave(answer.why);
-      case RangeOutcome::failed: return note_failure(answer.why);
+      case RangeOutcome::server_unusable: return drop(answer.why);
+      case RangeOutcome::failed: return record_failure(answer.why);
       default: return;
     }
   }
@@ -355,37 +361,36 @@ class MirrorPool::Mirror {
     if (lost_files_.size() <= kFileWarningsMax)
       warn(": '" + shared_.layout.files[file_index].path + "' cannot be had from it: " + answer.why);
     if (answer.absent) ++absent_files_;
-    if (!found_any_ && absent_files_ == kAbsentFilesMax)
-      leave("it has none of the files that were asked for");
+    if (!found_any_ && absent_files_ == kAbsentFilesMax) drop("it has none of the files that were asked for");
   }
 
-  void note_failure(const std::string& why) {
+  void record_failure(const std::string& why) {
     ++failures_;
     if (failures_ >= shared_.options.failures_max)
-      return leave("it failed " + std::to_string(failures_) + " times in a row, the last time: " + why);
+      return drop("it failed " + std::to_string(failures_) + " times in a row, the last time: " + why);
     if (!failed_before_) warn(": " + why + "; it is tried again");
     failed_before_ = true;
   }
 
-  void note_wrong(std::uint64_t piece) {
+  void record_wrong(std::uint64_t piece) {
     wrong_pieces_.insert(piece);
-    if (wrong_pieces_.size() > kWrongPiecesMax) return;  // of the run that was the last
+    if (wrong_pieces_.size() > kWrongPiecesMax) return;  // the server is dropped, but its run has more pieces
     const auto slices = shared_.map.slices(piece);
     std::string what = "piece " + std::to_string(piece) + ", in '" +
                        shared_.layout.files[slices.front().file_index].path + "'";
     if (slices.size() > 1) what += " and " + std::to_string(slices.size() - 1) + " more";
     warn(": " + what + ", is not what the torrent says");
     if (wrong_pieces_.size() == kWrongPiecesMax)
-      leave(std::to_string(kWrongPiecesMax) + " pieces were wrong, the last " + what);
+      drop(std::to_string(kWrongPiecesMax) + " pieces were wrong, the last " + what);
   }
 
-  void leave(const std::string& why) {
-    if (left_) return;
-    left_ = true;
-    warn(" is not used any more: " + why);
+  void drop(const std::string& why) {
+    if (dropped_) return;
+    dropped_ = true;
+    warn(" is no longer used: " + why);
   }
 
-  void warn(const std::string& message) { shared_.customer.warn(title_ + message); }
+  void warn(const std::string& message) { shared_.scheduler.warn(title_ + message); }
 
   Shared& shared_;
   const MirrorSource source_;
@@ -393,7 +398,7 @@ class MirrorPool::Mirror {
   const std::string title_;
   HttpRanges http_;
   std::uint64_t run_bytes_ = kRunBytesFirst;
-  std::size_t url_index_ = 0;  // of file_urls(), where the last file was
+  std::size_t url_index_ = 0;  // the entry of file_urls() that had the last file
   std::set<std::size_t> lost_files_;
   std::set<std::uint64_t> wrong_pieces_;
   std::size_t absent_files_ = 0;
@@ -401,16 +406,17 @@ class MirrorPool::Mirror {
   unsigned failures_ = 0;  // in a row
   milliseconds pause_;
   bool failed_before_ = false;
-  bool left_ = false;
+  bool dropped_ = false;
 };
 
-MirrorPool::MirrorPool(const format::ReleaseLayout& layout, const PieceMap& map, const PieceJudge& judge,
-                       const std::vector<MirrorSource>& mirrors, const MirrorOptions& options,
-                       PieceCustomer& customer)
-    : shared_(new Shared{layout, map, judge, options, customer, Pacer(options.limit_down_bytes_per_s)}) {
+MirrorPool::MirrorPool(const format::ReleaseLayout& layout, const PieceMap& map,
+                       const PieceVerifier& verifier, const std::vector<MirrorSource>& mirrors,
+                       const MirrorOptions& options, PieceScheduler& scheduler)
+    : shared_(new Shared{layout, map, verifier, options, scheduler,
+                         RateLimiter(options.limit_down_bytes_per_s)}) {
   for (const MirrorSource& source : mirrors) {
-    if (const std::string problem = web_seed_problem(source.contact.address); !problem.empty()) {
-      customer.warn(source.contact.address + ": " + problem + ", and is not used");
+    if (const std::string problem = web_seed_problem(source.endpoint.address); !problem.empty()) {
+      scheduler.warn(source.endpoint.address + ": " + problem + ", and is not used");
       continue;
     }
     ++shared_->used_count;
@@ -418,7 +424,7 @@ MirrorPool::MirrorPool(const format::ReleaseLayout& layout, const PieceMap& map,
       try {
         Mirror(*shared, source, stop).run();
       } catch (const std::exception& error) {
-        shared->customer.warn(source.contact.address + " is not used any more: " + error.what());
+        shared->scheduler.warn(source.endpoint.address + " is no longer used: " + error.what());
       }
       --shared->used_count;
     });
@@ -426,10 +432,10 @@ MirrorPool::MirrorPool(const format::ReleaseLayout& layout, const PieceMap& map,
 }
 
 MirrorPool::~MirrorPool() {
-  for (std::jthread& thread : threads_) thread.request_stop();  // all, before the first is waited for
+  for (std::jthread& thread : threads_) thread.request_stop();  // all of them, before the first is joined
 }
 
-void MirrorPool::limit_down(std::uint64_t bytes_per_s) { shared_->pacer.set_rate(bytes_per_s); }
+void MirrorPool::limit_down(std::uint64_t bytes_per_s) { shared_->rate_limiter.set_rate(bytes_per_s); }
 
 std::uint64_t MirrorPool::downloaded_bytes() const { return shared_->downloaded_bytes; }
 std::size_t MirrorPool::used_count() const { return shared_->used_count; }

@@ -1,12 +1,13 @@
 #pragma once
-// Pieces from HTTP(S) servers that have the release's files: mirrors that the user names, and the torrent's
-// web seeds (BEP 19), of which libtorrent 2.0.8's own handling is faulty. One thread a server asks its user
-// which pieces to get, fetches them by ranges of their files, and hands over only what the torrent's hashes
-// prove.
+// Fetches pieces from HTTP(S) servers that have the release's files: mirrors that the user names, and the
+// torrent's web seeds (BEP 19). libtorrent 2.0 drops a web seed after an error and forgets it, so it is not
+// given any. One thread per server claims pieces from a scheduler, fetches them as ranges of their files, and
+// passes on only pieces that match the torrent's hashes.
 //
-// A server is judged by what it delivers: a file that is not there or of another length is not asked for
-// again, failures are tried again ever more slowly, and one that fails too often, or sent three wrong pieces,
-// is left with a warning that says why. In memory is at most one run of pieces a server: 8 MiB, or one piece.
+// A server is rated by its responses: a file that is absent or has another length is not requested again,
+// failures are retried after growing pauses, and a server that fails too often or has sent three wrong pieces
+// is dropped with a warning that says why. A server's thread holds at most one run of pieces in memory: 8
+// MiB, or one piece.
 
 #include <atomic>
 #include <chrono>
@@ -18,77 +19,81 @@
 #include <vector>
 
 #include "fetch/net/address.h"
-#include "fetch/torrent/piece_digest.h"
 #include "fetch/torrent/piece_map.h"
+#include "fetch/torrent/piece_verifier.h"
 #include "format/release_layout.h"
 
 namespace sluice::fetch {
 
-/// Where a release's files lie below a URL. Path elements are percent-encoded.
+/// How the URL of a release's file is made of the server's URL. Path elements are percent-encoded.
 enum class UrlRule : std::uint8_t {
   mirror,    ///< URL/PATH, else URL/NAME/PATH; a single file also at the URL itself
-  web_seed,  ///< BEP 19: URL/NAME/PATH; a single file is the URL itself, unless that ends in '/'
+  web_seed,  ///< BEP 19: URL/NAME/PATH; a single file is at the URL itself unless the URL ends in '/'
 };
 
-/// The URLs at which a file can be, in the order in which they are to be tried.
+/// The possible URLs of a file, in the order in which to try them.
 [[nodiscard]] std::vector<std::string> file_urls(const format::ReleaseLayout& layout, std::size_t file_index,
                                                  const std::string& url, UrlRule rule);
 
-/// Pieces that follow each other.
+/// Consecutive pieces.
 struct PieceRun {
   std::uint64_t first = 0;
   std::uint64_t count = 0;
 };
 
-/// What a mirror's thread asks of its user; called from several threads at once.
-class PieceCustomer {
+/// Decides which pieces mirrors fetch, and receives them. Called by the threads of all mirrors at once.
+class PieceScheduler {
  public:
-  virtual ~PieceCustomer() = default;
-  /// Up to `count_max` missing pieces to fetch, all of which `has` accepts; each is delivered or given back,
-  /// in the order of the run, before the same mirror asks again.
-  /// None: ask again a little later. `has` is quick; without an error so far it accepts every piece.
-  [[nodiscard]] virtual PieceRun take_pieces(std::uint64_t count_max,
-                                             const std::function<bool(std::uint64_t)>& has) = 0;
-  /// The whole piece, padding included, proven right.
-  virtual void deliver(std::uint64_t piece, std::vector<char> bytes) = 0;
-  /// Could not be had, now or ever; this mirror's `has` knows which. Somebody else may.
-  virtual void give_back(std::uint64_t piece) = 0;
+  virtual ~PieceScheduler() = default;
+  /// Claims up to `count_max` consecutive missing pieces, all of which `has` accepts. The mirror completes or
+  /// releases each of them, in the order of the run, before it claims again. An empty run means: ask again a
+  /// little later. `has` is fast; it accepts every piece as long as the mirror has had no error.
+  [[nodiscard]] virtual PieceRun claim(std::uint64_t count_max,
+                                       const std::function<bool(std::uint64_t)>& has) = 0;
+  /// Passes on a whole piece, padding included, that matches the torrent.
+  virtual void complete(std::uint64_t piece, std::vector<char> bytes) = 0;
+  /// Gives up a claim, because the mirror could not get the piece now or does not have it at all (then its
+  /// `has` refuses the piece from now on).
+  virtual void release(std::uint64_t piece) = 0;
   virtual void warn(const std::string& message) = 0;
 };
 
 struct MirrorSource {
-  Endpoint contact;
+  Endpoint endpoint;
   UrlRule rule = UrlRule::mirror;
 };
 
 struct MirrorOptions {
   bool allow_private = false;
-  std::uint64_t limit_down_bytes_per_s = 0;  ///< of all together; 0: none
+  std::uint64_t limit_down_bytes_per_s = 0;  ///< of all mirrors together; 0: no limit
   std::chrono::milliseconds connect_timeout{15'000};
   std::chrono::seconds stall_timeout{30};
-  unsigned failures_max = 10;                      ///< in a row, then it is left; with the pauses below
-  std::chrono::milliseconds pause_min{500};        ///< after the first failure, then doubled:
-  std::chrono::milliseconds pause_max{60'000};     ///< so that three minutes without a network are survived
-  std::chrono::milliseconds ask_again_after{250};  ///< when no piece is to be had from the customer
+  /// A mirror is dropped after so many failures in a row. With the pauses below it survives three minutes
+  /// without a network.
+  unsigned failures_max = 10;
+  std::chrono::milliseconds pause_min{500};  ///< after the first failure; doubled after each further one
+  std::chrono::milliseconds pause_max{60'000};
+  std::chrono::milliseconds ask_again_after{250};  ///< pause after an empty claim
 };
 
-/// The layout, map, judge and customer outlive it. Pieces that the judge cannot judge (a v2 torrent whose
-/// piece layers are not known yet) are not asked for.
+/// The layout, map, verifier and scheduler must outlive the pool. Pieces whose hashes are not known (a v2
+/// torrent before its piece layers have arrived) are not fetched.
 class MirrorPool final {
  public:
-  MirrorPool(const format::ReleaseLayout& layout, const PieceMap& map, const PieceJudge& judge,
-             const std::vector<MirrorSource>& mirrors, const MirrorOptions& options, PieceCustomer& customer);
-  /// Ends transfers that are under way. The customer may still be called until it returns.
+  MirrorPool(const format::ReleaseLayout& layout, const PieceMap& map, const PieceVerifier& verifier,
+             const std::vector<MirrorSource>& mirrors, const MirrorOptions& options,
+             PieceScheduler& scheduler);
+  /// Aborts transfers in progress. Mirrors may call the scheduler until the destructor returns.
   ~MirrorPool();
   MirrorPool(const MirrorPool&) = delete;
   MirrorPool& operator=(const MirrorPool&) = delete;
 
-  /// In place of the options' limit; 0: none.
+  /// Replaces the options' limit; 0: no limit.
   void limit_down(std::uint64_t bytes_per_s);
 
-  /// File bytes that came in, whatever they were worth.
+  /// Received bytes of files, including those of wrong or incomplete pieces.
   [[nodiscard]] std::uint64_t downloaded_bytes() const;
-  /// Mirrors that have not been left.
+  /// Mirrors that have not been dropped.
   [[nodiscard]] std::size_t used_count() const;
 
  private:

@@ -1,3 +1,6 @@
+// Parsers of host names, ports, URLs and addresses, and the table of private address ranges. All functions
+// are pure, so any thread may call them; none of them resolves a name.
+
 #include "fetch/net/address.h"
 
 #include <arpa/inet.h>
@@ -47,8 +50,9 @@ bool is_host_name(std::string_view text) {
   return label > 0;
 }
 
-/// The address in network order: 4 or 16 bytes, in `out`; 0 when `host` is none. inet_aton's short forms
-/// ("127.1", "0x7f000001", "2130706433") count, since resolvers take them.
+/// Parses an address into the first 4 or 16 bytes of `out`, in network order, and returns their number; 0
+/// when `host` is not an address. inet_aton's short forms ("127.1", "0x7f000001", "2130706433") count,
+/// because resolvers accept them.
 std::size_t parse_address(std::string_view host, std::array<unsigned char, 16>& out) {
   const std::string text(host.substr(0, host.find('%')));  // without an IPv6 zone
   in_addr v4{};
@@ -80,7 +84,7 @@ constexpr std::array kPrivateV4{
     V4Block{0xe0000000, 0xffffffff},  // multicast, reserved, broadcast: RFC 5771, 1112, 919
 };
 
-/// `prefix`, then the IPv4 address, then `fill`.
+/// The IPv6 address that consists of `prefix`, the IPv4 address, and bytes of `fill`.
 V6Bytes embed(std::span<const unsigned char> prefix, std::uint32_t v4, unsigned char fill) {
   V6Bytes bytes{};
   std::ranges::fill(bytes, fill);
@@ -90,7 +94,7 @@ V6Bytes embed(std::span<const unsigned char> prefix, std::uint32_t v4, unsigned 
   return bytes;
 }
 
-/// A whole prefix of so many bits, with the rest of its last byte.
+/// The range from `first` filled up with zeros to `last` filled up with ones.
 AddressRange whole(std::initializer_list<unsigned char> first, std::initializer_list<unsigned char> last) {
   AddressRange range{};
   range.last.fill(0xff);

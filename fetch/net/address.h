@@ -1,5 +1,6 @@
 #pragma once
-// Where a release says that peers and trackers are: checks of URLs and "host:port" that come from outside.
+// Addresses of peers, trackers and web servers as a release or the user writes them: parsing and checks of
+// URLs and "host:port", and the ranges of private addresses.
 
 #include <array>
 #include <cstdint>
@@ -27,31 +28,32 @@ struct Endpoint {
 
 struct Url {
   std::string scheme;  ///< lower case
-  HostPort host;       ///< with the scheme's own port when the URL names none; 0 for udp without one
+  HostPort host;  ///< with the scheme's default port when the URL names none; port 0 for udp without a port
 };
 
-/// Nothing when it is not "scheme://host[:port][/...]" with a plausible host and port, or when it has a user
+/// Nothing unless the text is "scheme://host[:port][/...]" with a plausible host and port and without a user
 /// name.
 [[nodiscard]] std::optional<Url> parse_url(std::string_view text);
 
-/// Why a tracker cannot be used: empty when it can (udp, http or https).
+/// Why a tracker's URL cannot be used; empty when it can (udp, http or https).
 [[nodiscard]] std::string tracker_problem(std::string_view url);
 /// The same for a web seed (http or https).
 [[nodiscard]] std::string web_seed_problem(std::string_view url);
 
-/// Addresses of IPv6, those of IPv4 as ::ffff:0:0/96; both ends belong to it.
+/// A closed range of IPv6 addresses in network order; IPv4 addresses are in ::ffff:0:0/96.
 struct AddressRange {
   std::array<unsigned char, 16> first;
   std::array<unsigned char, 16> last;
 };
 
-/// What a stranger's word must not lead to: loopback, private, link-local, multicast, unspecified, cloud
-/// metadata services; also where IPv6 embeds such an IPv4 address (mapped, NAT64, 6to4).
+/// The addresses to which a release, a tracker or a peer must not send this machine: loopback, private,
+/// link-local, multicast, unspecified and cloud metadata services, and IPv6 addresses that embed such an IPv4
+/// address (mapped, NAT64, 6to4).
 [[nodiscard]] const std::vector<AddressRange>& private_ranges();
 [[nodiscard]] bool is_private_address(const std::array<unsigned char, 16>& address);
 
-/// True for addresses in private_ranges(), "localhost" and names in ".local" or ".internal". Other names are
-/// not looked up here.
+/// True for addresses in private_ranges(), for "localhost" and for names in ".local" or ".internal". The
+/// function does not look up names.
 [[nodiscard]] bool is_private_host(std::string_view host);
 
 }  // namespace sluice::fetch

@@ -1,3 +1,9 @@
+// One request runs in the caller's thread: perform() adds the easy handle to the multi handle and polls it
+// until the transfer ends or a stop request wakes it. libcurl calls open_socket, take_header and take_body
+// from there. These callbacks must not throw through C code, so they store an exception in `thrown_` and
+// get() throws it again. Invariant: no connection is opened to a private address unless the options, or the
+// address of the first URL, allow it.
+
 #include "fetch/net/http_client.h"
 
 #include <arpa/inet.h>
@@ -22,7 +28,7 @@ namespace {
 
 constexpr int kRedirectsMax = 5;
 constexpr std::uint64_t kHeadBytesMax = 64 << 10;
-/// So much of a redirect's body is read, since closing the connection costs more.
+/// Reading a redirect's body up to this size is cheaper than a new connection.
 constexpr std::uint64_t kRedirectBytesMax = 64 << 10;
 constexpr const char* kUserAgent = "Sluice/0.1";
 
@@ -59,8 +65,8 @@ std::string to_address(const sockaddr& address) {
 
 }  // namespace
 
-/// Two libcurl handles: `easy_` says what is asked for, `multi_` does it, keeps the connections and, other
-/// than an easy handle alone, can be woken up.
+/// Two libcurl handles: `easy_` describes the request; `multi_` performs it and keeps the connections. A
+/// multi handle is needed because only that can be woken from another thread.
 class HttpClient::Impl {
  public:
   Impl(const HttpOptions& options, std::stop_token stop) : options_(options), stop_(std::move(stop)) {
@@ -73,14 +79,14 @@ class HttpClient::Impl {
     set(CURLOPT_USERAGENT, kUserAgent);
     set(CURLOPT_HTTPHEADER, headers_.get());
     set(CURLOPT_PROTOCOLS_STR, "http,https");
-    set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // of a proxy, which the environment may name
-    // One request at a time: HTTP/2 has nothing to add.
+    set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // the environment may name a proxy
+    // HTTP/2 has no advantage with one request at a time.
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
     set(CURLOPT_BUFFERSIZE, 256L << 10);
     set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_timeout.count()));
     set(CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(options.stall_below_bytes_per_s));
     set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(options.stall_timeout.count()));
-    // The certificates that OpenSSL's other users take, such as libtorrent for trackers.
+    // libcurl ignores these variables; OpenSSL, and so libtorrent for trackers, honours them.
     if (const char* file = std::getenv("SSL_CERT_FILE"); file != nullptr && *file != '\0')
       set(CURLOPT_CAINFO, file);
     if (const char* folder = std::getenv("SSL_CERT_DIR"); folder != nullptr && *folder != '\0')
@@ -105,7 +111,7 @@ class HttpClient::Impl {
       if (stop_.stop_requested()) return {.outcome = HttpOutcome::stopped};
       const auto next = redirect();
       if (!next) return finish(code);
-      if (auto refused = judge_redirect(url, *next)) return *refused;
+      if (auto refused = check_redirect(url, *next)) return *refused;
       url = *next;
     }
     return unusable("more than " + std::to_string(kRedirectsMax) + " redirects");
@@ -129,7 +135,7 @@ class HttpClient::Impl {
     const std::stop_callback wake(stop_, [this] { curl_multi_wakeup(multi_.get()); });
     if (curl_multi_add_handle(multi_.get(), easy_.get()) != CURLM_OK) return CURLE_FAILED_INIT;
     const CURLcode code = drive();
-    // Else it would wait here for the resolver's thread.
+    // Without this, removing the handle waits for the resolver's thread.
     if (stop_.stop_requested()) set(CURLOPT_QUICK_EXIT, 1L);
     curl_multi_remove_handle(multi_.get(), easy_.get());
     return code;
@@ -150,14 +156,14 @@ class HttpClient::Impl {
   [[nodiscard]] HttpAnswer finish(CURLcode code) const {
     if (met_private_ && !head_complete_) return private_address();
     if (head_bytes_ > kHeadBytesMax) return unusable("the answer's head is too long");
-    if (!head_complete_) return judge_failure(code);
+    if (!head_complete_) return check_failure(code);
     return {.outcome = HttpOutcome::answered,
             .head = head_,
             .complete = code == CURLE_OK,
             .stalled = code == CURLE_OPERATION_TIMEDOUT};
   }
 
-  [[nodiscard]] HttpAnswer judge_failure(CURLcode code) const {
+  [[nodiscard]] HttpAnswer check_failure(CURLcode code) const {
     switch (code) {
       case CURLE_COULDNT_RESOLVE_HOST: return {.why = "the server's name cannot be looked up"};
       case CURLE_COULDNT_RESOLVE_PROXY: return {.why = "the proxy's name cannot be looked up"};
@@ -182,7 +188,7 @@ class HttpClient::Impl {
     return url != nullptr ? std::optional<std::string>(url) : std::nullopt;
   }
 
-  static std::optional<HttpAnswer> judge_redirect(const std::string& from, const std::string& to) {
+  static std::optional<HttpAnswer> check_redirect(const std::string& from, const std::string& to) {
     const auto url = parse_url(to);
     if (!url || (url->scheme != "http" && url->scheme != "https"))
       return unusable("it redirects to what is not a usable URL");
@@ -192,7 +198,7 @@ class HttpClient::Impl {
   }
 
   [[nodiscard]] bool may_be_private() const {
-    return options_.allow_private || (hop_ == 0 ? options_.trusted : home_is_private_);
+    return options_.allow_private || (hop_ == 0 ? options_.trusted : first_is_private_);
   }
 
   static bool host_is_private(const std::string& url) {
@@ -204,7 +210,7 @@ class HttpClient::Impl {
     return unusable(hop_ == 0 ? "it is at a private address" : "it redirects to a private address");
   }
 
-  // ---- What libcurl calls; nothing may throw through it ----
+  // ---- Callbacks of libcurl ----
 
   static curl_socket_t open_socket(void* client, curlsocktype, curl_sockaddr* address) noexcept {
     auto& self = *static_cast<Impl*>(client);
@@ -215,7 +221,7 @@ class HttpClient::Impl {
         self.met_private_ = true;
         return CURL_SOCKET_BAD;
       }
-      if (is_private && self.hop_ == 0) self.home_is_private_ = true;
+      if (is_private && self.hop_ == 0) self.first_is_private_ = true;
       return ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
     } catch (...) {
       self.thrown_ = std::current_exception();
@@ -228,7 +234,7 @@ class HttpClient::Impl {
     try {
       self.head_bytes_ += length;
       if (self.head_bytes_ > kHeadBytesMax) return 0;
-      self.note_header({data, length});
+      self.take_header_line({data, length});
       return length;
     } catch (...) {
       self.thrown_ = std::current_exception();
@@ -239,14 +245,14 @@ class HttpClient::Impl {
   static std::size_t take_body(const char* data, std::size_t, std::size_t length, void* client) noexcept {
     auto& self = *static_cast<Impl*>(client);
     try {
-      return self.note_body({data, length}) ? length : 0;
+      return self.pass_body({data, length}) ? length : 0;
     } catch (...) {
       self.thrown_ = std::current_exception();
       return 0;
     }
   }
 
-  void note_header(std::string_view line) {
+  void take_header_line(std::string_view line) {
     while (!line.empty() && (line.back() == '\r' || line.back() == '\n' || line.back() == ' '))
       line.remove_suffix(1);
     if (line.starts_with("HTTP/")) {  // also after "100 Continue"
@@ -275,8 +281,9 @@ class HttpClient::Impl {
     }
   }
 
-  /// False ends the transfer.
-  bool note_body(std::span<const char> bytes) {
+  /// Passes a part of the body to the sink, or skips the body of a redirect. Returns false to end the
+  /// transfer.
+  bool pass_body(std::span<const char> bytes) {
     if (stop_.stop_requested()) return false;
     if (head_.status < 300 || head_.status >= 400) return (*sink_)(head_, bytes);
     unwanted_ += bytes.size();
@@ -287,11 +294,11 @@ class HttpClient::Impl {
   std::stop_token stop_;
   std::unique_ptr<curl_slist, Free> headers_;
   std::unique_ptr<CURLM, Free> multi_;
-  std::unique_ptr<CURL, FreeEasy> easy_;  // goes before what it uses
+  std::unique_ptr<CURL, FreeEasy> easy_;  // destroyed first, because it uses the two above
 
-  bool home_is_private_ = false;  // the URLs asked for lead to a private address
+  bool first_is_private_ = false;  // the first URL led to a private address, so redirects may, too
 
-  // Of the request under way:
+  // The request in progress:
   const HttpSink* sink_ = nullptr;
   int hop_ = 0;
   HttpHead head_;

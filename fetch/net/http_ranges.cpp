@@ -1,3 +1,7 @@
+// Checks the head of each response before a byte of its body is used: status, encoding, Content-Range and
+// length must fit the request, because a server that ignores a range would otherwise deliver the wrong bytes
+// of the right file.
+
 #include "fetch/net/http_ranges.h"
 
 #include <algorithm>
@@ -9,7 +13,7 @@
 namespace sluice::fetch {
 namespace {
 
-/// Of an answer's body that is not wanted. So much is read, since closing the connection costs more.
+/// Reading an unwanted body up to this size is cheaper than a new connection.
 constexpr std::uint64_t kUnwantedBytesMax = 64 << 10;
 
 /// "bytes 0-99/1000", "bytes */1000", "bytes 0-99/*" (RFC 9110, 14.4).
@@ -56,7 +60,7 @@ RangeAnswer other_length(std::uint64_t found, std::uint64_t expected) {
                        std::to_string(expected));
 }
 
-RangeAnswer judge_part(const HttpHead& head, const RangeRequest& request) {
+RangeAnswer check_part(const HttpHead& head, const RangeRequest& request) {
   const auto range = parse_content_range(head.content_range);
   if (!range || !range->first_last) return unusable_file("the answer does not say which part it is");
   if (range->total && *range->total != request.file_bytes)
@@ -66,7 +70,7 @@ RangeAnswer judge_part(const HttpHead& head, const RangeRequest& request) {
   return {.outcome = RangeOutcome::complete};
 }
 
-RangeAnswer judge_whole(const HttpHead& head, const RangeRequest& request) {
+RangeAnswer check_whole(const HttpHead& head, const RangeRequest& request) {
   if (head.content_length && *head.content_length != request.file_bytes)
     return other_length(*head.content_length, request.file_bytes);
   if (request.length_bytes != request.file_bytes)
@@ -74,14 +78,14 @@ RangeAnswer judge_whole(const HttpHead& head, const RangeRequest& request) {
   return {.outcome = RangeOutcome::complete};
 }
 
-/// Complete: the body is what was asked for, if it has the right length.
-RangeAnswer judge_head(const HttpHead& head, const RangeRequest& request) {
+/// Returns complete when the body is the requested range, provided that its length is right.
+RangeAnswer check_head(const HttpHead& head, const RangeRequest& request) {
   if ((head.status == 200 || head.status == 206) && head.is_encoded())
     return unusable_file("the server sends it in an encoding that was not asked for");
   const std::string why = "HTTP " + std::to_string(head.status);
   switch (head.status) {
-    case 200: return judge_whole(head, request);
-    case 206: return judge_part(head, request);
+    case 200: return check_whole(head, request);
+    case 206: return check_part(head, request);
     case 404:
     case 410: return {.outcome = RangeOutcome::file_unusable, .why = why, .absent = true};
     case 408:
@@ -103,14 +107,14 @@ std::string cut_short(std::uint64_t received, std::uint64_t expected) {
   return "the answer ends after " + std::to_string(received) + " of " + std::to_string(expected) + " bytes";
 }
 
-/// An answer that is under way.
+/// The state of one response while its body arrives.
 class Answer {
  public:
   Answer(const RangeRequest& request, const RangeSink& sink) : request_(request), sink_(sink) {}
 
-  /// False: no more of it is wanted.
+  /// Returns false to end the transfer.
   bool take(const HttpHead& head, std::span<const char> bytes) {
-    if (judge(head).outcome != RangeOutcome::complete) {
+    if (check(head).outcome != RangeOutcome::complete) {
       unwanted_ += bytes.size();
       return unwanted_ <= kUnwantedBytesMax;
     }
@@ -129,7 +133,7 @@ class Answer {
       case HttpOutcome::stopped: return {.outcome = RangeOutcome::stopped, .received_bytes = received_};
       case HttpOutcome::answered: break;
     }
-    RangeAnswer result = judge(answer.head);
+    RangeAnswer result = check(answer.head);
     result.received_bytes = received_;
     if (result.outcome != RangeOutcome::complete) return result;
     if (too_long_) {
@@ -145,14 +149,14 @@ class Answer {
   }
 
  private:
-  const RangeAnswer& judge(const HttpHead& head) {
-    if (!judged_) judged_ = judge_head(head, request_);
-    return *judged_;
+  const RangeAnswer& check(const HttpHead& head) {
+    if (!checked_) checked_ = check_head(head, request_);
+    return *checked_;
   }
 
   const RangeRequest& request_;
   const RangeSink& sink_;
-  std::optional<RangeAnswer> judged_;
+  std::optional<RangeAnswer> checked_;
   std::uint64_t received_ = 0;
   std::uint64_t unwanted_ = 0;
   bool too_long_ = false;

@@ -1,6 +1,6 @@
 #pragma once
-// Parts of files over HTTP(S). An answer counts only when its head says that it is the part that was asked
-// for, of a file of the right length; what is too long is cut off.
+// Byte ranges of files over HTTP(S). A response counts only when its head says that it is the requested range
+// of a file of the expected length; surplus bytes are cut off.
 
 #include <chrono>
 #include <cstdint>
@@ -18,42 +18,42 @@ struct RangeRequest {
   std::string url;
   std::uint64_t offset_bytes = 0;
   std::uint64_t length_bytes = 0;  ///< not 0
-  std::uint64_t file_bytes = 0;    ///< length of the whole file; another one is another file
+  std::uint64_t file_bytes = 0;    ///< expected length of the whole file; a file of another length is refused
 };
 
 enum class RangeOutcome : std::uint8_t {
   complete,
-  file_unusable,    ///< not there, another file, or only to be had as a whole: asking again is of no use
-  server_unusable,  ///< nothing of this server should be asked for again
-  failed,           ///< may work later
+  file_unusable,    ///< absent, of another length, or not available in ranges: a retry cannot succeed
+  server_unusable,  ///< the server should not be asked again
+  failed,           ///< a retry may succeed
   stopped,
 };
 
 struct RangeAnswer {
   RangeOutcome outcome = RangeOutcome::failed;
-  std::uint64_t received_bytes = 0;     ///< from the start of the range, all given to the sink
-  std::string why = {};                 ///< unless complete or stopped: "does not answer"
-  bool absent = false;                  ///< file_unusable because it is not there
-  std::chrono::seconds retry_after{0};  ///< the server's wish
+  std::uint64_t received_bytes = 0;     ///< from the start of the range, all passed to the sink
+  std::string why = {};                 ///< set unless complete or stopped, such as "does not answer"
+  bool absent = false;                  ///< file_unusable because the server does not have the file
+  std::chrono::seconds retry_after{0};  ///< the Retry-After header
 };
 
-/// Bytes of the range, in order, each once.
+/// Receives each byte of the range once, in order.
 using RangeSink = std::function<void(std::uint64_t offset_in_range, std::span<const char>)>;
 
-/// One server's; belongs to one thread.
+/// Ranges of the files of one server. An object belongs to one thread.
 class HttpRanges final {
  public:
-  /// `stop` ends a request that is under way at once.
+  /// A stop request ends a transfer in progress at once.
   HttpRanges(const HttpOptions& options, std::stop_token stop) : client_(options, std::move(stop)) {}
 
-  /// Does not throw for anything that a server does.
+  /// Nothing that a server does makes it throw.
   [[nodiscard]] RangeAnswer get(const RangeRequest& request, const RangeSink& sink);
 
  private:
   HttpClient client_;
 };
 
-/// A path below a URL: what is not unreserved in a URL (RFC 3986) is percent-encoded, '/' is kept.
+/// A path as it stands in a URL: percent-encodes everything except unreserved characters (RFC 3986) and '/'.
 [[nodiscard]] std::string percent_encode_path(std::string_view path);
 
 }  // namespace sluice::fetch

@@ -54,7 +54,7 @@ std::vector<std::uint32_t> parse_gateways(std::string_view route) {
     std::string destination;
     std::string gateway;
     if (!(words >> interface >> destination >> gateway)) continue;
-    std::uint32_t raw = 0;  // in network order, as a number of this machine
+    std::uint32_t raw = 0;  // the bytes are in network order
     const auto [end, error] = std::from_chars(gateway.data(), gateway.data() + gateway.size(), raw, 16);
     if (error != std::errc() || end != gateway.data() + gateway.size() || raw == 0) continue;
     gateways.push_back(ntohl(raw));

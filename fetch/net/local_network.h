@@ -1,5 +1,5 @@
 #pragma once
-// Which addresses stand in the networks that this machine is directly connected to.
+// Tells which addresses belong to the networks to which this machine is directly connected.
 
 #include <cstdint>
 #include <span>
@@ -8,14 +8,15 @@
 
 namespace sluice::fetch {
 
-/// IPv4, in the machine's byte order.
+/// An IPv4 address and its netmask, in the machine's byte order.
 struct LocalInterface {
   std::uint32_t address;
   std::uint32_t netmask;
 };
 
-/// In the network of one of the interfaces, and none of their own addresses or `gateways`: behind a gateway
-/// (a router, a container's host) strangers can stand.
+/// Whether the address is in the network of an interface and is neither an interface's own address nor a
+/// gateway. Gateways (a router, a container's host) do not count, because they forward connections of
+/// strangers.
 [[nodiscard]] bool is_neighbour(std::uint32_t address, std::span<const LocalInterface> interfaces,
                                 std::span<const std::uint32_t> gateways);
 

@@ -1,6 +1,6 @@
 #pragma once
-// The DHT's nodes, kept from one run to the next: with them a fetch finds its peers without asking the
-// well-known bootstrap nodes. Only a cache: what is damaged counts as not there.
+// Keeps the DHT's nodes from one run to the next, so that a fetch finds peers without the well-known
+// bootstrap nodes. The file is only a cache: a damaged one is ignored with a warning.
 
 #include <chrono>
 #include <filesystem>
@@ -16,22 +16,21 @@ constexpr std::chrono::minutes kDhtSavePause{5};
 
 using Warn = std::function<void(const std::string& message)>;
 
-/// Where a DHT that knows nobody begins.
+/// The nodes from which a DHT without any known node starts.
 constexpr const char* kBootstrapNodes =
     "dht.libtorrent.org:25401,router.bittorrent.com:6881,dht.transmissionbt.com:6881";
 
-/// Nothing when `file` is empty, not there or damaged; the last is told.
+/// No nodes when `file` is empty, does not exist or is damaged; the last gives a warning.
 [[nodiscard]] lt::dht::dht_state load_dht_state(const std::filesystem::path& file, const Warn& warn);
 
-/// Written aside and renamed, made durable or not: it is a cache. A session that knows no node leaves the
-/// file alone. Nothing when `file` is empty.
+/// Replaces the file, unless the session knows no node or `file` is empty.
 void save_dht_state(const lt::session_handle& session, const std::filesystem::path& file, const Warn& warn);
 
-/// Asks the well-known nodes after all when none of the kept ones has answered for a while.
+/// Asks the well-known nodes when no kept node has answered for 20 s.
 class DhtBootstrap final {
  public:
   DhtBootstrap(lt::session_handle session, bool dht) : session_(std::move(session)), done_(!dht) {}
-  /// Now and then.
+  /// Call periodically.
   void tick();
 
  private:

@@ -1,3 +1,8 @@
+// Adapts PieceStore to lt::disk_interface. libtorrent calls the async_ functions in its network thread; the
+// store calls back in its own threads, and post() brings each answer to the network thread, where handlers
+// must run. `working_` keeps the network thread alive until abort(), so that no answer is lost. Invariant: no
+// request to the store outlives this object (the destructor waits), because the requests refer to it.
+
 #include "fetch/swarm/disk_io.h"
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -20,7 +25,7 @@
 namespace sluice::fetch {
 namespace {
 
-/// libtorrent has no place for our message; the committer and the caller of the store tell it.
+/// libtorrent cannot carry our message; the committer and the store report it to the worker.
 lt::storage_error to_lt(const PieceStore::Failure& failure, lt::operation_t operation) {
   if (!failure) return {};
   const int code = failure->kind() == base::ErrorKind::no_space ? ENOSPC : EIO;
@@ -84,7 +89,7 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
                       handler) override {
     store_.hash(to_index(piece), [this, piece, v2,
                                   handler = std::move(handler)](const PieceStore::HashResult& result) {
-      // Its owner reads `v2` only when the handler has been called.
+      // The owner of `v2` does not touch it before the handler is called.
       const auto count = std::min(static_cast<std::size_t>(v2.size()), result.leaves.size());
       for (std::size_t i = 0; i < count; ++i)
         v2[static_cast<std::ptrdiff_t>(i)] = lt::sha256_hash(base::as_text(result.leaves[i].bytes).data());
@@ -115,8 +120,9 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
     flush(std::move(handler));
   }
 
-  /// We have said which pieces are there; libtorrent has nothing to check. Unless a shared release has turned
-  /// out damaged: then it starts anew, without parameters.
+  /// add_torrent_params already say which pieces are present, so there is nothing to check. libtorrent calls
+  /// this without parameters when a seed has met a damaged piece (2.0.8); a full check then keeps the good
+  /// pieces shared.
   void async_check_files(lt::storage_index_t, const lt::add_torrent_params* added,
                          lt::aux::vector<std::string, lt::file_index_t>,
                          std::function<void(lt::status_t, const lt::storage_error&)> handler) override {
@@ -139,7 +145,7 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
     });
   }
 
-  // Files are placed, named and removed by us alone.
+  // libtorrent must not move, rename or remove files.
   void async_move_storage(
       lt::storage_index_t, std::string path, lt::move_flags_t,
       std::function<void(lt::status_t, const std::string&, const lt::storage_error&)> handler) override {
@@ -161,8 +167,8 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
 
   void update_stats_counters(lt::counters&) const override {}
   std::vector<lt::open_file_state> get_status(lt::storage_index_t) const override { return {}; }
-  /// Not before all that was asked for has been answered: an answer that nobody takes any more would keep its
-  /// torrent, which refers to us, longer than us.
+  /// Lets the network thread end only after all answers have arrived. An answer that is never delivered would
+  /// keep its torrent, which refers to this object, alive for too long.
   void abort(bool) override {
     flush([this] { working_.reset(); });
   }
@@ -174,7 +180,7 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
     return {lt::error_code(EOPNOTSUPP, boost::system::generic_category()), operation};
   }
 
-  /// Handlers run in the network's thread.
+  /// Runs a handler in the network thread.
   template <typename Handler>
   void post(Handler handler) {
     boost::asio::post(context_, std::move(handler));
@@ -186,7 +192,7 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
     });
   }
 
-  /// What the store was asked for refers to us.
+  /// Requests to the store refer to this object.
   void wait_for_store() {
     std::promise<void> idle;
     store_.flush([&idle] { idle.set_value(); });

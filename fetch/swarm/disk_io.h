@@ -1,7 +1,8 @@
 #pragma once
-// PieceStore as libtorrent's disk back end. Not its own ones: the default maps memory that cannot be bounded
-// and is unsafe on some file systems, and the plain one works in the network's thread and reads every piece
-// back (2.0.8).
+// PieceStore as libtorrent's disk back end. libtorrent 2.0's own back ends do not fit: the default maps
+// files, which cannot be bounded and is unsafe on ZFS and Btrfs (fixed in 2.0.14), and posix_disk_io works in
+// the network thread and reads every piece back. This one remains with later versions, because it also hashes
+// from memory and journals.
 
 #include <libtorrent/session_params.hpp>
 
@@ -9,7 +10,7 @@
 
 namespace sluice::fetch {
 
-/// For sessions of one torrent, whose store this is; it must live as long as the session.
+/// For a session with one torrent. The store must outlive the session.
 [[nodiscard]] lt::disk_io_constructor_type make_disk_io(PieceStore& store);
 
 }  // namespace sluice::fetch

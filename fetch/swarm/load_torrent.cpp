@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "fetch/job/memory_budget.h"
+#include "fetch/swarm/libtorrent_faults.h"
 
 namespace sluice::fetch {
 namespace {
@@ -20,7 +21,8 @@ std::string path_in_folder(const format::ReleaseLayout& layout, const format::Re
   base::throw_malformed("torrent", "two readings of it differ in " + what);
 }
 
-void match_files(const format::ReleaseLayout& layout, lt::add_torrent_params& params) {
+/// Throws unless libtorrent has the same files, and gives them our paths.
+void check_files(const format::ReleaseLayout& layout, lt::add_torrent_params& params) {
   const lt::file_storage& files = std::as_const(*params.ti).files();
   auto ours = layout.files.begin();
   for (const lt::file_index_t index : files.file_range()) {
@@ -39,8 +41,8 @@ void match_files(const format::ReleaseLayout& layout, lt::add_torrent_params& pa
   if (ours != layout.files.end()) differ("the number of files");
 }
 
-/// Makes a hybrid torrent a v1 one in libtorrent's eyes. It has no function for that; what it hands out as
-/// const is a member of an object that is not.
+/// Makes libtorrent treat a hybrid torrent as v1. It has no function for that; the reference that
+/// info_hashes() returns is const, but the torrent_info that it refers to is not (libtorrent_faults.h).
 void hide_v2(lt::add_torrent_params& params) {
   const_cast<lt::info_hash_t&>(params.ti->info_hashes()).v2.clear();
   params.info_hashes.v2.clear();
@@ -73,7 +75,7 @@ lt::add_torrent_params load_torrent(Torrent& torrent, std::uint64_t tree_bytes_m
   }
   if (params.ti->info_hashes() != to_info_hashes(torrent.layout.infohash_v1, torrent.layout.infohash_v2))
     differ("the info-hashes");
-  match_files(torrent.layout, params);
+  check_files(torrent.layout, params);
   if (torrent.layout.infohash_v1 && tree_bytes(torrent.layout) > tree_bytes_max) hide_v2(params);
   return params;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// From our reading of a torrent to libtorrent's, such that both mean the same files.
+// Converts our reading of a torrent to libtorrent's, and checks that both describe the same files.
 
 #include <libtorrent/add_torrent_params.hpp>
 
@@ -7,13 +7,13 @@
 
 namespace sluice::fetch {
 
-/// libtorrent reads the same bytes; where it would give a file another path (it mends names), its path is set
-/// to ours. Error{malformed} when the two readings differ in anything else. It keeps the info dictionary, up
-/// to 160 MiB: ours is given up, `torrent.info` is empty then.
+/// libtorrent reads the same bytes. Where it would change a file's path, the path is set to ours.
+/// Error{malformed} when the readings differ in anything else. libtorrent keeps a copy of the info
+/// dictionary, which can have 160 MiB, so `torrent.info` is emptied.
 ///
-/// libtorrent 2.0.8 keeps the hash trees of a v2 torrent in memory, a file's whole tree from its first block
-/// to its last. Where that could be more than `tree_bytes_max`, a hybrid torrent is a v1 one to libtorrent:
-/// our own judge (fetch/torrent/piece_digest.h) proves its pieces by both hashes all the same.
+/// libtorrent 2.0 keeps a v2 file's whole hash tree in memory from its first block to its last. Where the
+/// trees could exceed `tree_bytes_max`, libtorrent is given only the v1 half of a hybrid torrent;
+/// PieceVerifier still verifies its pieces by both hashes.
 [[nodiscard]] lt::add_torrent_params load_torrent(Torrent& torrent, std::uint64_t tree_bytes_max);
 
 [[nodiscard]] lt::info_hash_t to_info_hashes(const std::optional<base::Sha1>& v1,

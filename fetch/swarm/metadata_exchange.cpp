@@ -1,3 +1,10 @@
+// The ut_metadata protocol (BEP 9) over libtorrent's plugin interface. All of it runs in libtorrent's network
+// thread; the mutex guards only the results that the worker's thread takes. A Peer is one connection: it
+// announces its metadata size in the extension handshake, waits until start_requests() lets it begin, and
+// then requests all blocks, sixteen ahead. Invariants: at most eight peers are asked at a time and their
+// announced sizes together fit `bytes_max`; the blocks of different peers are never mixed; a result is
+// published only if it has the info-hash.
+
 #include "fetch/swarm/metadata_exchange.h"
 
 #include <algorithm>
@@ -26,11 +33,11 @@ constexpr int kKindReject = 2;
 
 constexpr std::size_t kAskedMax = 8;
 constexpr std::size_t kLiarsMax = 1000;
-constexpr std::chrono::seconds kBlockPatience{10};  // for one block
-constexpr std::chrono::seconds kTurn{20};           // safe from those who wait
+constexpr std::chrono::seconds kBlockPatience{10};
+constexpr std::chrono::seconds kTurn{20};  // a waiting peer does not replace another one before this time
 
 template <typename Digest>
-bool fits(const std::optional<Digest>& expected, const std::vector<std::string>& blocks) {
+bool matches(const std::optional<Digest>& expected, const std::vector<std::string>& blocks) {
   if (!expected) return true;
   base::Hasher<Digest> hasher;
   for (const std::string& block : blocks) hasher.update(base::as_bytes(block));
@@ -39,10 +46,10 @@ bool fits(const std::optional<Digest>& expected, const std::vector<std::string>&
 
 }  // namespace
 
-/// With one peer.
-class MetadataExchange::Talk final : public lt::peer_plugin {
+/// The exchange with one peer.
+class MetadataExchange::Peer final : public lt::peer_plugin {
  public:
-  Talk(std::shared_ptr<MetadataExchange> exchange, const lt::peer_connection_handle& connection)
+  Peer(std::shared_ptr<MetadataExchange> exchange, const lt::peer_connection_handle& connection)
       : exchange_(std::move(exchange)), connection_(connection) {}
 
   [[nodiscard]] bool waits() const { return size_ > 0 && !asked_ && !closed_; }
@@ -63,10 +70,10 @@ class MetadataExchange::Talk final : public lt::peer_plugin {
     ask();
   }
 
-  /// It may come back, and be asked again.
+  /// Disconnects. The peer may connect again and is then asked again.
   void close() { connection_.disconnect(lt::errors::invalid_metadata_message, lt::operation_t::bittorrent); }
 
-  // ---- From libtorrent ----
+  // ---- Called by libtorrent ----
 
   void add_handshake(lt::entry& handshake) override { handshake["m"]["ut_metadata"] = kOurId; }
 
@@ -78,7 +85,7 @@ class MetadataExchange::Talk final : public lt::peer_plugin {
     if (static_cast<std::uint64_t>(size) > exchange_->bytes_max_) return true;
     their_id_ = static_cast<char>(id);
     size_ = static_cast<std::uint64_t>(size);
-    exchange_->give_turns();
+    exchange_->start_requests();
     return true;
   }
 
@@ -95,7 +102,7 @@ class MetadataExchange::Talk final : public lt::peer_plugin {
   void on_disconnect(const lt::error_code& /*reason*/) override {
     closed_ = true;
     blocks_.clear();
-    exchange_->give_turns();
+    exchange_->start_requests();
   }
 
  private:
@@ -126,7 +133,7 @@ class MetadataExchange::Talk final : public lt::peer_plugin {
          body.substr(static_cast<std::size_t>(message.data_section().size())));
   }
 
-  /// In any order: libtorrent answers some requests later than those that came after them.
+  /// Accepts blocks in any order, because libtorrent does not answer requests in order.
   void take(std::uint64_t index, std::string_view block) {
     if (index >= next_ || !blocks_[index].empty()) return close();
     if (block.size() != std::min(kMetadataBlockBytes, size_ - index * kMetadataBlockBytes)) return close();
@@ -138,17 +145,17 @@ class MetadataExchange::Talk final : public lt::peer_plugin {
     if (received_bytes_ < size_)
       ask();
     else
-      exchange_->judge(*this);
+      exchange_->verify(*this);
   }
 
   std::shared_ptr<MetadataExchange> exchange_;
   lt::bt_peer_connection_handle connection_;
   char their_id_ = 0;
-  std::uint64_t size_ = 0;  // as it says; 0: it has no metadata
-  std::uint64_t next_ = 0;  // block to ask for
+  std::uint64_t size_ = 0;  // of the metadata, as the peer says; 0: it has none
+  std::uint64_t next_ = 0;  // the next block to request
   std::uint64_t received_blocks_ = 0;
   std::uint64_t received_bytes_ = 0;
-  std::vector<std::string> blocks_;  // empty where one has not come
+  std::vector<std::string> blocks_;  // an empty string stands for a missing block
   Clock::time_point started_;
   Clock::time_point last_block_;
   bool asked_ = false;
@@ -173,71 +180,71 @@ std::shared_ptr<lt::peer_plugin> MetadataExchange::new_connection(
     const lt::peer_connection_handle& connection) {
   if (connection.type() != lt::connection_type::bittorrent) return nullptr;
   if (liars_.contains(connection.remote().address())) return nullptr;
-  auto talk = std::make_shared<Talk>(shared_from_this(), connection);
-  talks_.push_back(talk);
-  return talk;
+  auto peer = std::make_shared<Peer>(shared_from_this(), connection);
+  peers_.push_back(peer);
+  return peer;
 }
 
-std::vector<std::shared_ptr<MetadataExchange::Talk>> MetadataExchange::talks() {
-  std::vector<std::shared_ptr<Talk>> talks;
-  std::erase_if(talks_, [&](const std::weak_ptr<Talk>& weak) {
-    auto talk = weak.lock();
-    if (!talk) return true;
-    talks.push_back(std::move(talk));
+std::vector<std::shared_ptr<MetadataExchange::Peer>> MetadataExchange::peers() {
+  std::vector<std::shared_ptr<Peer>> peers;
+  std::erase_if(peers_, [&](const std::weak_ptr<Peer>& weak) {
+    auto peer = weak.lock();
+    if (!peer) return true;
+    peers.push_back(std::move(peer));
     return false;
   });
-  return talks;
+  return peers;
 }
 
-/// As many are asked at a time as the memory allows.
-void MetadataExchange::give_turns() {
-  const auto talks = this->talks();
+/// Starts the exchange with waiting peers, as many as the limits allow.
+void MetadataExchange::start_requests() {
+  const auto peers = this->peers();
   std::size_t asked = 0;
   std::uint64_t claimed_bytes = 0;
-  for (const auto& talk : talks) {
-    if (!talk->asked()) continue;
+  for (const auto& peer : peers) {
+    if (!peer->asked()) continue;
     ++asked;
-    claimed_bytes += talk->size();
+    claimed_bytes += peer->size();
   }
-  for (const auto& talk : talks) {
+  for (const auto& peer : peers) {
     if (asked >= kAskedMax) break;
-    if (!talk->waits() || claimed_bytes + talk->size() > bytes_max_) continue;
+    if (!peer->waits() || claimed_bytes + peer->size() > bytes_max_) continue;
     ++asked;
-    claimed_bytes += talk->size();
-    talk->begin();
+    claimed_bytes += peer->size();
+    peer->begin();
   }
 }
 
-/// Who says nothing has to go, and so has the slowest while others wait.
+/// Disconnects silent peers and, while others wait, the slowest one whose turn is over.
 void MetadataExchange::tick() {
   const auto now = Clock::now();
-  const auto talks = this->talks();
-  const bool somebody_waits = std::ranges::any_of(talks, &Talk::waits);
-  std::shared_ptr<Talk> slowest;
-  for (const auto& talk : talks) {
-    if (!talk->asked()) continue;
-    if (talk->silent(now)) {
-      talk->close();
-    } else if (somebody_waits && talk->turn(now) > kTurn &&
-               (!slowest || talk->bytes_per_s(now) < slowest->bytes_per_s(now))) {
-      slowest = talk;
+  const auto peers = this->peers();
+  const bool others_wait = std::ranges::any_of(peers, &Peer::waits);
+  std::shared_ptr<Peer> slowest;
+  for (const auto& peer : peers) {
+    if (!peer->asked()) continue;
+    if (peer->silent(now)) {
+      peer->close();
+    } else if (others_wait && peer->turn(now) > kTurn &&
+               (!slowest || peer->bytes_per_s(now) < slowest->bytes_per_s(now))) {
+      slowest = peer;
     }
   }
   if (slowest) slowest->close();
 }
 
-void MetadataExchange::judge(Talk& talk) {
-  if (fits(infohash_v1_, talk.blocks()) && fits(infohash_v2_, talk.blocks())) {
+void MetadataExchange::verify(Peer& peer) {
+  if (matches(infohash_v1_, peer.blocks()) && matches(infohash_v2_, peer.blocks())) {
     const std::lock_guard lock(mutex_);
-    result_ = std::move(talk.blocks());
+    result_ = std::move(peer.blocks());
     return;
   }
-  if (liars_.size() < kLiarsMax && liars_.insert(talk.address()).second) {
+  if (liars_.size() < kLiarsMax && liars_.insert(peer.address()).second) {
     const std::lock_guard lock(mutex_);
-    warnings_.push_back("the peer " + talk.address().to_string() +
+    warnings_.push_back("the peer " + peer.address().to_string() +
                         " sent metadata that does not fit the info-hash, and is not asked again");
   }
-  talk.close();
+  peer.close();
 }
 
 }  // namespace sluice::fetch

@@ -10,6 +10,7 @@
 
 #include "fetch/net/address.h"
 #include "fetch/swarm/dht_state.h"
+#include "fetch/swarm/libtorrent_faults.h"
 #include "fetch/torrent/torrent_file.h"
 
 namespace sluice::fetch {
@@ -35,16 +36,16 @@ void set_network(Settings& settings, const SessionOptions& options) {
   settings.set_str(Settings::listen_interfaces, listen_interfaces(options));
   settings.set_bool(Settings::listen_system_port_fallback, false);
   settings.set_int(Settings::max_retry_port_bind, 0);
-  // Their names are looked up before the DHT starts, which can take long: who knows a node needs none.
+  // libtorrent resolves these names before the DHT starts, which can take long; with kept nodes none is
+  // needed.
   const bool node_known = !options.dht_state.nodes.empty() || !options.dht_state.nodes6.empty();
   settings.set_str(Settings::dht_bootstrap_nodes, node_known ? "" : kBootstrapNodes);
   settings.set_bool(Settings::enable_dht, false);
   settings.set_bool(Settings::enable_lsd, options.lsd);
   settings.set_bool(Settings::enable_upnp, false);
   settings.set_bool(Settings::enable_natpmp, false);
-  // uTP of 2.0.8 can corrupt payload on close and use freed memory (fixed in 2.0.11 and 2.0.14).
-  settings.set_bool(Settings::enable_incoming_utp, false);
-  settings.set_bool(Settings::enable_outgoing_utp, false);
+  settings.set_bool(Settings::enable_incoming_utp, !kUtpUnsafe);
+  settings.set_bool(Settings::enable_outgoing_utp, !kUtpUnsafe);
   settings.set_bool(Settings::ssrf_mitigation, true);
   settings.set_bool(Settings::validate_https_trackers, true);
   settings.set_bool(Settings::allow_idna, false);
@@ -53,13 +54,13 @@ void set_network(Settings& settings, const SessionOptions& options) {
   settings.set_bool(Settings::announce_to_all_trackers, true);
   settings.set_int(Settings::stop_tracker_timeout, 1);
   settings.set_int(Settings::max_http_recv_buffer_size, 4 << 20);
-  // Several peers behind one address are normal in a laboratory, and all of them on loopback.
+  // Several peers can share an address: behind NAT, and in every test on loopback.
   settings.set_bool(Settings::allow_multiple_connections_per_ip, true);
   settings.set_bool(Settings::smooth_connects, false);
-  // Some clients refuse a peer whose last connection, that of the metadata, they have not yet tidied away.
+  // Some clients refuse a peer while they still hold its previous connection, which fetched the metadata.
   settings.set_int(Settings::min_reconnect_time, 2);
   settings.set_int(Settings::max_failcount, 20);
-  settings.set_int(Settings::tick_interval, 100);  // new peers and rate limits are served once a tick
+  settings.set_int(Settings::tick_interval, 100);  // new peers and rate limits are handled once per tick
   settings.set_int(Settings::download_rate_limit, to_setting(options.limit_down_bytes_per_s));
   settings.set_int(Settings::upload_rate_limit, to_setting(options.limit_up_bytes_per_s));
 }
@@ -83,7 +84,7 @@ void set_sizes(Settings& settings, const SessionOptions& options) {
           lt::alert_category::ip_block | lt::alert_category::peer)));  // peer: local discovery
 }
 
-/// libtorrent leaves peers on local networks out of the rate limits; whoever sets a limit means all peers.
+/// Applies the rate limits to peers on local networks, too, which libtorrent exempts by default.
 void limit_local_peers(lt::session& session) {
   lt::ip_filter everywhere;
   constexpr std::uint32_t kGlobalClass = 1u << static_cast<std::uint32_t>(lt::session::global_peer_class_id);
@@ -93,7 +94,8 @@ void limit_local_peers(lt::session& session) {
   session.set_peer_class_filter(everywhere);
 }
 
-/// Not from the start: 2.0.8 would offer the kept nodes to no socket, and forget them, before it listens.
+/// A DHT that starts together with the session loses the kept nodes, because libtorrent has no socket for
+/// them yet (2.0.8; not known to be fixed). So it starts afterwards.
 void start_dht(lt::session& session) {
   Settings settings;
   settings.set_bool(Settings::enable_dht, true);
@@ -102,7 +104,7 @@ void start_dht(lt::session& session) {
 
 }  // namespace
 
-lt::ip_filter make_address_filter(const std::vector<lt::address>& trusted) {
+lt::ip_filter make_ip_filter(const std::vector<lt::address>& allowed) {
   lt::ip_filter filter;
   for (const AddressRange& range : private_ranges()) {
     const lt::address_v6 first(range.first);
@@ -113,7 +115,7 @@ lt::ip_filter make_address_filter(const std::vector<lt::address>& trusted) {
                       boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, last),
                       lt::ip_filter::blocked);
   }
-  for (const lt::address& address : trusted) {
+  for (const lt::address& address : allowed) {
     filter.add_rule(address, address, 0);
     if (!address.is_v4()) continue;
     const lt::address mapped = boost::asio::ip::make_address_v6(boost::asio::ip::v4_mapped, address.to_v4());
@@ -129,7 +131,7 @@ std::unique_ptr<lt::session> make_session(const SessionOptions& options) {
   set_sizes(params.settings, options);
   params.disk_io_constructor = options.disk_io ? options.disk_io : lt::disabled_disk_io_constructor;
   params.dht_state = options.dht_state;
-  if (!options.allow_private) params.ip_filter = make_address_filter({});
+  if (!options.allow_private) params.ip_filter = make_ip_filter({});
   auto session = std::make_unique<lt::session>(std::move(params));
   limit_local_peers(*session);
   if (options.dht) start_dht(*session);

@@ -15,7 +15,7 @@ using format::ReleaseFile;
 using format::ReleaseLayout;
 
 struct Folder {
-  std::map<std::string, Folder, std::less<>> children;  // sorted by bytes, as bencode wants
+  std::map<std::string, Folder, std::less<>> children;  // sorted by bytes, as bencode requires
   const ReleaseFile* file = nullptr;
 };
 

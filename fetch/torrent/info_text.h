@@ -1,6 +1,6 @@
 #pragma once
-// The info dictionary of a release that is published: one way to write it, so that everybody who publishes
-// the same folder gets the same info-hashes.
+// Writes the info dictionary of a published release. The result depends on the files alone, so that everybody
+// who publishes the same folder gets the same info-hashes.
 
 #include <cstdint>
 #include <string>
@@ -16,11 +16,11 @@ constexpr std::uint64_t kPublishedPieceBytesMax = 16 << 20;  // many clients fai
 /// 100 GB, 8 MiB up to 200 GB), at most 16 MiB.
 [[nodiscard]] std::uint64_t choose_piece_bytes(std::uint64_t payload_bytes);
 
-/// Puts BEP 47 pad files between the files, so that each starts at a piece, as BEP 52 asks of hybrid
+/// Inserts BEP 47 pad files so that each file starts at a piece border, as BEP 52 requires of hybrid
 /// torrents.
 void add_pad_files(format::ReleaseLayout& layout);
 
-/// Bencoded. With v2 keys when the files have roots.
+/// The bencoded dictionary, with v2 keys when the files have roots.
 [[nodiscard]] std::string to_info_text(const format::ReleaseLayout& layout);
 
 }  // namespace sluice::fetch

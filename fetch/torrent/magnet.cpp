@@ -1,5 +1,5 @@
-// Magnet links as people pass them on: BEP 9, BEP 52 (btmh), and what chat programs and web pages make of
-// them.
+// Parses magnet links (BEP 9, and BEP 52 for btmh), including links that chat programs and web pages have
+// altered: keys in upper case, numbered keys ("tr.1"), "&amp;" in place of "&".
 
 #include <algorithm>
 #include <array>
@@ -24,7 +24,7 @@ int hex_digit(char c) {
   return -1;
 }
 
-/// A '%' that no two hex digits follow stays as it is.
+/// Keeps a '%' that is not followed by two hex digits.
 std::string percent_decode(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {

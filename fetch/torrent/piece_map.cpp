@@ -40,7 +40,7 @@ std::vector<PieceSlice> PieceMap::slices(std::uint64_t piece, std::uint64_t offs
   const std::uint64_t end = start + length_bytes;
   std::vector<PieceSlice> found;
   auto extent = std::ranges::partition_point(
-      extents_, [&](const Extent& e) { return e.start_bytes + e.length_bytes <= start; });
+      extents_, [&](const FileExtent& e) { return e.start_bytes + e.length_bytes <= start; });
   for (; extent != extents_.end() && extent->start_bytes < end; ++extent) {
     const std::uint64_t from = std::max(start, extent->start_bytes);
     const std::uint64_t to = std::min(end, extent->start_bytes + extent->length_bytes);
@@ -52,7 +52,7 @@ std::vector<PieceSlice> PieceMap::slices(std::uint64_t piece, std::uint64_t offs
 PieceMap::Range PieceMap::pieces_of(std::size_t file_index) const {
   const std::size_t at = extent_of_file_.at(file_index);
   if (at == kNone) return {};
-  const Extent& extent = extents_[at];
+  const FileExtent& extent = extents_[at];
   return {extent.start_bytes / piece_bytes_,
           base::divide_up(extent.start_bytes + extent.length_bytes, piece_bytes_)};
 }

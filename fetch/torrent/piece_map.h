@@ -1,6 +1,6 @@
 #pragma once
-// Where the bytes of a piece lie: pieces are cut from one stream, in which v1 and hybrid torrents hold their
-// files (pad files included) end to end (BEP 3, BEP 47), and v2 torrents start each file on a piece border
+// Maps pieces to files. Pieces are cut from one stream of bytes. In v1 and hybrid torrents the stream is the
+// files (pad files included) end to end (BEP 3, BEP 47); in v2 torrents each file starts at a piece border
 // (BEP 52).
 
 #include <cstddef>
@@ -11,7 +11,10 @@
 
 namespace sluice::fetch {
 
-/// Part of a piece that lies in one file that is on disk. What no slice covers is padding: zeros.
+constexpr std::uint64_t kBlockBytes = 16384;  // BEP 3: the unit in which peers request data
+
+/// The part of a piece that lies in one file. Bytes of a piece that no slice covers are padding, which is
+/// zeros.
 struct PieceSlice {
   std::size_t file_index = 0;  ///< into ReleaseLayout::files
   std::uint64_t file_offset_bytes = 0;
@@ -24,9 +27,9 @@ class PieceMap final {
   explicit PieceMap(const format::ReleaseLayout& layout);
 
   [[nodiscard]] std::uint64_t piece_count() const { return piece_count_; }
-  /// Of one piece; the last one of the stream can be short.
+  /// The length of a piece; the last piece of the stream can be short.
   [[nodiscard]] std::uint64_t piece_bytes(std::uint64_t piece) const;
-  /// The files under [offset, offset + length) of a piece, in order; empty files have none.
+  /// The slices of the bytes [offset, offset + length) of a piece, in order; empty files have none.
   [[nodiscard]] std::vector<PieceSlice> slices(std::uint64_t piece, std::uint64_t offset_bytes,
                                                std::uint64_t length_bytes) const;
   [[nodiscard]] std::vector<PieceSlice> slices(std::uint64_t piece) const {
@@ -40,13 +43,13 @@ class PieceMap final {
   [[nodiscard]] Range pieces_of(std::size_t file_index) const;
 
  private:
-  struct Extent {  // of a file that is on disk and not empty, in stream order
+  struct FileExtent {  // a file in the stream; pad files and empty files have none
     std::uint64_t start_bytes;
     std::uint64_t length_bytes;
     std::size_t file_index;
   };
-  std::vector<Extent> extents_;
-  std::vector<std::size_t> extent_of_file_;  // npos for those without
+  std::vector<FileExtent> extents_;          // in stream order
+  std::vector<std::size_t> extent_of_file_;  // npos for files without an extent
   std::uint64_t piece_bytes_;
   std::uint64_t stream_bytes_ = 0;
   std::uint64_t piece_count_ = 0;

@@ -1,6 +1,6 @@
 #pragma once
-// Typed access to decoded bencode: what is absent, of another kind or out of range is Error{malformed} that
-// names the torrent, the place and the key.
+// Typed access to decoded bencode. A value that is absent, has another type or is out of range is
+// Error{malformed}, and the message names the torrent, the place and the key.
 
 #include <charconv>
 #include <cstdint>
@@ -20,7 +20,7 @@ inline std::string_view section_of(const lt::bdecode_node& node) {
   return {section.data(), static_cast<std::size_t>(section.size())};
 }
 
-/// A dictionary and the words that name it in messages.
+/// A dictionary and its name in error messages.
 class Fields {
  public:
   Fields(const lt::bdecode_node& dict, std::string subject) : dict_(dict), subject_(std::move(subject)) {
@@ -34,14 +34,15 @@ class Fields {
   [[nodiscard]] std::string_view string(std::string_view key) const {
     return to_view(typed(key, lt::bdecode_node::string_t, "a string").string_value());
   }
-  /// The key's UTF-8 twin ("name.utf-8") where an old maker wrote one, as libtorrent does.
+  /// "KEY.utf-8" where the dictionary has it, else `key`. Old programs wrote both; libtorrent prefers the
+  /// same one.
   [[nodiscard]] std::string utf8_key(std::string_view key) const {
     std::string twin = std::string(key) + ".utf-8";
     return has(twin) ? twin : std::string(key);
   }
   [[nodiscard]] std::uint64_t number(std::string_view key) const {
     const auto node = typed(key, lt::bdecode_node::int_t, "an integer");
-    // Not int_value(): what does not fit becomes 0 there.
+    // int_value() would turn a number that does not fit into 0.
     const std::string_view text =
         section_of(node).substr(1, section_of(node).size() - 2);  // without "i" and "e"
     if (text.starts_with('-')) refuse(key, "is negative: " + std::string(text));

@@ -1,3 +1,8 @@
+// Reader and writer of .torrent files. The reader uses libtorrent's bdecode() for the syntax alone and checks
+// every field itself; the layout that it returns is complete and consistent: lengths fit, pieces and layers
+// have the number that the lengths ask for, and each piece layer hashes to its root. The writer emits the
+// parts in order, so that the info dictionary is never copied.
+
 #include "fetch/torrent/torrent_file.h"
 
 #include <algorithm>
@@ -55,7 +60,7 @@ std::uint64_t read_piece_bytes(const Fields& info, bool has_v2) {
   const std::uint64_t bytes = info.number("piece length");
   if (bytes == 0 || bytes > kPieceBytesMax)
     info.refuse("piece length", "is " + std::to_string(bytes) + ", expected 1 to 536870912");
-  // BEP 52; v1 alone allows any length.
+  // BEP 52 requires a power of two; BEP 3 allows any length.
   if (has_v2 && (bytes < base::kMerkleBlockBytes || !std::has_single_bit(bytes)))
     info.refuse("piece length",
                 "is " + std::to_string(bytes) + ", expected a power of two of at least 16384");
@@ -140,8 +145,8 @@ void add_layers(ReleaseLayout& layout, const lt::bdecode_node& layers, std::stri
   }
 }
 
-/// Trackers and web seeds are advice: what is no string, too long, or comes after the first hundred is left
-/// out.
+/// Collects trackers and web seeds. They are only advice, so a value that is not a string, is too long, or
+/// comes after the first hundred is ignored and not an error.
 void add_strings(const lt::bdecode_node& node, std::vector<std::string>& out) {
   constexpr std::size_t kStringsMax = 100;
   constexpr std::size_t kStringBytesMax = 8 << 10;
@@ -155,7 +160,7 @@ void add_strings(const lt::bdecode_node& node, std::vector<std::string>& out) {
   }
 }
 
-/// Takes the bytes of a .torrent part by part, so that nobody needs them all at once.
+/// Receives the bytes of a .torrent part by part, so that the whole need not be in memory.
 using Sink = std::function<void(std::string_view)>;
 
 void emit_layers(const ReleaseLayout& layout, const Sink& sink) {
@@ -183,7 +188,7 @@ std::string trackers_text(const std::vector<std::string>& trackers) {
   if (trackers.size() > 1) {
     bencode::append(out, "announce-list");
     out += 'l';
-    for (const std::string& tracker : trackers) {  // a tier each (BEP 12)
+    for (const std::string& tracker : trackers) {  // each tracker is a tier of its own (BEP 12)
       out += 'l';
       bencode::append(out, tracker);
       out += 'e';
@@ -214,7 +219,7 @@ void emit(const Torrent& torrent, const Sink& sink) {
   sink(tail += 'e');
 }
 
-/// The content's parts; `info` is where its info dictionary lies.
+/// A parsed .torrent, and the place of the info dictionary in its content.
 struct Parts {
   Torrent torrent;  // without info
   std::size_t info_start = 0;

@@ -1,7 +1,7 @@
 #pragma once
-// A .torrent's content and its info dictionary as format::ReleaseLayout, for v1 (BEP 3), v2 (BEP 52) and
-// hybrid torrents. It reads the raw bencode, before libtorrent would mend names: what is not clean is
-// refused. libtorrent reads the same bytes again for the transfer.
+// Reads a .torrent or an info dictionary into format::ReleaseLayout, for v1 (BEP 3), v2 (BEP 52) and hybrid
+// torrents. It reads the raw bencode and refuses names that are not clean, which libtorrent would change.
+// libtorrent reads the same bytes again for the transfer.
 
 #include <cstddef>
 #include <cstdint>
@@ -10,50 +10,50 @@
 #include <string_view>
 #include <vector>
 
+#include "fetch/fetch.h"
 #include "format/release_layout.h"
 
 namespace sluice::fetch {
 
-// What is read at the most. Metadata comes from strangers: together these keep the reader below 450 MiB,
-// whatever it is given (tests/cli/big_torrent_test.py).
-constexpr std::uint64_t kTorrentBytesMax = std::uint64_t{160} << 20;  // 4 Mi pieces: 80 MiB in v1, 128 in v2
+// Limits of what is read. Metadata come from strangers: together with kTorrentBytesMax (fetch/fetch.h) these
+// keep the reader below 450 MiB for any input (tests/cli/big_torrent_test.py).
 constexpr int kPiecesMax = 4 << 20;
-constexpr int kTokensMax = 4 << 20;  // of 8 bytes; a file takes 10 to 30
+constexpr int kTokensMax = 4 << 20;  // bdecode tokens of 8 bytes; a file takes 10 to 30
 constexpr int kDepthMax = 100;
 
-/// For readers with less memory; never more than the above.
+/// Lower limits for a reader that has less memory.
 struct TorrentLimits {
   std::uint64_t bytes_max = kTorrentBytesMax;
   int tokens_max = kTokensMax;
 };
 
 struct Torrent {
-  std::string info;  ///< the info dictionary, byte for byte: what the info-hashes are of
+  std::string info;  ///< the info dictionary byte for byte, which the info-hashes are computed from
   format::ReleaseLayout layout;
   std::vector<std::string> trackers;
   std::vector<std::string> web_seeds;
 };
 
-/// Takes the content over: what is read is held once. Error{malformed} with `subject` for everything that
-/// read_torrent refuses.
+/// Takes `content` by value so that the bytes are held only once. Error{malformed}, whose message begins with
+/// `subject`, for everything that read_torrent refuses.
 [[nodiscard]] Torrent parse_torrent_file(std::string content, std::string_view subject,
                                          const TorrentLimits& limits = {});
 
-/// The info dictionary alone, as peers send it (BEP 9); without piece layers.
+/// Reads an info dictionary as peers send it (BEP 9), which has no piece layers.
 [[nodiscard]] format::ReleaseLayout parse_info(std::string_view info, std::string_view subject,
                                                const TorrentLimits& limits = {});
 
-/// Takes over the piece layers from a bencoded dictionary of pieces roots and layers (the value of
-/// "piece layers"). Error{malformed} when one does not belong to its root.
+/// Adds the piece layers in a bencoded dictionary of pieces roots and layers (the value of "piece layers").
+/// Error{malformed} when a layer does not match its root.
 void add_piece_layers(format::ReleaseLayout& layout, std::string_view layers, std::string_view subject);
 
-/// The bytes of a .torrent; the inverse of parse_torrent_file.
+/// Writes the bytes of a .torrent; the inverse of parse_torrent_file.
 [[nodiscard]] std::string to_text(const Torrent& torrent);
 
-/// Writes these bytes as base::write_file does, without a copy of them all.
+/// Writes the same bytes to a file, as base::write_file does, without holding all of them in memory.
 void write_torrent(const std::filesystem::path& path, const Torrent& torrent);
 
-/// The name under which a torrent's own files stand in .sluice: its v1 info-hash, else v2.
+/// The name of a torrent's files in .sluice: its v1 info-hash in hex, or its v2 info-hash when it has no v1.
 [[nodiscard]] std::string torrent_key(const format::ReleaseLayout& layout);
 
 }  // namespace sluice::fetch

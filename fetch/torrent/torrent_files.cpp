@@ -1,3 +1,7 @@
+// Reads the two file lists of an info dictionary. The metadata come from strangers, so every name is checked
+// before it is used, the numbers of files and of path bytes are bounded, and nothing is corrected: what is
+// not clean is refused.
+
 #include "fetch/torrent/torrent_files.h"
 
 #include <algorithm>
@@ -12,13 +16,14 @@ namespace {
 using format::ReleaseFile;
 using format::ReleaseLayout;
 
-// A few bytes of a file tree can put a file below a long path, and each path is held several times.
+// Bounds the memory for paths: a few bytes of a file tree can place a file below a long path, and several
+// copies of each path are held.
 constexpr std::size_t kFilesMax = 1 << 18;
 constexpr std::size_t kPathBytesMax = std::size_t{32} << 20;
 
 constexpr std::uint64_t kStreamBytesMax = (std::uint64_t{1} << 48) - 1;  // lt::file_storage::max_file_offset
 
-/// The files of one list, as many as are read at the most.
+/// Collects the files of one list and enforces the limits.
 class FileList {
  public:
   explicit FileList(const std::string& subject) : subject_(subject) {}
@@ -43,7 +48,7 @@ class FileList {
   std::vector<ReleaseFile> files_;
 };
 
-/// BEP 47. Pad files are fine; what would make links or programs is not.
+/// Reads the attributes of BEP 47. Pad files are accepted; symbolic links and executable files are refused.
 bool is_pad(const Fields& file) {
   if (file.has("symlink path")) file.refuse("symlink path", "is not supported: the file is a symbolic link");
   if (!file.has("attr")) return false;
@@ -106,7 +111,7 @@ class FileTree {
   }
 
  private:
-  // The depth is bounded by the decoder's limit.
+  /// The recursion is bounded by kDepthMax of the decoder.
   void read_folder(const lt::bdecode_node& folder, const std::string& prefix) {
     if (folder.dict_size() == 0) refuse(prefix, "is an empty folder");
     for (int i = 0; i < folder.dict_size(); ++i) {
@@ -146,24 +151,25 @@ class FileTree {
   FileList files_;
 };
 
-/// BEP 52, "Upgrade path": the v1 list must describe the files of the tree, each starting at a piece.
+/// BEP 52, "Upgrade path": the v1 list must have the files of the tree, and each must start at a piece
+/// border.
 void merge_tree(ReleaseLayout& layout, std::vector<ReleaseFile> tree, const std::string& subject) {
-  auto twin = tree.begin();
+  auto in_tree = tree.begin();
   std::uint64_t offset_bytes = 0;
   for (ReleaseFile& file : layout.files) {
     if (!file.pad) {
-      if (twin == tree.end() || twin->path != file.path || twin->length_bytes != file.length_bytes)
+      if (in_tree == tree.end() || in_tree->path != file.path || in_tree->length_bytes != file.length_bytes)
         base::throw_malformed(subject, "the v1 file list and the v2 file tree differ at '" + file.path + "'");
       if (file.length_bytes > 0 && offset_bytes % layout.piece_bytes != 0)
         base::throw_malformed(subject, "file '" + file.path + "' of a hybrid torrent starts at byte " +
                                            std::to_string(offset_bytes) + ", which is inside a piece");
-      file.root = twin->root;
-      ++twin;
+      file.root = in_tree->root;
+      ++in_tree;
     }
-    offset_bytes += file.length_bytes;  // the sum has been checked
+    offset_bytes += file.length_bytes;  // stream_bytes() has checked the sum
   }
-  if (twin != tree.end())
-    base::throw_malformed(subject, "the v1 file list lacks '" + twin->path + "' of the v2 file tree");
+  if (in_tree != tree.end())
+    base::throw_malformed(subject, "the v1 file list lacks '" + in_tree->path + "' of the v2 file tree");
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #pragma once
-// The file list of an info dictionary: v1's "files", v2's "file tree", and for a hybrid torrent both, which
-// must say the same.
+// Reads the file list of an info dictionary: "files" in v1, "file tree" in v2. A hybrid torrent has both, and
+// they must describe the same files.
 
 #include <vector>
 
@@ -9,8 +9,8 @@
 
 namespace sluice::fetch {
 
-/// Fills single_file and files. `layout` has name and piece_bytes; `has_v1` and `has_v2` say which lists
-/// the info dictionary has.
+/// Fills `single_file` and `files` of a layout that has its name and piece length. `has_v1` and `has_v2` say
+/// which lists the info dictionary has.
 void read_files(const Fields& info, bool has_v1, bool has_v2, format::ReleaseLayout& layout);
 
 /// The length of the v1 stream, pad files included. Error{malformed} when it is zero or too large.

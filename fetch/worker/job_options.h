@@ -1,5 +1,5 @@
 #pragma once
-// What the two jobs of a worker have in common: a job's options as libtorrent's.
+// Translates a job's options to libtorrent's, for both kinds of job.
 
 #include <libtorrent/torrent_flags.hpp>
 

@@ -1,5 +1,5 @@
-// The worker's first job: the info dictionary of a magnet link, from peers (BEP 9). Nothing else is fetched,
-// and the session cannot write to the disk.
+// The worker's first job: gets the info dictionary of a magnet link from peers (BEP 9). Nothing else is
+// fetched, and the session cannot write to the disk.
 
 #include <algorithm>
 #include <chrono>
@@ -14,7 +14,7 @@
 #include "fetch/swarm/load_torrent.h"
 #include "fetch/swarm/metadata_exchange.h"
 #include "fetch/swarm/session.h"
-#include "fetch/swarm/session_keeper.h"
+#include "fetch/swarm/session_manager.h"
 #include "fetch/torrent/torrent_file.h"
 #include "fetch/worker/job_options.h"
 #include "fetch/worker/run_worker.h"
@@ -43,7 +43,7 @@ class MetadataWorker {
     params.extensions.emplace_back(
         [exchange = exchange_](const lt::torrent_handle&, lt::client_data_t) { return exchange; });
     torrent_ = session_->add_torrent(std::move(params));
-    keeper_.emplace(job, *session_, torrent_, pipe);
+    session_manager_.emplace(job, *session_, torrent_, pipe);
   }
 
   void run() {
@@ -52,7 +52,7 @@ class MetadataWorker {
       session_->wait_for_alert(std::chrono::milliseconds(100));
       handle_alerts();
       if (const auto parts = exchange_->take(); !parts.empty()) return finish(parts);
-      keeper_->tick();
+      session_manager_->tick();
       if (Clock::now() < next_status) continue;
       next_status = Clock::now() + std::chrono::milliseconds(500);
       send_status();
@@ -64,7 +64,7 @@ class MetadataWorker {
   void handle_alerts() {
     std::vector<lt::alert*> alerts;
     session_->pop_alerts(&alerts);
-    for (const lt::alert* alert : alerts) keeper_->handle(*alert);
+    for (const lt::alert* alert : alerts) session_manager_->handle(*alert);
     for (const std::string& warning : exchange_->take_warnings()) pipe_.warn(warning);
   }
 
@@ -98,7 +98,7 @@ class MetadataWorker {
   std::shared_ptr<MetadataExchange> exchange_;
   std::unique_ptr<lt::session> session_;
   lt::torrent_handle torrent_;
-  std::optional<SessionKeeper> keeper_;  // uses the session
+  std::optional<SessionManager> session_manager_;  // uses the session
 };
 
 }  // namespace

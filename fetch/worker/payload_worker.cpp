@@ -1,6 +1,15 @@
-// The worker's second job: the files of a checked .torrent, through a disk layer and a journal of our own
-// (fetch/disk/piece_store.h, fetch/disk/journal.h), so that a worker that is killed at any instant goes on
-// from what was durable.
+// The worker's second job: fetches the files of a checked .torrent through our own disk layer and journal
+// (fetch/disk/piece_store.h, fetch/disk/journal.h), so that a worker that is killed at any instant continues
+// from the durable pieces.
+//
+// Threads: the main thread runs PayloadWorker::run(), which reads libtorrent's alerts, sends status events,
+// and feeds the committer with partial pieces. libtorrent's network thread and the store's threads move
+// blocks; the committer's thread calls record_durable(), and any of them record_failure(); the mutex guards
+// what these change. Mirrors have threads of their own. Members are destroyed in reverse order, so the
+// session ends before the store and the store before the committer.
+//
+// Invariant: a piece counts as done only when the committer has made it durable; what libtorrent believes to
+// have does not count.
 
 #include <algorithm>
 #include <atomic>
@@ -21,13 +30,14 @@
 #include "fetch/disk/piece_order.h"
 #include "fetch/disk/resume.h"
 #include "fetch/job/memory_budget.h"
-#include "fetch/mirror/mirror_keeper.h"
+#include "fetch/mirror/mirror_manager.h"
 #include "fetch/swarm/disk_io.h"
-#include "fetch/swarm/layer_keeper.h"
+#include "fetch/swarm/libtorrent_faults.h"
 #include "fetch/swarm/load_torrent.h"
-#include "fetch/swarm/peer_trust.h"
+#include "fetch/swarm/peer_ban_workaround.h"
+#include "fetch/swarm/piece_layer_fetcher.h"
 #include "fetch/swarm/session.h"
-#include "fetch/swarm/session_keeper.h"
+#include "fetch/swarm/session_manager.h"
 #include "fetch/torrent/torrent_file.h"
 #include "fetch/worker/job_options.h"
 #include "fetch/worker/run_worker.h"
@@ -40,9 +50,9 @@ using Clock = std::chrono::steady_clock;
 using format::Json;
 using std::chrono::milliseconds;
 
-constexpr auto kLastBlocksTime = milliseconds(3'000);
-constexpr auto kBegunPause = milliseconds(10'000);
-constexpr auto kLayersWait = milliseconds(2'000);
+constexpr auto kLastBlocksWait = milliseconds(3'000);
+constexpr auto kPartialPause = milliseconds(10'000);
+constexpr auto kPieceLayersWait = milliseconds(2'000);
 
 StoreOptions store_options(const MemoryShares& shares, std::function<void(const base::Error&)> on_failure) {
   return {.thread_count = std::clamp(base::available_threads(), 2u, 4u),
@@ -58,48 +68,48 @@ class PayloadWorker {
         torrent_(parse_torrent_file(base::read_text_file(job.torrent, kTorrentBytesMax), job.torrent)),
         shares_(share_memory(job.memory_bytes, torrent_.layout)),
         map_(torrent_.layout),
-        judge_(torrent_.layout, map_),
+        verifier_(torrent_.layout, map_),
         wanted_(torrent_.layout.files.size(), true),
         storage_(open_storage(job.folder)),
         files_(*storage_, map_, place_files()),
-        journal_state_(map_, judge_, torrent_.layout.files.size()),
+        journal_state_(map_, verifier_, torrent_.layout.files.size()),
         journal_(*storage_, job.journal, torrent_.layout,
                  [this](const JournalRecord& record) { journal_state_.take(record); }),
         committer_(files_, map_, journal_,
-                   {.on_durable = [this](std::span<const std::uint64_t> pieces) { note_durable(pieces); },
-                    .on_failure = [this](const base::Error& error) { note_failure(error); }}),
-        store_(files_, map_, judge_, &committer_,
-               store_options(shares_, [this](const base::Error& error) { note_failure(error); })),
+                   {.on_durable = [this](std::span<const std::uint64_t> pieces) { record_durable(pieces); },
+                    .on_failure = [this](const base::Error& error) { record_failure(error); }}),
+        store_(files_, map_, verifier_, &committer_,
+               store_options(shares_, [this](const base::Error& error) { record_failure(error); })),
         order_(torrent_.layout, map_, wanted_, wanted_pieces()) {
     for (const std::uint32_t piece : order_.pieces()) wanted_bytes_ += order_.wanted_bytes(piece);
   }
 
   void run() {
-    if (!look_at_disk()) return send_end("stopped");
+    if (!check_disk()) return send_end("stopped");
     start_session();
     auto next_status = Clock::now();
     while (!pipe_.stop_requested()) {
       session_->wait_for_alert(milliseconds(50));
       handle_alerts();
-      keeper_->tick();
+      session_manager_->tick();
       throw_failure();
       if (!complete_ && missing_pieces() == 0) finish();
       if (Clock::now() >= next_status || complete_) {
         next_status = Clock::now() + milliseconds(250);
-        look_at_status();
+        poll_status();
       }
       if (ended_) break;
-      if (Clock::now() >= next_begun_) {
-        next_begun_ = Clock::now() + kBegunPause;
-        committer_.add_begun(store_.take_begun());
+      if (Clock::now() >= next_partial_) {
+        next_partial_ = Clock::now() + kPartialPause;
+        committer_.add_partial(store_.take_partial());
       }
-      layers_->tick();
+      layer_fetcher_->tick();
     }
     mirrors_->stop();
-    wait_for_layers();
-    keeper_.reset();
+    wait_for_piece_layers();
+    session_manager_.reset();
     session_.reset();
-    committer_.add_begun(store_.take_begun());
+    committer_.add_partial(store_.take_partial());
     committer_.close_files();
     throw_failure();
     send_end(ended_ ? "done" : "stopped");
@@ -108,7 +118,8 @@ class PayloadWorker {
  private:
   // ---- Files ----
 
-  /// The release's folder for what is wanted or is there already; beside our own files for the rest.
+  /// The path of each file: in the release's folder when it is wanted or exists there, else among the parts
+  /// in .sluice.
   [[nodiscard]] std::vector<fs::path> place_files() {
     for (const std::uint64_t index : job_.unwanted) wanted_.at(index) = false;
     std::vector<fs::path> paths;
@@ -137,8 +148,8 @@ class PayloadWorker {
     return wanted;
   }
 
-  /// False when it was asked to stop meanwhile.
-  bool look_at_disk() {
+  /// Finds the pieces on the disk. Returns false when a stop was requested meanwhile.
+  bool check_disk() {
     std::atomic<bool> stopped = false;
     std::mutex mutex;
     auto next_status = Clock::now();
@@ -153,24 +164,24 @@ class PayloadWorker {
                                       },
                                   .on_warning = [&](const std::string& message) { pipe_.warn(message); },
                                   .stop_requested = [&] { return stopped.load(); }};
-    const Resumed resumed = resume(torrent_.layout, map_, judge_, journal_state_, files_, store_, committer_,
-                                   base::available_threads(), observer);
+    const Resumed resumed = resume(torrent_.layout, map_, verifier_, journal_state_, files_, store_,
+                                   committer_, base::available_threads(), observer);
     committer_.flush();
     throw_failure();
     rehashed_bytes_ = resumed.rehashed_bytes;
     if (stopped) return false;
-    begun_ = resumed.begun;
-    for (const BegunPiece& piece : begun_) store_.restore(piece);
+    partial_ = resumed.partial;
+    for (const PartialPiece& piece : partial_) store_.restore(piece);
     {
       const std::lock_guard lock(mutex_);
-      durable_ = resumed.proven;
+      durable_ = resumed.verified;
       recount();
     }
     prepare_files();
     return true;
   }
 
-  /// Empty files have no piece that would bring them; longer ones than the release's end in what is not its.
+  /// Creates empty files, which no piece would create, and cuts files that are too long.
   void prepare_files() {
     std::vector<std::size_t> to_write;
     for (std::size_t i = 0; i < wanted_.size(); ++i) {
@@ -188,7 +199,7 @@ class PayloadWorker {
     }
   }
 
-  /// Also when it is only the share of a piece that another file needs.
+  /// True also when a piece is needed only by another file that shares it.
   [[nodiscard]] bool will_be_written(std::size_t file) const {
     const auto [first, last] = map_.pieces_of(file);
     for (std::uint64_t piece = first; piece < last; ++piece)
@@ -223,10 +234,10 @@ class PayloadWorker {
     session_ = make_session(options);
     const std::shared_ptr<const lt::torrent_info> info = params.ti;
     handle_ = session_->add_torrent(std::move(params));
-    keeper_.emplace(job_, *session_, handle_, pipe_);
-    mirrors_.emplace(job_, torrent_.layout, map_, judge_, order_, handle_, shares_.mirror_bytes, pipe_);
-    layers_.emplace(torrent_.layout, info->files(), handle_, job_.result,
-                    [this](std::string_view layers) { mirrors_->use_layers(layers); });
+    session_manager_.emplace(job_, *session_, handle_, pipe_);
+    mirrors_.emplace(job_, torrent_.layout, map_, verifier_, order_, handle_, shares_.mirror_bytes, pipe_);
+    layer_fetcher_.emplace(torrent_.layout, info->files(), handle_, job_.result,
+                           [this](std::string_view layers) { mirrors_->use_layers(layers); });
   }
 
   void set_pieces(lt::add_torrent_params& params) {
@@ -238,19 +249,21 @@ class PayloadWorker {
       if (durable_[piece]) params.have_pieces.set_bit(lt::piece_index_t(i));
       params.piece_priorities.push_back(order_.wanted(piece) ? lt::default_priority : lt::dont_download);
     }
-    std::set<lt::piece_index_t> begun_pieces;
-    for (const BegunPiece& begun : begun_) {
-      begun_pieces.insert(lt::piece_index_t(static_cast<int>(begun.index)));
-      auto& blocks = params.unfinished_pieces[lt::piece_index_t(static_cast<int>(begun.index))];
-      blocks.resize(static_cast<int>(begun.blocks.size()), false);
-      for (std::size_t i = 0; i < begun.blocks.size(); ++i)
-        if (begun.blocks[i]) blocks.set_bit(static_cast<int>(i));
+    std::set<lt::piece_index_t> partial_pieces;
+    for (const PartialPiece& partial : partial_) {
+      partial_pieces.insert(lt::piece_index_t(static_cast<int>(partial.index)));
+      auto& blocks = params.unfinished_pieces[lt::piece_index_t(static_cast<int>(partial.index))];
+      blocks.resize(static_cast<int>(partial.blocks.size()), false);
+      for (std::size_t i = 0; i < partial.blocks.size(); ++i)
+        if (partial.blocks[i]) blocks.set_bit(static_cast<int>(i));
     }
-    params.extensions.emplace_back(
-        [begun_pieces](const lt::torrent_handle&, lt::client_data_t) -> std::shared_ptr<lt::torrent_plugin> {
-          return std::make_shared<PeerTrust>(begun_pieces);
-        });
-    if (params.have_pieces.none_set() && begun_.empty())
+    if constexpr (kTrustPointsOverflow)
+      params.extensions.emplace_back(
+          [partial_pieces](const lt::torrent_handle&,
+                           lt::client_data_t) -> std::shared_ptr<lt::torrent_plugin> {
+            return std::make_shared<PeerBanWorkaround>(partial_pieces);
+          });
+    if (params.have_pieces.none_set() && partial_.empty())
       params.have_pieces.clear();
     else
       params.flags |= lt::torrent_flags::no_verify_files;
@@ -263,40 +276,41 @@ class PayloadWorker {
   }
 
   void handle_alert(lt::alert& alert) {
-    if (layers_->handle(alert)) return;
+    if (layer_fetcher_->handle(alert)) return;
     if (const auto* bad = lt::alert_cast<lt::hash_failed_alert>(&alert)) {
       const auto piece = static_cast<std::uint64_t>(static_cast<int>(bad->piece_index));
       pipe_.warn("piece " + std::to_string(piece) + " arrived damaged and is fetched again");
-      note_wrong(piece);
-      mirrors_->note_lost(piece);
+      record_wrong(piece);
+      mirrors_->record_lost(piece);
     } else if (const auto* file = lt::alert_cast<lt::file_error_alert>(&alert)) {
-      throw_failure();  // in our words, when it was our disk layer
+      throw_failure();  // the disk layer's message says more than libtorrent's
       throw base::Error(base::ErrorKind::io, std::string(file->filename()) + ": " + file->error.message());
     } else if (const auto* broken = lt::alert_cast<lt::torrent_error_alert>(&alert)) {
       throw_failure();
       throw base::Error(base::ErrorKind::io,
                         std::string(broken->filename()) + ": " + broken->error.message());
     } else {
-      keeper_->handle(alert);
+      session_manager_->handle(alert);
     }
   }
 
-  // ---- What is durable; told by the committer's thread ----
+  // ---- Durable pieces; record_durable() is called by the committer's thread ----
 
-  void note_durable(std::span<const std::uint64_t> pieces) {
+  void record_durable(std::span<const std::uint64_t> pieces) {
     const std::lock_guard lock(mutex_);
     for (const std::uint64_t piece : pieces) {
-      if (durable_.empty() || durable_[piece]) continue;  // empty: resume() counts for itself
+      if (durable_.empty() || durable_[piece]) continue;  // empty while resume() runs, which counts itself
       durable_[piece] = true;
       durable_bytes_ += order_.wanted_bytes(piece);
       if (order_.wanted(piece)) --missing_pieces_;
     }
   }
 
-  /// Only where the torrent's hashes are not known to us yet, and libtorrent knew better. Where our own judge
-  /// knows them, a wrong piece was never committed: one that is durable came later, and libtorrent has it.
-  void note_wrong(std::uint64_t piece) {
-    if (judge_.judge(piece, {}) != Verdict::unknown) return;
+  /// Takes back a piece that libtorrent found wrong. This happens only before the piece's hash is known to
+  /// us: with the hash the store never commits a wrong piece, so a durable one was fetched again later and is
+  /// right.
+  void record_wrong(std::uint64_t piece) {
+    if (verifier_.verify(piece, {}) != MatchResult::unknown) return;
     committer_.flush();
     const std::lock_guard lock(mutex_);
     if (!durable_[piece]) return;
@@ -326,7 +340,7 @@ class PayloadWorker {
     return missing_pieces_;
   }
 
-  void note_failure(const base::Error& error) {
+  void record_failure(const base::Error& error) {
     const std::lock_guard lock(mutex_);
     if (!failure_) failure_ = error;
   }
@@ -338,7 +352,7 @@ class PayloadWorker {
 
   // ---- Progress ----
 
-  void look_at_status() {
+  void poll_status() {
     lt::torrent_status status = handle_.status(lt::torrent_handle::query_distributed_copies);
     status.num_peers = count_peers(handle_);
     if (!complete_) mirrors_->update(durable_pieces(), status);
@@ -354,7 +368,7 @@ class PayloadWorker {
     send_status(complete_ && !ended_ ? "seeding" : "fetching", done, wanted_bytes_, status);
   }
 
-  /// Those before the rest; among them, and among the rest, the rarest first.
+  /// Requests these pieces before the others. libtorrent takes the rarest first within equal priorities.
   void prefer(const std::vector<std::uint64_t>& pieces) {
     std::vector<std::pair<lt::piece_index_t, lt::download_priority_t>> priorities;
     for (const std::uint64_t piece : pieces)
@@ -362,7 +376,7 @@ class PayloadWorker {
     handle_.prioritize_pieces(priorities);
   }
 
-  /// Of what comes; once all is there, of what is sent.
+  /// The download rate; once the release is complete, the upload rate.
   [[nodiscard]] std::uint64_t rate_bytes_per_s(const lt::torrent_status& status) const {
     if (complete_) return static_cast<std::uint64_t>(std::max(status.upload_payload_rate, 0));
     return static_cast<std::uint64_t>(std::max(status.download_payload_rate, 0)) +
@@ -391,7 +405,7 @@ class PayloadWorker {
     complete_since_ = Clock::now();
     mirrors_->stop();
     committer_.close_files();
-    wait_for_layers();
+    wait_for_piece_layers();
   }
 
   [[nodiscard]] bool seeding_done(const lt::torrent_status& status) {
@@ -401,8 +415,8 @@ class PayloadWorker {
     const bool reached = job_.seed_ratio > 0 && static_cast<double>(status.total_payload_upload) >=
                                                     job_.seed_ratio * static_cast<double>(wanted_bytes_);
     if (reached && !ratio_reached_) ratio_reached_ = Clock::now();
-    // The last of it has been counted, but may not have been sent yet.
-    return ratio_reached_ && (status.num_peers == 0 || Clock::now() - *ratio_reached_ > kLastBlocksTime);
+    // libtorrent counts a block before it is sent, so wait until the last ones have left.
+    return ratio_reached_ && (status.num_peers == 0 || Clock::now() - *ratio_reached_ > kLastBlocksWait);
   }
 
   void send_end(const char* event) {
@@ -410,12 +424,12 @@ class PayloadWorker {
         Json::object({{"event", event}, {"downloaded", downloaded_bytes_}, {"rehashed", rehashed_bytes_}}));
   }
 
-  /// The last chance for it.
-  void wait_for_layers() {
-    const auto deadline = Clock::now() + kLayersWait;
-    layers_->hurry();
-    while (!layers_->complete() && Clock::now() < deadline) {
-      layers_->tick();
+  /// Waits briefly for missing piece layers, because the peers are about to be disconnected.
+  void wait_for_piece_layers() {
+    const auto deadline = Clock::now() + kPieceLayersWait;
+    layer_fetcher_->hurry();
+    while (!layer_fetcher_->complete() && Clock::now() < deadline) {
+      layer_fetcher_->tick();
       session_->wait_for_alert(milliseconds(100));
       handle_alerts();
     }
@@ -426,14 +440,14 @@ class PayloadWorker {
   Torrent torrent_;
   MemoryShares shares_;
   PieceMap map_;
-  PieceJudge judge_;
-  std::vector<bool> wanted_;  // one a file
+  PieceVerifier verifier_;
+  std::vector<bool> wanted_;  // per file
   std::uint64_t wanted_bytes_ = 0;
   std::uint64_t downloaded_bytes_ = 0;
   std::uint64_t rehashed_bytes_ = 0;
 
-  std::mutex mutex_;           // guards what follows
-  std::vector<bool> durable_;  // one a piece; empty before look_at_disk
+  std::mutex mutex_;           // guards the members up to failure_
+  std::vector<bool> durable_;  // per piece; empty before check_disk()
   std::uint64_t durable_bytes_ = 0;
   std::uint64_t missing_pieces_ = 0;
   std::optional<base::Error> failure_;
@@ -442,17 +456,17 @@ class PayloadWorker {
   ReleaseFiles files_;
   JournalState journal_state_;
   Journal journal_;
-  Committer committer_;
+  PieceCommitter committer_;
   PieceStore store_;
   PieceOrder order_;
   std::unique_ptr<lt::session> session_;  // uses the store
   lt::torrent_handle handle_;
-  std::optional<SessionKeeper> keeper_;  // uses the session
-  std::optional<MirrorKeeper> mirrors_;  // uses the session
-  std::optional<LayerKeeper> layers_;    // uses the session
-  std::vector<BegunPiece> begun_;        // at the start
+  std::optional<SessionManager> session_manager_;   // uses the session
+  std::optional<MirrorManager> mirrors_;            // uses the session
+  std::optional<PieceLayerFetcher> layer_fetcher_;  // uses the session
+  std::vector<PartialPiece> partial_;               // at the start
 
-  Clock::time_point next_begun_ = Clock::now() + kBegunPause;
+  Clock::time_point next_partial_ = Clock::now() + kPartialPause;
   bool complete_ = false;
   bool ended_ = false;
   Clock::time_point complete_since_;

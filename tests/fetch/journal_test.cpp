@@ -32,7 +32,7 @@ std::vector<JournalRecord> make_records() {
           piece,
           hybrid,
           {.kind = JournalRecord::Kind::piece_lost, .index = 3, .digest = {}, .stamp = {}},
-          {.kind = JournalRecord::Kind::piece_begun,
+          {.kind = JournalRecord::Kind::piece_partial,
            .index = 2,
            .digest = {},
            .stamp = {},

@@ -49,15 +49,15 @@ TEST_CASE("a wrong byte costs its piece, and three wrong pieces the mirror") {
            Warnings{start + ": piece 2, in 'model.bin', is not what the torrent says",
                     start + ": piece 7, in 'model.bin', is not what the torrent says",
                     start + ": piece 9, in 'model.bin', is not what the torrent says",
-                    start + " is not used any more: 3 pieces were wrong, the last piece 9, in 'model.bin'"}));
-    CHECK(fetching.customer.delivered_count() == 18);
+                    start + " is no longer used: 3 pieces were wrong, the last piece 9, in 'model.bin'"}));
+    CHECK(fetching.scheduler.delivered_count() == 18);
   }
   SUBCASE("what one mirror has wrong comes from another") {
     const TinyHttp once(lie_at({16384 * 20}));
     const TinyHttp twice(lie_at({16384 * 3, 16384 * 4}));
     Fetching fetching(release, {mirror(once.url()), mirror(twice.url())});
     fetching.check_complete(release);
-    for (const std::string& warning : fetching.customer.warnings())
+    for (const std::string& warning : fetching.scheduler.warnings())
       CHECK_MESSAGE(warning.ends_with("is not what the torrent says"), warning);
   }
   SUBCASE("of a liar and an honest mirror all comes from the honest one") {
@@ -95,7 +95,7 @@ TEST_CASE("a file that a mirror does not have comes from another one") {
   Fetching fetching(release, {mirror(without_model.url()), mirror(without_params.url())});
   fetching.check_complete(release);
   const std::string end = "cannot be had from it: HTTP 404";
-  for (const std::string& warning : fetching.customer.warnings())
+  for (const std::string& warning : fetching.scheduler.warnings())
     CHECK_MESSAGE((warning == "mirror " + without_model.url() + ": 'model.bin' " + end ||
                    warning == "mirror " + without_params.url() + ": 'params.json' " + end),
                   warning);
@@ -107,7 +107,7 @@ TEST_CASE("a mirror that has nothing of the release is left") {
   const auto warnings = Fetching(release, {mirror(server.url())}).warnings_after(4);
   REQUIRE(warnings.size() == 4);
   CHECK(warnings.back() ==
-        "mirror " + server.url() + " is not used any more: it has none of the files that were asked for");
+        "mirror " + server.url() + " is no longer used: it has none of the files that were asked for");
 }
 
 TEST_CASE("a mirror that sends no parts of files can still give small files") {
@@ -176,21 +176,20 @@ TEST_CASE("a mirror that truncates is tried again, then left") {
     Fetching fetching(release, {mirror(server.url())});
     // A piece a time; what was complete is kept.
     const std::string start = "mirror " + server.url();
-    CHECK(fetching.customer.wait_for_warnings(2));
+    CHECK(fetching.scheduler.wait_for_warnings(2));
     fetching.pool.reset();
-    CHECK(
-        (fetching.customer.warnings() ==
-         Warnings{start + ": the answer ends after 20000 of 327685 bytes; it is tried again",
-                  start + " is not used any more: it failed 3 times in a row, the last time: the answer ends "
-                          "after 20000 of 294917 bytes"}));
-    CHECK(fetching.customer.delivered_count() == 3);
+    CHECK((fetching.scheduler.warnings() ==
+           Warnings{start + ": the answer ends after 20000 of 327685 bytes; it is tried again",
+                    start + " is no longer used: it failed 3 times in a row, the last time: the answer ends "
+                            "after 20000 of 294917 bytes"}));
+    CHECK(fetching.scheduler.delivered_count() == 3);
     CHECK(server.targets().size() == 3);
   }
   const TinyHttp server(cut(300'000));  // what brings that much is not counted
   const Release release(plain_files());
   Fetching fetching(release, {mirror(server.url())});
   fetching.check_complete(release);
-  CHECK((fetching.customer.warnings() == Warnings{}));
+  CHECK((fetching.scheduler.warnings() == Warnings{}));
 }
 
 TEST_CASE("more bytes than were asked for are cut off and count as a failure") {
@@ -212,7 +211,7 @@ TEST_CASE("a mirror that never answers, or stops to, is left") {
     const TinyHttp server(with_model_bin(std::move(handler)));
     CHECK((Fetching(release, {mirror(server.url())}, options).warnings_after(1) ==
            Warnings{"mirror " + server.url() +
-                    " is not used any more: it failed 1 times in a row, the last time: " + why}));
+                    " is no longer used: it failed 1 times in a row, the last time: " + why}));
   };
   check([](const HttpRequest&) { return HttpResponse{.status = 200, .headers = {}, .stall = true}; },
         "the server does not answer");
@@ -236,7 +235,7 @@ TEST_CASE("a server that is busy or gone is tried again") {
     const Release release(plain_files());
     Fetching fetching(release, {mirror(server.url())});
     fetching.check_complete(release);
-    CHECK((fetching.customer.warnings() ==
+    CHECK((fetching.scheduler.warnings() ==
            Warnings{"mirror " + server.url() + ": HTTP 503; it is tried again"}));
   }
   SUBCASE("gone") {
@@ -244,12 +243,11 @@ TEST_CASE("a server that is busy or gone is tried again") {
     ::close(listen_on_loopback(port));
     const std::string url = "http://127.0.0.1:" + std::to_string(port);
     const Release release(plain_files());
-    CHECK((
-        Fetching(release, {mirror(url)}).warnings_after(2) ==
-        Warnings{"mirror " + url + ": the server cannot be reached; it is tried again",
-                 "mirror " + url +
-                     " is not used any more: it failed 3 times in a row, the last time: the server cannot be "
-                     "reached"}));
+    CHECK((Fetching(release, {mirror(url)}).warnings_after(2) ==
+           Warnings{"mirror " + url + ": the server cannot be reached; it is tried again",
+                    "mirror " + url +
+                        " is no longer used: it failed 3 times in a row, the last time: the server cannot be "
+                        "reached"}));
   }
 }
 
@@ -263,7 +261,7 @@ TEST_CASE("redirects") {
   const Release release(plain_files());
   const auto problem_of = [&](const TinyHttp& server) {
     const auto warnings = Fetching(release, {mirror(server.url())}).warnings_after(1);
-    const std::string start = "mirror " + server.url() + " is not used any more: ";
+    const std::string start = "mirror " + server.url() + " is no longer used: ";
     CHECK(warnings.size() == 1);
     return warnings.front().starts_with(start) ? warnings.front().substr(start.size()) : warnings.front();
   };
@@ -272,7 +270,7 @@ TEST_CASE("redirects") {
     Fetching fetching(release, {mirror(server.url())});
     fetching.check_complete(release);
     CHECK(server.connections() == 1);
-    CHECK((fetching.customer.warnings() == Warnings{}));
+    CHECK((fetching.scheduler.warnings() == Warnings{}));
   }
   SUBCASE("come to an end") {
     const TinyHttp server(redirect_to(""));
@@ -294,7 +292,7 @@ TEST_CASE("private addresses are only for those whom the user trusts") {
     for (const std::string host : {"127.0.0.1", "localhost", "[::1]", "2130706433"}) {
       const std::string url = "http://" + host + ":" + std::to_string(server.port());
       CHECK((Fetching(release, {mirror(url, false)}).warnings_after(1) ==
-             Warnings{"mirror " + url + " is not used any more: it is at a private address"}));
+             Warnings{"mirror " + url + " is no longer used: it is at a private address"}));
     }
     CHECK(server.connections() == 0);
   }

@@ -1,5 +1,5 @@
 #pragma once
-// A MirrorPool at work for a customer that keeps what it brings.
+// Runs a MirrorPool for a scheduler that keeps the completed pieces.
 
 #include <doctest/doctest.h>
 
@@ -33,7 +33,7 @@ struct Release {
   Files files;
   format::ReleaseLayout layout;
   std::unique_ptr<fetch::PieceMap> map;
-  std::unique_ptr<fetch::PieceJudge> judge;
+  std::unique_ptr<fetch::PieceVerifier> verifier;
 
   explicit Release(Files content, LtVersion version = LtVersion::v1) : files(std::move(content)) {
     write_files(dir / "model", files);
@@ -43,7 +43,7 @@ struct Release {
   void use(format::ReleaseLayout changed) {
     layout = std::move(changed);
     map = std::make_unique<fetch::PieceMap>(layout);
-    judge = std::make_unique<fetch::PieceJudge>(layout, *map);
+    verifier = std::make_unique<fetch::PieceVerifier>(layout, *map);
   }
 
   /// As they lie below a mirror's URL, with the folder or without.
@@ -55,40 +55,39 @@ struct Release {
 };
 
 /// Wants every piece of a release, and keeps what is delivered.
-class Customer final : public fetch::PieceCustomer {
+class Customer final : public fetch::PieceScheduler {
  public:
   explicit Customer(const Release& release) : release_(release) {
     for (const auto& file : release.layout.files) content_.emplace_back(file.length_bytes, '\0');
     for (std::uint64_t piece = 0; piece < release.map->piece_count(); ++piece) missing_.insert(piece);
   }
 
-  fetch::PieceRun take_pieces(std::uint64_t count_max,
-                              const std::function<bool(std::uint64_t)>& has) override {
+  fetch::PieceRun claim(std::uint64_t count_max, const std::function<bool(std::uint64_t)>& has) override {
     const std::lock_guard lock(mutex_);
     const auto first = std::ranges::find_if(missing_, has);
     if (first == missing_.end()) return {};
     fetch::PieceRun run{*first, 0};
     while (run.count < count_max && missing_.contains(run.first + run.count) && has(run.first + run.count))
       missing_.erase(run.first + run.count++);
-    taken_ += run.count;
+    claims_ += run.count;
     return run;
   }
 
-  void deliver(std::uint64_t piece, std::vector<char> bytes) override {
+  void complete(std::uint64_t piece, std::vector<char> bytes) override {
     const std::lock_guard lock(mutex_);
     CHECK(bytes.size() == release_.map->piece_bytes(piece));
     for (const auto& slice : release_.map->slices(piece))
       std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(slice.piece_offset_bytes), slice.length_bytes,
                   content_[slice.file_index].begin() + static_cast<std::ptrdiff_t>(slice.file_offset_bytes));
     delivered_.insert(piece);
-    --taken_;
+    --claims_;
     changed_.notify_all();
   }
 
-  void give_back(std::uint64_t piece) override {
+  void release(std::uint64_t piece) override {
     const std::lock_guard lock(mutex_);
     missing_.insert(piece);
-    --taken_;
+    --claims_;
   }
 
   void warn(const std::string& message) override {
@@ -116,7 +115,7 @@ class Customer final : public fetch::PieceCustomer {
   /// Pieces that were taken and neither delivered nor given back.
   [[nodiscard]] std::uint64_t kept_count() const {
     const std::lock_guard lock(mutex_);
-    return taken_;
+    return claims_;
   }
   [[nodiscard]] Files delivered_files() const {
     Files files;
@@ -137,7 +136,7 @@ class Customer final : public fetch::PieceCustomer {
   std::condition_variable changed_;
   std::set<std::uint64_t> missing_;
   std::set<std::uint64_t> delivered_;
-  std::uint64_t taken_ = 0;
+  std::uint64_t claims_ = 0;
   std::vector<std::string> content_;
   std::vector<std::string> warnings_;
 };
@@ -161,29 +160,29 @@ inline fetch::MirrorOptions quick_options() {
 
 inline fetch::MirrorSource mirror(const std::string& url, bool trusted = true) { return {{url, trusted}}; }
 
-/// A pool at work, and what came of it. The pool is gone before the customer.
+/// A running pool and its results. The pool is destroyed before the scheduler.
 struct Fetching {
-  Customer customer;
+  Customer scheduler;
   std::unique_ptr<fetch::MirrorPool> pool;
 
   Fetching(const Release& release, const std::vector<fetch::MirrorSource>& mirrors,
            const fetch::MirrorOptions& options = quick_options())
-      : customer(release),
-        pool(std::make_unique<fetch::MirrorPool>(release.layout, *release.map, *release.judge, mirrors,
-                                                 options, customer)) {}
+      : scheduler(release),
+        pool(std::make_unique<fetch::MirrorPool>(release.layout, *release.map, *release.verifier, mirrors,
+                                                 options, scheduler)) {}
 
   [[nodiscard]] std::vector<std::string> warnings_after(std::size_t count) {
-    CHECK(customer.wait_for_warnings(count));
+    CHECK(scheduler.wait_for_warnings(count));
     pool.reset();
-    CHECK(customer.kept_count() == 0);
-    return customer.warnings();
+    CHECK(scheduler.kept_count() == 0);
+    return scheduler.warnings();
   }
 
   void check_complete(const Release& release) {
-    CHECK(customer.wait_for_all());
+    CHECK(scheduler.wait_for_all());
     pool.reset();
-    CHECK((customer.delivered_files() == release.files));
-    CHECK(customer.kept_count() == 0);
+    CHECK((scheduler.delivered_files() == release.files));
+    CHECK(scheduler.kept_count() == 0);
   }
 };
 

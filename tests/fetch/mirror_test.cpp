@@ -36,11 +36,11 @@ TEST_CASE("an honest mirror brings a whole release of any version, over one conn
     const Release release(odd_files(), version);
     const TinyHttp server(release.below("files/"));
     Fetching fetching(release, {mirror(server.url() + "/files")});
-    CHECK(fetching.customer.wait_for_all());
+    CHECK(fetching.scheduler.wait_for_all());
     CHECK(fetching.pool->downloaded_bytes() == release.layout.payload_bytes());
     CHECK(fetching.pool->used_count() == 1);
     fetching.check_complete(release);
-    CHECK((fetching.customer.warnings() == Warnings{}));
+    CHECK((fetching.scheduler.warnings() == Warnings{}));
     CHECK(server.connections() == 1);
     // Pieces that follow each other in a file are asked for together.
     CHECK(server.targets().size() < release.map->piece_count() / 4);
@@ -52,7 +52,7 @@ TEST_CASE("a mirror may have the release's folder instead of its files") {
   const TinyHttp server(release.below("pub/model/"));
   Fetching fetching(release, {mirror(server.url() + "/pub/")});
   fetching.check_complete(release);
-  CHECK((fetching.customer.warnings() == Warnings{}));
+  CHECK((fetching.scheduler.warnings() == Warnings{}));
   // It is only looked for elsewhere once.
   CHECK(std::ranges::count_if(server.targets(), [](const std::string& target) {
           return !target.starts_with("/pub/model/");
@@ -65,7 +65,7 @@ TEST_CASE("a web seed is used by BEP 19's rule, for folders and single files") {
     const TinyHttp server(release.below("pub/model/"));
     Fetching fetching(release, {{{server.url() + "/pub", true}, UrlRule::web_seed}});
     fetching.check_complete(release);
-    CHECK((fetching.customer.warnings() == Warnings{}));
+    CHECK((fetching.scheduler.warnings() == Warnings{}));
   }
   Release release(plain_files());
   write_text(release.dir / "w.bin", noise(5, 100'000));
@@ -75,11 +75,11 @@ TEST_CASE("a web seed is used by BEP 19's rule, for folders and single files") {
   for (const char* path : {"/somewhere/else", "/"}) {
     Fetching fetching(release, {{{server.url() + path, true}, UrlRule::web_seed}});
     fetching.check_complete(release);
-    CHECK((fetching.customer.warnings() == Warnings{}));
+    CHECK((fetching.scheduler.warnings() == Warnings{}));
   }
 }
 
-TEST_CASE("pieces that cannot be judged are not fetched") {
+TEST_CASE("pieces that cannot be verified are not fetched") {
   Release release(plain_files(), LtVersion::v2);
   format::ReleaseLayout layout = release.layout;
   for (auto& file : layout.files) file.piece_layer.clear();
@@ -101,8 +101,8 @@ TEST_CASE("a pool stops in the middle of a transfer") {
     Fetching fetching(release, {mirror(server.url()), mirror(server.url())}, options);
     CHECK(wait_until([&] { return server.targets().size() == 2; }));
     fetching.pool.reset();
-    CHECK(fetching.customer.kept_count() == 0);
-    CHECK((fetching.customer.warnings() == Warnings{}));
+    CHECK(fetching.scheduler.kept_count() == 0);
+    CHECK((fetching.scheduler.warnings() == Warnings{}));
   }
   SUBCASE("held up by a limit of the rate") {
     const Release release(plain_files());
@@ -112,7 +112,7 @@ TEST_CASE("a pool stops in the middle of a transfer") {
     Fetching fetching(release, {mirror(server.url())}, options);
     CHECK(wait_until([&] { return fetching.pool->downloaded_bytes() > 0; }));
     fetching.pool.reset();
-    CHECK(fetching.customer.kept_count() == 0);
+    CHECK(fetching.scheduler.kept_count() == 0);
   }
 }
 

@@ -61,8 +61,8 @@ TEST_CASE("blocks in any order, with much memory or none, give the digests of th
       for (std::uint64_t piece = 0; piece < release.map.piece_count(); ++piece) {
         const auto bytes = release.piece(piece);
         write_blocks(stack, piece, bytes, random);
-        CHECK(hash(stack, piece) == release.judge.digest(piece, bytes));
-        CHECK(hash(stack, piece) == release.judge.digest(piece, bytes));  // now from the disk
+        CHECK(hash(stack, piece) == release.verifier.digest(piece, bytes));
+        CHECK(hash(stack, piece) == release.verifier.digest(piece, bytes));  // now from the disk
       }
       stack.committer.close_files();
       CHECK(stack.store.unfinished_bytes() == 0);
@@ -82,7 +82,7 @@ TEST_CASE("a wrong piece is not committed, and its blocks can come again") {
       auto bytes = release.piece(1);
       bytes[20'000] ^= std::byte{1};
       write_blocks(stack, 1, bytes, random);
-      CHECK(release.judge.judge(1, hash(stack, 1)) == fetch::Verdict::wrong);
+      CHECK(release.verifier.verify(1, hash(stack, 1)) == fetch::MatchResult::mismatch);
       std::promise<void> forgotten;
       stack.store.forget(1, [&] { forgotten.set_value(); });
       forgotten.get_future().wait();
@@ -90,13 +90,13 @@ TEST_CASE("a wrong piece is not committed, and its blocks can come again") {
     }
     {
       StoreStack stack(release, fixture.storage);
-      CHECK_FALSE(stack.state.proven(1));
+      CHECK_FALSE(stack.state.verified(1));
       write_block(stack, 1, release.piece(1), fetch::kBlockBytes);  // only the wrong one, as in v2
-      CHECK(release.judge.judge(1, hash(stack, 1)) == fetch::Verdict::right);
+      CHECK(release.verifier.verify(1, hash(stack, 1)) == fetch::MatchResult::match);
       stack.committer.flush();
     }
     const StoreStack stack(release, fixture.storage);
-    CHECK(stack.state.proven(1));
+    CHECK(stack.state.verified(1));
   }
 }
 
@@ -119,10 +119,10 @@ TEST_CASE("a piece of which a write failed is not committed, whatever its blocks
       std::promise<bool> failed;
       stack.store.hash(1, [&](const auto& result) { failed.set_value(result.failure.has_value()); });
       CHECK(failed.get_future().get());
-      CHECK(release.judge.judge(1, hash(stack, 1)) == fetch::Verdict::wrong);  // from the disk
+      CHECK(release.verifier.verify(1, hash(stack, 1)) == fetch::MatchResult::mismatch);  // from the disk
     }
     const StoreStack stack(release, fixture.storage);
-    CHECK_FALSE(stack.state.proven(1));
+    CHECK_FALSE(stack.state.verified(1));
   }
 }
 
@@ -171,8 +171,8 @@ TEST_CASE("pieces and files of a layout: every byte of every file is in exactly 
         const auto [first, last] = release.map.pieces_of(slice.file_index);
         CHECK((first <= piece && piece < last));
       }
-      CHECK(release.judge.judge(piece, release.judge.digest(piece, release.piece(piece))) ==
-            fetch::Verdict::right);
+      CHECK(release.verifier.verify(piece, release.verifier.digest(piece, release.piece(piece))) ==
+            fetch::MatchResult::match);
     }
     for (std::size_t i = 0; i < release.layout.files.size(); ++i)
       CHECK(seen_bytes[i] == (release.layout.files[i].pad ? 0 : release.layout.files[i].length_bytes));
@@ -202,27 +202,27 @@ TEST_CASE(
       StoreStack stack(release, fixture.storage);
       write(stack, true);
       flush(stack);
-      auto begun = stack.store.take_begun();
-      REQUIRE(begun.size() == 1);
-      CHECK(begun[0].index == piece);
-      CHECK((begun[0].blocks == first_blocks));
-      stack.committer.add_begun(std::move(begun));
-      CHECK(stack.store.take_begun().empty());
+      auto partial = stack.store.take_partial();
+      REQUIRE(partial.size() == 1);
+      CHECK(partial[0].index == piece);
+      CHECK((partial[0].blocks == first_blocks));
+      stack.committer.add_partial(std::move(partial));
+      CHECK(stack.store.take_partial().empty());
     }
     StoreStack stack(release, fixture.storage);
-    REQUIRE(stack.state.begun().contains(piece));
-    const auto& blocks = stack.state.begun().at(piece);
+    REQUIRE(stack.state.partial().contains(piece));
+    const auto& blocks = stack.state.partial().at(piece);
     CHECK((blocks == first_blocks));
     stack.store.restore({piece, blocks});
     CHECK(stack.store.unfinished_bytes() == 3 * fetch::kBlockBytes);
     write(stack, false);
-    CHECK(hash(stack, piece) == release.judge.digest(piece, bytes));
+    CHECK(hash(stack, piece) == release.verifier.digest(piece, bytes));
     flush(stack);
     CHECK(stack.store.unfinished_bytes() == 0);
     stack.committer.flush();
     const StoreStack again(release, fixture.storage);
-    CHECK(again.state.proven(piece));
-    CHECK(again.state.begun().empty());
+    CHECK(again.state.verified(piece));
+    CHECK(again.state.partial().empty());
   }
 }
 
@@ -233,13 +233,14 @@ TEST_CASE("a piece that is there as a whole but was never hashed is committed wh
   StoreStack stack(release, fixture.storage);
   stack.files.write(1, 0, bytes);
   stack.store.restore({1, std::vector<bool>(bytes.size() / fetch::kBlockBytes, true)});
-  CHECK(hash(stack, 1) == release.judge.digest(1, bytes));
+  CHECK(hash(stack, 1) == release.verifier.digest(1, bytes));
   stack.committer.flush();
   const StoreStack again(release, fixture.storage);
-  CHECK(again.state.proven(1));
+  CHECK(again.state.verified(1));
 }
 
-TEST_CASE("a piece that nobody could judge is whole but unproven for the next run, until the layers are known") {
+TEST_CASE(
+    "a piece that nobody could verify is whole but unproven for the next run, until the layers are known") {
   std::mt19937 random(5);
   Fixture fixture(false);
   format::ReleaseLayout layout = fixture.release->layout;  // as a v2 magnet link brings it
@@ -257,12 +258,12 @@ TEST_CASE("a piece that nobody could judge is whole but unproven for the next ru
   }
   {
     const StoreStack stack(unknown, fixture.storage);
-    CHECK(!stack.state.proven(piece));
-    CHECK((stack.state.begun().at(piece) == std::vector<bool>(8, true)));
+    CHECK(!stack.state.verified(piece));
+    CHECK((stack.state.partial().at(piece) == std::vector<bool>(8, true)));
   }
   const StoreStack stack(known, fixture.storage);
-  CHECK(stack.state.proven(piece));
-  CHECK(stack.state.begun().empty());
+  CHECK(stack.state.verified(piece));
+  CHECK(stack.state.partial().empty());
 }
 
 TEST_CASE("blocks of a piece that turned out wrong are not for the next run") {
@@ -277,15 +278,15 @@ TEST_CASE("blocks of a piece that turned out wrong are not for the next run") {
     std::promise<void> flushed;
     stack.store.flush([&] { flushed.set_value(); });
     flushed.get_future().wait();
-    stack.committer.add_begun(stack.store.take_begun());
+    stack.committer.add_partial(stack.store.take_partial());
     static_cast<void>(hash(stack, 1));
     std::promise<void> forgotten;
     stack.store.forget(1, [&] { forgotten.set_value(); });
     forgotten.get_future().wait();
-    stack.committer.add_begun(stack.store.take_begun());
+    stack.committer.add_partial(stack.store.take_partial());
   }
   const StoreStack again(release, fixture.storage);
-  CHECK(!again.state.proven(1));
-  const auto& blocks = again.state.begun().at(1);
+  CHECK(!again.state.verified(1));
+  const auto& blocks = again.state.partial().at(1);
   CHECK(std::ranges::count(blocks, true) == 0);
 }

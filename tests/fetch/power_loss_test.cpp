@@ -34,7 +34,7 @@ void transfer(const StreamedRelease& release, MemoryStorage& storage, std::mt199
       stack.store.write(
           piece, at, base::Bytes(bytes).subspan(at, length), [](const auto&) {}, [] {});
     }
-    if (random() % 2 == 0) stack.committer.add_begun(stack.store.take_begun());
+    if (random() % 2 == 0) stack.committer.add_partial(stack.store.take_partial());
     std::vector<std::promise<void>> hashed(last - first);
     for (auto piece = first; piece < last; ++piece)
       stack.store.hash(piece, [&hashed, at = piece - first](const auto&) { hashed[at].set_value(); });
@@ -66,8 +66,8 @@ std::uint64_t check_blocks(const StreamedRelease& release, StoreStack& stack, st
 
 TEST_CASE("after 500 power losses nothing that the journal proves is wrong") {
   std::mt19937 random(7);
-  std::uint64_t proven = 0;
-  std::uint64_t begun = 0;
+  std::uint64_t verified = 0;
+  std::uint64_t partial = 0;
   for (const bool v1_only : {true, false}) {
     CAPTURE(v1_only);
     const TempDir dir;
@@ -83,22 +83,22 @@ TEST_CASE("after 500 power losses nothing that the journal proves is wrong") {
         MemoryStorage found(storage.after_power_loss(steps, random));
         StoreStack stack(release, found);
         for (std::uint64_t piece = 0; piece < release.map.piece_count(); ++piece) {
-          if (!stack.state.proven(piece)) continue;
-          ++proven;
+          if (!stack.state.verified(piece)) continue;
+          ++verified;
           const auto digest = stack.store.digest_on_disk(piece);
           REQUIRE(digest);
-          REQUIRE(release.judge.judge(piece, *digest) == fetch::Verdict::right);
+          REQUIRE(release.verifier.verify(piece, *digest) == fetch::MatchResult::match);
         }
-        for (const auto& [piece, blocks] : stack.state.begun())
-          begun += check_blocks(release, stack, piece, blocks);
+        for (const auto& [piece, blocks] : stack.state.partial())
+          partial += check_blocks(release, stack, piece, blocks);
       }
       MemoryStorage complete(storage.image());
       const StoreStack stack(release, complete);
-      CHECK(std::ranges::count(stack.state.proven(), false) == 0);
+      CHECK(std::ranges::count(stack.state.verified(), false) == 0);
     }
   }
-  CHECK(proven > 500);  // or the test has seen nothing
-  CHECK(begun > 50);
+  CHECK(verified > 500);  // or the test has seen nothing
+  CHECK(partial > 50);
 }
 
 TEST_CASE("a disk that forgets what was synced is found out: the test above can fail") {
@@ -113,6 +113,6 @@ TEST_CASE("a disk that forgets what was synced is found out: the test above can 
   image.at("b.bin")[100] ^= std::byte{1};
   MemoryStorage found(image);
   StoreStack stack(release, found);
-  REQUIRE(stack.state.proven(0));
-  CHECK(release.judge.judge(0, stack.store.digest_on_disk(0).value()) == fetch::Verdict::wrong);
+  REQUIRE(stack.state.verified(0));
+  CHECK(release.verifier.verify(0, stack.store.digest_on_disk(0).value()) == fetch::MatchResult::mismatch);
 }

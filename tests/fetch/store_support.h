@@ -4,8 +4,8 @@
 #include <random>
 #include <string>
 
-#include "fetch/disk/committer.h"
 #include "fetch/disk/journal.h"
+#include "fetch/disk/piece_committer.h"
 #include "fetch/disk/piece_store.h"
 #include "fetch/disk/resume.h"
 #include "tests/fetch/memory_storage.h"
@@ -16,11 +16,11 @@ namespace sluice::tests {
 struct StreamedRelease {
   format::ReleaseLayout layout;
   fetch::PieceMap map;
-  fetch::PieceJudge judge;
+  fetch::PieceVerifier verifier;
   std::map<std::string, std::string> files;
 
   StreamedRelease(format::ReleaseLayout from, std::map<std::string, std::string> content)
-      : layout(std::move(from)), map(layout), judge(layout, map), files(std::move(content)) {}
+      : layout(std::move(from)), map(layout), verifier(layout, map), files(std::move(content)) {}
   StreamedRelease(const StreamedRelease&) = delete;
 
   [[nodiscard]] std::vector<std::filesystem::path> paths() const {
@@ -44,17 +44,17 @@ struct StoreStack {
   fetch::ReleaseFiles files;
   fetch::JournalState state;
   fetch::Journal journal;
-  fetch::Committer committer;
+  fetch::PieceCommitter committer;
   fetch::PieceStore store;
 
   StoreStack(const StreamedRelease& release, MemoryStorage& storage, std::uint64_t memory_bytes = 1 << 20)
       : files(storage, release.map, release.paths()),
-        state(release.map, release.judge, release.layout.files.size()),
+        state(release.map, release.verifier, release.layout.files.size()),
         journal(storage, ".sluice/journal", release.layout,
                 [this](const fetch::JournalRecord& record) { state.take(record); }),
         committer(files, release.map, journal,
                   {.on_durable = [](auto) {}, .on_failure = [](const base::Error& error) { throw error; }}),
-        store(files, release.map, release.judge, &committer,
+        store(files, release.map, release.verifier, &committer,
               {.thread_count = 2, .memory_bytes = memory_bytes, .on_failure = {}}) {}
 };
 

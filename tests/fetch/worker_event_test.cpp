@@ -5,7 +5,7 @@
 #include <doctest/doctest.h>
 
 #include "fetch/job/worker_pipe.h"
-#include "fetch/waiting.h"
+#include "fetch/stall_reason.h"
 #include "tests/fetch/fetch_support.h"
 #include "tests/support/check_error.h"
 
@@ -155,28 +155,28 @@ TEST_CASE("a job comes out of the pipe as it went in, and one that is cut is ref
   for (std::size_t length = 0; length < line.size(); ++length)
     CHECK_ERROR(fetch::parse_job(line.substr(0, length)), ErrorKind::malformed, "worker job: ");
   CHECK_ERROR(fetch::parse_job(changed(line, "\"metadata\"", "\"tea\"")), ErrorKind::malformed,
-              "'tea' is no kind of job");
+              "'tea' is not a job kind");
   CHECK_ERROR(fetch::parse_job(changed(line, "0,2,7,8", "0,2,7")), ErrorKind::malformed,
-              "'pieces' is no list of ranges");
+              "'pieces' is not a list of ranges");
   CHECK_ERROR(fetch::parse_job(changed(line, "65535", "65536")), ErrorKind::malformed, "'port' is more than");
   CHECK_ERROR(fetch::parse_job(changed(line, "0000\"", "000g\"")), ErrorKind::malformed,
-              "'infohash_v1' is no info-hash");
+              "'infohash_v1' is not an info-hash");
   job.infohash_v1.reset();
   CHECK_ERROR(fetch::parse_job(fetch::to_json(job).dump()), ErrorKind::malformed, "has no info-hash");
 }
 
 TEST_CASE("the reason for waiting names what is missing") {
-  using fetch::waiting_reason;
-  CHECK(waiting_reason(
+  using fetch::stall_reason;
+  CHECK(stall_reason(
             {.metadata = true, .peers = 0, .trackers = 3, .failing_trackers = 2, .availability = {}}) ==
         "no peers; 2 of 3 trackers fail");
-  CHECK(waiting_reason(
+  CHECK(stall_reason(
             {.metadata = true, .peers = 1, .trackers = 0, .failing_trackers = 0, .availability = {}}) ==
         "no connected peer sends the metadata");
-  CHECK(waiting_reason(
+  CHECK(stall_reason(
             {.metadata = false, .peers = 4, .trackers = 1, .failing_trackers = 1, .availability = 0.999}) ==
         "the connected peers lack parts of it (availability 0.99); 1 of 1 tracker fails");
-  CHECK(waiting_reason(
+  CHECK(stall_reason(
             {.metadata = false, .peers = 4, .trackers = 1, .failing_trackers = 0, .availability = 1.0}) ==
         "the connected peers send nothing");
 }
@@ -236,7 +236,7 @@ TEST_CASE("a worker that says it is done without having done it is not believed"
   const Release release;
   CHECK_ERROR(
       fetch_quietly(release.with_worker("echo '{\"event\":\"done\",\"downloaded\":9,\"rehashed\":0}'")),
-      ErrorKind::incomplete, "is not proven");
+      ErrorKind::incomplete, "is not verified");
 }
 
 TEST_CASE("a worker that talks without end does not fill the screen") {

@@ -26,8 +26,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto layout = make_layout();
   const sluice::base::Bytes bytes(reinterpret_cast<const std::byte*>(data), size);
   const sluice::fetch::PieceMap map(layout);
-  const sluice::fetch::PieceJudge judge(layout, map);
-  sluice::fetch::JournalState state(map, judge, layout.files.size());
+  const sluice::fetch::PieceVerifier verifier(layout, map);
+  sluice::fetch::JournalState state(map, verifier, layout.files.size());
   const auto take = [&](const sluice::fetch::JournalRecord& record) { state.take(record); };
   static_cast<void>(sluice::fetch::parse_journal(bytes, layout, take));
   auto framed = sluice::fetch::journal_header(layout);

@@ -172,7 +172,7 @@ class LyingMirrorTest(MirrorTest):
             def change(self, status, headers, body):
                 return status, headers, bytes(byte ^ 1 for byte in body)
 
-        server = self.check(Liar, "is not used any more", "3 pieces were wrong")
+        server = self.check(Liar, "is no longer used", "3 pieces were wrong")
         self.assertLess(server.sent, RELEASE_BYTES)
 
     def test_truncated_answers(self):
@@ -249,7 +249,7 @@ class HttpsTest(MirrorTest):
         self.share("1M/s")
         finished = self.fetch(self.wanter, self.published["torrent"], *self.peer, *self.options(server))
         self.assert_arrived(finished)
-        self.assert_warned(finished, f"mirror {server.url} is not used any more", "certificate is not trusted",
+        self.assert_warned(finished, f"mirror {server.url} is no longer used", "certificate is not trusted",
                            "self-signed")
         self.assertEqual(server.asked, [])
 
@@ -270,7 +270,7 @@ class HttpsTest(MirrorTest):
         self.share("1M/s")
         finished = self.fetch(self.wanter, self.published["torrent"], *self.peer, *self.options(server))
         self.assert_arrived(finished)
-        self.assert_warned(finished, f"mirror {server.url} is not used any more", "certificate is not trusted")
+        self.assert_warned(finished, f"mirror {server.url} is no longer used", "certificate is not trusted")
 
     def test_a_torrent_by_https(self):
         self.prepare()

@@ -211,7 +211,7 @@ class NamedAddressesTest(PrivateAddressesTest):
                 self.assert_warned(finished, f"tracker {url}: is left out", f"private address {address}")
             self.assert_warned(finished, f"peer {name}:{TRAP_PORT}: is left out", f"private address {address}")
             for url in self.web_seeds([name]):
-                self.assert_warned(finished, f"web seed {url} is not used any more", "private address")
+                self.assert_warned(finished, f"web seed {url} is no longer used", "private address")
         self.assert_nobody_came()
 
     def test_addresses_and_names_in_a_torrent(self):
@@ -282,7 +282,7 @@ class RedirectsTest(PrivateAddressesTest):
     def test_from_a_web_seed(self):
         finished, urls = self.check("ws")
         for url in urls:
-            self.assert_warned(finished, f"web seed {url} is not used any more", "it redirects to a private address")
+            self.assert_warned(finished, f"web seed {url} is no longer used", "it redirects to a private address")
         self.assert_nobody_came()
 
     def test_from_a_tracker_with_allow_private(self):

@@ -1,6 +1,6 @@
 // Which pieces mirrors get beside a swarm.
 
-#include "fetch/mirror/mirror_customer.h"
+#include "fetch/mirror/mirror_scheduler.h"
 
 #include <doctest/doctest.h>
 
@@ -32,7 +32,7 @@ format::ReleaseLayout make_layout() {
 
 using Pieces = std::vector<std::uint64_t>;
 
-/// A transfer that notes what its customer does.
+/// A transfer that records what its scheduler does.
 struct Transfer {
   format::ReleaseLayout layout = make_layout();
   fetch::PieceMap map{layout};
@@ -40,30 +40,30 @@ struct Transfer {
   std::vector<bool> durable = std::vector<bool>(kPieces, false);
   Pieces added;
   std::set<std::uint64_t> reserved;
-  fetch::MirrorCustomer customer;
+  fetch::MirrorScheduler scheduler;
 
-  explicit Transfer(const fetch::CustomerOptions& options = {})
-      : customer(order, map,
-                 {.add = [this](std::uint64_t piece, const std::vector<char>&) { added.push_back(piece); },
-                  .reserve =
-                      [this](std::uint64_t piece, bool on) {
-                        if (on)
-                          reserved.insert(piece);
-                        else
-                          reserved.erase(piece);
-                      },
-                  .warn = [](const std::string&) {}},
-                 options) {}
+  explicit Transfer(const fetch::SchedulerOptions& options = {})
+      : scheduler(order, map,
+                  {.add = [this](std::uint64_t piece, const std::vector<char>&) { added.push_back(piece); },
+                   .reserve =
+                       [this](std::uint64_t piece, bool on) {
+                         if (on)
+                           reserved.insert(piece);
+                         else
+                           reserved.erase(piece);
+                       },
+                   .warn = [](const std::string&) {}},
+                  options) {}
 
-  void update(std::set<std::uint64_t> begun = {}, bool needed = true) {
-    customer.update(durable, std::move(begun), needed);
+  void update(std::set<std::uint64_t> partial = {}, bool needed = true) {
+    scheduler.update(durable, std::move(partial), needed);
   }
 
   Pieces take(std::uint64_t count_max) {
     return take(count_max, [](std::uint64_t) { return true; });
   }
   Pieces take(std::uint64_t count_max, const std::function<bool(std::uint64_t)>& has) {
-    const fetch::PieceRun run = customer.take_pieces(count_max, has);
+    const fetch::PieceRun run = scheduler.claim(count_max, has);
     Pieces pieces;
     for (std::uint64_t i = 0; i < run.count; ++i) pieces.push_back(run.first + i);
     return pieces;
@@ -71,7 +71,7 @@ struct Transfer {
 };
 
 using std::chrono::milliseconds;
-constexpr fetch::CustomerOptions kImpatient{.overdue_after = milliseconds(0)};
+constexpr fetch::SchedulerOptions kImpatient{.overdue_after = milliseconds(0)};
 
 void wait_a_little() { std::this_thread::sleep_for(milliseconds(5)); }
 
@@ -112,7 +112,7 @@ TEST_CASE("a piece that a mirror cannot bring is for the others") {
   Transfer transfer;
   transfer.update();
   CHECK((transfer.take(2) == Pieces{0, 1}));
-  transfer.customer.give_back(0);
+  transfer.scheduler.release(0);
   CHECK((transfer.reserved == std::set<std::uint64_t>{1}));
   CHECK((transfer.take(8) == Pieces{0}));
 }
@@ -122,7 +122,7 @@ TEST_CASE("a piece that is added counts as taken until it is durable, lost or re
     Transfer transfer;
     transfer.update();
     CHECK(transfer.take(8).size() == 8);
-    transfer.customer.deliver(0, {});
+    transfer.scheduler.complete(0, {});
     transfer.durable[0] = true;
     transfer.update();
     CHECK((transfer.added == Pieces{0}));
@@ -132,16 +132,16 @@ TEST_CASE("a piece that is added counts as taken until it is durable, lost or re
     Transfer transfer;
     transfer.update();
     CHECK(transfer.take(8).size() == 8);
-    transfer.customer.deliver(0, {});
+    transfer.scheduler.complete(0, {});
     CHECK(transfer.take(8).empty());
-    transfer.customer.note_lost(0);
+    transfer.scheduler.record_lost(0);
     CHECK((transfer.take(8) == Pieces{0}));
   }
   SUBCASE("refused: it does not come to be durable") {
     Transfer transfer({.refused_after = milliseconds(0)});
     transfer.update();
     CHECK(transfer.take(8).size() == 8);
-    transfer.customer.deliver(0, {});
+    transfer.scheduler.complete(0, {});
     wait_a_little();
     transfer.update();
     CHECK((transfer.take(8) == Pieces{0}));
@@ -152,7 +152,7 @@ TEST_CASE("a piece that is added counts as taken until it is durable, lost or re
     transfer.update();
     CHECK(transfer.take(8).empty());
     transfer.durable[2] = false;
-    transfer.customer.note_lost(2);
+    transfer.scheduler.record_lost(2);
     transfer.update();
     CHECK((transfer.take(8) == Pieces{2}));
   }
@@ -163,29 +163,29 @@ TEST_CASE("in the end another mirror tries what one is slow to bring") {
   transfer.update();
   CHECK((transfer.take(8).size() == 8));
   wait_a_little();
-  transfer.customer.deliver(0, {});
+  transfer.scheduler.complete(0, {});
   CHECK((transfer.take(2) == Pieces{1, 2}));
   wait_a_little();
   CHECK((transfer.take(2) == Pieces{3, 4}));  // two at the most
   SUBCASE("the first one counts") {
-    transfer.customer.deliver(1, {});
-    transfer.customer.deliver(1, {});
+    transfer.scheduler.complete(1, {});
+    transfer.scheduler.complete(1, {});
     CHECK((transfer.added == Pieces{0, 1}));
   }
   SUBCASE("one that fails does not take it from the other") {
-    transfer.customer.give_back(1);
+    transfer.scheduler.release(1);
     CHECK(transfer.reserved.contains(1));
     wait_a_little();
     CHECK((transfer.take(1) == Pieces{1}));
-    transfer.customer.give_back(1);
-    transfer.customer.give_back(1);
+    transfer.scheduler.release(1);
+    transfer.scheduler.release(1);
     CHECK_FALSE(transfer.reserved.contains(1));
     CHECK((transfer.take(1) == Pieces{1}));
   }
   SUBCASE("what has come from the swarm meanwhile is not added") {
     transfer.durable[1] = true;
     transfer.update();
-    transfer.customer.deliver(1, {});
+    transfer.scheduler.complete(1, {});
     CHECK((transfer.added == Pieces{0}));
   }
 }
@@ -196,7 +196,7 @@ TEST_CASE("pieces on their way to the disk take no more memory than they may") {
   CHECK((transfer.take(2) == Pieces{0, 1}));
   CHECK((transfer.take(2) == Pieces{2}));
   CHECK(transfer.take(2).empty());
-  transfer.customer.deliver(0, {});
+  transfer.scheduler.complete(0, {});
   CHECK(transfer.take(2).empty());
   transfer.durable[0] = true;
   transfer.update();

@@ -1,11 +1,11 @@
-#include "fetch/swarm/session_keeper.h"
+#include "fetch/swarm/session_manager.h"
 
 #include <algorithm>
 #include <libtorrent/announce_entry.hpp>
 #include <libtorrent/peer_info.hpp>
 #include <vector>
 
-#include "fetch/swarm/contacts.h"
+#include "fetch/swarm/add_endpoints.h"
 #include "fetch/swarm/dht_state.h"
 
 namespace sluice::fetch {
@@ -20,40 +20,40 @@ void send_tracker_problem(const lt::tracker_error_alert& alert, WorkerPipe& pipe
 
 }  // namespace
 
-SessionKeeper::SessionKeeper(const WorkerJob& job, lt::session& session, const lt::torrent_handle& torrent,
-                             WorkerPipe& pipe)
+SessionManager::SessionManager(const WorkerJob& job, lt::session& session, const lt::torrent_handle& torrent,
+                               WorkerPipe& pipe)
     : job_(job),
       session_(session),
       torrent_(torrent),
       pipe_(pipe),
-      gate_(std::make_shared<PeerGate>(job, session, pipe)),
+      ip_filter_(std::make_shared<IpFilter>(job, session, pipe)),
       bootstrap_(session, job.dht),
       next_save_(Clock::now() + kDhtSavePause) {
-  introduce(job, gate_, torrent, pipe);
+  add_endpoints(job, ip_filter_, torrent, pipe);
 }
 
-SessionKeeper::~SessionKeeper() { save(); }
+SessionManager::~SessionManager() { save(); }
 
-void SessionKeeper::handle(const lt::alert& alert) {
+void SessionManager::handle(const lt::alert& alert) {
   if (const auto* tracker = lt::alert_cast<lt::tracker_error_alert>(&alert))
     send_tracker_problem(*tracker, pipe_);
   else if (const auto* reply = lt::alert_cast<lt::tracker_reply_alert>(&alert))
     pipe_.send_tracker(reply->tracker_url(), "");
   else if (lt::alert_cast<lt::dht_bootstrap_alert>(&alert) != nullptr)
-    torrent_.force_dht_announce();  // what was asked before reached nobody
+    torrent_.force_dht_announce();  // earlier announces reached no node
   else
-    gate_->handle(alert);
+    ip_filter_->handle(alert);
 }
 
-void SessionKeeper::tick() {
-  gate_->tick();
+void SessionManager::tick() {
+  ip_filter_->tick();
   bootstrap_.tick();
   if (Clock::now() < next_save_) return;
   next_save_ = Clock::now() + kDhtSavePause;
   save();
 }
 
-void SessionKeeper::save() {
+void SessionManager::save() {
   if (!job_.dht) return;
   save_dht_state(session_, job_.dht_state, [this](const std::string& message) { pipe_.warn(message); });
 }

@@ -1,4 +1,4 @@
-#include "fetch/swarm/layer_keeper.h"
+#include "fetch/swarm/piece_layer_fetcher.h"
 
 #include <algorithm>
 #include <bit>
@@ -20,7 +20,7 @@ namespace {
 constexpr auto kPauseMin = std::chrono::milliseconds(250);
 constexpr auto kPauseMax = std::chrono::milliseconds(10'000);
 
-/// libtorrent may know pad files where the layout has none.
+/// Finds libtorrent's index of each file; the two lists may have different pad files.
 std::vector<lt::file_index_t> match_files(const format::ReleaseLayout& layout,
                                           const lt::file_storage& files) {
   std::vector<lt::file_index_t> matches(layout.files.size(), lt::file_index_t{-1});
@@ -61,27 +61,27 @@ std::vector<base::Sha256> find_piece_layer(const std::vector<lt::sha256_hash>& n
   const std::uint64_t first_piece = leaves / blocks_per_piece - 1;
   auto layer = find_row(nodes, mask, first_piece, base::divide_up(length_bytes, piece_bytes));
   if (!layer.empty()) return layer;
-  const auto block_row = find_row(nodes, mask, leaves - 1, blocks);  // of files that are complete
+  const auto block_row = find_row(nodes, mask, leaves - 1, blocks);  // known when the file is complete
   return block_row.empty() ? block_row : base::merkle_layer(block_row, blocks_per_piece);
 }
 
 }  // namespace
 
-LayerKeeper::LayerKeeper(const format::ReleaseLayout& layout, const lt::file_storage& files,
-                         const lt::torrent_handle& torrent, std::string result,
-                         std::function<void(std::string_view)> on_complete)
+PieceLayerFetcher::PieceLayerFetcher(const format::ReleaseLayout& layout, const lt::file_storage& files,
+                                     const lt::torrent_handle& torrent, std::string result,
+                                     std::function<void(std::string_view)> on_complete)
     : layout_(layout),
       torrent_(torrent),
       result_(std::move(result)),
       on_complete_(std::move(on_complete)),
       lt_files_(match_files(layout, files)),
       pause_(kPauseMin) {
-  // What is v1 to libtorrent has no trees there; the journal of a hybrid has what its layers are made of.
+  // A torrent that libtorrent treats as v1 has no trees; the layers of a hybrid can be made from its journal.
   complete_ = !files.v2() ||
               std::ranges::none_of(layout.files, [&](const auto& file) { return lacks_layer(layout, file); });
 }
 
-void LayerKeeper::tick() {
+void PieceLayerFetcher::tick() {
   if (complete_ || Clock::now() < next_) return;
   next_ = Clock::now() + pause_;
   pause_ = std::min(2 * pause_, kPauseMax);
@@ -90,12 +90,12 @@ void LayerKeeper::tick() {
   torrent_.save_resume_data();
 }
 
-void LayerKeeper::hurry() {
+void PieceLayerFetcher::hurry() {
   next_ = Clock::now();
   pause_ = kPauseMin;
 }
 
-bool LayerKeeper::handle(const lt::alert& alert) {
+bool PieceLayerFetcher::handle(const lt::alert& alert) {
   const auto* saved = lt::alert_cast<lt::save_resume_data_alert>(&alert);
   if (saved == nullptr && lt::alert_cast<lt::save_resume_data_failed_alert>(&alert) == nullptr) return false;
   asked_ = false;
@@ -103,7 +103,7 @@ bool LayerKeeper::handle(const lt::alert& alert) {
   return true;
 }
 
-void LayerKeeper::save(const lt::add_torrent_params& params) {
+void PieceLayerFetcher::save(const lt::add_torrent_params& params) {
   std::map<std::string, std::string> layers;
   bool all_known = true;
   for (std::size_t i = 0; i < lt_files_.size(); ++i) {

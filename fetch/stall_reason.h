@@ -1,5 +1,5 @@
 #pragma once
-// Why nothing arrives, in words for the user.
+// Says in words for the user why a transfer receives nothing.
 
 #include <cstddef>
 #include <optional>
@@ -7,8 +7,8 @@
 
 namespace sluice::fetch {
 
-struct Situation {
-  bool metadata = false;  ///< waits for that, else for payload
+struct TransferState {
+  bool metadata = false;  ///< waits for metadata; else for payload
   unsigned peers = 0;     ///< connected
   std::size_t trackers = 0;
   std::size_t failing_trackers = 0;
@@ -16,6 +16,6 @@ struct Situation {
 };
 
 /// "no peers; 2 of 3 trackers fail", "the connected peers lack parts of it (availability 0.63)", ...
-[[nodiscard]] std::string waiting_reason(const Situation& situation);
+[[nodiscard]] std::string stall_reason(const TransferState& state);
 
 }  // namespace sluice::fetch

@@ -1,4 +1,9 @@
-#include "fetch/swarm/peer_trust.h"
+#include "fetch/swarm/peer_ban_workaround.h"
+
+#include "fetch/swarm/libtorrent_faults.h"
+
+// kTrustPointsOverflow; without the fault the field need not exist, so nothing is compiled.
+#if LIBTORRENT_VERSION_NUM < 20100
 
 #include <algorithm>
 #include <libtorrent/peer_connection.hpp>
@@ -11,17 +16,17 @@ namespace {
 
 constexpr int kPointsForWrong = -2;
 constexpr int kPointsForRight = 1;
-// What fits four bits, with room for what libtorrent takes and gives itself.
+// Within four bits, with room for the point that libtorrent adds or the two that it takes itself.
 constexpr int kPointsMin = -7;
 constexpr int kPointsMax = 6;
 
-class TrustedPeer final : public lt::peer_plugin {
+class PeerPoints final : public lt::peer_plugin {
  public:
-  TrustedPeer(lt::peer_connection_handle connection,
-              std::shared_ptr<const std::optional<lt::piece_index_t>> excused)
+  PeerPoints(lt::peer_connection_handle connection,
+             std::shared_ptr<const std::optional<lt::piece_index_t>> excused)
       : connection_(std::move(connection)), excused_(std::move(excused)) {}
 
-  // Both are called before libtorrent looks at the points and changes them itself.
+  // libtorrent calls both functions before it reads the points and changes them itself.
   void on_piece_pass(lt::piece_index_t) override {
     put(points_);
     points_ = std::min(points_ + kPointsForRight, kPointsMax);
@@ -56,16 +61,19 @@ class TrustedPeer final : public lt::peer_plugin {
 
 }  // namespace
 
-PeerTrust::PeerTrust(std::set<lt::piece_index_t> begun)
-    : begun_(std::move(begun)), excused_(std::make_shared<std::optional<lt::piece_index_t>>()) {}
+PeerBanWorkaround::PeerBanWorkaround(std::set<lt::piece_index_t> partial)
+    : partial_(std::move(partial)), excused_(std::make_shared<std::optional<lt::piece_index_t>>()) {}
 
-std::shared_ptr<lt::peer_plugin> PeerTrust::new_connection(const lt::peer_connection_handle& connection) {
-  return std::make_shared<TrustedPeer>(connection, excused_);
+std::shared_ptr<lt::peer_plugin> PeerBanWorkaround::new_connection(
+    const lt::peer_connection_handle& connection) {
+  return std::make_shared<PeerPoints>(connection, excused_);
 }
 
-void PeerTrust::on_piece_failed(lt::piece_index_t piece) {
+void PeerBanWorkaround::on_piece_failed(lt::piece_index_t piece) {
   excused_->reset();
-  if (begun_.erase(piece) > 0) *excused_ = piece;
+  if (partial_.erase(piece) > 0) *excused_ = piece;
 }
 
 }  // namespace sluice::fetch
+
+#endif

@@ -1,4 +1,4 @@
-#include "fetch/mirror/mirror_keeper.h"
+#include "fetch/mirror/mirror_manager.h"
 
 #include <algorithm>
 #include <libtorrent/torrent_info.hpp>
@@ -11,15 +11,15 @@
 namespace sluice::fetch {
 namespace {
 
-/// A swarm that is faster needs no help.
+/// A faster swarm needs no help from mirrors.
 constexpr std::uint64_t kSlowBytesPerS = 4u << 20;
-/// A thread and a buffer each; a torrent can name a thousand.
+/// Each source takes a thread and a buffer, and a torrent can name a thousand.
 constexpr std::size_t kSourcesMax = 16;
 
 TransferActions to_actions(const lt::torrent_handle& torrent, WorkerPipe& pipe) {
   const auto to_lt = [](std::uint64_t piece) { return lt::piece_index_t(static_cast<int>(piece)); };
   const auto add = [=, file = torrent.torrent_file()](std::uint64_t piece, std::vector<char> bytes) {
-    // It has padding also behind the last file of a v2 torrent, and refuses a piece without.
+    // libtorrent pads the last file of a v2 torrent, too, and refuses a piece without the padding.
     bytes.resize(static_cast<std::size_t>(file->piece_size(to_lt(piece))));
     torrent.add_piece(to_lt(piece), std::move(bytes));
   };
@@ -50,73 +50,73 @@ bool takes_pieces(const lt::torrent_status& status) {
 
 }  // namespace
 
-MirrorKeeper::MirrorKeeper(const WorkerJob& job, const format::ReleaseLayout& layout, const PieceMap& map,
-                           const PieceJudge& judge, const PieceOrder& order,
-                           const lt::torrent_handle& torrent, std::uint64_t memory_bytes, WorkerPipe& pipe)
+MirrorManager::MirrorManager(const WorkerJob& job, const format::ReleaseLayout& layout, const PieceMap& map,
+                             const PieceVerifier& verifier, const PieceOrder& order,
+                             const lt::torrent_handle& torrent, std::uint64_t memory_bytes, WorkerPipe& pipe)
     : job_(job),
       layout_(layout),
       map_(map),
-      judge_(judge),
+      verifier_(verifier),
       torrent_(torrent),
       pipe_(pipe),
       sources_(to_sources(job, pipe)),
-      customer_(order, map, to_actions(torrent, pipe), {.memory_bytes = memory_bytes}) {
+      scheduler_(order, map, to_actions(torrent, pipe), {.memory_bytes = memory_bytes}) {
   if (sources_.empty() || layout.piece_bytes <= memory_bytes) return;
   sources_.clear();
   pipe_.warn("mirrors and web seeds are not used: pieces of " + base::to_human_bytes(layout.piece_bytes) +
              " are too large for them within --memory " + base::to_human_bytes(job.memory_bytes));
 }
 
-void MirrorKeeper::update(std::vector<bool> durable, const lt::torrent_status& status) {
+void MirrorManager::update(std::vector<bool> durable, const lt::torrent_status& status) {
   if (sources_.empty() || !takes_pieces(status)) return;
   const std::uint64_t swarm = measure(status);
   const std::uint64_t left = left_of_limit(swarm);
   const std::uint64_t limit = job_.limit_down_bytes_per_s;
   const bool needed = swarm < kSlowBytesPerS && left >= limit / 8;
-  std::set<std::uint64_t> begun;
+  std::set<std::uint64_t> partial;
   if (needed)
     for (const lt::partial_piece_info& piece : torrent_.get_download_queue())
-      begun.insert(static_cast<std::uint64_t>(static_cast<int>(piece.piece_index)));
-  customer_.update(std::move(durable), std::move(begun), needed);
+      partial.insert(static_cast<std::uint64_t>(static_cast<int>(piece.piece_index)));
+  scheduler_.update(std::move(durable), std::move(partial), needed);
   if (!pool_) start();
-  // Not less than would make a server look as if it stalled.
+  // A lower limit would make a server look stalled.
   if (limit != 0) pool_->limit_down(std::max<std::uint64_t>({left, limit / 16, 1}));
 }
 
-/// The user's limit is for all that comes in; libtorrent keeps the swarm alone below it.
-std::uint64_t MirrorKeeper::left_of_limit(std::uint64_t swarm_bytes_per_s) const {
+/// The user's limit covers all downloads, but libtorrent applies it to the swarm alone.
+std::uint64_t MirrorManager::left_of_limit(std::uint64_t swarm_bytes_per_s) const {
   return job_.limit_down_bytes_per_s - std::min(job_.limit_down_bytes_per_s, swarm_bytes_per_s);
 }
 
-void MirrorKeeper::start() {
+void MirrorManager::start() {
   MirrorOptions options;
   options.allow_private = job_.allow_private;
   options.limit_down_bytes_per_s = job_.limit_down_bytes_per_s;
-  pool_.emplace(full_layout_ ? *full_layout_ : layout_, map_, full_judge_ ? *full_judge_ : judge_, sources_,
-                options, customer_);
+  pool_.emplace(full_layout_ ? *full_layout_ : layout_, map_, full_verifier_ ? *full_verifier_ : verifier_,
+                sources_, options, scheduler_);
 }
 
-void MirrorKeeper::stop() {
+void MirrorManager::stop() {
   if (!pool_) return;
   ended_bytes_ += pool_->downloaded_bytes();
   pool_.reset();
   rate_ = 0;
 }
 
-void MirrorKeeper::use_layers(std::string_view layers) {
-  if (sources_.empty() || judge_.wants_sha1()) return;
+void MirrorManager::use_layers(std::string_view layers) {
+  if (sources_.empty() || verifier_.uses_sha1()) return;
   stop();
   full_layout_ = layout_;
   add_piece_layers(*full_layout_, layers, "piece layers");
-  full_judge_.emplace(*full_layout_, map_);
+  full_verifier_.emplace(*full_layout_, map_);
 }
 
-std::uint64_t MirrorKeeper::downloaded_bytes() const {
+std::uint64_t MirrorManager::downloaded_bytes() const {
   return ended_bytes_ + (pool_ ? pool_->downloaded_bytes() : 0);
 }
 
-/// What the swarm brings in a second: lately and, since that is an average of some seconds, just now.
-std::uint64_t MirrorKeeper::measure(const lt::torrent_status& status) {
+/// The swarm's rate: the larger of libtorrent's average over some seconds and the rate since the last call.
+std::uint64_t MirrorManager::measure(const lt::torrent_status& status) {
   constexpr double kSmoothed_s = 2;
   const auto now = Clock::now();
   const double seconds = std::max(std::chrono::duration<double>(now - measured_at_).count(), 0.001);

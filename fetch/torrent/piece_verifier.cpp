@@ -1,4 +1,4 @@
-#include "fetch/torrent/piece_digest.h"
+#include "fetch/torrent/piece_verifier.h"
 
 #include <algorithm>
 #include <bit>
@@ -9,27 +9,27 @@
 
 namespace sluice::fetch {
 
-PieceJudge::PieceJudge(const format::ReleaseLayout& layout, const PieceMap& map)
+PieceVerifier::PieceVerifier(const format::ReleaseLayout& layout, const PieceMap& map)
     : layout_(layout), map_(map) {}
 
-std::uint64_t PieceJudge::leaf_count(std::uint64_t piece) const {
-  if (!wants_node()) return 0;
+std::uint64_t PieceVerifier::leaf_count(std::uint64_t piece) const {
+  if (!uses_node()) return 0;
   const auto slices = map_.slices(piece);
   INVARIANT(slices.size() == 1);  // BEP 52: no piece holds bytes of two files
   return base::divide_up(slices.front().length_bytes, base::kMerkleBlockBytes);
 }
 
-base::Sha256 PieceJudge::to_node(std::uint64_t piece, std::span<const base::Sha256> leaves) const {
+base::Sha256 PieceVerifier::to_node(std::uint64_t piece, std::span<const base::Sha256> leaves) const {
   const auto slices = map_.slices(piece);
   const bool whole_file = layout_.files[slices.front().file_index].length_bytes <= layout_.piece_bytes;
-  // A file of at most one piece has no piece layer: its node is the root, and as wide as the file.
+  // A file of at most one piece has no piece layer: its node is the root of a tree as wide as the file.
   return base::merkle_root(leaves, 0, whole_file ? 0 : layout_.piece_bytes / base::kMerkleBlockBytes);
 }
 
-PieceDigest PieceJudge::digest(std::uint64_t piece, base::Bytes bytes) const {
+PieceDigest PieceVerifier::digest(std::uint64_t piece, base::Bytes bytes) const {
   PieceDigest found;
-  if (wants_sha1()) found.sha1 = base::hash<base::Sha1>(bytes);
-  if (wants_node()) {
+  if (uses_sha1()) found.sha1 = base::hash<base::Sha1>(bytes);
+  if (uses_node()) {
     base::LeafHasher hasher;
     hasher.update(bytes.first(map_.slices(piece).front().length_bytes));
     found.node = to_node(piece, hasher.final());
@@ -37,23 +37,23 @@ PieceDigest PieceJudge::digest(std::uint64_t piece, base::Bytes bytes) const {
   return found;
 }
 
-Verdict PieceJudge::judge(std::uint64_t piece, const PieceDigest& found) const {
-  Verdict verdict = Verdict::unknown;
-  if (wants_sha1()) {
-    if (found.sha1 != layout_.v1_pieces.at(piece)) return Verdict::wrong;
-    verdict = Verdict::right;
+MatchResult PieceVerifier::verify(std::uint64_t piece, const PieceDigest& found) const {
+  MatchResult result = MatchResult::unknown;
+  if (uses_sha1()) {
+    if (found.sha1 != layout_.v1_pieces.at(piece)) return MatchResult::mismatch;
+    result = MatchResult::match;
   }
-  if (wants_node()) {
+  if (uses_node()) {
     const PieceSlice slice = map_.slices(piece).front();
     const format::ReleaseFile& file = layout_.files[slice.file_index];
     const bool whole_file = file.length_bytes <= layout_.piece_bytes;
-    if (!whole_file && file.piece_layer.empty()) return verdict;
+    if (!whole_file && file.piece_layer.empty()) return result;
     const auto& expected =
         whole_file ? *file.root : file.piece_layer.at(slice.file_offset_bytes / layout_.piece_bytes);
-    if (found.node != expected) return Verdict::wrong;
-    verdict = Verdict::right;
+    if (found.node != expected) return MatchResult::mismatch;
+    result = MatchResult::match;
   }
-  return verdict;
+  return result;
 }
 
 }  // namespace sluice::fetch

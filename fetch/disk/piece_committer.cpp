@@ -1,4 +1,4 @@
-#include "fetch/disk/committer.h"
+#include "fetch/disk/piece_committer.h"
 
 #include <algorithm>
 #include <iterator>
@@ -7,14 +7,14 @@
 namespace sluice::fetch {
 namespace {
 
-void add_records(const BegunPiece& piece, std::vector<JournalRecord>& records) {
-  for (std::size_t first = 0; first < piece.blocks.size(); first += BegunBlocks::kMax) {
-    JournalRecord record{.kind = JournalRecord::Kind::piece_begun,
+void add_records(const PartialPiece& piece, std::vector<JournalRecord>& records) {
+  for (std::size_t first = 0; first < piece.blocks.size(); first += PartialBlocks::kMax) {
+    JournalRecord record{.kind = JournalRecord::Kind::piece_partial,
                          .index = static_cast<std::uint32_t>(piece.index),
                          .digest = {},
                          .stamp = {},
                          .blocks = {.first = static_cast<std::uint32_t>(first), .present = {}}};
-    for (std::size_t i = 0; i < BegunBlocks::kMax && first + i < piece.blocks.size(); ++i)
+    for (std::size_t i = 0; i < PartialBlocks::kMax && first + i < piece.blocks.size(); ++i)
       record.blocks.present[i] = piece.blocks[first + i];
     records.push_back(record);
   }
@@ -22,12 +22,13 @@ void add_records(const BegunPiece& piece, std::vector<JournalRecord>& records) {
 
 }  // namespace
 
-Committer::Committer(ReleaseFiles& files, const PieceMap& map, Journal& journal, CommitObserver observer)
+PieceCommitter::PieceCommitter(ReleaseFiles& files, const PieceMap& map, Journal& journal,
+                               CommitObserver observer)
     : files_(files), map_(map), journal_(journal), observer_(std::move(observer)), thread_([this] {
         work();
       }) {}
 
-Committer::~Committer() {
+PieceCommitter::~PieceCommitter() {
   {
     const std::lock_guard lock(mutex_);
     ending_ = true;
@@ -36,12 +37,12 @@ Committer::~Committer() {
   thread_.join();
 }
 
-void Committer::append(std::span<const JournalRecord> records) {
+void PieceCommitter::append(std::span<const JournalRecord> records) {
   const std::lock_guard lock(journal_mutex_);
   journal_.append(records);
 }
 
-void Committer::open_files(std::span<const std::size_t> files) {
+void PieceCommitter::open_files(std::span<const std::size_t> files) {
   std::vector<JournalRecord> records;
   {
     const std::lock_guard lock(mutex_);
@@ -55,8 +56,9 @@ void Committer::open_files(std::span<const std::size_t> files) {
   append(records);
 }
 
-void Committer::lose_pieces(std::span<const std::uint64_t> pieces) {
-  constexpr std::size_t kRecordsMax = 1 << 14;  // at once: a file that is gone can lose millions
+void PieceCommitter::lose_pieces(std::span<const std::uint64_t> pieces) {
+  // A missing file can lose millions of pieces; their records are written in parts of bounded size.
+  constexpr std::size_t kRecordsMax = 1 << 14;
   while (!pieces.empty()) {
     const auto some = pieces.first(std::min(pieces.size(), kRecordsMax));
     std::vector<JournalRecord> records;
@@ -70,7 +72,7 @@ void Committer::lose_pieces(std::span<const std::uint64_t> pieces) {
   }
 }
 
-void Committer::add(std::uint64_t piece, const PieceDigest& digest) {
+void PieceCommitter::add(std::uint64_t piece, const PieceDigest& digest) {
   {
     const std::lock_guard lock(mutex_);
     finished_.push_back({piece, digest});
@@ -78,20 +80,20 @@ void Committer::add(std::uint64_t piece, const PieceDigest& digest) {
   changed_.notify_all();
 }
 
-void Committer::add_begun(std::vector<BegunPiece> pieces) {
+void PieceCommitter::add_partial(std::vector<PartialPiece> pieces) {
   {
     const std::lock_guard lock(mutex_);
-    std::ranges::move(pieces, std::back_inserter(begun_));
+    std::ranges::move(pieces, std::back_inserter(partial_));
   }
   changed_.notify_all();
 }
 
-void Committer::flush() {
+void PieceCommitter::flush() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return failed_ || (idle() && !committing_); });
 }
 
-void Committer::close_files() {
+void PieceCommitter::close_files() {
   flush();
   std::set<std::size_t> opened;
   {
@@ -112,18 +114,18 @@ void Committer::close_files() {
   append(records);
 }
 
-void Committer::work() {
+void PieceCommitter::work() {
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return ending_ || (!failed_ && !idle()); });
     if (failed_ || idle()) return;  // it is ending
     const auto finished = std::exchange(finished_, {});
-    const auto begun = std::exchange(begun_, {});
+    const auto partial = std::exchange(partial_, {});
     committing_ = true;
     lock.unlock();
     std::optional<base::Error> failure;
     try {
-      commit(finished, begun);
+      commit(finished, partial);
     } catch (const base::Error& error) {
       failure = error;
     }
@@ -135,12 +137,13 @@ void Committer::work() {
   }
 }
 
-void Committer::commit(const std::vector<Finished>& finished, const std::vector<BegunPiece>& begun) {
+void PieceCommitter::commit(const std::vector<Finished>& finished, const std::vector<PartialPiece>& partial) {
   std::set<std::size_t> touched;
   std::vector<JournalRecord> records;
   std::vector<std::uint64_t> pieces;
-  // In this order: a piece can have been finished after its blocks were looked at.
-  for (const BegunPiece& piece : begun) {
+  // Partial pieces first: a piece may have become complete after its blocks were collected, and the later
+  // record wins.
+  for (const PartialPiece& piece : partial) {
     for (const PieceSlice& slice : map_.slices(piece.index)) touched.insert(slice.file_index);
     add_records(piece, records);
   }
