@@ -27,8 +27,6 @@ namespace {
 namespace fs = std::filesystem;
 using format::Json;
 
-constexpr std::uint64_t kTorrentBytesMax = 256u << 20;
-
 struct TensorInfo {
   std::string name;
   std::string type;
@@ -97,7 +95,7 @@ Json layout_files(const format::ReleaseLayout& layout) {
 }
 
 Inspection inspect_torrent(const fs::path& path) {
-  const auto layout = fetch::parse_torrent(base::read_text_file(path, kTorrentBytesMax), path.string());
+  const auto layout = fetch::read_torrent(path);
   Inspection found{"torrent", {}, Json::object(), {}};
   found.provenance.set("infohash_v1", hex_or_null(layout.infohash_v1));
   found.provenance.set("infohash_v2", hex_or_null(layout.infohash_v2));

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -33,18 +34,13 @@ using base::Error;
 using base::ErrorKind;
 using format::ReleaseLayout;
 
-/// `scheme` in lower case.
-bool has_scheme(std::string_view source, std::string_view scheme) {
-  return source.size() >= scheme.size() &&
-         std::ranges::equal(source.substr(0, scheme.size()), scheme,
-                            [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a - 'A' + 'a' : a) == b; });
-}
-
-bool is_magnet(std::string_view source) { return has_scheme(source, "magnet:"); }
+bool is_magnet(std::string_view source) { return base::starts_with_ignoring_case(source, "magnet:"); }
 bool is_url(std::string_view source) {
-  return has_scheme(source, "http://") || has_scheme(source, "https://");
+  return base::starts_with_ignoring_case(source, "http://") ||
+         base::starts_with_ignoring_case(source, "https://");
 }
 
+// A glob applies to the whole path or to the file's name, so "*.json" selects JSON files in all folders.
 bool matches_any(const std::vector<std::string>& globs, const std::string& path) {
   const std::string name = fs::path(path).filename().string();
   return std::ranges::any_of(globs, [&](const std::string& glob) {
@@ -63,6 +59,7 @@ class Fetch {
       magnet_ = parse_magnet(request_.source);
       for (const std::string& warning : magnet_.warnings) observer_.on_warning(warning);
       jobs_.add_endpoints(magnet_.peers, magnet_.trackers, magnet_.web_seeds);
+      // A magnet link with a v1 hash has the key of its torrent, so a fetch by either continues the other.
       const OutputFolder folder(request_.output_folder, magnet_key());
       if (!find_saved_torrent(folder)) fetch_metadata(folder);
       return fetch_release(folder);
@@ -87,6 +84,7 @@ class Fetch {
 
   [[nodiscard]] Torrent parse(std::string content, const std::string& subject) const {
     const TorrentLimits limits = torrent_limits(request_.memory_bytes);
+    // Larger files are malformed for every --memory, and parse_torrent_file() says so.
     if (content.size() > limits.bytes_max && content.size() <= kTorrentBytesMax)
       throw Error(ErrorKind::usage,
                   subject + ": metadata of up to " + base::to_human_bytes(limits.bytes_max) +
@@ -127,7 +125,7 @@ class Fetch {
     static_cast<void>(run_supervised(request_, std::move(job), folder.lock_descriptor(), observer_, stop_));
     const TorrentLimits limits = torrent_limits(request_.memory_bytes);
     torrent_.info = base::read_text_file(folder.info_path(), limits.bytes_max);
-    fs::remove(folder.info_path());
+    fs::remove(folder.info_path());  // even if the checks below fail: the next attempt must start anew
     const std::string subject = "metadata of " + magnet_key();
     torrent_.layout = parse_info(torrent_.info, subject, limits);
     if (!fits_magnet(torrent_.layout))
@@ -165,10 +163,11 @@ class Fetch {
     const Preflight preflight = folder.preflight(torrent_.layout, wanted);
     observer_.on_preflight(preflight);
     if (!request_.dry_run) {
+      // Throws when --memory is too small, before anything is written.
       static_cast<void>(share_memory(request_.memory_bytes, torrent_.layout));
       folder.check_paths(torrent_.layout);
       folder.check_space(preflight);
-      take_piece_layers(folder);
+      take_piece_layers(folder);  // of an earlier fetch that was interrupted
       WorkerJob job = jobs_.make_job(JobKind::payload, folder);
       for (std::size_t i = 0; i < wanted.size(); ++i)
         if (!wanted[i]) job.unwanted.push_back(i);

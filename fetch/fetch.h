@@ -131,12 +131,10 @@ struct FetchResult {
 [[nodiscard]] FetchResult fetch(const FetchRequest& request, FetchObserver& observer,
                                 const std::stop_token& stop);
 
-using ByteRange = base::ByteRange;
-
 /// The damage in a file of a release. A file that is missing or too short lacks the range up to its length.
 struct DamagedFile {
   std::string path;  ///< as in the ReleaseLayout
-  std::vector<ByteRange> ranges;
+  std::vector<base::ByteRange> ranges;
 };
 
 struct RepairRequest {

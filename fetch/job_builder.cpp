@@ -1,3 +1,6 @@
+// The user's endpoints are checked strictly, since a typing error should end the command. Endpoints that the
+// release names are only advice: an unusable one costs a warning.
+
 #include "fetch/job_builder.h"
 
 #include <algorithm>
@@ -23,7 +26,7 @@ void check_request(const FetchRequest& request) {
     throw base::Error(base::ErrorKind::usage, "a fetch needs at least " +
                                                   base::to_human_bytes(kMemoryBytesMin) + " of memory, not " +
                                                   base::to_human_bytes(request.memory_bytes));
-  INVARIANT(!request.worker_command.empty());
+  INVARIANT(!request.worker_command.empty());  // the program's own mistake, unlike the above
 }
 
 JobBuilder::JobBuilder(const FetchRequest& request, FetchObserver& observer)
@@ -60,6 +63,7 @@ void JobBuilder::add_endpoints(const std::vector<std::string>& peers,
 void JobBuilder::add_endpoint(std::vector<Endpoint>& list, const char* what, const std::string& address,
                               std::string problem, const std::string& host) {
   const auto same = [&](const Endpoint& endpoint) { return endpoint.address == address; };
+  // A magnet link and its .torrent often name the same trackers; the user's entry stays trusted.
   if (std::ranges::any_of(list, same) || left_out_.contains(address)) return;
   if (problem.empty() && !request_.allow_private && is_private_host(host))
     problem = "leads to a private address (--allow-private permits that)";

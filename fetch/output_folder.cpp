@@ -1,3 +1,7 @@
+// Everything that a fetch checks in its output folder before the first byte: the lock, symbolic links, the
+// file system and free space. Nothing here keeps a path open; the disk layer opens the files itself
+// (fetch/disk/storage.h).
+
 #include "fetch/output_folder.h"
 
 #include <sys/stat.h>
@@ -64,10 +68,12 @@ OutputFolder::OutputFolder(fs::path folder, const std::string& key)
       key_(key),
       lock_(open_lock(create_own_folder(folder_) / (key + ".lock"))) {}
 
+// The disk layer refuses symbolic links itself. This check is earlier and names the path, before anything is
+// fetched.
 void OutputFolder::check_paths(const format::ReleaseLayout& layout) const {
   const fs::path root = layout.single_file ? folder_ : folder_ / layout.name;
   if (!layout.single_file) check_entry(root, Expected::folder);
-  std::set<fs::path> checked;
+  std::set<fs::path> checked;  // many files share their folders
   for (const format::ReleaseFile& file : layout.files) {
     if (file.pad) continue;
     const fs::path path(file.path);
@@ -99,8 +105,10 @@ Preflight OutputFolder::preflight(const format::ReleaseLayout& layout,
     struct stat info {};
     std::uint64_t present_bytes = 0;
     if (::stat((root / file.path).c_str(), &info) == 0)
-      present_bytes = static_cast<std::uint64_t>(info.st_blocks) * kStatBlockBytes;
+      present_bytes =
+          static_cast<std::uint64_t>(info.st_blocks) * kStatBlockBytes;  // st_size would count holes
     report.wanted_bytes += file.length_bytes;
+    // A file can occupy more than its length, since the last block is whole.
     report.present_bytes += std::min(present_bytes, file.length_bytes);
   }
   struct statvfs disk {};

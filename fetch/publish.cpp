@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <bit>
-#include <cctype>
 #include <optional>
 #include <system_error>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/invariant.h"
@@ -68,7 +68,7 @@ ReleaseLayout list_files(const fs::path& source) {
     layout.single_file = true;
     add_entry(fs::directory_entry(source), source.parent_path(), layout);
   } else {
-    const fs::path own = source / ".sluice";
+    const fs::path own = source / ".sluice";  // our own files, when the folder was fetched into itself
     for (auto it = fs::recursive_directory_iterator(source); it != fs::recursive_directory_iterator(); ++it) {
       if (it->path() == own) {
         it.disable_recursion_pending();
@@ -77,6 +77,7 @@ ReleaseLayout list_files(const fs::path& source) {
       add_entry(*it, source, layout);
     }
   }
+  // The directory's own order differs between file systems, and the info-hash depends on the order.
   std::ranges::sort(layout.files, in_tree_order);
   format::check_release_names(layout, source.string());
   format::check_normal_names(layout, source.string());
@@ -112,6 +113,7 @@ base::StreamDigests read_release(const PublishRequest& request, const fs::path& 
   base::DigestWants wants;
   wants.sha256 = true;
   wants.leaves = !request.v1_only;
+  // Without leaves only the piece layer is kept: 32 bytes per piece instead of 32 per block.
   if (!request.leaves) wants.blocks_per_node = layout.piece_bytes / base::kMerkleBlockBytes;
   wants.v1_piece_bytes = layout.piece_bytes;
   base::DigestOptions options;
@@ -119,6 +121,7 @@ base::StreamDigests read_release(const PublishRequest& request, const fs::path& 
   progress.begin("hashing", layout.payload_bytes());
   base::StreamDigests digests = base::compute_digests(inputs, wants, options, progress, stop);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
+    // A file that changed during the read has no consistent digest, and must not be published.
     if (digests.files[i].state == base::ReadState::complete) continue;
     const std::string& problem = digests.files[i].problem;
     throw base::Error(base::ErrorKind::io, inputs[i].path.string() + ": " +
@@ -139,6 +142,7 @@ void take_digests(base::StreamDigests& digests, bool v1_only, ReleaseLayout& lay
   for (std::size_t i = 0; i < layout.files.size(); ++i) {
     ReleaseFile& file = layout.files[i];
     if (file.pad || file.length_bytes == 0) continue;
+    // BEP 52: a file of at most one piece has a root and no layer.
     if (file.length_bytes <= layout.piece_bytes) {
       file.root = base::merkle_root(digests.files[i].leaves);
       continue;
@@ -178,22 +182,6 @@ format::Manifest make_manifest(const PublishRequest& request, const ReleaseLayou
     out.root = file.root;
   }
   return manifest;
-}
-
-std::string percent_encode(std::string_view text) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte) != 0 || std::string_view("-._~").find(c) != std::string_view::npos) {
-      out += c;
-    } else {
-      out += '%';
-      out += kDigits[byte >> 4];
-      out += kDigits[byte & 15];
-    }
-  }
-  return out;
 }
 
 /// The path of the .torrent. It must not be inside the folder, because publishing would then change the
@@ -245,12 +233,13 @@ PublishResult publish_source(const PublishRequest& request, const fs::path& sour
   result.layout = parse_torrent(content, result.torrent.string());
   result.manifest = make_manifest(request, result.layout, digests);
   result.magnet = result.manifest.magnet();
-  for (const std::string& url : request.web_seeds) result.magnet += "&ws=" + percent_encode(url);
+  for (const std::string& url : request.web_seeds) result.magnet += "&ws=" + base::percent_encode(url);
 
   if (request.leaves) {
     result.leaves = stem.string() + ".leaves";
     write_leaves(result.leaves, digests, result.layout);
   }
+  // The .torrent is written last, so that a .torrent never lacks its other files.
   write_text(result.sums, format::sums_text(result.manifest.files));
   write_text(result.manifest_path, format::to_text(result.manifest));
   write_text(result.torrent, content);

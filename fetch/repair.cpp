@@ -48,15 +48,14 @@ class DamageMap {
       if (found == layout_.files.end())
         throw Error(ErrorKind::usage, file.path + ": is not a file of the torrent '" + layout_.name + "'");
       const auto index = static_cast<std::size_t>(found - layout_.files.begin());
-      for (const ByteRange& range : file.ranges) mark(index, range);
+      for (const base::ByteRange& range : file.ranges) mark(index, range);
     }
     return std::move(pieces_);
   }
 
  private:
-  void mark(std::size_t file, const ByteRange& range) {
-    const std::uint64_t end_bytes =
-        std::min(range.offset_bytes + range.length_bytes, layout_.files[file].length_bytes);
+  void mark(std::size_t file, const base::ByteRange& range) {
+    const std::uint64_t end_bytes = std::min(range.end_bytes(), layout_.files[file].length_bytes);
     const auto [first, last] = map_.pieces_of(file);
     for (std::uint64_t piece = first; piece < last; ++piece)
       for (const PieceSlice& slice : map_.slices(piece))
@@ -69,6 +68,7 @@ class DamageMap {
     const std::uint64_t end = std::min(end_bytes, slice.file_offset_bytes + slice.length_bytes);
     if (start >= end) return;
     const std::uint64_t count = base::divide_up(map_.piece_bytes(piece), kBlockBytes);
+    // A block counts as damaged when any byte of it is, since a block is the least that a peer sends.
     std::vector<bool>& blocks = pieces_.try_emplace(piece, count, true).first->second;
     const std::uint64_t shift =
         slice.piece_offset_bytes - slice.file_offset_bytes;  // may wrap around, and the sum wraps back
@@ -125,6 +125,7 @@ class Repair {
       copy_right_blocks();
       result.downloaded_bytes = fetch_pieces();
     }
+    // Also without damaged pieces: a file can be too long, or empty and missing.
     result.written_bytes = apply();
     fs::remove_all(own_.repair_path());
     return result;
@@ -174,6 +175,7 @@ class Repair {
       if (stop_.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
       if (state.verified(piece) || state.partial().contains(piece)) continue;
       if (std::ranges::find(right, true) == right.end()) continue;
+      // Durable piece by piece, so that an interrupted repair does not copy again.
       committer.open_files(files_of(piece));
       committer.add_partial({{piece, copy_blocks(piece, right)}});
       committer.flush();
@@ -203,6 +205,7 @@ class Repair {
   }
 
   std::uint64_t fetch_pieces() {
+    // The worker reads the .torrent from its folder, as in any fetch.
     write_torrent(staging_.torrent_path(), torrent_);
     jobs_.add_endpoints({}, torrent_.trackers, torrent_.web_seeds);
     WorkerJob job = jobs_.make_job(JobKind::payload, staging_);
@@ -214,6 +217,7 @@ class Repair {
   // ---- Applying ----
 
   std::uint64_t apply() {
+    // Nothing is written before all pieces are verified.
     const std::map<std::uint64_t, PieceDigest> digests = verify_pieces();
     const std::set<std::size_t> files = files_to_write();
     PieceCommitter* const committer = open_journal(files);
@@ -273,6 +277,7 @@ class Repair {
       return;
     }
     const std::shared_ptr<StorageFile> target = target_files_.open_for_writing(file);
+    // Cuts what is too long; a file that is too short gets a hole, which its pieces fill.
     if (target->stamp().size_bytes != length_bytes) target->resize(length_bytes);
     const auto [first, last] = map_.pieces_of(file);
     for (auto piece = pieces_.lower_bound(first); piece != pieces_.end() && piece->first < last; ++piece)
@@ -340,7 +345,8 @@ bool discard_repair(const fs::path& output_folder, const format::ReleaseLayout& 
   const fs::path own = output_folder / ".sluice" / (torrent_key(layout) + ".repair");
   std::error_code error;
   if (!fs::is_directory(fs::symlink_status(own, error))) return false;
-  const OutputFolder locked(output_folder, torrent_key(layout));  // no repair is running
+  // The lock makes sure that no repair is using the folder.
+  const OutputFolder locked(output_folder, torrent_key(layout));
   fs::remove_all(locked.repair_path());
   return true;
 }

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/stopwatch.h"
 #include "fetch/fetch.h"
 #include "fetch/output_folder.h"
 #include "fetch/swarm/dht_state.h"
@@ -27,10 +28,12 @@
 namespace sluice::fetch {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using base::Clock;
 
-constexpr std::uint64_t kTreeBytesMax = 96u << 20;
+constexpr std::uint64_t kTreeBytesMax = 96u << 20;  // above it a hybrid torrent is shared as v1
 
+// A seeder announces the whole release, so a missing or short file is an error at the start and not one at
+// the first request of a peer.
 void check_files(const format::ReleaseLayout& layout, const std::filesystem::path& folder) {
   const auto root = layout.single_file ? folder : folder / layout.name;
   for (const format::ReleaseFile& file : layout.files) {
@@ -67,7 +70,7 @@ class Seeder {
         verifier_(torrent.layout, map_),
         storage_(open_storage(request.folder)),
         files_(*storage_, map_, release_paths(torrent.layout)),
-        store_(files_, map_, verifier_, nullptr, {}) {
+        store_(files_, map_, verifier_, nullptr, {}) {  // without a committer: it only reads
     SessionOptions options = session_options(request, observer);
     options.disk_io = make_disk_io(store_);
     session_ = make_session(options);
@@ -189,6 +192,7 @@ void seed(const SeedRequest& request, SeedObserver& observer, const std::stop_to
   Torrent torrent =
       parse_torrent_file(base::read_text_file(request.torrent, kTorrentBytesMax), request.torrent.string());
   check_files(torrent.layout, request.folder);
+  // A v2 peer asks for the hashes of a piece before it can verify it; a v1 peer has them in the torrent.
   if (!torrent.layout.infohash_v1) {
     for (const format::ReleaseFile& file : torrent.layout.files)
       if (file.length_bytes > torrent.layout.piece_bytes && file.piece_layer.empty())

@@ -13,6 +13,7 @@
 #include <set>
 #include <variant>
 
+#include "base/stopwatch.h"
 #include "base/text.h"
 #include "fetch/job/worker_event.h"
 #include "fetch/stall_reason.h"
@@ -21,7 +22,7 @@
 namespace sluice::fetch {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using base::Clock;
 using std::chrono::milliseconds;
 
 constexpr int kRestartsMax = 5;                      // in a row
@@ -42,12 +43,13 @@ class Supervisor {
   }
 
   JobOutcome run() {
+    // Each worker gets the same job; the journal says where to continue.
     const std::string line = to_json(job_).dump();
     for (int restarts = 0;; ++restarts) {
       switch (run_worker_once(line)) {
         case RunEnd::done: return outcome_;
         case RunEnd::stopped:
-          if (seeding_) return outcome_;
+          if (seeding_) return outcome_;  // the download is complete, so stopping is not a failure
           throw base::Error(base::ErrorKind::interrupted, "interrupted; the same command goes on from here");
         case RunEnd::crashed: break;
       }
@@ -75,7 +77,7 @@ class Supervisor {
         return RunEnd::crashed;
       }
       if (state == WorkerProcess::ReadState::ended) {
-        if (stop_deadline) return end_stopped();
+        if (stop_deadline) return end_stopped();  // a worker that was asked to stop may end in any way
         crash_cause_ = worker.wait();
         return RunEnd::crashed;
       }
@@ -105,9 +107,7 @@ class Supervisor {
     return timed_out_;
   }
 
-  [[nodiscard]] double waiting_s() const {
-    return std::chrono::duration<double>(Clock::now() - last_arrival_).count();
-  }
+  [[nodiscard]] double waiting_s() const { return base::seconds_since(last_arrival_); }
 
   // ---- Events of the worker ----
 
@@ -134,6 +134,7 @@ class Supervisor {
       tracker_problems_.erase(event.url);
       return std::nullopt;
     }
+    // The worker chooses the URLs, so their number is bounded.
     if (tracker_problems_.size() >= kTrackersMax && !tracker_problems_.contains(event.url))
       return std::nullopt;
     std::string& known = tracker_problems_[event.url];
@@ -188,6 +189,7 @@ class Supervisor {
   }
 
   void record_arrival(std::string_view phase) {
+    // Hashing what is on the disk counts as an arrival: the timeout is about peers.
     if (phase == "checking" || run_.downloaded_bytes > downloaded_mark_) {
       last_arrival_ = Clock::now();
       downloaded_mark_ = run_.downloaded_bytes;
@@ -216,7 +218,7 @@ class Supervisor {
     constexpr double kShown_s = 5;
     constexpr double kWarned_s = 30;
     const double waited_s = waiting_s();
-    if (waited_s < kShown_s) return "";
+    if (waited_s < kShown_s) return "";  // short pauses are normal
     std::string text = reason();
     if (waited_s >= kWarned_s && reported_reasons_.insert(text).second) warn("nothing arrives: " + text);
     return text;

@@ -1,3 +1,7 @@
+// Starts workers with posix_spawn and talks to them over a socket (its stdin) and a pipe (its stdout). The
+// lock of the output folder is passed on as descriptor 3: flock() belongs to the open file, so the folder
+// stays locked until the last process that has it open ends, even if the parent is killed first.
+
 #include "fetch/worker_process.h"
 
 #include <fcntl.h>
@@ -27,11 +31,13 @@ class SpawnSetup {
     posix_spawn_file_actions_adddup2(&actions_, input, STDIN_FILENO);
     posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions_, lock, kLockDescriptor);
+    // The worker must not hold descriptors of the parent, such as another worker's pipes.
     posix_spawn_file_actions_addclosefrom_np(&actions_, kLockDescriptor + 1);
     // A process group of its own: Ctrl-C at the terminal goes to the parent, which asks workers to stop.
     posix_spawnattr_init(&attributes_);
     posix_spawnattr_setflags(&attributes_,
                              POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    // The parent may block signals and ignore SIGPIPE; the worker starts without either.
     sigset_t none;
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes_, &none);
@@ -75,6 +81,7 @@ WorkerProcess::WorkerProcess(const std::vector<std::string>& command, std::strin
   const SpawnSetup setup(sockets[1], pipes[1], lock_descriptor);
   const int error =
       ::posix_spawnp(&process_, argv.front(), &setup.actions_, &setup.attributes_, argv.data(), environ);
+  // Only the worker may hold these ends: the parent learns of its end by the end of its output.
   ::close(sockets[1]);
   ::close(pipes[1]);
   if (error != 0) {

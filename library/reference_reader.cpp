@@ -4,13 +4,12 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "fetch/fetch.h"
 
 namespace sluice::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::uint64_t kTorrentBytesMax = std::uint64_t{160} << 20;  // as fetch reads them
 
 /// It names one of the torrent's info-hashes; that it does not contradict the other is verify's to see.
 bool names(const format::Manifest& manifest, const format::ReleaseLayout& layout) {
@@ -35,7 +34,7 @@ std::vector<format::ManifestFile> StatementReader::read_sums(const fs::path& pat
 void StatementReader::take_torrent(const fs::path& path) {
   std::error_code absent;
   if (fs::exists(signature_path(path), absent)) {
-    const std::string content = base::read_text_file(path, kTorrentBytesMax);
+    const std::string content = base::read_text_file(path, fetch::kTorrentBytesMax);
     torrent_ = judge_.judge(path, base::as_bytes(content));
   } else {
     torrent_.emplace().file = path.string();

@@ -29,7 +29,8 @@ constexpr std::size_t kNodeAt = 40;
 constexpr std::uint8_t kKindMax = 5;
 constexpr std::uint8_t kHasSha1 = 1;
 constexpr std::uint8_t kHasNode = 2;
-constexpr std::size_t kReadBytes = kRecordBytes << 13;
+constexpr std::size_t kReadBytes = kRecordBytes
+                                   << 13;  // 640 KiB: a journal of millions of records is read in parts
 
 using Check = std::array<std::byte, kCheckBytes>;
 
@@ -120,6 +121,8 @@ std::optional<JournalRecord> load_record(base::Bytes in, base::Bytes salt) {
   return record;
 }
 
+// Damaged records are skipped and not an error. Only a crash in the middle of an append makes one, and the
+// pieces that it described are then fetched or hashed again.
 void visit_records(base::Bytes records, base::Bytes salt, const JournalVisitor& visit) {
   for (; records.size() >= kRecordBytes; records = records.subspan(kRecordBytes))
     if (const auto record = load_record(records.first(kRecordBytes), salt)) visit(*record);
@@ -138,6 +141,7 @@ Journal::Journal(Storage& storage, const std::filesystem::path& path, const form
                  const JournalVisitor& visit)
     : file_(storage.open_or_create(path)), header_(journal_header(layout)) {
   std::vector<std::byte> found(kHeaderBytes);
+  // The header depends on the torrent, so another torrent's journal is replaced as a damaged one is.
   if (file_->read_at(0, found) != kHeaderBytes || found != header_) {
     start();
     return;
@@ -145,6 +149,7 @@ Journal::Journal(Storage& storage, const std::filesystem::path& path, const form
   std::vector<std::byte> buffer(kReadBytes);
   end_bytes_ = kHeaderBytes;
   while (true) {
+    // Whole records only: a torn record at the end is overwritten by the next append.
     const std::size_t got = file_->read_at(end_bytes_, buffer) / kRecordBytes * kRecordBytes;
     if (got == 0) break;
     visit_records(base::Bytes(buffer).first(got), salt_of(header_), visit);

@@ -1,3 +1,8 @@
+// The committer's thread takes everything that was queued since its last round as one batch. Two mutexes:
+// `mutex_` guards the queues and is never held during disk access, so add() returns at once; `journal_mutex_`
+// serializes appends, because open_files() and lose_pieces() append from the caller's thread. After the first
+// failure nothing more is committed: the journal then ends with the last batch that is known to be durable.
+
 #include "fetch/disk/piece_committer.h"
 
 #include <algorithm>
@@ -42,6 +47,8 @@ void PieceCommitter::append(std::span<const JournalRecord> records) {
   journal_.append(records);
 }
 
+// Durable before the first write: without the records a crash would leave files that the journal calls closed
+// and whose time has changed, and all of them would be hashed again.
 void PieceCommitter::open_files(std::span<const std::size_t> files) {
   std::vector<JournalRecord> records;
   {
@@ -90,6 +97,7 @@ void PieceCommitter::add_partial(std::vector<PartialPiece> pieces) {
 
 void PieceCommitter::flush() {
   std::unique_lock lock(mutex_);
+  // After a failure the queue is never emptied, so waiting for it would not end.
   changed_.wait(lock, [this] { return failed_ || (idle() && !committing_); });
 }
 
@@ -105,7 +113,7 @@ void PieceCommitter::close_files() {
   for (const std::size_t index : opened) {
     if (!files_.find(index)) continue;
     const auto file = files_.open_for_writing(index);
-    file->sync();
+    file->sync();  // the stamp says that all bytes are on the disk
     records.push_back({.kind = JournalRecord::Kind::file_closed,
                        .index = static_cast<std::uint32_t>(index),
                        .digest = {},
@@ -118,11 +126,11 @@ void PieceCommitter::work() {
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return ending_ || (!failed_ && !idle()); });
-    if (failed_ || idle()) return;  // it is ending
+    if (failed_ || idle()) return;  // ending_ is set, and nothing is left to commit
     const auto finished = std::exchange(finished_, {});
     const auto partial = std::exchange(partial_, {});
     committing_ = true;
-    lock.unlock();
+    lock.unlock();  // pieces that are queued meanwhile form the next batch and share its fdatasync
     std::optional<base::Error> failure;
     try {
       commit(finished, partial);
@@ -155,6 +163,7 @@ void PieceCommitter::commit(const std::vector<Finished>& finished, const std::ve
                        .stamp = {}});
     pieces.push_back(piece);
   }
+  // Data first, records second: a record must never describe bytes that a power loss can take back.
   for (const std::size_t file : touched) files_.open_for_writing(file)->sync();
   append(records);
   for (const std::uint64_t piece : pieces)

@@ -19,6 +19,8 @@ bool add_layers_from_journal(format::ReleaseLayout& layout, Storage& storage,
                              const std::filesystem::path& path) {
   if (std::ranges::none_of(layout.files, [&](const auto& file) { return lacks_layer(layout, file); }))
     return false;
+  // A node counts only beside a matching SHA-1: the journal says what the disk holds, and only the torrent's
+  // v1 hashes say whether that is right.
   const PieceMap map(layout);
   std::vector<std::optional<base::Sha256>> nodes(map.piece_count());
   const Journal journal(storage, path, layout, [&](const JournalRecord& record) {
@@ -26,6 +28,7 @@ bool add_layers_from_journal(format::ReleaseLayout& layout, Storage& storage,
         record.digest.sha1 == layout.v1_pieces[record.index])
       nodes[record.index] = record.digest.node;
   });
+  // The nodes of a layer are roots of subtrees of one piece each.
   const auto height = static_cast<unsigned>(std::countr_zero(layout.piece_bytes / base::kMerkleBlockBytes));
   bool added = false;
   for (std::size_t i = 0; i < layout.files.size(); ++i) {

@@ -1,20 +1,23 @@
+// The order is computed once, from file sizes and names; only the window moves. next() costs the pieces that
+// have entered the window, and not all pieces, because it is called several times a second.
+
 #include "fetch/disk/piece_order.h"
 
 #include <algorithm>
 #include <string_view>
+
+#include "base/ascii.h"
 
 namespace sluice::fetch {
 namespace {
 
 constexpr std::uint64_t kSmallFileBytes = 16u << 20;
 constexpr std::uint64_t kWindowBytes = 512u << 20;
-constexpr std::uint64_t kWindowPiecesMin = 32;
-
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+constexpr std::uint64_t kWindowPiecesMin = 32;  // enough for all peers when pieces are large
 
 /// Removes the number at the front of `text` and returns its digits without leading zeros.
 std::string_view take_number(std::string_view& text) {
-  const auto end = std::ranges::find_if_not(text, is_digit);
+  const auto end = std::ranges::find_if_not(text, base::is_digit);
   std::string_view number = text.substr(0, static_cast<std::size_t>(end - text.begin()));
   text.remove_prefix(number.size());
   number.remove_prefix(std::min(number.find_first_not_of('0'), number.size()));
@@ -25,7 +28,7 @@ std::string_view take_number(std::string_view& text) {
 /// torrent lists them in.
 bool in_number_order(std::string_view a, std::string_view b) {
   while (!a.empty() && !b.empty()) {
-    if (is_digit(a.front()) && is_digit(b.front())) {
+    if (base::is_digit(a.front()) && base::is_digit(b.front())) {
       const std::string_view x = take_number(a);
       const std::string_view y = take_number(b);
       if (x.size() != y.size()) return x.size() < y.size();
@@ -60,6 +63,8 @@ PieceOrder::PieceOrder(const format::ReleaseLayout& layout, const PieceMap& map,
                        const std::vector<bool>& wanted_files, const std::vector<bool>& wanted_pieces)
     : wanted_bytes_(map.piece_count(), 0),
       window_pieces_(std::max(kWindowBytes / layout.piece_bytes, kWindowPiecesMin)) {
+  // A v1 piece can hold the end of one file and the start of the next; it is listed with the first wanted
+  // one.
   std::vector<bool> listed = wanted_pieces;  // after flip(): pieces that are listed already or not wanted
   listed.flip();
   listed.resize(map.piece_count(), false);
@@ -77,6 +82,8 @@ PieceOrder::PieceOrder(const format::ReleaseLayout& layout, const PieceMap& map,
 }
 
 std::vector<std::uint64_t> PieceOrder::next(const std::vector<bool>& have) {
+  // The window starts at the first missing piece, so one rare piece holds it back. That is intended: the
+  // pieces behind the window are still requested, with normal priority.
   while (first_missing_ < order_.size() && have[order_[first_missing_]]) ++first_missing_;
   std::vector<std::uint64_t> entered;
   const std::size_t end = std::min<std::size_t>(first_missing_ + window_pieces_, order_.size());

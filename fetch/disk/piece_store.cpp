@@ -95,12 +95,15 @@ bool PieceStore::write(std::uint64_t piece, std::uint64_t offset_bytes, base::By
   unfinished_bytes_ += block.size();
   memory_bytes_ += block.size();
   found.fresh.push_back(std::move(fresh));
+  // A piece is worked on when it has enough blocks for one large write, or all of its blocks. Below half of
+  // the memory single blocks may wait, because fewer and larger writes are faster.
   if (found.fresh.size() >= kRunBlocks || found.seen_bytes >= map_.piece_bytes(piece)) enqueue(found);
   if (memory_bytes_ > memory_max_ / 2) enqueue_all();
   if (memory_bytes_ <= memory_max_) return true;
   room_waiters_.push_back(std::move(on_room));
+  // Blocks that are only kept for SHA-1 can be read back later, so they make room at once.
   for (auto& [index, other] : pieces_) {  // their missing blocks may never arrive, and room must become free
-    if (!other->busy) free_kept(*other);
+    if (!other->busy) free_kept(*other);  // the thread of a busy piece uses its kept blocks without the mutex
   }
   // libtorrent passes on everything that it has received from each peer before it stops reading.
   freed_.wait(lock, [this] { return memory_bytes_ <= memory_max_ + std::max(memory_max_, kRoomBytesMin); });
@@ -121,6 +124,8 @@ void PieceStore::read(std::uint64_t piece, std::uint64_t offset_bytes, base::Mut
   });
 }
 
+// libtorrent asks for the hash after it has passed on the last block, so in a transfer this request also
+// means that the piece is complete.
 void PieceStore::hash(std::uint64_t piece, Hashed done) {
   add_job(piece, [this, done = std::move(done)](ActivePiece& found) {
     HashResult result = finish(found);
@@ -134,6 +139,7 @@ void PieceStore::hash_block(std::uint64_t piece, std::uint64_t offset_bytes,
     base::Sha256 digest;
     Failure failure;
     try {
+      // BEP 52: a piece holds bytes of one file, and only these have leaves.
       const PieceSlice slice = map_.slices(found.index).front();
       INVARIANT(offset_bytes < slice.length_bytes);
       std::vector<std::byte> block(std::min(kBlockBytes, slice.length_bytes - offset_bytes));
@@ -153,6 +159,7 @@ void PieceStore::forget(std::uint64_t piece, std::function<void()> done) {
     {
       const std::lock_guard lock(mutex_);
       close(found);
+      // The journal may name blocks of the piece, and the next run must not count them as present.
       wrong_.push_back({found.index, std::vector<bool>(found.block_count)});
     }
     done();
@@ -174,6 +181,7 @@ std::uint64_t PieceStore::unfinished_bytes() const {
 void PieceStore::restore(const PartialPiece& piece) {
   const std::lock_guard lock(mutex_);
   ActivePiece& found = find_or_add(piece.index);
+  // The blocks are not hashed yet: finish() reads back every block without a leaf or behind sha1_blocks.
   found.written = piece.blocks;
   for (std::uint64_t block = 0; block < found.block_count; ++block)
     if (found.written[block])
@@ -251,6 +259,7 @@ void PieceStore::work() {
     work_on(piece, lock);
     if (!room_waiters_.empty()) free_kept(piece);  // write() could not free these: the piece was busy
     piece.busy = false;
+    // A piece without any block was only read or hashed, or is complete: nothing of it must be remembered.
     if (piece.seen_bytes == 0) {
       free_kept(piece);
       pieces_.erase(piece.index);
@@ -268,7 +277,7 @@ void PieceStore::work_on(ActivePiece& piece, std::unique_lock<std::mutex>& lock)
       process_blocks(piece, blocks);
       lock.lock();
       call_waiters(lock);
-      continue;
+      continue;  // blocks come before jobs, because a hash request needs all blocks that arrived before it
     }
     const std::vector<Job> jobs = std::exchange(piece.jobs, {});
     lock.unlock();
@@ -287,6 +296,7 @@ void PieceStore::process_blocks(ActivePiece& piece, std::vector<PendingBlock>& b
     messages.push_back(
         base::Bytes(block.bytes).first(std::min<std::uint64_t>(block.bytes.size(), leaf_bytes - start)));
   }
+  // One call for all blocks, because the hasher computes several digests at a time in SIMD lanes.
   std::vector<base::Sha256> digests(messages.size());
   base::hash_each(messages, digests);
   piece.leaves.resize(verifier_.leaf_count(piece.index));
@@ -306,6 +316,7 @@ PieceStore::Failure PieceStore::write_blocks(ActivePiece& piece, std::vector<Pen
     run.reserve(std::min(blocks.size(), kRunBlocks) * kBlockBytes);
     for (std::size_t i = 0; i < blocks.size(); ++i) {
       run.insert(run.end(), blocks[i].bytes.begin(), blocks[i].bytes.end());
+      // A short block ends a run: it is the last of its piece.
       const bool goes_on = i + 1 < blocks.size() && blocks[i + 1].index == blocks[i].index + 1 &&
                            blocks[i].bytes.size() == kBlockBytes;
       if (goes_on && run.size() < kRunBlocks * kBlockBytes) continue;
@@ -349,6 +360,7 @@ void PieceStore::drop_kept(ActivePiece& piece) {
   piece.kept.clear();
 }
 
+// Feeds SHA-1 with kept blocks as long as there is no gap, and frees their memory.
 void PieceStore::advance_sha1(ActivePiece& piece) {
   std::uint64_t free_bytes = 0;
   auto block = piece.kept.begin();
@@ -387,6 +399,8 @@ void PieceStore::compute(ActivePiece& piece, HashResult& result) {
       result.digest.node = verifier_.to_node(piece.index, result.leaves);
     }
     if (verifier_.uses_sha1()) result.digest.sha1 = complete_sha1(piece);
+    // A piece whose hash is not known yet is committed, too: the journal keeps its digest, and the next run
+    // compares it.
     bool arrived = false;  // false when libtorrent only checks what is on the disk
     {
       const std::lock_guard lock(mutex_);
@@ -400,6 +414,7 @@ void PieceStore::compute(ActivePiece& piece, HashResult& result) {
   }
 }
 
+// Hashes the blocks that did not arrive in this run from the disk.
 void PieceStore::complete_leaves(ActivePiece& piece) const {
   const std::uint64_t end = map_.slices(piece.index).front().length_bytes;
   piece.leaves.resize(verifier_.leaf_count(piece.index));
@@ -412,6 +427,8 @@ void PieceStore::complete_leaves(ActivePiece& piece) const {
   }
 }
 
+// Continues SHA-1 to the end of the piece, with kept blocks where they exist and with reads from the disk
+// elsewhere.
 base::Sha1 PieceStore::complete_sha1(ActivePiece& piece) {
   const std::uint64_t piece_bytes = map_.piece_bytes(piece.index);
   std::vector<std::byte> buffer;
@@ -427,6 +444,10 @@ base::Sha1 PieceStore::complete_sha1(ActivePiece& piece) {
   return piece.sha1.final();
 }
 
+// Calls the handlers whose condition holds, without the mutex, because they call back into libtorrent. Flush
+// handlers need an idle store, and it is not idle while another thread is inside a handler, which may make
+// new requests. The thread that returns last therefore tries again. An idle store also gives room, however
+// much memory it holds: nothing else would.
 void PieceStore::call_waiters(std::unique_lock<std::mutex>& lock) {
   std::vector<std::function<void()>> waiters;
   if (memory_bytes_ <= memory_max_ / 2) waiters = std::exchange(room_waiters_, {});

@@ -1,3 +1,6 @@
+// A cache of open files, because opening walks the path step by step (base/directory.h). The oldest file is
+// closed first; a thread that still uses it keeps it open through its shared pointer.
+
 #include "fetch/disk/release_files.h"
 
 #include <algorithm>
@@ -23,7 +26,7 @@ std::shared_ptr<StorageFile> ReleaseFiles::open(std::size_t file_index, bool wri
   if (known != open_.end() && (known->second.writable || !writable)) return known->second.file;
   const auto& path = paths_.at(file_index);
   Open opened{writable ? storage_.open_or_create(path) : storage_.open_read(path), writable};
-  if (known != open_.end()) {
+  if (known != open_.end()) {  // it was open for reading only
     known->second = opened;
     return opened.file;
   }
@@ -41,6 +44,7 @@ std::shared_ptr<StorageFile> ReleaseFiles::open_existing(std::size_t file_index)
     const auto known = open_.find(file_index);
     if (known != open_.end()) return known->second.file;
   }
+  // A file that does not exist is normal during a fetch, so it must not cost an exception.
   return find(file_index) ? open(file_index, false) : nullptr;
 }
 
@@ -50,6 +54,7 @@ bool ReleaseFiles::read(std::uint64_t piece, std::uint64_t offset_bytes, base::M
   for (const PieceSlice& slice : map_.slices(piece, offset_bytes, out.size())) {
     const auto part = out.subspan(slice.piece_offset_bytes - offset_bytes, slice.length_bytes);
     const auto file = open_existing(slice.file_index);
+    // The other slices are still read, so that the caller has zeros only where bytes are missing.
     whole = file && file->read_at(slice.file_offset_bytes, part) == part.size() && whole;
   }
   return whole;

@@ -38,6 +38,7 @@ class Resume {
   }
 
   Resumed run(unsigned thread_count) {
+    // Empty files have no pieces; the worker creates them.
     for (std::size_t i = 0; i < layout_.files.size(); ++i)
       if (!layout_.files[i].pad && layout_.files[i].length_bytes > 0) inspect_file(i);
     sample();
@@ -66,12 +67,15 @@ class Resume {
       return;
     }
     switch (known.state) {
+      // Somebody put the file there, or the journal was lost: its bytes may be right, so they are hashed.
       case JournalState::File::State::unknown:
         if (found->size_bytes > 0) mark_for_rehash(index, "");
         break;
       case JournalState::File::State::closed:
         if (*found != known.stamp) mark_for_rehash(index, "has changed since it was fetched");
         break;
+      // The fetch was killed while it wrote. Size and time say nothing then, but proven pieces must lie in
+      // the file.
       case JournalState::File::State::opened:
         if (found->size_bytes < verified_end_bytes(index)) mark_for_rehash(index, "is shorter than it was");
         break;
@@ -96,6 +100,7 @@ class Resume {
     for (std::uint64_t piece = first; piece < last; ++piece) to_rehash_[piece] = true;
   }
 
+  /// The loss is recorded in the journal at the end, so that a crash before that only repeats this check.
   void lose(std::uint64_t piece) {
     if (!result_.verified[piece]) return;
     result_.verified[piece] = false;
@@ -156,6 +161,7 @@ class Resume {
     if (pieces.empty()) return;
     std::atomic<std::uint64_t> done_bytes = 0;
     std::mutex mutex;
+    // A piece is one task: hashing is bound by the CPU or the disk, and a piece is large enough for both.
     base::WorkerPool pool(thread_count);
     pool.run(pieces.size(), [&](std::size_t task, unsigned) {
       if (observer_.stop_requested()) return;

@@ -1,3 +1,7 @@
+// The arithmetic of --memory. The constants are measured and stand at the top; docs/fetch.md has the
+// measurements. All functions are pure, so that the parent can refuse a release with the numbers that the
+// worker would use.
+
 #include "fetch/job/memory_budget.h"
 
 #include <algorithm>
@@ -42,6 +46,8 @@ std::uint64_t rest_bytes(std::uint64_t memory_bytes, std::uint64_t taken_bytes) 
   return total - std::min(total, kSessionBytes + taken_bytes);
 }
 
+// The shares add up to less than the rest, because pieces from mirrors exist twice for a moment: in a
+// mirror's run and in libtorrent's queue.
 MemoryShares share(std::uint64_t rest_bytes, std::uint64_t piece_count) {
   const std::uint64_t peer_bytes = 64 * kKiB + piece_count / 8;  // one bit per piece that the peer has
   MemoryShares shares;

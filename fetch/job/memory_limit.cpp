@@ -1,3 +1,7 @@
+// RLIMIT_DATA instead of RLIMIT_AS: address space that is only reserved (mapped files, a sanitizer's
+// shadow memory) must not count. The limit is relative to what the process has at its start, because that
+// differs between builds.
+
 #include "fetch/job/memory_limit.h"
 
 #include <malloc.h>
@@ -13,7 +17,7 @@
 namespace sluice::fetch {
 
 std::optional<std::uint64_t> parse_data_bytes(std::string_view status) {
-  constexpr std::string_view kKey = "\nVmData:";
+  constexpr std::string_view kKey = "\nVmData:";  // in KiB; see proc_pid_status(5)
   const std::size_t at = status.find(kKey);
   if (at == status.npos) return std::nullopt;
   std::string_view rest = status.substr(at + kKey.size());
@@ -47,7 +51,7 @@ void limit_memory(std::uint64_t bytes, std::new_handler on_failure) {
   const auto now = parse_data_bytes(std::string{std::istreambuf_iterator<char>(file), {}});
   constexpr std::uint64_t kSensible = std::uint64_t{1} << 40;  // more is a sanitizer's shadow
   if (!now || *now > kSensible || bytes > kSensible) return;
-  make_allocations_small();
+  make_allocations_small();  // before threads start and large buffers are allocated
   std::set_new_handler(on_failure);
   rlimit limit{};
   if (::getrlimit(RLIMIT_DATA, &limit) != 0) return;

@@ -1,3 +1,6 @@
+// A worker may have been taken over by a peer. Each field is therefore checked for its type and range here,
+// in one place, and the rest of the parent uses only the resulting values.
+
 #include "fetch/job/worker_event.h"
 
 #include <algorithm>
@@ -15,7 +18,7 @@ using base::ErrorKind;
 using format::Json;
 
 constexpr std::string_view kSubject = "worker event";
-constexpr std::uint64_t kBytesMax = std::uint64_t{1} << 56;
+constexpr std::uint64_t kBytesMax = std::uint64_t{1} << 56;  // so that sums of a few numbers cannot overflow
 constexpr std::uint64_t kPeersMax = 100'000'000;
 constexpr double kAvailabilityMax = 1e6;
 
@@ -46,6 +49,7 @@ std::optional<std::uint64_t> find_peers(const Json& event, std::string_view key)
 }
 
 std::string_view parse_phase(const Json& event) {
+  // FetchStatus::phase is a view, so the result refers to one of these literals and not to the event.
   static constexpr std::array<std::string_view, 4> kPhases{"metadata", "checking", "fetching", "seeding"};
   const auto phase = std::ranges::find(kPhases, event.at("phase", kSubject).as_string(kSubject));
   if (phase == kPhases.end()) base::throw_malformed(kSubject, "unknown phase");
@@ -56,7 +60,7 @@ std::optional<double> find_availability(const Json& event) {
   const Json* value = event.find("availability");
   if (value == nullptr) return std::nullopt;
   const double availability = value->as_double(kSubject);
-  if (!(availability >= 0 && availability <= kAvailabilityMax))
+  if (!(availability >= 0 && availability <= kAvailabilityMax))  // written so that NaN fails, too
     base::throw_malformed(kSubject, "'availability' is out of range");
   return availability;
 }

@@ -19,7 +19,7 @@ namespace {
 
 using format::Json;
 
-constexpr std::size_t kLineBytesMax = 64u << 20;
+constexpr std::size_t kLineBytesMax = 64u << 20;  // a job can name 262,144 unwanted files
 constexpr std::string_view kSubject = "worker job";
 constexpr std::uint64_t kProcessMax = std::numeric_limits<pid_t>::max();
 
@@ -152,6 +152,7 @@ WorkerJob parse_job(std::string_view line) {
   job.seed_time_min = json.at("seed_time_min", kSubject).as_double(kSubject);
   job.infohash_v1 = parse_infohash<base::Sha1>(json, "infohash_v1");
   job.infohash_v2 = parse_infohash<base::Sha256>(json, "infohash_v2");
+  // A payload job has the info-hashes in its .torrent.
   if (job.kind == JobKind::metadata && !job.infohash_v1 && !job.infohash_v2)
     base::throw_malformed(kSubject, "has no info-hash");
   return job;
@@ -174,6 +175,7 @@ std::optional<std::string> WorkerPipe::read_line() {
 }
 
 bool WorkerPipe::stop_requested() {
+  // poll() cannot see a line that an earlier read has put into `input_`.
   pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
   while (!stopped_ && (!input_.empty() || ::poll(&input, 1, 0) > 0)) {
     const auto line = read_line();
@@ -184,12 +186,12 @@ bool WorkerPipe::stop_requested() {
 
 void WorkerPipe::send(const Json& event) {
   const std::string line = event.dump() + '\n';
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(mutex_);  // a pipe keeps only short writes in one piece
   std::string_view rest = line;
   while (!rest.empty()) {
     const auto put = ::write(STDOUT_FILENO, rest.data(), rest.size());
     if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) std::_Exit(1);
+    if (put <= 0) std::_Exit(1);  // the parent is gone, and nobody wants the rest
     rest.remove_prefix(static_cast<std::size_t>(put));
   }
 }

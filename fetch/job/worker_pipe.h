@@ -3,8 +3,7 @@
 // sends a job, and later perhaps the line "stop". The worker sends events:
 //
 //   {"event":"status","phase":..,"done":..,"total":..,"rate":..,"peers":..,"seeds":..,"downloaded":..,"rehashed":..}
-//       optional: "availability" (copies of the rarest wanted piece), "complete" and "incomplete" (from
-//       trackers)
+//       optional: "availability" (copies of the rarest wanted piece); "complete", "incomplete" (of trackers)
 //   {"event":"warning","message":..}                 for the user
 //   {"event":"tracker","url":..,"message":..}        a tracker failed; an empty message: it answers again
 //   {"event":"error","kind":..,"message":..}         the last event

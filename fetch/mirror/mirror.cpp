@@ -18,14 +18,16 @@
 #include <stop_token>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/bytes.h"
+#include "base/stopwatch.h"
 #include "fetch/net/address.h"
 #include "fetch/net/http_ranges.h"
 
 namespace sluice::fetch {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using base::Clock;
 using std::chrono::milliseconds;
 
 /// A run is what one mirror fetches at a time. It is so long that the pauses between requests do not matter,
@@ -53,6 +55,7 @@ class RateLimiter {
  public:
   explicit RateLimiter(std::uint64_t bytes_per_s) : bytes_per_s_(static_cast<double>(bytes_per_s)) {}
 
+  /// Wakes the waiting threads, because their waiting time depends on the rate.
   void set_rate(std::uint64_t bytes_per_s) {
     {
       const std::lock_guard lock(mutex_);
@@ -66,6 +69,7 @@ class RateLimiter {
     constexpr std::chrono::duration<double> kLongest(60);
     std::unique_lock lock(mutex_);
     settle_debt();
+    // All threads share the debt: a fast mirror makes the others wait, too, which keeps the sum at the limit.
     debt_bytes_ += static_cast<double>(bytes);
     while (bytes_per_s_ > 0 && debt_bytes_ > 0 && !stop.stop_requested()) {
       const std::chrono::duration<double> due(debt_bytes_ / bytes_per_s_);
@@ -147,6 +151,8 @@ class ClaimedRun {
   PieceRun rest_;
 };
 
+/// The parts of files under a run. Adjacent slices of a file become one part, so that a run inside one file
+/// takes a single request; padding between files needs none.
 std::vector<FilePart> file_parts(const PieceMap& map, std::uint64_t piece_bytes, PieceRun run) {
   std::vector<FilePart> parts;
   for (std::uint64_t i = 0; i < run.count; ++i) {
@@ -173,16 +179,18 @@ std::string with_slash(std::string url) {
 
 std::vector<std::string> file_urls(const format::ReleaseLayout& layout, std::size_t file_index,
                                    const std::string& url, UrlRule rule) {
-  const std::string base = url.substr(0, url.find_first_of("?#"));
-  const std::string query = url.substr(base.size(), url.find('#', base.size()) - base.size());
-  const std::string path = percent_encode_path(layout.files.at(file_index).path);
-  const std::string below = with_slash(base) + path + query;
+  // Presigned URLs have a query with a token, which must follow the file's path.
+  const std::string root = url.substr(0, url.find_first_of("?#"));
+  const std::string query = url.substr(root.size(), url.find('#', root.size()) - root.size());
+  const std::string path = base::percent_encode(layout.files.at(file_index).path, "/");
+  const std::string below = with_slash(root) + path + query;
   if (layout.single_file) {
-    const std::string itself = base + query;
-    if (rule == UrlRule::web_seed) return {base.ends_with('/') ? below : itself};
+    const std::string itself = root + query;
+    if (rule == UrlRule::web_seed) return {root.ends_with('/') ? below : itself};
     return {below, itself};
   }
-  const std::string in_folder = with_slash(base) + percent_encode_path(layout.name) + "/" + path + query;
+  const std::string in_folder =
+      with_slash(root) + base::percent_encode(layout.name, "/") + "/" + path + query;
   if (rule == UrlRule::web_seed) return {in_folder};
   return {below, in_folder};
 }
@@ -212,6 +220,7 @@ class MirrorPool::Mirror {
   void run() {
     const std::function<bool(std::uint64_t)> has = [this](std::uint64_t piece) { return may_have(piece); };
     while (!dropped_ && !stop_.stop_requested()) {
+      // At least one piece, even if it is larger than a run should be.
       const auto count_max = std::max<std::uint64_t>(1, run_bytes_ / shared_.layout.piece_bytes);
       const PieceRun run = shared_.scheduler.claim(count_max, has);
       if (run.count == 0)
@@ -237,6 +246,7 @@ class MirrorPool::Mirror {
 
   [[nodiscard]] bool may_have(std::uint64_t piece) const {
     if (wrong_pieces_.contains(piece)) return false;
+    // The scheduler asks for every missing piece, so the common case must not compute slices.
     if (lost_files_.empty() && !shared_.verifier.uses_node()) return true;
     const auto slices = shared_.map.slices(piece);
     return can_verify(slices) && std::ranges::none_of(slices, [&](const PieceSlice& slice) {
@@ -256,6 +266,7 @@ class MirrorPool::Mirror {
     ClaimedRun claimed(shared_.scheduler, run);
     RunBuffer buffer(shared_.map, run);
     const auto start = Clock::now();
+    // When a part fails, the pieces before it are still complete and worth passing on.
     std::uint64_t complete_bytes = run.count * shared_.layout.piece_bytes;
     RangeAnswer answer{.outcome = RangeOutcome::complete};
     for (const FilePart& part : file_parts(shared_.map, shared_.layout.piece_bytes, run)) {
@@ -269,6 +280,7 @@ class MirrorPool::Mirror {
     if (answer.outcome == RangeOutcome::complete) {
       adapt_run_length(Clock::now() - start);
     } else if (answer.outcome == RangeOutcome::failed && !dropped_) {
+      // After pass_on(): the pieces that failed are free for others while this mirror pauses.
       pause(std::max<milliseconds>(pause_, answer.retry_after), stop_);
       pause_ = std::min(pause_ * 2, shared_.options.pause_max);
     }
@@ -318,6 +330,7 @@ class MirrorPool::Mirror {
 
   RangeAnswer get_at_any_url(const FilePart& part, RunBuffer& buffer) {
     const auto urls = file_urls(shared_.layout, part.file_index, source_.endpoint.address, source_.rule);
+    // A server has its files at one of the possible places, so the place of the last file is tried first.
     std::optional<RangeAnswer> first;
     for (std::size_t i = 0; i < urls.size(); ++i) {
       const std::size_t index = (url_index_ + i) % urls.size();
@@ -368,6 +381,7 @@ class MirrorPool::Mirror {
     ++failures_;
     if (failures_ >= shared_.options.failures_max)
       return drop("it failed " + std::to_string(failures_) + " times in a row, the last time: " + why);
+    // Only the first failure is reported: a slow network would otherwise fill the screen.
     if (!failed_before_) warn(": " + why + "; it is tried again");
     failed_before_ = true;
   }

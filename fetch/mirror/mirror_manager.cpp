@@ -1,3 +1,7 @@
+// Called by the worker's main thread alone, about four times a second. It measures the swarm and decides
+// whether mirrors are needed; the mirrors' threads reach libtorrent through TransferActions, whose functions
+// are thread-safe.
+
 #include "fetch/mirror/mirror_manager.h"
 
 #include <algorithm>
@@ -5,6 +9,7 @@
 #include <set>
 #include <utility>
 
+#include "base/stopwatch.h"
 #include "base/text.h"
 #include "fetch/torrent/torrent_file.h"
 
@@ -72,6 +77,7 @@ void MirrorManager::update(std::vector<bool> durable, const lt::torrent_status& 
   const std::uint64_t swarm = measure(status);
   const std::uint64_t left = left_of_limit(swarm);
   const std::uint64_t limit = job_.limit_down_bytes_per_s;
+  // Less than an eighth of the user's limit is not worth the requests.
   const bool needed = swarm < kSlowBytesPerS && left >= limit / 8;
   std::set<std::uint64_t> partial;
   if (needed)
@@ -104,7 +110,10 @@ void MirrorManager::stop() {
 }
 
 void MirrorManager::use_layers(std::string_view layers) {
+  // A hybrid torrent's pieces are verified by SHA-1 from the start.
   if (sources_.empty() || verifier_.uses_sha1()) return;
+  // The pool's threads read the layout, so it is replaced by a copy while no pool runs; update() starts a new
+  // pool.
   stop();
   full_layout_ = layout_;
   add_piece_layers(*full_layout_, layers, "piece layers");
@@ -119,7 +128,7 @@ std::uint64_t MirrorManager::downloaded_bytes() const {
 std::uint64_t MirrorManager::measure(const lt::torrent_status& status) {
   constexpr double kSmoothed_s = 2;
   const auto now = Clock::now();
-  const double seconds = std::max(std::chrono::duration<double>(now - measured_at_).count(), 0.001);
+  const double seconds = std::max(base::to_seconds(now - measured_at_), 0.001);
   const auto rate_of = [&](std::uint64_t bytes, std::uint64_t before) {
     return static_cast<double>(bytes - std::min(bytes, before)) / seconds;
   };

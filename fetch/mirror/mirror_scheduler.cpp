@@ -1,3 +1,8 @@
+// The state of each claimed piece: fetched by one or two mirrors, then added to libtorrent, then durable. An
+// added piece that does not become durable in time was refused by libtorrent, for example because it had
+// blocks of the piece from peers, and is free again. All functions take the mutex; claimed pieces are bounded
+// by the memory for them.
+
 #include "fetch/mirror/mirror_scheduler.h"
 
 #include <algorithm>
@@ -31,7 +36,7 @@ void MirrorScheduler::update(std::vector<bool> durable, std::set<std::uint64_t> 
 void MirrorScheduler::record_lost(std::uint64_t piece) {
   const std::lock_guard lock(mutex_);
   claims_.erase(piece);
-  first_missing_ = 0;
+  first_missing_ = 0;  // the piece may lie before the first missing one
 }
 
 bool MirrorScheduler::is_free(std::uint64_t piece) const {
@@ -45,6 +50,7 @@ bool MirrorScheduler::is_overdue(const Claim& claim) const {
 PieceRun MirrorScheduler::claim(std::uint64_t count_max, const std::function<bool(std::uint64_t)>& has) {
   const std::lock_guard lock(mutex_);
   if (!needed_) return {};
+  // Pieces that peers have begun come second: a mirror would fetch the blocks that peers have sent already.
   const auto untouched = [&](std::uint64_t piece) {
     return is_free(piece) && !partial_.contains(piece) && has(piece);
   };
@@ -57,6 +63,8 @@ PieceRun MirrorScheduler::claim(std::uint64_t count_max, const std::function<boo
       if (first != order_.pieces().end()) return claim_run(*first, count_max, usable);
     }
   }
+  // Everything is claimed. Near the end one slow mirror could delay the whole fetch, so another one may try
+  // as well.
   const auto late = std::ranges::find_if(
       claims_, [&](const auto& entry) { return is_overdue(entry.second) && has(entry.first); });
   if (late == claims_.end()) return {};
@@ -84,7 +92,7 @@ PieceRun MirrorScheduler::claim_run(std::uint64_t first, std::uint64_t count_max
 void MirrorScheduler::complete(std::uint64_t piece, std::vector<char> bytes) {
   {
     const std::lock_guard lock(mutex_);
-    if (durable_[piece]) return;
+    if (durable_[piece]) return;  // peers were faster
     Claim& claim = claims_[piece];
     if (claim.mirrors > 0) --claim.mirrors;
     if (claim.added) return;  // another mirror was faster
@@ -101,7 +109,7 @@ void MirrorScheduler::release(std::uint64_t piece) {
   if (found->second.mirrors > 0) --found->second.mirrors;
   if (found->second.mirrors > 0 || found->second.added) return;
   claims_.erase(found);
-  transfer_.reserve(piece, false);
+  transfer_.reserve(piece, false);  // peers may fetch the piece again
 }
 
 }  // namespace sluice::fetch

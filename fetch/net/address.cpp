@@ -8,35 +8,25 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
-#include <charconv>
 #include <cstring>
 #include <initializer_list>
 #include <span>
 
+#include "base/ascii.h"
+
 namespace sluice::fetch {
 namespace {
 
-std::string to_lower(std::string_view text) {
-  std::string lower(text);
-  std::ranges::transform(lower, lower.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return lower;
-}
-
 std::optional<std::uint16_t> parse_port(std::string_view text) {
-  unsigned port = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-  if (error != std::errc() || end != text.data() + text.size() || port == 0 || port > 65535)
-    return std::nullopt;
-  return static_cast<std::uint16_t>(port);
+  const auto port = base::parse_integer<std::uint16_t>(text);
+  return port == 0 ? std::nullopt : port;
 }
 
 bool is_host_name(std::string_view text) {
   constexpr std::size_t kNameMax = 253;  // RFC 1035
   constexpr std::size_t kLabelMax = 63;
   if (text.empty() || text.size() > kNameMax) return false;
-  if (text.back() == '.') text.remove_suffix(1);
+  if (text.back() == '.') text.remove_suffix(1);  // a fully qualified name
   std::size_t label = 0;
   for (const char c : text) {
     if (c == '.') {
@@ -44,7 +34,7 @@ bool is_host_name(std::string_view text) {
       label = 0;
       continue;
     }
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-' && c != '_') return false;
+    if (!base::is_alphanumeric(c) && c != '-' && c != '_') return false;
     if (++label > kLabelMax) return false;
   }
   return label > 0;
@@ -103,6 +93,7 @@ AddressRange whole(std::initializer_list<unsigned char> first, std::initializer_
   return range;
 }
 
+// Each private IPv4 block has three IPv6 forms through which a socket can reach it.
 std::vector<AddressRange> make_private_ranges() {
   constexpr std::array<unsigned char, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};  // RFC 4291
   constexpr std::array<unsigned char, 12> kNat64{0, 0x64, 0xff, 0x9b};                        // RFC 6052
@@ -140,7 +131,7 @@ std::string url_problem(std::string_view text, bool with_udp) {
 }  // namespace
 
 std::optional<HostPort> parse_host_port(std::string_view text) {
-  const std::size_t colon = text.rfind(':');
+  const std::size_t colon = text.rfind(':');  // the last one: an IPv6 address has colons, too
   if (colon == text.npos) return std::nullopt;
   const auto port = parse_port(text.substr(colon + 1));
   std::string_view host = text.substr(0, colon);
@@ -155,18 +146,19 @@ std::optional<HostPort> parse_host_port(std::string_view text) {
   return HostPort{std::string(host), *port};
 }
 
+// A user name is refused, because '@' is not allowed in a host: programs disagree about the host of a URL
+// such as "http://good.org@evil.org".
 std::optional<Url> parse_url(std::string_view text) {
   if (std::ranges::any_of(text, [](char c) { return static_cast<unsigned char>(c) <= ' ' || c == 0x7f; }))
     return std::nullopt;
   const std::size_t mark = text.find("://");
   if (mark == text.npos || mark == 0) return std::nullopt;
   Url url;
-  url.scheme = to_lower(text.substr(0, mark));
-  if (!std::ranges::all_of(url.scheme,
-                           [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; }))
-    return std::nullopt;
+  url.scheme = base::to_lower(text.substr(0, mark));
+  if (!std::ranges::all_of(url.scheme, base::is_alphanumeric)) return std::nullopt;
   std::string authority(text.substr(mark + 3));
   authority.resize(std::min(authority.find_first_of("/?#"), authority.size()));
+  // A colon inside brackets belongs to an IPv6 address and does not start a port.
   const bool has_port =
       authority.find(':', authority.find(']') == authority.npos ? 0 : authority.find(']')) != authority.npos;
   if (!has_port) authority += url.scheme == "https" ? ":443" : ":80";
@@ -198,7 +190,8 @@ bool is_private_host(std::string_view host) {
     case 16: return is_private_address(address);
     default: break;
   }
-  std::string name = to_lower(host);
+  // Names for the local machine or network (RFC 6761, RFC 6762, and ".internal", which ICANN reserves).
+  std::string name = base::to_lower(host);
   if (name.ends_with('.')) name.pop_back();
   return name == "localhost" || name.ends_with(".localhost") || name.ends_with(".local") ||
          name.ends_with(".internal");

@@ -13,13 +13,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdlib>
 #include <exception>
 #include <optional>
 #include <string_view>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "fetch/net/address.h"
 
@@ -32,6 +32,7 @@ constexpr std::uint64_t kHeadBytesMax = 64 << 10;
 constexpr std::uint64_t kRedirectBytesMax = 64 << 10;
 constexpr const char* kUserAgent = "Sluice/0.1";
 
+// curl_global_init() is not thread-safe before libcurl 7.84, and a static is initialized once.
 void init_curl_once() {
   static const CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
   if (result != CURLE_OK) throw base::Error(base::ErrorKind::network, "libcurl does not start");
@@ -44,13 +45,6 @@ struct Free {
 struct FreeEasy {
   void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
 };
-
-std::optional<std::uint64_t> parse_number(std::string_view text) {
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 HttpAnswer unusable(std::string why) { return {.outcome = HttpOutcome::unusable, .why = std::move(why)}; }
 
@@ -73,6 +67,7 @@ class HttpClient::Impl {
     init_curl_once();
     multi_.reset(curl_multi_init());
     easy_.reset(curl_easy_init());
+    // A compressed body could not be requested in ranges, and model weights do not compress.
     headers_.reset(curl_slist_append(nullptr, "Accept-Encoding: identity"));
     if (!multi_ || !easy_ || !headers_) throw base::Error(base::ErrorKind::network, "libcurl does not start");
     set(CURLOPT_NOSIGNAL, 1L);
@@ -101,10 +96,13 @@ class HttpClient::Impl {
   }
 
   HttpAnswer get(std::string url, const std::string& range, const HttpSink& sink) {
+    // libcurl would accept more, such as a user name or a URL without a scheme.
     if (!parse_url(url)) return unusable("it is not a usable URL");
     sink_ = &sink;
     set(CURLOPT_RANGE, range.empty() ? nullptr : range.c_str());
     for (hop_ = 0; hop_ <= kRedirectsMax; ++hop_) {
+      // A literal address is refused before it is connected to; open_socket() checks names once they are
+      // resolved.
       if (!may_be_private() && host_is_private(url)) return private_address();
       const CURLcode code = perform(url);
       if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
@@ -181,6 +179,7 @@ class HttpClient::Impl {
   // ---- Redirects and addresses ----
 
   [[nodiscard]] std::optional<std::string> redirect() const {
+    // 304 Not Modified is not a redirect; 300 Multiple Choices has no single target.
     if (!head_complete_ || head_.status < 301 || head_.status > 308 || head_.status == 304)
       return std::nullopt;
     char* url = nullptr;
@@ -192,6 +191,7 @@ class HttpClient::Impl {
     const auto url = parse_url(to);
     if (!url || (url->scheme != "http" && url->scheme != "https"))
       return unusable("it redirects to what is not a usable URL");
+    // The user asked for an authenticated server, and a redirect must not give that up silently.
     if (url->scheme == "http" && parse_url(from)->scheme == "https")
       return unusable("it redirects from https to http");
     return std::nullopt;
@@ -217,6 +217,7 @@ class HttpClient::Impl {
     try {
       const std::string text = to_address(address->addr);
       const bool is_private = text.empty() || is_private_host(text);
+      // An address family that is not known here counts as private, because it cannot be checked.
       if (is_private && !self.may_be_private()) {
         self.met_private_ = true;
         return CURL_SOCKET_BAD;
@@ -232,6 +233,7 @@ class HttpClient::Impl {
   static std::size_t take_header(const char* data, std::size_t, std::size_t length, void* client) noexcept {
     auto& self = *static_cast<Impl*>(client);
     try {
+      // Counts the heads of all responses to the request, such as "100 Continue" and redirects.
       self.head_bytes_ += length;
       if (self.head_bytes_ > kHeadBytesMax) return 0;
       self.take_header_line({data, length});
@@ -259,7 +261,7 @@ class HttpClient::Impl {
       head_ = {};
       head_complete_ = false;
       const std::size_t space = std::min(line.find(' '), line.size() - 1);
-      head_.status = static_cast<long>(parse_number(line.substr(space + 1, 3)).value_or(0));
+      head_.status = static_cast<long>(base::parse_uint(line.substr(space + 1, 3)).value_or(0));
       return;
     }
     if (line.empty() && head_.status >= 200) head_complete_ = true;
@@ -268,16 +270,14 @@ class HttpClient::Impl {
     std::string_view value = line.substr(colon + 1);
     while (value.starts_with(' ')) value.remove_prefix(1);
     const auto is = [&](std::string_view name) {
-      return std::ranges::equal(line.substr(0, colon), name, [](char a, char b) {
-        return (a >= 'A' && a <= 'Z' ? static_cast<char>(a - 'A' + 'a') : a) == b;
-      });
+      return base::equals_ignoring_case(line.substr(0, colon), name);
     };
     if (is("content-range")) head_.content_range = value;
     if (is("content-encoding")) head_.content_encoding = value;
-    if (is("content-length")) head_.content_length = parse_number(value);
+    if (is("content-length")) head_.content_length = base::parse_uint(value);
     if (is("retry-after")) {
       constexpr std::uint64_t kLongest = 300;
-      head_.retry_after = std::chrono::seconds(std::min(parse_number(value).value_or(0), kLongest));
+      head_.retry_after = std::chrono::seconds(std::min(base::parse_uint(value).value_or(0), kLongest));
     }
   }
 

@@ -5,10 +5,11 @@
 #include "fetch/net/http_ranges.h"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <string_view>
 #include <utility>
+
+#include "base/ascii.h"
 
 namespace sluice::fetch {
 namespace {
@@ -22,13 +23,6 @@ struct ContentRange {
   std::optional<std::uint64_t> total;
 };
 
-std::optional<std::uint64_t> parse_number(std::string_view text) {
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
 std::optional<ContentRange> parse_content_range(std::string_view text) {
   constexpr std::string_view kUnit = "bytes ";
   const std::size_t slash = text.find('/');
@@ -36,12 +30,12 @@ std::optional<ContentRange> parse_content_range(std::string_view text) {
   const std::string_view range = text.substr(kUnit.size(), slash - kUnit.size());
   const std::string_view total = text.substr(slash + 1);
   ContentRange found;
-  if (total != "*" && !(found.total = parse_number(total))) return std::nullopt;
+  if (total != "*" && !(found.total = base::parse_uint(total))) return std::nullopt;
   if (range == "*") return found;
   const std::size_t dash = range.find('-');
   if (dash == range.npos) return std::nullopt;
-  const auto first = parse_number(range.substr(0, dash));
-  const auto last = parse_number(range.substr(dash + 1));
+  const auto first = base::parse_uint(range.substr(0, dash));
+  const auto last = base::parse_uint(range.substr(dash + 1));
   if (!first || !last || *first > *last) return std::nullopt;
   found.first_last.emplace(*first, *last);
   return found;
@@ -71,6 +65,7 @@ RangeAnswer check_part(const HttpHead& head, const RangeRequest& request) {
 }
 
 RangeAnswer check_whole(const HttpHead& head, const RangeRequest& request) {
+  // A status of 200 means that the server ignores ranges. That is fine only if the whole file was requested.
   if (head.content_length && *head.content_length != request.file_bytes)
     return other_length(*head.content_length, request.file_bytes);
   if (request.length_bytes != request.file_bytes)
@@ -86,11 +81,14 @@ RangeAnswer check_head(const HttpHead& head, const RangeRequest& request) {
   switch (head.status) {
     case 200: return check_whole(head, request);
     case 206: return check_part(head, request);
+    // Absent: another URL of the same server may have the file.
     case 404:
     case 410: return {.outcome = RangeOutcome::file_unusable, .why = why, .absent = true};
+    // Timeout, Too Early, Too Many Requests: the server asks for a later attempt.
     case 408:
     case 425:
     case 429: return {.outcome = RangeOutcome::failed, .why = why, .retry_after = head.retry_after};
+    // Range Not Satisfiable: the header says the length of the file, which explains why.
     case 416:
       if (const auto range = parse_content_range(head.content_range);
           range && range->total && *range->total != request.file_bytes)
@@ -163,22 +161,6 @@ class Answer {
 };
 
 }  // namespace
-
-std::string percent_encode_path(std::string_view path) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  constexpr std::string_view kPlain = "-._~/";
-  std::string out;
-  for (const char c : path) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    if (letter || kPlain.find(c) != kPlain.npos) {
-      out += c;
-    } else {
-      out += {'%', kDigits[byte >> 4], kDigits[byte & 15]};
-    }
-  }
-  return out;
-}
 
 RangeAnswer HttpRanges::get(const RangeRequest& request, const RangeSink& sink) {
   const std::string range = std::to_string(request.offset_bytes) + "-" +

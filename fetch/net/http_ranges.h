@@ -53,7 +53,4 @@ class HttpRanges final {
   HttpClient client_;
 };
 
-/// A path as it stands in a URL: percent-encodes everything except unreserved characters (RFC 3986) and '/'.
-[[nodiscard]] std::string percent_encode_path(std::string_view path);
-
 }  // namespace sluice::fetch

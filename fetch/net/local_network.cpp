@@ -6,12 +6,13 @@
 #include <netinet/in.h>
 
 #include <algorithm>
-#include <charconv>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <sstream>
 #include <string>
+
+#include "base/ascii.h"
 
 namespace sluice::fetch {
 namespace {
@@ -27,6 +28,7 @@ std::vector<LocalInterface> list_interfaces() {
   std::vector<LocalInterface> interfaces;
   for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
     if (entry->ifa_addr == nullptr || entry->ifa_netmask == nullptr) continue;
+    // Peers on loopback are on this machine and not in the local network.
     if (entry->ifa_addr->sa_family != AF_INET || (entry->ifa_flags & IFF_LOOPBACK) != 0) continue;
     interfaces.push_back({to_v4(entry->ifa_addr), to_v4(entry->ifa_netmask)});
   }
@@ -54,10 +56,8 @@ std::vector<std::uint32_t> parse_gateways(std::string_view route) {
     std::string destination;
     std::string gateway;
     if (!(words >> interface >> destination >> gateway)) continue;
-    std::uint32_t raw = 0;  // the bytes are in network order
-    const auto [end, error] = std::from_chars(gateway.data(), gateway.data() + gateway.size(), raw, 16);
-    if (error != std::errc() || end != gateway.data() + gateway.size() || raw == 0) continue;
-    gateways.push_back(ntohl(raw));
+    const auto raw = base::parse_integer<std::uint32_t>(gateway, 16);  // the bytes are in network order
+    if (raw && *raw != 0) gateways.push_back(ntohl(*raw));
   }
   return gateways;
 }

@@ -1,3 +1,7 @@
+// A detached thread resolves names in rounds of 3 s: names that could not be resolved are tried again every
+// seventh round, and peers that the user named are offered to libtorrent in every round. The thread ends when
+// all is done, or by the exception that torrent_handle throws once the torrent is gone.
+
 #include "fetch/swarm/add_endpoints.h"
 
 #include <netdb.h>
@@ -16,6 +20,7 @@
 namespace sluice::fetch {
 namespace {
 
+// Mirrors and web seeds are not here: libcurl resolves and checks their names (fetch/net/http_client.h).
 enum class EndpointKind : std::uint8_t { peer, tracker };
 
 struct Pending {
@@ -76,12 +81,14 @@ class EndpointResolver {
       if (!reported_) report(pending, "the name '" + host.host + "' cannot be looked up");
       return false;
     }
+    // One private address among several is enough to refuse: a hostile name server could return it every
+    // second time.
     for (const lt::address& found : addresses) {
       if (pending.endpoint.trusted || allow_private_ || !is_private_host(found.to_string())) continue;
       report(pending, "is left out: it leads to the private address " + found.to_string());
       return true;
     }
-    if (pending.endpoint.trusted) ip_filter_->allow(addresses);
+    if (pending.endpoint.trusted) ip_filter_->allow(addresses);  // before libtorrent connects
     switch (pending.kind) {
       case EndpointKind::peer:
         for (const lt::address& found : addresses) {
@@ -89,6 +96,7 @@ class EndpointResolver {
           if (pending.endpoint.trusted) named_.emplace_back(found, host.port);
         }
         break;
+      // libtorrent resolves the tracker's name again, and its IP filter checks that address.
       case EndpointKind::tracker: torrent_.add_tracker(lt::announce_entry(address)); break;
     }
     return true;

@@ -1,3 +1,6 @@
+// The file has libtorrent's own format (session_params). It is read before the session starts, and saved
+// every few minutes and at the end, since a worker can be killed at any time.
+
 #include "fetch/swarm/dht_state.h"
 
 #include <libtorrent/bdecode.hpp>
@@ -12,7 +15,7 @@
 namespace sluice::fetch {
 namespace {
 
-constexpr std::uint64_t kFileBytesMax = 4 << 20;
+constexpr std::uint64_t kFileBytesMax = 4 << 20;  // the DHT keeps some hundred nodes of a few dozen bytes
 
 bool knows_nodes(const lt::session_params& params) {
   return !params.dht_state.nodes.empty() || !params.dht_state.nodes6.empty();
@@ -39,6 +42,7 @@ lt::dht::dht_state load_dht_state(const std::filesystem::path& file, const Warn&
 void DhtBootstrap::tick() {
   if (done_ || Clock::now() < due_) return;
   done_ = true;
+  // A node that has answered is in the routing table, and leads to others.
   if (knows_nodes(session_.session_state(lt::session_handle::save_dht_state))) return;
   lt::settings_pack settings;
   settings.set_str(lt::settings_pack::dht_bootstrap_nodes, kBootstrapNodes);
@@ -48,7 +52,7 @@ void DhtBootstrap::tick() {
 void save_dht_state(const lt::session_handle& session, const std::filesystem::path& file, const Warn& warn) {
   if (file.empty()) return;
   const lt::session_params params = session.session_state(lt::session_handle::save_dht_state);
-  if (!knows_nodes(params)) return;
+  if (!knows_nodes(params)) return;  // a run without a network must not erase the nodes of earlier ones
   try {
     base::make_directories(file.parent_path());
     const std::vector<char> content =

@@ -1,3 +1,7 @@
+// handle() and tick() are called by the worker's main thread, allow() also by the thread that resolves names;
+// the mutex guards the set that they share. A blocked address is reported only after a second, because a
+// local peer is often blocked just before its announcement arrives.
+
 #include "fetch/swarm/ip_filter.h"
 
 #include <libtorrent/alert_types.hpp>
@@ -9,7 +13,7 @@
 namespace sluice::fetch {
 namespace {
 
-constexpr std::size_t kAllowedMax = 1000;
+constexpr std::size_t kAllowedMax = 1000;  // anybody in the local network can announce addresses
 constexpr std::size_t kReportedMax = 20;
 /// A local peer is blocked until its announcement arrives, so a warning waits for this time.
 constexpr std::chrono::seconds kAnnouncePatience{1};
@@ -23,7 +27,7 @@ IpFilter::IpFilter(const WorkerJob& job, lt::session_handle session, WorkerPipe&
       pipe_(pipe) {}
 
 void IpFilter::allow(const std::vector<lt::address>& addresses) {
-  if (allow_private_) return;
+  if (allow_private_) return;  // the session has no filter then
   const std::lock_guard lock(mutex_);
   const std::size_t before = allowed_.size();
   for (const lt::address& address : addresses)
@@ -34,6 +38,7 @@ void IpFilter::allow(const std::vector<lt::address>& addresses) {
 void IpFilter::handle(const lt::alert& alert) {
   if (const auto* local = lt::alert_cast<lt::lsd_peer_alert>(&alert)) {
     allow({local->endpoint.address()});
+    // libtorrent has tried this peer already, before the filter allowed it.
     local->handle.connect_peer(local->endpoint, lt::peer_info::lsd);
   } else if (const auto* blocked = lt::alert_cast<lt::peer_blocked_alert>(&alert)) {
     if (blocked->reason == lt::peer_blocked_alert::ip_filter)

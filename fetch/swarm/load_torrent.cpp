@@ -1,3 +1,7 @@
+// Two parsers read the same metadata: ours, which is strict, and libtorrent's, which corrects names. Whatever
+// they do not agree on is refused here, so that the paths and lengths that were checked are the ones that are
+// written.
+
 #include "fetch/swarm/load_torrent.h"
 
 #include <libtorrent/info_hash.hpp>
@@ -31,6 +35,7 @@ void check_files(const format::ReleaseLayout& layout, lt::add_torrent_params& pa
     if (ours == layout.files.end()) differ("the number of files");
     if (static_cast<std::uint64_t>(files.file_size(index)) != ours->length_bytes)
       differ("the length of '" + ours->path + "'");
+    // Our reader refuses both kinds, so this can only be a difference between the readers.
     if (files.file_flags(index) & (lt::file_storage::flag_symlink | lt::file_storage::flag_executable))
       differ("the attributes of '" + ours->path + "'");
     const std::string path = path_in_folder(layout, *ours);
@@ -64,6 +69,8 @@ lt::add_torrent_params load_torrent(Torrent& torrent, std::uint64_t tree_bytes_m
   limits.max_pieces = kPiecesMax;
   limits.max_decode_depth = kDepthMax;
   limits.max_decode_tokens = kTokensMax;
+  // The bytes that our reader accepted, written again: libtorrent cannot see anything that we have not
+  // checked.
   const std::string content = to_text(torrent);
   torrent.info.clear();
   torrent.info.shrink_to_fit();

@@ -16,11 +16,12 @@
 
 #include "base/bytes.h"
 #include "base/hasher.h"
+#include "base/stopwatch.h"
 
 namespace sluice::fetch {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using base::Clock;
 
 constexpr std::uint64_t kMetadataBlockBytes = 16 << 10;  // BEP 9
 constexpr int kMessageBytesMax = 17 << 10;
@@ -58,7 +59,7 @@ class MetadataExchange::Peer final : public lt::peer_plugin {
   [[nodiscard]] bool silent(Clock::time_point now) const { return now - last_block_ > kBlockPatience; }
   [[nodiscard]] Clock::duration turn(Clock::time_point now) const { return now - started_; }
   [[nodiscard]] double bytes_per_s(Clock::time_point now) const {
-    return static_cast<double>(received_bytes_) / std::chrono::duration<double>(turn(now)).count();
+    return static_cast<double>(received_bytes_) / base::to_seconds(turn(now));
   }
   [[nodiscard]] lt::address address() const { return connection_.remote().address(); }
   [[nodiscard]] std::vector<std::string>& blocks() { return blocks_; }
@@ -81,6 +82,7 @@ class MetadataExchange::Peer final : public lt::peer_plugin {
     const lt::bdecode_node messages = handshake.dict_find_dict("m");
     const std::int64_t id = messages ? messages.dict_find_int_value("ut_metadata") : 0;
     const std::int64_t size = handshake.dict_find_int_value("metadata_size");
+    // A handshake may be repeated; the first size counts, because blocks_ depends on it.
     if (size_ > 0 || id <= 0 || id > 255 || size <= 0) return true;
     if (static_cast<std::uint64_t>(size) > exchange_->bytes_max_) return true;
     their_id_ = static_cast<char>(id);
@@ -91,6 +93,7 @@ class MetadataExchange::Peer final : public lt::peer_plugin {
 
   bool on_extended(int length, int message, lt::span<const char> body) override {
     if (message != kOurId) return false;
+    // libtorrent buffers a message until it is complete, so a long one is cut off at its start.
     if (length > kMessageBytesMax) {
       close();
     } else if (connection_.packet_finished()) {
@@ -125,12 +128,13 @@ class MetadataExchange::Peer final : public lt::peer_plugin {
     const lt::bdecode_node message = lt::bdecode(body, error);
     if (error || message.type() != lt::bdecode_node::dict_t) return close();
     const std::int64_t kind = message.dict_find_int_value("msg_type", -1);
-    if (kind == kKindReject) return close();
+    if (kind == kKindReject) return close();  // the peer has no metadata yet; another one may
     if (kind != kKindData || !asked()) return;
     const std::int64_t index = message.dict_find_int_value("piece", -1);
     if (index < 0) return close();
     take(static_cast<std::uint64_t>(index),
-         body.substr(static_cast<std::size_t>(message.data_section().size())));
+         body.substr(
+             static_cast<std::size_t>(message.data_section().size())));  // the block follows the dictionary
   }
 
   /// Accepts blocks in any order, because libtorrent does not answer requests in order.
@@ -179,6 +183,7 @@ std::vector<std::string> MetadataExchange::take_warnings() {
 std::shared_ptr<lt::peer_plugin> MetadataExchange::new_connection(
     const lt::peer_connection_handle& connection) {
   if (connection.type() != lt::connection_type::bittorrent) return nullptr;
+  // By address and not by port: a liar could otherwise return with each new connection.
   if (liars_.contains(connection.remote().address())) return nullptr;
   auto peer = std::make_shared<Peer>(shared_from_this(), connection);
   peers_.push_back(peer);
@@ -187,6 +192,7 @@ std::shared_ptr<lt::peer_plugin> MetadataExchange::new_connection(
 
 std::vector<std::shared_ptr<MetadataExchange::Peer>> MetadataExchange::peers() {
   std::vector<std::shared_ptr<Peer>> peers;
+  // libtorrent owns the plugins; those of closed connections have expired.
   std::erase_if(peers_, [&](const std::weak_ptr<Peer>& weak) {
     auto peer = weak.lock();
     if (!peer) return true;

@@ -1,3 +1,7 @@
+// libtorrent fetches the hashes of a v2 torrent from peers by itself, but offers them only in its resume
+// data. So tick() asks for resume data, and handle() reads the trees from the answer. Runs in the worker's
+// main thread.
+
 #include "fetch/swarm/piece_layer_fetcher.h"
 
 #include <algorithm>
@@ -117,7 +121,7 @@ void PieceLayerFetcher::save(const lt::add_torrent_params& params) {
     if (!layer.empty())
       layers.emplace(base::as_text(file.root->bytes), base::as_text(std::as_bytes(std::span(layer))));
   }
-  if (layers.size() <= known_count_) return;
+  if (layers.size() <= known_count_) return;  // nothing new to write
   known_count_ = layers.size();
   std::string out = "d";
   for (const auto& [root, layer] : layers) {

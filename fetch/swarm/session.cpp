@@ -1,3 +1,6 @@
+// All settings of libtorrent in one place, each with its reason where that is not obvious. The same settings
+// serve fetching metadata, fetching the payload and seeding; SessionOptions has the differences.
+
 #include "fetch/swarm/session.h"
 
 #include <algorithm>
@@ -34,6 +37,8 @@ void set_network(Settings& settings, const SessionOptions& options) {
   settings.set_str(Settings::user_agent, "Sluice/0.1");
   settings.set_str(Settings::peer_fingerprint, lt::generate_fingerprint("SL", 0, 1));
   settings.set_str(Settings::listen_interfaces, listen_interfaces(options));
+  // The user asked for this port, perhaps because a firewall lets it through; another one would fail
+  // silently.
   settings.set_bool(Settings::listen_system_port_fallback, false);
   settings.set_int(Settings::max_retry_port_bind, 0);
   // libtorrent resolves these names before the DHT starts, which can take long; with kept nodes none is
@@ -42,6 +47,7 @@ void set_network(Settings& settings, const SessionOptions& options) {
   settings.set_str(Settings::dht_bootstrap_nodes, node_known ? "" : kBootstrapNodes);
   settings.set_bool(Settings::enable_dht, false);
   settings.set_bool(Settings::enable_lsd, options.lsd);
+  // A tool on a server must not reconfigure a router.
   settings.set_bool(Settings::enable_upnp, false);
   settings.set_bool(Settings::enable_natpmp, false);
   settings.set_bool(Settings::enable_incoming_utp, !kUtpUnsafe);
@@ -67,6 +73,8 @@ void set_network(Settings& settings, const SessionOptions& options) {
 
 void set_sizes(Settings& settings, const SessionOptions& options) {
   settings.set_int(Settings::max_metadata_size, to_setting(options.metadata_bytes_max));
+  // libtorrent's defaults are lower than what our reader accepts (a release of 1 TB has been published in 4
+  // million pieces).
   settings.set_int(Settings::max_piece_count, kPiecesMax);
   settings.set_int(Settings::metadata_token_limit, kTokensMax);
   settings.set_int(Settings::alert_queue_size, 20'000);  // alerts are dropped when it is full
@@ -110,6 +118,7 @@ lt::ip_filter make_ip_filter(const std::vector<lt::address>& allowed) {
     const lt::address_v6 first(range.first);
     const lt::address_v6 last(range.last);
     filter.add_rule(first, last, lt::ip_filter::blocked);
+    // libtorrent keeps IPv4 and IPv6 rules apart, and a mapped address can be connected to as either.
     if (first.is_v4_mapped())
       filter.add_rule(boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, first),
                       boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, last),

@@ -32,6 +32,7 @@ SessionManager::SessionManager(const WorkerJob& job, lt::session& session, const
   add_endpoints(job, ip_filter_, torrent, pipe);
 }
 
+// Before the session ends, because its state is gone afterwards.
 SessionManager::~SessionManager() { save(); }
 
 void SessionManager::handle(const lt::alert& alert) {

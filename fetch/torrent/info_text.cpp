@@ -1,3 +1,6 @@
+// The keys of each dictionary are appended by hand in sorted order, as bencode requires. The result must not
+// change between versions: a new field would give every published release another info-hash.
+
 #include "fetch/torrent/info_text.h"
 
 #include <algorithm>
@@ -34,6 +37,7 @@ Folder make_tree(const ReleaseLayout& layout) {
   return root;
 }
 
+// A file is a dictionary with one empty key, whose value has the file's length and root (BEP 52).
 void append_tree(std::string& out, const Folder& folder) {
   out += 'd';
   if (folder.file != nullptr) {
@@ -87,7 +91,7 @@ void add_pad_files(ReleaseLayout& layout) {
     const bool last = &file == &layout.files.back();
     padded.push_back(std::move(file));
     const std::uint64_t rest_bytes = base::align_up(length_bytes, layout.piece_bytes) - length_bytes;
-    if (last || rest_bytes == 0) continue;
+    if (last || rest_bytes == 0) continue;  // padding at the end would only make the release larger
     ReleaseFile& pad = padded.emplace_back();
     pad.path = ".pad/" + std::to_string(rest_bytes);
     pad.length_bytes = rest_bytes;

@@ -5,6 +5,7 @@
 #include <array>
 #include <optional>
 
+#include "base/ascii.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/text.h"
@@ -15,39 +16,7 @@ namespace sluice::fetch {
 namespace {
 
 constexpr std::size_t kMagnetBytesMax = 1 << 20;
-constexpr std::size_t kEntriesMax = 1000;
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-/// Keeps a '%' that is not followed by two hex digits.
-std::string percent_decode(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size()) {
-      const int high = hex_digit(text[i + 1]);
-      const int low = hex_digit(text[i + 2]);
-      if (high >= 0 && low >= 0) {
-        out += static_cast<char>(high * 16 + low);
-        i += 2;
-        continue;
-      }
-    }
-    out += text[i];
-  }
-  return out;
-}
-
-std::string to_lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return lower;
-}
+constexpr std::size_t kEntriesMax = 1000;  // of trackers, of web seeds, of peers and of warnings
 
 /// RFC 4648 base32 of 20 bytes: 32 characters.
 std::optional<base::Sha1> parse_base32(std::string_view text) {
@@ -56,7 +25,7 @@ std::optional<base::Sha1> parse_base32(std::string_view text) {
   std::uint32_t bits = 0;
   unsigned bit_count = 0;
   std::size_t filled = 0;
-  for (const char c : to_lower(text)) {
+  for (const char c : base::to_lower(text)) {
     unsigned value = 0;
     if (c >= 'a' && c <= 'z') {
       value = static_cast<unsigned>(c - 'a');
@@ -65,7 +34,7 @@ std::optional<base::Sha1> parse_base32(std::string_view text) {
     } else {
       return std::nullopt;
     }
-    bits = (bits << 5 | value) & 0xfff;
+    bits = (bits << 5 | value) & 0xfff;  // at most 7 bits are left over from the previous character
     bit_count += 5;
     if (bit_count >= 8) {
       bit_count -= 8;
@@ -79,7 +48,7 @@ class MagnetParser {
  public:
   Magnet parse(std::string_view uri) {
     constexpr std::string_view kScheme = "magnet:?";
-    if (to_lower(uri.substr(0, kScheme.size())) != kScheme) fail("is not a magnet link");
+    if (!base::starts_with_ignoring_case(uri, kScheme)) fail("is not a magnet link");
     if (uri.size() > kMagnetBytesMax) fail("is longer than 1 MiB");
     uri.remove_prefix(kScheme.size());
     while (!uri.empty()) {
@@ -100,14 +69,14 @@ class MagnetParser {
   void read_parameter(std::string_view parameter) {
     const std::size_t equals = parameter.find('=');
     if (equals == parameter.npos) return;
-    std::string key = to_lower(percent_decode(parameter.substr(0, equals)));
+    std::string key = base::to_lower(base::percent_decode(parameter.substr(0, equals)));
     if (key.starts_with("amp;")) key.erase(0, 4);  // copied from the source of a web page
-    const std::string value = percent_decode(parameter.substr(equals + 1));
+    const std::string value = base::percent_decode(parameter.substr(equals + 1));
     if (key == "xt" || key.starts_with("xt.")) {
       read_topic(value);
     } else if (key == "dn") {
       magnet_.name = value;
-      std::ranges::replace(magnet_.name, '+', ' ');
+      std::ranges::replace(magnet_.name, '+', ' ');  // some programs encode the name as form data
     } else if (key == "tr" || key.starts_with("tr.")) {
       add(magnet_.trackers, "tracker", value, tracker_problem(value));
     } else if (key == "ws") {
@@ -121,7 +90,7 @@ class MagnetParser {
     constexpr std::string_view kV1 = "urn:btih:";
     constexpr std::string_view kV2 = "urn:btmh:";
     constexpr std::string_view kMultihashSha256 = "1220";  // multiformats: sha2-256, 32 bytes
-    const std::string prefix = to_lower(value.substr(0, kV1.size()));
+    const std::string prefix = base::to_lower(value.substr(0, kV1.size()));
     const std::string_view hash = std::string_view(value).substr(std::min(kV1.size(), value.size()));
     if (prefix == kV1) {
       auto digest = base::parse_digest<base::Sha1>(hash);
@@ -136,6 +105,7 @@ class MagnetParser {
 
   template <typename D>
   void set(std::optional<D>& field, const std::optional<D>& digest, const std::string& value) {
+    // A link can have a v1 and a v2 hash, and one usable hash is enough; so this is an error only at the end.
     if (!digest) {
       problem_ = "has the malformed info-hash '" + base::to_printable(value) + "'";
       magnet_.warnings.push_back("the magnet link " + problem_);

@@ -1,3 +1,6 @@
+// Only files with bytes on the disk have an extent. Piece numbers and offsets in the stream are 64-bit and
+// were checked when the torrent was read, so the sums here cannot overflow.
+
 #include "fetch/torrent/piece_map.h"
 
 #include <algorithm>
@@ -14,7 +17,7 @@ constexpr auto kNone = static_cast<std::size_t>(-1);
 
 PieceMap::PieceMap(const format::ReleaseLayout& layout)
     : extent_of_file_(layout.files.size(), kNone), piece_bytes_(layout.piece_bytes) {
-  const bool aligned = layout.v1_pieces.empty();
+  const bool aligned = layout.v1_pieces.empty();  // v2 alone: the files have no common stream
   for (std::size_t i = 0; i < layout.files.size(); ++i) {
     const format::ReleaseFile& file = layout.files[i];
     if (file.length_bytes == 0) continue;
@@ -39,6 +42,7 @@ std::vector<PieceSlice> PieceMap::slices(std::uint64_t piece, std::uint64_t offs
   const std::uint64_t start = piece_start + offset_bytes;
   const std::uint64_t end = start + length_bytes;
   std::vector<PieceSlice> found;
+  // Extents are sorted and do not overlap, so the first one that ends behind `start` is found by bisection.
   auto extent = std::ranges::partition_point(
       extents_, [&](const FileExtent& e) { return e.start_bytes + e.length_bytes <= start; });
   for (; extent != extents_.end() && extent->start_bytes < end; ++extent) {

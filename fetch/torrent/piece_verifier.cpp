@@ -47,6 +47,7 @@ MatchResult PieceVerifier::verify(std::uint64_t piece, const PieceDigest& found)
     const PieceSlice slice = map_.slices(piece).front();
     const format::ReleaseFile& file = layout_.files[slice.file_index];
     const bool whole_file = file.length_bytes <= layout_.piece_bytes;
+    // Without its piece layer a hybrid's piece is verified by SHA-1 alone, and a v2 piece cannot be verified.
     if (!whole_file && file.piece_layer.empty()) return result;
     const auto& expected =
         whole_file ? *file.root : file.piece_layer.at(slice.file_offset_bytes / layout_.piece_bytes);

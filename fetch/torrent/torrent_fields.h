@@ -2,13 +2,12 @@
 // Typed access to decoded bencode. A value that is absent, has another type or is out of range is
 // Error{malformed}, and the message names the torrent, the place and the key.
 
-#include <charconv>
 #include <cstdint>
 #include <libtorrent/bdecode.hpp>
-#include <limits>
 #include <string>
 #include <string_view>
 
+#include "base/ascii.h"
 #include "base/error.h"
 
 namespace sluice::fetch {
@@ -46,12 +45,9 @@ class Fields {
     const std::string_view text =
         section_of(node).substr(1, section_of(node).size() - 2);  // without "i" and "e"
     if (text.starts_with('-')) refuse(key, "is negative: " + std::string(text));
-    std::uint64_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    constexpr std::uint64_t kMax = std::numeric_limits<std::int64_t>::max();
-    if (error != std::errc() || end != text.data() + text.size() || value > kMax)
-      refuse(key, "does not fit 64 bits: " + std::string(text));
-    return value;
+    const auto value = base::parse_integer<std::int64_t>(text);
+    if (!value) refuse(key, "does not fit 64 bits: " + std::string(text));
+    return static_cast<std::uint64_t>(*value);
   }
   [[nodiscard]] lt::bdecode_node list(std::string_view key) const {
     return typed(key, lt::bdecode_node::list_t, "a list");

@@ -43,6 +43,7 @@ lt::bdecode_node decode(std::string_view content, std::string_view subject, cons
                           "is not bencode: byte " + std::to_string(position) + ": " + error.message());
   if (root.type() != lt::bdecode_node::dict_t) base::throw_malformed(subject, "is not a dictionary");
   const std::size_t end = section_of(root).size();
+  // bdecode() accepts trailing bytes, but the info-hash of an info dictionary would cover them.
   if (end != content.size())
     base::throw_malformed(subject, "has " + std::to_string(content.size() - end) + " bytes after its end");
   return root;
@@ -94,6 +95,7 @@ bool read_v2_version(const Fields& info) {
 ReleaseLayout read_info(const lt::bdecode_node& node, std::string_view subject) {
   const Fields info(node, std::string(subject));
   ReleaseLayout layout;
+  // BEP 52: "meta version" 2 marks a v2 torrent, and "pieces" beside it makes it a hybrid.
   const bool has_v2 = read_v2_version(info);
   const bool has_v1 = !has_v2 || info.has("pieces");
   if (!has_v1 && (info.has("files") || info.has("length")))
@@ -123,6 +125,8 @@ void add_layer(ReleaseFile& file, std::string_view layer, std::uint64_t piece_by
                                        " bytes, expected " + std::to_string(pieces * base::Sha256::kBytes));
   auto nodes = split_digests<base::Sha256>(layer);
   const auto height = static_cast<unsigned>(std::countr_zero(piece_bytes / base::kMerkleBlockBytes));
+  // The layer is `height` levels above the blocks; missing nodes at its end are roots of subtrees of zero
+  // hashes.
   if (base::merkle_root(nodes, height) != *file.root)
     base::throw_malformed(subject, "piece layer of '" + file.path + "' does not belong to its pieces root");
   file.piece_layer = std::move(nodes);
@@ -131,6 +135,7 @@ void add_layer(ReleaseFile& file, std::string_view layer, std::uint64_t piece_by
 void add_layers(ReleaseLayout& layout, const lt::bdecode_node& layers, std::string_view subject) {
   if (layers.type() != lt::bdecode_node::dict_t)
     base::throw_malformed(subject, "key 'piece layers' is not a dictionary");
+  // The dictionary is keyed by root, so files with equal content share a layer.
   std::map<std::string_view, std::string_view> by_root;
   for (int i = 0; i < layers.dict_size(); ++i) {
     const auto [root, layer] = layers.dict_at(i);
@@ -198,6 +203,8 @@ std::string trackers_text(const std::vector<std::string>& trackers) {
   return out;
 }
 
+// The keys of the top level in sorted order, as bencode requires: announce, announce-list, info, piece
+// layers, url-list.
 void emit(const Torrent& torrent, const Sink& sink) {
   std::string head = "d" + trackers_text(torrent.trackers);
   bencode::append(head, "info");
@@ -246,6 +253,7 @@ Parts parse_parts(std::string_view content, std::string_view subject, const Torr
 
 Torrent parse_torrent_file(std::string content, std::string_view subject, const TorrentLimits& limits) {
   Parts parts = parse_parts(content, subject, limits);
+  // Cuts the info dictionary out in place, because a copy could take another 160 MiB.
   content.resize(parts.info_start + parts.info_bytes);
   content.erase(0, parts.info_start);
   parts.torrent.info = std::move(content);
@@ -262,6 +270,7 @@ void add_piece_layers(ReleaseLayout& layout, std::string_view layers, std::strin
 }
 
 std::string to_text(const Torrent& torrent) {
+  // Emits twice: the first pass measures, so that the string is allocated once.
   std::size_t bytes = 0;
   emit(torrent, [&](std::string_view part) { bytes += part.size(); });
   std::string out;

@@ -60,6 +60,7 @@ bool is_pad(const Fields& file) {
   return attributes.find('p') != attributes.npos;
 }
 
+// check_release_path() sees the joined path, in which a slash inside an element would look like a separator.
 void check_element(std::string_view element, const std::string& subject) {
   if (element.find('/') != element.npos)
     base::throw_malformed(subject, "unsafe file name '" + base::to_printable(element) + "': has a slash");
@@ -88,6 +89,7 @@ std::vector<ReleaseFile> read_v1_files(const Fields& info, const std::string& na
   FileList files(info.subject());
   if (info.has("length")) {
     files.add(name).length_bytes = info.number("length");
+    // A pad file is never written, so such a torrent would be an empty release.
     if (is_pad(info)) info.refuse("attr", "makes the only file a pad file");
     return files.take();
   }
@@ -136,7 +138,7 @@ class FileTree {
     if (is_pad(fields)) fields.refuse("attr", "has 'p': a file tree has no pad files");
     ReleaseFile& file = files_.add(path);
     file.length_bytes = fields.number("length");
-    if (file.length_bytes == 0) return;
+    if (file.length_bytes == 0) return;  // BEP 52: an empty file has no root
     const auto root = fields.string("pieces root");
     if (root.size() != base::Sha256::kBytes)
       fields.refuse("pieces root", "has " + std::to_string(root.size()) + " bytes, expected 32");

@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/stopwatch.h"
 #include "fetch/swarm/load_torrent.h"
 #include "fetch/swarm/metadata_exchange.h"
 #include "fetch/swarm/session.h"
@@ -22,7 +23,7 @@
 namespace sluice::fetch {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using base::Clock;
 using format::Json;
 
 class MetadataWorker {
@@ -33,11 +34,11 @@ class MetadataWorker {
         exchange_(std::make_shared<MetadataExchange>(job.infohash_v1, job.infohash_v2,
                                                      torrent_limits(job.memory_bytes).bytes_max)) {
     SessionOptions options = session_options(job, share_memory(job.memory_bytes), pipe);
-    options.plugins = false;
+    options.plugins = false;  // above all ut_metadata, whose place MetadataExchange takes
     session_ = make_session(options);
     lt::add_torrent_params params;
     params.info_hashes = to_info_hashes(job.infohash_v1, job.infohash_v2);
-    params.save_path = "/nonexistent";
+    params.save_path = "/nonexistent";  // libtorrent wants a path, but this session has no disk back end
     params.flags = torrent_flags(job) | lt::torrent_flags::default_dont_download;
     if (job.pex) params.extensions.emplace_back(&lt::create_ut_pex_plugin);
     params.extensions.emplace_back(
@@ -69,6 +70,7 @@ class MetadataWorker {
   }
 
   void finish(const std::vector<std::string>& parts) {
+    // Block by block: the parent limits the memory of both processes, and the metadata may be large.
     base::AtomicFile atomic(job_.result);
     std::uint64_t offset_bytes = 0;
     for (const std::string& part : parts) {

@@ -27,6 +27,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "base/parallel.h"
+#include "base/stopwatch.h"
 #include "fetch/disk/piece_order.h"
 #include "fetch/disk/resume.h"
 #include "fetch/job/memory_budget.h"
@@ -46,7 +47,7 @@ namespace sluice::fetch {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
+using base::Clock;
 using format::Json;
 using std::chrono::milliseconds;
 
@@ -81,6 +82,7 @@ class PayloadWorker {
         store_(files_, map_, verifier_, &committer_,
                store_options(shares_, [this](const base::Error& error) { record_failure(error); })),
         order_(torrent_.layout, map_, wanted_, wanted_pieces()) {
+    // Bytes of wanted files only: a piece can also hold bytes of unwanted ones.
     for (const std::uint32_t piece : order_.pieces()) wanted_bytes_ += order_.wanted_bytes(piece);
   }
 
@@ -105,6 +107,8 @@ class PayloadWorker {
       }
       layer_fetcher_->tick();
     }
+    // In this order: mirrors add pieces to the session, the session writes to the store, and the store hands
+    // pieces to the committer. Each must be quiet before the next one is closed.
     mirrors_->stop();
     wait_for_piece_layers();
     session_manager_.reset();
@@ -129,6 +133,8 @@ class PayloadWorker {
           torrent_.layout.single_file ? fs::path(file.path) : torrent_.layout.name / fs::path(file.path);
       const fs::path part = fs::path(job_.parts) / std::to_string(i);
       if (!file.pad && !storage_->find(path)) {
+        // A file that was unwanted in an earlier fetch and is wanted now is moved out of the parts with its
+        // bytes.
         if (!wanted_[i]) {
           path = part;
         } else if (storage_->find(part)) {
@@ -171,6 +177,7 @@ class PayloadWorker {
     rehashed_bytes_ = resumed.rehashed_bytes;
     if (stopped) return false;
     partial_ = resumed.partial;
+    // Before the session starts: restore() must come before libtorrent's first request for the piece.
     for (const PartialPiece& piece : partial_) store_.restore(piece);
     {
       const std::lock_guard lock(mutex_);
@@ -220,6 +227,7 @@ class PayloadWorker {
 
   void start_session() {
     lt::add_torrent_params params = load_torrent(torrent_, shares_.tree_bytes);
+    // libtorrent read these from the .torrent, and would contact addresses that nobody has checked.
     params.trackers.clear();  // the job says which of them are used
     params.tracker_tiers.clear();
     params.url_seeds.clear();
@@ -263,6 +271,7 @@ class PayloadWorker {
                            lt::client_data_t) -> std::shared_ptr<lt::torrent_plugin> {
             return std::make_shared<PeerBanWorkaround>(partial_pieces);
           });
+    // The flag makes libtorrent accept have_pieces without a check of the files.
     if (params.have_pieces.none_set() && partial_.empty())
       params.have_pieces.clear();
     else
@@ -271,7 +280,7 @@ class PayloadWorker {
 
   void handle_alerts() {
     std::vector<lt::alert*> alerts;
-    session_->pop_alerts(&alerts);
+    session_->pop_alerts(&alerts);  // valid until the next call
     for (lt::alert* alert : alerts) handle_alert(*alert);
   }
 
@@ -342,7 +351,7 @@ class PayloadWorker {
 
   void record_failure(const base::Error& error) {
     const std::lock_guard lock(mutex_);
-    if (!failure_) failure_ = error;
+    if (!failure_) failure_ = error;  // the first failure is the cause of the others
   }
 
   void throw_failure() {
@@ -361,6 +370,7 @@ class PayloadWorker {
     std::uint64_t done = wanted_bytes_;
     if (!complete_) {
       const std::lock_guard lock(mutex_);
+      // Partial pieces count for the display; near the end they can hold bytes of unwanted files.
       done = std::min(durable_bytes_ + store_.unfinished_bytes(), wanted_bytes_);
       if (const auto pieces = order_.next(durable_); !pieces.empty()) prefer(pieces);
     }
@@ -410,7 +420,7 @@ class PayloadWorker {
 
   [[nodiscard]] bool seeding_done(const lt::torrent_status& status) {
     if (job_.seed_ratio <= 0 && job_.seed_time_min <= 0) return true;
-    const double minutes = std::chrono::duration<double>(Clock::now() - complete_since_).count() / 60;
+    const double minutes = base::seconds_since(complete_since_) / 60;
     if (job_.seed_time_min > 0 && minutes >= job_.seed_time_min) return true;
     const bool reached = job_.seed_ratio > 0 && static_cast<double>(status.total_payload_upload) >=
                                                     job_.seed_ratio * static_cast<double>(wanted_bytes_);

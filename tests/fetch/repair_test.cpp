@@ -46,7 +46,7 @@ struct Damaged {
     write_text(copy() / path, content);
   }
 
-  void tell(const std::string& path, std::vector<fetch::ByteRange> ranges) {
+  void tell(const std::string& path, std::vector<base::ByteRange> ranges) {
     request.damage.push_back({path, std::move(ranges)});
   }
 
@@ -181,7 +181,8 @@ TEST_CASE("a repair refuses what is not the torrent's, and does not write throug
   Damaged release({{"large.bin", noise(1, 900'000)}});
   RecordingObserver observer;
   release.tell("other.bin", {{0, 1}});
-  CHECK_ERROR(release.repair({}, observer), ErrorKind::usage, "other.bin: is not a file of the torrent 'model'");
+  CHECK_ERROR(release.repair({}, observer), ErrorKind::usage,
+              "other.bin: is not a file of the torrent 'model'");
   release.request.damage.clear();
   release.tell("large.bin", {{0, 1}});
   std::filesystem::rename(release.copy() / "large.bin", release.dir / "elsewhere");
