@@ -138,7 +138,7 @@ int convert_command(const Invocation& invocation) {
     console.print("layout: " + result.layout.names + " tensors in " + std::to_string(result.layout.shards) +
                   " " + result.layout.files + (result.layout.shards == 1 ? " file" : " files"));
   print_quality(result.quality, console);
-  if (calibrated) print_starved(result.calibration_tokens, result.starved, console);
+  if (calibrated) print_under_calibrated(result.calibration_tokens, result.under_calibrated, console);
   console.print("root " + base::to_hex(result.root));
   return 0;
 }

@@ -21,15 +21,15 @@ void print_quality(const convert::QualityReport& quality, Console& console) {
   if (!quality.worst_experts.empty()) console.print(worst);
 }
 
-void print_starved(std::uint64_t calibration_tokens, const std::vector<convert::StarvedExpert>& starved,
-                   Console& console) {
+void print_under_calibrated(std::uint64_t calibration_tokens,
+                            const std::vector<convert::UnderCalibratedExpert>& experts, Console& console) {
   std::string line = "calibrated on " + with_commas(calibration_tokens) + " tokens";
-  if (starved.empty()) {
+  if (experts.empty()) {
     console.print(line + "; every expert saw enough of them");
     return;
   }
   line += "; experts that saw few got their layer's mean, too (layer.expert tokens):";
-  for (const auto& expert : starved)
+  for (const auto& expert : experts)
     line += " " + std::to_string(expert.layer) + "." + std::to_string(expert.expert) + " " +
             std::to_string(expert.tokens);
   console.print(line);

@@ -13,7 +13,7 @@ namespace sluice::cli {
 void print_quality(const convert::QualityReport& quality, Console& console);
 
 /// What the experts saw of the calibration text.
-void print_starved(std::uint64_t calibration_tokens, const std::vector<convert::StarvedExpert>& starved,
-                   Console& console);
+void print_under_calibrated(std::uint64_t calibration_tokens,
+                            const std::vector<convert::UnderCalibratedExpert>& experts, Console& console);
 
 }  // namespace sluice::cli

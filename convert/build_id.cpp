@@ -11,11 +11,11 @@
 namespace sluice::convert {
 namespace {
 
-constexpr std::string_view kOwner("GNU", 4);  // with the zero at its end
+constexpr std::string_view kOwner("GNU", 4);  // includes the terminating zero
 
 std::size_t aligned(std::size_t bytes) { return (bytes + 3) / 4 * 4; }
 
-/// In a segment of notes: header, owner and content, one after the other (elf(5)).
+/// Searches a segment of notes, each of which is a header, an owner and content (elf(5)).
 base::Bytes find_build_id(base::Bytes notes) {
   while (notes.size() >= sizeof(ElfW(Nhdr))) {
     ElfW(Nhdr) header;
@@ -31,7 +31,7 @@ base::Bytes find_build_id(base::Bytes notes) {
   return {};
 }
 
-/// The first object that is visited is the program itself, which ends the visit.
+/// dl_iterate_phdr visits the program itself first; returning 1 ends the iteration after it.
 int visit_program(dl_phdr_info* object, std::size_t, void* result) {
   for (int i = 0; i < object->dlpi_phnum; ++i) {
     const auto& segment = object->dlpi_phdr[i];

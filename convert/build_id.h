@@ -1,5 +1,5 @@
 #pragma once
-// What tells this program from every other build of it.
+// The build id distinguishes this program from every other build of it.
 
 #include "base/bytes.h"
 

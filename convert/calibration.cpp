@@ -27,23 +27,23 @@ InputMoments layer_total(const LayerStatistics& statistics, MomentsMember member
 
 }  // namespace
 
-std::vector<std::uint64_t> feed_starved(LayerStatistics& statistics) {
-  std::vector<std::uint64_t> starved;
+std::vector<std::uint64_t> fill_under_calibrated(LayerStatistics& statistics) {
+  std::vector<std::uint64_t> found;
   std::uint64_t tokens = 0;
   for (std::uint64_t e = 0; e < statistics.experts.size(); ++e) {
     tokens += statistics.experts[e].tokens;
-    if (statistics.experts[e].tokens < kExpertTokensMin) starved.push_back(e);
+    if (statistics.experts[e].tokens < kExpertTokensMin) found.push_back(e);
   }
-  if (starved.empty()) return starved;
+  if (found.empty()) return found;
   INVARIANT(tokens > 0);
   for (const MomentsMember member : {&format::ExpertStatistics::up, &format::ExpertStatistics::down}) {
     const InputMoments total = layer_total(statistics, member);
-    for (const std::uint64_t e : starved) {
+    for (const std::uint64_t e : found) {
       const auto missing = static_cast<double>(kExpertTokensMin - statistics.experts[e].tokens);
       add_scaled(total, missing / static_cast<double>(tokens), statistics.experts[e].*member);
     }
   }
-  return starved;
+  return found;
 }
 
 CalibrationFeed::CalibrationFeed(const Calibration& calibration, const format::ModelParams& params)
@@ -55,6 +55,8 @@ void CalibrationFeed::restore(const format::ModelTensor& tensor, std::uint64_t t
   if (tensor.role == format::TensorRole::expert) expert_tokens_[tensor.layer][tensor.expert] = tokens;
 }
 
+// Statistics come layer by layer, in order, because the model runs layer by layer: a resumed conversion must
+// load those of finished layers, too.
 void CalibrationFeed::load_next_layer() {
   const std::uint64_t layer = statistics_ ? statistics_->layer + 1 : 0;
   statistics_ = calibration_.statistics(layer);
@@ -64,16 +66,16 @@ void CalibrationFeed::load_next_layer() {
   up_.reset();
 }
 
-const Compensation& CalibrationFeed::find(const format::ModelTensor& tensor) {
+const GptqFactors& CalibrationFeed::find(const format::ModelTensor& tensor) {
   INVARIANT(tensor.role == format::TensorRole::expert);
   if (!statistics_ || statistics_->layer != tensor.layer) {
     while (!statistics_ || statistics_->layer < tensor.layer) load_next_layer();
-    static_cast<void>(feed_starved(*statistics_));
+    static_cast<void>(fill_under_calibrated(*statistics_));
   }
   if (!up_ || expert_ != tensor.expert) {
     expert_ = tensor.expert;
-    up_ = std::make_unique<Compensation>(statistics_->experts[expert_].up);
-    down_ = std::make_unique<Compensation>(statistics_->experts[expert_].down);
+    up_ = std::make_unique<GptqFactors>(statistics_->experts[expert_].up);
+    down_ = std::make_unique<GptqFactors>(statistics_->experts[expert_].down);
   }
   return tensor.name.ends_with("w2.weight") ? *down_ : *up_;
 }
@@ -82,19 +84,19 @@ std::uint64_t CalibrationFeed::tokens(const format::ModelTensor& tensor) const {
   return tensor.role == format::TensorRole::expert ? expert_tokens_[tensor.layer][tensor.expert] : 0;
 }
 
-// Each goes to the same number of experts.
+// Every token is routed to the same number of experts.
 std::uint64_t CalibrationFeed::tokens_total() const {
   const auto& first = expert_tokens_.front();
   return std::accumulate(first.begin(), first.end(), std::uint64_t{0}) / params_.num_experts_per_tok;
 }
 
-std::vector<StarvedExpert> CalibrationFeed::starved() const {
-  std::vector<StarvedExpert> starved;
+std::vector<UnderCalibratedExpert> CalibrationFeed::under_calibrated() const {
+  std::vector<UnderCalibratedExpert> found;
   for (std::uint64_t layer = 0; layer < params_.n_layers; ++layer)
     for (std::uint64_t e = 0; e < params_.num_experts; ++e)
       if (const std::uint64_t tokens = expert_tokens_[layer][e]; tokens < kExpertTokensMin)
-        starved.push_back({layer, e, tokens});
-  return starved;
+        found.push_back({layer, e, tokens});
+  return found;
 }
 
 format::Json CalibrationFeed::to_json() const {
@@ -104,7 +106,7 @@ format::Json CalibrationFeed::to_json() const {
   return Json::object({{"text_sha256", calibration_.text_sha256},
                        {"tokens", tokens_total()},
                        {"expert_tokens", std::move(tokens)},
-                       {"starved", starved().size()}});
+                       {"starved", under_calibrated().size()}});
 }
 
 }  // namespace sluice::convert

@@ -1,5 +1,5 @@
 #pragma once
-// What was learnt from a calibration text, on its way into the rounding of the experts' rows.
+// Turns the statistics of a calibration text into the factors with which the experts' rows are rounded.
 
 #include <cstdint>
 #include <memory>
@@ -13,31 +13,35 @@
 
 namespace sluice::convert {
 
-/// An expert that saw fewer tokens than this is starved: 8 tokens for each input of a block of moments.
+/// An expert that saw fewer tokens than this is under-calibrated: 8 tokens for each input of a block of
+/// moments.
 constexpr std::uint64_t kExpertTokensMin = 8 * format::kMomentBlock;
 
-/// Fills the moments of starved experts up to kExpertTokensMin tokens with the mean of their layer, so that
-/// one that saw nothing is rounded for the layer's average token. Returns their indices.
-[[nodiscard]] std::vector<std::uint64_t> feed_starved(format::LayerStatistics& statistics);
+/// Fills the moments of under-calibrated experts up to kExpertTokensMin tokens with the mean of their layer,
+/// so that an expert that saw no token is rounded for the layer's average token. Returns their indices.
+[[nodiscard]] std::vector<std::uint64_t> fill_under_calibrated(format::LayerStatistics& statistics);
 
-/// Serves the tensors of a conversion in container order; holds one layer's statistics at a time.
+/// Gives the factors of a conversion's tensors in container order. It holds the statistics of one layer at a
+/// time. Used by one thread at a time.
 class CalibrationFeed {
  public:
   CalibrationFeed(const Calibration& calibration, const format::ModelParams& params);
 
-  /// An earlier run has finished a tensor, whose expert saw so many tokens.
+  /// Tells the feed that an earlier run has finished a tensor, and how many tokens its expert saw.
   void restore(const format::ModelTensor& tensor, std::uint64_t tokens);
 
-  /// For an expert's matrix; valid until the next call.
-  [[nodiscard]] const Compensation& find(const format::ModelTensor& tensor);
+  /// The factors of an expert's matrix; valid until the next call.
+  [[nodiscard]] const GptqFactors& find(const format::ModelTensor& tensor);
 
-  /// That the tensor's expert saw; 0 for tensors of none.
+  /// Number of tokens that the tensor's expert saw; 0 for tensors that belong to no expert.
   [[nodiscard]] std::uint64_t tokens(const format::ModelTensor& tensor) const;
-  /// Of the text that were run. This and what follows is for the end, when all experts are known.
+  // The following are complete only when all experts have been converted.
+
+  /// Number of tokens of the text that the model was run on.
   [[nodiscard]] std::uint64_t tokens_total() const;
-  /// What the container records: the text, and how many tokens each expert saw.
+  /// What the container's recipe records: the text's digest, and how many tokens each expert saw.
   [[nodiscard]] format::Json to_json() const;
-  [[nodiscard]] std::vector<StarvedExpert> starved() const;
+  [[nodiscard]] std::vector<UnderCalibratedExpert> under_calibrated() const;
 
  private:
   void load_next_layer();
@@ -45,10 +49,10 @@ class CalibrationFeed {
   const Calibration& calibration_;
   const format::ModelParams& params_;
   std::optional<format::LayerStatistics> statistics_;
-  // Of the expert at hand; w1 and w3 share the first.
+  // The factors of the current expert; w1 and w3 have the same inputs and share `up_`.
   std::uint64_t expert_ = 0;
-  std::unique_ptr<Compensation> up_;
-  std::unique_ptr<Compensation> down_;
+  std::unique_ptr<GptqFactors> up_;
+  std::unique_ptr<GptqFactors> down_;
   std::vector<std::vector<std::uint64_t>> expert_tokens_;  ///< [layer][expert]
 };
 

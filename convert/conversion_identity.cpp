@@ -9,7 +9,7 @@
 namespace sluice::convert {
 namespace {
 
-/// Takes each value with its length, so that no two lists of values are one message.
+/// Hashes each value with its length, so that two different lists of values never hash the same bytes.
 class Fingerprint {
  public:
   void add(base::Bytes bytes) {

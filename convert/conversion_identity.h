@@ -1,5 +1,5 @@
 #pragma once
-// Which conversion this is, so that an unfinished container is gone on with only by the same one.
+// Identifies a conversion, so that only the same conversion continues an unfinished container.
 
 #include "convert/conversion_journal.h"
 #include "convert/convert.h"
@@ -7,11 +7,11 @@
 
 namespace sluice::convert {
 
-/// The release's files count by inode, size and times (base::FileIdentity, but for the device, whose number
-/// may change when the machine is started again), tokenizer and parameters by their content.
+/// The release's files are identified by inode, size and times (base::FileIdentity without the device, whose
+/// number may change at a reboot), tokenizer and parameters by their content.
 [[nodiscard]] ConversionIdentity identify(const Request& request, const Plan& plan);
 
-/// One digest of it all.
+/// One digest of the whole identity.
 [[nodiscard]] base::Sha256 digest_of(const ConversionIdentity& identity);
 
 }  // namespace sluice::convert

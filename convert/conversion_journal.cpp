@@ -15,14 +15,14 @@ namespace {
 constexpr std::string_view kMagic = "SLUICEC1";
 constexpr std::size_t kCheckBytes = 8;
 constexpr std::size_t kDigestBytes = base::Sha256::kBytes;
-// Header:
+// Offsets in the header:
 constexpr std::size_t kTensorsAt = 8;
 constexpr std::size_t kProgramAt = 16;
 constexpr std::size_t kReleaseAt = kProgramAt + kDigestBytes;
 constexpr std::size_t kRecipeAt = kReleaseAt + kDigestBytes;
 constexpr std::size_t kHeaderBytes = 128;
 static_assert(kRecipeAt + kDigestBytes + kCheckBytes <= kHeaderBytes);
-// Record:
+// Offsets in a record:
 constexpr std::size_t kIndexAt = 0;
 constexpr std::size_t kTokensAt = 8;
 constexpr std::size_t kErrorAt = 16;
@@ -31,7 +31,8 @@ constexpr std::size_t kDigestAt = 32;
 constexpr std::size_t kSourceDigestAt = kDigestAt + kDigestBytes;
 constexpr std::size_t kRecordBytes = kSourceDigestAt + kDigestBytes + kCheckBytes;
 
-/// Over the header's check and all but the last eight bytes of `part`, which are it.
+/// Writes the check of `part` into its last eight bytes: the start of a SHA-256 over the salt and the bytes
+/// before them. A record's salt is its header's check, so that records of another journal do not pass.
 void seal(base::Bytes salt, base::MutableBytes part) {
   base::Hasher<base::Sha256> hasher;
   hasher.update(salt);
@@ -73,7 +74,7 @@ std::array<std::byte, kRecordBytes> make_record(std::uint64_t index, const Finis
 
 bool is_sum_of_squares(double value) { return std::isfinite(value) && value >= 0; }
 
-/// Nothing for one that was torn or changed, or stands for another tensor.
+/// Nothing for a record that was torn or changed, or belongs to another tensor.
 std::optional<FinishedTensor> load_record(base::Bytes record, std::uint64_t index, base::Bytes salt) {
   if (!is_sealed(salt, record) || base::load_le<std::uint64_t>(record, kIndexAt) != index)
     return std::nullopt;
@@ -88,7 +89,7 @@ std::optional<FinishedTensor> load_record(base::Bytes record, std::uint64_t inde
   return tensor;
 }
 
-/// Of a whole header.
+/// Says why a complete header is not that of this conversion; empty when it is.
 std::string find_refusal(base::Bytes header, const ConversionIdentity& identity) {
   if (base::as_text(header.first(kMagic.size())) != kMagic)
     return "its journal is not one that this version writes";

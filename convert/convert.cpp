@@ -1,3 +1,12 @@
+// Conversion: plans it (plan.h), takes over the tensors that an earlier run has finished, streams the others
+// through the pipeline into the unfinished container, and completes it with provenance, recipe and quality
+// report.
+//
+// The caller's thread runs this file; TensorPipeline has the workers. Whatever fails after the first byte
+// goes through UnfinishedContainer::leave(), which decides whether the finished tensors stay for the next
+// run. The container's bytes depend only on the release, the types and the calibration text: neither on
+// threads, memory, block sizes nor on where earlier runs stopped.
+
 #include "convert/convert.h"
 
 #include <algorithm>
@@ -26,7 +35,7 @@ using format::TensorRole;
 constexpr std::uint64_t kMemoryBytesMin = 64u << 20;
 constexpr std::string_view kConversionKey = "conversion";  // in the recipe of a scratch container
 
-/// Bits of the experts' weights over their number; of all matrices in a model without experts of this kind.
+/// Bits per weight of the expert tensors. A dense model's feed-forward matrices have the role of one expert.
 double expert_bits_per_weight(const Plan& plan) {
   double bits = 0;
   double weights = 0;
@@ -77,11 +86,11 @@ MatrixTypes types_of(const Request& request) { return request.types.value_or(typ
 
 std::vector<TensorJob> make_jobs(const Plan& plan, const MatrixTypes& types) {
   const std::uint64_t expert_bytes =
-      format::expert_run_bytes(plan.release.params, storage_for(TensorRole::expert, types));
+      format::expert_extent_bytes(plan.release.params, storage_for(TensorRole::expert, types));
   std::vector<TensorJob> jobs;
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& tensor = plan.tensors[i];
-    // Only the first matrix of an expert is aligned to a huge page; the others follow it.
+    // Only the first matrix of an expert is aligned to a huge page; the other two follow it.
     const bool starts_expert = tensor.target.role == TensorRole::expert &&
                                (i == 0 || plan.tensors[i - 1].target.role != TensorRole::expert ||
                                 plan.tensors[i - 1].target.expert != tensor.target.expert ||
@@ -99,18 +108,19 @@ std::uint64_t source_bytes(std::span<const TensorJob> jobs) {
 
 bool is_of_expert(const TensorJob& job) { return job.tensor->target.role == TensorRole::expert; }
 
-/// A container of this conversion, all of whose bytes are what was written.
+/// True for a complete container of this conversion whose bytes match all their digests.
 bool is_finished(const std::filesystem::path& path, const std::string& conversion) {
   if (!std::filesystem::is_regular_file(path)) return false;
   try {
     const auto reader = format::ContainerReader::open(path);
     const Json* const recorded = reader.recipe().find(kConversionKey);
     return recorded != nullptr && recorded->as_string(path.string()) == conversion &&
-           std::ranges::all_of(reader.tensors(), [&](const auto& tensor) { return reader.proves(tensor); }) &&
+           std::ranges::all_of(reader.tensors(),
+                               [&](const auto& tensor) { return reader.matches_digest(tensor); }) &&
            std::ranges::all_of(reader.sections(),
-                               [&](const auto& section) { return reader.proves(section); });
+                               [&](const auto& section) { return reader.matches_digest(section); });
   } catch (const base::Error&) {
-    return false;  // and is made anew
+    return false;  // then it is converted again
   }
 }
 
@@ -145,6 +155,8 @@ class Conversion {
   }
 
  private:
+  /// Restores the token counts of finished experts, and starts the run of the text only if experts are left
+  /// to convert.
   void begin_calibration(std::span<const TensorJob> jobs) {
     container_.set_calibration(&*feed_);
     for (std::size_t i = 0; i < container_.finished().size(); ++i)
@@ -157,11 +169,12 @@ class Conversion {
     TensorPipeline pipeline(container_, size, request_.thread_count, progress, stop);
     progress.begin("converting", source_bytes(jobs));
     if (!feed_) return pipeline.run(jobs);
-    pipeline.run(jobs, [&](const PlannedTensor& tensor) -> const Compensation* {
+    pipeline.run(jobs, [&](const PlannedTensor& tensor) -> const GptqFactors* {
       return tensor.target.role == TensorRole::expert ? &feed_->find(tensor.target) : nullptr;
     });
   }
 
+  /// Sums up all tensors, those of earlier runs from the journal.
   [[nodiscard]] Result add_up() const {
     QuantError expert_error;
     QualityTally quality;
@@ -180,7 +193,7 @@ class Conversion {
     result.quality = quality.report();
     if (feed_) {
       result.calibration_tokens = feed_->tokens_total();
-      result.starved = feed_->starved();
+      result.under_calibrated = feed_->under_calibrated();
     }
     return result;
   }

@@ -1,6 +1,7 @@
 #pragma once
-// Checkpoint in, container out: reads a release's tensors as a stream, quantizes the matrices into tiles and
-// writes one .sluice file with digests. Same input, same bytes, whatever the number of threads.
+// The front door of `convert`: a checkpoint in, a container out. It streams a release's tensors, quantizes
+// the matrices into tiles and writes one .sluice file with digests. The same input gives the same bytes, for
+// any number of threads and on any machine. Export, the reverse, is in export.h.
 
 #include <cstdint>
 #include <filesystem>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/byte_range.h"
@@ -21,49 +23,53 @@ namespace sluice::convert {
 
 enum class Quant : std::uint8_t { bf16, q8, q6, q4 };
 
-/// Of the matrices in tiles. Norms and routers are always f32, the embedding bf16.
+/// "bf16", "q8", "q6", "q4", as recipes and `--quant` spell it.
+[[nodiscard]] std::string_view to_string(Quant quant);
+[[nodiscard]] std::optional<Quant> parse_quant(std::string_view name);
+
+/// The types of the matrices in tiles. Norms and routers are always f32, the embedding bf16.
 struct MatrixTypes {
   Quant experts = Quant::q4;
   Quant attention = Quant::q6;
   Quant head = Quant::q6;
 };
 
-/// What `convert --quant` stands for: q4 is for experts alone, beside attention and head in q6. Chosen by
-/// what each costs: docs/quantization.md, tests/bench/sensitivity.py.
+/// What `convert --quant` stands for: with q4 only the experts are q4, attention and head are q6. The choice
+/// follows from what each costs: docs/quantization.md, tests/bench/sensitivity.py.
 [[nodiscard]] MatrixTypes types_for(Quant quant);
 
-/// A file of the release, as proven by whoever calls; the container records it.
+/// A file of the release, as the caller has verified it; the container records it.
 struct SourceFile {
   std::string path;
   std::optional<std::uint64_t> length_bytes;
-  std::string sha256;       ///< hex; empty when not known
-  std::string pieces_root;  ///< BEP 52 tree of the file, hex; empty when not known
+  std::string sha256;       ///< hex; empty when unknown
+  std::string pieces_root;  ///< root of the file's BEP 52 tree, hex; empty when unknown
 };
 
-/// A text that the model was run on, and what its experts saw of it.
+/// A text that the model was run on, and statistics of the inputs that its experts saw.
 struct Calibration {
   std::string text_sha256;  ///< hex
   /// Called once, before the first layer, unless an earlier run has finished all experts.
   std::function<void()> begin;
-  /// Called for one layer after the other, from 0 on, when the conversion comes to its experts; layers that
-  /// an earlier run has finished are asked for, too.
+  /// Called once for each layer, in order from 0, when the conversion reaches the layer's experts; also for
+  /// layers that an earlier run has finished.
   std::function<format::LayerStatistics(std::uint64_t layer)> statistics;
 };
 
 struct Request {
   std::filesystem::path input;  ///< a release folder, or its checkpoint file
-  /// The .sluice file; replaced only when the new one is complete. Until then it stands beside it, as
-  /// base::PartFile says, and a run that does not end leaves what is finished to the next one.
+  /// The .sluice file; replaced only when the new one is complete. Until then the new one is a part file next
+  /// to it (base::PartFile), and a run that is interrupted leaves its finished tensors to the next one.
   std::filesystem::path output;
   Quant quant = Quant::q4;
-  std::optional<MatrixTypes> types;  ///< other than types_for(quant), to measure what they cost
+  std::optional<MatrixTypes> types;  ///< replaces types_for(quant), to measure what other types cost
   std::uint64_t memory_bytes = 512u << 20;
   unsigned thread_count = 1;
-  std::optional<Calibration> calibration;  ///< q4 only; for its memory see runtime::Calibrator
-  /// For the caller alone, to be removed again: the recipe says which conversion it is of, and a finished one
-  /// of the same is left as it is.
+  std::optional<Calibration> calibration;  ///< q4 only; runtime::Calibrator says what memory it takes
+  /// A scratch container is for the caller alone, who removes it again: its recipe names the conversion that
+  /// it belongs to, and a finished one of the same conversion is kept.
   bool scratch = false;
-  // What the container records about where its input came from; empty when not known.
+  // What the container records about the origin of its input; empty when unknown.
   std::string release_name;
   std::string infohash_v1;
   std::string infohash_v2;
@@ -78,9 +84,9 @@ struct QualityReport {
     double relative_error = 0;
   };
   struct Kind {
-    std::string name;  ///< "experts w1", "attention wq", "head", ..
+    std::string name;  ///< "experts w1", "attention wq", "head", ...
     std::string type;
-    double bits_per_weight = 0;  ///< scales counted, padding not
+    double bits_per_weight = 0;  ///< includes scales, excludes padding
     double relative_error = 0;
   };
   struct Expert {
@@ -89,22 +95,22 @@ struct QualityReport {
     double relative_error = 0;
   };
   std::vector<Tensor> tensors;        ///< matrices in tiles, in container order
-  std::vector<Kind> kinds;            ///< all tensors, added up
+  std::vector<Kind> kinds;            ///< all tensors, summed by kind
   std::vector<Expert> worst_experts;  ///< the five largest errors, the worst first
 };
 
-/// One that saw too little of the calibration text; its layer's mean made up for it.
-struct StarvedExpert {
+/// An expert that saw too few tokens of the calibration text; the mean of its layer filled its moments up.
+struct UnderCalibratedExpert {
   std::uint64_t layer = 0;
   std::uint64_t expert = 0;
   std::uint64_t tokens = 0;
 };
 
-/// As which the release was recognised, by its content.
+/// The layout that was recognised from the release's content.
 struct SourceLayout {
-  std::string files;       ///< "pth", "safetensors" or "gguf"
+  std::string files;       ///< format::to_string(CheckpointKind)
   std::string names;       ///< "native", "stacked", "hugging-face", "fused", "gguf", "gguf-per-expert"
-  std::size_t shards = 0;  ///< files
+  std::size_t shards = 0;  ///< number of files
 };
 
 struct Result {
@@ -116,44 +122,45 @@ struct Result {
   /// Relative RMS error of the expert weights: |decoded - released| / |released|.
   double relative_error = 0;
   QualityReport quality;
-  std::uint64_t calibration_tokens = 0;  ///< of the text that were run
-  std::vector<StarvedExpert> starved;    ///< calibrated only
-  std::size_t resumed_tensors = 0;       ///< that an earlier run had finished
-  std::size_t converted_tensors = 0;     ///< all others
+  std::uint64_t calibration_tokens = 0;                 ///< number of tokens that the model was run on
+  std::vector<UnderCalibratedExpert> under_calibrated;  ///< only with a calibration
+  std::size_t resumed_tensors = 0;                      ///< tensors that an earlier run had finished
+  std::size_t converted_tensors = 0;                    ///< tensors that this run converted
   base::Sha256 root;
   base::Sha256 file_sha256;
 };
 
 using ByteRange = base::ByteRange;
 
-struct MendRequest {
-  Request conversion;  ///< as the container was made: input and origin; output and quant are of no use
+struct RepairRequest {
+  Request conversion;  ///< input and origin of the container; output and quant are not used
   std::filesystem::path container;
   std::vector<ByteRange> damage;
 };
 
-struct MendResult {
-  std::size_t tensors = 0;          ///< that were converted again
-  std::uint64_t written_bytes = 0;  ///< that differed
+struct RepairResult {
+  std::size_t tensors = 0;          ///< number of tensors that were converted again
+  std::uint64_t written_bytes = 0;  ///< number of bytes that differed and were written
 };
 
-/// Writes the bytes of a .sluice file that are wrong anew: tensors out of the release they were made of, each
-/// proven by its digest in the directory before a byte is written, tokenizer and parameters likewise,
-/// padding, header and footer. Where the directory itself is damaged, the release is converted as a whole and
-/// compared. Bytes that are right are not written; a kill in between costs no more than doing it again.
-/// Error{verification} when the release does not give what the container had; otherwise as convert().
-[[nodiscard]] MendResult mend(const MendRequest& request, base::Progress& progress,
-                              const std::stop_token& stop);
+/// Repairs a .sluice file in place: writes its wrong bytes anew and leaves the right ones alone. Tensors,
+/// tokenizer and parameters come from the release that the container was made of, and each is verified with
+/// its digest in the directory before a byte is written; padding, header and footer follow from the
+/// directory. When the directory itself is damaged, the whole release is converted and compared. A repair
+/// that is killed can simply run again. Error{verification} when the release does not give what the container
+/// had; otherwise as convert().
+[[nodiscard]] RepairResult repair(const RepairRequest& request, base::Progress& progress,
+                                  const std::stop_token& stop);
 
-/// A container that was made as Request::scratch.
+/// True for a container that was made with Request::scratch.
 [[nodiscard]] bool is_scratch(const std::filesystem::path& path);
 
-/// Whether a run that ended with such an error leaves what it has finished to the next one.
+/// True when a run that ends with an error of this kind keeps its finished tensors for the next one.
 [[nodiscard]] bool is_resumable(base::ErrorKind kind);
 
 /// Error{malformed} for a checkpoint that is damaged, hostile, incomplete, contradicts its params.json or
-/// holds NaN or infinity: one sentence naming file, tensor and cause, and nothing is left. Error{usage} when
-/// another process makes the same output.
+/// holds NaN or infinity: one sentence names file, tensor and cause, and no file is left behind. Error{usage}
+/// when another process is writing the same output.
 [[nodiscard]] Result convert(const Request& request, base::Progress& progress, const std::stop_token& stop);
 
 }  // namespace sluice::convert

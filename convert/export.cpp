@@ -1,14 +1,16 @@
 #include "convert/export.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hasher.h"
 #include "base/invariant.h"
 #include "base/text.h"
-#include "convert/export_files.h"
+#include "convert/export_gguf.h"
 #include "format/json.h"
+#include "format/safetensors_writer.h"
 
 namespace sluice::convert {
 namespace {
@@ -20,7 +22,7 @@ constexpr std::string_view kWeightsName = "consolidated.safetensors";
 constexpr std::string_view kParamsName = "params.json";
 constexpr std::string_view kTokenizerName = "tokenizer.model";
 
-/// A folder that holds something else is not to become half of a release.
+/// Refuses a folder that holds anything else: it would become a mixture of two things.
 void prepare_folder(const ExportRequest& request) {
   base::make_directories(request.output);
   for (const auto& entry : fs::directory_iterator(request.output)) {
@@ -39,12 +41,13 @@ void prepare_folder(const ExportRequest& request) {
   }
 }
 
-ExportedFile write_beside(const fs::path& path, base::Bytes bytes) {
+ExportedFile write_side_file(const fs::path& path, base::Bytes bytes) {
   base::write_file(path, bytes);
   return {path, bytes.size(), base::hash<base::Sha256>(bytes)};
 }
 
-/// As released when it is in Mistral's own keys; others know no layout with native names.
+/// params.json as released when it has Mistral's own keys. Another dialect would not fit the native names of
+/// the tensors, so its parameters are written anew.
 std::string native_params(const ModelRows& model) {
   const format::Json released = format::parse_json(model.params_text(), kParamsName);
   return released.find("dim") != nullptr ? model.params_text()
@@ -56,6 +59,39 @@ std::uint64_t count_values(const ModelRows& model) {
   for (const auto& tensor : format::model_tensors(model.params()))
     count += format::element_count(tensor.shape).value();
   return count;
+}
+
+format::DType dtype_of(ExportType type) {
+  switch (type) {
+    case ExportType::f32: return format::DType::f32;
+    case ExportType::f16: return format::DType::f16;
+    case ExportType::bf16: return format::DType::bf16;
+    case ExportType::q8_0: break;
+  }
+  INVARIANT(!"safetensors hold no blocks");
+}
+
+/// Writes the tensors under native names, as a release's consolidated.safetensors has them.
+ExportedTensors write_safetensors(const ModelRows& model, const ExportRequest& request,
+                                  ExportStream& stream) {
+  std::vector<format::SafetensorsEntry> entries;
+  std::map<std::string, format::ModelTensor, std::less<>> tensors;
+  std::map<std::string, ExportType, std::less<>> types;
+  ExportedTensors done{0, ExportType::bf16};
+  for (const format::ModelTensor& tensor : format::model_tensors(model.params())) {
+    const ExportType type = request.type.value_or(exact_type(model.exact_dtype(tensor)));
+    entries.push_back({tensor.name, dtype_of(type), tensor.shape});
+    types[tensor.name] = type;
+    tensors[tensor.name] = tensor;
+    if (tensor.role == format::TensorRole::expert || done.count == 0) done.type = type;
+    ++done.count;
+  }
+  format::sort_as_safetensors(entries);
+  // The header fixes the order of the data, which is not the model's.
+  stream.write(base::as_bytes(format::encode_safetensors_header(entries)));
+  for (const format::SafetensorsEntry& entry : entries)
+    stream.write(*model.open_tensor(tensors.at(entry.name)), types.at(entry.name));
+  return done;
 }
 
 }  // namespace
@@ -80,8 +116,8 @@ ExportResult export_model(const ExportRequest& request, base::Progress& progress
   if (request.output_is_folder) {
     // The weights come last: a folder without them is no release.
     result.others.push_back(
-        write_beside(request.output / kParamsName, base::as_bytes(native_params(*model))));
-    result.others.push_back(write_beside(request.output / kTokenizerName, model->tokenizer()));
+        write_side_file(request.output / kParamsName, base::as_bytes(native_params(*model))));
+    result.others.push_back(write_side_file(request.output / kTokenizerName, model->tokenizer()));
   }
   const fs::path path = request.output_is_folder ? request.output / kWeightsName : request.output;
   result.value_count = count_values(*model);

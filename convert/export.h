@@ -1,6 +1,6 @@
 #pragma once
-// The reverse of a conversion: a model, from a release or a .sluice file, in a file that other programs read.
-// What they get: docs/export.md. Same input, same bytes, whatever the number of threads.
+// Export, the reverse of a conversion: writes a model, from a release or a .sluice file, as a file that other
+// programs read (docs/export.md). The same input gives the same bytes, for any number of threads.
 
 #include <cstddef>
 #include <cstdint>
@@ -18,23 +18,23 @@ namespace sluice::convert {
 
 enum class ExportFormat : std::uint8_t { gguf, safetensors };
 
-/// How matrices are written. Norms are always f32 in GGUF, as its readers ask for.
+/// The type of the exported matrices. Norms are always f32 in GGUF, as its readers require.
 enum class ExportType : std::uint8_t { f32, f16, bf16, q8_0 };
 
 [[nodiscard]] std::string_view to_string(ExportType type);
 
 struct ExportRequest {
   std::filesystem::path input;  ///< a release folder, its checkpoint file, or a .sluice file
-  /// The file, replaced only when the new one is complete. For safetensors it may be a folder: that becomes a
-  /// release with params.json and tokenizer.model, and may hold nothing else.
+  /// The file, replaced only when the new one is complete. For safetensors it may be a folder, which becomes
+  /// a release with params.json and tokenizer.model and must hold nothing else.
   std::filesystem::path output;
   bool output_is_folder = false;
   ExportFormat format = ExportFormat::gguf;
-  /// Without it every tensor keeps its values exactly: bf16 for what was released so, f32 for decoded codes.
+  /// Nothing: every tensor keeps its values exactly, bf16 for released bf16 and f32 for decoded codes.
   std::optional<ExportType> type;
   std::uint64_t memory_bytes = 512u << 20;
   unsigned thread_count = 1;
-  std::string name;     ///< of the release, when proven; a container knows its own
+  std::string name;     ///< of a verified release; empty takes the one in the container
   std::string licence;  ///< likewise
 };
 
@@ -52,8 +52,8 @@ struct ExportResult {
   ExportType type = ExportType::f32;  ///< of the matrices
 };
 
-/// Error{malformed} for a model that the format cannot say, Error{verification} for a container that is
-/// damaged, Error{usage} for an output that cannot be.
+/// Error{malformed} for a model that the format cannot hold, Error{verification} for a damaged container,
+/// Error{usage} for an output that is not possible.
 [[nodiscard]] ExportResult export_model(const ExportRequest& request, base::Progress& progress,
                                         const std::stop_token& stop);
 

@@ -1,8 +1,17 @@
+// Writes a model as GGUF: lists the file's tensors under llama.cpp's names, makes the head (parameters and
+// tokenizer as key-value pairs), and streams the tensors behind it.
+//
+// All checks come first: the tokenizer must be one that GGUF's tokenizer "llama" reproduces, and every tensor
+// has its type and place before a byte is written. One thread runs this; ExportStream spreads the encoding of
+// rows over its workers, and the file does not depend on their number. Where a GGUF cannot hold what the
+// model has, the export refuses or warns; it never changes the model silently.
+
+#include "convert/export_gguf.h"
+
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/invariant.h"
-#include "convert/export_files.h"
 #include "format/gguf_writer.h"
 #include "format/json.h"
 #include "format/sentencepiece_model.h"
@@ -20,19 +29,19 @@ using format::SentencePieceModel;
 using format::Shape;
 using format::TensorRole;
 
-/// One tensor of the file: one of the model's, or the same matrix of all experts of a layer.
+/// A tensor of the file: one tensor of the model, or the same matrix of all experts of a layer.
 struct GgufTensor {
   std::string name;
   Shape shape;
   ExportType type = ExportType::f32;
-  std::vector<ModelTensor> parts;
+  std::vector<ModelTensor> sources;  ///< the model's tensors in it, in their order
 };
 
-/// Norms and routers are f32 whatever is asked for: llama.cpp does not compute with others.
+/// Norms and routers are f32 whatever the request says: llama.cpp computes with no other type.
 ExportType type_for(const ModelTensor& tensor, const ModelRows& model, const ExportRequest& request) {
   if (tensor.role == TensorRole::norm || tensor.role == TensorRole::router) return ExportType::f32;
   const ExportType type = request.type.value_or(exact_type(model.exact_dtype(tensor)));
-  // A row that is not made of whole blocks cannot be Q8_0.
+  // Q8_0 needs rows of whole blocks.
   if (type == ExportType::q8_0 && tensor.shape.back() % format::kGgufBlockWeights != 0)
     return ExportType::bf16;
   return type;
@@ -48,9 +57,9 @@ std::vector<GgufTensor> list_tensors(const ModelRows& model, const ExportRequest
       tensors.push_back({place.name, place.shape, type, {tensor}});
       continue;
     }
-    // All experts of a matrix have one type in GGUF: the one that is exact for all of them.
+    // GGUF has one type for all experts of a matrix: f32 is exact for all of them.
     if (type != found->type) found->type = ExportType::f32;
-    found->parts.push_back(tensor);
+    found->sources.push_back(tensor);
   }
   return tensors;
 }
@@ -65,7 +74,7 @@ GgufTensorType gguf_type(ExportType type) {
   INVARIANT(!"an ExportType without GGUF type");
 }
 
-/// llama.h, enum llama_ftype: what the file mostly is. For people only.
+/// The type of most of the file's tensors (llama.h, enum llama_ftype). llama.cpp only shows it.
 std::uint32_t file_type(ExportType type) {
   switch (type) {
     case ExportType::f32: return 0;
@@ -76,9 +85,9 @@ std::uint32_t file_type(ExportType type) {
   INVARIANT(!"an ExportType without number");
 }
 
-/// The length for which the model gives the same results in llama.cpp, as far as that is known. Its "llama"
-/// knows no attention window, so that beyond one the results would differ. Mistral's parameters name no
-/// length; 32,768 is what its converters take for them.
+/// The context length up to which llama.cpp gives the model's own results. Its "llama" has no attention
+/// window, so beyond a window the results would differ. Mistral's parameters name no length; llama.cpp's
+/// converters take 32,768 for them.
 std::uint32_t context_length(const ModelRows& model) {
   constexpr std::uint64_t kUnknown = 32768;
   std::uint64_t length = kUnknown;
@@ -91,6 +100,7 @@ std::uint32_t context_length(const ModelRows& model) {
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(length, 1, 1u << 30));
 }
 
+/// Writes the keys that llama.cpp's converter writes for the architecture "llama".
 void set_params(const ModelRows& model, GgufHeader& header) {
   const ModelParams& params = model.params();
   const auto u32 = [&](const std::string& key, std::uint64_t value) {
@@ -114,7 +124,7 @@ void set_params(const ModelRows& model, GgufHeader& header) {
   u32("expert_used_count", params.num_experts_per_tok);
 }
 
-/// GGUF's tokenizer "llama" is SentencePiece's BPE without any change to the text before.
+/// GGUF's tokenizer "llama" is SentencePiece's BPE without normalization of the text.
 void require_expressible(const SentencePieceModel& tokenizer, std::uint64_t vocab_size,
                          const std::string& subject) {
   const auto refuse = [&](const std::string& cause) {
@@ -137,7 +147,7 @@ void set_tokenizer(const ModelRows& model, const std::string& subject, GgufHeade
       format::parse_sentencepiece(model.tokenizer(), subject + ": tokenizer.model");
   const std::uint64_t vocab_size = model.params().vocab_size;
   require_expressible(tokenizer, vocab_size, subject);
-  // llama.cpp asks for a token for every row of the embedding.
+  // llama.cpp requires a token for every row of the embedding.
   while (tokenizer.pieces.size() < vocab_size) {
     const std::string text = "[PAD" + std::to_string(tokenizer.pieces.size()) + "]";
     tokenizer.pieces.push_back({text, -1e9F, PieceType::unused});
@@ -173,7 +183,7 @@ ExportedTensors write_gguf(const ModelRows& model, const ExportRequest& request,
                            ExportStream& stream, base::Progress& progress) {
   const auto tensors = list_tensors(model, request);
   const auto matrix = std::ranges::find_if(
-      tensors, [](const GgufTensor& tensor) { return tensor.parts[0].role == TensorRole::expert; });
+      tensors, [](const GgufTensor& tensor) { return tensor.sources[0].role == TensorRole::expert; });
   INVARIANT(matrix != tensors.end());
 
   GgufHeader header;
@@ -197,7 +207,7 @@ ExportedTensors write_gguf(const ModelRows& model, const ExportRequest& request,
 
   stream.write(base::as_bytes(header.encode()));
   for (const GgufTensor& tensor : tensors) {
-    for (const ModelTensor& part : tensor.parts) stream.write(*model.open_tensor(part), tensor.type);
+    for (const ModelTensor& source : tensor.sources) stream.write(*model.open_tensor(source), tensor.type);
     stream.pad_to(format::kGgufAlignmentBytes);
   }
   return {tensors.size(), matrix->type};

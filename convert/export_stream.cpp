@@ -10,7 +10,8 @@
 namespace sluice::convert {
 namespace {
 
-// Three blocks are in flight, each stored and encoded, and a part of one as floats a thread.
+// Three blocks are in flight, each in its stored and its encoded form, and every thread has kPartRows rows of
+// one as floats: a sixteenth of the memory for the floats of a block leaves room for all of them.
 constexpr std::uint64_t kBlocksOfMemory = 16;
 constexpr std::uint64_t kBlockFloatBytesMax = 16u << 20;
 constexpr std::uint64_t kPartRows = 64;
@@ -41,11 +42,11 @@ void ExportStream::write(const RowSource& source, ExportType type) {
   const std::uint64_t rows = float_bytes / (source.cols() * sizeof(float));
   const std::uint64_t step = std::max(rows / kPartRows, std::uint64_t{1}) * kPartRows;
 
-  // Three stages, one block each: read, encode, write.
-  std::array<Block, 3> blocks;
-  Block* reading = &blocks[0];
-  Block* encoding = &blocks[1];
-  Block* writing = &blocks[2];
+  // Three stages work on one block each at the same time: read, encode, write. Then the blocks move on.
+  std::array<RowBlock, 3> blocks;
+  RowBlock* reading = &blocks[0];
+  RowBlock* encoding = &blocks[1];
+  RowBlock* writing = &blocks[2];
   std::uint64_t next_row = 0;
   while (next_row < source.rows() || encoding->rows > 0 || writing->rows > 0) {
     if (stop_.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
@@ -65,12 +66,12 @@ void ExportStream::write(const RowSource& source, ExportType type) {
     progress_.advance(encoding->rows * source.cols());
     next_row += reading->rows;
     writing->rows = 0;
-    Block* const written = writing;
+    RowBlock* const written = writing;
     writing = std::exchange(encoding, std::exchange(reading, written));
   }
 }
 
-void ExportStream::encode(const RowSource& source, ExportType type, Block& block, std::size_t part) {
+void ExportStream::encode(const RowSource& source, ExportType type, RowBlock& block, std::size_t part) {
   const std::uint64_t first = part * kPartRows;
   const std::uint64_t rows = std::min(kPartRows, block.rows - first);
   std::vector<float> values(static_cast<std::size_t>(rows * source.cols()));

@@ -1,6 +1,7 @@
 #pragma once
 // Streams tensors from their source into a file: while a block of rows is encoded, the next one is read and
-// the one before is hashed and written. Blocks of a file do not depend on the number of threads.
+// the previous one is hashed and written. The size of blocks, and so the file, does not depend on the number
+// of threads.
 
 #include <cstdint>
 #include <filesystem>
@@ -16,27 +17,30 @@
 
 namespace sluice::convert {
 
+/// Used by one thread, which runs the stages of a block on a pool of its own.
 class ExportStream final {
  public:
   ExportStream(const std::filesystem::path& path, std::uint64_t memory_bytes, unsigned thread_count,
                base::Progress& progress, const std::stop_token& stop);
 
   void write(base::Bytes bytes);
+  /// Writes all rows of a tensor in the given type.
   void write(const RowSource& source, ExportType type);
+  /// Writes zeros up to a multiple of `alignment_bytes`.
   void pad_to(std::uint64_t alignment_bytes);
 
-  /// Gives the file its name. Nothing more can be written.
+  /// Makes the file durable and gives it its name. Nothing can be written afterwards.
   [[nodiscard]] ExportedFile commit();
 
  private:
-  struct Block {
+  struct RowBlock {
     std::uint64_t first_row = 0;
-    std::uint64_t rows = 0;
-    std::vector<std::byte> stored;
-    std::vector<std::byte> encoded;
+    std::uint64_t rows = 0;          ///< 0: the stage has nothing to do
+    std::vector<std::byte> stored;   ///< as the source has them
+    std::vector<std::byte> encoded;  ///< as the file has them
   };
 
-  void encode(const RowSource& source, ExportType type, Block& block, std::size_t part);
+  void encode(const RowSource& source, ExportType type, RowBlock& block, std::size_t part);
 
   base::AtomicFile output_;
   std::filesystem::path path_;

@@ -1,3 +1,13 @@
+// Rounds q4 rows by GPTQ: for each block of 128 inputs it factorizes the inverse of the damped second moments
+// once (GptqFactors), then rounds every row group after group with those factors.
+//
+// Each group tries 16 sub-scales at once, one a lane, and keeps the one whose weights, compensated within the
+// group, leave the least error; then its errors are subtracted from the rest of the block. A row is tried
+// with three row scales and keeps the one that fits best under H. Rows are independent, so any thread may
+// round any row, and the result does not depend on which. The arithmetic uses only IEEE operations in a fixed
+// order
+// (-ffp-contract=off), because the container's bytes must be the same on every machine.
+
 #include "convert/gptq.h"
 
 #include <algorithm>
@@ -13,18 +23,18 @@ namespace sluice::convert {
 namespace {
 
 constexpr std::size_t kGroup = format::kGroupCols;
-constexpr std::size_t kCandidates = 16;  ///< sub-scales that are tried for a group, side by side
+constexpr std::size_t kCandidates = 16;  ///< sub-scales that are tried for a group at once, one a lane
 constexpr int kMagnitudeMax = 16;
 constexpr float kCodeMin = -8;
 constexpr float kCodeMax = 7;
 constexpr double kDamping = 0.01;
 
-// Adding and taking off 1.5 * 2^23 rounds to nearest, ties to even.
+// Adding and subtracting 1.5 * 2^23 rounds to nearest, ties to even.
 constexpr float kRoundMagic = 12582912.0f;
 
 using Lanes = std::array<float, kCandidates>;
 
-/// H = V V' with V upper triangular, in place: the columns from the last to the first.
+/// Replaces H by V with H = V V', V upper triangular, from the last column to the first.
 void factorize(std::vector<double>& h, std::size_t n) {
   for (std::size_t k = n; k-- > 0;) {
     const double pivot = std::sqrt(h[k * n + k]);
@@ -50,16 +60,16 @@ std::vector<double> invert_upper(const std::vector<double>& v, std::size_t n) {
   return u;
 }
 
-Compensation::Block make_block(std::span<const float> moments, std::size_t width) {
+GptqBlock make_block(std::span<const float> moments, std::size_t width) {
   double mean = 0;
   for (std::size_t i = 0; i < width; ++i) mean += static_cast<double>(moments[i * width + i]);
   mean /= static_cast<double>(width);
   std::vector<double> h(width * width);
-  // Inputs that were never other than zero: every weight counts the same.
+  // When all inputs were zero, H is the identity: every weight counts the same.
   for (std::size_t i = 0; i < h.size(); ++i) h[i] = mean > 0 ? static_cast<double>(moments[i]) / mean : 0;
   for (std::size_t i = 0; i < width; ++i) h[i * width + i] += mean > 0 ? kDamping : 1;
 
-  Compensation::Block block{width, {}, {}, {h.begin(), h.end()}};
+  GptqBlock block{width, {}, {}, {h.begin(), h.end()}};
   factorize(h, width);
   const std::vector<double> u = invert_upper(h, width);
   block.factor.assign(u.begin(), u.end());
@@ -95,9 +105,9 @@ struct GroupResult {
   std::array<float, kGroup> errors;  ///< e_i
 };
 
-/// Rounds a group under every candidate, each weight made up for by those after it, and takes the best.
-GroupResult round_group(const float* weights, float row_scale, const Compensation::Block& block,
-                        std::size_t first) {
+/// Rounds a group under every candidate, compensating each weight's error by the weights after it, and
+/// returns the best.
+GroupResult round_group(const float* weights, float row_scale, const GptqBlock& block, std::size_t first) {
   const auto sub_scales = candidates(weights, row_scale);
   Lanes step;
   Lanes inverse_step;
@@ -137,9 +147,9 @@ GroupResult round_group(const float* weights, float row_scale, const Compensatio
   return result;
 }
 
-/// One block of a row: `weights` are changed as errors are made up for.
-void round_block(std::span<float> weights, float row_scale, const Compensation::Block& block,
-                 std::int8_t* codes, std::int8_t* sub_scales) {
+/// Rounds one block of a row. `weights` change, because they compensate the errors of those before them.
+void round_block(std::span<float> weights, float row_scale, const GptqBlock& block, std::int8_t* codes,
+                 std::int8_t* sub_scales) {
   for (std::size_t first = 0; first < block.width; first += kGroup) {
     const GroupResult group = round_group(&weights[first], row_scale, block, first);
     sub_scales[first / kGroup] = static_cast<std::int8_t>(group.sub_scale);
@@ -151,21 +161,22 @@ void round_block(std::span<float> weights, float row_scale, const Compensation::
   }
 }
 
-/// The products that tell how well a row of integers z can stand for w: <w, z> and <z, z> under H.
+/// The inner products <w, z> and <z, z> under H of a row w and its integers z = code * sub_scale: they give
+/// the row scale that fits best and the error that it leaves.
 struct Fit {
   double product = 0;
   double square = 0;
 
   [[nodiscard]] double scale() const { return square > 0 ? product / square : 0; }
-  /// By how much the best scale brings the error below that of a row of zeros.
+  /// How much less error the best scale leaves than a row of zeros would.
   [[nodiscard]] double gain() const { return square > 0 ? product * product / square : 0; }
 };
 
-Fit fit(std::span<const float> row, const Compensation& compensation, const Q4Row& result) {
+Fit fit(std::span<const float> row, const GptqFactors& factors, const Q4Row& result) {
   Fit total;
   std::array<float, format::kMomentBlock> sums;
   std::size_t first = 0;
-  for (const Compensation::Block& block : compensation.blocks()) {
+  for (const GptqBlock& block : factors.blocks()) {
     sums.fill(0);
     for (std::size_t i = 0; i < block.width; ++i) {
       const auto z = static_cast<float>(result.codes[first + i] * result.sub_scales[(first + i) / kGroup]);
@@ -184,13 +195,13 @@ Fit fit(std::span<const float> row, const Compensation& compensation, const Q4Ro
 
 }  // namespace
 
-Compensation::Compensation(const format::InputMoments& moments) : inputs_(moments.inputs) {
+GptqFactors::GptqFactors(const format::InputMoments& moments) : inputs_(moments.inputs) {
   for (std::size_t i = 0; i < moments.blocks(); ++i)
     blocks_.push_back(make_block(moments.block(i), moments.block_width(i)));
 }
 
-void quantize_row_q4(std::span<const float> row, const Compensation& compensation, Q4Row& result) {
-  INVARIANT(row.size() == compensation.inputs() && row.size() % kGroup == 0);
+void quantize_row_q4(std::span<const float> row, const GptqFactors& factors, Q4Row& result) {
+  INVARIANT(row.size() == factors.inputs() && row.size() % kGroup == 0);
   result.scale = 0;
   result.codes.assign(row.size(), 0);
   result.sub_scales.assign(row.size() / kGroup, 1);
@@ -199,21 +210,21 @@ void quantize_row_q4(std::span<const float> row, const Compensation& compensatio
   const float full = most / (-kCodeMin * static_cast<float>(kMagnitudeMax));
   if (full < std::numeric_limits<float>::min()) return;
 
-  // As without calibration, the search works on the row in units of its full scale.
+  // The search works on the row in units of its full scale, as the search without calibration does.
   std::vector<float> unit(row.size());
   std::ranges::transform(row, unit.begin(), [full](float w) { return w / full; });
-  std::vector<float> left;  // what is still to be rounded, with what makes up for errors
+  std::vector<float> left;  // the weights that are still to be rounded, with the errors that they compensate
   Q4Row trial = result;
   double best = 0;
   for (const float shrink : {1.0f, 0.92f, 0.84f}) {
     left = unit;
     std::size_t first = 0;
-    for (const Compensation::Block& block : compensation.blocks()) {
+    for (const GptqBlock& block : factors.blocks()) {
       round_block(std::span(left).subspan(first, block.width), shrink, block, &trial.codes[first],
                   &trial.sub_scales[first / kGroup]);
       first += block.width;
     }
-    const Fit fitted = fit(unit, compensation, trial);
+    const Fit fitted = fit(unit, factors, trial);
     if (fitted.gain() <= best) continue;
     best = fitted.gain();
     trial.scale = static_cast<float>(fitted.scale() * static_cast<double>(full));

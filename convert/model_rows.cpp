@@ -1,3 +1,10 @@
+// The two sources of an export's values.
+//
+// A Release reads through format::TensorSource, as a conversion does. A Container verifies the digest of each
+// tensor when it is opened and then decodes rows (PlainRows) or tiles (TileRows). Everything is read through
+// file descriptors at explicit offsets, so all RowSources are thread-safe, and nothing is mapped except the
+// container's directory: pages of a mapping would count as memory of this process.
+
 #include "convert/model_rows.h"
 
 #include <algorithm>
@@ -64,7 +71,7 @@ class Release final : public ModelRows {
   std::map<std::string, const format::TensorView*, std::less<>> views_;
 };
 
-/// Row-major values of a container: norms, routers, the embedding.
+/// A container's tensor in rows: norms, routers, the embedding.
 class PlainRows final : public RowSource {
  public:
   PlainRows(const ContainerTensor& tensor, const base::File& file)
@@ -94,8 +101,8 @@ class PlainRows final : public RowSource {
   bool f32_;
 };
 
-/// A container's tiles. A block is read as four stretches, one a plane, which lie one after another in
-/// `stored`.
+/// A container's tensor in tiles. A block takes one read for each of the four planes, whose bytes follow one
+/// another in `stored`.
 class TileRows final : public RowSource {
  public:
   TileRows(const ContainerTensor& tensor, const base::File& file)
@@ -151,7 +158,7 @@ class TileRows final : public RowSource {
   std::array<Plane, 4> planes_{};
 };
 
-/// The reader maps the file, but payload is read through a descriptor: what a mapping touches would count as
+/// The reader maps the file, but the payload is read through a descriptor: pages of a mapping would count as
 /// memory of this process.
 class Container final : public ModelRows {
  public:
@@ -182,7 +189,7 @@ class Container final : public ModelRows {
 
   std::unique_ptr<RowSource> open_tensor(const ModelTensor& tensor) const override {
     const ContainerTensor& stored = *reader_.find(tensor.name);
-    prove(stored);
+    verify(stored);
     if (format::is_tiled(stored.storage)) return std::make_unique<TileRows>(stored, file_);
     return std::make_unique<PlainRows>(stored, file_);
   }
@@ -192,11 +199,11 @@ class Container final : public ModelRows {
     const format::ContainerSection* found = reader_.find_section(name);
     if (found == nullptr)
       base::throw_malformed(reader_.path().string(), "section '" + std::string(name) + "' is missing");
-    if (!reader_.proves(*found)) refuse("section '" + std::string(name) + "'");
+    if (!reader_.matches_digest(*found)) refuse("section '" + std::string(name) + "'");
     return reader_.bytes(*found);
   }
 
-  void prove(const ContainerTensor& tensor) const {
+  void verify(const ContainerTensor& tensor) const {
     constexpr std::uint64_t kBlockBytes = 1u << 20;
     base::LeafHasher hasher;
     std::vector<std::byte> block;

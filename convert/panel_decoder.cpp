@@ -24,8 +24,8 @@ void decode_bf16(const TileLayout& layout, const std::byte* codes, std::uint64_t
 
 void decode_q8(const TileLayout& layout, const std::byte* codes, std::uint64_t n, float scale, float* out) {
   for (std::uint64_t col = 0; col < layout.cols; ++col) {
-    const std::uint64_t at =
-        col / 4 * 256 + n * 4 + col % 4;  // a tile is 16 quads, and tiles follow each other
+    // A quad of columns takes 256 bytes; 16 quads are a tile, and tiles follow each other.
+    const std::uint64_t at = col / 4 * 256 + n * 4 + col % 4;
     out[col] = static_cast<float>(static_cast<std::int8_t>(codes[at])) * scale;
   }
 }

@@ -1,6 +1,6 @@
 #pragma once
 // Decodes panels of 64 rows of a container's tiles (format/tile.h) into floats: the reverse of
-// panel_encoder.h, and the fast twin of format::weight_at.
+// panel_encoder.h. format::weight_at is its reference implementation.
 
 #include <cstdint>
 #include <span>
@@ -10,7 +10,7 @@
 
 namespace sluice::convert {
 
-/// One panel's share of each plane of its matrix; empty where the type has no such plane.
+/// The part of each plane of a matrix that belongs to one panel; empty when the type has no such plane.
 struct StoredPanel {
   base::Bytes codes;
   base::Bytes magnitudes;
@@ -18,7 +18,8 @@ struct StoredPanel {
   base::Bytes row_scales;
 };
 
-/// Writes the first `rows` rows of the panel, layout.cols floats each, without the padding. Thread-safe.
+/// Writes the first `rows` rows of the panel into `out` [rows][layout.cols], without the padding.
+/// Thread-safe.
 void decode_panel(const format::TileLayout& layout, const StoredPanel& panel, std::uint64_t rows,
                   std::span<float> out);
 

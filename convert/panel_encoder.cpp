@@ -1,3 +1,14 @@
+// Encodes strips of 16 rows into a panel's codes and planes.
+//
+// encode() and encode_bf16() quantize the rows of a strip one by one into `words_`, where each row has its
+// codes in the order of its columns, and then interleave the 16 rows into the panel. Several threads encode
+// strips of the same panel, each with an encoder of its own: strips write disjoint bytes of the codes.
+// Sub-scales are the exception, because four or eight rows of different strips share their bytes. They are
+// kept one a byte until the thread that finishes the last strip packs them (end(), which counts strips_left
+// down atomically).
+//
+// The bytes do not depend on who encodes which strip, or on the kernels (kernels.h).
+
 #include "convert/panel_encoder.h"
 
 #include <algorithm>
@@ -15,17 +26,18 @@ namespace {
 using format::TileLayout;
 using format::TileType;
 
-// Within a panel the codes of a row lie at a constant step, whatever the tile: 256 bytes for each pair
-// (bf16), quad (q8) or pair of quads (q4) of columns, and a word of the row's in them; q6 has 384 bytes for a
-// pair of quads (interleave_q6). format/tile.h has the general formula; the tests compare the two.
+// Within a panel the codes of a row lie at a constant step, also across tiles: 256 bytes for each pair
+// (bf16), quad (q8) or pair of quads (q4) of columns, in which the row has one word of 4 bytes. q6 has 384
+// bytes for a pair of quads (interleave_q6). format/tile.h has the general formula; the tests compare the
+// two.
 constexpr std::size_t kRowBytes = 4;
-// Code 0 as it is stored.
+// Code 0 as it is stored, in all nibbles or bytes of a word.
 constexpr std::uint32_t kZeroNibbles = 0x88888888;
 constexpr std::uint32_t kZeroCodesOfQ6 = 0x20202020;
-// Rows a multiple of a page apart would share the cache's few lines of one place.
+// Rows in `words_` whose distance is a multiple of a page would compete for the same few cache lines.
 constexpr std::size_t kStrideWords = 16;
 
-/// In the strip's buffer, where q6 has a byte a code.
+/// Words of a row in the strip's buffer, where q6 has one byte for each code.
 std::size_t words_of_row(const TileLayout& layout) {
   if (layout.type == TileType::q6) return static_cast<std::size_t>(layout.padded_cols / 4);
   return static_cast<std::size_t>(layout.panel_code_bytes / (format::kPanelRows * sizeof(std::uint32_t)));
@@ -43,7 +55,7 @@ std::uint32_t zero_codes(TileType type) {
   INVARIANT(!"a TileType without zero");
 }
 
-/// Of a row with sub-scales.
+/// Kernel blocks of 256 columns in a row with sub-scales.
 std::size_t blocks_of_row(const TileLayout& layout) {
   return static_cast<std::size_t>(base::divide_up(layout.padded_cols, kBlockCols));
 }
@@ -54,8 +66,8 @@ std::span<std::byte> bytes_of(std::uint32_t* words, std::size_t count) {
   return std::as_writable_bytes(std::span(words, count));
 }
 
-// Eight codes of a row of q6, a byte each, the first in the lowest: their low four bits, and their high two
-// bits with room for those of another row.
+// Two quads of q6 codes of a row, one byte each, the first in the lowest byte. low_bits() packs their low
+// four bits into a word; high_bits() packs their high two bits and leaves room for those of another row.
 std::uint32_t low_bits(std::uint64_t codes) {
   codes &= 0x0f0f0f0f0f0f0f0f;
   return static_cast<std::uint32_t>(codes) | static_cast<std::uint32_t>(codes >> 32) << 4;
@@ -65,7 +77,7 @@ std::uint32_t high_bits(std::uint64_t codes) {
   return static_cast<std::uint32_t>(codes) | static_cast<std::uint32_t>(codes >> 32) << 2;
 }
 
-/// The rows of a strip, `stride` words apart, as they lie in a panel (format/tile.h).
+/// Writes the q6 rows of a strip, which are `stride` words apart, to their places in a panel (format/tile.h).
 void interleave_q6(const std::uint32_t* words, std::size_t stride, std::size_t pairs, std::size_t strip,
                    std::byte* codes) {
   for (std::size_t pair = 0; pair < pairs; ++pair) {
@@ -138,6 +150,7 @@ QuantError EncodedPanel::error() const {
   return sum;
 }
 
+/// Sizes the buffers for the strip's layout.
 void PanelEncoder::begin(const Strip& strip) {
   const std::size_t cols = blocks_of_row(strip.layout) * kBlockCols;
   row_.assign(cols, 0.0f);
@@ -149,7 +162,8 @@ void PanelEncoder::begin(const Strip& strip) {
   words_.resize(kStripRows * stride_);
 }
 
-/// `fill_row(row)` writes the words of a row of the strip.
+/// Fills the strip's rows, missing ones with zero codes, and interleaves them into the panel's codes.
+/// `fill_row(row)` writes the words of one row.
 template <typename FillRow>
 void PanelEncoder::fill_rows(const Strip& strip, std::size_t row_count, base::MutableBytes codes,
                              const FillRow& fill_row) {
@@ -169,7 +183,8 @@ void PanelEncoder::fill_rows(const Strip& strip, std::size_t row_count, base::Mu
   }
 }
 
-/// Who encodes the last strip packs what the rows of all of them share bytes of.
+/// The thread that ends the last strip of a panel packs the sub-scales, of which rows of all strips share
+/// bytes.
 void PanelEncoder::end(const Strip& strip) {
   if (std::atomic_ref(strip.panel.strips_left).fetch_sub(1) > 1) return;
   if (strip.layout.type == TileType::q6) store_q6_sub_scales(strip.layout, strip.panel);
@@ -177,9 +192,9 @@ void PanelEncoder::end(const Strip& strip) {
 }
 
 void PanelEncoder::encode(const TileLayout& layout, std::size_t index, std::span<const float> rows,
-                          base::MutableBytes codes, EncodedPanel& panel, const Compensation* compensation) {
+                          base::MutableBytes codes, EncodedPanel& panel, const GptqFactors* factors) {
   INVARIANT(index < kPanelStrips && rows.size() % layout.cols == 0);
-  const Strip strip{layout, index * kStripRows, panel, compensation, panel.errors[index]};
+  const Strip strip{layout, index * kStripRows, panel, factors, panel.errors[index]};
   begin(strip);
   fill_rows(strip, rows.size() / layout.cols, codes, [&](std::size_t row) {
     std::ranges::copy(rows.subspan(row * layout.cols, layout.cols), row_.begin());
@@ -189,13 +204,12 @@ void PanelEncoder::encode(const TileLayout& layout, std::size_t index, std::span
 }
 
 bool PanelEncoder::encode_bf16(const TileLayout& layout, std::size_t index, base::Bytes rows,
-                               base::MutableBytes codes, EncodedPanel& panel,
-                               const Compensation* compensation) {
+                               base::MutableBytes codes, EncodedPanel& panel, const GptqFactors* factors) {
   const std::size_t row_bytes = layout.cols * sizeof(std::uint16_t);
   INVARIANT(index < kPanelStrips && rows.size() % row_bytes == 0);
-  const Strip strip{layout, index * kStripRows, panel, compensation, panel.errors[index]};
+  const Strip strip{layout, index * kStripRows, panel, factors, panel.errors[index]};
   begin(strip);
-  // Values may begin at an odd address in a file, and then in memory.
+  // Values that begin at an odd offset in the file have an odd address in memory, too.
   const bool even = reinterpret_cast<std::uintptr_t>(rows.data()) % sizeof(std::uint16_t) == 0;
   std::vector<std::uint16_t> copy(even ? 0 : layout.cols);
   bool finite = true;
@@ -221,7 +235,7 @@ bool PanelEncoder::encode_bf16(const TileLayout& layout, std::size_t index, base
   return finite;
 }
 
-/// What is in row_.
+/// Quantizes row_ into words_of(row).
 void PanelEncoder::quantize(const Strip& strip, std::size_t row) {
   switch (strip.layout.type) {
     case TileType::bf16: {
@@ -245,10 +259,10 @@ void PanelEncoder::quantize(const Strip& strip, std::size_t row) {
     }
     case TileType::q6: return quantize_with_sub_scales(strip, row);
     case TileType::q4:
-      if (strip.compensation == nullptr) {
+      if (strip.factors == nullptr) {
         quantize_with_sub_scales(strip, row);
       } else {
-        compensate_q4(strip, row);
+        quantize_q4_with_factors(strip, row);
       }
       return;
   }
@@ -268,11 +282,12 @@ void PanelEncoder::quantize_with_sub_scales(const Strip& strip, std::size_t row)
   strip.error += {error.squared_error, error.squared_weights};
 }
 
-void PanelEncoder::compensate_q4(const Strip& strip, std::size_t row) {
+/// GPTQ gives codes one by one, so they are packed here as the kernels pack theirs.
+void PanelEncoder::quantize_q4_with_factors(const Strip& strip, std::size_t row) {
   const std::size_t row_of_panel = strip.first_row + row;
   const std::span<const float> weights = std::span(row_).first(strip.layout.padded_cols);
   Q4Row result;
-  quantize_row_q4(weights, *strip.compensation, result);
+  quantize_row_q4(weights, *strip.factors, result);
   base::store_le(strip.panel.row_scales, row_of_panel * sizeof(float), result.scale);
   std::ranges::copy(result.sub_scales,
                     &strip.panel.sub_scales[row_of_panel * sub_scales_of_row(strip.layout)]);

@@ -1,7 +1,7 @@
 #pragma once
 // Encodes panels of 64 rows into the bytes of a container's tiles (format/tile.h). A panel is cut into strips
-// that several encoders may work on at once: a panel of w2 alone would be a task of more than half a
-// millisecond, and processors would wait for the last one.
+// of 16 rows, on which several encoders may work at once: a whole panel of w2 would be a task of more than
+// half a millisecond, and all workers would wait for the last one.
 
 #include <array>
 #include <cstddef>
@@ -12,46 +12,48 @@
 #include "base/bytes.h"
 #include "convert/gptq.h"
 #include "convert/kernels/kernels.h"
-#include "convert/quantize.h"
+#include "convert/quant_error.h"
 #include "format/tile.h"
 
 namespace sluice::convert {
 
-constexpr std::size_t kStripRows = kInterleaveRows;
+constexpr std::size_t kStripRows = kInterleaveRows;  ///< rows of a strip
 constexpr std::size_t kPanelStrips = format::kPanelRows / kStripRows;
 
-/// One panel's share of the planes that come after the codes of its matrix.
+/// The part of the planes after the codes (magnitudes, signs, row scales) that belongs to one panel.
 struct EncodedPanel {
-  /// Of a panel of which nothing is encoded. Takes over the memory of the one before.
+  /// Starts a panel of which no strip is encoded yet. Reuses the memory of the previous one.
   void begin(const format::TileLayout& layout);
   [[nodiscard]] QuantError error() const;
 
-  // There when all strips are encoded:
+  // Complete when all strips are encoded:
   std::vector<std::byte> magnitudes;
   std::vector<std::byte> signs;
   std::vector<std::byte> row_scales;
 
-  std::array<QuantError, kPanelStrips> errors;  ///< of bf16 tiles made of bf16 values: nothing
+  std::array<QuantError, kPanelStrips> errors;  ///< zero for bf16 tiles of bf16 values
   std::vector<std::int8_t> sub_scales;          ///< q6, q4: [row][group]
-  unsigned strips_left = 0;
+  unsigned strips_left = 0;                     ///< strips that are not encoded yet; atomic
 };
 
-/// Belongs to one thread at a time.
+/// Used by one thread at a time.
 class PanelEncoder {
  public:
-  /// Tests ask for kernels that are not the fastest.
+  /// Tests pass kernels that are not the fastest.
   explicit PanelEncoder(const Kernels& chosen = kernels()) : kernels_(chosen) {}
 
-  /// Each strip of a panel is encoded once. `rows`: [row][cols] f32 of the strip, kStripRows at most; missing
-  /// ones are zero. `codes`: of the panel, layout.panel_code_bytes, of which the strip's are written. With a
-  /// compensation q4 rows are rounded for it.
+  /// Encodes strip `strip` of a panel; each strip of a panel is encoded once. `rows` is [row][cols] f32, at
+  /// most kStripRows rows; missing rows are zero. `codes` are the codes of the whole panel
+  /// (layout.panel_code_bytes), of which those of the strip are written. With `factors`, q4 rows are rounded
+  /// by GPTQ.
   void encode(const format::TileLayout& layout, std::size_t strip, std::span<const float> rows,
-              base::MutableBytes codes, EncodedPanel& panel, const Compensation* compensation = nullptr);
+              base::MutableBytes codes, EncodedPanel& panel, const GptqFactors* factors = nullptr);
 
-  /// The same of bf16 values. False when one of them is NaN or infinity; the strip is then not encoded.
+  /// As encode(), for rows of bf16 values. False when one of them is NaN or infinity; the strip is then not
+  /// encoded.
   [[nodiscard]] bool encode_bf16(const format::TileLayout& layout, std::size_t strip, base::Bytes rows,
                                  base::MutableBytes codes, EncodedPanel& panel,
-                                 const Compensation* compensation = nullptr);
+                                 const GptqFactors* factors = nullptr);
 
  private:
   /// A strip that is being encoded.
@@ -59,7 +61,7 @@ class PanelEncoder {
     const format::TileLayout& layout;
     std::size_t first_row;  ///< in the panel
     EncodedPanel& panel;
-    const Compensation* compensation;
+    const GptqFactors* factors;
     QuantError& error;
   };
 
@@ -70,13 +72,13 @@ class PanelEncoder {
   static void end(const Strip& strip);
   void quantize(const Strip& strip, std::size_t row);
   void quantize_with_sub_scales(const Strip& strip, std::size_t row);
-  void compensate_q4(const Strip& strip, std::size_t row);
+  void quantize_q4_with_factors(const Strip& strip, std::size_t row);
   [[nodiscard]] std::uint32_t* words_of(std::size_t row) { return words_.data() + row * stride_; }
 
   const Kernels& kernels_;
-  std::size_t stride_ = 0;            // words from row to row
-  std::vector<float> row_;            // filled up with zeros
-  std::vector<std::uint32_t> words_;  // of the strip's rows; in q6 a byte a code
+  std::size_t stride_ = 0;            // words from row to row in `words_`
+  std::vector<float> row_;            // the current row, padded with zeros
+  std::vector<std::uint32_t> words_;  // the codes of the strip's rows; q6 has one byte for each
 };
 
 }  // namespace sluice::convert

@@ -1,10 +1,8 @@
 #pragma once
-// What a conversion will do, settled and checked before anything is written.
+// The plan of a conversion: everything that it will read and write, decided and checked before it writes
+// anything.
 
 #include <filesystem>
-#include <optional>
-#include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/file.h"
@@ -22,24 +20,22 @@ struct PlannedTensor {
   format::Storage storage;
 };
 
-/// Only for tiled storage.
+/// The layout of a tensor in tiled storage.
 [[nodiscard]] inline format::TileLayout tensor_layout(const PlannedTensor& tensor) {
   return {format::tile_type(tensor.storage), tensor.target.shape[0], tensor.target.shape[1]};
 }
 
 struct Plan {
   format::ReleasedModel release;
-  std::vector<base::File> files;       ///< of the release, opened
+  std::vector<base::File> files;       ///< the release's files, opened
   std::vector<PlannedTensor> tensors;  ///< in container order
   std::uint64_t input_bytes = 0;
 
-  /// The release folder that `input` (a folder or its checkpoint file) stands for.
+  /// `input` is a release folder or a checkpoint file in one. Errors as format::open_released_model;
+  /// Error{usage} when there is no such file.
   [[nodiscard]] static Plan make(const std::filesystem::path& input, const MatrixTypes& types);
 };
 
 [[nodiscard]] format::Storage storage_for(format::TensorRole role, const MatrixTypes& types);
-
-[[nodiscard]] std::string_view to_string(Quant quant);
-[[nodiscard]] std::optional<Quant> parse_quant(std::string_view name);
 
 }  // namespace sluice::convert

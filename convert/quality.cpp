@@ -19,10 +19,10 @@ double relative(const QuantError& error) {
   return error.squared_weights > 0 ? std::sqrt(error.squared_error / error.squared_weights) : 0;
 }
 
-/// Six decimals say all there is to say, and keep the directory short.
+/// Six decimals are enough for an error, and keep the directory short.
 double rounded(double value) { return std::round(value * 1e6) / 1e6; }
 
-/// Without padding.
+/// Bits per weight, without padding.
 double bits_of(const format::ModelTensor& tensor, format::Storage storage) {
   if (format::is_tiled(storage))
     return format::bits_per_weight(format::tile_type(storage), tensor.shape[0], tensor.shape[1]);
@@ -75,7 +75,7 @@ QualityReport QualityTally::report() const {
     const std::string name = kind_of(entry.tensor);
     const std::string type(format::type_name(entry.storage));
     auto kind = std::ranges::find_if(kinds, [&](const auto& k) { return k.first.name == name; });
-    // The tensors of a kind have one shape.
+    // All tensors of a kind have the same shape, so the first one's bits per weight are right for all.
     if (kind == kinds.end())
       kind = kinds.insert(kinds.end(), {{name, type, bits_of(entry.tensor, entry.storage), 0}, {}});
     kind->second += entry.error;

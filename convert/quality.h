@@ -1,8 +1,8 @@
 #pragma once
-// The quality report of a conversion, as the container keeps it.
+// The quality report of a conversion: what the container's recipe says about rounding errors.
 
 #include "convert/convert.h"
-#include "convert/quantize.h"
+#include "convert/quant_error.h"
 #include "format/container_format.h"
 #include "format/json.h"
 #include "format/model_tensors.h"
@@ -10,11 +10,11 @@
 namespace sluice::convert {
 
 /// {"kinds": [{"name","type","bits_per_weight","relative_error"}, ..], "tensors": {NAME: relative error, ..},
-/// "worst_experts": [{"layer","expert","relative_error"}, ..]}: all kinds of tensors; tensors that were
-/// rounded, in container order; the experts with the largest errors, the worst first.
+/// "worst_experts": [{"layer","expert","relative_error"}, ..]}. "kinds" has all kinds of tensors, "tensors"
+/// those that were rounded, in container order, and "worst_experts" the largest errors, the worst first.
 [[nodiscard]] format::Json to_json(const QualityReport& report);
 
-/// Adds up what the tensors of one kind, and of one expert, have lost.
+/// Sums the errors of the tensors of one kind, and of one expert.
 class QualityTally {
  public:
   void add(const format::ModelTensor& tensor, format::Storage storage, const QuantError& error);

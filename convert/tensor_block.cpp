@@ -1,3 +1,10 @@
+// One block of rows of a tensor: read from the release, encoded strip by strip, given to the sink.
+//
+// The class has no lock. TensorPipeline sees to it that read() runs on the reader thread alone, that encode()
+// of different strips may run on all workers at once, and that end_encoding() runs for the blocks of a tensor
+// in order, because it appends to what the tensor's blocks share. Blocks are whole panels, so the bytes of a
+// tensor do not depend on the size of its blocks.
+
 #include "convert/tensor_block.h"
 
 #include <algorithm>
@@ -13,7 +20,8 @@ using base::kMerkleBlockBytes;
 using format::DType;
 using format::Storage;
 
-// As many as are read at the full rate where rows are columns of the file: 1024 of them make lines of 2 KiB.
+// Rows of a block of a transposed tensor, whose rows are columns of the file: 1024 bf16 rows make reads of 2
+// KiB, which run at the full rate.
 constexpr std::uint64_t kTransposedRows = 1024;
 
 void append(std::vector<std::byte>& to, const std::vector<std::byte>& from) {
@@ -24,14 +32,14 @@ void reserve(base::AlignedBuffer& buffer, std::uint64_t bytes) {
   if (buffer.bytes().size() < bytes) buffer = base::AlignedBuffer(static_cast<std::size_t>(bytes));
 }
 
-bool is_tiled(const TensorInWork& tensor) { return format::is_tiled(tensor.planned().storage); }
+bool is_tiled(const InFlightTensor& tensor) { return format::is_tiled(tensor.planned().storage); }
 
-/// Their bytes in the container are the released ones.
+/// True for a tensor whose bytes in the container are the released bytes.
 bool stays_as_released(const PlannedTensor& tensor) {
   return tensor.storage == Storage::bf16_rows && tensor.source->dtype == DType::bf16;
 }
 
-std::uint64_t encoded_bytes(const TensorInWork& tensor, std::uint64_t rows) {
+std::uint64_t encoded_bytes(const InFlightTensor& tensor, std::uint64_t rows) {
   const PlannedTensor& planned = tensor.planned();
   if (is_tiled(tensor))
     return base::divide_up(rows, format::kPanelRows) * tensor_layout(planned).panel_code_bytes;
@@ -39,11 +47,12 @@ std::uint64_t encoded_bytes(const TensorInWork& tensor, std::uint64_t rows) {
   return rows * tensor.source.cols() * (planned.storage == Storage::f32_rows ? 4 : 2);
 }
 
-/// Of whole values that begin at an even address.
+/// `bytes` are whole bf16 values at an even address.
 bool is_finite_bf16(base::Bytes bytes) {
   return kernels().finite_bf16(reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / 2);
 }
 
+/// As many rows as fit the block size, rounded to whole panels and, if possible, to whole leaves.
 std::uint64_t choose_block_rows(const PlannedTensor& tensor, const TensorSource& source, BlockSize size) {
   const std::uint64_t leaf_rows = kMerkleBlockBytes / std::gcd(source.row_bytes(), kMerkleBlockBytes);
   const std::uint64_t panel_rows = format::is_tiled(tensor.storage) ? format::kPanelRows : 1;
@@ -58,7 +67,7 @@ std::uint64_t choose_block_rows(const PlannedTensor& tensor, const TensorSource&
 
 }  // namespace
 
-TensorInWork::TensorInWork(const TensorJob& tensor_job, BlockSize size)
+InFlightTensor::InFlightTensor(const TensorJob& tensor_job, BlockSize size)
     : job(tensor_job),
       source(*job.tensor->source, *job.file),
       block_rows(choose_block_rows(planned(), source, size)),
@@ -66,11 +75,11 @@ TensorInWork::TensorInWork(const TensorJob& tensor_job, BlockSize size)
       source_leaves(whole_leaves ? base::divide_up(source.rows() * source.row_bytes(), kMerkleBlockBytes)
                                  : 0) {}
 
-base::Sha256 TensorInWork::source_digest() {
+base::Sha256 InFlightTensor::source_digest() {
   return base::merkle_root(whole_leaves ? source_leaves : source_hasher.final());
 }
 
-void TensorBlock::assign(std::shared_ptr<TensorInWork> tensor, std::uint64_t first_row) {
+void TensorBlock::assign(std::shared_ptr<InFlightTensor> tensor, std::uint64_t first_row) {
   tensor_ = std::move(tensor);
   first_row_ = first_row;
   rows_ = std::min(tensor_->block_rows, tensor_->source.rows() - first_row);
@@ -81,7 +90,7 @@ void TensorBlock::assign(std::shared_ptr<TensorInWork> tensor, std::uint64_t fir
   reserve(encoded_, encoded_bytes(*tensor_, rows_));
 }
 
-/// A panel is encoded whole, whether all its rows are there or not.
+/// Counts an incomplete last panel too: it is padded with zero rows.
 std::size_t TensorBlock::panel_count() const {
   return is_tiled(*tensor_) ? static_cast<std::size_t>(base::divide_up(rows_, format::kPanelRows)) : 0;
 }
@@ -100,7 +109,7 @@ void TensorBlock::begin_encoding() {
   leaves_.add(released(), std::span(tensor_->source_leaves).subspan(first, count));
 }
 
-/// The released bytes of a strip, which may be none, and its first row within the tensor.
+/// The released bytes of a strip, empty when the strip is all padding, and its first row in the tensor.
 base::Bytes TensorBlock::rows_of_strip(std::size_t strip, std::uint64_t& first_row) {
   const std::uint64_t first = std::min<std::uint64_t>(strip * kStripRows, rows_);
   const std::uint64_t rows = std::min<std::uint64_t>(kStripRows, rows_ - first);
@@ -125,14 +134,13 @@ void TensorBlock::encode_tiles(std::size_t strip, BlockEncoder& encoder) {
   const base::Bytes rows = rows_of_strip(strip, first_row);
   const auto codes = encoded_.bytes().subspan(panel * layout.panel_code_bytes, layout.panel_code_bytes);
   if (planned.source->dtype == DType::bf16 &&
-      encoder.panels.encode_bf16(layout, strip % kPanelStrips, rows, codes, panels_[panel],
-                                 tensor_->compensation))
+      encoder.panels.encode_bf16(layout, strip % kPanelStrips, rows, codes, panels_[panel], tensor_->factors))
     return;
-  // Other types; and NaN and infinity, which to_floats refuses.
+  // Other types come here, and so do NaN and infinity, which to_floats() refuses.
   encoder.values.resize(static_cast<std::size_t>(rows.size() / format::size_bytes(planned.source->dtype)));
   tensor_->source.to_floats(rows, first_row, encoder.values);
   encoder.panels.encode(layout, strip % kPanelStrips, encoder.values, codes, panels_[panel],
-                        tensor_->compensation);
+                        tensor_->factors);
 }
 
 void TensorBlock::encode_rows(std::size_t strip, BlockEncoder& encoder) {
@@ -156,6 +164,8 @@ void TensorBlock::encode_rows(std::size_t strip, BlockEncoder& encoder) {
   }
 }
 
+// The planes behind the codes cover the whole matrix, so every block appends its part to the tensor, and the
+// last block assembles and takes them.
 void TensorBlock::end_encoding() {
   if (!tensor_->whole_leaves) tensor_->source_hasher.update(released());
   for (const EncodedPanel& panel : std::span(panels_).first(panel_count())) {

@@ -1,6 +1,6 @@
 #pragma once
-// A tensor on its way from checkpoint to sink, and the blocks of rows that it goes in. Who may do what when
-// is TensorPipeline's business.
+// A tensor on its way from checkpoint to sink, and the blocks of rows in which it travels. TensorPipeline
+// decides which thread calls what, and when.
 
 #include <cstdint>
 #include <memory>
@@ -21,39 +21,39 @@ struct TensorJob {
   std::uint64_t expert_bytes = 0;  ///< as in format::ContainerWriter::begin_tensor
 };
 
-/// Of released values.
+/// Bounds on the released bytes of a block.
 struct BlockSize {
-  std::uint64_t good_bytes = 0;
-  std::uint64_t most_bytes = 0;  ///< for tensors that are read better in larger ones
+  std::uint64_t good_bytes = 0;  ///< for most tensors
+  std::uint64_t most_bytes = 0;  ///< for transposed tensors, which are read faster in larger blocks
 };
 
-/// What the blocks of a tensor share.
-class TensorInWork {
+/// The state that the blocks of one tensor share.
+class InFlightTensor {
  public:
-  TensorInWork(const TensorJob& tensor_job, BlockSize size);
+  InFlightTensor(const TensorJob& tensor_job, BlockSize size);
 
   [[nodiscard]] const PlannedTensor& planned() const { return *job.tensor; }
-  /// Once all blocks are done.
+  /// The digest of the released bytes, once all blocks are done.
   [[nodiscard]] base::Sha256 source_digest();
 
   const TensorJob& job;
   const TensorSource source;
-  /// In a block: whole panels, and whole leaves of the tree over the released bytes where that does not take
+  /// Rows of a block: whole panels, and whole leaves of the tree over the released bytes unless that takes
   /// too many rows.
   const std::uint64_t block_rows;
-  const bool whole_leaves;
+  const bool whole_leaves;  ///< blocks end where leaves end, so that leaves can be hashed in any order
 
-  const Compensation* compensation = nullptr;
+  const GptqFactors* factors = nullptr;
   std::vector<base::Sha256> source_leaves;
-  base::LeafHasher source_hasher;  // where blocks do not end with leaves
-  // Planes that come after all codes, as far as their panels are there:
+  base::LeafHasher source_hasher;  // used instead of source_leaves without whole_leaves
+  // The planes that follow the codes, for the panels encoded so far:
   std::vector<std::byte> magnitudes;
   std::vector<std::byte> signs;
   std::vector<std::byte> row_scales;
   QuantError error;
 };
 
-/// A thread's tools.
+/// The encoder and scratch memory of one thread.
 struct BlockEncoder {
   PanelEncoder panels;
   std::vector<float> values;
@@ -61,10 +61,10 @@ struct BlockEncoder {
 
 class TensorBlock {
  public:
-  /// The next one to go through here; memory is used again.
-  void assign(std::shared_ptr<TensorInWork> tensor, std::uint64_t first_row);
+  /// Makes this the block of `tensor` that begins at `first_row`; memory is reused.
+  void assign(std::shared_ptr<InFlightTensor> tensor, std::uint64_t first_row);
 
-  [[nodiscard]] TensorInWork& tensor() const { return *tensor_; }
+  [[nodiscard]] InFlightTensor& tensor() const { return *tensor_; }
   [[nodiscard]] bool is_first() const { return first_row_ == 0; }
   [[nodiscard]] bool is_last() const { return first_row_ + rows_ == tensor_->source.rows(); }
   [[nodiscard]] std::uint64_t end_row() const { return first_row_ + rows_; }
@@ -72,15 +72,15 @@ class TensorBlock {
 
   void read();
 
-  /// Strips are encoded by any number of threads at once, each strip once. The leaves of the released bytes
-  /// go into leaves().
+  /// Any number of threads encode strips (panel_encoder.h) at once, each strip once, between begin_encoding()
+  /// and end_encoding(). begin_encoding() puts the leaves of the released bytes into leaves().
   void begin_encoding();
   [[nodiscard]] std::size_t strip_count() const { return strip_count_; }
   void encode(std::size_t strip, BlockEncoder& encoder);
-  /// Of the tensor's blocks in their order.
+  /// Called for the blocks of a tensor in their order.
   void end_encoding();
 
-  /// What goes into the sink, one after the other, once the encoding has ended.
+  /// The bytes for the sink, first the codes, then the planes, once the encoding has ended.
   [[nodiscard]] base::Bytes codes();
   [[nodiscard]] base::Bytes planes() const { return planes_; }
 
@@ -93,14 +93,14 @@ class TensorBlock {
   void encode_tiles(std::size_t strip, BlockEncoder& encoder);
   void encode_rows(std::size_t strip, BlockEncoder& encoder);
 
-  std::shared_ptr<TensorInWork> tensor_;
+  std::shared_ptr<InFlightTensor> tensor_;
   std::uint64_t first_row_ = 0;
   std::uint64_t rows_ = 0;
   std::size_t strip_count_ = 0;
   base::AlignedBuffer bytes_{0};    // released, row-major
   base::AlignedBuffer encoded_{0};  // codes, or rows
   std::vector<EncodedPanel> panels_;
-  std::vector<std::byte> planes_;  // the last block's
+  std::vector<std::byte> planes_;  // of the whole matrix, in its last block
   base::LeafQueue leaves_;
 };
 

@@ -1,3 +1,18 @@
+// The pipeline of a conversion. Four blocks of rows are in flight, in slots that are used in a ring; the
+// counters planned_, read_, begun_, hashed_ and retired_ say how many blocks have passed each step.
+//
+// Threads. The reader thread reads blocks in order, the writer thread writes them in order. Workers (one of
+// them the caller of run()) all execute work(): under the lock they take one turn after another, and drop the
+// lock while they compute. A turn is, in this order of preference: feed the next encoded block to the file's
+// hash, which one worker at a time can do and nothing can catch up on later; encode a strip of the youngest
+// block; begin the next block; hash leaves of the SHA-256 trees. A worker waits only when there is no turn to
+// take.
+//
+// Invariants. A tensor begins at the sink only after the previous one has ended there (hash_block waits until
+// all earlier blocks are retired). A block is retired when it is written and all its leaves are hashed; only
+// then is its slot used again. The first error of any thread is kept in failure_, ends all workers, and run()
+// rethrows it.
+
 #include "convert/tensor_pipeline.h"
 
 #include <algorithm>
@@ -8,11 +23,12 @@
 namespace sluice::convert {
 namespace {
 
-// Of a block: small enough for it to be in the caches still when it is hashed.
+// A block of this size is still in the caches when it is hashed.
 constexpr std::uint64_t kBlockBytesPerThread = 1u << 20;
-// A block has released bytes and codes, which may be twice as many.
+// A block holds its released bytes and its codes, which may take twice as much.
 constexpr std::uint64_t kMemoryPerBlock = 3;
 
+/// Runs `work` without the lock.
 template <typename F>
 void without(std::unique_lock<std::mutex>& lock, const F& work) {
   lock.unlock();
@@ -36,9 +52,9 @@ TensorPipeline::TensorPipeline(TensorSink& sink, BlockSize size, unsigned thread
       stop_(stop),
       encoders_(pool_.thread_count()) {}
 
-void TensorPipeline::run(std::span<const TensorJob> jobs, FindCompensation find_compensation) {
+void TensorPipeline::run(std::span<const TensorJob> jobs, FindGptqFactors find_factors) {
   jobs_ = jobs;
-  find_compensation_ = std::move(find_compensation);
+  find_factors_ = std::move(find_factors);
   {
     const Lock lock(mutex_);
     plan_blocks();
@@ -65,17 +81,18 @@ void TensorPipeline::work(unsigned worker) {
   changed_.notify_all();
 }
 
-/// False when there is nothing to do. The file's hash comes first, for nothing else can make up for it later;
-/// it takes leaves along. What leaves are left then come last.
+/// Does one piece of work; false when there is none. The file's hash comes first, because only one thread at
+/// a time can work on it; it hashes leaves along with it in spare SIMD lanes. The remaining leaves come last.
 bool TensorPipeline::take_turn(Lock& lock, unsigned worker) {
   return hash_block(lock) || encode_strip(lock, worker) || begin_block() || hash_leaves(lock);
 }
 
+// Also ends the encoding of the block, which must happen in the order of blocks, and posts it to the writer.
 bool TensorPipeline::hash_block(Lock& lock) {
   if (hashing_ || hashed_ == begun_ || !slot(hashed_).is_encoded()) return false;
-  Slot& hashed = slot(hashed_);
+  BlockSlot& hashed = slot(hashed_);
   TensorBlock& block = hashed.block;
-  if (block.is_first() && retired_ < hashed_) return false;  // the sink takes tensors one after the other
+  if (block.is_first() && retired_ < hashed_) return false;  // the sink takes one tensor at a time
   hashing_ = true;
   without(lock, [&] {
     block.end_encoding();
@@ -97,7 +114,7 @@ bool TensorPipeline::hash_block(Lock& lock) {
 
 bool TensorPipeline::encode_strip(Lock& lock, unsigned worker) {
   if (begun_ == retired_) return false;
-  Slot& encoded = slot(begun_ - 1);
+  BlockSlot& encoded = slot(begun_ - 1);
   if (encoded.strips_begun == encoded.block.strip_count()) return false;
   const std::size_t strip = encoded.strips_begun++;
   without(lock, [&] { encoded.block.encode(strip, encoders_[worker]); });
@@ -106,13 +123,15 @@ bool TensorPipeline::encode_strip(Lock& lock, unsigned worker) {
   return true;
 }
 
+// GPTQ factors of the previous expert are dropped when those of the next one are looked up, so the first
+// block of a tensor waits until all earlier blocks are encoded.
 bool TensorPipeline::begin_block() {
   if (begun_ == read_) return false;
-  Slot& begun = slot(begun_);
-  if (begun.block.is_first() && find_compensation_) {
+  BlockSlot& begun = slot(begun_);
+  if (begun.block.is_first() && find_factors_) {
     for (std::uint64_t number = hashed_; number < begun_; ++number)
       if (!slot(number).is_encoded()) return false;
-    begun.block.tensor().compensation = find_compensation_(begun.block.tensor().planned());
+    begun.block.tensor().factors = find_factors_(begun.block.tensor().planned());
   }
   begun.block.begin_encoding();
   ++begun_;
@@ -130,7 +149,7 @@ bool TensorPipeline::hash_leaves(Lock& lock) {
   return false;
 }
 
-/// Blocks with which all is done, in their order, make room for the next ones.
+/// Retires the oldest blocks that are written and hashed, and plans new ones in their slots.
 void TensorPipeline::retire_blocks() {
   while (retired_ < hashed_ && slot(retired_).written && slot(retired_).block.leaves().is_done()) {
     TensorBlock& block = slot(retired_).block;
@@ -141,10 +160,12 @@ void TensorPipeline::retire_blocks() {
   }
 }
 
+// Assigns the next rows to free slots and posts them to the reader. A tensor's shared state lives until its
+// last block is retired.
 void TensorPipeline::plan_blocks() {
   while (next_job_ < jobs_.size() && planned_ < retired_ + kBlocks) {
-    if (!tensor_) tensor_ = std::make_shared<TensorInWork>(jobs_[next_job_], block_size_);
-    Slot& planned = slot(planned_++);
+    if (!tensor_) tensor_ = std::make_shared<InFlightTensor>(jobs_[next_job_], block_size_);
+    BlockSlot& planned = slot(planned_++);
     planned.block.assign(tensor_, next_row_);
     planned.strips_begun = 0;
     planned.strips_ended = 0;
@@ -159,7 +180,7 @@ void TensorPipeline::plan_blocks() {
   }
 }
 
-void TensorPipeline::read(Slot& slot) {
+void TensorPipeline::read(BlockSlot& slot) {
   try {
     slot.block.read();
   } catch (...) {
@@ -170,7 +191,7 @@ void TensorPipeline::read(Slot& slot) {
   changed_.notify_all();
 }
 
-void TensorPipeline::write(Slot& slot) {
+void TensorPipeline::write(BlockSlot& slot) {
   try {
     sink_.write(slot.block.codes());
     sink_.write(slot.block.planes());

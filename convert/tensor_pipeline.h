@@ -1,9 +1,8 @@
 #pragma once
-// Streams tensors from checkpoint to sink, as one stream of blocks of rows. A block is read, encoded, hashed
-// and written, while others are at other steps, be they of the same tensor or not. Reading and writing have a
-// thread each, and the file's SHA-256 is fed by one thread at a time; all else is cut into small pieces. Each
-// worker takes what there is to do, and waits only when there is nothing. Blocks are whole panels, so that
-// the bytes do not depend on the number of threads.
+// Streams tensors from checkpoint to sink, as one stream of blocks of rows. Each block is read, encoded,
+// hashed and written, and several blocks, of one tensor or of several, are at different steps at the same
+// time. Blocks are whole panels, so the bytes do not depend on the number of threads. tensor_pipeline.cpp
+// explains the threads.
 
 #include <array>
 #include <condition_variable>
@@ -24,27 +23,28 @@
 
 namespace sluice::convert {
 
-/// Of one conversion.
+/// The pipeline of one conversion.
 class TensorPipeline {
  public:
-  /// Called when the encoding of a tensor begins, and that of the ones before it has ended; what it returns,
-  /// null or not, has to live until the next call. All others wait for it.
-  using FindCompensation = std::function<const Compensation*(const PlannedTensor&)>;
+  /// Called when the encoding of a tensor is about to begin and that of all earlier tensors has ended. The
+  /// factors that it returns must live until the next call; null means that the tensor has none. The lock is
+  /// held, so all workers wait for it.
+  using FindGptqFactors = std::function<const GptqFactors*(const PlannedTensor&)>;
 
   TensorPipeline(TensorSink& sink, BlockSize size, unsigned thread_count, base::Progress& progress,
                  const std::stop_token& stop);
 
-  /// With which the blocks stay within the memory.
+  /// The block size with which all blocks together stay within `memory_bytes`.
   [[nodiscard]] static BlockSize block_size(std::uint64_t memory_bytes, unsigned thread_count);
 
-  /// Converts the tensors one after the other. Once.
-  void run(std::span<const TensorJob> jobs, FindCompensation find_compensation = {});
+  /// Converts the tensors in order. Called once. Rethrows the first error of any thread.
+  void run(std::span<const TensorJob> jobs, FindGptqFactors find_factors = {});
 
  private:
-  static constexpr std::size_t kBlocks = 4;
+  static constexpr std::size_t kBlocks = 4;  // blocks in flight
 
-  /// A block and how far it is.
-  struct Slot {
+  /// A block in flight and its progress.
+  struct BlockSlot {
     TensorBlock block;
     std::size_t strips_begun = 0;
     std::size_t strips_ended = 0;
@@ -54,7 +54,7 @@ class TensorPipeline {
   };
   using Lock = std::unique_lock<std::mutex>;
 
-  [[nodiscard]] Slot& slot(std::uint64_t number) { return slots_[number % kBlocks]; }
+  [[nodiscard]] BlockSlot& slot(std::uint64_t number) { return slots_[number % kBlocks]; }
   [[nodiscard]] bool is_finished() const { return next_job_ == jobs_.size() && retired_ == planned_; }
 
   void work(unsigned worker);
@@ -66,8 +66,8 @@ class TensorPipeline {
   void retire_blocks();
   void plan_blocks();
 
-  void read(Slot& slot);
-  void write(Slot& slot);
+  void read(BlockSlot& slot);
+  void write(BlockSlot& slot);
   void fail(std::exception_ptr failure);
 
   TensorSink& sink_;
@@ -77,25 +77,25 @@ class TensorPipeline {
   const std::stop_token& stop_;
   std::vector<BlockEncoder> encoders_;  // one a worker
   std::span<const TensorJob> jobs_;
-  FindCompensation find_compensation_;
+  FindGptqFactors find_factors_;
 
-  std::mutex mutex_;  // of what follows, but for what the blocks hold
+  std::mutex mutex_;  // guards the members below, except the content of the blocks
   std::condition_variable changed_;
   std::exception_ptr failure_;
-  std::array<Slot, kBlocks> slots_;
-  // The next block to plan: of which tensor, from which row on.
+  std::array<BlockSlot, kBlocks> slots_;
+  // The next block to plan: the index of its tensor, its first row, and the tensor's state.
   std::size_t next_job_ = 0;
   std::uint64_t next_row_ = 0;
-  std::shared_ptr<TensorInWork> tensor_;
-  // How many blocks have come so far, none of these further than the one above it.
-  std::uint64_t planned_ = 0;  // and are to be read
+  std::shared_ptr<InFlightTensor> tensor_;
+  // How many blocks have passed each step: planned_ >= read_ >= begun_ >= hashed_ >= retired_.
+  std::uint64_t planned_ = 0;  // assigned to a slot and posted to the reader
   std::uint64_t read_ = 0;
-  std::uint64_t begun_ = 0;  // to be encoded
+  std::uint64_t begun_ = 0;  // encoding has begun
   std::uint64_t hashed_ = 0;
-  std::uint64_t retired_ = 0;  // nothing more is to be done
-  bool hashing_ = false;
+  std::uint64_t retired_ = 0;  // written and all leaves hashed: the slot is free
+  bool hashing_ = false;       // a worker is in hash_block()
 
-  // They end before the blocks do.
+  // Declared last: these threads end before the blocks that they use are destroyed.
   base::TaskThread reader_;
   base::TaskThread writer_;
 };

@@ -1,18 +1,18 @@
 #pragma once
-// Where a TensorPipeline puts the tensors that it has converted.
+// The interface to which a TensorPipeline gives the tensors that it has converted.
 
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/leaf_queue.h"
-#include "convert/quantize.h"
+#include "convert/quant_error.h"
 #include "format/container_format.h"
 #include "format/model_tensors.h"
 
 namespace sluice::convert {
 
-/// Called as format::ContainerWriter is: all bytes of a tensor go to both write() and hash(), which may be
-/// called at the same time, and after the last write() the same thread calls finish_write(). `leaves` are all
-/// hashed, by whomever, before end_tensor().
+/// The calls follow those of format::ContainerWriter. All bytes of a tensor go to both write() and hash(), in
+/// order; one thread may be in write() while another is in hash(). After the last write() the writing thread
+/// calls finish_write(). The pipeline hashes all `leaves`, on any thread, before it calls end_tensor().
 class TensorSink {
  public:
   virtual ~TensorSink() = default;

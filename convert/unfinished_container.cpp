@@ -11,7 +11,7 @@ namespace {
 using base::Error;
 using base::ErrorKind;
 
-constexpr std::uint64_t kSyncBytes = 1u << 30;
+constexpr std::uint64_t kSyncBytes = 1u << 30;  // what a power loss costs at most
 
 void begin(format::ContainerWriter& writer, const TensorJob& job) {
   const PlannedTensor& tensor = *job.tensor;
@@ -41,8 +41,8 @@ UnfinishedContainer::UnfinishedContainer(const std::filesystem::path& output,
 
 void UnfinishedContainer::resume(const Plan& plan, std::span<const TensorJob> jobs, base::Progress& progress,
                                  const std::stop_token& stop) {
-  // A tensor that is wrong shows when those before it are in the file's hash. So rare a thing may cost
-  // hashing them again.
+  // A wrong tensor is noticed when those before it are in the file's hash already, which then starts over.
+  // That is rare enough to hash them twice.
   while (!adopt_finished(plan, jobs, progress, stop)) {
   }
 }
@@ -79,7 +79,7 @@ void UnfinishedContainer::write(base::Bytes bytes) {
   unsynced_bytes_ += bytes.size();
 }
 
-// While others are at work on the next tensors.
+// Runs on the writer thread, while the workers are busy with the next tensors.
 void UnfinishedContainer::finish_write() {
   writer_->finish_write();
   if (unsynced_bytes_ < kSyncBytes) return;
@@ -89,6 +89,7 @@ void UnfinishedContainer::finish_write() {
 }
 
 void UnfinishedContainer::end_tensor(const base::Sha256& source_digest, const QuantError& error) {
+  // finish_write() has synced the tensor's data if the journal is due.
   const base::Sha256 digest = writer_->end_tensor(source_digest);
   journal_.append({digest, source_digest, error, feed_ != nullptr ? feed_->tokens(*tensor_) : 0});
   if (std::exchange(journal_is_due_, false)) journal_.sync();

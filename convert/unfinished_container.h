@@ -1,10 +1,11 @@
 #pragma once
-// The container while it is made, over as many runs as it takes: part file, journal and writer in one.
+// The container that a conversion is writing, over as many runs as it takes: part file, journal and writer.
 //
-// A finished tensor is first in the file, then in the journal. The next run hashes the bytes of all tensors
-// that the journal names and compares; it needs their SHA-256 for the file's anyway, and so nothing depends
-// on the order in which the disk got file and journal, nor on nobody having touched them
-// (docs/decisions/0010). What is durable is settled every GiB, which is what a power loss costs at the most.
+// A finished tensor is written to the file first and then to the journal. The next run hashes the bytes of
+// all tensors that the journal names and compares them with its digests; it needs the hashes for file_sha256
+// anyway. So a resumed conversion depends neither on the order in which the disk received file and journal
+// nor on nobody having touched them (docs/decisions/0010). File and journal are synced every GiB, so a power
+// loss costs at most the last GiB.
 
 #include <optional>
 #include <span>
@@ -24,15 +25,16 @@ namespace sluice::convert {
 
 class UnfinishedContainer final : public TensorSink {
  public:
-  /// Error{usage} when another process makes the same output. Warns when what is there is of no use.
+  /// Error{usage} when another process is writing the same output. Warns when an earlier run's file cannot be
+  /// used.
   UnfinishedContainer(const std::filesystem::path& output, const ConversionIdentity& identity,
                       base::Progress& progress);
 
-  /// Takes over the first of the jobs, as far as an earlier run has finished them and their bytes still are
-  /// what they were; from then on tensors can be written. `jobs`: all of the conversion's.
+  /// Takes over the tensors that an earlier run has finished, up to the first whose bytes have changed; then
+  /// tensors can be written. `jobs` are all jobs of the conversion.
   void resume(const Plan& plan, std::span<const TensorJob> jobs, base::Progress& progress,
               const std::stop_token& stop);
-  /// Where the number of tokens that a tensor's expert saw comes from.
+  /// The feed knows how many tokens a tensor's expert saw, which the journal records.
   void set_calibration(const CalibrationFeed* feed) { feed_ = feed; }
 
   void begin_tensor(const format::ModelTensor& tensor, format::Storage storage, format::DType source_dtype,
@@ -45,10 +47,10 @@ class UnfinishedContainer final : public TensorSink {
   /// In container order.
   [[nodiscard]] const std::vector<FinishedTensor>& finished() const { return journal_.finished(); }
 
-  /// All tensors are there: the container gets its name.
+  /// Completes the container after its last tensor and gives it its name.
   [[nodiscard]] format::WrittenContainer finish(format::Json provenance, format::Json recipe);
-  /// What ends with this error is kept for the next run, or of no use and removed. Throws it on, with what is
-  /// kept.
+  /// Ends a run that failed with `error`: keeps the finished tensors for the next run when that can continue,
+  /// else removes the file. Throws `error`, whose message then says what was kept.
   [[noreturn]] void leave(const base::Error& error);
 
  private:
@@ -60,7 +62,7 @@ class UnfinishedContainer final : public TensorSink {
   std::size_t tensors_;
   std::optional<format::ContainerWriter> writer_;
   const CalibrationFeed* feed_ = nullptr;
-  const format::ModelTensor* tensor_ = nullptr;  // that is being written
+  const format::ModelTensor* tensor_ = nullptr;  // the tensor being written
   std::uint64_t unsynced_bytes_ = 0;
   bool journal_is_due_ = false;
 };

@@ -14,8 +14,8 @@ namespace {
 using format::kGgufBlockWeights;
 using format::kQ8BlockBytes;
 
-/// As roundf: halves away from zero. Adding the float just below 1/2 cannot carry a smaller fraction over.
-/// roundf itself is a call a value; this is plain arithmetic that the compiler turns into vectors.
+/// Rounds as roundf does, halves away from zero: adding the float just below 1/2 cannot carry a smaller
+/// fraction over. roundf itself is a call for each value; the compiler vectorizes this arithmetic.
 int round_away(float value) { return static_cast<int>(value + std::copysign(0x1.FFFFFEp-2F, value)); }
 
 void encode_q8_block(const float* values, std::byte* out) {

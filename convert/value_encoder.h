@@ -1,5 +1,5 @@
 #pragma once
-// Floats in the types in which exports hold them.
+// Encodes floats in the types of exported files.
 
 #include <cstdint>
 #include <span>
@@ -9,11 +9,11 @@
 
 namespace sluice::convert {
 
-/// Bytes of `count` values; of q8_0 a multiple of 32.
+/// Bytes of `count` encoded values; for q8_0 `count` is a multiple of 32.
 [[nodiscard]] std::uint64_t encoded_bytes(ExportType type, std::uint64_t count);
 
-/// Rounds to nearest, ties to even; Q8_0 as ggml's quantize_row_q8_0_ref does: scale max |x| / 127 as f16,
-/// codes x * (1 / scale before its rounding), halves away from zero.
+/// Rounds to nearest, ties to even. Q8_0 is rounded as ggml's quantize_row_q8_0_ref does: the scale is
+/// max |x| / 127 as f16, the codes are x * (1 / the scale before its rounding), halves away from zero.
 void encode_values(ExportType type, std::span<const float> values, base::MutableBytes out);
 
 }  // namespace sluice::convert

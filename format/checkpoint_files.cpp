@@ -1,3 +1,7 @@
+// Groups the files of a folder into checkpoints, by their kind (checkpoint_kind.h) and by the numbers in
+// their names. It looks at names and first bytes only; what a file really holds is for those who open it.
+// Runs on the caller's thread and keeps no state.
+
 #include "format/checkpoint_files.h"
 
 #include <algorithm>
@@ -26,14 +30,14 @@ std::uint64_t to_number(const std::string& digits) {
   return result.ec == std::errc{} ? number : kShardsMax + 1;
 }
 
-/// What a file's name says about the others that it belongs to.
+/// The place of a file among its shards, as its name gives it.
 struct NamePattern {
-  std::string group;         ///< the same for all of them
+  std::string group;         ///< the same for all shards of a checkpoint
   std::uint64_t number = 0;  ///< from 0
-  std::uint64_t count = 0;   ///< 0: the names do not say how many there are
+  std::uint64_t count = 0;   ///< number of shards; 0: the names do not say
 };
 
-/// model-00001-of-00019.safetensors; consolidated.00.pth. Other files stand alone.
+/// Knows model-00001-of-00019.safetensors and consolidated.00.pth. Any other file is a checkpoint of its own.
 NamePattern read_name(const std::string& name) {
   static const std::regex of_count(R"((.+)-(\d{1,6})-of-(\d{1,6})(\.[a-z]+))");
   static const std::regex numbered(R"((.+)\.(\d\d)(\.(pth|pt|safetensors)))");
@@ -55,13 +59,13 @@ std::optional<std::pair<std::string, std::uint64_t>> read_part_name(const std::s
   return std::pair(match.str(1), to_number(match[2]));
 }
 
-/// Regular files, by name. Links are followed: download caches are made of them.
+/// Regular files, by name. Symbolic links are followed, because download caches consist of them.
 std::vector<fs::path> list_files(const fs::path& folder) {
   std::vector<fs::path> files;
   std::error_code error;
   for (auto entry = fs::directory_iterator(folder, error); !error && entry != fs::directory_iterator();
        entry.increment(error)) {
-    std::error_code unreadable;  // a broken link, say: not a file then
+    std::error_code unreadable;  // a broken link, for example, is not a file
     if (entry->is_regular_file(unreadable)) files.push_back(entry->path());
   }
   if (error) base::throw_errno(folder, "read folder", error.value());
@@ -75,6 +79,8 @@ struct Member {
   fs::path path;
 };
 
+/// Says which shard is missing or occurs twice; empty when the sorted members are complete. Without a count
+/// in the names, the highest number decides how many there must be.
 std::string find_gap(const std::vector<Member>& members) {
   const std::uint64_t count = members.front().count;
   if (count > kShardsMax) return "names more shards than there can be";
@@ -98,6 +104,7 @@ CheckpointFiles to_checkpoint(CheckpointKind kind, std::vector<Member> members) 
   return checkpoint;
 }
 
+/// A file that was cut into parts cannot be opened, so its problem says how to join it.
 CheckpointFiles cut_file(const fs::path& whole, std::uint64_t parts) {
   const std::string name = base::to_printable(whole.filename().string());
   return {.kind = CheckpointKind::pth,
@@ -108,7 +115,7 @@ CheckpointFiles cut_file(const fs::path& whole, std::uint64_t parts) {
                      "-split1' ... > '" + name + "'; a pattern would put -split10 before -split2)"};
 }
 
-/// Gives each index file to the checkpoint whose files it names.
+/// Attaches an index file to the checkpoint that has its name.
 void attach_weight_map(const fs::path& map, std::vector<CheckpointFiles>& checkpoints) {
   // model.safetensors.index.json belongs to model-*.safetensors and to model.safetensors.
   const std::string stem = map.filename().string().substr(0, map.filename().string().find('.'));
@@ -162,6 +169,8 @@ CheckpointFiles checkpoint_of(const fs::path& file) {
       if (checkpoint.weight_map && checkpoint.weight_map->filename() == file.filename())
         return std::move(checkpoint);
   }
+  // A numbered file stands for all shards of its checkpoint. find_checkpoints() groups by content, too, so a
+  // stray file with a number but another kind is not among them.
   const NamePattern pattern = read_name(file.filename().string());
   if (pattern.group != file.filename().string()) {
     for (CheckpointFiles& checkpoint : find_checkpoints(folder)) {

@@ -19,7 +19,7 @@ constexpr std::uint64_t kWeightMapBytesMax = 64u << 20;
 
 std::string name_of(const fs::path& path) { return base::to_printable(path.filename().string()); }
 
-/// Shards hold different tensors each. Slices of the same tensors are another thing.
+/// Merges shards, each of which has tensors of its own. Shards with slices of the same tensors are refused.
 CheckpointIndex merge(std::vector<CheckpointIndex> parts) {
   CheckpointIndex merged;
   merged.kind = parts.front().kind;
@@ -42,7 +42,7 @@ CheckpointIndex merge(std::vector<CheckpointIndex> parts) {
   return merged;
 }
 
-/// The index file must say where each tensor lies, and say it rightly.
+/// Checks that the index file names every tensor, in the file in which it is.
 void check_weight_map(const fs::path& path, const CheckpointIndex& index) {
   const std::string subject = path.string();
   const Json json = parse_json(base::read_text_file(path, kWeightMapBytesMax), subject);
@@ -56,6 +56,7 @@ void check_weight_map(const fs::path& path, const CheckpointIndex& index) {
     if (index.files[tensor->file_index].filename().string() != expected)
       base::throw_malformed(subject, where + "in '" + name_of(index.files[tensor->file_index]) + "'");
   }
+  // All names of the map exist, so a difference in number means that the map leaves tensors out.
   if (map.size() == index.tensors.size()) return;
   std::set<std::string_view> named;
   for (const auto& member : map) named.insert(member.first);
@@ -76,7 +77,7 @@ CheckpointIndex open_files(const CheckpointFiles& checkpoint) {
   return index;
 }
 
-/// The better choice has the higher number: the model's own names need no mapping, safetensors no pickle.
+/// The higher number is preferred: native names need no mapping, safetensors needs no pickle.
 int preference(const CheckpointIndex& index) {
   return (index.find("tok_embeddings.weight") != nullptr ? 2 : 0) +
          (index.kind == CheckpointKind::safetensors ? 1 : 0) - (index.kind == CheckpointKind::gguf ? 1 : 0);
@@ -89,6 +90,8 @@ int preference(const CheckpointIndex& index) {
                                              "'), expected one: name the file that is meant");
 }
 
+/// Opens every checkpoint of the folder and returns the preferred one. A checkpoint that is refused does not
+/// matter if another one can be opened; if none can, the first refusal is the answer.
 CheckpointIndex open_folder(const fs::path& folder) {
   const auto checkpoints = find_checkpoints(folder);
   if (checkpoints.empty()) {
@@ -126,7 +129,7 @@ bool CheckpointTensor::row_major() const {
   if (element_count(shape) == 0) return true;
   std::uint64_t expected = 1;
   for (std::size_t axis = shape.size(); axis-- > 0;) {
-    // An axis of one element is never stepped along.
+    // The stride of an axis of one element has no effect.
     if (shape[axis] != 1 && strides[axis] != expected) return false;
     expected *= shape[axis];
   }
@@ -140,7 +143,7 @@ const CheckpointTensor* CheckpointIndex::find(std::string_view name) const {
 }
 
 CheckpointIndex open_checkpoint(const fs::path& path) {
-  std::error_code error;  // opening the path tells it better
+  std::error_code error;  // ignored: opening the path gives a better message
   return fs::is_directory(path, error) ? open_folder(path) : open_files(checkpoint_of(path));
 }
 

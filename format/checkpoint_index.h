@@ -1,6 +1,6 @@
 #pragma once
 // Where the tensors of a released checkpoint lie in its files: name, type, shape, strides, byte range.
-// Data only: nothing in the file is executed, and the payload is not read.
+// Reading an index executes nothing in the file and does not read the payload.
 //
 // Readable are torch's zip .pth (pickle protocol 2, allow-listed opcodes and globals), safetensors and GGUF.
 // A .pth keeps each storage as a stored zip member; its tensors are views into storages, whose offsets and
@@ -26,11 +26,11 @@ struct CheckpointTensor {
   std::string name;
   DType dtype = DType::f32;
   Shape shape;
-  /// Steps in elements, one an axis; row-major for nearly all released tensors.
+  /// The distance between neighbours along each axis, in elements; row-major for nearly all released tensors.
   std::vector<std::uint64_t> strides;
   std::size_t file_index = 0;      ///< into CheckpointIndex::files
   std::uint64_t offset_bytes = 0;  ///< of element [0, 0, ..] in the file
-  /// From the first to the last byte that an element touches. Checked to lie inside the storage.
+  /// Bytes from the first to the last one that an element touches. They lie inside the tensor's storage.
   std::uint64_t extent_bytes = 0;
 
   [[nodiscard]] bool row_major() const;
@@ -50,12 +50,13 @@ struct CheckpointIndex {
 [[nodiscard]] CheckpointIndex open_pth(const std::filesystem::path& path);
 
 /// The tensors of a .pth file that is known to be damaged, from its data.pkl and the members that the zip
-/// directory names: for naming what is damaged, never for loading.
+/// directory names. For naming the damage, never for loading.
 [[nodiscard]] CheckpointIndex read_damaged_pth(const std::filesystem::path& path,
                                                const std::vector<ZipMember>& members);
 
-/// A checkpoint of one or more files: `path` is one of them, or the folder in which it is the only one that
-/// is complete, or the one under the model's native names (docs/checkpoints.md, "Which files").
+/// Opens a checkpoint of one or more files. `path` is one of them, or a folder. Of several checkpoints in a
+/// folder the complete one is taken, or the one with the model's native names (docs/checkpoints.md, "Which
+/// files").
 [[nodiscard]] CheckpointIndex open_checkpoint(const std::filesystem::path& path);
 
 }  // namespace sluice::format

@@ -1,3 +1,5 @@
+// The table of checkpoint kinds, and what people have instead of a checkpoint.
+
 #include "format/checkpoint_kind.h"
 
 #include <algorithm>
@@ -15,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using std::string_view_literals::operator""sv;
 
-constexpr std::size_t kHeadBytes = 512;
+constexpr std::size_t kHeadBytes = 512;  // tar's magic is at byte 257
 
 struct KnownKind {
   CheckpointKind kind;
@@ -46,6 +48,7 @@ std::optional<CheckpointKind> find_by_magic(std::string_view head) {
   return found == kKinds.end() ? std::nullopt : std::optional(found->kind);
 }
 
+/// Compares extensions exactly: file names in releases are lower case.
 std::optional<CheckpointKind> find_by_extension(const std::string& extension) {
   if (extension.empty()) return std::nullopt;
   const auto found = std::ranges::find_if(kKinds, [&](const KnownKind& one) {
@@ -54,6 +57,8 @@ std::optional<CheckpointKind> find_by_extension(const std::string& extension) {
   return found == kKinds.end() ? std::nullopt : std::optional(found->kind);
 }
 
+/// A file format that people mistake for a checkpoint. The first entry that matches names it, so special
+/// cases come before general ones.
 struct Lookalike {
   std::size_t offset_bytes;
   std::string_view magic;

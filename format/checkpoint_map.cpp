@@ -1,3 +1,11 @@
+// Two independent things: the arithmetic of strided views (does a range of bytes touch an element, and which
+// rows), and the maps of damaged files of each kind.
+//
+// The arithmetic works without enumerating elements: axes are sorted by their step, and because the index has
+// checked that each step leads past everything inside it, the first index that can touch the range follows by
+// division. The maps trust only what is outside the damage; a reader's Error{malformed} becomes the map's
+// `problem`. Everything runs on the caller's thread.
+
 #include "format/checkpoint_map.h"
 
 #include <algorithm>
@@ -14,14 +22,14 @@
 namespace sluice::format {
 namespace {
 
-/// An axis along which one steps, in bytes.
+/// An axis of a view, with its stride in bytes.
 struct Axis {
   std::uint64_t extent = 1;
   std::uint64_t step_bytes = 0;
 };
 
-/// Axes of more than one element, the longest steps first. Each step leads past all that the later axes
-/// touch: the index has checked that.
+/// Axes of more than one element, the longest steps first. Each step leads past everything that the later
+/// axes touch, as the index has checked.
 std::vector<Axis> axes_of(const CheckpointTensor& tensor, std::size_t first_axis) {
   std::vector<Axis> axes;
   for (std::size_t axis = first_axis; axis < tensor.shape.size(); ++axis) {
@@ -32,14 +40,15 @@ std::vector<Axis> axes_of(const CheckpointTensor& tensor, std::size_t first_axis
   return axes;
 }
 
-/// From the first byte of the first element to the last byte of the last one.
+/// Bytes from the first byte of the first element to the last byte of the last one, along the axes after
+/// `from`.
 std::uint64_t span_bytes(const std::vector<Axis>& axes, std::size_t from, std::uint64_t item_bytes) {
   std::uint64_t span = item_bytes;
   for (std::size_t i = from; i < axes.size(); ++i) span += (axes[i].extent - 1) * axes[i].step_bytes;
   return span;
 }
 
-/// The first index along an axis whose elements, `inner_bytes` from first to last, end behind `begin_bytes`.
+/// The first index along an axis whose elements, which span `inner_bytes`, end behind `begin_bytes`.
 std::uint64_t first_index(std::uint64_t start_bytes, std::uint64_t inner_bytes, std::uint64_t step_bytes,
                           std::uint64_t begin_bytes) {
   const std::uint64_t end_bytes = start_bytes + inner_bytes;
@@ -55,14 +64,14 @@ bool touches(std::uint64_t start_bytes, const std::vector<Axis>& axes, std::uint
     if (index >= axes[i].extent) return false;
     start_bytes += index * axes[i].step_bytes;
     if (start_bytes >= end_bytes) return false;
-    if (start_bytes >= begin_bytes) return true;  // its first element lies inside
-    // The range begins inside this one. If it goes on to the next, that one's first element is touched.
+    if (start_bytes >= begin_bytes) return true;  // the first element at this index is inside the range
+    // The range begins inside this index. If it reaches the next one, that one's first element is touched.
     if (index + 1 < axes[i].extent && start_bytes + axes[i].step_bytes < end_bytes) return true;
   }
   return start_bytes < end_bytes && start_bytes + item_bytes > begin_bytes;
 }
 
-/// Name of a zip member below the folder that all of them stand in.
+/// The name of a zip member below the top folder of the archive.
 std::string name_in_top(const ZipMember& member) {
   const std::size_t slash = member.name.find('/');
   return base::to_printable(slash == std::string::npos ? member.name : member.name.substr(slash + 1));
@@ -70,6 +79,7 @@ std::string name_in_top(const ZipMember& member) {
 
 constexpr std::uint64_t kLocalHeaderBytes = 30;  // PKWARE APPNOTE 4.3.7
 
+/// Cuts the whole file into named parts, from member to member in the order of the file.
 std::vector<FilePart> parts_of(std::vector<ZipMember> members, std::uint64_t file_bytes) {
   std::ranges::sort(members, {}, &ZipMember::header_offset_bytes);
   std::vector<FilePart> parts;
@@ -91,12 +101,13 @@ std::vector<FilePart> parts_of(std::vector<ZipMember> members, std::uint64_t fil
   return parts;
 }
 
-/// What makes the pickle worth believing: no damage in it, or a checksum that is right.
+/// True when the pickle can be trusted: it has a checksum, which read_zip_member() verifies, or no known
+/// damage.
 bool is_sound(const ZipMember& pickle, const IsDamaged& is_damaged) {
   return pickle.crc32 != 0 || !is_damaged(pickle.offset_bytes, pickle.length_bytes);
 }
 
-/// What stands before the tensors' data, and that. A file may be cut in either.
+/// The head of a file and the tensor data behind it. The file may end within either.
 std::vector<FilePart> parts_around_data(std::uint64_t data_offset_bytes, std::string head,
                                         std::uint64_t file_bytes) {
   const std::uint64_t head_bytes = std::min(data_offset_bytes, file_bytes);
@@ -105,7 +116,7 @@ std::vector<FilePart> parts_around_data(std::uint64_t data_offset_bytes, std::st
   return parts;
 }
 
-/// A tensor in blocks has no elements of their own: its rows are bytes.
+/// Turns a tensor of quantized blocks, which have no separate elements, into rows of bytes.
 CheckpointTensor as_bytes(CheckpointTensor tensor) {
   if (block_weights(tensor.dtype) == 1) return tensor;
   const std::uint64_t cols = tensor.shape.back();
@@ -177,7 +188,7 @@ std::optional<RowSpan> touched_rows(const CheckpointTensor& tensor, std::uint64_
   if (step_bytes < inner_bytes) return std::nullopt;
   RowSpan rows{first_index(tensor.offset_bytes, inner_bytes, step_bytes, begin_bytes),
                std::min(tensor.shape[0], (end_bytes - tensor.offset_bytes - 1) / step_bytes + 1) - 1};
-  // The range may begin in a gap of the first row.
+  // The range may begin in a gap behind the last element of the first row.
   if (!touches(tensor.offset_bytes + rows.first * step_bytes, inner, item_bytes, begin_bytes, end_bytes))
     ++rows.first;
   return rows;

@@ -12,7 +12,7 @@
 namespace sluice::format {
 namespace {
 
-// torch's old format has five: magic number, protocol, system, state dict, storage keys.
+// torch's old format has five pickles: magic number, protocol, system, state dict, storage keys.
 constexpr std::size_t kPicklesMax = 16;
 constexpr std::uint8_t kProtocolMax = 5;
 
@@ -43,7 +43,7 @@ std::vector<ScannedPickle> scan_members(const std::filesystem::path& path, base:
   return pickles;
 }
 
-/// Pickles one after another. Offsets are those in the file.
+/// Scans pickles one after another. Offsets count from the start of the file.
 std::vector<ScannedPickle> scan_sequence(base::Bytes bytes) {
   std::vector<ScannedPickle> pickles;
   std::size_t start = 0;
@@ -62,7 +62,8 @@ std::vector<ScannedPickle> scan_pickles(const std::filesystem::path& path) {
   const base::Bytes bytes = file.bytes();
   if (base::as_text(bytes).starts_with("PK\x03\x04")) return scan_members(path, bytes);
   if (starts_with_protocol(bytes)) return scan_sequence(bytes);
-  // Protocols 0 and 1 begin with any opcode: a file is one when it is named like one and ends like one.
+  // Pickles of protocols 0 and 1 may begin with any opcode. A file counts as one when it has the extension of
+  // a pickle and the scan reaches STOP.
   if (std::ranges::find(kPickleExtensions, path.extension().string()) == kPickleExtensions.end()) return {};
   auto pickles = scan_sequence(bytes);
   if (!pickles.front().scan.problem.empty()) return {};

@@ -1,6 +1,6 @@
 #pragma once
-// The pickles in a file, and what they would do: a bare pickle, several one after another as torch wrote them
-// before version 1.6, or the *.pkl members of a zip file.
+// Finds the pickles in a file and reports what they would execute: a bare pickle, a sequence of pickles as
+// torch wrote them before version 1.6, or the *.pkl members of a zip file.
 
 #include <filesystem>
 #include <string>
@@ -11,16 +11,15 @@
 namespace sluice::format {
 
 struct ScannedPickle {
-  std::string name;  ///< of the zip member; else empty
+  std::string name;  ///< of the zip member; empty outside of a zip file
   PickleScan scan;
 };
 
-/// Nothing for a file without pickles. Bytes of every kind are possible and no Error; a file that cannot be
-/// read is one.
+/// Empty for a file without pickles. No content is an Error, only a file that cannot be read.
 [[nodiscard]] std::vector<ScannedPickle> scan_pickles(const std::filesystem::path& path);
 
-/// "loaded with Python, data.pkl would call os.system at offset 23 with ('id')"; empty when none of them does
-/// anything.
+/// "loaded with Python, data.pkl would call os.system at offset 23 with ('id')"; empty when none of the
+/// pickles would execute anything.
 [[nodiscard]] std::string to_sentence(const std::vector<ScannedPickle>& pickles);
 
 }  // namespace sluice::format

@@ -1,4 +1,4 @@
-// Lists of checksums: SHA256SUMS, md5sum's, RELEASE texts.
+// Reads and writes lists of checksums: SHA256SUMS, md5sum's lists, RELEASE texts.
 
 #include <algorithm>
 
@@ -15,7 +15,7 @@ bool is_alphanumeric(char c) {
 
 bool is_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
 
-// sha256sum's escapes; a backslash at the start of the line says that there are some.
+// sha256sum escapes names that need it, and marks such lines with a backslash at their start.
 std::string unescaped(std::string_view text) {
   std::string plain;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -47,7 +47,7 @@ struct SumLine {
   std::string path;
 };
 
-/// The first digest of a line and the name after it.
+/// The first digest of a line and the file name after it.
 std::optional<SumLine> find_sum(std::string_view line) {
   for (std::size_t start = 0; start < line.size();) {
     if (!is_alphanumeric(line[start])) {
@@ -60,7 +60,7 @@ std::optional<SumLine> find_sum(std::string_view line) {
     const std::string_view after = line.substr(end);
     const bool digest = (word.size() == 32 || word.size() == 64) && std::ranges::all_of(word, is_hex);
     if (digest && (after.starts_with("  ") || after.starts_with(" *"))) {
-      // A list's names end with the line. In a frame, as in RELEASE texts, they end at a blank.
+      // The name in a list ends with the line. Within other text, as in RELEASE files, it ends at a blank.
       std::string_view path = after.substr(2);
       const bool list = start == 0 || (start == 1 && line.front() == '\\');
       if (!list) path = path.substr(0, path.find_first_of(" \t"));

@@ -10,7 +10,7 @@
 namespace sluice::format {
 namespace {
 
-// Offsets in the footer.
+// Offsets of the fields in the footer.
 constexpr std::size_t kDirectoryOffsetAt = 0;
 constexpr std::size_t kDirectoryLengthAt = 8;
 constexpr std::size_t kFileBytesAt = 16;
@@ -137,6 +137,7 @@ base::Sha256 expert_digest(const base::Sha256& w1, const base::Sha256& w3, const
   return hasher.final();
 }
 
+// Sorted lines make the root independent of the order of tensors in the file.
 base::Sha256 root_digest(const std::vector<ContainerTensor>& tensors) {
   std::vector<std::string> lines;
   lines.reserve(tensors.size());

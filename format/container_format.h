@@ -1,6 +1,6 @@
 #pragma once
-// The .sluice container, byte for byte: constants and records that reader and writer share.
-// docs/container.md is the prose with a worked example.
+// The .sluice container, byte for byte: the constants and records that reader and writer share.
+// docs/container.md describes it with a worked example.
 //
 //   header   4096 bytes: magic, version, header size; the rest is zero
 //   payload  sections (tokenizer, params.json) and tensors in the order in which a forward pass needs them;
@@ -8,9 +8,9 @@
 //   directory  canonical JSON: parameters, tensors, experts, sections, provenance, recipe
 //   footer   128 bytes: where the directory is, its SHA-256, the root, the footer's own SHA-256, end magic
 //
-// What is only known at the end stands at the end, so that one pass writes the file and its SHA-256.
-// One expert is one contiguous run w1, w3, w2; experts larger than 2 MiB start on a 2 MiB boundary, so that
-// they can lie in huge pages.
+// Everything that is known only after the payload comes after it, so that one pass writes the file and its
+// SHA-256. An expert is one contiguous extent: w1, w3, w2. Experts larger than 2 MiB start on a 2 MiB
+// boundary, so that they can lie in huge pages.
 
 #include <array>
 #include <cstdint>
@@ -34,7 +34,7 @@ constexpr std::uint64_t kTensorAlignmentBytes = 4096;
 constexpr std::uint64_t kLargeExpertBytes = 2u << 20;  ///< experts above this are aligned to it
 constexpr std::uint64_t kDirectoryBytesMax = 256u << 20;
 
-/// How a tensor's elements are stored.
+/// The form in which a container stores a tensor's elements.
 enum class Storage : std::uint8_t {
   f32_rows,    ///< row-major f32: norms and routers
   bf16_rows,   ///< row-major bf16: the embedding
@@ -51,7 +51,7 @@ enum class Storage : std::uint8_t {
 [[nodiscard]] bool is_tiled(Storage storage);
 [[nodiscard]] TileType tile_type(Storage storage);
 
-/// Size of a tensor in the payload.
+/// The bytes that a tensor takes in the payload.
 [[nodiscard]] std::uint64_t storage_bytes(Storage storage, const Shape& shape);
 
 struct ContainerTensor {
@@ -64,19 +64,19 @@ struct ContainerTensor {
   DType source_dtype = DType::bf16;
   base::Sha256 source_digest;  ///< merkle_digest of the released values, row-major, in source_dtype
 
-  /// Only for tiled storage.
+  /// The layout of a tensor in tiled storage.
   [[nodiscard]] TileLayout tile_layout() const;
 };
 
 struct ContainerExpert {
   std::uint64_t layer = 0;
   std::uint64_t expert = 0;
-  std::uint64_t offset_bytes = 0;  ///< of w1; the run ends with w2
+  std::uint64_t offset_bytes = 0;  ///< of w1; the extent ends with w2
   std::uint64_t length_bytes = 0;
   base::Sha256 digest;  ///< SHA-256 of the digests of w1, w3, w2
 };
 
-/// A named piece of the payload that is no tensor.
+/// A named part of the payload that is not a tensor.
 struct ContainerSection {
   std::string name;  ///< "tokenizer", "params.json"
   std::uint64_t offset_bytes = 0;
@@ -94,15 +94,16 @@ struct ContainerFooter {
 
 [[nodiscard]] std::array<std::byte, kContainerHeaderBytes> encode_header();
 [[nodiscard]] std::array<std::byte, kContainerFooterBytes> encode_footer(const ContainerFooter& footer);
-/// Error{malformed} naming `subject` for anything that encode_* would not have written.
+/// Both throw Error{malformed} naming `subject` for anything that encode_header() and encode_footer() would
+/// not have written.
 void check_header(base::Bytes header, std::string_view subject);
 [[nodiscard]] ContainerFooter decode_footer(base::Bytes footer, std::string_view subject);
 
 [[nodiscard]] base::Sha256 expert_digest(const base::Sha256& w1, const base::Sha256& w3,
                                          const base::Sha256& w2);
 
-/// SHA-256 over "name type layout shape digest\n" of all tensors, sorted by name: the same for every
-/// container that computes the same, whatever its provenance, recipe or tokenizer.
+/// SHA-256 over the lines "name type layout shape digest\n" of all tensors, sorted by name. Containers with
+/// the same tensors have the same root, whatever their provenance, recipe or tokenizer.
 [[nodiscard]] base::Sha256 root_digest(const std::vector<ContainerTensor>& tensors);
 
 }  // namespace sluice::format

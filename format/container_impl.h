@@ -1,6 +1,6 @@
 #pragma once
-// What a ContainerReader holds, for the two ways to make one: strictly (container_reader.cpp) and out of a
-// damaged file (container_examination.cpp).
+// The state of a ContainerReader, shared by the two ways to make one: from a sound file
+// (container_reader.cpp) and from a damaged one (container_check.cpp).
 
 #include <vector>
 
@@ -16,13 +16,13 @@ struct ContainerReader::Impl {
   Impl(base::MappedFile file_in, const ContainerFooter& footer_in, ContainerDirectory directory_in);
 
   base::MappedFile file;
-  base::MappingGuard guard;  ///< goes before the mapping does
+  base::MappingGuard guard;  ///< declared after `file`, so that it is destroyed before the mapping
   ContainerFooter footer;
   ContainerDirectory directory;
   std::vector<std::size_t> by_name;  ///< indices of directory.tensors, sorted by name
 };
 
-/// Where the footer says that the directory lies is between header and footer, and ends at the footer.
+/// True when the footer's range for the directory lies behind the header and ends at the footer.
 [[nodiscard]] bool is_possible(const ContainerFooter& footer);
 
 [[nodiscard]] base::Bytes directory_text(base::Bytes file, const ContainerFooter& footer);

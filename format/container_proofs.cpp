@@ -1,3 +1,11 @@
+// Verification of a container's payload on first use.
+//
+// Callers (the threads that are about to use tensors) ask proven() and call prove() for the rest; hashing
+// runs on the pool that they pass in. Flags only go from false to true, so two callers may verify the same
+// part at the same time: the work is done twice, the part is counted once. The record on disk belongs to one
+// state of one file, and file systems stamp changes in ticks: settle() waits for the end of the tick of the
+// last change, because another change within the same tick would leave the stamps as they are.
+
 #include "format/container_proofs.h"
 
 #include <algorithm>
@@ -18,8 +26,8 @@ namespace {
 constexpr std::uint64_t kRecordBytesMax = 1u << 20;
 constexpr std::size_t kLeavesPerTask = 64;  // 1 MiB
 
-// Clocks that stamp files move in ticks: of 10 ms at the most on Linux's own file systems, of 2 s on those
-// that keep whole seconds. What is written within the tick of a stamp leaves no trace in it.
+// The clocks that stamp files move in ticks: of at most 10 ms on Linux's own file systems, of 2 s on those
+// that keep whole seconds. A second write within the same tick does not change the stamp.
 constexpr std::int64_t kTickNs = 20'000'000;
 constexpr std::int64_t kCoarseTickNs = 2'000'000'000;
 constexpr std::int64_t kSecondNs = 1'000'000'000;
@@ -30,19 +38,19 @@ std::int64_t age_ns(const base::FileIdentity& file) {
          std::max(file.modified_ns, file.changed_ns);
 }
 
-/// Waits until a later change of the file would show in its stamps. False when that would take long.
+/// Waits until any later change of the file would change its stamps. False when that would take too long.
 bool settle(const base::FileIdentity& file) {
   const bool coarse = file.modified_ns % kSecondNs == 0 && file.changed_ns % kSecondNs == 0;
   const std::int64_t missing_ns = (coarse ? kCoarseTickNs : kTickNs) - age_ns(file);
-  if (missing_ns > kTickNs) return false;  // also a stamp in the future
+  if (missing_ns > kTickNs) return false;  // for a stamp in the future, too
   if (missing_ns > 0) std::this_thread::sleep_for(std::chrono::nanoseconds(missing_ns));
   return true;
 }
 
-/// A run of blocks of one tensor.
+/// Consecutive leaves of one tensor, which one worker hashes.
 struct LeafTask {
   base::Bytes tensor;
-  std::size_t first = 0;  ///< block in the tensor
+  std::size_t first = 0;  ///< index of the first leaf in the tensor
   std::span<base::Sha256> leaves;
 };
 
@@ -71,12 +79,12 @@ ContainerProofs::ContainerProofs(const ContainerReader& container, Options optio
   for (std::size_t i = 0; i < tensors.size();) {
     const bool starts_expert =
         expert != container.experts().end() && tensors[i].offset_bytes == expert->offset_bytes;
-    const Extent extent{i, starts_expert ? std::size_t{3} : std::size_t{1}, starts_expert};  // w1, w3, w2
+    const PartTensors part{i, starts_expert ? std::size_t{3} : std::size_t{1}, starts_expert};  // w1, w3, w2
     if (starts_expert) ++expert;
-    for (std::size_t tensor = i; tensor < i + extent.tensor_count; ++tensor)
+    for (std::size_t tensor = i; tensor < i + part.tensor_count; ++tensor)
       part_by_tensor_[tensor] = parts_.size();
-    parts_.push_back(extent);
-    i += extent.tensor_count;
+    parts_.push_back(part);
+    i += part.tensor_count;
   }
   proven_ = std::vector<std::atomic<bool>>(parts_.size());
   stats_.expert_count = container.experts().size();
@@ -95,7 +103,7 @@ std::optional<ProofRecord> ContainerProofs::read_record(const std::filesystem::p
   try {
     auto record = decode_proof_record(base::read_file(path, kRecordBytesMax));
     if (record && record->subject == subject_ && record->proven.size() == parts_.size()) return record;
-  } catch (const base::Error&) {  // not there, or not readable
+  } catch (const base::Error&) {  // the file does not exist or cannot be read
   }
   return std::nullopt;
 }
@@ -158,6 +166,8 @@ void ContainerProofs::prove_open(std::span<const Part> open,
       tasks.push_back({job.bytes, first, std::span(job.leaves).subspan(first, count)});
     }
   }
+  // Leaves of all tensors first, in tasks of equal size, then the trees: a large tensor does not keep one
+  // worker busy while the others wait.
   pool.run(tasks.size(), [&](std::size_t task, unsigned) { hash_leaves(tasks[task]); });
   pool.run(jobs.size(), [&](std::size_t job, unsigned) {
     check_tensor(*jobs[job].tensor, jobs[job].bytes, jobs[job].leaves);
@@ -189,13 +199,13 @@ void ContainerProofs::check_tensor(const ContainerTensor& tensor, base::Bytes by
 }
 
 void ContainerProofs::mark(Part part, std::uint64_t bytes) {
-  // Two sessions may have proven it at the same time: it counts once, the work twice.
+  // Two callers may have verified the part at the same time: it counts once, its bytes twice.
   const bool first = !proven_[part].exchange(true, std::memory_order_relaxed);
   const std::scoped_lock lock(mutex_);
   stats_.bytes += bytes;
   if (!first) return;
   ++(parts_[part].expert ? stats_.experts_proven : stats_.tensors_proven);
-  news_ = true;
+  dirty_ = true;
 }
 
 ProofStats ContainerProofs::stats() const {
@@ -206,13 +216,14 @@ ProofStats ContainerProofs::stats() const {
 void ContainerProofs::save() noexcept {
   try {
     const std::scoped_lock lock(mutex_);
-    if (!news_ || base::identify(container_.path()) != subject_.file) return;
+    // A file that has changed since it was opened has nothing to do with what was verified.
+    if (!dirty_ || base::identify(container_.path()) != subject_.file) return;
     ProofRecord record{subject_, std::vector<bool>(parts_.size())};
     for (Part part = 0; part < parts_.size(); ++part) record.proven[part] = proven(part);
     for (const auto& path : options_.record_paths) {
       try {
         base::make_directories(path.parent_path());
-        // Another process may have proven other parts meanwhile.
+        // Another process may have saved other parts meanwhile.
         if (const auto other = read_record(path)) {
           for (Part part = 0; part < parts_.size(); ++part)
             record.proven[part] = record.proven[part] || other->proven[part];
@@ -221,12 +232,12 @@ void ContainerProofs::save() noexcept {
         file.file().write_at(0, encode_proof_record(record));
         file.place();
         stats_.record = path;
-        news_ = false;
+        dirty_ = false;
         return;
-      } catch (const base::Error&) {  // read-only, or full: the next place
+      } catch (const base::Error&) {  // read-only or full: try the next path
       }
     }
-  } catch (...) {  // out of memory: nothing is kept
+  } catch (...) {  // out of memory: nothing is saved
   }
 }
 

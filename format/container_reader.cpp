@@ -97,17 +97,18 @@ base::Bytes ContainerReader::bytes(const ContainerSection& section) const {
 
 void ContainerReader::require_whole() const {
   if (const auto at_bytes = impl_->guard.broken_at_bytes()) {
-    throw base::Error(base::ErrorKind::io,
-                      path().string() + ": byte " + std::to_string(*at_bytes) +
-                          " cannot be read any more: the file was cut, or its disk failed, while it was in use");
+    throw base::Error(
+        base::ErrorKind::io,
+        path().string() + ": byte " + std::to_string(*at_bytes) +
+            " cannot be read any more: the file was cut, or its disk failed, while it was in use");
   }
 }
 
-bool ContainerReader::proves(const ContainerTensor& tensor) const {
+bool ContainerReader::matches_digest(const ContainerTensor& tensor) const {
   return base::merkle_digest(bytes(tensor)) == tensor.digest;
 }
 
-bool ContainerReader::proves(const ContainerSection& section) const {
+bool ContainerReader::matches_digest(const ContainerSection& section) const {
   return base::hash<base::Sha256>(bytes(section)) == section.sha256;
 }
 

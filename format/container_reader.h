@@ -1,6 +1,6 @@
 #pragma once
-// Opens a container: maps it, checks header, footer and directory, and gives views of the payload.
-// Opening reads no payload. Whether payload bytes match their digests is asked tensor by tensor.
+// Opens a container: maps it, checks header, footer and directory, and gives views of the payload. Opening
+// reads no payload; matches_digest() verifies it tensor by tensor.
 
 #include <cstdint>
 #include <filesystem>
@@ -27,7 +27,7 @@ class ContainerReader final {
   ContainerReader(ContainerReader&&) noexcept;
 
   [[nodiscard]] const std::filesystem::path& path() const;
-  /// Of the file as it was when it was opened.
+  /// The identity of the file when it was opened.
   [[nodiscard]] const base::FileIdentity& identity() const;
   [[nodiscard]] const ModelParams& params() const;
   [[nodiscard]] const std::vector<ContainerTensor>& tensors() const;    ///< in payload order
@@ -40,21 +40,22 @@ class ContainerReader final {
   [[nodiscard]] const ContainerTensor* find(std::string_view name) const;
   [[nodiscard]] const ContainerSection* find_section(std::string_view name) const;
 
-  /// The whole file, and parts of it.
+  /// Views of the whole file, and of parts of it.
   [[nodiscard]] base::Bytes bytes() const;
   [[nodiscard]] base::Bytes bytes(const ContainerTensor& tensor) const;
   [[nodiscard]] base::Bytes bytes(const ContainerSection& section) const;
 
-  /// Error{io} naming the place when some mapped bytes could not be had since the file was opened. They read as
-  /// zeros, so what was computed from views is only good when this has been asked afterwards.
+  /// Error{io} naming the place when mapped bytes could not be read since the file was opened: the file was
+  /// cut, or its disk failed. Such bytes read as zeros, so results computed from views are valid only if this
+  /// is called afterwards and does not throw.
   void require_whole() const;
 
-  /// Reads the tensor's bytes and compares their digest.
-  [[nodiscard]] bool proves(const ContainerTensor& tensor) const;
-  [[nodiscard]] bool proves(const ContainerSection& section) const;
+  /// Reads the bytes and compares them with their digest.
+  [[nodiscard]] bool matches_digest(const ContainerTensor& tensor) const;
+  [[nodiscard]] bool matches_digest(const ContainerSection& section) const;
 
  private:
-  friend class ContainerExaminer;
+  friend class ContainerChecker;
   struct Impl;
   explicit ContainerReader(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

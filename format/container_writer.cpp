@@ -1,3 +1,11 @@
+// Writes a container in one pass and computes all its digests on the way: SHA-256 of the file, and for each
+// tensor the root of a tree over leaves of 16 KiB.
+//
+// Two positions advance independently: the stream's (bytes written) and hashed_bytes_ (bytes fed to the
+// file's hash), so that one thread can write a tensor while another hashes it. At end_tensor() both stand
+// behind the tensor. Padding is written by pad_to() or finish_write() and hashed as zeros when it is known
+// that the tensor is complete.
+
 #include "format/container_writer.h"
 
 #include <algorithm>
@@ -15,7 +23,7 @@ constexpr std::size_t kReadBytes = 1u << 20;
 
 }  // namespace
 
-std::uint64_t expert_run_bytes(const ModelParams& params, Storage storage) {
+std::uint64_t expert_extent_bytes(const ModelParams& params, Storage storage) {
   const auto up = storage_bytes(storage, {params.hidden_dim, params.dim});
   const auto down = storage_bytes(storage, {params.dim, params.hidden_dim});
   return 2 * base::align_up(up, kTensorAlignmentBytes) + down;
@@ -31,7 +39,7 @@ ContainerWriter::ContainerWriter(base::File& file, const ModelParams& params)
   put(encode_header());
 }
 
-/// Of no tensor.
+/// Writes and hashes bytes outside of tensors.
 void ContainerWriter::put(base::Bytes bytes) {
   stream_.append(bytes);
   file_hasher_.update(bytes);
@@ -45,6 +53,7 @@ void ContainerWriter::pad_to(std::uint64_t alignment_bytes) {
   hash_zeros_to(end);
 }
 
+/// Feeds padding to the file's hash, without reading it back.
 void ContainerWriter::hash_zeros_to(std::uint64_t offset_bytes) {
   while (hashed_bytes_ < offset_bytes) {
     const auto zeros = base::Bytes(kZeros).first(std::min(offset_bytes - hashed_bytes_, kZeros.size()));
@@ -85,6 +94,8 @@ void ContainerWriter::hash(base::Bytes bytes) {
   leaves.hash();
 }
 
+/// Whole leaves go to the queue, where many are hashed at once; only the parts of leaves at the start and the
+/// end of `bytes` are hashed here.
 void ContainerWriter::hash(base::Bytes bytes, base::LeafQueue& leaves) {
   INVARIANT(bytes.size() <= tensors_.back().offset_bytes + tensors_.back().length_bytes - hashed_bytes_);
   hashed_bytes_ += bytes.size();
@@ -97,7 +108,7 @@ void ContainerWriter::hash(base::Bytes bytes, base::LeafQueue& leaves) {
   hash_in_leaf(bytes.subspan(whole.size()));
 }
 
-/// What the begun leaf has room for. Returns the rest.
+/// Feeds the leaf that has begun as far as it has room. Returns the rest of the bytes.
 base::Bytes ContainerWriter::hash_in_leaf(base::Bytes bytes) {
   const auto part = bytes.first(std::min(bytes.size(), base::kMerkleBlockBytes - leaf_bytes_));
   base::PairedHasher<base::Sha256>::update_pair(file_hasher_, part, leaf_hasher_, part);
@@ -121,7 +132,7 @@ void ContainerWriter::finish_write() {
 bool ContainerWriter::adopt_tensor(const base::Sha256& digest, const base::Sha256& source_digest) {
   const ContainerTensor tensor = tensors_.back();
   INVARIANT(offset_bytes() == tensor.offset_bytes);
-  // The stream's own descriptor may read past the cache, which has no read-ahead.
+  // A second descriptor: the stream's own may bypass the page cache, which would read without read-ahead.
   const auto written = base::File::open_read(file_.path());
   std::vector<std::byte> buffer(kReadBytes);
   base::Bytes bytes;
@@ -133,7 +144,7 @@ bool ContainerWriter::adopt_tensor(const base::Sha256& digest, const base::Sha25
     hash(bytes);
   }
   written.drop_cache(tensor.offset_bytes, tensor.length_bytes);
-  // The last page is written anew, for its padding.
+  // The last page is written again, because of its padding.
   const auto rest = static_cast<std::size_t>(tensor.length_bytes % kTensorAlignmentBytes);
   stream_.skip(tensor.length_bytes - rest);
   stream_.append(bytes.last(rest));

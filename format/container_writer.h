@@ -1,7 +1,7 @@
 #pragma once
 // Writes a container front to back in one pass, with all its digests. Given a path, the file appears under
-// that name only when finish() has made it durable; given a file, that is the caller's business. Used by one
-// thread.
+// that name only when finish() has made it durable; given a file, the caller takes care of that. Used by one
+// thread, except that write() and hash() may run at the same time.
 //
 //   ContainerWriter writer(path, params);
 //   writer.add_section("tokenizer", bytes);
@@ -40,32 +40,33 @@ struct WrittenContainer {
 class ContainerWriter final {
  public:
   ContainerWriter(const std::filesystem::path& path, const ModelParams& params);
-  /// Writes over what is in the file, which outlives the writer, from its beginning on.
+  /// Overwrites `file` from its beginning. The file must outlive the writer.
   ContainerWriter(base::File& file, const ModelParams& params);
 
   void add_section(std::string_view name, base::Bytes bytes);
 
-  /// `expert_bytes`: for the first matrix of an expert, the size of its whole run, which decides its
-  /// alignment; see expert_run_bytes.
+  /// `expert_bytes` is, for the first matrix of an expert, the size of the whole expert
+  /// (expert_extent_bytes), which decides its alignment; 0 for all other tensors.
   void begin_tensor(const ModelTensor& tensor, Storage storage, DType source_dtype,
                     std::uint64_t expert_bytes = 0);
+  /// Writes and hashes bytes of the current tensor, in order.
   void append(base::Bytes bytes);
-  /// The two halves of append(): bytes of the current tensor, in order. Two threads may be in them at once.
+  /// The two halves of append(). One thread may be in write() while another is in hash().
   void write(base::Bytes bytes) { stream_.append(bytes); }
   void hash(base::Bytes bytes);
-  /// hash() whose leaves go into `leaves`, to be hashed, by whomever, before end_tensor(). Takes some of them
-  /// along, its own and others.
+  /// As hash(bytes), but puts the leaves into `leaves`; any thread hashes them before end_tensor(). The call
+  /// hashes some waiting leaves itself, in SIMD lanes that the file's hash leaves free.
   void hash(base::Bytes bytes, base::LeafQueue& leaves);
-  /// After the last write(), if at all: hands the tensor to the system, up to the page that the next one
-  /// begins on.
+  /// Optional, after the last write(): hands the tensor to the system, up to the page on which the next one
+  /// begins.
   void finish_write();
-  /// Instead of all of these: an earlier run has written the tensor into the file. False when the bytes there
-  /// do not have the digest; the writer can then not be used any more.
+  /// Replaces all of these calls for a tensor that an earlier run has written into the file. False when the
+  /// bytes in the file do not match the digest; the writer cannot be used afterwards.
   [[nodiscard]] bool adopt_tensor(const base::Sha256& digest, const base::Sha256& source_digest);
   /// Returns the tensor's digest.
   base::Sha256 end_tensor(const base::Sha256& source_digest);
 
-  /// Facts about where the weights came from, and how they were made; shown by inspect.
+  /// Where the weights came from, and how they were converted; `sluice inspect` shows both.
   void set_provenance(Json provenance) { provenance_ = std::move(provenance); }
   void set_recipe(Json recipe) { recipe_ = std::move(recipe); }
 
@@ -80,14 +81,15 @@ class ContainerWriter final {
   [[nodiscard]] std::uint64_t offset_bytes() const { return stream_.offset_bytes(); }
 
   ModelParams params_;
-  std::optional<base::AtomicFile> output_;  // where the caller gave a path
+  std::optional<base::AtomicFile> output_;  // when the caller gave a path
   base::File& file_;
   base::FileStream stream_;
   base::PairedHasher<base::Sha256> file_hasher_;
-  std::uint64_t hashed_bytes_ = 0;  // fed into it so far
-  base::PairedHasher<base::Sha256> leaf_hasher_;
-  std::size_t leaf_bytes_ = 0;  // fed into it so far
-  // Of the current tensor: all of them, for a queue holds on to their places, and how many have their bytes.
+  std::uint64_t hashed_bytes_ = 0;              // bytes fed into file_hasher_
+  base::PairedHasher<base::Sha256> leaf_hasher_;  // for a leaf whose bytes come in several calls
+  std::size_t leaf_bytes_ = 0;                  // bytes fed into leaf_hasher_
+  // The leaves of the current tensor, allocated at once because a queue keeps pointers to them, and how many
+  // of them have all their bytes.
   std::vector<base::Sha256> leaves_;
   std::size_t leaf_count_ = 0;
   std::vector<ContainerTensor> tensors_;
@@ -96,7 +98,8 @@ class ContainerWriter final {
   Json recipe_ = Json::object();
 };
 
-/// Size of an expert's run when w1, w3, w2 are stored so, with the page alignment between them.
-[[nodiscard]] std::uint64_t expert_run_bytes(const ModelParams& params, Storage storage);
+/// Bytes from the start of an expert's w1 to the end of its w2 in this storage, with the page alignment
+/// between the matrices.
+[[nodiscard]] std::uint64_t expert_extent_bytes(const ModelParams& params, Storage storage);
 
 }  // namespace sluice::format

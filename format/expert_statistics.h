@@ -1,10 +1,10 @@
 #pragma once
 // What calibration learns about the inputs of experts: `runtime` collects it, `convert` weighs rounding
-// errors with it, and cli carries it from the one to the other.
+// errors with it, and the caller of both carries it from one to the other.
 //
-// The error of an output of W is d x with d = W - W', so over all tokens it is d H d' with the second moments
-// H = sum of x x'. Only products of inputs of the same block are kept: a whole H of Mixtral's w2 would take
-// 822 MB an expert, blocks of 128 take 7 MB.
+// The error of an output of W is d x with d = W - W', so its square over all tokens is d H d' with the second
+// moments H = sum of x x'. Only products of inputs of the same block are kept: the whole H of Mixtral's w2
+// would take 822 MB for each expert, blocks of 128 inputs take 7 MB.
 
 #include <cstddef>
 #include <cstdint>
@@ -13,15 +13,15 @@
 
 namespace sluice::format {
 
-constexpr std::size_t kMomentBlock = 128;  ///< inputs that share a block; the last may be narrower
+constexpr std::size_t kMomentBlock = 128;  ///< inputs of a block; the last block may be narrower
 
-/// Sums over tokens of (g x)(g x)', g being the weight with which the token's router chose the expert.
+/// Sums over tokens of (g x)(g x)', where g is the weight that the router gave the expert for the token.
 struct InputMoments {
   std::size_t inputs = 0;
   std::vector<float> sums;  ///< block after block, each [row][col]
 
   InputMoments() = default;
-  /// All zero.
+  /// Moments that are all zero.
   explicit InputMoments(std::size_t inputs_in) : inputs(inputs_in), sums(sum_count(inputs_in)) {}
 
   [[nodiscard]] std::size_t blocks() const { return (inputs + kMomentBlock - 1) / kMomentBlock; }
@@ -46,7 +46,7 @@ struct InputMoments {
 };
 
 struct ExpertStatistics {
-  std::uint64_t tokens = 0;  ///< that were routed to it
+  std::uint64_t tokens = 0;  ///< number of tokens that were routed to the expert
   InputMoments up;           ///< inputs of w1 and w3 [dim]
   InputMoments down;         ///< inputs of w2 [hidden_dim]
 };

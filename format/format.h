@@ -12,26 +12,26 @@
 //   checkpoint_scan.h, pickle_scan.h   what a pickle would execute
 //   tensor_digests.h    digests of a checkpoint's tensors
 //   container_format.h, container_reader.h, container_writer.h   the .sluice file
-//   container_examination.h   the same when it is damaged
+//   container_check.h   the same when it is damaged
 //   container_proofs.h        which parts of it have been proven
 
-#include "format/checkpoint_index.h"       // IWYU pragma: export
-#include "format/checkpoint_kind.h"        // IWYU pragma: export
-#include "format/checkpoint_map.h"         // IWYU pragma: export
-#include "format/checkpoint_scan.h"        // IWYU pragma: export
-#include "format/container_examination.h"  // IWYU pragma: export
-#include "format/container_format.h"       // IWYU pragma: export
-#include "format/container_proofs.h"       // IWYU pragma: export
-#include "format/container_reader.h"       // IWYU pragma: export
-#include "format/container_writer.h"       // IWYU pragma: export
-#include "format/json.h"                   // IWYU pragma: export
-#include "format/leaf_file.h"              // IWYU pragma: export
-#include "format/manifest.h"               // IWYU pragma: export
-#include "format/model_params.h"           // IWYU pragma: export
-#include "format/model_tensors.h"          // IWYU pragma: export
-#include "format/release_layout.h"         // IWYU pragma: export
-#include "format/released_model.h"         // IWYU pragma: export
-#include "format/tensor.h"                 // IWYU pragma: export
-#include "format/tensor_digests.h"         // IWYU pragma: export
-#include "format/tensor_source.h"          // IWYU pragma: export
-#include "format/tile.h"                   // IWYU pragma: export
+#include "format/checkpoint_index.h"  // IWYU pragma: export
+#include "format/checkpoint_kind.h"   // IWYU pragma: export
+#include "format/checkpoint_map.h"    // IWYU pragma: export
+#include "format/checkpoint_scan.h"   // IWYU pragma: export
+#include "format/container_check.h"   // IWYU pragma: export
+#include "format/container_format.h"  // IWYU pragma: export
+#include "format/container_proofs.h"  // IWYU pragma: export
+#include "format/container_reader.h"  // IWYU pragma: export
+#include "format/container_writer.h"  // IWYU pragma: export
+#include "format/json.h"              // IWYU pragma: export
+#include "format/leaf_file.h"         // IWYU pragma: export
+#include "format/manifest.h"          // IWYU pragma: export
+#include "format/model_params.h"      // IWYU pragma: export
+#include "format/model_tensors.h"     // IWYU pragma: export
+#include "format/release_layout.h"    // IWYU pragma: export
+#include "format/released_model.h"    // IWYU pragma: export
+#include "format/tensor.h"            // IWYU pragma: export
+#include "format/tensor_digests.h"    // IWYU pragma: export
+#include "format/tensor_source.h"     // IWYU pragma: export
+#include "format/tile.h"              // IWYU pragma: export

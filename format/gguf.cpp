@@ -1,3 +1,10 @@
+// Reads the head of a GGUF file: key-value pairs and the list of tensors.
+//
+// The head has no length of its own, so it is read into memory as far as parsing gets, doubling the buffer,
+// up to 256 MiB. take() is the only way to get bytes and checks each length against the rest of the file;
+// counts are checked against the smallest size of their items before anything is allocated for them. For a
+// damaged file (`whole` false) tensors need not end with the file. Everything runs on the caller's thread.
+
 #include "format/gguf.h"
 
 #include <algorithm>
@@ -15,7 +22,7 @@ namespace sluice::format {
 namespace {
 
 constexpr std::uint64_t kHeadBytesMax = 256u << 20;  // pairs and tensor infos; 152,000 tokens take 6 MB
-constexpr std::uint64_t kDataBytesMax = 1ull << 62;  // of a file whose end is not known
+constexpr std::uint64_t kDataBytesMax = 1ull << 62;  // of a damaged file, whose true size is not known
 constexpr std::uint64_t kKeyBytesMax = 65535;        // docs/gguf.md
 constexpr std::uint64_t kNameBytesMax = 512;
 constexpr std::uint64_t kAxesMax = 4;  // GGML_MAX_DIMS
@@ -72,7 +79,7 @@ class GgufReader final {
 
   [[noreturn]] void refuse(const std::string& cause) const { base::throw_malformed(subject_, cause); }
 
-  /// Bytes of what stands before the tensor data, which is read as far as it is asked for.
+  /// The next bytes of the head, which is read from the file only as far as needed.
   base::Bytes take(std::uint64_t count, const std::string& what) {
     if (count > file_bytes_ - at_)
       refuse(what + " at byte " + std::to_string(at_) + ": needs " + std::to_string(count) +
@@ -142,6 +149,7 @@ class GgufReader final {
     refuse(what + ": has the value type " + std::to_string(type) + ", which is not known");
   }
 
+  /// Reads the elements one by one, as scalars, so that every element is checked like any other value.
   GgufValue array(const std::string& what) {
     const auto type = number<std::uint32_t>(what);
     const auto count = number<std::uint64_t>(what);
@@ -209,7 +217,8 @@ class GgufReader final {
     return tensor;
   }
 
-  /// Tensors lie one after another, each filled up to the alignment, and nothing else is behind them.
+  /// Checks that tensors follow one another, each padded to the alignment, and that nothing follows the last
+  /// one.
   void place_tensors(std::vector<CheckpointTensor>& tensors, std::uint64_t start) const {
     std::ranges::sort(tensors, {}, &CheckpointTensor::offset_bytes);
     std::uint64_t expected = 0;
@@ -236,7 +245,7 @@ class GgufReader final {
   base::File file_;
   std::string subject_;
   std::uint64_t file_bytes_;
-  bool whole_;  // tensors must end where the file does
+  bool whole_;  // the tensors must end where the file ends
   std::vector<std::byte> head_;
   std::uint64_t at_ = 0;
   std::uint64_t alignment_ = kGgufAlignmentBytes;

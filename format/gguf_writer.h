@@ -1,5 +1,5 @@
 #pragma once
-// Makes what stands in a GGUF file before its data: the pairs and the list of tensors.
+// Makes the head of a GGUF file: the pairs and the list of tensors.
 
 #include <cstdint>
 #include <span>
@@ -12,10 +12,10 @@
 
 namespace sluice::format {
 
-/// Size of a tensor's data. Rows of blocks are whole blocks: the last extent is a multiple of 32.
+/// Bytes of a tensor's data. For q8_0 and q4_0 the last extent must be a multiple of 32.
 [[nodiscard]] std::uint64_t gguf_tensor_bytes(GgufTensorType type, const Shape& shape);
 
-/// Keys and tensors stand in the file in the order of the calls.
+/// Keys and tensors are in the file in the order of the calls.
 class GgufHeader final {
  public:
   void set_u32(std::string_view key, std::uint32_t value);
@@ -26,11 +26,11 @@ class GgufHeader final {
   void set_f32s(std::string_view key, std::span<const float> values);
   void set_i32s(std::string_view key, std::span<const std::int32_t> values);
 
-  /// `shape` outermost first, as everywhere in Sluice.
+  /// `shape` has the outermost extent first, as everywhere in Sluice.
   void add_tensor(std::string_view name, GgufTensorType type, const Shape& shape);
 
-  /// All bytes before the data, padding included. The data follows in the order of add_tensor, each tensor
-  /// filled up with zeros to the alignment.
+  /// All bytes before the data, including padding. The data follows in the order of add_tensor(), each tensor
+  /// padded with zeros to the alignment.
   [[nodiscard]] std::string encode() const;
 
  private:

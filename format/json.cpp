@@ -1,3 +1,9 @@
+// Json values, their parser and their writer.
+//
+// nlohmann's SAX parser drives Builder, which keeps a stack of open arrays and objects, refuses duplicate
+// keys and more than kJsonDepthMax levels, and so bounds the recursion of everything that walks a value
+// later. Values are plain data without shared state.
+
 #include "format/json.h"
 
 #include <algorithm>
@@ -14,7 +20,7 @@
 namespace sluice::format {
 namespace {
 
-// Enough of a foreign text to recognise it by, in a message that stays one line.
+// Messages quote this much of a foreign text: enough to recognise it, and short enough for one line.
 constexpr std::size_t kQuotedBytesMax = 60;
 constexpr std::size_t kParserMessageBytesMax = 240;
 
@@ -35,7 +41,7 @@ std::string describe(const Json& value) {
   base::throw_malformed(subject, "expected " + std::string(expected) + ", found " + describe(found));
 }
 
-/// Takes the parser's events and builds our value, container by container.
+/// Builds a Json from the parser's events.
 class Builder final : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit Builder(std::string_view subject) : subject_(subject) {}
@@ -85,7 +91,7 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
 
  private:
   struct Container {
-    bool is_object = false;  ///< known from the first key on
+    bool is_object = false;  ///< set by the first key; an empty container gets its type from its end event
     Json::Object members;
     Json::Array items;
     std::string next_key;
@@ -326,7 +332,7 @@ std::string Json::dump_pretty() const {
 }
 
 Json parse_json(std::string_view text, std::string_view subject) {
-  // The parser takes a NUL for the end, whatever stands behind it.
+  // The parser takes a NUL for the end of the text, whatever follows it.
   if (const auto nul = text.find('\0'); nul != std::string_view::npos)
     base::throw_malformed(subject, "is not valid JSON: a NUL byte at offset " + std::to_string(nul));
   Builder builder(subject);

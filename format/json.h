@@ -1,6 +1,6 @@
 #pragma once
-// JSON as a value of our own: manifests, params.json, the container's directory, the worker pipe and every
-// line that `--json` prints. The parser behind it is nlohmann-json, which no other room sees.
+// A JSON value: for manifests, params.json, the container's directory, the worker pipe and every line that
+// `--json` prints. The parser behind it is nlohmann-json, which no other room sees.
 //
 // Parsing is strict: one document, UTF-8, no comments, no duplicate keys, at most kJsonDepthMax levels.
 // Objects keep the order in which keys were set, so that output is reproducible.
@@ -26,7 +26,7 @@ class Json {
   using Object = std::vector<Member>;
 
   Json() = default;  ///< null
-  // Out of line: a variant's copy and move are much code for every place that makes a value.
+  // Out of line, because a variant's copy and move are much code in every place that makes a value.
   Json(const Json& other);
   Json(Json&& other) noexcept;
   Json& operator=(const Json& other);
@@ -68,7 +68,7 @@ class Json {
   [[nodiscard]] bool is_array() const { return std::holds_alternative<Array>(value_); }
   [[nodiscard]] bool is_object() const { return std::holds_alternative<Object>(value_); }
 
-  // The typed value. What is of another kind, or a number out of range, throws Error{malformed}:
+  // The typed value. A value of another kind, or a number out of range, throws Error{malformed}
   // "SUBJECT: expected a string, found 12". `subject` names the file and the place in it.
   [[nodiscard]] bool as_bool(std::string_view subject) const;
   [[nodiscard]] std::uint64_t as_uint(std::string_view subject) const;
@@ -77,9 +77,9 @@ class Json {
   [[nodiscard]] const Array& as_array(std::string_view subject) const;
   [[nodiscard]] const Object& as_object(std::string_view subject) const;
 
-  /// The member of that key; nullptr when there is none or this is no object.
+  /// The member with that key; nullptr when there is none or this is not an object.
   [[nodiscard]] const Json* find(std::string_view key) const;
-  /// The member of that key; Error{malformed} "SUBJECT: key 'x' is missing" when there is none.
+  /// The member with that key; Error{malformed} "SUBJECT: key 'x' is missing" when there is none.
   [[nodiscard]] const Json& at(std::string_view key, std::string_view subject) const;
   /// Sets or replaces a member; null becomes an object first.
   Json& set(std::string key, Json value);
@@ -102,7 +102,7 @@ class Json {
 /// Throws Error{malformed} "SUBJECT: is not valid JSON: ..." with the position.
 [[nodiscard]] Json parse_json(std::string_view text, std::string_view subject);
 
-/// Refuses an object that has a key outside `known`: "SUBJECT: unknown key 'x'".
+/// Throws Error{malformed} "SUBJECT: unknown key 'x'" for an object with a key that is not in `known`.
 void require_known_keys(const Json& object, std::initializer_list<std::string_view> known,
                         std::string_view subject);
 

@@ -1,12 +1,15 @@
 #pragma once
-// NAME.leaves: the SHA-256 of each 16 KiB block (BEP 52's leaves) of a release's files, beside its .torrent.
-// A .torrent carries one hash a piece, which says that 16 MiB are wrong; these say which 16 KiB.
+// NAME.leaves: the SHA-256 of each 16 KiB block (a leaf in BEP 52) of a release's files, next to its
+// .torrent. A .torrent has one hash for each piece, which locates damage to 16 MiB; leaves locate it to 16
+// KiB.
 //
-// Nothing in it is believed: whoever reads leaves compares the tree over them with what the torrent says.
+// The file needs no trust: whoever reads leaves compares the root over them with the torrent's.
 //
-//   "SLUICELF", u32 version, u32 number of files; for each file: its pieces root (32 bytes), u64 number of
-//   leaves; then the leaves (32 bytes each) of all files in that order. Numbers are little-endian. No files
-//   of one block, whose root is their leaf.
+//   "SLUICELF", u32 version, u32 number of files
+//   for each file: its pieces root (32 bytes), u64 number of leaves
+//   the leaves (32 bytes each) of all files in that order
+//
+// Numbers are little-endian. Files of a single block are left out, because their root is their leaf.
 
 #include <cstdint>
 #include <filesystem>
@@ -20,15 +23,16 @@
 
 namespace sluice::format {
 
-/// Reads leaves where they are asked for; holds none. Thread-safe after construction.
+/// Reads leaves on demand and keeps none in memory. Thread-safe after construction.
 class LeafFile final {
  public:
-  /// Error{malformed} "FILE: ..." for what is no such file, is cut, or goes on behind its end.
+  /// Error{malformed} "FILE: ..." for a file of another format, one that is cut, or one with bytes behind its
+  /// end.
   [[nodiscard]] static LeafFile open(const std::filesystem::path& path);
 
   [[nodiscard]] const std::filesystem::path& path() const { return file_.path(); }
 
-  /// Up to `count` leaves of the file with this root, from leaf `first` on; none when it is not in here.
+  /// Up to `count` leaves of the file with this root, from leaf `first` on; empty when the root is unknown.
   [[nodiscard]] std::vector<base::Sha256> read(const base::Sha256& root, std::uint64_t first,
                                                std::uint64_t count) const;
 
@@ -43,7 +47,7 @@ class LeafFile final {
   std::map<base::Sha256, Row> rows_;  // by root
 };
 
-/// Writes the leaves of all files of the layout that have some; ReleaseFile::leaves must be there.
+/// Writes the leaves of the layout's files. ReleaseFile::leaves must be filled in.
 void write_leaf_file(const std::filesystem::path& path, const ReleaseLayout& layout);
 
 }  // namespace sluice::format

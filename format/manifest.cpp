@@ -1,3 +1,7 @@
+// Reads manifests. A manifest may come from anywhere, so unknown keys, wrong types, bad digests, names that
+// could not be shown and unsafe paths are all refused, with the place in the file. The writer is in
+// manifest_text.cpp, lists of checksums are in checksum_list.cpp.
+
 #include "format/manifest.h"
 
 #include <algorithm>
@@ -17,8 +21,6 @@ bool is_alphanumeric(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-// ---- Reading ----
-
 void check_name(const std::string& name, std::string_view subject) {
   const auto allowed = [](char c) {
     return (is_alphanumeric(c) && !(c >= 'A' && c <= 'Z')) || c == '.' || c == '_' || c == '-';
@@ -28,6 +30,7 @@ void check_name(const std::string& name, std::string_view subject) {
         subject, "expected a name of a-z, 0-9, '.', '_' and '-', found '" + base::to_printable(name) + "'");
 }
 
+/// A text that can be shown on a terminal. Empty texts are refused: unknown values must be absent.
 std::string to_text(const Json& value, const std::string& place) {
   const std::string& text = value.as_string(place);
   if (text.empty()) base::throw_malformed(place, "is empty; what is not known is left out");
@@ -138,7 +141,7 @@ ManifestContainer read_container(const Json& json, const std::string& subject) {
   return container;
 }
 
-/// An array of things that have a name each.
+/// Reads an array of items with unique names.
 template <typename T>
 std::vector<T> read_named(const Json& manifest, std::string_view key, const std::string& subject,
                           T (*read)(const Json&, const std::string&)) {
@@ -155,6 +158,7 @@ std::vector<T> read_named(const Json& manifest, std::string_view key, const std:
   return items;
 }
 
+/// Applies the rules for the paths of a release, which also compare paths with each other.
 void check_paths(const Manifest& manifest, std::string_view subject) {
   ReleaseLayout layout;
   layout.name = manifest.torrent_name.empty() ? manifest.name : manifest.torrent_name;
@@ -195,7 +199,7 @@ Manifest parse_manifest(std::string_view text, std::string_view subject_view) {
   if (const Json* torrent = json.find("torrent")) read_torrent(*torrent, subject + ": torrent", manifest);
   manifest.tensor_count = uint_of(json, "tensor_count", subject);
   manifest.parameter_count = uint_of(json, "parameter_count", subject);
-  // The release's own params.json text, in any dialect that parse_params knows.
+  // The release's own params.json, in any dialect that parse_params knows.
   if (const Json* params = json.find("params"))
     manifest.params = parse_params(params->dump(), subject + ": params");
   if (const Json* files = json.find("files")) {

@@ -1,6 +1,6 @@
 #pragma once
-// A release's manifest: what is known about it, in one small JSON file (docs/manifest.md has the schema).
-// Everything that is not known is absent, never guessed.
+// A release's manifest: what is known about the release, in one small JSON file (docs/manifest.md has the
+// schema). Unknown facts are absent, never guessed.
 
 #include <cstdint>
 #include <filesystem>
@@ -26,20 +26,20 @@ struct ManifestFile {
   std::optional<base::Sha256> root;  ///< BEP 52 pieces root
 };
 
-/// A tensor of the release's checkpoint, whatever files it lies in.
+/// A tensor of the release's checkpoint, independent of the files.
 struct ManifestTensor {
   std::string name;
   DType dtype = DType::bf16;
   Shape shape;
-  base::Sha256
-      digest;  ///< merkle_digest of the values, row-major, in `dtype`: ContainerTensor::source_digest
+  /// merkle_digest of the values, row-major, in `dtype`; equals ContainerTensor::source_digest.
+  base::Sha256 digest;
 
   bool operator==(const ManifestTensor&) const = default;
 };
 
 /// A .sluice file that was made from the release.
 struct ManifestContainer {
-  std::string name;   ///< of the file
+  std::string name;   ///< file name
   std::string quant;  ///< "q4", "q8" or "bf16"
   base::Sha256 root;  ///< ContainerFooter::root
 
@@ -47,12 +47,12 @@ struct ManifestContainer {
 };
 
 struct Manifest {
-  std::string name;          ///< what `sluice run NAME` calls it; [a-z0-9][a-z0-9._-]*
+  std::string name;          ///< the NAME of `sluice run NAME`; [a-z0-9][a-z0-9._-]*
   std::string description;   ///< one line
   std::string licence;       ///< SPDX identifier
-  std::string source;        ///< who released it and where that is written down
+  std::string source;        ///< who released it, and where that is documented
   std::string unsupported;   ///< why Sluice cannot convert it, one line; empty when it can
-  std::string torrent_name;  ///< the folder that the torrent makes
+  std::string torrent_name;  ///< the name of the torrent's folder
   std::optional<base::Sha1> infohash_v1;
   std::optional<base::Sha256> infohash_v2;
   std::vector<std::string> trackers;
@@ -73,16 +73,17 @@ struct Manifest {
 [[nodiscard]] Manifest read_manifest(const std::filesystem::path& path);
 [[nodiscard]] std::string to_text(const Manifest& manifest);
 
-/// A name that a manifest can have: lower case, with '-' for what cannot stand in one.
+/// Turns any text into a manifest's name: lower case, with '-' for characters that a name cannot have.
 [[nodiscard]] std::string to_release_name(std::string_view text);
 
-/// SHA256SUMS and md5sum lists ("<hex>  path", "<hex> *path"), and RELEASE texts, in which only lines that
-/// hold "<32 or 64 hex>  name" count, whatever stands around them. Only digests are filled in. A line that
-/// begins with a backslash has names with line ends and backslashes escaped, as sha256sum does.
+/// Reads SHA256SUMS and md5sum lists ("<hex>  path", "<hex> *path"), and RELEASE texts, of which only lines
+/// with
+/// "<32 or 64 hex>  name" count, whatever else they contain. Fills in digests only. In a line that begins
+/// with a backslash, line ends and backslashes in names are escaped, as sha256sum does.
 [[nodiscard]] std::vector<ManifestFile> parse_sums(std::string_view text);
-/// check_release_path for a name in such a list, where backslashes and line ends may stand.
+/// check_release_path for a name in such a list, which may have backslashes and line ends.
 void check_listed_path(std::string_view path, std::string_view subject);
-/// The files' SHA-256 as `sha256sum` lists them, in their order.
+/// The files' SHA-256 as `sha256sum` lists them, in the order of `files`.
 [[nodiscard]] std::string sums_text(const std::vector<ManifestFile>& files);
 
 }  // namespace sluice::format

@@ -1,3 +1,12 @@
+// The data-only pickle machine. Like Python's it has a stack, marks and a memo, but values are of a closed
+// variant: numbers, texts, tuples, dicts, tags for globals, storages and tensors.
+//
+// All values live in one list and are referred to by index, so that a value in the memo, on the stack and in
+// a dict is one object and its copies cost nothing. That keeps memo bombs harmless: opcodes cost time and
+// memory in proportion to their bytes, and limits bound values, marks, strings and axes. Tuples are inspected
+// only as deep as the phrases of torch.save need, never recursively. Errors name the offset of the opcode.
+// Runs on the caller's thread.
+
 #include "format/pickle.h"
 
 #include <algorithm>
@@ -15,12 +24,12 @@
 namespace sluice::format {
 namespace {
 
-// A release of 1,739 tensors makes some 20,000 values; one takes about 100 bytes.
+// A release of 1,739 tensors makes about 20,000 values of about 100 bytes each.
 constexpr std::size_t kValuesMax = 1u << 20;
 constexpr std::size_t kMarksMax = 64;
 constexpr std::size_t kRankMax = 16;
 
-/// Place of a value in the machine's list of all values. The same object reached twice is the same index.
+/// Index of a value in the machine's list of all values. An object that is reached twice has one index.
 using Ref = std::uint32_t;
 
 using Global = PickleGlobal;
@@ -28,13 +37,13 @@ using Tag = PickleTag;
 
 struct None {};
 struct Text {
-  std::string_view bytes;  ///< in the pickle
+  std::string_view bytes;  ///< a view into the pickle
 };
 struct Tuple {
   std::vector<Ref> items;
 };
 struct Dict {
-  bool ordered = false;  ///< made by OrderedDict, so that attributes may follow
+  bool ordered = false;  ///< made by OrderedDict: BUILD may set its attributes
   std::vector<std::pair<std::string_view, Ref>> members;
   std::set<std::string_view> keys;
 };
@@ -82,7 +91,7 @@ class Machine final {
   }
 
  private:
-  /// Does one opcode; false after STOP. The names are those of Python's pickletools.
+  /// Executes one opcode; false after STOP. The names are those of Python's pickletools.
   [[nodiscard]] bool step(std::uint8_t opcode) {
     if (stream_.at_start() && opcode != 0x80) stream_.refuse("not a pickle of protocol 2");
     switch (opcode) {
@@ -142,7 +151,7 @@ class Machine final {
     push(found);
   }
 
-  // The stack. What lies below the last mark is out of reach, as in Python.
+  // The stack. Opcodes cannot reach below the last mark, as in Python.
 
   [[nodiscard]] Value& value(Ref ref) { return values_[ref]; }
 
@@ -185,8 +194,9 @@ class Machine final {
     return ref;
   }
 
-  // The memo. Picklers number it without holes, so anything else is not theirs.
+  // The memo. Picklers number its entries without gaps, so any other index is refused.
 
+  /// BINPUT names the value on top of the stack and leaves it there.
   void put(std::size_t index) {
     if (index != memo_.size()) {
       stream_.refuse("memo index " + std::to_string(index) + ", expected " + std::to_string(memo_.size()));
@@ -235,6 +245,8 @@ class Machine final {
     push(Storage{.dtype = (*type)->dtype, .key = key->bytes, .elements = *elements});
   }
 
+  /// A call is legal only for three tags of the allow-list, each with the arguments that torch writes, and
+  /// gives a value of the variant: nothing is called.
   void reduce() {
     const std::vector<Ref> call = pop_many(2);
     const auto* callee = std::get_if<const Global*>(&value(call[0]));
@@ -290,6 +302,7 @@ class Machine final {
     }
   }
 
+  /// None, or an empty dict: torch writes an empty OrderedDict for backward hooks.
   [[nodiscard]] bool is_nothing(Ref ref) {
     const auto* dict = std::get_if<Dict>(&value(ref));
     return std::holds_alternative<None>(value(ref)) || (dict != nullptr && dict->members.empty());
@@ -317,6 +330,7 @@ class Machine final {
     stream_.refuse(std::string(what) + " with arguments of another number, kind or sign than torch writes");
   }
 
+  /// The root must be a dict of tensors; its first other entry is refused by its key.
   [[nodiscard]] std::vector<PickledTensor> to_tensors(const Value& root) {
     const auto* dict = std::get_if<Dict>(&root);
     if (dict == nullptr)

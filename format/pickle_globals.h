@@ -1,6 +1,6 @@
 #pragma once
-// The globals that a plain state dict names: what read_state_dict understands, and what scan_pickle does not
-// tell of. A list of what is forbidden would always leak.
+// The globals that a plain state dict names: read_state_dict accepts them, and scan_pickle does not report
+// them. This is an allow-list, because a list of forbidden globals would never be complete.
 
 #include <algorithm>
 #include <array>
@@ -17,7 +17,7 @@ struct PickleGlobal {
   std::string_view module;
   std::string_view name;
   PickleTag tag = PickleTag::storage;
-  DType dtype = DType::f32;  ///< of a storage
+  DType dtype = DType::f32;  ///< element type, for a storage
 };
 
 constexpr std::array<PickleGlobal, 13> kPickleGlobals{{
@@ -36,7 +36,7 @@ constexpr std::array<PickleGlobal, 13> kPickleGlobals{{
     {"torch", "BoolStorage", PickleTag::storage, DType::boolean},
 }};
 
-/// Nothing for any other.
+/// Null for a global that is not in the list.
 [[nodiscard]] inline const PickleGlobal* find_plain_global(std::string_view module, std::string_view name) {
   const auto found = std::ranges::find_if(kPickleGlobals, [&](const PickleGlobal& global) {
     return global.module == module && global.name == name;

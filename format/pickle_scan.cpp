@@ -1,3 +1,12 @@
+// A pickle machine whose values are descriptions: it follows every way in which a pickle can name, import,
+// call and change objects, and writes down what Python would execute.
+//
+// The scan must not be tricked into ending before Python does. So a value that Python would not find on its
+// stack or in its memo becomes "something" unknown instead of an error, and only STOP, the end of the bytes,
+// an opcode of no protocol or a bound ends it. Its cost is bounded: descriptions are short texts kept once in
+// texts_ (bounded in sum), and values refer to them or to the pickle itself. An import that is called later
+// is reported with the call. Runs on the caller's thread and never throws because of the bytes.
+
 #include "format/pickle_scan.h"
 
 #include <algorithm>
@@ -16,24 +25,24 @@ constexpr std::size_t kActsMax = 64;
 constexpr std::size_t kStepsMax = 1u << 24;
 constexpr std::size_t kStackMax = 1u << 18;
 constexpr std::size_t kMemoMax = 1u << 18;
-constexpr std::size_t kTextMax = 160;              // of one description
-constexpr std::size_t kTextsBytesMax = 16u << 20;  // of all of them
-constexpr std::size_t kItemsShown = 6;
+constexpr std::size_t kTextMax = 160;              // bytes of one description
+constexpr std::size_t kTextsBytesMax = 16u << 20;  // bytes of all descriptions
+constexpr std::size_t kItemsShown = 6;             // items of a tuple or list that a description shows
 
 enum class Kind : std::uint8_t {
   data,    ///< built by the pickle machine itself: numbers, strings, tuples, dicts
   text,    ///< a string whose value is known: it may name a global
   mark,    ///< the start of a group
-  plain,   ///< a global of the allow-list; what it makes is data
+  plain,   ///< a global of the allow-list; calling it gives data
   import,  ///< any other global
-  made,    ///< what a call of one gave, or anything else that strange code has touched
+  made,    ///< the result of calling an import, or an unknown value
 };
 
-/// What is known of an object. Values are small and copied; texts live in the pickle or in the scan.
+/// The description of an object. Values are small and copied; their texts live in the pickle or in the scan.
 struct Value {
   Kind kind = Kind::data;
-  std::string_view text;         ///< as it is shown: 'os', 5, (1, 2), os.system
-  std::int32_t import_act = -1;  ///< the act that tells of its import
+  std::string_view text;         ///< as reports show it: 'os', 5, (1, 2), os.system
+  std::int32_t import_act = -1;  ///< index of the act that reports its import; -1: none
 };
 
 constexpr Value kUnknown{Kind::made, "something", -1};
@@ -48,7 +57,7 @@ class Scanner final {
       if (++steps > kStepsMax) stream_.fail("more than " + std::to_string(kStepsMax) + " opcodes");
     scan_.problem = stream_.problem();
     scan_.end_bytes = stream_.offset_bytes();
-    // An import that is called is told by the call.
+    // The report of a call names the import, so the import's own act is dropped.
     std::vector<PickleAct> told;
     for (std::size_t i = 0; i < scan_.acts.size(); ++i)
       if (!called_[i]) told.push_back(std::move(scan_.acts[i]));
@@ -58,7 +67,7 @@ class Scanner final {
   }
 
  private:
-  /// One opcode; false after STOP. The names are those of pickletools.
+  /// Follows one opcode; false after STOP. The names are those of pickletools.
   [[nodiscard]] bool step() {
     opcode_offset_ = stream_.offset_bytes();
     const base::Bytes code = stream_.take(1);
@@ -169,7 +178,7 @@ class Scanner final {
       case 0x84:
         extension(stream_.number<std::uint32_t>());
         break;  // EXT4
-      // The loader's own function, not the pickle's, makes of an id what it likes.
+      // The loader's own function resolves a persistent id, not code of the pickle.
       case 'P': stream_.line(), push("a storage"); break;  // PERSID
       case 'Q': pop(), push("a storage"); break;           // BINPERSID
       default: return false;
@@ -185,10 +194,12 @@ class Scanner final {
     return quoted ? text.substr(1, text.size() - 2) : text;
   }
 
+  /// Stores a description and returns a view of it, which stays valid because a deque does not move its
+  /// elements.
   std::string_view keep(std::string text) {
     if (text.size() > kTextMax) {
       std::size_t end = kTextMax;
-      while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not inside a character
+      while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // do not cut a character
       text.resize(end);
       text += "...";
     }
@@ -199,8 +210,8 @@ class Scanner final {
 
   std::string_view shown(std::string_view text) { return keep(base::to_printable(text.substr(0, kTextMax))); }
 
-  // The stack. Where Python would find nothing there is something unknown: a scan that stopped here could be
-  // made to stop before what matters.
+  // The stack. Where Python would find it empty, it gives an unknown value: if the scan stopped here, a
+  // pickle could make it stop before the act that matters.
 
   void push_value(const Value& value) {
     if (stack_.size() >= kStackMax)
@@ -215,7 +226,7 @@ class Scanner final {
     push(keep(std::to_string(stream_.number<T>())));
   }
 
-  // The text is quoted when it is shown.
+  // describe() adds the quotes.
   void push_text(std::string_view text) { push_value({Kind::text, text, -1}); }
 
   void push_bytes(std::string_view) { push("some bytes"); }
@@ -243,7 +254,7 @@ class Scanner final {
     return values;
   }
 
-  // The memo. Indices may be any; a pickler numbers them from 0.
+  // The memo. Any index is possible, although picklers number entries from 0.
 
   void put(std::uint64_t index) {
     if (memo_.size() >= kMemoMax)
@@ -273,13 +284,15 @@ class Scanner final {
     return text + close;
   }
 
-  /// A group that holds what strange code made is data all the same: holding it does nothing.
+  /// A group is data whatever its items are: holding an object executes nothing.
   void push_group(const std::vector<Value>& values, const char* open, const char* close) {
     push(keep(describe_group(values, open, close)));
   }
 
-  // What would be done.
+  // Acts: what Python would execute.
 
+  /// Records an act at the current opcode. Returns its index, or -1 when the list is full and it is only
+  /// counted.
   std::int32_t act(const std::string& what, const std::string& more = {}) {
     ++scan_.act_count;
     if (scan_.acts.size() >= kActsMax) return -1;
@@ -307,6 +320,8 @@ class Scanner final {
     push_value(import_global(module, name));
   }
 
+  /// The names may come from the memo or from calls. If they are not known texts, the import is reported with
+  /// the descriptions of what they are.
   void stack_global() {
     const Value name = pop();
     const Value module = pop();
@@ -317,7 +332,7 @@ class Scanner final {
     push_value({Kind::import, keep(named), told});
   }
 
-  /// Calls `callee`; what it gives is on the stack then.
+  /// Records the call of `callee` and pushes its result.
   void call(const Value& callee, const std::string& arguments, const char* verb) {
     if (callee.kind == Kind::plain) return push(callee.text);
     mark_called(callee);
@@ -355,7 +370,7 @@ class Scanner final {
     call(pop(), describe(arguments) + " and " + describe(names), "make an object of ");
   }
 
-  /// __setstate__ of an object that has it, else its attributes.
+  /// BUILD calls __setstate__ of an object that has it, else it sets attributes.
   void build() {
     const Value state = pop();
     const Value target = top();
@@ -364,7 +379,7 @@ class Scanner final {
     act("set the state of " + describe(target), " to " + describe(state));
   }
 
-  /// append(), __setitem__() or add() of the object on top.
+  /// The opcode calls append(), __setitem__() or add() of the object on top.
   void change(const char* verb) {
     const Value target = top();
     if (target.kind == Kind::data || target.kind == Kind::text) return;
@@ -383,7 +398,7 @@ class Scanner final {
   std::unordered_map<std::uint64_t, Value> memo_;
   std::deque<std::string> texts_;
   std::size_t texts_bytes_ = 0;
-  std::vector<bool> called_;  ///< by act: an import that a later act tells of
+  std::vector<bool> called_;  ///< for each act: an import that a later act reports with its call
   PickleScan scan_;
 };
 

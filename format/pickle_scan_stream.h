@@ -1,6 +1,7 @@
 #pragma once
-// The bytes of a pickle for a scan that goes on: what is cut off gives nothing and sets the problem, which
-// ends the scan. (PickleStream, for reading, throws instead.)
+// Splits the bytes of a pickle into opcodes and arguments for a scan, which must not throw: at the end of the
+// bytes it returns nothing and sets problem(), which ends the scan. (PickleStream, for reading, throws
+// instead.)
 
 #include <charconv>
 #include <cstddef>
@@ -19,7 +20,7 @@ class PickleScanStream final {
   PickleScanStream(base::Bytes bytes, std::size_t start) : bytes_(bytes), offset_(start) {}
 
   [[nodiscard]] std::size_t offset_bytes() const { return offset_; }
-  /// The first one; empty while there is none.
+  /// The first problem; empty while there is none.
   [[nodiscard]] const std::string& problem() const { return problem_; }
 
   void fail(std::string problem) {
@@ -71,7 +72,7 @@ class PickleScanStream final {
     return rest.substr(0, length);
   }
 
-  /// A number in letters; kNoNumber for any other line.
+  /// A line with a decimal number; kNoNumber for any other line.
   std::uint64_t line_number() {
     const std::string_view text = line();
     std::uint64_t value = 0;

@@ -1,6 +1,6 @@
 #pragma once
-// The bytes of a pickle as opcodes and their arguments, each length checked before it is used. What the
-// opcodes mean is pickle.cpp's business.
+// Splits the bytes of a pickle into opcodes and their arguments; checks each length before it uses it.
+// pickle.cpp gives the opcodes their meaning.
 
 #include <cstddef>
 #include <cstdint>

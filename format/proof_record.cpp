@@ -9,6 +9,7 @@ namespace sluice::format {
 namespace {
 
 constexpr std::string_view kMagic = "SLUICEpf";
+// Offsets in the record:
 constexpr std::size_t kVersionAt = 8;
 constexpr std::size_t kCountAt = 12;
 constexpr std::size_t kDeviceAt = 16;
@@ -77,7 +78,8 @@ std::optional<ProofRecord> decode_proof_record(base::Bytes bytes) {
   record.proven.resize(part_count);
   for (std::size_t part = 0; part < part_count; ++part)
     record.proven[part] = (bytes[kBitsAt + part / 8] >> (part % 8) & std::byte{1}) != std::byte{0};
-  if (!std::ranges::equal(encode_proof_record(record), bytes)) return std::nullopt;  // bits behind the last
+  if (!std::ranges::equal(encode_proof_record(record), bytes))
+    return std::nullopt;  // padding bits are not zero
   return record;
 }
 

@@ -1,16 +1,16 @@
 #pragma once
-// Which parts of a container were proven before, kept in a small file so that the next start need not prove
-// them again:
+// The record of the parts of a container that have been verified, in a small file, so that the next start
+// need not verify them again:
 //
 //   magic 8 bytes, version u32, number of parts u32
 //   device, inode, size, modification and change time of the container's file: 5 x 8 bytes
 //   the container's root and the SHA-256 of its directory: 2 x 32 bytes
-//   a bit a part, lowest first, filled up with zeros to whole bytes
-//   SHA-256 of all that stands before it
+//   one bit for each part, lowest first, padded with zeros to whole bytes
+//   SHA-256 of everything before it
 //
-// The record belongs to one state of one file. Whatever is not exactly that counts for nothing, so that a
-// record which is cut, damaged, stale or another file's costs a proof and never stands for one. It is no
-// defence against somebody who can write this user's files.
+// The record belongs to one state of one file. A record that is cut, damaged, stale or another file's is
+// ignored, so it costs another verification and never replaces one. It does not defend against somebody who
+// can write this user's files.
 
 #include <cstddef>
 #include <cstdint>
@@ -23,10 +23,10 @@
 
 namespace sluice::format {
 
-/// Raised when what "proven" asks of a part changes.
+/// Incremented when the checks that a part must pass to be "proven" change.
 constexpr std::uint32_t kProofRecordVersion = 1;
 
-/// What a record belongs to.
+/// The state of a file to which a record belongs.
 struct ProofSubject {
   base::FileIdentity file;
   base::Sha256 root;
@@ -41,7 +41,7 @@ struct ProofRecord {
 };
 
 [[nodiscard]] std::vector<std::byte> encode_proof_record(const ProofRecord& record);
-/// Nothing for all that encode_proof_record would not have written.
+/// Nothing for bytes that encode_proof_record would not have written.
 [[nodiscard]] std::optional<ProofRecord> decode_proof_record(base::Bytes bytes);
 
 }  // namespace sluice::format

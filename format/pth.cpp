@@ -1,4 +1,10 @@
-// torch's zip files as checkpoints.
+// Reads torch's zip files (.pth, .pt): finds the members under their one top folder, checks version and byte
+// order, reads data.pkl as data (pickle.h), and turns each pickled view into a byte range of the file.
+//
+// read() is strict and is the only way to load; read_damaged() serves the naming of damage and takes the
+// members as the zip directory gives them. A view is accepted only if it lies inside its storage and no two
+// of its elements share a place. When a file is refused, the message adds what its pickles would have
+// executed (checkpoint_scan.h). Runs on the caller's thread.
 
 #include <algorithm>
 #include <map>
@@ -38,15 +44,15 @@ void require_zip(const base::File& file) {
   base::throw_malformed(subject, "is not a torch zip file: it does not begin with 'PK\\x03\\x04'");
 }
 
-/// Elements from the first to the last that the view touches, or why it is no proper view.
+/// Elements from the first to the last one of the view; nothing when two of its elements share a place.
 std::optional<std::uint64_t> span_elements(const Shape& shape, const std::vector<std::uint64_t>& strides) {
   std::vector<std::size_t> axes;
   for (std::size_t axis = 0; axis < shape.size(); ++axis) {
     if (shape[axis] == 0) return 0;
     if (shape[axis] > 1) axes.push_back(axis);
   }
-  // From the innermost axis outwards, each step must lead past all that the axes inside it touch: so no
-  // element has two places. All that slicing, transposing and splitting makes is of this kind.
+  // From the innermost axis outwards, each step must lead past everything that the axes inside it touch.
+  // Slices, transposed tensors and splits all fulfil this.
   std::ranges::sort(axes, {}, [&](std::size_t axis) { return strides[axis]; });
   std::uint64_t span = 1;
   for (const std::size_t axis : axes) {
@@ -92,7 +98,7 @@ class PthReader final {
 
   [[noreturn]] void refuse(const std::string& cause) const { base::throw_malformed(subject_, cause); }
 
-  /// Finds the one top folder and files the members under their names in it.
+  /// Checks that all members lie in one top folder, and stores them under their names in it.
   void sort_members(std::vector<ZipMember> members) {
     if (members.empty()) refuse("is an empty zip archive");
     const std::string& first = members.front().name;
@@ -148,7 +154,7 @@ class PthReader final {
     if (text != "little") refuse("has the byte order '" + base::to_printable(text) + "', expected 'little'");
   }
 
-  /// Checks that the view lies in its storage, and turns it into bytes of the file.
+  /// Checks that the view lies in its storage, and turns it into a byte range of the file.
   [[nodiscard]] CheckpointTensor place(const PickledTensor& tensor) const {
     const std::string name = base::to_printable(tensor.name);
     const auto refuse_tensor = [&](const std::string& cause) { refuse("tensor '" + name + "': " + cause); };

@@ -20,7 +20,7 @@ void require_value(const Json& json, const char* key, const Json& expected, std:
   refuse(subject, key, *value, expected.dump());
 }
 
-/// What would change the weights further, and is there without saying anything in published files.
+/// For keys that would change the weights further; published files have them empty.
 void require_empty(const Json& json, const char* key, std::string_view subject) {
   const Json* value = json.find(key);
   if (value == nullptr || value->is_null() || *value == Json::object()) return;

@@ -40,7 +40,7 @@ void check_element(std::string_view element, std::string_view path, std::string_
   }
 }
 
-/// A path as file systems see it that do not tell cases apart, and as it is written.
+/// A path, and its form on file systems that ignore case.
 struct FoldedPath {
   std::string key;
   const std::string* path = nullptr;
@@ -56,9 +56,9 @@ FoldedPath fold(const std::string& path, std::string_view subject) {
   return folded_path;
 }
 
-/// No two equal, and no file where another has a folder.
+/// Refuses two equal paths, and a file where another path has a folder.
 void check_distinct(std::vector<FoldedPath> paths, std::string_view subject) {
-  // '/' before all else: then what lies below "a" follows "a" at once.
+  // '/' sorts first, so that everything below a folder "a" directly follows "a".
   const auto rank = [](char c) { return c == '/' ? 0 : static_cast<unsigned char>(c) + 1; };
   std::ranges::stable_sort(paths, [&](const FoldedPath& a, const FoldedPath& b) {
     return std::ranges::lexicographical_compare(a.key, b.key, {}, rank, rank);

@@ -1,6 +1,6 @@
 #pragma once
-// What a .torrent promises about a release: its files, and the hashes that prove them. A plain value:
-// fetch makes it from a .torrent, verify proves a folder against it; neither needs the other.
+// What a .torrent says about a release: its files, and the hashes that verify them. It is a plain value:
+// fetch makes it from a .torrent, verify compares a folder with it, and neither needs the other.
 
 #include <cstdint>
 #include <optional>
@@ -19,35 +19,36 @@ struct ReleaseFile {
   std::uint64_t length_bytes = 0;
   bool pad = false;  ///< BEP 47 padding: zeros in the v1 stream, never on disk
 
-  // BEP 52; absent in a v1 torrent, and for empty files.
-  std::optional<base::Sha256> root;            ///< "pieces root"
-  std::vector<base::Sha256> piece_layer;       ///< one a v2 piece; empty when the file fits one piece or unknown
-  std::vector<base::Sha256> leaves;            ///< one a 16 KiB block; empty when unknown
+  // BEP 52. Absent in a v1 torrent, and for empty files.
+  std::optional<base::Sha256> root;  ///< "pieces root"
+  std::vector<base::Sha256>
+      piece_layer;  ///< one for each v2 piece; empty when unknown, or when the file fits one piece
+  std::vector<base::Sha256> leaves;  ///< one for each 16 KiB block; empty when unknown
 };
 
 struct ReleaseLayout {
-  std::string name;              ///< the torrent's name: the folder, or the only file
+  std::string name;  ///< the torrent's name: the folder, or the only file
   bool single_file = false;
   std::uint64_t piece_bytes = 0;
   std::optional<base::Sha1> infohash_v1;
   std::optional<base::Sha256> infohash_v2;
-  std::vector<ReleaseFile> files;            ///< in torrent order; v1 pieces run over them in this order
-  std::vector<base::Sha1> v1_pieces;         ///< empty in a v2-only torrent
+  std::vector<ReleaseFile> files;     ///< in torrent order; v1 pieces run over them in this order
+  std::vector<base::Sha1> v1_pieces;  ///< empty in a v2-only torrent
 
   [[nodiscard]] std::uint64_t payload_bytes() const;  ///< without pad files
 };
 
-/// Refuses a path that could harm or confuse: absolute, empty elements, "." and "..", control or
-/// bidirectional-override characters, malformed UTF-8, backslash, elements over 255 bytes, more than 16
+/// Refuses a path that could do harm or deceive: an absolute path, empty elements, "." and "..", control or
+/// bidirectional-override characters, malformed UTF-8, a backslash, elements over 255 bytes, more than 16
 /// elements. Throws Error{malformed} "SUBJECT: unsafe file name 'x': why".
 void check_release_path(std::string_view path, std::string_view subject);
 
-/// check_release_path for the name and all files, and no two paths that are equal when case is folded
-/// (also file against folder). Throws Error{malformed}.
+/// Applies check_release_path to the name and all files, and refuses two paths that are equal when case is
+/// folded, and a file where another path has a folder. Throws Error{malformed}.
 void check_release_names(const ReleaseLayout& layout, std::string_view subject);
 
-/// For names that are to be published: Error{malformed} when one is not in Unicode's normal form C, since file
-/// systems and clients disagree on what they make of it.
+/// For names that are to be published: Error{malformed} when one is not in Unicode's normal form C, because
+/// file systems and clients treat such names differently.
 void check_normal_names(const ReleaseLayout& layout, std::string_view subject);
 
 }  // namespace sluice::format

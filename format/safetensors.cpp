@@ -1,3 +1,10 @@
+// Reads the header of a safetensors file.
+//
+// The header comes from strangers and may have 100 MB, so it is parsed event by event: HeaderReader keeps the
+// tensors and a small state (Place), and refuses the first event that does not fit. Then check_tiling()
+// checks that the tensors fill the data exactly. All arithmetic is checked for overflow. Runs on the caller's
+// thread.
+
 #include "format/safetensors.h"
 
 #include <algorithm>
@@ -26,7 +33,7 @@ constexpr std::size_t kParserMessageBytesMax = 240;
 
 struct KnownDType {
   std::string_view name;
-  std::optional<DType> dtype;  ///< nothing: not supported
+  std::optional<DType> dtype;  ///< nothing for types that are not supported
 };
 
 constexpr std::array<KnownDType, 22> kDTypes{{
@@ -56,7 +63,7 @@ constexpr std::array<KnownDType, 22> kDTypes{{
 
 std::string to_quoted(std::string_view text) { return "'" + base::to_printable(text.substr(0, 80)) + "'"; }
 
-/// Takes the parser's events one by one, so that a header of 100 MB of something else costs no memory.
+/// Takes the parser's events one by one, so that 100 MB of other JSON cost no memory.
 class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
  public:
   HeaderReader(std::string_view subject, std::uint64_t data_offset_bytes)
@@ -69,6 +76,8 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool number_integer(number_integer_t value) override { refuse_value(std::to_string(value)); }
   bool number_float(number_float_t, const string_t& text) override { refuse_value(text); }
   bool binary(binary_t&) override { refuse_value("binary data"); }
+
+  // Events of the parser. Each returns true to continue; the refusing functions throw.
 
   bool number_unsigned(number_unsigned_t value) override {
     if (place_ == Place::shape) {
@@ -177,6 +186,8 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
       refuse_tensor("is not a proper name");
   }
 
+  /// Completes the tensor whose object has ended. Whether tensors overlap is checked later, for all of them
+  /// together.
   void add_tensor() {
     for (const char* needed : {"dtype", "shape", "data_offsets"})
       if (!keys_.contains(needed)) refuse_tensor("key '" + std::string(needed) + "' is missing");
@@ -208,18 +219,18 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   std::uint64_t data_offset_bytes_;
   Place place_ = Place::start;
   std::string key_;
-  std::unordered_set<std::string> names_;  ///< of the tensors
-  std::unordered_set<std::string> keys_;   ///< of the object that is read
+  std::unordered_set<std::string> names_;  ///< keys of the header
+  std::unordered_set<std::string> keys_;   ///< keys of the current object
   CheckpointTensor tensor_;
   std::array<std::uint64_t, 2> offsets_{};
   std::size_t offset_count_ = 0;
   std::vector<CheckpointTensor> tensors_;
 };
 
-/// Sorted by place, each tensor must begin where the one before ends, and the last must end with the file.
+/// Checks that each tensor begins where the previous one ends, and that the last one ends with the file.
 void check_tiling(std::vector<CheckpointTensor>& tensors, std::uint64_t data_offset_bytes,
                   std::optional<std::uint64_t> file_bytes, std::string_view subject) {
-  // Empty tensors come before what begins where they are.
+  // An empty tensor sorts before the tensor that begins at the same offset.
   std::ranges::sort(tensors, [](const CheckpointTensor& a, const CheckpointTensor& b) {
     return std::pair(a.offset_bytes, a.extent_bytes) < std::pair(b.offset_bytes, b.extent_bytes);
   });
@@ -245,6 +256,8 @@ struct Header {
   std::uint64_t file_bytes = 0;
 };
 
+/// Reads the header into memory after checking its length against the limit and the size of the file. Files
+/// that only have the name of a safetensors file get a message that says what they are.
 Header read_header(const fs::path& path) {
   const base::File file = base::File::open_read(path);
   const std::string subject = path.string();
@@ -289,7 +302,7 @@ CheckpointIndex parse_safetensors(std::string_view header, std::optional<std::ui
                                   const fs::path& path) {
   const std::string subject = path.string();
   if (!base::is_utf8(header)) base::throw_malformed(subject, "its header is not UTF-8");
-  // The parser takes a NUL for the end, whatever stands behind it.
+  // The parser takes a NUL for the end of the text, whatever follows it.
   if (header.find('\0') != std::string_view::npos)
     base::throw_malformed(subject, "its header has a NUL byte");
   const std::size_t first = header.find_first_not_of(" \t\r\n");

@@ -31,7 +31,7 @@ void sort_as_safetensors(std::vector<SafetensorsEntry>& entries) {
 }
 
 std::string encode_safetensors_header(const std::vector<SafetensorsEntry>& entries) {
-  // "pt": tensors as torch has them; transformers does not read files that do not say so.
+  // "pt" means torch's layout; transformers refuses files without it.
   Json header = Json::object({{"__metadata__", Json::object({{"format", "pt"}})}});
   std::uint64_t offset_bytes = 0;
   for (const SafetensorsEntry& entry : entries) {

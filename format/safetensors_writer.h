@@ -1,6 +1,6 @@
 #pragma once
-// Makes the header of a safetensors file: u64 length, JSON, spaces up to a multiple of 8. Source: the
-// format's README (huggingface/safetensors).
+// Makes the header of a safetensors file: u64 length, JSON, spaces up to a multiple of 8. Source: README of
+// huggingface/safetensors.
 
 #include <string>
 #include <vector>
@@ -15,8 +15,8 @@ struct SafetensorsEntry {
   Shape shape;
 };
 
-/// The order in which the reference implementation writes: wide types first, then by name, so that every
-/// tensor is aligned to its own type.
+/// Sorts into the order in which huggingface's implementation writes: wide types first, then by name, so that
+/// every tensor is aligned to its type.
 void sort_as_safetensors(std::vector<SafetensorsEntry>& entries);
 
 /// The header for data that follows in the order of `entries`, without gaps.

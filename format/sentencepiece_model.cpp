@@ -1,3 +1,9 @@
+// A reader and writer of the protobuf message sentencepiece.ModelProto, for the fields that Sluice needs.
+//
+// Message iterates over the fields of one message and checks every length before it uses it; nested messages
+// are views into the same bytes, parsed by functions of their own, so nothing recurses on input. Runs on the
+// caller's thread.
+
 #include "format/sentencepiece_model.h"
 
 #include <cmath>
@@ -15,7 +21,7 @@ constexpr std::size_t kPieceBytesMax = 1024;
 
 enum class WireType : std::uint8_t { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
 
-/// One field of a message: a number, or bytes of it.
+/// One field of a message: a number, or a view of its bytes.
 struct Field {
   std::uint64_t number = 0;
   WireType type = WireType::varint;
@@ -23,7 +29,7 @@ struct Field {
   std::string_view bytes;
 };
 
-/// Goes through the fields of a message. Groups, which protobuf has given up, are refused.
+/// Iterates over the fields of a message. Refuses groups, which protobuf has abandoned.
 class Message final {
  public:
   Message(std::string_view text, std::string_view subject) : text_(text), subject_(subject) {}
@@ -110,6 +116,7 @@ SentencePiece parse_piece(std::string_view text, std::size_t id, std::string_vie
 // int32 is written as the varint of its 64-bit two's complement.
 std::int32_t to_int32(std::uint64_t value) { return static_cast<std::int32_t>(value); }
 
+/// Field numbers are those of TrainerSpec in sentencepiece_model.proto.
 void parse_trainer_spec(std::string_view text, SentencePieceModel& model, std::string_view subject) {
   Message message(text, subject);
   for (Field field; message.next(field);) {
@@ -131,6 +138,7 @@ void parse_trainer_spec(std::string_view text, SentencePieceModel& model, std::s
   }
 }
 
+/// Field numbers are those of NormalizerSpec in sentencepiece_model.proto.
 void parse_normalizer_spec(std::string_view text, SentencePieceModel& model, std::string_view subject) {
   Message message(text, subject);
   for (Field field; message.next(field);) {
@@ -180,6 +188,9 @@ std::string encode_piece(const SentencePiece& piece) {
   return out;
 }
 
+// The encoders write the fields in the order of their numbers, as protobuf does, so that the bytes are
+// reproducible.
+
 std::string encode_trainer_spec(const SentencePieceModel& model) {
   std::string out;
   put_number(out, 3, static_cast<std::int64_t>(model.algorithm));
@@ -190,7 +201,7 @@ std::string encode_trainer_spec(const SentencePieceModel& model) {
   put_number(out, 41, model.bos_id);
   put_number(out, 42, model.eos_id);
   put_number(out, 43, model.pad_id);
-  // The library finds these tokens by their text, and calls them <unk>, <s>, </s>, <pad> when not told.
+  // The library finds these tokens by their text, which defaults to <unk>, <s>, </s> and <pad>.
   for (const auto& [field, id] :
        {std::pair{45u, model.unk_id}, {46u, model.bos_id}, {47u, model.eos_id}, {48u, model.pad_id}}) {
     if (id >= 0) put_bytes(out, field, model.pieces[static_cast<std::size_t>(id)].text);

@@ -1,10 +1,10 @@
 #pragma once
-// The pieces of a SentencePiece model (tokenizer.model), as far as another format must say them. Text is
-// tokenized by the SentencePiece library, in text; this reads and writes its protobuf message, of which
-// Sluice needs a dozen fields. Source: sentencepiece_model.proto, and protobuf's "Encoding" page.
+// Reads and writes SentencePiece models (tokenizer.model), as far as other formats need their content. The
+// SentencePiece library tokenizes text elsewhere; this handles its protobuf message, of which Sluice needs a
+// dozen fields. Source: sentencepiece_model.proto, and protobuf's "Encoding" page.
 //
-// Rejected: linking protobuf for it. The message's classes are no part of Debian's SentencePiece package, and
-// what must be checked (lengths, UTF-8, types) is as much code with it as without it.
+// Rejected: linking protobuf for it. The message's classes are not part of Debian's SentencePiece package,
+// and the checks (lengths, UTF-8, types) are as much code with protobuf as without it.
 
 #include <cstddef>
 #include <cstdint>
@@ -40,12 +40,12 @@ struct SentencePieceModel {
   std::vector<SentencePiece> pieces;  ///< the index is the token's id
   Algorithm algorithm = Algorithm::unigram;
   bool byte_fallback = false;
-  std::int32_t unk_id = 0;  ///< -1: there is none, as for the others
+  std::int32_t unk_id = 0;  ///< -1 means none, for the other ids too
   std::int32_t bos_id = 1;
   std::int32_t eos_id = 2;
   std::int32_t pad_id = -1;
-  // What is done to a text first.
-  bool has_charsmap = false;  ///< characters are mapped to others (NFKC and the like)
+  // Normalization of the text:
+  bool has_charsmap = false;  ///< maps characters to others (for example NFKC)
   bool add_dummy_prefix = true;
   bool remove_extra_whitespaces = true;
   bool escape_whitespaces = true;
@@ -54,11 +54,11 @@ struct SentencePieceModel {
   bool operator==(const SentencePieceModel&) const = default;
 };
 
-/// Error{malformed} naming `subject` for what is cut off, no such message, or beyond its limits: 2^24 pieces,
-/// 1,024 bytes of UTF-8 each, ids that are pieces. Fields that it does not know are skipped.
+/// Error{malformed} naming `subject` for bytes that are cut off, are no such message, or exceed its limits:
+/// 2^24 pieces of at most 1,024 bytes of UTF-8, ids that are pieces. Unknown fields are skipped.
 [[nodiscard]] SentencePieceModel parse_sentencepiece(base::Bytes bytes, std::string_view subject);
 
-/// A tokenizer.model that tokenizes like this. `has_charsmap` must be false.
+/// The bytes of a tokenizer.model that tokenizes as `model` says. `has_charsmap` must be false.
 [[nodiscard]] std::vector<std::byte> encode_sentencepiece(const SentencePieceModel& model);
 
 }  // namespace sluice::format

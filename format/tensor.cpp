@@ -114,7 +114,8 @@ std::uint16_t f32_to_f16(float value) {
   if (magnitude > 0x7F800000) return static_cast<std::uint16_t>(sign | 0x7E00);
   if (magnitude >= 0x477FF000) return static_cast<std::uint16_t>(sign | 0x7C00);  // 65520 and above
   if (magnitude < 0x38800000) {
-    // Below 2^-14: a multiple of 2^-24, to which adding 1/2 rounds, since that has steps of 2^-24.
+    // Below 2^-14 the result is a multiple of 2^-24. Adding 1/2 rounds to it, because floats in [1/2, 1) have
+    // steps of 2^-24.
     const float sum = std::bit_cast<float>(magnitude) + 0.5F;
     return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(sum) - 0x3F000000));
   }

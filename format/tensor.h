@@ -1,5 +1,5 @@
 #pragma once
-// What a tensor is before anything is done with it: element type and shape.
+// Element types and shapes of tensors, and conversions between small float types and f32.
 
 #include <bit>
 #include <cstddef>
@@ -14,11 +14,11 @@ namespace sluice::format {
 /// Element types of released checkpoints.
 enum class DType : std::uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, f8_e4m3, q8_0, q4_0 };
 
-/// Of one element; not for q8_0 and q4_0, whose elements share blocks (gguf_format.h).
+/// Bytes of one element. Not for q8_0 and q4_0, whose elements share blocks (gguf_format.h).
 [[nodiscard]] std::size_t size_bytes(DType dtype);
-/// Elements that are stored together: 32 for q8_0 and q4_0, else 1.
+/// Number of elements that are stored together: 32 for q8_0 and q4_0, else 1.
 [[nodiscard]] std::size_t block_weights(DType dtype);
-/// Of `count` elements, which are whole blocks.
+/// Bytes of `count` elements; `count` is a multiple of block_weights().
 [[nodiscard]] std::uint64_t stored_bytes(DType dtype, std::uint64_t count);
 /// "bf16", "f32", ...
 [[nodiscard]] std::string_view to_string(DType dtype);
@@ -48,10 +48,10 @@ using Shape = std::vector<std::uint64_t>;
 }
 /// IEEE 754 binary16 to binary32, exact.
 [[nodiscard]] float f16_to_f32(std::uint16_t bits);
-/// Rounds to nearest, ties to even; what is too large becomes infinity, NaN stays NaN.
+/// Rounds to nearest, ties to even. Values that are too large become infinity, NaN stays NaN.
 [[nodiscard]] std::uint16_t f32_to_f16(float value);
-/// FP8 E4M3 as checkpoints have it (arXiv 2209.05433): bias 7, no infinity, NaN only with all bits but the
-/// sign set. Exact.
+/// FP8 E4M3 as in checkpoints (arXiv 2209.05433): bias 7, no infinity, NaN only when all bits except the sign
+/// are set. Exact.
 [[nodiscard]] float f8_e4m3_to_f32(std::uint8_t bits);
 
 }  // namespace sluice::format

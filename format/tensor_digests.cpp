@@ -15,10 +15,10 @@ namespace {
 
 constexpr std::uint64_t kChunkBlocks = 64;  // 1 MiB at a time
 constexpr std::uint64_t kChunkBytes = kChunkBlocks * base::kMerkleBlockBytes;
-// A transposed matrix is read in stretches of as many elements as a chunk has rows.
+// A read of a transposed matrix has as many elements as a chunk has rows, so larger chunks give longer reads.
 constexpr std::uint64_t kTransposedChunkBytes = 4 * kChunkBytes;
 
-/// The leaves of a message that comes in pieces, many blocks at a time.
+/// Computes the tree of a message that comes in parts; hashes many leaves at a time.
 class BlockHasher {
  public:
   void update(base::Bytes bytes) {
@@ -55,12 +55,12 @@ class BlockHasher {
     }
   }
 
-  std::vector<std::byte> pending_;  ///< less than a block
+  std::vector<std::byte> pending_;  ///< the start of a leaf, less than 16 KiB
   std::vector<base::Sha256> leaves_;
 };
 
-/// A tensor of the files in matrices, one behind the other; a long row is a column, which can be read in
-/// parts.
+/// Views of a tensor of the files as matrices, whose values follow one another. A row of many elements
+/// becomes a column, because rows are read whole and columns in parts.
 std::vector<TensorView> matrices_of(const CheckpointTensor& tensor) {
   const std::uint64_t count = element_count(tensor.shape).value();
   if (count == 0) return {};
@@ -69,7 +69,7 @@ std::vector<TensorView> matrices_of(const CheckpointTensor& tensor) {
   view.dtype = view.stored_dtype = tensor.dtype;
   view.file_index = tensor.file_index;
   view.offset_bytes = tensor.offset_bytes;
-  if (block_weights(tensor.dtype) > 1) {  // as stored, since no other layout has them
+  if (block_weights(tensor.dtype) > 1) {  // hashed as stored: no other layout has such blocks
     view.dtype = view.stored_dtype = DType::u8;
     view.shape = {tensor.extent_bytes, 1};
     view.row_stride = 1;
@@ -98,12 +98,13 @@ std::vector<TensorView> matrices_of(const CheckpointTensor& tensor) {
   return views;
 }
 
-/// What a digest is made of.
+/// A tensor to be hashed, and the matrices that make up its values.
 struct Message {
   ManifestTensor tensor;
   std::vector<TensorView> matrices;
 };
 
+/// Hashes a message chunk by chunk, so that memory does not depend on the size of the tensor.
 base::Sha256 digest_of(const std::vector<TensorView>& matrices, const std::vector<base::File>& files,
                        base::Progress& progress, const std::stop_token& stop) {
   BlockHasher hasher;
@@ -132,6 +133,7 @@ std::vector<ManifestTensor> digest_all(std::vector<Message> messages,
   for (const Message& message : messages)
     for (const TensorView& view : message.matrices) total_bytes += view.value_bytes();
   progress.begin("hashing tensors", total_bytes);
+  // Each worker hashes whole tensors; there are enough of them for all workers.
   std::vector<ManifestTensor> out(messages.size());
   base::WorkerPool pool(thread_count);
   pool.run(out.size(), [&](std::size_t i, unsigned) {

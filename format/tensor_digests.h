@@ -1,5 +1,5 @@
 #pragma once
-// The digests by which a manifest names a checkpoint's tensors, whatever files and strides they lie in.
+// Computes the digests of a checkpoint's tensors for a manifest. They do not depend on files and strides.
 
 #include <stop_token>
 #include <vector>
@@ -11,14 +11,14 @@
 
 namespace sluice::format {
 
-/// One a tensor of the files, sorted by name. Reads every tensor once, several at a time. Errors: malformed,
-/// io, interrupted.
+/// The digests of all tensors of the files, sorted by name. Reads every tensor once, several at a time on
+/// `thread_count` threads. Errors: malformed, io, interrupted.
 [[nodiscard]] std::vector<ManifestTensor> digest_tensors(const CheckpointIndex& index, unsigned thread_count,
                                                          base::Progress& progress,
                                                          const std::stop_token& stop);
 
-/// One a tensor of the model, under its native name and in its native order: the same for every layout that
-/// holds the same values. These are a container's source digests.
+/// The digests of all tensors of the model, under their native names and in native order: the same for every
+/// layout with the same values. These are a container's source digests.
 [[nodiscard]] std::vector<ManifestTensor> digest_tensors(const ReleasedModel& model, unsigned thread_count,
                                                          base::Progress& progress,
                                                          const std::stop_token& stop);

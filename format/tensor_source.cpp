@@ -1,3 +1,11 @@
+// Reads tensors in whatever order their elements have in the file.
+//
+// read_rows() chooses a path: contiguous rows take one read; rows with a stride take one read each; a
+// transposed view is read along its columns, strip by strip, and transposed in memory (read_columns, turn); q
+// and k in transformers' order are read row by row (file_row); FP8 codes are read as stored and then decoded
+// with their scales; GGUF's blocks are decoded as they are read. All reads are positional on a shared
+// descriptor and use memory of their own, so any number of threads may read at once.
+
 #include "format/tensor_source.h"
 
 #include <algorithm>
@@ -12,8 +20,8 @@
 namespace sluice::format {
 namespace {
 
-// What is gathered together when rows do not lie in one piece: columns whose elements of one row make two
-// cache lines of bf16, and rows enough that a call reads a KiB or two.
+// The strip of a transposed view that is read and transposed at once: 64 columns, whose elements of one row
+// make two cache lines of bf16, and 1024 rows, so that a read has 1 to 4 KiB.
 constexpr std::uint64_t kStripColumns = 64;
 constexpr std::uint64_t kStripRows = 1024;
 constexpr std::uint64_t kSpanBytes = 64u << 10;
@@ -22,13 +30,13 @@ std::string place(std::uint64_t row, std::uint64_t col) {
   return " at [" + std::to_string(row) + ", " + std::to_string(col) + "]";
 }
 
-/// Every step-th element.
+/// Copies every step-th element.
 void pick(base::Bytes from, std::uint64_t step, std::uint64_t element_bytes, base::MutableBytes to) {
   for (std::size_t at = 0, source = 0; at < to.size(); at += element_bytes, source += step * element_bytes)
     std::memcpy(&to[at], &from[source], element_bytes);
 }
 
-/// lines[l][i] becomes out[i][l] for i from `first` on; out's rows are `row_bytes` apart.
+/// Transposes: lines[l][i] becomes out[i][l] for i from `first` on. The rows of `out` are `row_bytes` apart.
 template <typename T>
 void turn(base::Bytes lines, std::size_t line_count, std::size_t row_bytes, std::byte* out,
           std::size_t first = 0) {
@@ -41,8 +49,8 @@ void turn(base::Bytes lines, std::size_t line_count, std::size_t row_bytes, std:
 
 typedef std::uint16_t Eight __attribute__((vector_size(16)));
 
-/// Eight lines of eight elements. Place (line, element) has a number of three and three bits; each round
-/// turns the six of them by one.
+/// Transposes eight lines of eight 2-byte elements. The place of (line, element) has a number of 3 + 3 bits;
+/// each round of interleaving rotates its bits by one, and three rounds swap the halves.
 void turn_eight(const std::byte* lines, std::size_t line_bytes, std::byte* out, std::size_t row_bytes) {
   Eight places[8];
   for (std::size_t l = 0; l < 8; ++l) std::memcpy(&places[l], lines + l * line_bytes, sizeof(Eight));
@@ -57,7 +65,7 @@ void turn_eight(const std::byte* lines, std::size_t line_bytes, std::byte* out, 
   for (std::size_t i = 0; i < 8; ++i) std::memcpy(out + i * row_bytes, &places[i], sizeof(Eight));
 }
 
-/// Most weights of such tensors have two bytes.
+/// The fast path for 2-byte elements, which most weights are.
 void turn_pairs_of_bytes(base::Bytes lines, std::size_t line_count, std::size_t row_bytes, std::byte* out) {
   const std::size_t line_bytes = lines.size() / line_count;
   const std::size_t eights = line_count % 8 == 0 ? line_bytes / sizeof(Eight) : 0;
@@ -119,7 +127,7 @@ void TensorSource::read_scales(const TensorScale& scale) {
   const base::File file = base::File::open_read(scale.file);
   const std::uint64_t element_bytes = size_bytes(scale.dtype);
   const std::uint64_t span = (scale.rows - 1) * scale.row_stride + (scale.cols - 1) * scale.col_stride + 1;
-  INVARIANT(span <= scale.rows * scale.cols);  // row-major: the maker of views refuses others
+  INVARIANT(span <= scale.rows * scale.cols);  // released_model.cpp refuses scales that are not row-major
   std::vector<std::byte> bytes(span * element_bytes);
   file.read_exact_at(scale.offset_bytes, bytes);
   scales_.reserve(scale.rows * scale.cols);
@@ -150,6 +158,7 @@ void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, base::Mut
   decode(codes, first, out);
 }
 
+/// The row of the file that has row `row` of the tensor (TensorView::rotary_width).
 std::uint64_t TensorSource::file_row(std::uint64_t row) const {
   if (view_.rotary_width == 0) return row;
   const std::uint64_t in_head = row % view_.rotary_width;
@@ -169,7 +178,7 @@ void TensorSource::read_block(std::uint64_t first, std::uint64_t count, base::Mu
     file_.read_exact_at(view_.offset_bytes + first * cols_ * stored_bytes_, out);
     return;
   }
-  // Along whichever axis has the smaller step, so that a transposed tensor is read by its columns.
+  // Reads go along the axis with the smaller step, so a transposed tensor is read by its columns.
   if (view_.is_transposed()) return read_columns(first, count, out);
   const std::size_t line_bytes = cols_ * stored_bytes_;
   for (std::uint64_t i = 0; i < count; ++i)
@@ -192,6 +201,8 @@ void TensorSource::read_columns(std::uint64_t first, std::uint64_t count, base::
   }
 }
 
+/// Reads elements that are `step` apart. Reading the elements between them is cheaper than one call for each,
+/// up to kSpanBytes at once.
 void TensorSource::read_line(std::uint64_t element, std::uint64_t step, base::MutableBytes out) const {
   const std::uint64_t start_bytes = view_.offset_bytes + element * stored_bytes_;
   if (step == 1 || out.size() == stored_bytes_) return file_.read_exact_at(start_bytes, out);
@@ -206,6 +217,7 @@ void TensorSource::read_line(std::uint64_t element, std::uint64_t step, base::Mu
   }
 }
 
+/// Decodes FP8 codes block by block along each row, because every block of columns has a scale of its own.
 void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::MutableBytes out) const {
   const TensorScale& scale = *view_.scale;
   const auto& values = e4m3_values();
@@ -225,7 +237,7 @@ void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::Muta
   }
 }
 
-// GGUF's tensors are dense: the rows of a view follow one another.
+// GGUF's tensors are dense, so the rows of a view follow one another in the file.
 void TensorSource::read_quantized(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
   std::vector<std::byte> blocks(static_cast<std::size_t>(stored_bytes(view_.stored_dtype, count * cols_)));
   file_.read_exact_at(view_.offset_bytes + stored_bytes(view_.stored_dtype, first * cols_), blocks);

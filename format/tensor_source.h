@@ -1,10 +1,10 @@
 #pragma once
-// A model's tensor as it lies in a released file, and the one reader of it: blocks of rows, row-major and in
-// the model's own order, as released values and as floats. Conversion, repair and the digests of tensors all
-// read through it, so that a layout that is understood once is understood everywhere.
+// A view of a model's tensor in a released file, and the reader of such views: it gives blocks of rows,
+// row-major and in the model's own order, as released values and as floats. Conversion, repair, export and
+// the digests of tensors all read through it, so a layout has to be understood in one place only.
 //
-// Rejected: gathering a whole tensor first (a stacked w2 of Mixtral is 3.7 GB), and mapping the files (what a
-// mapping touches counts as the process's memory, and a file that is cut while mapped ends the process).
+// Rejected: gathering a whole tensor first (a stacked w2 of Mixtral has 3.7 GB), and mapping the files (pages
+// of a mapping count as the process's memory, and a file that is cut while mapped kills the process).
 
 #include <cstddef>
 #include <cstdint>
@@ -20,7 +20,8 @@
 
 namespace sluice::format {
 
-/// The scales of FP8 weights: one a block of row_block x col_block weights, themselves a matrix in a file.
+/// The scales of FP8 weights: a matrix in a file, with one scale for each block of row_block x col_block
+/// weights.
 struct TensorScale {
   std::filesystem::path file;
   std::string name;
@@ -30,52 +31,53 @@ struct TensorScale {
   std::uint64_t cols = 1;
   std::uint64_t row_stride = 0;  ///< in elements
   std::uint64_t col_stride = 0;
-  std::uint64_t row_block = 1;  ///< weights a scale
-  std::uint64_t col_block = 1;
-  std::uint64_t first_row = 0;  ///< of the scaled tensor, at which the view begins
+  std::uint64_t row_block = 1;  ///< rows of weights for each scale
+  std::uint64_t col_block = 1;  ///< columns of weights for each scale
+  std::uint64_t first_row = 0;  ///< the row of the scaled tensor at which the view begins
 };
 
 /// Where the rows and columns of one of the model's tensors lie. A vector is one row.
 struct TensorView {
   std::string name;  ///< in the files
-  Shape shape;       ///< of one or two axes
-  /// Of the values as they are read: as released, but f32 where a scale makes them of codes.
+  Shape shape;       ///< one or two axes
+  /// The type of the values as they are read: the released type, but f32 for FP8 with scales and for blocks.
   DType dtype = DType::f32;
   DType stored_dtype = DType::f32;
   std::size_t file_index = 0;
   std::uint64_t offset_bytes = 0;  ///< of element [0, 0]
   std::uint64_t row_stride = 0;    ///< in elements
   std::uint64_t col_stride = 1;
-  /// When not 0: heads of so many rows stand with the first halves of their RoPE pairs before the second
-  /// ones. Row h * width + 2 i + j of the tensor is row h * width + j * width / 2 + i of the file.
+  /// When not 0, the rows of a head (this many) are in transformers' order in the file: the first elements of
+  /// all RoPE pairs, then the second ones. Row h * width + 2 i + j of the tensor is row h * width + j * width
+  /// / 2 + i of the file.
   std::uint64_t rotary_width = 0;
   std::optional<TensorScale> scale;
 
   [[nodiscard]] std::uint64_t rows() const { return shape.size() == 2 ? shape[0] : 1; }
   [[nodiscard]] std::uint64_t cols() const { return shape.back(); }
   [[nodiscard]] std::uint64_t value_bytes() const { return rows() * cols() * size_bytes(dtype); }
-  /// Elements of a column lie closer together than those of a row.
+  /// True when elements of a column lie closer together than those of a row.
   [[nodiscard]] bool is_transposed() const { return cols() == 1 || (rows() > 1 && row_stride < col_stride); }
 };
 
-/// Reads a view out of its file, both of which must outlive it. Thread-safe. Beside what it returns it takes
-/// less than a MiB, or a quarter of it where values have scales.
+/// Reads a view from its file; both must outlive it. Thread-safe. In addition to the returned bytes, a read
+/// takes less than 1 MiB of memory, or for FP8 a quarter of the returned bytes.
 class TensorSource {
  public:
-  /// Reads the scales, if there are any. Error{malformed} for one that is negative or not finite.
+  /// Reads the scales of FP8. Error{malformed} for one that is negative or not finite.
   TensorSource(const TensorView& view, const base::File& file);
 
   [[nodiscard]] std::uint64_t rows() const { return rows_; }
   [[nodiscard]] std::uint64_t cols() const { return cols_; }
   [[nodiscard]] std::uint64_t row_bytes() const { return cols_ * value_bytes_; }
 
-  /// Rows [first, first + count) of the values, row-major. Each byte of them is read about once; FP8's NaN is
-  /// Error{malformed}. Of transposed views a thousand rows at a time are read several times as fast as fifty.
+  /// Reads rows [first, first + count) of the values, row-major. Each byte is read about once; FP8's NaN is
+  /// Error{malformed}. Transposed views read a thousand rows at a time several times as fast as fifty.
   void read_rows(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& out) const;
-  /// The same into memory of count * row_bytes().
+  /// Reads into memory of count * row_bytes() bytes.
   void read_rows(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
 
-  /// The values of `bytes` as read_rows gave them, of a float dtype. A NaN or infinity is Error{malformed}
+  /// Converts bytes that read_rows gave, of a float dtype, to floats. NaN or infinity is Error{malformed}
   /// naming its place.
   void to_floats(base::Bytes bytes, std::uint64_t first_row, std::span<float> out) const;
 
@@ -93,8 +95,8 @@ class TensorSource {
   const base::File& file_;
   std::uint64_t rows_;
   std::uint64_t cols_;
-  std::uint64_t stored_bytes_;  ///< an element, in the file
-  std::uint64_t value_bytes_;   ///< an element, as read
+  std::uint64_t stored_bytes_;  ///< bytes of an element in the file
+  std::uint64_t value_bytes_;   ///< bytes of an element as it is read
   std::vector<float> scales_;   ///< row-major
 };
 

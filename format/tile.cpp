@@ -46,7 +46,8 @@ TileLayout::TileLayout(TileType type_in, std::uint64_t rows_in, std::uint64_t co
   const std::uint64_t codes = panels * panel_code_bytes;
   magnitudes_offset_bytes = codes;
   signs_offset_bytes = magnitudes_offset_bytes + panels * panel_magnitude_bytes();
-  // An odd number of tiles leaves the signs at half a cache line; the row scales start at a whole one.
+  // With an odd number of tiles the signs end in the middle of a cache line; the row scales start on the next
+  // one.
   row_scales_offset_bytes = base::align_up(signs_offset_bytes + panels * panel_sign_bytes(), 64);
   total_bytes = row_scales_offset_bytes + (type == TileType::bf16 ? 0 : padded_rows * sizeof(float));
 }

@@ -1,31 +1,34 @@
 #pragma once
-// How matrices lie in a container: in the tiles in which they are multiplied, so nothing is repacked at load.
+// The layout of matrices in a container: tiles in the form in which kernels multiply them, so that loading
+// repacks nothing.
 //
-// A matrix W [rows, cols] (out x in, row-major as released) is filled up with zero weights to multiples of 64
-// in both directions and stored as planes, one after the other:
+// A matrix W [rows, cols] (out x in, row-major as released) is padded with zero weights to multiples of 64 in
+// both directions and stored as planes, one after the other:
 //
-//   bf16   codes       2 bytes a weight
-//   q8     codes       1 byte a weight (s8); row scales (f32)
-//   q6     codes       6 bits a weight; magnitudes (2 bits) of the sub-scales, one for 16 inputs of a row;
+//   bf16   codes       2 bytes per weight
+//   q8     codes       1 byte per weight (s8); row scales (f32)
+//   q6     codes       6 bits per weight; magnitudes (2 bits) of the sub-scales, one for 16 inputs of a row;
 //                      row scales (f32)
-//   q4     codes       4 bits a weight; magnitudes (4 bits) and signs (1 bit) of the sub-scales, one for 16
+//   q4     codes       4 bits per weight; magnitudes (4 bits) and signs (1 bit) of the sub-scales, one for 16
 //                      inputs of a row; row scales (f32)
+//
+// Terms: a *panel* is 64 rows (n) with all their inputs; a *tile* is 64 rows x 64 inputs (k) of a panel; a
+// *quad* is 4 neighbouring inputs of a row, whose codes are stored together, as VNNI instructions read them;
+// a *group* is the 16 inputs of a row that share a sub-scale.
 //
 // Weight values:  q8: code * row_scale      q6, q4: code * sub_scale * row_scale
 // with, in q6, code in [-32, 31] and sub_scale in [1, 4], and in q4 code in [-8, 7] and sub_scale in
 // +-[1, 16], the pair (-8, -16) excluded, so that code * sub_scale is exactly an int8: all three types are
 // int8 matrices under one float scale a row.
 //
-// Codes lie in tiles of 64 rows (n) x 64 inputs (k), all k tiles of a panel of 64 rows after one another. In
-// q8 a tile is what oneDNN names BA16a64b4a: 16 quads of k, each 64 rows x 4 inputs (the VNNI order). In q4
-// two neighbouring quads share their 256 bytes: the even one in the low nibbles, the odd one in the high
-// ones, each code stored as code + 8. In q6 the low four bits of code + 32 lie like that, and 128 bytes with
-// the high two bits follow: 32 bytes for each 16 rows, byte n % 8 * 4 + k % 4, in which the even quad of row
-// n % 16 < 8 has the lowest two bits, then its odd quad, then the quads of row n % 16 + 8. In bf16 a tile is
-// 64 rows x 32 inputs, BA16a64b2a.
-// docs/container.md has the same as a worked example.
+// The tiles of a panel follow one another. In q8 a tile is what oneDNN names BA16a64b4a: 16 quads of k, each
+// 64 rows x 4 inputs. In q4 two neighbouring quads share 256 bytes: the even one has the low nibbles, the odd
+// one the high ones, each code stored as code + 8. In q6 the low four bits of code + 32 are stored in the
+// same way, and 128 bytes with the high two bits follow: 32 bytes for each 16 rows, byte n % 8 * 4 + k % 4,
+// in which the even quad of row n % 16 < 8 has the lowest two bits, then its odd quad, then the quads of row
+// n % 16 + 8. In bf16 a tile is 64 rows x 32 inputs, BA16a64b2a. docs/container.md has a worked example.
 //
-// Rejected: scales beside every tile (no plane would be a matrix that oneDNN can use in place), fp16 block
+// Rejected: scales next to every tile (codes would lose their constant step within a panel), fp16 block
 // scales (the products would not be integers).
 
 #include <cstddef>
@@ -60,7 +63,8 @@ enum class TileType : std::uint8_t { bf16, q8, q6, q4 };
 
 [[nodiscard]] std::string_view to_string(TileType type);
 
-/// Sizes and offsets of a matrix's planes, in bytes from its start. Offsets are multiples of 64.
+/// Sizes and offsets of a matrix's planes, in bytes from the start of the matrix. Offsets are multiples of
+/// 64.
 struct TileLayout {
   TileLayout(TileType type, std::uint64_t rows, std::uint64_t cols);
 
@@ -78,12 +82,12 @@ struct TileLayout {
   std::uint64_t row_scales_offset_bytes;
   std::uint64_t total_bytes;
 
-  /// A panel's share of the magnitudes and of the signs; 0 for types without.
+  /// Bytes of the magnitudes and of the signs that belong to one panel; 0 for types without them.
   [[nodiscard]] std::uint64_t panel_magnitude_bytes() const;
   [[nodiscard]] std::uint64_t panel_sign_bytes() const;
 
-  // Where the code of a weight lies, in bytes from the matrix's start. For q6 and q4 the byte that holds it,
-  // or its low four bits.
+  /// Where the code of a weight lies, in bytes from the start of the matrix. For q4 the byte that has it in a
+  /// nibble, for q6 the byte that has its low four bits in a nibble.
   [[nodiscard]] std::uint64_t code_offset_bytes(std::uint64_t row, std::uint64_t col) const;
   /// q6, q4: true when the code is in the high nibble.
   [[nodiscard]] static bool in_high_nibble(std::uint64_t col) { return col / 4 % 2 == 1; }
@@ -92,16 +96,16 @@ struct TileLayout {
   [[nodiscard]] static unsigned high_bits_shift(std::uint64_t row, std::uint64_t col) {
     return static_cast<unsigned>(row / 8 % 2 * 4 + col / 4 % 2 * 2);
   }
-  /// The byte of the magnitude of (row, group of col). q4: rows 32..63 of a panel are in high nibbles. q6:
-  /// row n is n % 64 / 16 * 2 bits up.
+  /// The byte that has the magnitude of (row, group of col). q4: rows 32..63 of a panel are in high nibbles.
+  /// q6: the bits of row n are shifted up by n % 64 / 16 * 2.
   [[nodiscard]] std::uint64_t magnitude_offset_bytes(std::uint64_t row, std::uint64_t col) const;
-  /// q4: the byte of the sign bit; bit row % 8.
+  /// q4: the byte that has the sign, in bit row % 8.
   [[nodiscard]] std::uint64_t sign_offset_bytes(std::uint64_t row, std::uint64_t col) const;
 };
 
-// The slow twins of every kernel: one weight at a time, by the definition above.
+// The reference implementation of every kernel: one weight at a time, by the definition above.
 
-/// q6, q4: sub-scale of the group that (row, col) is in.
+/// q6, q4: the sub-scale of the group of (row, col).
 [[nodiscard]] int sub_scale_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row,
                                std::uint64_t col);
 /// q8, q6, q4: the int8 weight under the row's scale.
@@ -113,7 +117,7 @@ struct TileLayout {
 [[nodiscard]] float weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row,
                               std::uint64_t col);
 
-/// Bits that describe one weight, on average: codes, sub-scales and row scales, without padding.
+/// Average bits per weight: codes, sub-scales and row scales, without padding.
 [[nodiscard]] double bits_per_weight(TileType type, std::uint64_t rows, std::uint64_t cols);
 
 }  // namespace sluice::format

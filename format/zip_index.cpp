@@ -1,3 +1,11 @@
+// Reads a zip file's directory and headers.
+//
+// read() is for loading: it finds the directory from the end record, reads its entries, and then checks every
+// local header and data descriptor against them, and that members fill the file from its first byte to the
+// directory. read_outline() is for damaged files: it uses the directory only and computes each payload's
+// place from the neighbouring headers. Either way each length is checked against what encloses it before it
+// is used, and the directory is limited to 16 MiB. Reads are positional; runs on the caller's thread.
+
 #include "format/zip_index.h"
 
 #include <algorithm>
@@ -30,14 +38,15 @@ constexpr std::uint64_t kDescriptorBytes = 16;
 constexpr std::uint64_t kDescriptor64Bytes = 24;
 constexpr std::uint64_t kTorchAlignmentBytes = 64;
 
-// Far above any checkpoint (1,000 to 10,000 members of some 90 bytes), far below what would hurt.
+// Far above any checkpoint (1,000 to 10,000 members of about 90 bytes), and harmless to read.
 constexpr std::uint64_t kDirectoryBytesMax = 16u << 20;
 constexpr std::uint16_t kNameBytesMax = 1024;
 
 constexpr std::uint32_t kSaturated32 = 0xFFFFFFFF;
 constexpr std::uint16_t kSaturated16 = 0xFFFF;
 
-// Bit 3: sizes and CRC follow the payload in a data descriptor, as torch's writer does it. Bit 11: UTF-8.
+// Bit 3: sizes and CRC follow the payload in a data descriptor, as torch writes them. Bit 11: the name is
+// UTF-8.
 constexpr std::uint16_t kFlagDescriptor = 1u << 3;
 constexpr std::uint16_t kFlagUtf8 = 1u << 11;
 constexpr std::uint16_t kFlagsEncryption = (1u << 0) | (1u << 6) | (1u << 13);
@@ -55,7 +64,7 @@ struct Entry {
   std::uint16_t flags = 0;
 };
 
-/// The zip64 extra field among the extra fields, if there is one. Nothing when they do not add up.
+/// The zip64 field among the extra fields, empty when there is none. Nothing when the fields are damaged.
 std::optional<Bytes> find_zip64_field(Bytes extra) {
   Bytes found;
   bool seen = false;
@@ -119,6 +128,8 @@ class ZipReader final {
     return bytes;
   }
 
+  /// Finds the directory from the end record in the last bytes of the file, and checks that nothing lies
+  /// between them.
   [[nodiscard]] Directory find_directory() const {
     // A comment behind the end record would let two readers find two directories; torch writes none.
     const char* const kMissing =
@@ -150,8 +161,8 @@ class ZipReader final {
     return directory;
   }
 
-  /// Replaces saturated fields by those of the zip64 end record, where there is one. Returns the offset at
-  /// which the end records begin.
+  /// Replaces saturated fields by those of the zip64 end record, if there is one. Returns the offset at which
+  /// the end records begin.
   [[nodiscard]] std::uint64_t read_end64(std::uint64_t end_offset, Directory& directory) const {
     const bool saturated = directory.count == kSaturated16 || directory.length_bytes == kSaturated32 ||
                            directory.offset_bytes == kSaturated32;
@@ -172,6 +183,8 @@ class ZipReader final {
     return end_offset;
   }
 
+  /// Takes the values of the zip64 end record. Each field of the end record must either have the same value
+  /// or be saturated: otherwise two readers could find two directories.
   void merge_end64(Bytes end64, Directory& directory) const {
     const Directory wide{.offset_bytes = load_le<std::uint64_t>(end64, 48),
                          .length_bytes = load_le<std::uint64_t>(end64, 40),
@@ -190,6 +203,7 @@ class ZipReader final {
     directory = wide;
   }
 
+  /// Reads all entries; they must fill the directory exactly, and no name may occur twice.
   [[nodiscard]] std::vector<Entry> read_directory(const Directory& directory) const {
     const auto bytes = read_bytes(directory.offset_bytes, directory.length_bytes);
     if (directory.count > directory.length_bytes / kCentralBytes) {
@@ -231,6 +245,7 @@ class ZipReader final {
     return entry;
   }
 
+  /// Refuses members that are encrypted, patched or compressed, and flag bits whose meaning is unknown.
   void check_kind(const Entry& entry, std::uint16_t method) const {
     if ((entry.flags & kFlagsEncryption) != 0) refuse(entry.member, "is encrypted");
     if ((entry.flags & kFlagPatched) != 0) refuse(entry.member, "is patch data");
@@ -265,7 +280,7 @@ class ZipReader final {
     }
   }
 
-  /// Checks the local header against the entry, and completes the entry with where the payload lies.
+  /// Checks the local header against the entry, and adds the place of the payload to the entry.
   void check_local_header(Entry& entry, const Directory& directory) const {
     ZipMember& member = entry.member;
     const auto name_offset =
@@ -294,9 +309,9 @@ class ZipReader final {
     entry.member.end_offset_bytes = *end + descriptor_bytes(entry, *end, directory);
   }
 
-  /// Where the payload lies between this member's header and the next one's, which is at `end_offset`: before
-  /// the data descriptor that is seen there; failing that, as the local header says when that comes out even,
-  /// or on a multiple of 64 bytes, where torch puts it.
+  /// Finds the payload between this member's header and the next one's, which is at `end_offset`: directly
+  /// before a data descriptor that is recognised there; otherwise where the local header puts it, if that
+  /// leaves no gap, or on a multiple of 64 bytes, as torch aligns it.
   void place_payload(Entry& entry, std::uint64_t end_offset, const Directory& directory) const {
     ZipMember& member = entry.member;
     const std::uint64_t name_end = member.header_offset_bytes + kLocalBytes + member.name.size();
@@ -325,11 +340,12 @@ class ZipReader final {
     member.end_offset_bytes = end_offset;
   }
 
+  /// Checks sizes and CRC of a local header against the entry of the directory.
   void check_local_sizes(const Entry& entry, Bytes header, Bytes extra) const {
     const auto zip64 = find_zip64_field(extra);
     if (!zip64) refuse(entry.member, "has damaged extra fields in its own header");
     Bytes wide = *zip64;
-    // With a data descriptor the header may leave out what the descriptor says.
+    // With a data descriptor the header may have zeros for the values that the descriptor has.
     const bool may_be_zero = (entry.flags & kFlagDescriptor) != 0;
     const auto agrees = [&](std::uint64_t found, std::uint64_t expected) {
       return found == expected || (may_be_zero && found == 0);
@@ -355,7 +371,7 @@ class ZipReader final {
     const ZipMember& member = entry.member;
     if (available >= kDescriptorBytes && load_le<std::uint32_t>(bytes, 0) == kDescriptorSignature &&
         load_le<std::uint32_t>(bytes, 4) == member.crc32) {
-      // Both widths are in use for any size (miniz takes 64 bits when the *offset* needs them).
+      // Both widths occur with any size: miniz uses 64 bits when the *offset* needs them.
       if (available == kDescriptor64Bytes && load_le<std::uint64_t>(bytes, 8) == member.length_bytes &&
           load_le<std::uint64_t>(bytes, 16) == member.length_bytes) {
         return kDescriptor64Bytes;
@@ -368,8 +384,8 @@ class ZipReader final {
     refuse(member, "has no data descriptor behind it that agrees with the zip directory");
   }
 
-  /// The members must fill the file from its first byte to the directory: what no entry names could be a
-  /// member for a reader that walks the local headers.
+  /// Checks that members fill the file from its first byte to the directory: bytes that no entry names could
+  /// be a member for a reader that walks the local headers.
   void check_layout(const std::vector<Entry>& entries, const Directory& directory) const {
     std::vector<const Entry*> order;
     order.reserve(entries.size());

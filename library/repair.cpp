@@ -9,7 +9,7 @@
 #include "cli/fetch_observer.h"
 #include "cli/progress_line.h"
 #include "cli/report.h"
-#include "format/container_examination.h"
+#include "format/container_check.h"
 #include "library/model_source.h"
 #include "library/source_release.h"
 
@@ -62,7 +62,7 @@ void record_proven_origin(convert::Request& request, Console& console, const std
 }
 
 fs::path choose_source(const fs::path& container, const fs::path& named,
-                       const format::ContainerExamination& examined, Console& console) {
+                       const format::ContainerCheck& examined, Console& console) {
   if (!named.empty()) return named;
   const auto found = examined.reader ? find_source_release(container, examined.reader->provenance())
                                      : guess_source_release(container, console);
@@ -110,20 +110,20 @@ fetch::RepairResult repair_release(const FoundExpectations& found, const verify:
   return result;
 }
 
-convert::MendResult repair_container(const fs::path& container, const verify::Report& report,
-                                     const fs::path& source, unsigned thread_count, Console& console,
-                                     const std::stop_token& stop) {
-  convert::MendRequest request;
+convert::RepairResult repair_container(const fs::path& container, const verify::Report& report,
+                                       const fs::path& source, unsigned thread_count, Console& console,
+                                       const std::stop_token& stop) {
+  convert::RepairRequest request;
   request.container = container;
   for (const verify::DamagedRange& range : report.files.at(0).damaged) request.damage.push_back(range.range);
-  const auto examined = format::examine_container(container);
+  const auto examined = format::check_container(container);
   request.conversion.input = choose_source(container, source, examined, console);
   request.conversion.thread_count = thread_count;
   console.note("out of " + request.conversion.input.string());
   // The directory holds where the container came from; all else is made without it.
   if (!examined.reader) record_proven_origin(request.conversion, console, stop);
   ProgressLine progress(console);
-  const auto result = convert::mend(request, progress, stop);
+  const auto result = convert::repair(request, progress, stop);
   console.clear_status();
   return result;
 }

@@ -27,10 +27,10 @@ fetch::RepairResult repair_release(const FoundExpectations& found, const verify:
                                    const std::stop_token& stop);
 
 /// Mends a container out of the release `source`; when that is empty, the one that its provenance names.
-/// Error{usage} when none is at hand; otherwise as convert::mend.
-convert::MendResult repair_container(const std::filesystem::path& container, const verify::Report& report,
-                                     const std::filesystem::path& source, unsigned thread_count,
-                                     Console& console, const std::stop_token& stop);
+/// Error{usage} when none is at hand; otherwise as convert::repair.
+convert::RepairResult repair_container(const std::filesystem::path& container, const verify::Report& report,
+                                       const std::filesystem::path& source, unsigned thread_count,
+                                       Console& console, const std::stop_token& stop);
 
 /// After a release was found whole: what an earlier repair left behind is of no use any more.
 void clean_up_repair(const FoundExpectations& found);

@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "format/container_examination.h"
+#include "format/container_check.h"
 
 namespace sluice::verify {
 namespace {
@@ -41,7 +41,7 @@ void name_in_checkpoint(const format::CheckpointMap& map, DamagedRange& damage) 
   }
 }
 
-void name_in_container(const format::ContainerExamination& examined, std::uint64_t file_bytes,
+void name_in_container(const format::ContainerCheck& examined, std::uint64_t file_bytes,
                        DamagedRange& damage) {
   if (intersects(damage, 0, format::kContainerHeaderBytes)) add_part(damage, "header");
   if (examined.reader) {
@@ -93,7 +93,7 @@ std::string name_tensors(const std::filesystem::path& file, std::vector<DamagedR
   if (damaged.empty()) return {};
   if (is_container(file)) {
     try {
-      const auto examined = format::examine_container(file);
+      const auto examined = format::check_container(file);
       const std::uint64_t file_bytes = std::filesystem::file_size(file);
       for (DamagedRange& damage : damaged) name_in_container(examined, file_bytes, damage);
       return examined.reader ? "" : "which tensors it touches is not known: the directory is damaged";

@@ -10,7 +10,7 @@
 #include "base/hasher.h"
 #include "base/merkle.h"
 #include "base/multi_digest.h"
-#include "format/container_examination.h"
+#include "format/container_check.h"
 #include "verify/tensor_names.h"
 #include "verify/verify.h"
 
@@ -168,16 +168,16 @@ void add_fault(const format::ContainerFault& fault, ContainerFindings& findings)
 
 Report verify_container(const std::filesystem::path& file, const Options& options, base::Progress& progress,
                         const std::stop_token& stop) {
-  // The examination verifies the digests of header, directory and footer and checks them for contradictions.
-  // It derives the digests of the experts and the root from those of the tensors; so the tensors' own digests
-  // are what remains.
-  const auto examined = format::examine_container(file);
+  // The check verifies the digests of header, directory and footer and looks for contradictions in them. It
+  // derives the digests of the experts and the root from those of the tensors; so the tensors' own digests are
+  // what remains.
+  const auto checked = format::check_container(file);
   ContainerFindings findings;
   bool changed = false;
-  for (const auto& fault : examined.faults)
+  for (const auto& fault : checked.faults)
     if (fault.part == "header") add_fault(fault, findings);
-  if (examined.reader) {
-    const format::ContainerReader& container = *examined.reader;
+  if (checked.reader) {
+    const format::ContainerReader& container = *checked.reader;
     const std::vector<PayloadPart> parts = parts_of(container);
     progress.begin("verifying", container.footer().directory_offset_bytes - format::kContainerHeaderBytes);
     const std::vector<MatchResult> results = compare_parts(file, parts, options, progress, stop);
@@ -185,7 +185,7 @@ Report verify_container(const std::filesystem::path& file, const Options& option
     for (std::size_t i = 0; i < parts.size(); ++i)
       if (results[i] != MatchResult::match) findings.add(to_damage(container, parts[i]), describe(parts[i]));
   }
-  for (const auto& fault : examined.faults)
+  for (const auto& fault : checked.faults)
     if (fault.part != "header") add_fault(fault, findings);
 
   FileReport report;
@@ -202,10 +202,10 @@ Report verify_container(const std::filesystem::path& file, const Options& option
 
   Report result;
   result.ok = report.state == FileState::ok;
-  result.bytes = examined.reader ? report.bytes : format::kContainerHeaderBytes;
+  result.bytes = checked.reader ? report.bytes : format::kContainerHeaderBytes;
   for (const DamagedRange& damage : report.damaged) result.damaged_bytes += damage.range.length_bytes;
   result.proven_by = {"container"};
-  if (examined.reader) result.root_sha256 = base::to_hex(examined.reader->footer().root);
+  if (checked.reader) result.root_sha256 = base::to_hex(checked.reader->footer().root);
   result.files.push_back(std::move(report));
   return result;
 }

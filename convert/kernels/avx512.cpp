@@ -7,13 +7,14 @@
 namespace sluice::convert {
 namespace {
 
-#include "convert/kernels/lanes.h"
+#include "convert/kernels/lanes-inl.h"
 
-#include "convert/kernels/rows.h"
+#include "convert/kernels/rows-inl.h"
 
-#include "convert/kernels/q4_search.h"
+#include "convert/kernels/q4_search-inl.h"
 
-constexpr Kernels kTable = {"avx512", widen_bf16, finite_bf16, quantize_q8, quantize_q4, quantize_q6, interleave};
+constexpr Kernels kTable = {"avx512",    widen_bf16,  finite_bf16, quantize_q8,
+                            quantize_q4, quantize_q6, interleave};
 
 }  // namespace
 

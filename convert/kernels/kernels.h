@@ -1,6 +1,10 @@
 #pragma once
-// The inner loops of quantizing, for several instruction sets. All give the same bytes: the search works on
-// integers of 16 bits, and what floats there are see the same IEEE operations in the same order.
+// The inner loops of quantization, for several instruction sets. All give the same bytes: the search works on
+// 16-bit integers, and floats see the same IEEE operations in the same order everywhere.
+//
+// Terms: a *group* is the 16 inputs of a row that share a sub-scale; a *block* is 16 groups, which the search
+// works on side by side, one group in each *lane* of a SIMD vector; a *quad* is 4 neighbouring inputs of a
+// row, whose codes are stored together (format/tile.h).
 
 #include <cstddef>
 #include <cstdint>
@@ -8,12 +12,12 @@
 
 namespace sluice::convert {
 
-constexpr std::size_t kBlockGroups = 16;  ///< groups that are searched side by side
-constexpr std::size_t kBlockCols = 256;   ///< their weights
-constexpr std::size_t kInterleaveRows = 16;
+constexpr std::size_t kBlockGroups = 16;     ///< groups of a block
+constexpr std::size_t kBlockCols = 256;      ///< weights of a block
+constexpr std::size_t kInterleaveRows = 16;  ///< rows that interleave() takes
 
-/// Sums of a row: |decoded - weight|^2 and |weight|^2. The first is, in q4, what the search made of it in its
-/// fixed point: right to a thousandth of it or a millionth of |weight|^2.
+/// Sums over a row: |decoded - weight|^2 and |weight|^2. In q4 the first comes from the search's fixed-point
+/// numbers and is right to a thousandth of itself or a millionth of |weight|^2.
 struct RowError {
   double squared_error = 0;
   double squared_weights = 0;
@@ -22,26 +26,29 @@ struct RowError {
 struct Kernels {
   std::string_view name;
 
-  /// `count` bf16 values as floats. False when one of them is NaN or infinity.
+  /// Converts `count` bf16 values to floats. False when one of them is NaN or infinity.
   bool (*widen_bf16)(const std::uint16_t* bits, std::size_t count, float* out);
-  /// Only the answer.
+  /// As widen_bf16, without the floats.
   bool (*finite_bf16)(const std::uint16_t* bits, std::size_t count);
 
-  /// Returns the row's scale; convert/quantize.h says how it is chosen.
+  /// code = round(weight / scale) with scale = max |weight| / 127. Returns the row's scale, 0 for a row of
+  /// zeros.
   float (*quantize_q8)(const float* row, std::size_t cols, std::int8_t* codes, RowError& error);
 
-  /// A row of `block_count` times kBlockCols weights. For every eight weights a word: the codes + 8 of the
-  /// first four in the low nibbles of its bytes, those of the others in the high ones (format/tile.h). One
-  /// sub-scale a group. Returns the row's scale, 0 for a row of zeros.
+  /// Searches the scale, sub-scales and codes with the least squared error (q4_search-inl.h) for a row of
+  /// `block_count` * kBlockCols weights. Every eight weights give a word: the codes + 8 of the first quad in
+  /// the low nibbles of its bytes, those of the second in the high ones (format/tile.h). Each group gives a
+  /// sub-scale. Returns the row's scale, 0 for a row of zeros.
   float (*quantize_q4)(const float* row, std::size_t block_count, std::uint32_t* words,
                        std::int8_t* sub_scales, RowError& error);
 
-  /// A row of `block_count` times kBlockCols weights: codes + 32, a byte each, and one sub-scale a group
-  /// (format/tile.h). Returns the row's scale, 0 for a row of zeros.
+  /// Quantizes a row of `block_count` * kBlockCols weights: every weight gives a byte, its code + 32, and
+  /// every group a sub-scale (format/tile.h). Returns the row's scale, 0 for a row of zeros.
   float (*quantize_q6)(const float* row, std::size_t block_count, std::uint8_t* codes,
                        std::int8_t* sub_scales, RowError& error);
 
-  /// The words of sixteen rows, `stride` words apart, as they lie in a panel: out[step * 256 + row * 4].
+  /// Writes the words of kInterleaveRows rows, which are `stride` words apart, to their places in a panel:
+  /// word `step` of row `row` goes to out[step * 256 + row * 4].
   void (*interleave)(const std::uint32_t* words, std::size_t stride, std::size_t steps, std::byte* out);
 };
 
@@ -51,7 +58,7 @@ struct Kernels {
 [[nodiscard]] const Kernels& avx512_kernels();  ///< only where the CPU has AVX-512 F, BW, DQ and VL
 #endif
 
-/// The fastest that this CPU can execute.
+/// The fastest table that this CPU can execute.
 [[nodiscard]] const Kernels& kernels();
 
 }  // namespace sluice::convert

@@ -17,7 +17,7 @@ std::unique_ptr<text::Tokenizer> open_tokenizer(const format::ContainerReader& c
   const std::string subject = container.path().string();
   const auto* section = container.find_section("tokenizer");
   if (section == nullptr) base::throw_malformed(subject, "has no tokenizer");
-  if (!container.proves(*section)) {
+  if (!container.matches_digest(*section)) {
     throw base::Error(base::ErrorKind::verification,
                       subject + ": section 'tokenizer' does not match its SHA-256");
   }

@@ -18,8 +18,8 @@
 #include "base/file.h"
 #include "convert/convert.h"
 #include "convert/plan.h"
-#include "convert/quantize.h"
 #include "format/released_model.h"
+#include "tests/support/quantize_row.h"
 #include "tests/support/safetensors_writer.h"
 
 using namespace sluice;
@@ -30,13 +30,13 @@ namespace {
 
 void round_q8(std::span<float> row) {
   std::vector<std::int8_t> codes(row.size());
-  const float scale = convert::quantize_row_q8(row, codes);
+  const float scale = tests::quantize_row_q8(row, codes);
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = scale * static_cast<float>(codes[i]);
 }
 
 void round_q4(std::span<float> row) {
   convert::Q4Row q;
-  convert::quantize_row_q4(row, q);
+  tests::quantize_row_q4(row, q);
   for (std::size_t i = 0; i < row.size(); ++i)
     row[i] = q.scale * static_cast<float>(q.codes[i] * q.sub_scales[i / 16]);
 }

@@ -7,15 +7,15 @@
 #include <random>
 #include <vector>
 
-#include "convert/quantize.h"
 #include "tests/support/q4_0.h"
+#include "tests/support/quantize_row.h"
 
 using namespace sluice;
 
 namespace {
 
 double q4_squared_error(const std::vector<float>& row, convert::Q4Row& q) {
-  convert::quantize_row_q4(row, q);
+  tests::quantize_row_q4(row, q);
   double error = 0;
   for (std::size_t i = 0; i < row.size(); ++i) {
     const int integer = q.codes[i] * q.sub_scales[i / 16];

@@ -40,7 +40,7 @@ std::vector<FinishedTensor> make_tensors(std::size_t count) {
   return tensors;
 }
 
-/// The bytes of a journal of these tensors.
+/// The bytes of a journal that has these tensors.
 std::vector<std::byte> make_journal(const std::vector<FinishedTensor>& tensors) {
   const TempDir folder;
   base::File file = base::File::create(folder / "j");
@@ -50,7 +50,7 @@ std::vector<std::byte> make_journal(const std::vector<FinishedTensor>& tensors) 
   return base::read_file(folder / "j");
 }
 
-/// With another check at the end, so that only what was changed counts.
+/// Recomputes the check at the end, so that only the change itself can be refused.
 void seal(const std::vector<std::byte>& content, std::size_t at, std::size_t bytes,
           std::vector<std::byte>& out) {
   base::Hasher<base::Sha256> hasher;
@@ -125,7 +125,7 @@ TEST_CASE("journals of other conversions are refused with what differs") {
     const auto found = convert::parse_conversion_journal(content, identity);
     CHECK(found.refusal == one.refusal);
     CHECK(found.finished.empty());
-    // And started anew.
+    // The refused journal was replaced by a new one.
     const TempDir folder;
     base::write_file(folder / "j", content);
     base::File file = base::File::open_update(folder / "j");

@@ -67,7 +67,7 @@ TEST_CASE("bf16 keeps every released bit, and the source digests are of the rele
     CAPTURE(stored.name);
     const TinyTensor& released = source.at(stored.name);
     CHECK(stored.source_digest == base::merkle_digest(bytes_of(released)));
-    CHECK(reader.proves(stored));
+    CHECK(reader.matches_digest(stored));
     const base::Bytes bytes = reader.bytes(stored);
     for (std::size_t i = 0; i < released.bf16.size(); ++i) {
       const std::uint64_t row = i / released.shape.back();
@@ -122,7 +122,7 @@ TEST_CASE("q8, q6 and q4 decode to weights near the released ones, padding to ze
   }
 }
 
-/// All that an expert's matrices take in a container.
+/// Bytes of an expert's matrices in a container.
 double stored_bits_per_weight(const format::ModelParams& params, Quant quant) {
   double bits = 0;
   double weights = 0;
@@ -136,7 +136,7 @@ double stored_bits_per_weight(const format::ModelParams& params, Quant quant) {
 }
 
 TEST_CASE("an expert's weight takes 4.42 bits in stories-moe, 4.33 in Mixtral") {
-  // Their sizes are whole tiles, so that what is stored is what counts.
+  // The sizes are whole tiles, so there is no padding and the stored bytes are those of the weights.
   format::ModelParams mixtral;
   mixtral.dim = 4096;
   mixtral.n_layers = 32;
@@ -231,7 +231,7 @@ TEST_CASE("transposed and shared storages give the same root as plain ones") {
       writer.add(tensor.name, format::DType::bf16, tensor.shape, base::as_text(bytes_of(tensor)));
       continue;
     }
-    // Stored transposed behind ten elements of something else, as a view with strides.
+    // A transposed view with strides, behind ten elements that do not belong to it.
     const std::uint64_t rows = tensor.shape[0];
     const std::uint64_t cols = tensor.shape[1];
     std::vector<std::uint16_t> storage(10, 0x7FC0);

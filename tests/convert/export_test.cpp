@@ -95,7 +95,7 @@ TEST_CASE("Q8_0 blocks are those of its definition") {
   std::mt19937 random(1);
   for (int round = 0; round < 20000; ++round) {
     std::vector<float> values(32);
-    // Halves of a step among them, where rounding away from zero shows.
+    // Includes halves of a step, where rounding away from zero differs from rounding to even.
     for (float& value : values) value = static_cast<float>(static_cast<int>(random() % 509) - 254) / 2.0F;
     if (round % 2 == 1) {
       for (float& value : values) value *= static_cast<float>(random() % 1000) * 1e-6F;

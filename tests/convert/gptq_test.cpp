@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "convert/calibration.h"
+#include "tests/support/quantize_row.h"
 
 using namespace sluice;
 using namespace sluice::convert;
 
 namespace {
 
-/// Moments of inputs that share a common part, as real ones do.
+/// Moments of correlated inputs, which share a common part as real ones do.
 format::InputMoments correlated(std::size_t inputs, std::mt19937& random) {
   std::normal_distribution<float> normal;
   format::InputMoments moments(inputs);
@@ -33,7 +34,7 @@ format::InputMoments correlated(std::size_t inputs, std::mt19937& random) {
   return moments;
 }
 
-/// d H d', by definition.
+/// The output error d H d', by its definition.
 double output_error(const std::vector<float>& row, const Q4Row& q, const format::InputMoments& moments) {
   std::vector<double> d(row.size());
   for (std::size_t i = 0; i < row.size(); ++i) {
@@ -59,16 +60,16 @@ TEST_CASE("compensated rows give less than half the output error of rows rounded
   std::mt19937 random(5);
   std::normal_distribution<float> normal;
   const auto moments = correlated(320, random);  // two whole blocks and half of one
-  const Compensation compensation(moments);
+  const GptqFactors factors(moments);
   double alone = 0;
   double compensated = 0;
   for (int r = 0; r < 20; ++r) {
     std::vector<float> row(320);
     for (float& w : row) w = 0.02f * normal(random);
     Q4Row q;
-    quantize_row_q4(row, q);
+    tests::quantize_row_q4(row, q);
     alone += output_error(row, q, moments);
-    quantize_row_q4(row, compensation, q);
+    quantize_row_q4(row, factors, q);
     compensated += output_error(row, q, moments);
   }
   MESSAGE("output error: compensated " << compensated << ", alone " << alone);
@@ -76,7 +77,7 @@ TEST_CASE("compensated rows give less than half the output error of rows rounded
 }
 
 TEST_CASE("rows of zeros and inputs that were never seen are rounded all the same") {
-  const Compensation nothing{format::InputMoments(64)};
+  const GptqFactors nothing{format::InputMoments(64)};
   Q4Row q;
   quantize_row_q4(std::vector<float>(64), nothing, q);
   CHECK(q.scale == 0);
@@ -87,13 +88,13 @@ TEST_CASE("rows of zeros and inputs that were never seen are rounded all the sam
           doctest::Approx(-3.5).epsilon(1e-5));
 }
 
-TEST_CASE("a starved expert is filled up with its layer's mean, others stay as they are") {
+TEST_CASE("an under-calibrated expert is filled up with its layer's mean, others stay as they are") {
   format::LayerStatistics layer;
   layer.experts.resize(2);
   for (auto& expert : layer.experts) expert = {0, format::InputMoments(64), format::InputMoments(64)};
   layer.experts[0].tokens = 2 * kExpertTokensMin;
   layer.experts[0].up.sums[0] = 100;
-  CHECK(feed_starved(layer) == std::vector<std::uint64_t>{1});
+  CHECK(fill_under_calibrated(layer) == std::vector<std::uint64_t>{1});
   CHECK(layer.experts[0].up.sums[0] == 100);
   CHECK(layer.experts[1].up.sums[0] == 50);
   CHECK(layer.experts[1].down.sums[0] == 0);

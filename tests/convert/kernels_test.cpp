@@ -16,7 +16,7 @@ using namespace sluice::convert;
 
 namespace {
 
-/// Kernels that this CPU can execute, beside the plain ones.
+/// The kernels that this CPU can execute, except the generic ones.
 std::vector<const Kernels*> fast_kernels() {
   std::vector<const Kernels*> found;
 #if defined(__x86_64__)
@@ -61,7 +61,7 @@ double squared_error(const std::vector<float>& row, const Q4Result& q) {
   return error;
 }
 
-/// The best sub-scale of every group under a row scale, with all 32 tried: plain arithmetic, in double.
+/// The reference search: tries all 32 sub-scales of every group under a row scale, in double.
 double best_error(const std::vector<float>& row, double scale) {
   double total = 0;
   for (std::size_t g = 0; g < row.size(); g += 16) {
@@ -199,10 +199,9 @@ TEST_CASE("all kernels make the same q6 rows, which are those of the definition"
       REQUIRE((code >= -32 && code <= 31));
       const double difference = static_cast<double>(row[i]) - static_cast<double>(scale) * code * sub_scale;
       squared_error += difference * difference;
-      // No further than rounding takes it, and the largest positive code, which is one less than the largest
-      // negative one.
+      // Half a step, also at the largest positive code, which is one less than the largest negative one.
       if (scale != 0) REQUIRE(std::fabs(difference) <= 0.51 * static_cast<double>(scale) * sub_scale);
-      // The next smaller sub-scale would not do.
+      // The next smaller sub-scale would be too small.
       if (scale != 0 && i % 16 == 0 && sub_scale > 1) {
         float largest = 0;
         for (std::size_t k = i; k < i + 16; ++k) largest = std::max(largest, std::fabs(row[k]));

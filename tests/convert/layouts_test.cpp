@@ -1,4 +1,4 @@
-// The same model in every layout gives the same container.
+// The same model gives the same container from every layout.
 
 #include "tests/support/layouts.h"
 
@@ -36,7 +36,7 @@ convert::Result run(const std::filesystem::path& input, const std::filesystem::p
   return convert::convert(request, progress, {});
 }
 
-/// Sizes that are no multiples of tiles and blocks, and differ from one another.
+/// Sizes that are not multiples of tiles and blocks, and all different.
 format::ModelParams uneven_params() {
   auto params = tests::tiny_params();
   params.dim = 96;
@@ -128,7 +128,7 @@ TEST_CASE("one shard stands for all of them") {
 
 namespace {
 
-/// The nearest FP8 E4M3 value, by trying all.
+/// The nearest FP8 E4M3 code, found by trying all.
 std::uint8_t to_e4m3(float value) {
   std::uint8_t best = 0;
   for (unsigned code = 0; code < 256; ++code) {
@@ -190,8 +190,8 @@ std::vector<RawTensor> to_fp8(const std::vector<RawTensor>& tensors, Scales scal
     if (scales == Scales::per_block) shape = {(rows + 127) / 128, (cols + 127) / 128};
     if (axes == 3 && scales == Scales::one) shape = {1, 1};
     if (axes == 3) shape.insert(shape.begin(), matrices);
-    // layers.0.attention.wq.weight has layers.0.attention.wq.weight_scale; experts.down_proj
-    // experts.down_proj_scale_inv.
+    // The scale of layers.0.attention.wq.weight is layers.0.attention.wq.weight_scale; that of
+    // experts.down_proj is experts.down_proj_scale_inv.
     const bool parameter = !tensor.name.ends_with(".weight");
     const std::string stem = parameter ? tensor.name : tensor.name.substr(0, tensor.name.size() - 6);
     const auto beside = [&](const std::string& name) {
@@ -260,8 +260,8 @@ TEST_CASE("FP8 with scales of every published form is read, and stays within its
     std::filesystem::remove(folder /
                             (naming == Naming::native ? "consolidated.safetensors" : "model.safetensors"));
     static_cast<void>(run(folder.path(), folder / "m", Quant::bf16));
-    // Three bits of fraction: at most 1/16 of the value, uniformly 1/16 / sqrt(3) and less where the step is
-    // a smaller part of it.
+    // E4M3 has three bits of fraction, so an error is at most 1/16 of the value. Uniformly distributed errors
+    // give 1/16 / sqrt(3), and less where the step is a smaller part of the value.
     const double error = relative_error(folder / "m", tensors);
     CHECK(error < 0.032);
     CHECK(error > 0.015);

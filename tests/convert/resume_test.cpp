@@ -26,7 +26,7 @@ namespace {
 constexpr std::size_t kHeaderBytes = 128;
 constexpr std::size_t kRecordBytes = 104;
 
-/// Asks to stop when so many blocks have been encoded. Every tensor of a tiny release is one block.
+/// Requests a stop after a number of encoded blocks. Every tensor of a tiny release is one block.
 class StoppingProgress final : public base::Progress {
  public:
   explicit StoppingProgress(std::size_t blocks) : left_(blocks) {}
@@ -64,7 +64,7 @@ struct Fixture {
     return base::read_file(undisturbed.output);
   }
 
-  /// Stops when so many blocks have been encoded; returns what the error says.
+  /// Stops after a number of encoded blocks; returns the message of the error.
   std::string stop_after(std::size_t blocks) {
     StoppingProgress progress(blocks);
     try {
@@ -203,7 +203,7 @@ TEST_CASE_FIXTURE(Fixture, "a conversion that is another one starts over, and sa
   starts_over("it was made of another release, or of other files");
   CHECK(base::read_file(request.output) == make_whole(Quant::q8));
 
-  // Memory and threads decide nothing.
+  // Memory and threads do not belong to the identity of a conversion.
   static_cast<void>(stop_after(tensors - 1));
   request.thread_count = 1;
   request.memory_bytes = 64u << 20;

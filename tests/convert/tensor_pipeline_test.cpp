@@ -15,7 +15,7 @@
 namespace sluice::convert {
 namespace {
 
-/// Keeps what comes, and fails where it is told to.
+/// Collects what it gets, and fails in the given call.
 class CollectingSink final : public TensorSink {
  public:
   struct Tensor {
@@ -57,7 +57,7 @@ class CollectingSink final : public TensorSink {
   std::map<std::string, Tensor> tensors;
 
  private:
-  /// In the fifth call.
+  /// Throws in the fifth call.
   void fail_in(const std::string& call) {
     if (call == failing_ && ++calls_ == 5) throw base::Error(base::ErrorKind::io, "fails in " + call);
   }
@@ -78,7 +78,7 @@ struct Fixture {
   }
 
   void run(TensorSink& sink, const Plan& plan, BlockSize size, unsigned threads,
-           const TensorPipeline::FindCompensation& find = {}, const std::stop_token& stop = {}) const {
+           const TensorPipeline::FindGptqFactors& find = {}, const std::stop_token& stop = {}) const {
     std::vector<TensorJob> jobs;
     for (const PlannedTensor& tensor : plan.tensors)
       jobs.push_back({&tensor, &plan.files[tensor.source->file_index], 0});
@@ -101,7 +101,7 @@ TEST_CASE_FIXTURE(Fixture, "the bytes are the same in blocks of any size, by any
     run(whole, plan, kWhole, 1);
     REQUIRE(whole.names.size() == plan.tensors.size());
     for (const auto& [name, tensor] : whole.tensors) CHECK(tensor.written == tensor.hashed);
-    // A panel a block; blocks that end with leaves and such that do not.
+    // Blocks of one panel; blocks that end where leaves end, and blocks that do not.
     for (const std::uint64_t bytes : {1u, 30000u, 49152u, 70000u}) {
       for (const unsigned threads : {1u, 2u, 5u}) {
         CAPTURE(bytes);
@@ -118,7 +118,7 @@ TEST_CASE_FIXTURE(Fixture, "the bytes are the same in blocks of any size, by any
   }
 }
 
-TEST_CASE_FIXTURE(Fixture, "what a sink throws comes out, wherever it throws it") {
+TEST_CASE_FIXTURE(Fixture, "run() rethrows what a sink throws, from any of its calls") {
   const Plan plan = Plan::make(folder.path(), types_for(Quant::q4));
   for (const std::string call : {"begin", "write", "hash", "end"}) {
     for (const unsigned threads : {1u, 2u, 5u}) {
@@ -130,18 +130,18 @@ TEST_CASE_FIXTURE(Fixture, "what a sink throws comes out, wherever it throws it"
 }
 
 TEST_CASE_FIXTURE(Fixture,
-                  "so does what looking for a compensation throws, which is looked for tensor by tensor") {
+                  "GPTQ factors are looked up tensor by tensor, and run() rethrows what the lookup throws") {
   const Plan plan = Plan::make(folder.path(), types_for(Quant::q4));
   std::vector<std::string> asked;
   CollectingSink sink;
-  run(sink, plan, kSmallest, 3, [&](const PlannedTensor& tensor) -> const Compensation* {
+  run(sink, plan, kSmallest, 3, [&](const PlannedTensor& tensor) -> const GptqFactors* {
     asked.push_back(tensor.target.name);
     return nullptr;
   });
   CHECK(asked == sink.names);
   CollectingSink other;
   CHECK_THROWS_WITH(run(other, plan, kSmallest, 3,
-                        [&](const PlannedTensor&) -> const Compensation* {
+                        [&](const PlannedTensor&) -> const GptqFactors* {
                           if (other.names.size() < 4) return nullptr;
                           throw base::Error(base::ErrorKind::malformed, "no text");
                         }),

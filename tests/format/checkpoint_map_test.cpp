@@ -19,7 +19,7 @@ using tests::TempDir;
 
 const IsDamaged kNothing = [](std::uint64_t, std::uint64_t) { return false; };
 
-/// Offsets of all elements of a view, by stepping through it; of one row only when `row` is given.
+/// Offsets of all elements of a view, or of one row, found by stepping through them.
 std::set<std::uint64_t> bytes_of(const CheckpointTensor& tensor, std::optional<std::uint64_t> row = {}) {
   std::set<std::uint64_t> bytes;
   std::vector<std::uint64_t> at(tensor.shape.size(), 0);

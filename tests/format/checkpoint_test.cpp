@@ -89,7 +89,7 @@ TEST_CASE("the demo release's checkpoint: names, shapes, types and places") {
   }
   CHECK(parameters == 14297344);
 
-  // Offsets and first bytes as Python's zipfile and pickle modules tell them.
+  // Offsets and first bytes are those that Python's zipfile and pickle modules report.
   struct Place {
     const char* name;
     Shape shape;
@@ -198,7 +198,7 @@ TEST_CASE_FIXTURE(CheckpointFixture, "every kind of state dict and both ages of 
 }
 
 TEST_CASE_FIXTURE(CheckpointFixture, "offsets beyond 4 GiB are read from their zip64 fields") {
-  // A sparse file: a storage of 5 GiB lies before the one that is looked at.
+  // A sparse file: a storage of 5 GiB lies before the one that the test reads.
   constexpr std::uint64_t kHole = 5ull << 30;
   std::vector<PthView> views;
   views.push_back({.name = "big",
@@ -251,7 +251,7 @@ TEST_CASE_FIXTURE(CheckpointFixture,
       }
     }
   }
-  // The rest is alignment padding, times, versions and the payload itself.
+  // All other bytes are alignment padding, times, versions and the payload itself.
   CHECK(refused > bytes.size() * 8 / 2);
 }
 

@@ -1,4 +1,4 @@
-// Writer and reader against each other, and the reader against every kind of damage.
+// The container's writer and reader together, and the reader with every kind of damage.
 
 #include <doctest/doctest.h>
 
@@ -30,13 +30,13 @@ Storage storage_of(TensorRole role) {
   return role == TensorRole::expert ? Storage::q4_tiles : Storage::q8_tiles;
 }
 
-/// A container of tiny_params() whose tensors hold counted bytes.
+/// A container of tiny_params() whose tensors hold 0, 1, 2, ... as bytes.
 WrittenContainer write_container(const std::filesystem::path& path,
                                  Storage (*storage_for)(const ModelTensor&) = nullptr) {
   const ModelParams params = tests::tiny_params();
   ContainerWriter writer(path, params);
   writer.add_section("tokenizer", base::as_bytes("not looked at here"));
-  const auto expert_bytes = expert_run_bytes(params, Storage::q4_tiles);
+  const auto expert_bytes = expert_extent_bytes(params, Storage::q4_tiles);
   unsigned char value = 0;
   for (const ModelTensor& tensor : model_tensors(params)) {
     const Storage storage = storage_for != nullptr ? storage_for(tensor) : storage_of(tensor.role);
@@ -73,7 +73,7 @@ TEST_CASE("what was written is read back, and the digests are those of the bytes
   CHECK(base::as_text(reader.bytes(*reader.find_section("tokenizer"))) == "not looked at here");
   CHECK(reader.provenance().at("release", "test").as_string("test") == "test");
   for (const auto& tensor : reader.tensors()) {
-    CHECK(reader.proves(tensor));
+    CHECK(reader.matches_digest(tensor));
     CHECK(tensor.offset_bytes % 4096 == 0);
     CHECK(reader.find(tensor.name) == &tensor);
   }
@@ -100,7 +100,7 @@ TEST_CASE("large experts start on 2 MiB") {
   params.dim = 1024;
   params.hidden_dim = 2048;
   params.head_dim = 64;
-  const auto expert_bytes = expert_run_bytes(params, Storage::q4_tiles);
+  const auto expert_bytes = expert_extent_bytes(params, Storage::q4_tiles);
   REQUIRE(expert_bytes > kLargeExpertBytes);
   ContainerWriter writer(folder / "m.sluice", params);
   for (const ModelTensor& tensor : model_tensors(params)) {

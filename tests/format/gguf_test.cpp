@@ -47,7 +47,7 @@ std::string file(std::uint64_t tensors, std::uint64_t pairs, const std::string& 
   return bytes;
 }
 
-/// A model without weights that says everything.
+/// The head of a model without weights, with all keys.
 GgufHeader full_header() {
   GgufHeader header;
   header.set_string("general.architecture", "llama");

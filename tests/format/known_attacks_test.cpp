@@ -1,6 +1,6 @@
-// The tricks with which checkpoints were and are attacked, one row each with the whole message that refuses
-// it. Every pickle stands in an otherwise good torch file. Sources: picklescan's, fickling's and modelscan's
-// tests and advisories, torch's CVEs, safetensors' attacks/ and the tests of its tensor.rs.
+// Known attacks by checkpoint files, one row each, with the whole message that refuses it. Every pickle is in
+// an otherwise good torch file. Sources: tests and advisories of picklescan, fickling and modelscan, torch's
+// CVEs, safetensors' attacks/ and the tests of its tensor.rs.
 
 #include <doctest/doctest.h>
 
@@ -24,8 +24,8 @@ using tests::PthWriter;
 using tests::ZipPart;
 using namespace std::string_literals;
 
-/// A file of that content, opened as a checkpoint of a release is. What is read does not get another chance
-/// with a reader that believes more.
+/// Opens a file with these bytes as the checkpoint of a release: a refused file must not get a second chance
+/// with a reader that trusts more.
 void check_refused(const std::string& name, const std::string& bytes, const std::string& expected) {
   const tests::TempDir folder(tests::fast_directory());
   const std::filesystem::path path = folder / name;
@@ -64,7 +64,7 @@ PthWriter good() {
   return writer;
 }
 
-/// With this data.pkl.
+/// A good torch file with this data.pkl.
 std::string with_pickle(const std::string& opcodes) {
   auto parts = good().parts();
   parts[0].bytes = "\x80\x02" + opcodes;
@@ -136,7 +136,7 @@ TEST_CASE("pickles that name or call what no state dict has") {
       {with_pickle("ctorch.hub\nload\n."),
        "data.pkl: offset 2: global 'torch.hub load' does not occur in a plain state dict; loaded with "
        "Python, data.pkl would import torch.hub.load at offset 2; nothing of it was executed"},
-      // The same by the other opcodes that name or make something.
+      // The same with the other opcodes that name or make something.
       {with_pickle(text("os") + text("system") + "\x93."),
        "data.pkl: offset 20: opcode 147 does not occur in a plain state dict; loaded with Python, data.pkl "
        "would import os.system at offset 20; nothing of it was executed"},
@@ -163,8 +163,8 @@ TEST_CASE("pickles that name or call what no state dict has") {
        "data.pkl: offset 2: global 'collections OrderedDict.__class__.__base__' does not occur in a plain "
        "state dict; loaded with Python, data.pkl would import collections.OrderedDict.__class__.__base__ at "
        "offset 2; nothing of it was executed"},
-      // fickling GHSA-mxhj-88fx-4pcv: the result of a call is dropped; state that a class sets itself; a call
-      // of what the memo holds.
+      // fickling GHSA-mxhj-88fx-4pcv: the result of a call is dropped; a class sets its state itself; a value
+      // from the memo is called.
       {with_pickle("cos\nsystem\n" + id + "0}."),
        "data.pkl: offset 2: global 'os system' does not occur in a plain state dict; loaded with Python, "
        "data.pkl would call os.system at offset 21 with ('id'); nothing of it was executed"},
@@ -185,7 +185,7 @@ TEST_CASE("pickles that name or call what no state dict has") {
       // fickling, test_frame_boundary_divergence: a frame that ends within an opcode.
       {with_pickle("\x95\x02\0\0\0\0\0\0\0"s + text("w") + "."),
        "data.pkl: offset 2: opcode 149 does not occur in a plain state dict"},
-      // CVE-2025-32434, and torch 2.14's note on sparse tensors: what torch's own list lets through.
+      // CVE-2025-32434, and torch 2.14's note on sparse tensors: globals that torch's own list allows.
       {with_pickle("ctorch._utils\n_rebuild_sparse_tensor\n."),
        "data.pkl: offset 2: global 'torch._utils _rebuild_sparse_tensor' does not occur in a plain state "
        "dict; loaded with Python, data.pkl would import torch._utils._rebuild_sparse_tensor at offset 2; "
@@ -231,7 +231,7 @@ TEST_CASE("tensors that are no views of their storage") {
   const std::string huge = "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f";
   const std::string minus = "J\xff\xff\xff\xff";
   const Attack attacks[] = {
-      // CVE-2026-24747 (GHSA-63cw-57p8-fm3p): items set on what is no dict, metadata that do not fit.
+      // CVE-2026-24747 (GHSA-63cw-57p8-fm3p): items set on a value that is no dict, metadata that do not fit.
       {with_pickle(kRebuild + "(" + storage("0", "K\6") + "K\0"s + shape + strides + "\x89" + kOrderedDict +
                    "tR" + text("w") + "K\1s."),
        "data.pkl: offset 137: items are set on a tensor"},
@@ -292,11 +292,11 @@ TEST_CASE("zip files that two readers read differently, that hide something, or 
       // CVE-2025-1944: another name in the member's own header.
       {with([](auto& parts) { parts[0].local_name = "archive/data.pk1"; }),
        "zip member 'archive/data.pkl': has another name in its own header"},
-      // CVE-2025-1945: flag bits at which readers stop.
+      // CVE-2025-1945: flag bits that make readers stop.
       {with([](auto& parts) { parts[0].flags |= 0x1; }), "zip member 'archive/data.pkl': is encrypted"},
       {with([](auto& parts) { parts[0].flags |= 0x20; }), "zip member 'archive/data.pkl': is patch data"},
       {with([](auto& parts) { parts[0].flags |= 0x40; }), "zip member 'archive/data.pkl': is encrypted"},
-      // CVE-2025-10156: a wrong CRC, which torch does not mind.
+      // CVE-2025-10156: a wrong CRC, which torch accepts.
       {with([](auto& parts) { parts[0].crc32 = 0x12345678; }),
        "zip member 'archive/data.pkl': is damaged: its CRC-32 does not match"},
       // modelscan issue 263, modelaudit PRs 1043 and 1098: pickles in other members.
@@ -327,7 +327,7 @@ TEST_CASE("files under the name of another kind") {
       "\x80\x02"
       "cos\nsystem\n" +
       text("id") + "\x85R.";
-  // CVE-2025-1889, CVE-2025-10155: an extension at which a scanner looks away.
+  // CVE-2025-1889, CVE-2025-10155: an extension that a scanner ignores.
   check_refused("x.safetensors", evil, "is a bare pickle, not a torch zip file");
   check_refused("x.safetensors", with_pickle("cos\nsystem\n" + text("id") + "\x85R."),
                 "data.pkl: offset 2: global 'os system' does not occur in a plain state dict; loaded with "
@@ -339,7 +339,7 @@ TEST_CASE("files under the name of another kind") {
                 "is a bare pickle, not a torch zip file; loaded with Python, it would call os.system at "
                 "offset 21 with ('id'); nothing of it was executed");
   check_refused("x.gguf", evil, "is no GGUF file: it does not begin with 'GGUF'");
-  // torch's forms from before 1.6, which its weights_only loader refuses as well.
+  // torch's formats from before 1.6, which its weights_only loader refuses, too.
   std::string tar(1024, '\0');
   tar.replace(0, 8, "storages");
   tar.replace(257, 5, "ustar");
@@ -407,10 +407,10 @@ TEST_CASE("safetensors files that its own reader refuses") {
        "has 66 bytes, its tensors end at 65: there is something behind them"},
       {frame_safetensors(one("U8", "[4]", "[0,4]"), "123"),
        "has 64 bytes, its tensors end at 65: it is cut short"},
-      // The end of the data beyond 64 bits, which tensor.rs adds unchecked.
+      // The end of the data is beyond 64 bits; tensor.rs adds it unchecked.
       {frame_safetensors(one("U8", "[3]", "[18446744073709551612,18446744073709551615]"), "123"),
        "tensor 'x': lies beyond what a file can have"},
-      // Keys twice, which "not all parsers" refuse.
+      // Duplicate keys, which "not all parsers" refuse.
       {frame_safetensors(R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"x":)"
                          R"({"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
                          "x"),

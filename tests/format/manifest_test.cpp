@@ -21,7 +21,7 @@ constexpr const char* kMd5 = "900150983cd24fb0d6963f7d28e17f72";
 constexpr const char* kSha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 constexpr const char* kSha1 = "a9993e364706816aba3e25717850c26c9cd0d89d";
 
-/// A manifest with these members beside the two that must be there.
+/// A manifest with these members in addition to the two required ones.
 std::string with(const std::string& members) {
   return R"({"manifest":1,"name":"m")" + (members.empty() ? "" : ',' + members) + '}';
 }
@@ -250,7 +250,7 @@ TEST_CASE("mixtral-8x7b has what is confirmed of it") {
   const auto* tokenizer = manifest.find_file("tokenizer.model");
   REQUIRE(tokenizer != nullptr);
   CHECK(tokenizer->length_bytes == 493443);
-  // Not published by anyone: absent, not guessed.
+  // Nobody published these values, so they are absent.
   const auto* weights = manifest.find_file("consolidated.00.pth");
   REQUIRE(weights != nullptr);
   CHECK_FALSE(weights->length_bytes);
@@ -295,7 +295,7 @@ TEST_CASE("lines that are no sums do not count, and hostile ones are refused") {
 }
 
 TEST_CASE("names that a list has to escape are read and written as sha256sum does") {
-  // printf x > $'a\nb'; sha256sum $'a\nb': a backslash in front says that there are escapes.
+  // Output of: printf x > $'a\nb'; sha256sum $'a\nb'. The backslash in front marks a line with escapes.
   const std::string sha256 = kSha256;
   const std::vector<std::string> names = {"plain", "a\nb", "back\\slash", "\r", "\\n", "a b"};
   const std::vector<std::string> lines = {"  plain", "  a\\nb", "  back\\\\slash",
@@ -311,7 +311,7 @@ TEST_CASE("names that a list has to escape are read and written as sha256sum doe
   const auto again = parse_sums(text);
   REQUIRE(again.size() == names.size());
   for (std::size_t i = 0; i < names.size(); ++i) CHECK(again[i].path == names[i]);
-  // Without the mark a backslash is one, and no name for a file of a release.
+  // Without the mark a backslash is literal, and a release must not have such a name.
   CHECK_ERROR(parse_sums(sha256 + "  a\\nb"), ErrorKind::malformed, "unsafe file name");
   CHECK_ERROR(parse_sums('\\' + sha256 + "  ..\\n/../x"), ErrorKind::malformed, "unsafe file name");
   CHECK_ERROR(parse_sums('\\' + sha256 + "  /a\\nb"), ErrorKind::malformed, "is absolute");

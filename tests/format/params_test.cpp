@@ -12,7 +12,7 @@ namespace {
 
 using base::ErrorKind;
 
-// params.json of Mixtral 8x7B, the values that its first users quoted.
+// params.json of Mixtral 8x7B, with the values that its first users quoted.
 constexpr const char* kMixtral = R"({"dim": 4096, "n_layers": 32, "head_dim": 128, "hidden_dim": 14336,
   "n_heads": 32, "n_kv_heads": 8, "norm_eps": 1e-05, "vocab_size": 32000,
   "moe": {"num_experts_per_tok": 2, "num_experts": 8}})";
@@ -21,7 +21,7 @@ constexpr const char* kMixtral = R"({"dim": 4096, "n_layers": 32, "head_dim": 12
 constexpr const char* kMistral7b = R"({"dim": 4096, "n_layers": 32, "head_dim": 128, "hidden_dim": 14336,
   "n_heads": 32, "n_kv_heads": 8, "norm_eps": 1e-05, "sliding_window": 4096, "vocab_size": 32000})";
 
-// The variant beside the early upload in eight shards, where the window is a string.
+// The variant that came with the early upload in eight shards, where the window is a string.
 constexpr const char* kHubDialect =
     R"({"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
   "num_key_value_heads": 8, "intermediate_size": 14336, "num_local_experts": 8, "rms_norm_eps": 1e-05,
@@ -43,7 +43,7 @@ ModelParams mixtral() {
   return params;
 }
 
-/// The text of Mixtral's params.json with one member set or, with an empty value, taken out.
+/// The text of Mixtral's params.json with one member changed, or removed when the value is empty.
 std::string changed(std::string_view key, std::string_view value, const char* text = kMixtral) {
   const Json original = parse_json(text, "original");
   Json json = Json::object();

@@ -211,7 +211,7 @@ TEST_CASE("a pickle that does or names anything else than a state dict is refuse
 }
 
 TEST_CASE("a memo bomb costs no more than its bytes") {
-  // Each tuple holds the one before it three times: 3^1000 values if anybody walked it.
+  // Each tuple holds the previous one three times: 3^1000 values for a reader that followed them all.
   std::string bomb = ")q\0"s;
   for (int i = 0; i < 250; ++i) {
     const std::string get = "h"s + static_cast<char>(i);

@@ -25,7 +25,8 @@ std::string counting(std::size_t count) {
   return bytes;
 }
 
-/// The slow twin: every element fetched through the strides, the tree over all at once.
+/// The reference implementation: fetches every element through the strides, and hashes the whole message at
+/// once.
 base::Sha256 slow_digest(const format::CheckpointTensor& tensor, base::Bytes file) {
   const std::size_t width = format::size_bytes(tensor.dtype);
   const std::uint64_t count = format::element_count(tensor.shape).value();

@@ -29,7 +29,7 @@ TEST_CASE("FP8 E4M3: the values of the definition") {
           f8_e4m3_to_f32(static_cast<std::uint8_t>(code - 1)));
 }
 
-/// Element by element, as the view's definition says.
+/// The reference implementation: element by element, by the definition of a view.
 std::string slow_rows(const TensorView& view, std::string_view file, std::uint64_t first,
                       std::uint64_t count) {
   const std::size_t item = size_bytes(view.dtype);

@@ -71,7 +71,8 @@ TEST_CASE("q4 planes have the sizes that the container's specification gives") {
   CHECK(layout.signs_offset_bytes == 6 * 2048 + 6 * 128);
   CHECK(layout.row_scales_offset_bytes == 6 * 2048 + 6 * 128 + 6 * 32);
   CHECK(layout.total_bytes == layout.row_scales_offset_bytes + 128 * 4);
-  // An odd number of tiles: signs end at half a cache line, row scales start at a whole one.
+  // With an odd number of tiles the signs end in the middle of a cache line; the row scales start on the next
+  // one.
   const TileLayout odd(TileType::q4, 64, 64);
   CHECK(odd.row_scales_offset_bytes == 2048 + 128 + 64);
 }

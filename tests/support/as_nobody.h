@@ -1,5 +1,6 @@
 #pragma once
-// Lets the calling thread open only what everybody may open, also when the tests run as root.
+// Drops the calling thread's privileges, so that it may open only what everybody may open, also when tests
+// run as root.
 
 #include <sys/fsuid.h>
 

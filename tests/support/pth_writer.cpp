@@ -17,7 +17,7 @@ void put(std::string& out, T value) {
   for (std::size_t i = 0; i < sizeof(T); ++i) out += static_cast<char>((value >> (8 * i)) & 0xFF);
 }
 
-// Bit by bit, unlike the reader's, so that one checks the other.
+// A CRC computed bit by bit, so that it checks the reader's.
 std::uint32_t crc32_of(std::string_view bytes) {
   std::uint32_t crc = 0xFFFFFFFF;
   for (const char byte : bytes) {
@@ -27,7 +27,7 @@ std::uint32_t crc32_of(std::string_view bytes) {
   return ~crc;
 }
 
-/// A part with all that both of its headers say.
+/// A part with everything that its two headers contain.
 struct PlacedPart {
   const ZipPart* part = nullptr;
   std::uint32_t crc = 0;
@@ -35,8 +35,8 @@ struct PlacedPart {
   std::uint64_t header_offset = 0;
 };
 
-// As miniz does it: a number goes into the zip64 field, and its own field is saturated, only when it needs
-// it, or when the part asks for it.
+// Follows miniz: a number goes into the zip64 field, and its own field is saturated, only when it is too
+// large or when the part asks for zip64.
 
 constexpr std::uint64_t kSaturated = 0xFFFFFFFF;
 
@@ -147,7 +147,7 @@ void put_end(std::string& out, std::uint64_t count, std::uint64_t directory_offs
   put<std::uint16_t>(out, 0);
 }
 
-/// Bytes of the file between two holes.
+/// The bytes of a file between two holes.
 struct Run {
   std::uint64_t offset_bytes = 0;
   std::string bytes;
@@ -195,8 +195,8 @@ std::string_view storage_type(DType dtype) {
   throw std::logic_error("no such dtype");
 }
 
-/// Writes values as CPython's pickler does: everything but numbers goes to the memo, and comes from there
-/// the second time.
+/// Writes values as CPython's pickler does: everything except numbers is put into the memo and fetched from
+/// there when it occurs again.
 class Pickler final {
  public:
   std::string out = "\x80\x02";

@@ -1,7 +1,7 @@
 #pragma once
-// Makes small .pth files as torch.save writes them, byte layout included (memoised protocol 2 pickle,
-// data descriptors, 64-byte alignment by an "FB" extra field, zip64 end records), and the same with
-// deliberate damage. Written from the format's description, without the reader's code.
+// Makes small .pth files with the bytes that torch.save writes (memoised protocol 2 pickle, data descriptors,
+// 64-byte alignment by an "FB" extra field, zip64 end records), and such files with deliberate damage.
+// Written from the format's description, without the reader's code.
 
 #include <cstdint>
 #include <filesystem>
@@ -15,8 +15,8 @@
 
 namespace sluice::tests {
 
-/// One member of a zip file. The defaults are torch's; the rest is for files that a reader must refuse,
-/// and for forms that only files over 4 GiB have.
+/// One member of a zip file. The defaults are torch's; other values make files that a reader must refuse, and
+/// forms that only files over 4 GiB have.
 struct ZipPart {
   std::string name;
   std::string bytes;
@@ -32,10 +32,10 @@ struct ZipPart {
 /// A zip file. Without `zip64_end` it has only the classic end record.
 [[nodiscard]] std::string make_zip(const std::vector<ZipPart>& parts, bool zip64_end = true);
 
-/// The same on disk, with holes left as holes, so that a file of many GiB takes no space.
+/// Writes a zip file to disk as a sparse file, so that many GiB take no space.
 void write_zip(const std::filesystem::path& path, const std::vector<ZipPart>& parts, bool zip64_end = true);
 
-/// Writes a file without waiting for the disk, as thousands of damaged files need it.
+/// Writes a file without syncing it: tests write thousands of damaged files.
 void write_plainly(const std::filesystem::path& path, std::string_view bytes);
 
 /// A view into a storage of a state dict.

@@ -1,6 +1,6 @@
 #pragma once
-// llama.cpp's Q4_0 from its description, in plain code and without any of ours, to compare q4 with: blocks of
-// 32 weights, scale = the weight of largest magnitude / -8 as an f16, code = weight / scale (before it is
+// llama.cpp's Q4_0, written from its description without Sluice's code, to compare q4 with: blocks of 32
+// weights, scale = the weight of largest magnitude / -8 as an f16, code = weight / scale (before it is
 // rounded to f16) + 8 rounded into [0, 15], value = (code - 8) * scale.
 
 #include <algorithm>
@@ -9,7 +9,8 @@
 
 namespace sluice::tests {
 
-/// To the nearest f16, ties to even; no infinity. f16 has 11 bits from 2^-14 on, and steps of 2^-24 below.
+/// Rounds to the nearest f16, ties to even, without infinity. f16 has 11 bits from 2^-14 on, and steps of
+/// 2^-24 below.
 inline double round_to_f16(double value) {
   int exponent = 0;
   std::frexp(value, &exponent);
@@ -17,7 +18,7 @@ inline double round_to_f16(double value) {
   return std::nearbyint(value / step) * step;
 }
 
-/// Squared error of a row, a multiple of 32 long.
+/// Squared error of a row, whose length is a multiple of 32.
 inline double q4_0_squared_error(std::span<const float> row) {
   double error = 0;
   for (std::size_t block = 0; block < row.size(); block += 32) {

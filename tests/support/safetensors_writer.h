@@ -1,5 +1,5 @@
 #pragma once
-// Makes small safetensors files, and files with any header before any data. Written from the format's
+// Makes small safetensors files, and files with an arbitrary header and data. Written from the format's
 // description, without the reader's code.
 
 #include <filesystem>
@@ -18,10 +18,10 @@ struct RawTensor {
   std::string bytes;  ///< row-major
 };
 
-/// u64 length, header, data: also what a reader must refuse.
+/// u64 length, header, data, without any check, also for files that a reader must refuse.
 [[nodiscard]] std::string frame_safetensors(std::string_view header, std::string_view data = {});
 
-/// As safetensors.torch.save_file writes them, metadata included.
+/// The bytes that safetensors.torch.save_file writes, including metadata.
 [[nodiscard]] std::string make_safetensors(const std::vector<RawTensor>& tensors);
 
 /// {"metadata": {..}, "weight_map": {"name": "file", ..}}

@@ -1,5 +1,5 @@
 #pragma once
-// A folder of its own for one test, removed with all that is in it.
+// A temporary folder for one test, removed with its content.
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -10,7 +10,7 @@
 
 namespace sluice::tests {
 
-/// Where files lie that are written and read a thousand times: in memory, where there is such a place.
+/// The folder for files that are written and read a thousand times: a file system in memory if there is one.
 inline std::filesystem::path fast_directory() {
   return ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : std::filesystem::temp_directory_path();
 }

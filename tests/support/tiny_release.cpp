@@ -11,8 +11,8 @@
 namespace sluice::tests {
 namespace {
 
-/// SplitMix64 (Steele, Lea, Flood 2014), and from it numbers near the normal distribution by plain sums:
-/// no library function whose last bit differs between machines.
+/// SplitMix64 (Steele, Lea, Flood 2014), and roughly normal numbers as plain sums of its output: library
+/// functions may differ in the last bit between machines.
 class Random final {
  public:
   explicit Random(std::uint64_t seed) : state_(seed) {}

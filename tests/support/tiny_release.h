@@ -24,7 +24,7 @@ namespace sluice::tests {
 /// The vocabulary of the only tokenizer that the repository has, that of stories-moe.
 constexpr std::uint64_t kTinyVocab = 2048;
 
-/// 2 layers of width 64, 4 heads over 2, 4 experts of width 128, 2 of them a token.
+/// 2 layers of width 64, 4 heads over 2, 4 experts of width 128 of which a token uses 2.
 [[nodiscard]] format::ModelParams tiny_params();
 
 struct TinyTensor {
@@ -33,8 +33,8 @@ struct TinyTensor {
   std::vector<std::uint16_t> bf16;  ///< row-major
 };
 
-/// All tensors of a model of these sizes under their native names. Norms lie around 1, matrices have the
-/// variance 1 / inputs. A tensor's values depend on the seed, its name and its shape alone.
+/// All tensors of a model of these sizes under their native names. Norms are near 1, matrices have the
+/// variance 1 / inputs. A tensor's values depend only on the seed, its name and its shape.
 [[nodiscard]] std::vector<TinyTensor> make_tiny_tensors(const format::ModelParams& params,
                                                         std::uint64_t seed);
 

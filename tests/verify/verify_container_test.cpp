@@ -45,7 +45,7 @@ format::WrittenContainer write_container(const fs::path& path, format::Storage m
     const auto storage = rows                                           ? format::Storage::f32_rows
                          : tensor.role == format::TensorRole::embedding ? format::Storage::bf16_rows
                                                                         : matrices;
-    writer.begin_tensor(tensor, storage, format::DType::bf16, format::expert_run_bytes(params, matrices));
+    writer.begin_tensor(tensor, storage, format::DType::bf16, format::expert_extent_bytes(params, matrices));
     std::vector<std::byte> bytes(static_cast<std::size_t>(format::storage_bytes(storage, tensor.shape)));
     for (std::byte& b : bytes) b = static_cast<std::byte>(random());
     writer.append(bytes);

@@ -1,4 +1,4 @@
-// convert::mend: a container becomes what it was, out of the release, and nothing else is written.
+// convert::repair restores a container from its release, and writes nothing else.
 
 #include <doctest/doctest.h>
 
@@ -20,11 +20,11 @@ using tests::TempDir;
 
 namespace {
 
-/// A container, and what it must be again.
+/// A container, and the bytes that it must have after a repair.
 struct Container {
   TempDir dir;
   std::vector<std::byte> good;
-  convert::MendRequest request;
+  convert::RepairRequest request;
 
   explicit Container(Quant quant, std::optional<convert::MatrixTypes> types = std::nullopt) {
     const auto params = tests::tiny_params();
@@ -43,7 +43,7 @@ struct Container {
     good = base::read_file(request.container);
   }
 
-  /// Flips a bit and says that the block around it is wrong.
+  /// Flips a bit and reports its byte as damaged.
   void damage(std::uint64_t offset_bytes, unsigned bit = 3) {
     base::File file = base::File::open_update(request.container);
     std::byte byte = good.at(offset_bytes);
@@ -52,14 +52,14 @@ struct Container {
     request.damage.push_back({offset_bytes, 1});
   }
 
-  convert::MendResult mend() const {
+  convert::RepairResult repair() const {
     base::NoProgress progress;
-    return convert::mend(request, progress, {});
+    return convert::repair(request, progress, {});
   }
 
   [[nodiscard]] bool is_good() const { return base::read_file(request.container) == good; }
 
-  /// Two files: the release and the container.
+  /// True when the folder has only the release and the container.
   [[nodiscard]] bool left_nothing() const {
     return std::distance(std::filesystem::directory_iterator(dir.path()), {}) == 2;
   }
@@ -67,7 +67,7 @@ struct Container {
 
 }  // namespace
 
-TEST_CASE("any flipped bit of a container is mended by writing one byte") {
+TEST_CASE("any flipped bit of a container is repaired by writing one byte") {
   std::mt19937_64 random(11);
   for (const Quant quant : {Quant::q4, Quant::q8, Quant::bf16}) {
     CAPTURE(static_cast<int>(quant));
@@ -87,7 +87,7 @@ TEST_CASE("any flipped bit of a container is mended by writing one byte") {
       CAPTURE(offset);
       container.request.damage.clear();
       container.damage(offset, static_cast<unsigned>(random() % 8));
-      CHECK(container.mend().written_bytes == 1);
+      CHECK(container.repair().written_bytes == 1);
       REQUIRE(container.is_good());
     }
     CHECK(container.left_nothing());
@@ -100,39 +100,40 @@ TEST_CASE("only the tensors that are damaged are converted again") {
   container.damage(reader.tensors()[3].offset_bytes);
   container.damage(reader.tensors()[3].offset_bytes + 9);
   container.damage(reader.tensors()[7].offset_bytes);
-  const auto result = container.mend();
+  const auto result = container.repair();
   CHECK(result.tensors == 2);
   CHECK(result.written_bytes >= 3);
   CHECK(container.is_good());
 }
 
-TEST_CASE("a container of other types than its quantization usually has is mended in them") {
+TEST_CASE("a container of other types than its quantization usually has is repaired in them") {
   Container container(
       Quant::q4, convert::MatrixTypes{.experts = Quant::q4, .attention = Quant::q8, .head = Quant::bf16});
   const auto reader = format::ContainerReader::open(container.request.container);
   container.damage(reader.find("layers.0.attention.wq.weight")->offset_bytes);
   container.damage(reader.find("output.weight")->offset_bytes);
-  CHECK(container.mend().tensors == 2);
+  CHECK(container.repair().tensors == 2);
   CHECK(container.is_good());
   container.request.damage.clear();
   container.damage(reader.footer().directory_offset_bytes + 20);
-  static_cast<void>(container.mend());
+  static_cast<void>(container.repair());
   CHECK(container.is_good());
 }
 
-TEST_CASE("another release mends nothing") {
+TEST_CASE("another release repairs nothing") {
   Container container(Quant::q4);
   const auto params = tests::tiny_params();
   tests::write_tiny_release(container.dir / "release", params, tests::make_tiny_tensors(params, 2));
   const auto reader = format::ContainerReader::open(container.request.container);
   container.damage(reader.tensors()[3].offset_bytes);
   const auto damaged = base::read_file(container.request.container);
-  CHECK_ERROR(container.mend(), ErrorKind::verification, "the release does not give what the container had");
+  CHECK_ERROR(container.repair(), ErrorKind::verification,
+              "the release does not give what the container had");
   CHECK(base::read_file(container.request.container) == damaged);
   container.request.damage.clear();
   container.damage(reader.footer().directory_offset_bytes + 20);
   const auto worse = base::read_file(container.request.container);
-  CHECK_ERROR(container.mend(), ErrorKind::verification, "gives another one");
+  CHECK_ERROR(container.repair(), ErrorKind::verification, "gives another one");
   CHECK(base::read_file(container.request.container) == worse);
   CHECK(container.left_nothing());
 }

@@ -1,4 +1,4 @@
-#include "format/container_examination.h"
+#include "format/container_check.h"
 
 #include <algorithm>
 #include <utility>
@@ -10,10 +10,10 @@
 namespace sluice::format {
 namespace {
 
-/// How every directory begins: to_text(ContainerDirectory) writes "params" first.
+/// The start of every directory: to_text(ContainerDirectory) writes "params" first.
 constexpr std::string_view kDirectoryStart = "{\"params\":{";
 
-/// The bytes from the first to the last that differ.
+/// The fault from the first to the last byte that differs.
 ContainerFault fault_between(std::string part, std::uint64_t offset_bytes, base::Bytes found,
                              base::Bytes expected) {
   std::size_t first = 0;
@@ -27,18 +27,18 @@ bool is_malformed(const base::Error& error) { return error.kind() == base::Error
 
 }  // namespace
 
-class ContainerExaminer final {
+class ContainerChecker final {
  public:
-  explicit ContainerExaminer(const std::filesystem::path& path)
+  explicit ContainerChecker(const std::filesystem::path& path)
       : subject_(path.string()), file_(base::MappedFile::open_read(path)) {}
 
-  /// Nothing when the file can only be refused.
-  [[nodiscard]] std::optional<ContainerExamination> examine() {
+  /// Nothing when the file must be refused as a whole.
+  [[nodiscard]] std::optional<ContainerCheck> check() {
     const base::Bytes bytes = file_.bytes();
     if (bytes.size() < kContainerHeaderBytes + kContainerFooterBytes) return std::nullopt;
     const base::Bytes header = bytes.first(kContainerHeaderBytes);
     const auto expected = encode_header();
-    ContainerExamination found;
+    ContainerCheck found;
     const bool sound = std::ranges::equal(header, expected);
     if (!sound) found.faults.push_back(fault_between("header", 0, header, expected));
     if (const auto footer = sound_footer()) {
@@ -69,7 +69,7 @@ class ContainerExaminer final {
     }
   }
 
-  /// The directory there, when it is as the footer says and does not contradict itself.
+  /// The directory, if it has the footer's digest and does not contradict itself.
   [[nodiscard]] std::optional<ContainerDirectory> try_directory(const ContainerFooter& footer) const {
     const base::Bytes text = directory_text(file_.bytes(), footer);
     if (base::hash<base::Sha256>(text) != footer.directory_sha256) return std::nullopt;
@@ -83,8 +83,9 @@ class ContainerExaminer final {
     }
   }
 
-  /// Finds the directory without the footer's help and makes the footer that belongs to it.
-  [[nodiscard]] bool rebuild_footer(ContainerExamination& found) {
+  /// Searches the directory without the footer, page by page from the end, and makes the footer that belongs
+  /// to it.
+  [[nodiscard]] bool rebuild_footer(ContainerCheck& found) {
     const base::Bytes bytes = file_.bytes();
     const std::uint64_t end = bytes.size() - kContainerFooterBytes;
     const std::uint64_t lowest =
@@ -97,7 +98,7 @@ class ContainerExaminer final {
       ContainerFooter footer{at, end - at, bytes.size(), {}, base::hash<base::Sha256>(base::as_bytes(text))};
       try {
         auto directory = parse_directory(text, subject_);
-        if (to_text(directory) != text) continue;  // what follows it is not the footer
+        if (to_text(directory) != text) continue;  // the text is not a directory that ends at the footer
         footer.root = root_digest(directory.tensors);
         check_directory(directory, at, footer.root, subject_);
         found.faults.push_back(fault_between("footer", end, footer_bytes(), encode_footer(footer)));
@@ -119,9 +120,9 @@ class ContainerExaminer final {
   base::MappedFile file_;
 };
 
-ContainerExamination examine_container(const std::filesystem::path& path) {
-  if (auto found = ContainerExaminer(path).examine()) return std::move(*found);
-  auto reader = ContainerReader::open(path);  // throws: it says best why
+ContainerCheck check_container(const std::filesystem::path& path) {
+  if (auto found = ContainerChecker(path).check()) return std::move(*found);
+  auto reader = ContainerReader::open(path);  // throws, with the best message
   return {{}, std::optional<ContainerReader>(std::move(reader))};
 }
 

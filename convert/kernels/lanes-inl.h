@@ -1,6 +1,6 @@
-// Groups side by side on any instruction set: a Floats or an Ints has one lane a group, a Shorts two (a pair
-// of inputs). Included once by each kernel file, inside its unnamed namespace, and compiled with that file's
-// flags.
+// SIMD vectors on any instruction set, by GCC's vector extensions. Each group of 16 weights has a lane of its
+// own: a Floats or an Ints has one number for each group, a Shorts two (a pair of inputs). Each kernel file
+// includes this once, inside its unnamed namespace, and compiles it with its own flags.
 
 #if defined(__AVX512BW__)
 constexpr std::size_t kLanes = 16;
@@ -38,7 +38,7 @@ inline V greater(V a, V b) {
 
 inline Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
 
-/// To the nearest, ties to even; |v| < 2^31.
+/// Rounds to nearest, ties to even; |v| < 2^31.
 inline Ints to_ints(Floats v) {
 #if defined(__AVX512BW__)
   return reinterpret_cast<Ints>(_mm512_cvtps_epi32(v));
@@ -51,12 +51,12 @@ inline Ints to_ints(Floats v) {
 #endif
 }
 
-/// Both halves of a lane.
+/// Puts `low` and `high` into the halves of each lane.
 inline Shorts in_pairs(Ints low, Ints high) {
   return reinterpret_cast<Shorts>((low & 0xffff) | (high << 16));
 }
 
-/// a * b / 2^15, to the nearest.
+/// a * b / 2^15, rounded to nearest.
 inline Shorts multiply_fractions(Shorts a, Shorts b) {
 #if defined(__AVX512BW__)
   return reinterpret_cast<Shorts>(
@@ -70,7 +70,7 @@ inline Shorts multiply_fractions(Shorts a, Shorts b) {
 #endif
 }
 
-/// Of each pair the sum of the two products.
+/// The sum of the two products of each pair.
 inline Ints sum_products(Shorts a, Shorts b) {
 #if defined(__AVX512BW__)
   return reinterpret_cast<Ints>(
@@ -85,7 +85,7 @@ inline Ints sum_products(Shorts a, Shorts b) {
 #endif
 }
 
-/// Sums that stay within 16 bits.
+/// Saturating sums.
 inline Shorts add_within(Shorts a, Shorts b) {
 #if defined(__AVX512BW__)
   return reinterpret_cast<Shorts>(
@@ -102,7 +102,7 @@ inline Shorts add_within(Shorts a, Shorts b) {
 #endif
 }
 
-/// Eight rows of eight words each, `stride` words apart, as eight columns.
+/// Transposes eight rows of eight words each; rows are `from_stride` and `to_stride` words apart.
 #if defined(__AVX2__)
 inline void transpose_8x8(const float* from, std::size_t from_stride, float* to, std::size_t to_stride) {
   __m256 r[8];

@@ -1,4 +1,14 @@
-// Mends a container in place, out of the release that it was made of.
+// Repairs a container in place, out of the release that it was made of.
+//
+// The new bytes are made in a spare file next to the container and verified there: the tensors that the
+// damage touches are converted again by the conversion's own pipeline, each to the offset that it has in the
+// container, and its digest must be the one in the directory. Only then the container is opened for writing,
+// and Patcher writes the bytes that differ. So a release that gives other bytes changes nothing, and a repair
+// that is killed can run again. When the directory is damaged but the footer is sound, the whole release is
+// converted with the types that can still be read in the directory, and must give a directory with the digest
+// in the footer.
+//
+// The caller's thread runs this file; TensorPipeline has the workers.
 
 #include <algorithm>
 #include <optional>
@@ -13,7 +23,7 @@
 #include "convert/plan.h"
 #include "convert/tensor_pipeline.h"
 #include "convert/tensor_sink.h"
-#include "format/container_examination.h"
+#include "format/container_check.h"
 #include "format/container_writer.h"
 
 namespace sluice::convert {
@@ -24,9 +34,9 @@ using base::Error;
 using base::ErrorKind;
 
 constexpr std::uint64_t kStepBytes = 1u << 20;
-constexpr std::uint64_t kBlockBytes = 16384;  // within one, what lies between two differences is written, too
+constexpr std::uint64_t kBlockBytes = 16384;  // one write replaces all differences within a block
 
-/// Beside the container, under a name of our own; gone when the repair ends, however it ends.
+/// A file next to the container, removed when the repair ends for any reason.
 class SpareFile {
  public:
   explicit SpareFile(const fs::path& container)
@@ -44,10 +54,10 @@ class SpareFile {
   fs::path path_;
 };
 
-/// Writes tensors into a file at the offsets that they have in a container.
-class PlacingSink final : public TensorSink {
+/// Writes tensors into the spare file, at the offsets that they have in the container, and verifies them.
+class SpareFileSink final : public TensorSink {
  public:
-  PlacingSink(base::File& file, const format::ContainerReader& container)
+  SpareFileSink(base::File& file, const format::ContainerReader& container)
       : file_(file), container_(container) {}
 
   void begin_tensor(const format::ModelTensor& tensor, format::Storage storage, format::DType source_dtype,
@@ -86,7 +96,7 @@ class PlacingSink final : public TensorSink {
   base::LeafHasher hasher_;
 };
 
-/// Writes in place what differs.
+/// Writes into the container the bytes that differ from the wanted ones.
 class Patcher {
  public:
   explicit Patcher(const fs::path& container) : target_(base::File::open_update(container)) {}
@@ -125,19 +135,20 @@ class Patcher {
   std::uint64_t written_bytes_ = 0;
 };
 
-/// The directory is sound, and says what must stand where.
-class Mender {
+/// Repairs a container whose directory is sound, and so says what belongs where.
+class ContainerRepairer {
  public:
-  Mender(const MendRequest& request, const format::ContainerReader& container, base::Progress& progress,
-         const std::stop_token& stop)
+  ContainerRepairer(const RepairRequest& request, const format::ContainerReader& container,
+                    base::Progress& progress, const std::stop_token& stop)
       : request_(request),
         container_(container),
         progress_(progress),
         stop_(stop),
         spare_(request.container) {}
 
-  MendResult run() {
-    MendResult result;
+  /// Makes and verifies all new bytes first, then writes them.
+  RepairResult run() {
+    RepairResult result;
     std::vector<const format::ContainerTensor*> tensors;
     for (const auto& tensor : container_.tensors())
       if (is_damaged({tensor.offset_bytes, tensor.length_bytes})) tensors.push_back(&tensor);
@@ -151,7 +162,7 @@ class Mender {
       plan = Plan::make(request_.conversion.input, types());
       made = base::File::create(spare_.path());
       convert(*plan, tensors, *made);
-      for (const auto* section : sections) prove(*plan, *section);
+      for (const auto* section : sections) verify(*plan, *section);
     }
     Patcher patcher(request_.container);
     patcher.apply(0, format::encode_header());
@@ -166,6 +177,7 @@ class Mender {
   }
 
  private:
+  /// True when any damaged range overlaps `part`.
   [[nodiscard]] bool is_damaged(const ByteRange& part) const {
     return std::ranges::any_of(request_.damage, [&](const ByteRange& range) {
       return range.offset_bytes < part.offset_bytes + part.length_bytes &&
@@ -173,7 +185,7 @@ class Mender {
     });
   }
 
-  /// As the recipe names them: what --quant stands for may have been something else when it was written.
+  /// The types that the recipe names, which may not be those that --quant stands for today.
   [[nodiscard]] MatrixTypes types() const {
     const std::string subject = request_.container.string();
     const auto type = [&](std::string_view key) {
@@ -184,6 +196,7 @@ class Mender {
     return {.experts = type("experts"), .attention = type("attention"), .head = type("head")};
   }
 
+  /// Converts the damaged tensors into the spare file.
   void convert(const Plan& plan, const std::vector<const format::ContainerTensor*>& tensors,
                base::File& made) {
     std::uint64_t total_bytes = 0;
@@ -198,7 +211,7 @@ class Mender {
       total_bytes += found->source->value_bytes();
     }
     progress_.begin("converting", total_bytes);
-    PlacingSink sink(made, container_);
+    SpareFileSink sink(made, container_);
     const Request& conversion = request_.conversion;
     TensorPipeline pipeline(sink,
                             TensorPipeline::block_size(conversion.memory_bytes, conversion.thread_count),
@@ -211,14 +224,14 @@ class Mender {
                                        : base::as_bytes(plan.release.params_text);
   }
 
-  void prove(const Plan& plan, const format::ContainerSection& section) const {
+  void verify(const Plan& plan, const format::ContainerSection& section) const {
     const base::Bytes content = content_of(plan, section);
     if (content.size() == section.length_bytes && base::hash<base::Sha256>(content) == section.sha256) return;
     throw Error(ErrorKind::verification, request_.container.string() + ": section '" + section.name +
                                              "': the release does not give what the container had");
   }
 
-  /// What lies between tensors and sections is zero.
+  /// Writes zeros where damage touches the gaps between tensors and sections.
   void clear_padding(Patcher& patcher) const {
     std::vector<ByteRange> parts;
     for (const auto& tensor : container_.tensors())
@@ -236,14 +249,14 @@ class Mender {
     }
   }
 
-  const MendRequest& request_;
+  const RepairRequest& request_;
   const format::ContainerReader& container_;
   base::Progress& progress_;
   const std::stop_token& stop_;
   SpareFile spare_;
 };
 
-/// As the damaged directory still names it in its recipe.
+/// Searches the text of a damaged directory for a recipe's key with a known type.
 std::optional<Quant> find_quant(std::string_view directory, std::string_view key) {
   const std::string start = '"' + std::string(key) + "\":\"";
   for (std::size_t at = directory.find(start); at != std::string_view::npos;
@@ -254,8 +267,8 @@ std::optional<Quant> find_quant(std::string_view directory, std::string_view key
   return std::nullopt;
 }
 
-/// With what the container was made.
-void restore_recipe(Request& conversion, const MendRequest& request, const base::File& file,
+/// Sets the types that the container was made with, from what can still be read in its directory.
+void restore_recipe(Request& conversion, const RepairRequest& request, const base::File& file,
                     const format::ContainerFooter& footer) {
   std::vector<std::byte> bytes(footer.directory_length_bytes);
   file.read_exact_at(footer.directory_offset_bytes, bytes);
@@ -272,8 +285,9 @@ void restore_recipe(Request& conversion, const MendRequest& request, const base:
   conversion.types = MatrixTypes{.experts = *experts, .attention = *attention, .head = *head};
 }
 
-/// The directory is damaged, and the footer says what it must hash to.
-MendResult mend_directory(const MendRequest& request, base::Progress& progress, const std::stop_token& stop) {
+/// Repairs a container whose directory is damaged: the footer says what the directory must hash to.
+RepairResult repair_directory(const RepairRequest& request, base::Progress& progress,
+                              const std::stop_token& stop) {
   const base::File file = base::File::open_read(request.container);
   const std::uint64_t file_bytes = file.size_bytes();
   std::vector<std::byte> end(format::kContainerFooterBytes);
@@ -296,10 +310,10 @@ MendResult mend_directory(const MendRequest& request, base::Progress& progress, 
 
 }  // namespace
 
-MendResult mend(const MendRequest& request, base::Progress& progress, const std::stop_token& stop) {
-  const auto examined = format::examine_container(request.container);
-  if (examined.reader) return Mender(request, *examined.reader, progress, stop).run();
-  return mend_directory(request, progress, stop);
+RepairResult repair(const RepairRequest& request, base::Progress& progress, const std::stop_token& stop) {
+  const auto examined = format::check_container(request.container);
+  if (examined.reader) return ContainerRepairer(request, *examined.reader, progress, stop).run();
+  return repair_directory(request, progress, stop);
 }
 
 }  // namespace sluice::convert

@@ -1,37 +1,39 @@
-// The search for a q4 row's scale, sub-scales and codes. Included once by each kernel file, after lanes.h,
-// inside its unnamed namespace.
+// The search for a q4 row's scale, sub-scales and codes. Each kernel file includes this once, after
+// lanes-inl.h and rows-inl.h, inside its unnamed namespace.
 //
-// A group is turned so that its extreme weight is negative, and scaled so that it is -32000. Under a row
-// scale r and a sub-scale of magnitude t the extreme weight is at code -a, a = size / (t * r), and every
-// other weight at inputs * a / 32000. With a from 6.9 to 9 the extreme weight gets code -8, or -7 and the
-// group a finer step; sub-scales of the other sign, which put +7 there, were never better (of 40,000 groups
-// 7). Codes are worked on in units of 1/2048: kOne.
+// A group's sign is flipped so that its extreme weight is negative, and the group is scaled so that the
+// extreme weight is -32000. Under a row scale r and a sub-scale of magnitude t the extreme weight has the
+// exact code -a with a = size / (t * r), and every other weight inputs * a / 32000. With a from 6.9 to 9 the
+// extreme weight gets code -8, or -7 and the group a finer step. Sub-scales of the other sign, which put +7
+// there, were better in only 7 of 40,000 groups. Exact codes are fixed-point numbers in units of 1/2048
+// (kOne).
 //
-// Groups do not depend on each other once the row scale is fixed, so that the search is over that one number,
-// and then by least squares. Short rows try a grid of it. In long ones the errors of hundreds of groups even
-// out, and the best of a grid was no better than one value for all rows: 0.0738 of normal weights and 0.0919
-// of Student's t (5 degrees) both ways, 0.082 with outliers of 6 times; of 25 times, 0.109 for 0.105.
+// Once the row scale is fixed, groups are independent, so the search is over that one number; the final row
+// scale follows by least squares. Short rows try a grid of row scales. In long rows the errors of hundreds of
+// groups average out, and the best of a grid was no better than one value for all rows: relative error 0.0738
+// for normal weights and 0.0919 for Student's t (5 degrees of freedom) both ways, 0.082 with outliers of 6
+// times the normal size; with outliers of 25 times, 0.109 instead of 0.105.
 
 constexpr int kOne = 2048;
 constexpr int kShift = 5;  // 16 bits less those of kOne
 constexpr float kExtreme = 32000;
-constexpr float kFractionOfCode = 2048.0f * 32768.0f / kExtreme;  // a * this: the factor from input to code
-constexpr float kCodeOfExtremeMax =
-    11.9f;                         // more than size / (15 * r) of any r tried; sums of squares fit 32 bits
-constexpr float kNothing = 1e-3f;  // a group of less is nothing but zeros, in units of row scales
+constexpr float kFractionOfCode = 2048.0f * 32768.0f / kExtreme;  // a * this is the factor from input to code
+// More than size / (15 * r) of any r that is tried, and small enough for sums of squares to fit 32 bits.
+constexpr float kCodeOfExtremeMax = 11.9f;
+constexpr float kNothing = 1e-3f;  // a group whose extreme weight is smaller, in row scales, becomes zeros
 constexpr float kRowScaleOfLongRows = 0.95f;
-constexpr std::size_t kGridBlocksMax = 4;
-constexpr int kMoreForEstimate = 1;
-constexpr int kMoreForChoice = 3;
+constexpr std::size_t kGridBlocksMax = 4;  // longer rows do not try a grid of row scales
+constexpr int kMoreForEstimate = 1;        // larger sub-scales that choose() tries in the grid search
+constexpr int kMoreForChoice = 3;          // and for the final codes
 
-/// Sixteen groups side by side.
+/// The sixteen groups of a block, side by side.
 struct alignas(64) Q4Block {
-  std::int16_t inputs[8][2 * kBlockGroups];  ///< pairs of inputs, the group's extreme weight being -32000
-  float size[kBlockGroups];                  ///< of the extreme weight, the row's largest being 128
-  float sign[kBlockGroups];                  ///< of the sub-scale: the opposite of the extreme weight's
+  std::int16_t inputs[8][2 * kBlockGroups];  ///< pairs of inputs, scaled so that the extreme weight is -32000
+  float size[kBlockGroups];                  ///< magnitude of the extreme weight; the row's largest is 128
+  float sign[kBlockGroups];                  ///< sign of the sub-scale: the opposite of the extreme weight's
 };
 
-/// A row's sums, a lane for each of sixteen groups: of w the weight in units, q its code times the sub-scale.
+/// Sums over a row, one lane for each group of a block, with w the weight in units and q = code * sub-scale.
 struct RowSums {
   float squared_weights[kBlockGroups] = {};  ///< w^2
   float products[kBlockGroups] = {};         ///< w q
@@ -79,15 +81,15 @@ inline Shorts code_factor(Floats a) {
   return in_pairs(factor, factor);
 }
 
-/// Sums of the squared errors of the groups, in steps / kOne. Codes below -8 are only cut off when asked for:
-/// there are none for a <= 8.5.
+/// Sums of the squared errors of the groups, in steps / kOne. kCutLow clamps codes below -8, of which there
+/// are none for a <= 8.5.
 template <bool kCutLow>
 inline Ints code_errors(const Q4Block& block, std::size_t first, Floats a) {
   const Shorts factor = code_factor(a);
   Ints sum = {};
   for (std::size_t i = 0; i < 8; ++i) {
     const Shorts exact = multiply_fractions(load<Shorts>(&block.inputs[i][2 * first]), factor);
-    // What is left of the nearest code: the low bits, with their sign.
+    // The distance from the nearest code is the low bits, with their sign.
     Shorts error = exact << kShift >> kShift;
     error = greater(error, add_within(exact, all_shorts(-7 * kOne)));
     if (kCutLow) error = lesser(error, add_within(exact, all_shorts(8 * kOne)));
@@ -101,11 +103,12 @@ struct Choice {
   Floats magnitude;
 };
 
-/// The best sub-scales of groups under a row scale: the one that just fits, that below, and `kMore` above it.
+/// The best sub-scales of groups under a row scale, out of the smallest that needs no clamping, the one below
+/// it and the `kMore` above it.
 template <int kMore>
 inline Choice choose(const Q4Block& block, std::size_t first, float row_scale) {
   const Floats steps = load<Floats>(&block.size[first]) * (1.0f / row_scale);
-  // -8 * -16 is no int8.
+  // -8 * -16 = 128 does not fit an int8.
   const Floats largest = load<Floats>(&block.sign[first]) < 0.0f ? all(15) : all(16);
   Choice best = {all(3e38f), all(1)};
   const auto consider = [&](Floats magnitude, Ints sums, Ints is_candidate) {
@@ -114,7 +117,7 @@ inline Choice choose(const Q4Block& block, std::size_t first, float row_scale) {
     best.score = better ? score : best.score;
     best.magnitude = better ? magnitude : best.magnitude;
   };
-  // The smallest that does without codes below -8.
+  // The smallest sub-scale that needs no code below -8.
   const Floats exact = steps * (1.0f / 8.5f);
   const Floats nearest = to_floats(to_ints(lesser(exact, all(17))));
   const Floats middle = greater(nearest < exact ? nearest + 1.0f : nearest, all(1));
@@ -127,13 +130,14 @@ inline Choice choose(const Q4Block& block, std::size_t first, float row_scale) {
   return best;
 }
 
-/// Squared error of a block under a row scale.
+/// Adds the squared errors of a block under a row scale to the lanes.
 inline void add_scores(const Q4Block& block, float row_scale, float (&lanes)[kBlockGroups]) {
   for (std::size_t first = 0; first < kBlockGroups; first += kLanes)
     add_to(&lanes[first], choose<kMoreForEstimate>(block, first, row_scale).score);
 }
 
-/// Where the least squares begin, in units of the row scale that just fits the row's largest weight.
+/// The row scale of a grid with the least error, in units of the row scale that just fits the row's largest
+/// weight.
 float find_row_scale(const Q4Block* blocks, std::size_t count) {
   constexpr int kGrid = 20;
   float best = 1;
@@ -157,14 +161,15 @@ inline Shorts codes_of(const Q4Block& block, std::size_t first, std::size_t pair
   return greater(lesser(code, all_shorts(7)), all_shorts(-8));
 }
 
-/// Four nibbles of the first and four of the last half of eight columns, for each group a word.
+/// Packs the codes of eight columns into a word for each group: the first quad in low nibbles, the second in
+/// high ones.
 inline Ints pack(Shorts a, Shorts b, Shorts c, Shorts d) {
   const Ints low = reinterpret_cast<Ints>(a + 8 + ((c + 8) << 4));
   const Ints high = reinterpret_cast<Ints>(b + 8 + ((d + 8) << 4));
   return (low & 0xff) | (low >> 8 & 0xff00) | (high & 0xff) << 16 | (high >> 8 & 0xff00) << 16;
 }
 
-/// The best sub-scales and codes of a block under a row scale.
+/// Chooses the best sub-scales and codes of a block under a row scale.
 void encode_block(const Q4Block& block, float row_scale, std::uint32_t* words, std::int8_t* sub_scales,
                   RowSums& sums) {
   std::uint32_t packed[2][kBlockGroups];
@@ -195,14 +200,15 @@ void encode_block(const Q4Block& block, float row_scale, std::uint32_t* words, s
   }
 }
 
-/// The row scale that fits the integers best: <w, q> / <q, q>.
+/// The row scale that fits the integers q best: <w, q> / <q, q>.
 float fit(const RowSums& sums, float searched) {
   const double square = sum_lanes(sums.squares);
   if (square == 0) return searched;
   return static_cast<float>(sum_lanes(sums.products) / square);
 }
 
-/// Of (w - q r)^2 under the fitted scale r, by way of the small errors under the searched one.
+/// The sum of (w - q r)^2 under the fitted scale r, computed from the small errors under the searched one,
+/// because the difference of the large sums would lose digits.
 double squared_error(const RowSums& sums, float searched, float fitted) {
   const double from = static_cast<double>(searched);
   const double to = static_cast<double>(fitted);

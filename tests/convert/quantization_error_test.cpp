@@ -1,4 +1,6 @@
-#include "convert/quantize.h"
+// How much q4 and q8 rows lose, and that their codes keep within their types.
+
+#include "tests/support/quantize_row.h"
 
 #include <doctest/doctest.h>
 
@@ -11,7 +13,9 @@
 
 #include "tests/support/q4_0.h"
 
-using namespace sluice::convert;
+using sluice::convert::Q4Row;
+using sluice::tests::quantize_row_q4;
+using sluice::tests::quantize_row_q8;
 
 namespace {
 
@@ -38,7 +42,7 @@ struct RelativeErrors {
   double q4_0;
 };
 
-/// Of rows with so many inputs. A slice of a matrix is enough: rows are rounded one by one.
+/// Errors of rows with `inputs` weights. A few rows are enough, because rows are rounded one by one.
 template <typename Distribution>
 RelativeErrors measure(const std::string& name, std::size_t inputs, Distribution distribution) {
   constexpr int kRows = 40;
@@ -69,7 +73,7 @@ TEST_CASE("q4 is better than Q4_0 on Gaussian and heavy-tailed rows of Mixtral's
     CHECK(gaussian.q4 < gaussian.q4_0);
     CHECK(tailed.q4 < tailed.q4_0);
     if (inputs > 4096) continue;
-    // The table of the design for group 16, found by search over scale and sign.
+    // The errors of a full search over sub-scale and sign with groups of 16.
     CHECK(gaussian.q4 < 0.0745);
     CHECK(tailed.q4 < 0.093);
   }
@@ -120,6 +124,6 @@ TEST_CASE("one large weight does not spoil its row's other groups") {
   for (float& w : row) w = static_cast<float>(random() % 2001) * 1e-3f - 1.0f;
   const double without = q4_error(row);
   row[5] = 8;
-  // The outlier costs its own group, and the others at most about half a step of a sub-scale.
+  // The outlier costs its own group, and every other group at most about half a step of a sub-scale.
   CHECK(q4_error(row) < 4 * without + 16 * 0.34);
 }

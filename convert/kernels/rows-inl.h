@@ -1,9 +1,9 @@
-// Whole rows: widening, q8, and the way into a panel. Included once by each kernel file, after lanes.h,
-// inside its unnamed namespace.
+// Kernels on whole rows: widening, q8, q6, and interleaving into a panel. Each kernel file includes this
+// once, after lanes-inl.h, inside its unnamed namespace.
 
-constexpr float kFloatMin = 1.17549435e-38f;  // smaller scales would lose digits: such rows are zero
+constexpr float kFloatMin = 1.17549435e-38f;  // subnormal scales would lose digits: such rows become zero
 
-/// The order in which lanes are added up is the same for all instruction sets.
+/// Adds the lanes in an order that is the same for all instruction sets.
 inline double sum_lanes(const float (&lanes)[kBlockGroups]) {
   double sum = 0;
   for (const float lane : lanes) sum += static_cast<double>(lane);
@@ -11,7 +11,7 @@ inline double sum_lanes(const float (&lanes)[kBlockGroups]) {
 }
 
 float largest_magnitude(const float* row, std::size_t cols) {
-  std::int32_t most = 0;  // floats without sign are ordered as their bits
+  std::int32_t most = 0;  // positive floats are ordered as their bits are
   for (std::size_t i = 0; i < cols; ++i) {
     std::int32_t bits;
     __builtin_memcpy(&bits, row + i, sizeof(bits));
@@ -40,7 +40,8 @@ bool widen_bf16(const std::uint16_t* bits, std::size_t count, float* out) {
   return finite_bf16(bits, count);
 }
 
-/// Sixteen weights, in steps of the scale, where no square can overflow; errors and squares have a lane each.
+/// Quantizes sixteen weights. Errors and squares are in units of the scale, where no square can overflow, and
+/// are summed lane by lane.
 inline void quantize_q8_block(const float* weights, float inverse, std::int8_t* codes,
                               float (&errors)[kBlockGroups], float (&squares)[kBlockGroups]) {
   std::int32_t rounded[kBlockGroups];
@@ -76,7 +77,7 @@ float quantize_q8(const float* row, std::size_t cols, std::int8_t* codes, RowErr
   return nothing ? 0 : scale;
 }
 
-/// The largest magnitudes of sixteen groups, [group].
+/// Finds the largest magnitude of each of sixteen groups.
 inline void group_maxima(const float* weights, float (&maxima)[kBlockGroups]) {
   alignas(64) float columns[16][kBlockGroups];  // [input][group]
   for (std::size_t half = 0; half < 2; ++half)
@@ -92,7 +93,8 @@ inline void group_maxima(const float* weights, float (&maxima)[kBlockGroups]) {
   }
 }
 
-/// The smallest sub-scale with which no code leaves [-32, 31] by more than rounding; `most` in row scales.
+/// The smallest sub-scale with which no code leaves [-32, 31] by more than rounding. `most` is the group's
+/// largest magnitude in units of the row scale.
 inline int sub_scale_of_q6(float most) { return 1 + (most > 31.5f) + (most > 63.0f) + (most > 94.5f); }
 
 inline void quantize_q6_group(const float* weights, float inverse, int sub_scale, std::uint8_t* codes,
@@ -111,7 +113,7 @@ inline void quantize_q6_group(const float* weights, float inverse, int sub_scale
   for (std::size_t i = 0; i < kBlockGroups; ++i) codes[i] = static_cast<std::uint8_t>(stored[i]);
 }
 
-/// The largest weight gets 31.5 times the largest sub-scale.
+/// The row scale puts the row's largest weight at 31.5 times the largest sub-scale, 4.
 float quantize_q6(const float* row, std::size_t block_count, std::uint8_t* codes, std::int8_t* sub_scales,
                   RowError& error) {
   const float scale = largest_magnitude(row, block_count * kBlockCols) / 126.0f;
@@ -136,7 +138,7 @@ float quantize_q6(const float* row, std::size_t block_count, std::uint8_t* codes
 }
 
 void interleave(const std::uint32_t* words, std::size_t stride, std::size_t steps, std::byte* out) {
-  // Words are moved as floats, whose bits no move changes.
+  // Words are moved as floats: moving does not change their bits.
   std::size_t step = 0;
   for (; step + 8 <= steps; step += 8) {
     alignas(64) float turned[8][kInterleaveRows];
