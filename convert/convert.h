@@ -130,12 +130,10 @@ struct Result {
   base::Sha256 file_sha256;
 };
 
-using ByteRange = base::ByteRange;
-
 struct RepairRequest {
   Request conversion;  ///< input and origin of the container; output and quant are not used
   std::filesystem::path container;
-  std::vector<ByteRange> damage;
+  std::vector<base::ByteRange> damage;
 };
 
 struct RepairResult {

@@ -30,6 +30,7 @@ namespace sluice::convert {
 namespace {
 
 namespace fs = std::filesystem;
+using base::ByteRange;
 using base::Error;
 using base::ErrorKind;
 
@@ -178,12 +179,7 @@ class ContainerRepairer {
 
  private:
   /// True when any damaged range overlaps `part`.
-  [[nodiscard]] bool is_damaged(const ByteRange& part) const {
-    return std::ranges::any_of(request_.damage, [&](const ByteRange& range) {
-      return range.offset_bytes < part.offset_bytes + part.length_bytes &&
-             part.offset_bytes < range.offset_bytes + range.length_bytes;
-    });
-  }
+  [[nodiscard]] bool is_damaged(const ByteRange& part) const { return base::overlaps(request_.damage, part); }
 
   /// The types that the recipe names, which may not be those that --quant stands for today.
   [[nodiscard]] MatrixTypes types() const {

@@ -5,10 +5,10 @@
 #include "format/checkpoint_files.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <regex>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/text.h"
 
@@ -25,9 +25,7 @@ std::string in_quotes(const fs::path& path) {
 }
 
 std::uint64_t to_number(const std::string& digits) {
-  std::uint64_t number = 0;
-  const auto result = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-  return result.ec == std::errc{} ? number : kShardsMax + 1;
+  return base::parse_uint(digits).value_or(kShardsMax + 1);
 }
 
 /// The place of a file among its shards, as its name gives it.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "format/manifest.h"
 #include "format/release_layout.h"
@@ -9,11 +10,7 @@
 namespace sluice::format {
 namespace {
 
-bool is_alphanumeric(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
-bool is_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
+bool is_hex(char c) { return base::hex_value(c) >= 0; }
 
 // sha256sum escapes names that need it, and marks such lines with a backslash at their start.
 std::string unescaped(std::string_view text) {
@@ -50,11 +47,11 @@ struct SumLine {
 /// The first digest of a line and the file name after it.
 std::optional<SumLine> find_sum(std::string_view line) {
   for (std::size_t start = 0; start < line.size();) {
-    if (!is_alphanumeric(line[start])) {
+    if (!base::is_alphanumeric(line[start])) {
       ++start;
       continue;
     }
-    const auto word_end = std::ranges::find_if_not(line.substr(start), is_alphanumeric) - line.begin();
+    const auto word_end = std::ranges::find_if_not(line.substr(start), base::is_alphanumeric) - line.begin();
     const auto end = static_cast<std::size_t>(word_end);
     const std::string_view word = line.substr(start, end - start);
     const std::string_view after = line.substr(end);

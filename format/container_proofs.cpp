@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/hasher.h"
 #include "base/merkle.h"
+#include "base/stopwatch.h"
 #include "base/wide_sha.h"
 
 namespace sluice::format {
@@ -143,7 +144,7 @@ void ContainerProofs::prove(Part part, base::Bytes bytes, base::WorkerPool& pool
 void ContainerProofs::prove_open(std::span<const Part> open,
                                  const std::function<base::Bytes(const ContainerTensor&)>& bytes_of,
                                  base::WorkerPool& pool) {
-  const auto start = std::chrono::steady_clock::now();
+  const base::Stopwatch stopwatch;
   struct Job {
     Part part;
     const ContainerTensor* tensor;
@@ -180,7 +181,7 @@ void ContainerProofs::prove_open(std::span<const Part> open,
     mark(part, bytes);
   }
   const std::scoped_lock lock(mutex_);
-  stats_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  stats_.seconds += stopwatch.seconds();
 }
 
 void ContainerProofs::check_tensor(const ContainerTensor& tensor, base::Bytes bytes,

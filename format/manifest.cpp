@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -17,15 +18,11 @@ namespace {
 
 constexpr std::uint64_t kManifestVersion = 1;
 
-bool is_alphanumeric(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
 void check_name(const std::string& name, std::string_view subject) {
   const auto allowed = [](char c) {
-    return (is_alphanumeric(c) && !(c >= 'A' && c <= 'Z')) || c == '.' || c == '_' || c == '-';
+    return (base::is_alphanumeric(c) && base::to_lower(c) == c) || c == '.' || c == '_' || c == '-';
   };
-  if (name.empty() || !std::ranges::all_of(name, allowed) || !is_alphanumeric(name.front()))
+  if (name.empty() || !std::ranges::all_of(name, allowed) || !base::is_alphanumeric(name.front()))
     base::throw_malformed(
         subject, "expected a name of a-z, 0-9, '.', '_' and '-', found '" + base::to_printable(name) + "'");
 }

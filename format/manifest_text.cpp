@@ -2,6 +2,8 @@
 
 #include "format/manifest.h"
 
+#include "base/ascii.h"
+
 namespace sluice::format {
 namespace {
 
@@ -58,25 +60,6 @@ Json torrent_json(const Manifest& manifest) {
   return json;
 }
 
-bool is_alphanumeric(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
-// RFC 3986: everything outside the unreserved characters is escaped.
-std::string percent_encoded(std::string_view text) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  std::string encoded;
-  for (const char c : text) {
-    const auto value = static_cast<unsigned char>(c);
-    if (is_alphanumeric(c) || c == '-' || c == '.' || c == '_' || c == '~') {
-      encoded += c;
-    } else {
-      encoded += {'%', kDigits[value >> 4], kDigits[value & 15]};
-    }
-  }
-  return encoded;
-}
-
 }  // namespace
 
 std::string Manifest::magnet() const {
@@ -86,8 +69,8 @@ std::string Manifest::magnet() const {
   if (infohash_v1 && infohash_v2) uri += '&';
   // A multihash: 0x12 is SHA-256, 0x20 its length (BEP 52).
   if (infohash_v2) uri += "xt=urn:btmh:1220" + base::to_hex(*infohash_v2);
-  if (!torrent_name.empty()) uri += "&dn=" + percent_encoded(torrent_name);
-  for (const std::string& tracker : trackers) uri += "&tr=" + percent_encoded(tracker);
+  if (!torrent_name.empty()) uri += "&dn=" + base::percent_encode(torrent_name);
+  for (const std::string& tracker : trackers) uri += "&tr=" + base::percent_encode(tracker);
   return uri;
 }
 
@@ -111,9 +94,8 @@ std::string to_text(const Manifest& manifest) {
 std::string to_release_name(std::string_view name) {
   std::string out;
   for (const char c : name) {
-    const char lower = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    const bool letter = (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9');
-    if (letter || (!out.empty() && (lower == '.' || lower == '_'))) {
+    const char lower = base::to_lower(c);
+    if (base::is_alphanumeric(lower) || (!out.empty() && (lower == '.' || lower == '_'))) {
       out += lower;
     } else if (!out.empty() && out.back() != '-') {
       out += '-';

@@ -16,6 +16,7 @@
 #include <utility>
 #include <variant>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "format/pickle_globals.h"
@@ -69,9 +70,7 @@ std::string_view kind_of(const Value& value) { return kValueNames[value.index()]
 std::string quote(std::string_view text) { return "'" + base::to_printable(text.substr(0, 200)) + "'"; }
 
 bool is_storage_key(std::string_view key) {
-  const auto plain = [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-  };
+  const auto plain = [](char c) { return base::is_alphanumeric(c) || c == '_'; };
   return !key.empty() && key.size() <= 64 && std::ranges::all_of(key, plain);
 }
 

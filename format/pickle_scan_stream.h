@@ -3,7 +3,6 @@
 // bytes it returns nothing and sets problem(), which ends the scan. (PickleStream, for reading, throws
 // instead.)
 
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -11,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/bytes.h"
 
 namespace sluice::format {
@@ -73,12 +73,7 @@ class PickleScanStream final {
   }
 
   /// A line with a decimal number; kNoNumber for any other line.
-  std::uint64_t line_number() {
-    const std::string_view text = line();
-    std::uint64_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc{} && end == text.data() + text.size() ? value : kNoNumber;
-  }
+  std::uint64_t line_number() { return base::parse_uint(line()).value_or(kNoNumber); }
 
  private:
   base::Bytes bytes_;

@@ -149,9 +149,8 @@ Source find_source(const std::string& text) {
 }
 
 convert::Quant parse_quant(const std::string& text) {
-  if (text == "bf16") return convert::Quant::bf16;
-  if (text == "q8") return convert::Quant::q8;
-  if (text == "q4") return convert::Quant::q4;
+  const auto quant = convert::parse_quant(text);
+  if (quant && *quant != convert::Quant::q6) return *quant;  // only recipes name q6
   throw base::Error(base::ErrorKind::usage, "'" + text + "' is no quantization, expected q4, q8 or bf16");
 }
 
