@@ -85,8 +85,8 @@ std::string find_gap(const std::vector<Member>& members) {
   const std::uint64_t expected = count == 0 ? members.back().number + 1 : count;
   for (std::uint64_t i = 0; i < expected; ++i) {
     if (i < members.size() && members[i].number == i) continue;
-    return "shard " + std::to_string(count == 0 ? i : i + 1) + " of the checkpoint that " +
-           in_quotes(members.front().path) + " is of is missing" +
+    return "shard " + std::to_string(count == 0 ? i : i + 1) + " of the checkpoint of " +
+           in_quotes(members.front().path) + " is missing" +
            (count == 0 ? "" : ": there must be " + std::to_string(count));
   }
   if (members.size() > expected) return "two files have the same number: " + in_quotes(members.back().path);

@@ -100,7 +100,7 @@ void ContainerReader::require_whole() const {
     throw base::Error(
         base::ErrorKind::io,
         path().string() + ": byte " + std::to_string(*at_bytes) +
-            " cannot be read any more: the file was cut, or its disk failed, while it was in use");
+            " can no longer be read: the file was cut, or its disk failed, while it was in use");
   }
 }
 

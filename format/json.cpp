@@ -71,7 +71,7 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
 
   bool key(string_t& value) override {
     Container& object = open_.back();
-    if (!object.keys.insert(value).second) refuse("key " + quote(value) + " stands twice in one object");
+    if (!object.keys.insert(value).second) refuse("key " + quote(value) + " occurs twice in one object");
     object.next_key = std::move(value);
     object.is_object = true;
     return true;

@@ -150,7 +150,7 @@ std::vector<T> read_named(const Json& manifest, std::string_view key, const std:
   for (const Json& item : array->as_array(place)) {
     items.push_back(read(item, place));
     if (!names.insert(items.back().name).second)
-      base::throw_malformed(place, "'" + items.back().name + "' is there twice");
+      base::throw_malformed(place, "'" + items.back().name + "' occurs twice");
   }
   return items;
 }

@@ -218,7 +218,7 @@ class Machine final {
       if (key == nullptr)
         stream_.refuse("a dict key is " + std::string(kind_of(value(items[i]))) + ", expected a string");
       if (!dict->keys.insert(key->bytes).second) {
-        stream_.refuse("key " + quote(key->bytes) + " stands twice in one dict");
+        stream_.refuse("key " + quote(key->bytes) + " occurs twice in one dict");
       }
       dict->members.emplace_back(key->bytes, items[i + 1]);
     }

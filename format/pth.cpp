@@ -104,12 +104,12 @@ class PthReader final {
     const std::string& first = members.front().name;
     const std::size_t slash = first.find('/');
     if (slash == 0 || slash == std::string::npos) {
-      refuse("zip member '" + base::to_printable(first) + "' stands in no folder: not a torch file");
+      refuse("zip member '" + base::to_printable(first) + "' is in no folder: not a torch file");
     }
     const std::string top = first.substr(0, slash + 1);
     for (ZipMember& member : members) {
       if (!member.name.starts_with(top)) {
-        refuse("zip member '" + base::to_printable(member.name) + "' stands outside the folder '" +
+        refuse("zip member '" + base::to_printable(member.name) + "' is outside the folder '" +
                base::to_printable(top) + "'");
       }
       std::string name = member.name.substr(top.size());

@@ -216,7 +216,7 @@ class ZipReader final {
     Bytes rest = bytes;
     for (std::uint64_t i = 0; i < directory.count; ++i) {
       entries.push_back(read_entry(rest, i));
-      if (!names.insert(entries.back().member.name).second) refuse(entries.back().member, "stands twice");
+      if (!names.insert(entries.back().member.name).second) refuse(entries.back().member, "occurs twice");
     }
     if (!rest.empty())
       refuse("zip directory has " + std::to_string(rest.size()) + " bytes behind its last entry");

@@ -388,7 +388,7 @@ TEST_CASE("releases that are not whole say what is missing") {
   refuse("config.json is missing");
   std::filesystem::remove(folder / "model-00002-of-00003.safetensors");
   refuse(
-      "shard 2 of the checkpoint that 'model-00001-of-00003.safetensors' is of is missing: there must be 3");
+      "shard 2 of the checkpoint of 'model-00001-of-00003.safetensors' is missing: there must be 3");
 }
 
 TEST_CASE("a folder with two checkpoints: the one that is whole, and the native one of two") {

@@ -74,7 +74,7 @@ TEST_CASE("text that is no JSON is refused with the place") {
            Case{"1e999", "number overflow"},
            Case{"01", "column 2"},
            Case{R"({"a":1,"b":{"a":1},"a":2})",
-                "x.json: is not valid JSON: key 'a' stands twice in one object"},
+                "x.json: is not valid JSON: key 'a' occurs twice in one object"},
            Case{deep, "more than 32 levels"},
            Case{std::string(100000, '['), "more than 32 levels"},
        }) {

@@ -220,7 +220,7 @@ TEST_CASE("pickles that are made to cost, to differ between readers, or to be re
       {with_pickle("}r\xff\xff\xff\x7f."), "data.pkl: offset 3: memo index 2147483647, expected 0"},
       {with_pickle("}."s + "cos\nsystem\n"), "data.pkl: offset 3: 11 bytes follow STOP"},
       {with_pickle("}(" + text("w") + "K\1" + text("w") + "K\1u."),
-       "data.pkl: offset 20: key 'w' stands twice in one dict"},
+       "data.pkl: offset 20: key 'w' occurs twice in one dict"},
   };
   for (const Attack& attack : attacks) check_refused("x.pth", attack.bytes, attack.message);
 }
@@ -303,14 +303,14 @@ TEST_CASE("zip files that two readers read differently, that hide something, or 
       {with([](auto& parts) { parts.push_back({.name = "archive/hidden.pkl", .bytes = "\x80\x02}."}); }),
        "zip member 'archive/hidden.pkl' does not occur in a plain torch file"},
       {with([](auto& parts) { parts.push_back({.name = "other/data.pkl", .bytes = "\x80\x02}."}); }),
-       "zip member 'other/data.pkl' stands outside the folder 'archive/'"},
+       "zip member 'other/data.pkl' is outside the folder 'archive/'"},
       {with([](auto& parts) { parts.push_back({.name = "archive/constants.pkl", .bytes = "\x80\x02}."}); }),
        "is a TorchScript program, not a state dict"},
-      {with([](auto& parts) { parts.push_back(parts[0]); }), "zip member 'archive/data.pkl': stands twice"},
+      {with([](auto& parts) { parts.push_back(parts[0]); }), "zip member 'archive/data.pkl': occurs twice"},
       {with([](auto& parts) { parts.push_back({.name = "archive/../../evil", .bytes = "x"}); }),
        "zip member 'archive/../../evil' does not occur in a plain torch file"},
       {with([](auto& parts) { parts.push_back({.name = "/etc/cron.d/evil", .bytes = "x"}); }),
-       "zip member '/etc/cron.d/evil' stands outside the folder 'archive/'"},
+       "zip member '/etc/cron.d/evil' is outside the folder 'archive/'"},
       // safetensors, attacks/torch_dos_create.py: 40 GB of zeros, deflated.
       {with([](auto& parts) {
          parts[1].method = 8;

@@ -137,7 +137,7 @@ TEST_CASE("damaged manifests are refused with place and cause") {
       {with(R"("tensors":[{"name":"a","dtype":"f32","shape":[],"digest":"12"}])"),
        "'a': digest: expected 64 hex digits, found '12'"},
       {with(R"("tensors":[{"name":"a","strides":[1]}])"), "unknown key 'strides'"},
-      {with(R"("tensors":[)" + kTensor + ',' + kTensor + "]"), "tensors: 'a' is there twice"},
+      {with(R"("tensors":[)" + kTensor + ',' + kTensor + "]"), "tensors: 'a' occurs twice"},
       {with(R"("containers":[{"name":"../a"}])"), "unsafe file name '../a'"},
       {with(R"("containers":[{"name":"a","quant":"q5"}])"),
        "'a': quant: expected q4, q8 or bf16, found 'q5'"},

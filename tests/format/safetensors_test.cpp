@@ -293,7 +293,7 @@ TEST_CASE("shards: each tensor in one of them, and the index file tells which") 
   std::filesystem::remove(folder / "m-00001-of-00002.safetensors");
   CHECK_ERROR(
       open_checkpoint(folder.root()), ErrorKind::malformed,
-      "shard 1 of the checkpoint that 'm-00002-of-00002.safetensors' is of is missing: there must be 2");
+      "shard 1 of the checkpoint of 'm-00002-of-00002.safetensors' is missing: there must be 2");
 }
 
 TEST_CASE("a file that was cut for an upload is to be joined first") {

@@ -99,7 +99,7 @@ TEST_CASE_FIXTURE(ZipFixture, "zip members of a kind that torch does not write a
            Case{[](ZipPart& p) { p.local_name = "a/f1rst"; },
                 "zip member 'a/first': has another name in its own header"},
            Case{[](ZipPart& p) { p.local_name = "a/first2"; }, "has another name in its own header"},
-           Case{[](ZipPart& p) { p.name = "a/second"; }, "zip member 'a/second': stands twice"},
+           Case{[](ZipPart& p) { p.name = "a/second"; }, "zip member 'a/second': occurs twice"},
            Case{[](ZipPart& p) { p.name = ""; }, "zip directory entry 0 has no proper name"},
            Case{[](ZipPart& p) { p.name = "a/\xff"; }, "zip directory entry 0 has no proper name"},
            Case{[](ZipPart& p) { p.length_bytes = 2; }, "has no data descriptor behind it that agrees"},

@@ -238,7 +238,7 @@ TEST_CASE("a file that is cut while it is used is an error that names the place"
     Session session(model, options);
     session.feed(random_tokens(10, 1));
     base::File::open_update(converted.path).resize(4096);
-    CHECK_ERROR(session.feed(random_tokens(10, 2)), ErrorKind::io, "cannot be read any more");
+    CHECK_ERROR(session.feed(random_tokens(10, 2)), ErrorKind::io, "can no longer be read");
     session.reset();
     CHECK_ERROR(session.feed(random_tokens(10, 2)), ErrorKind::io, "m.sluice: byte ");
   }
