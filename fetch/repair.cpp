@@ -305,7 +305,7 @@ class Repair {
 
   /// Writes from the first differing byte to the last.
   void write_difference(std::uint64_t piece, std::uint64_t offset, base::Bytes wanted, base::Bytes found) {
-    const ByteRange differs = base::find_difference(wanted, found);
+    const base::ByteRange differs = base::find_difference(wanted, found);
     if (differs.length_bytes == 0) return;
     target_files_.write(piece, offset + differs.offset_bytes,
                         wanted.subspan(differs.offset_bytes, differs.length_bytes));
