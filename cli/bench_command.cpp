@@ -1,11 +1,12 @@
 #include "cli/commands.h"
 #include "cli/environment.h"
+#include "cli/library_observer.h"
+#include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/proofs.h"
 #include "cli/residency.h"
 #include "cli/stopwatch.h"
 #include "cli/table.h"
-#include "library/model_source.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
@@ -33,7 +34,7 @@ std::string parts_text(const runtime::PartSeconds& parts) {
 
 int bench_command(const Invocation& invocation) {
   Console& console = invocation.console;
-  ModelRequest request;
+  library::ModelRequest request;
   runtime::BenchOptions bench;
   std::string verify = "first-use";
   Options options("bench", "Measures prefill and decode speed, and compares decode with memory bandwidth.",
@@ -52,7 +53,8 @@ int bench_command(const Invocation& invocation) {
   options.parse(invocation);
 
   const auto isa = forced_isa();
-  const auto path = prepare_model(request, console, invocation.stop);
+  apply(NetworkOptions(), request.network);
+  const auto path = library::prepare_model(request, LibraryAccess(invocation).context());
   const Stopwatch load_watch;
   const auto model = runtime::Model::open(path, model_options(path, verify, request.thread_count));
   const double load_s = load_watch.seconds();

@@ -4,6 +4,7 @@
 #include "cli/calibration_run.h"
 #include "cli/commands.h"
 #include "cli/export_command.h"
+#include "cli/library_observer.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
 #include "cli/quality_table.h"
@@ -12,8 +13,6 @@
 #include "cli/table.h"
 #include "convert/convert.h"
 #include "format/container_reader.h"
-#include "library/model_source.h"
-#include "library/references.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
@@ -21,39 +20,24 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A container may only claim an origin that was proven right now. A release that is not as released can still
-// be converted: by its owner, who changed it.
-void record_provenance(convert::Request& request, base::Progress& progress, const Invocation& invocation) {
+/// A release that is not as released can still be converted: by its owner, who changed it.
+void record_origin(convert::Request& request, const library::Context& context) {
   const fs::path release =
-      fs::is_directory(request.input) ? request.input : fs::absolute(request.input).parent_path();
-  const auto found = find_expectations(release, {}, invocation.console);
-  if (found.empty()) return;
-  verify::Options options;
-  options.thread_count = request.thread_count;
-  const auto report = prove(found, options, progress, invocation.stop);
-  if (!report.ok) {
-    invocation.console.warn(release.string() + ": " + report_summary(report) +
-                            "; it is converted without naming its origin (sluice verify shows where)");
-    return;
-  }
-  record_origin(found, request);
+      library::is_one_file(request.input) ? library::parent_of(request.input) : request.input;
+  library::record_origin(library::find_references(release, {}, context), library::OriginPolicy::may_differ,
+                         request, context);
 }
 
 // NAME-QUANT.sluice in the current folder.
 fs::path default_output(const fs::path& input, const std::string& quant) {
-  auto absolute = fs::absolute(input).lexically_normal();
-  if (!absolute.has_filename()) absolute = absolute.parent_path();
-  const auto folder = fs::is_directory(input) ? absolute : absolute.parent_path();
-  return folder.filename().string() + "-" + quant + ".sluice";
+  const fs::path release = library::is_one_file(input) ? library::parent_of(input) : input;
+  return library::own_name(release) + "-" + quant + ".sluice";
 }
 
 int run_export(convert::Request& request, const std::string& output, const std::string& quant,
                const std::string& to, const Invocation& invocation) {
-  // A container has recorded its origin.
-  if (fs::is_directory(request.input) || !format::is_container(request.input)) {
-    ProgressLine progress(invocation.console);
-    record_provenance(request, progress, invocation);
-  }
+  // A container records its origin itself.
+  if (!library::is_container_file(request.input)) record_origin(request, LibraryAccess(invocation).context());
   return export_command({request.input.string(), output, quant, to, request.memory_bytes,
                          request.thread_count, request.release_name, request.licence},
                         invocation);
@@ -101,9 +85,9 @@ int convert_command(const Invocation& invocation) {
   if (quant == "f32")
     throw base::Error(base::ErrorKind::usage, "a .sluice file holds q4, q8 or bf16, not f32");
   request.output = output.empty() ? default_output(input, quant) : fs::path(output);
-  request.quant = parse_quant(quant);
+  request.quant = convert::parse_quant(quant).value();  // the option allows known names only
+  record_origin(request, LibraryAccess(invocation).context());
   ProgressLine progress(console);
-  record_provenance(request, progress, invocation);
   const Stopwatch watch;
   const bool calibrated = !calibration_text.empty();
   const auto result = calibrated ? CalibrationRun(calibration_text, progress, invocation).convert(request)

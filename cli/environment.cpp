@@ -8,6 +8,8 @@
 namespace sluice::cli {
 namespace {
 
+namespace fs = std::filesystem;
+
 // An empty variable counts as unset (XDG Base Directory Specification).
 std::optional<std::string> variable(const char* name) {
   const char* value = std::getenv(name);
@@ -15,49 +17,43 @@ std::optional<std::string> variable(const char* name) {
   return value;
 }
 
+/// $NAME/sluice, else ~/DEFAULT/sluice, else nothing. The specification says to ignore relative paths in
+/// $NAME.
+fs::path user_folder(const char* name, const char* default_below_home) {
+  if (const auto folder = variable(name); folder && folder->starts_with('/'))
+    return fs::path(*folder) / "sluice";
+  if (const auto home = variable("HOME")) return fs::path(*home) / default_below_home / "sluice";
+  return {};
+}
+
+fs::path data_folder() {
+  if (const auto forced = variable("SLUICE_DATA_DIR")) return *forced;
+  const auto folder = executable_path().parent_path();
+  for (const auto& candidate : {folder / ".." / "share" / "sluice", folder / "share" / "sluice"}) {
+    if (fs::is_directory(candidate / "manifests")) return candidate.lexically_normal();
+  }
+  return {};
+}
+
 }  // namespace
 
-std::filesystem::path executable_path() {
+fs::path executable_path() {
   std::error_code code;
-  auto path = std::filesystem::read_symlink("/proc/self/exe", code);
+  auto path = fs::read_symlink("/proc/self/exe", code);
   if (code) base::throw_errno("/proc/self/exe", "read", code.value());
   return path;
 }
 
-std::optional<std::filesystem::path> data_folder() {
-  if (const auto forced = variable("SLUICE_DATA_DIR")) return *forced;
-  const auto folder = executable_path().parent_path();
-  for (const auto& candidate : {folder / ".." / "share" / "sluice", folder / "share" / "sluice"}) {
-    if (std::filesystem::is_directory(candidate / "manifests")) return candidate.lexically_normal();
-  }
-  return std::nullopt;
+std::vector<std::string> worker_command() { return {executable_path().string(), "fetch-worker"}; }
+
+library::Folders library_folders() {
+  const fs::path config = user_folder("XDG_CONFIG_HOME", ".config");
+  return {.data = data_folder(),
+          .store = user_folder("XDG_DATA_HOME", ".local/share"),
+          .trusted_keys = config.empty() ? fs::path() : config / "trusted"};
 }
 
-std::filesystem::path store_folder() {
-  // The XDG specification: relative paths in these variables are to be ignored.
-  if (const auto data = variable("XDG_DATA_HOME"); data && data->starts_with('/')) {
-    return std::filesystem::path(*data) / "sluice";
-  }
-  if (const auto home = variable("HOME")) return std::filesystem::path(*home) / ".local" / "share" / "sluice";
-  throw base::Error(base::ErrorKind::usage,
-                    "neither XDG_DATA_HOME nor HOME is set: there is no place for the model store");
-}
-
-std::filesystem::path cache_folder() {
-  if (const auto cache = variable("XDG_CACHE_HOME"); cache && cache->starts_with('/')) {
-    return std::filesystem::path(*cache) / "sluice";
-  }
-  if (const auto home = variable("HOME")) return std::filesystem::path(*home) / ".cache" / "sluice";
-  return {};
-}
-
-std::filesystem::path config_folder() {
-  if (const auto config = variable("XDG_CONFIG_HOME"); config && config->starts_with('/')) {
-    return std::filesystem::path(*config) / "sluice";
-  }
-  if (const auto home = variable("HOME")) return std::filesystem::path(*home) / ".config" / "sluice";
-  return {};
-}
+fs::path cache_folder() { return user_folder("XDG_CACHE_HOME", ".cache"); }
 
 std::optional<runtime::Isa> forced_isa() {
   const auto text = variable("SLUICE_ISA");

@@ -1,9 +1,12 @@
 #pragma once
-// What the program learns from around it. Only cli reads the environment, and only here.
+// Environment variables and folders. No other file of the program reads the environment.
 
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
+#include "library/library.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
@@ -11,18 +14,19 @@ namespace sluice::cli {
 /// This program's file.
 [[nodiscard]] std::filesystem::path executable_path();
 
-/// The folder that holds manifests/: $SLUICE_DATA_DIR, ../share/sluice beside the program (installed) or
-/// share/sluice in its folder (build tree). Nothing when none of them is there.
-[[nodiscard]] std::optional<std::filesystem::path> data_folder();
+/// This program, called as the helper process of fetch.
+[[nodiscard]] std::vector<std::string> worker_command();
 
-/// $XDG_DATA_HOME/sluice, by default ~/.local/share/sluice. Error{usage} without either variable.
-[[nodiscard]] std::filesystem::path store_folder();
+/// The user's folders (XDG Base Directory Specification). A folder is empty when no variable names it.
+///   data          $SLUICE_DATA_DIR, ../share/sluice beside the program (installed) or share/sluice in its
+///   folder
+///                 (build tree), whichever holds manifests/
+///   store         $XDG_DATA_HOME/sluice, by default ~/.local/share/sluice
+///   trusted_keys  $XDG_CONFIG_HOME/sluice/trusted, by default ~/.config/sluice/trusted
+[[nodiscard]] library::Folders library_folders();
 
 /// $XDG_CACHE_HOME/sluice, by default ~/.cache/sluice. Empty without either variable: nothing is cached.
 [[nodiscard]] std::filesystem::path cache_folder();
-
-/// $XDG_CONFIG_HOME/sluice, by default ~/.config/sluice. Empty without either variable.
-[[nodiscard]] std::filesystem::path config_folder();
 
 /// $SLUICE_ISA, if set. Error{usage} for what is unknown or what this CPU cannot execute.
 [[nodiscard]] std::optional<runtime::Isa> forced_isa();

@@ -2,11 +2,12 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
+#include "cli/library_observer.h"
+#include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
 #include "cli/proofs.h"
 #include "cli/table.h"
-#include "library/model_source.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
@@ -38,7 +39,7 @@ void print_for_people(const runtime::Evaluation& evaluation, Console& console) {
 
 int eval_command(const Invocation& invocation) {
   Console& console = invocation.console;
-  ModelRequest request;
+  library::ModelRequest request;
   std::string text_file;
   std::string reference_model;
   std::string verify = "first-use";
@@ -67,14 +68,18 @@ int eval_command(const Invocation& invocation) {
   session.kv = runtime::parse_kv_type(kv);
   session.thread_count = request.thread_count;
   const std::string text = base::read_text_file(text_file, kTextBytesMax);
-  const auto open = [&](const ModelRequest& wanted) {
-    const auto path = prepare_model(wanted, console, invocation.stop);
+  apply(NetworkOptions(), request.network);
+  const LibraryAccess access(invocation);
+  const auto open = [&](const library::ModelRequest& wanted) {
+    const auto path = library::prepare_model(wanted, access.context());
     return runtime::Model::open(path, model_options(path, verify, request.thread_count));
   };
   const auto model = open(request);
   std::optional<runtime::Model> reference;
   if (!reference_model.empty()) {
-    const ModelRequest reference_request{reference_model, "bf16", request.thread_count, {}};
+    library::ModelRequest reference_request = request;
+    reference_request.model = reference_model;
+    reference_request.quant = "bf16";
     reference.emplace(open(reference_request));
   }
   ProgressLine progress(console);

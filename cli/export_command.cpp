@@ -9,6 +9,7 @@
 #include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "convert/convert.h"
+#include "library/library.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
@@ -30,13 +31,11 @@ std::optional<ExportType> parse_type(const ExportArguments& arguments) {
                                                 (gguf ? "f32, bf16 or q8" : "f32 or bf16") + ", not " + text);
 }
 
-/// What the input is called: a release folder's name, a .sluice file's name without its end.
+/// The name of the release folder, or of the .sluice file without its extension.
 std::string input_name(const fs::path& input) {
-  auto absolute = fs::absolute(input).lexically_normal();
-  if (!absolute.has_filename()) absolute = absolute.parent_path();
-  if (fs::is_directory(input)) return absolute.filename().string();
-  return absolute.extension() == ".sluice" ? absolute.stem().string()
-                                           : absolute.parent_path().filename().string();
+  if (!library::is_one_file(input)) return library::own_name(input);
+  return input.extension() == ".sluice" ? input.stem().string()
+                                        : library::own_name(library::parent_of(input));
 }
 
 void set_output(const ExportArguments& arguments, convert::ExportRequest& request) {
@@ -56,8 +55,8 @@ void set_output(const ExportArguments& arguments, convert::ExportRequest& reques
   }
 }
 
-void tell(const ExportArguments& arguments, const convert::ExportRequest& request,
-          const convert::ExportResult& result, double seconds, Console& console) {
+void print_result(const ExportArguments& arguments, const convert::ExportRequest& request,
+                  const convert::ExportResult& result, double seconds, Console& console) {
   Json files = Json::array();
   const auto add_file = [&](const convert::ExportedFile& file) {
     files.push_back(Json::object(
@@ -101,7 +100,7 @@ int export_command(const ExportArguments& arguments, const Invocation& invocatio
   const auto result = convert::export_model(request, progress, invocation.stop);
   const double seconds = watch.seconds();
   invocation.console.clear_status();
-  tell(arguments, request, result, seconds, invocation.console);
+  print_result(arguments, request, result, seconds, invocation.console);
   return 0;
 }
 

@@ -3,14 +3,12 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
-#include "cli/fetch_observer.h"
+#include "cli/library_observer.h"
 #include "cli/network_options.h"
+#include "cli/report.h"
 #include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "fetch/fetch.h"
-#include "library/model_source.h"
-#include "library/reference_reader.h"
-#include "library/references.h"
 
 namespace sluice::cli {
 namespace {
@@ -56,72 +54,18 @@ void declare(Options& options, FetchOptions& values) {
   options.add_size("--memory SIZE", request.memory_bytes, "Memory limit of all processes together");
 }
 
-/// What is known of the release before it is fetched, and believed.
-struct Known {
-  std::optional<format::Manifest> manifest;
-  std::optional<SignatureReport> signature;
-};
-
-/// The manifest that was named, that of a known release, or NAME.manifest.json beside NAME.torrent.
-fs::path find_manifest(const FetchOptions& values, const Source& source) {
-  if (!values.manifest.empty()) return find_manifest_file(values.manifest);
-  if (source.kind == Source::Kind::release) return source.release->manifest_path;
-  if (source.kind != Source::Kind::path) return {};
-  fs::path beside = source.text;
-  if (beside.extension() == ".torrent") beside.replace_extension();
-  beside += ".manifest.json";
-  std::error_code absent;
-  return fs::is_regular_file(beside, absent) ? beside : fs::path();
-}
-
-/// All that a stranger wrote is judged here, before the first byte is asked for.
-Known judge(const FetchOptions& values, const Source& source, Console& console) {
-  StatementReader statements(values.key, console);
-  Known known;
-  const fs::path path = find_manifest(values, source);
-  if (!path.empty()) {
-    known.manifest = statements.read_manifest(path);
-  } else if (source.kind == Source::Kind::path) {
-    statements.take_torrent(source.text);
-  }
-  auto reports = statements.conclude(nullptr, nullptr);
-  if (!values.key.empty() && reports.empty()) {
-    throw base::Error(base::ErrorKind::untrusted,
-                      "--key: there is no signed manifest of this release; name one by --manifest");
-  }
-  if (!reports.empty()) known.signature = std::move(reports.front());
-  return known;
-}
-
-// A known release is fetched by its magnet link, whose info-hash proves all that its manifest says.
-void resolve_source(FetchOptions& values, const Source& source) {
-  values.request.source = source.text;
-  if (source.kind == Source::Kind::path && std::filesystem::is_directory(source.text)) {
-    throw base::Error(base::ErrorKind::usage,
-                      source.text + ": is a folder; fetch takes a magnet link, a .torrent or a release name");
-  }
-  if (source.kind != Source::Kind::release) return;
-  values.request.source = source.release->manifest.magnet();
-  if (values.request.source.empty()) {
-    throw base::Error(base::ErrorKind::usage,
-                      values.source + ": no magnet link of this release is known" +
-                          (source.release->embedded_folder ? ", it comes with the program" : ""));
-  }
-}
-
-Json infohash_json(const auto& digest) { return digest ? Json(base::to_hex(*digest)) : Json(nullptr); }
-
-Json make_result(const fetch::FetchResult& fetched, const Known& known, double seconds) {
+Json make_result(const library::FetchedRelease& release, double seconds) {
+  const auto& fetched = release.result;
   auto result = Json::object({{"event", "result"},
                               {"path", fetched.path.string()},
                               {"torrent", fetched.torrent.string()},
-                              {"infohash_v1", infohash_json(fetched.layout.infohash_v1)},
-                              {"infohash_v2", infohash_json(fetched.layout.infohash_v2)},
+                              {"infohash_v1", hex_or_null(fetched.layout.infohash_v1)},
+                              {"infohash_v2", hex_or_null(fetched.layout.infohash_v2)},
                               {"bytes", fetched.layout.payload_bytes()},
                               {"downloaded_bytes", fetched.downloaded_bytes},
                               {"rehashed_bytes", fetched.rehashed_bytes},
                               {"seconds", seconds}});
-  if (known.signature) result.set("signature", to_json(*known.signature));
+  if (release.signature) result.set("signature", signature_json(*release.signature));
   return result;
 }
 
@@ -146,28 +90,24 @@ int fetch_command(const Invocation& invocation) {
   declare(options, values);
   options.parse(invocation);
 
-  const Source source = find_source(values.source);
-  resolve_source(values, source);
-  const Known known = judge(values, source, console);
-  if (known.signature && known.signature->state == SignatureState::valid)
-    console.note(to_sentence(*known.signature));
   auto& request = values.request;
   request.output_folder = values.output;
   apply(values.network, request);
   request.dry_run = request.dry_run || values.list;
-  request.worker_command = worker_command();
 
   const Stopwatch watch;
-  FetchObserver observer(console, known.manifest ? &*known.manifest : nullptr);
-  const auto fetched = fetch::fetch(request, observer, invocation.stop);
-  console.clear_status();
+  const LibraryAccess access(invocation);
+  const auto release =
+      library::fetch_release({values.source, values.manifest, values.key, request}, access.context());
+  const auto& fetched = release.result;
   if (request.dry_run) {
     if (values.list) list_files(fetched.layout, console);
-    console.event(make_result(fetched, known, watch.seconds()));
+    console.event(make_result(release, watch.seconds()));
     return 0;
   }
-  // Every piece was hashed as it arrived, and judged by the journal; there is no need to read them again.
-  console.event(make_result(fetched, known, watch.seconds()));
+  // Every piece was hashed as it arrived, and the journal says which of them are on the disk: nothing is read
+  // again.
+  console.event(make_result(release, watch.seconds()));
   console.print(fetched.path.string() + ": complete, every piece proven; " +
                 base::to_human_bytes(fetched.downloaded_bytes) + " fetched");
   return 0;

@@ -3,36 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/error.h"
 #include "base/text.h"
 #include "cli/table.h"
 
 namespace sluice::cli {
 
-namespace {
-
-template <typename D>
-void require_same(const std::optional<D>& found, const std::optional<D>& expected, std::string_view what) {
-  if (!found || !expected || *found == *expected) return;
-  throw base::Error(base::ErrorKind::verification,
-                    "this is not the torrent that the manifest names: its info-hash " + std::string(what) +
-                        " is " + base::to_hex(*found) + ", expected " + base::to_hex(*expected));
-}
-
-void require_named(const format::ReleaseLayout& layout, const format::Manifest& manifest) {
-  require_same(layout.infohash_v1, manifest.infohash_v1, "v1");
-  require_same(layout.infohash_v2, manifest.infohash_v2, "v2");
-  const bool bound =
-      (layout.infohash_v1 && manifest.infohash_v1) || (layout.infohash_v2 && manifest.infohash_v2);
-  if (bound) return;
-  throw base::Error(base::ErrorKind::verification,
-                    "the manifest '" + manifest.name + "' names no info-hash of this torrent");
-}
-
-}  // namespace
-
 void FetchObserver::on_layout(const format::ReleaseLayout& layout) {
-  if (manifest_ != nullptr) require_named(layout, *manifest_);
   const auto files =
       std::ranges::count_if(layout.files, [](const format::ReleaseFile& file) { return !file.pad; });
   if (console_.json()) {
@@ -85,7 +61,7 @@ void FetchObserver::on_status(const fetch::FetchStatus& status) {
               status.stall_reason, status.availability});
 }
 
-/// Of what is done, wherever it came from; while seeding, of what is sent.
+/// The rate of finished bytes, whether they came from peers or from the disk; while seeding, of sent bytes.
 double FetchObserver::rate(const fetch::FetchStatus& status) {
   if (status.phase == "seeding") return static_cast<double>(status.rate_bytes_per_s);
   const auto now = RateMeter::Clock::now();

@@ -1,5 +1,5 @@
 #pragma once
-// fetch's progress on the console.
+// The progress of a download on the console.
 
 #include <string>
 
@@ -11,10 +11,7 @@ namespace sluice::cli {
 
 class FetchObserver final : public fetch::FetchObserver {
  public:
-  /// With a manifest, a torrent that it does not name is refused before anything of it is asked for:
-  /// Error{verification}. `manifest` must outlive the observer; null: any torrent will do.
-  explicit FetchObserver(Console& console, const format::Manifest* manifest = nullptr)
-      : console_(console), line_(console), manifest_(manifest) {}
+  explicit FetchObserver(Console& console) : console_(console), line_(console) {}
 
   void on_layout(const format::ReleaseLayout& layout) override;
   void on_preflight(const fetch::Preflight& preflight) override;
@@ -27,7 +24,6 @@ class FetchObserver final : public fetch::FetchObserver {
 
   Console& console_;
   ProgressLine line_;
-  const format::Manifest* manifest_;
   RateMeter meter_;
   std::string phase_;
 };

@@ -6,7 +6,9 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/library_observer.h"
 #include "cli/options.h"
+#include "cli/report.h"
 #include "cli/table.h"
 #include "fetch/fetch.h"
 #include "format/checkpoint_index.h"
@@ -17,9 +19,6 @@
 #include "format/manifest.h"
 #include "format/model_params.h"
 #include "format/released_model.h"
-#include "library/container_chain.h"
-#include "library/references.h"
-#include "library/signatures.h"
 
 namespace sluice::cli {
 namespace {
@@ -44,8 +43,6 @@ struct Inspection {
   Json::Object facts;
   std::vector<verify::ChainLink> chain = {};  ///< of a container
 };
-
-Json hex_or_null(const auto& digest) { return digest ? Json(base::to_hex(*digest)) : Json(nullptr); }
 
 std::vector<TensorInfo> list_tensors(const format::CheckpointIndex& index) {
   std::vector<TensorInfo> tensors;
@@ -131,9 +128,9 @@ Inspection inspect_manifest(const fs::path& path) {
   return found;
 }
 
-Inspection inspect_release(const fs::path& folder, Console& console) {
+Inspection inspect_release(const fs::path& folder, const library::Context& context) {
   const auto index = format::open_checkpoint(folder);
-  const auto known = find_expectations(folder, {}, console);
+  const auto known = library::find_references(folder, {}, context);
   Inspection found{"release", list_tensors(index), Json::object(), {}};
   const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
   found.provenance = Json::object({{"name", or_null(known.release_name())},
@@ -158,7 +155,7 @@ Inspection inspect_release(const fs::path& folder, Console& console) {
 }
 
 Inspection inspect_file(const fs::path& path) {
-  if (path.extension() == ".sluice" || format::is_container(path)) return inspect_container(path);
+  if (library::is_container_file(path)) return inspect_container(path);
   if (const auto kind = format::recognise_checkpoint(path)) return inspect_checkpoint(path, *kind);
   const std::string text = format::read_head(base::File::open_read(path));
   if (path.extension() == ".torrent" ||
@@ -175,7 +172,7 @@ Inspection inspect_file(const fs::path& path) {
 
 std::uint64_t elements(const format::Shape& shape) { return format::element_count(shape).value_or(0); }
 
-void tell_tensors(const Inspection& found, const std::string& glob, Console& console) {
+void print_tensors(const Inspection& found, const std::string& glob, Console& console) {
   Table table({3, 4});
   for (const auto& tensor : found.tensors) {
     if (::fnmatch(glob.c_str(), tensor.name.c_str(), 0) != 0) continue;
@@ -272,8 +269,10 @@ int inspect_command(const Invocation& invocation) {
   options.parse(invocation);
 
   if (!fs::exists(path)) throw base::Error(base::ErrorKind::usage, path + ": does not exist");
-  auto found = fs::is_directory(path) ? inspect_release(path, console) : inspect_file(path);
-  if (found.kind == "sluice") found.chain = check_chain(path, {}, false, {}, invocation);
+  const LibraryAccess access(invocation);
+  auto found = fs::is_directory(path) ? inspect_release(path, access.context()) : inspect_file(path);
+  if (found.kind == "sluice")
+    found.chain = library::check_chain(path, {}, library::ReleaseFiles::leave_closed, {}, access.context());
 
   std::uint64_t parameters = 0;
   std::map<std::string, std::uint64_t> type_counts;
@@ -284,7 +283,7 @@ int inspect_command(const Invocation& invocation) {
   Json dtypes = Json::object();
   for (const auto& [type, count] : type_counts) dtypes.set(type, count);
 
-  if (!glob.empty()) tell_tensors(found, glob, console);
+  if (!glob.empty()) print_tensors(found, glob, console);
   auto result = Json::object({{"event", "result"},
                               {"kind", found.kind},
                               {"tensors", found.tensors.size()},
@@ -293,7 +292,7 @@ int inspect_command(const Invocation& invocation) {
                               {"provenance", found.provenance}});
   for (const auto& [key, value] : found.facts) result.set(key, value);
   if (!found.chain.empty()) result.set("chain", chain_json(found.chain));
-  const auto signer = named_signer(path);
+  const auto signer = library::find_signer(path);
   if (signer) result.set("signature", Json::object({{"state", "unchecked"}, {"key_id", *signer}}));
   console.event(result);
 

@@ -3,7 +3,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
-#include "library/trusted_keys.h"
+#include "library/library.h"
 
 namespace sluice::cli {
 namespace {
@@ -76,7 +76,7 @@ int keygen_command(const Invocation& invocation) {
                                       {"key", to_line(key.public_key())}}));
   console.print("secret key   " + secret_path.string() + "  (keep it to yourself)");
   console.print("public key   " + public_path.string() + "  (publish it where people know you)");
-  console.print(describe_key(key.public_key()));
+  console.print(library::describe_key(key.public_key()));
   return 0;
 }
 

@@ -1,9 +1,8 @@
 #include "base/text.h"
 #include "cli/commands.h"
-#include "cli/environment.h"
+#include "cli/library_observer.h"
 #include "cli/options.h"
 #include "cli/table.h"
-#include "library/store.h"
 
 namespace sluice::cli {
 
@@ -15,10 +14,11 @@ int models_command(const Invocation& invocation) {
                   "sluice models");
   options.parse(invocation);
 
-  const Store store(store_folder());
+  const LibraryAccess access(invocation);
+  const library::Store store(access.folders().store);
   Json models = Json::array();
   Table table({2});
-  for (const auto& model : store.list(console)) {
+  for (const auto& model : store.list(access.context().observer)) {
     models.push_back(Json::object({{"name", model.source.name},
                                    {"quant", model.source.quant},
                                    {"path", model.path.string()},

@@ -41,6 +41,7 @@ void apply(const NetworkOptions& values, fetch::FetchRequest& request) {
   request.limit_down_bytes_per_s = values.limit_down_bytes_per_s;
   request.limit_up_bytes_per_s = values.limit_up_bytes_per_s;
   request.cache_folder = cache_folder();
+  request.worker_command = worker_command();
 }
 
 }  // namespace sluice::cli

@@ -1,5 +1,5 @@
 #pragma once
-// The options that say how to reach peers; fetch and run share them.
+// Options for reaching peers, shared by fetch, verify and run.
 
 #include <string>
 #include <vector>
@@ -26,6 +26,7 @@ struct NetworkOptions {
 /// Declares them all on `options`.
 void declare_network(Options& options, NetworkOptions& values);
 
+/// Fills in what the user said about the network, and this program's worker command and cache folder.
 void apply(const NetworkOptions& values, fetch::FetchRequest& request);
 
 }  // namespace sluice::cli

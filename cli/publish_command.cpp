@@ -4,6 +4,7 @@
 #include "cli/manifest_facts.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
+#include "cli/report.h"
 #include "fetch/fetch.h"
 
 namespace sluice::cli {
@@ -44,14 +45,11 @@ int publish_command(const Invocation& invocation) {
   const auto published = fetch::publish(request, progress, invocation.stop);
   console.clear_status();
   const auto& layout = published.layout;
-  const auto hex = [](const auto& digest) {
-    return digest ? format::Json(base::to_hex(*digest)) : format::Json();
-  };
   auto result = format::Json::object({{"event", "result"},
                                       {"torrent", published.torrent.string()},
                                       {"magnet", published.magnet},
-                                      {"infohash_v1", hex(layout.infohash_v1)},
-                                      {"infohash_v2", hex(layout.infohash_v2)},
+                                      {"infohash_v1", hex_or_null(layout.infohash_v1)},
+                                      {"infohash_v2", hex_or_null(layout.infohash_v2)},
                                       {"manifest", published.manifest_path.string()},
                                       {"sums", published.sums.string()},
                                       {"bytes", layout.payload_bytes()}});

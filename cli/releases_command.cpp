@@ -1,8 +1,8 @@
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/library_observer.h"
 #include "cli/options.h"
 #include "cli/table.h"
-#include "library/catalog.h"
 
 namespace sluice::cli {
 namespace {
@@ -15,7 +15,7 @@ std::string parameters_text(const format::Manifest& manifest) {
   return count < 1e9 ? format_number("%.1f M", count / 1e6) : format_number("%.1f G", count / 1e9);
 }
 
-Json to_json(const CatalogEntry& entry) {
+Json to_json(const library::CatalogEntry& entry) {
   const auto& manifest = entry.manifest;
   auto json = Json::object({{"name", manifest.name},
                             {"description", manifest.description},
@@ -39,7 +39,8 @@ int releases_command(const Invocation& invocation) {
 
   Json releases = Json::array();
   Table table({1});
-  for (const auto& entry : list_catalog(console)) {
+  const LibraryAccess access(invocation);
+  for (const auto& entry : library::list_releases(access.context())) {
     releases.push_back(to_json(entry));
     table.add_row({entry.manifest.name, parameters_text(entry.manifest), entry.manifest.licence,
                    entry.embedded_folder ? "embedded" : "by magnet link", entry.manifest.description});

@@ -1,7 +1,6 @@
 #include "cli/report.h"
 
 #include <algorithm>
-#include <map>
 
 #include "base/text.h"
 #include "cli/table.h"
@@ -12,11 +11,12 @@ namespace {
 using format::Json;
 using verify::FileState;
 
-// People look at the first few; --json has them all.
+// People see the first few; --json has them all.
 constexpr std::size_t kRangesShown = 8;
 constexpr std::size_t kPlacesShown = 4;
 
-// "tensors" has the names alone; "places" says more of each, and what lies in the range beside tensors.
+// "tensors" has the names alone; "places" adds rows, layer and expert, and parts of the file that are not
+// tensors.
 Json damaged_json(const verify::DamagedRange& range) {
   Json tensors = Json::array();
   Json places = Json::array();
@@ -89,22 +89,9 @@ void print_file(const verify::FileReport& file, Console& console) {
   }
 }
 
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    if (i > 0) text += i + 1 == words.size() ? " and " : ", ";
-    text += words[i];
-  }
-  return text;
-}
-
-std::string files_text(std::size_t count) {
-  return std::to_string(count) + (count == 1 ? " file" : " files");
-}
-
 }  // namespace
 
-void tell_files(const verify::Report& report, Console& console) {
+void print_files(const verify::Report& report, Console& console) {
   for (const auto& file : report.files) {
     if (console.json()) {
       console.event(file_event("file", file));
@@ -114,7 +101,7 @@ void tell_files(const verify::Report& report, Console& console) {
   }
 }
 
-void tell_damage(const verify::Report& report, Console& console) {
+void print_damage(const verify::Report& report, Console& console) {
   for (const auto& file : report.files) {
     if (file.state == FileState::ok) continue;
     console.event(file_event("damage", file));
@@ -122,7 +109,7 @@ void tell_damage(const verify::Report& report, Console& console) {
   }
 }
 
-Json report_result(const verify::Report& report, double seconds) {
+Json result_json(const verify::Report& report, double seconds) {
   auto result = Json::object({{"event", "result"},
                               {"ok", report.ok},
                               {"files", report.files.size()},
@@ -134,25 +121,30 @@ Json report_result(const verify::Report& report, double seconds) {
   return result;
 }
 
-std::string report_summary(const verify::Report& report) {
-  std::string text = files_text(report.files.size()) + ", " + base::to_human_bytes(report.bytes) + ": ";
-  std::map<FileState, std::size_t> counts;
-  for (const auto& file : report.files) ++counts[file.state];
-  std::vector<std::string> wrong;
-  for (const auto& [state, count] : counts) {
-    if (state != FileState::ok)
-      wrong.push_back(std::to_string(count) + " " + std::string(verify::to_string(state)));
+Json signature_json(const library::SignatureReport& report) {
+  auto json = Json::object({{"state", to_string(report.state)}, {"file", report.file}});
+  if (!report.key_id.empty()) json.set("key_id", report.key_id);
+  if (report.state == library::SignatureState::valid) {
+    json.set("trusted_as", report.trusted_as);
+    json.set("comment", report.comment);
   }
-  // Files that nothing speaks of do not spoil a proof, and are no part of it either.
-  if (report.ok)
-    return text + "proven by " + joined(report.proven_by) + (wrong.empty() ? "" : "; " + joined(wrong));
-  const bool nothing_promised = std::ranges::all_of(report.files, [](const verify::FileReport& file) {
-    return file.state == FileState::unproven || file.state == FileState::extra;
-  });
-  if (nothing_promised) return text + "there is nothing to verify against";
-  text += "verification FAILED: " + joined(wrong);
-  if (report.damaged_bytes > 0) text += " (" + base::to_human_bytes(report.damaged_bytes) + " damaged)";
-  return text;
+  return json;
+}
+
+void print_chain(const std::vector<verify::ChainLink>& chain, Console& console) {
+  for (const auto& link : chain)
+    console.print(std::string(1, verify::to_mark(link.state)) + " " + link.link + ": " +
+                  base::to_printable(link.detail));
+}
+
+Json chain_json(const std::vector<verify::ChainLink>& chain) {
+  Json links = Json::array();
+  for (const auto& link : chain) {
+    links.push_back(Json::object({{"link", link.link},
+                                  {"state", std::string(1, verify::to_mark(link.state))},
+                                  {"detail", link.detail}}));
+  }
+  return links;
 }
 
 }  // namespace sluice::cli

@@ -1,23 +1,40 @@
 #pragma once
-// A verify::Report for people and as JSON lines.
+// The results of verifying, for people and as JSON lines.
 
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/digest.h"
 #include "cli/console.h"
+#include "format/json.h"
+#include "library/library.h"
 #include "verify/verify.h"
 
 namespace sluice::cli {
 
-/// One event or line a file, damaged ranges with the tensors they touch below it. With --quiet only files
-/// that are not ok.
-void tell_files(const verify::Report& report, Console& console);
+/// A digest in hexadecimal; null when it is not known.
+template <typename D>
+[[nodiscard]] format::Json hex_or_null(const std::optional<D>& digest) {
+  return digest ? format::Json(base::to_hex(*digest)) : format::Json(nullptr);
+}
 
-/// What is about to be repaired: as tell_files, of files that are not ok, and events named "damage", since
-/// scripts take "file" for how things are in the end.
-void tell_damage(const verify::Report& report, Console& console);
+/// One event or one line for each file, followed by its damaged ranges with the tensors that they touch. With
+/// --quiet only files that are not ok.
+void print_files(const verify::Report& report, Console& console);
+
+/// The files that a repair is about to write. Their events are named "damage", because scripts take "file"
+/// for the final state.
+void print_damage(const verify::Report& report, Console& console);
 
 /// {"ok":..,"files":..,"bytes":..,"damaged_bytes":..,"proven_by":[..],"seconds":..} with event "result".
-[[nodiscard]] format::Json report_result(const verify::Report& report, double seconds);
+[[nodiscard]] format::Json result_json(const verify::Report& report, double seconds);
 
-/// "3 files, 27.4 MiB: all proven by v1, v2 and sha256", or what is wrong.
-[[nodiscard]] std::string report_summary(const verify::Report& report);
+[[nodiscard]] format::Json signature_json(const library::SignatureReport& report);
+
+/// "= release: stories-moe, infohash_v1 ..: as in ..", one line a link.
+void print_chain(const std::vector<verify::ChainLink>& chain, Console& console);
+/// [{"link":..,"state":"=","detail":..}]
+[[nodiscard]] format::Json chain_json(const std::vector<verify::ChainLink>& chain);
 
 }  // namespace sluice::cli

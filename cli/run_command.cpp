@@ -5,12 +5,12 @@
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
+#include "cli/library_observer.h"
 #include "cli/proofs.h"
 #include "cli/residency.h"
 #include "cli/routing_log.h"
 #include "cli/run_options.h"
 #include "cli/table.h"
-#include "library/model_source.h"
 #include "runtime/runtime.h"
 #include "text/text.h"
 
@@ -111,7 +111,7 @@ class Run {
     if (trace_) trace_->finish();
     if (keeps_prompt()) keep_prompt(session, ids, cache.cached_tokens);
     residency_ = session.residency_stats();
-    tell(generation, ids, cache.reused_tokens);
+    print_result(generation, ids, cache.reused_tokens);
     const bool interrupted_early = generation.stop == runtime::StopReason::interrupt;
     return interrupted_early ? base::exit_code(base::ErrorKind::interrupted) : 0;
   }
@@ -168,8 +168,8 @@ class Run {
     shown_bytes_ += text.size();
   }
 
-  void tell(const runtime::Generation& generation, const std::vector<runtime::TokenId>& ids,
-            std::uint64_t reused_tokens) {
+  void print_result(const runtime::Generation& generation, const std::vector<runtime::TokenId>& ids,
+                    std::uint64_t reused_tokens) {
     if (counts_) {
       console_.write(format_routing_table(*counts_, console_.color()));
       console_.write(proofs_line(model_.proof_stats()) + "\n");
@@ -212,7 +212,8 @@ int run_command(const Invocation& invocation) {
   // 32 bits: such a seed is the same number in every JSON reader.
   values.sampling.seed = values.seed ? *values.seed : std::random_device()();
 
-  const auto path = prepare_model(values.model, invocation.console, invocation.stop);
+  apply(values.network, values.model.network);
+  const auto path = library::prepare_model(values.model, LibraryAccess(invocation).context());
   const auto model =
       runtime::Model::open(path, model_options(path, values.verify, values.model.thread_count));
   return Run(values, model, invocation).execute(prompt);

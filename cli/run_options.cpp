@@ -113,7 +113,7 @@ void declare(Options& options, RunOptions& values) {
   declare_sampling(options, values);
   declare_output(options, values);
   declare_model(options, values);
-  declare_network(options, values.model.network);
+  declare_network(options, values.network);
 }
 
 std::string read_prompt(const RunOptions& values, const std::stop_token& stop) {

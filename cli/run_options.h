@@ -8,15 +8,17 @@
 #include <vector>
 
 #include "cli/console.h"
+#include "cli/network_options.h"
 #include "cli/options.h"
 #include "format/model_params.h"
-#include "library/model_source.h"
+#include "library/library.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
 
 struct RunOptions {
-  ModelRequest model;
+  library::ModelRequest model;
+  NetworkOptions network;
   std::optional<std::string> prompt;
   std::string prompt_file;
   std::int64_t tokens_max = 128;

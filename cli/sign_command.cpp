@@ -8,7 +8,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
-#include "library/signatures.h"
+#include "library/library.h"
 
 namespace sluice::cli {
 namespace {
@@ -82,7 +82,7 @@ int sign_command(const Invocation& invocation) {
   const base::SecretKey key = open_secret_key(values);
   const auto signature = base::sign(hash_file(values.file, invocation.stop), key,
                                     values.comment.empty() ? default_comment(values.file) : values.comment);
-  const fs::path path = signature_path(values.file);
+  const fs::path path = library::signature_path(values.file);
   base::write_file(path, base::as_bytes(to_text(signature)));
   console.event(format::Json::object({{"event", "result"},
                                       {"signature", path.string()},

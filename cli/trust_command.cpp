@@ -3,10 +3,10 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/library_observer.h"
 #include "cli/options.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
-#include "library/trusted_keys.h"
 
 namespace sluice::cli {
 namespace {
@@ -24,14 +24,15 @@ Json key_json(const std::string& name, const base::PublicKey& key) {
   return Json::object({{"name", name}, {"key_id", base::to_string(key.id)}, {"key", to_line(key)}});
 }
 
-int list_keys(Console& console) {
+int list_keys(const LibraryAccess& access, Console& console) {
   Json keys = Json::array();
   Table table;
-  for (const TrustedKey& trusted : list_trusted_keys(console)) {
+  for (const auto& trusted : library::list_trusted_keys(access.context())) {
     keys.push_back(key_json(trusted.name, trusted.key));
     table.add_row({trusted.name, base::to_string(trusted.key.id), to_line(trusted.key)});
   }
-  console.event(Json::object({{"event", "result"}, {"folder", trusted_folder().string()}, {"keys", keys}}));
+  console.event(Json::object(
+      {{"event", "result"}, {"folder", access.folders().trusted_keys.string()}, {"keys", keys}}));
   console.write(table.text());
   return 0;
 }
@@ -48,7 +49,7 @@ std::string name_of(const TrustOptions& values, const base::PublicKey& key) {
 }
 
 void ask_for_trust(const base::PublicKey& key, const TrustOptions& values, Console& console) {
-  console.note(describe_key(key));
+  console.note(library::describe_key(key));
   if (values.yes) return;
   if (!can_ask(console)) {
     throw base::Error(base::ErrorKind::usage, "nobody is there to be asked: compare the key " + to_line(key) +
@@ -71,11 +72,12 @@ int trust_command(const Invocation& invocation) {
                    "Do not ask; you have compared the key with what its owner publishes");
   options.parse(invocation);
 
-  if (values.key.empty()) return list_keys(console);
-  const base::PublicKey key = find_key(values.key);
+  const LibraryAccess access(invocation);
+  if (values.key.empty()) return list_keys(access, console);
+  const base::PublicKey key = library::find_key(values.key);
   const std::string name = name_of(values, key);
   ask_for_trust(key, values, console);
-  const fs::path kept = add_trusted_key(name, key);
+  const fs::path kept = library::add_trusted_key(name, key, access.folders());
   console.event(Json::object({{"event", "result"},
                               {"path", kept.string()},
                               {"name", kept.filename().string()},

@@ -1,12 +1,12 @@
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/library_observer.h"
+#include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/pickle_check.h"
 #include "cli/report.h"
 #include "cli/stopwatch.h"
 #include "cli/write_sums.h"
-#include "library/container_chain.h"
-#include "library/verification.h"
 
 namespace sluice::cli {
 namespace {
@@ -14,28 +14,31 @@ namespace {
 namespace fs = std::filesystem;
 
 struct VerifyOptions {
-  ProofRequest proof;
+  std::string path;
+  std::string release;
+  NetworkOptions network;
+  library::VerifyRequest verify;
   bool write_sums = false;
   WriteSumsRequest sums;
 };
 
 void declare(Options& options, VerifyOptions& values) {
-  ProofRequest& proof = values.proof;
-  options.add_argument("PATH", proof.path, "Release folder, file of a release, or .sluice file");
+  library::VerifyRequest& request = values.verify;
+  options.add_argument("PATH", values.path, "Release folder, file of a release, or .sluice file");
   options.group("References");
-  options.add_text("--torrent FILE", proof.sources.torrent, "Verify against this .torrent");
-  options.add_text("--manifest FILE", proof.sources.manifest,
+  options.add_text("--torrent FILE", request.references.torrent, "Verify against this .torrent");
+  options.add_text("--manifest FILE", request.references.manifest,
                    "Verify against this manifest; a file or a release name");
-  options.add_text("--sums FILE", proof.sources.sums, "Verify against this SHA256SUMS or md5sum list");
-  options.add_text("--leaves FILE", proof.sources.leaves,
+  options.add_text("--sums FILE", request.references.sums, "Verify against this SHA256SUMS or md5sum list");
+  options.add_text("--leaves FILE", request.references.leaves,
                    "File of block hashes from publish --leaves; it locates damage to 16 KiB");
-  options.add_text("--key KEY", proof.sources.key,
+  options.add_text("--key KEY", request.references.key,
                    "Accept only references signed by this key; a public key file or its line of base64");
-  options.add_flag("--strict", proof.how.strict, "Treat files that no reference lists as failures");
+  options.add_flag("--strict", request.options.strict, "Treat files that no reference lists as failures");
   options.group("Repair");
-  options.add_flag("--repair", proof.repair,
+  options.add_flag("--repair", request.repair,
                    "Download what is damaged again; convert damaged parts of a .sluice file again");
-  options.add_text("--release DIR", proof.release, "Release folder to repair a .sluice file from");
+  options.add_text("--release DIR", values.release, "Release folder to repair a .sluice file from");
   options.group("Writing references");
   options.add_flag("--write-sums", values.write_sums,
                    "Record what the release holds, in PATH.SHA256SUMS and PATH.manifest.json");
@@ -45,41 +48,52 @@ void declare(Options& options, VerifyOptions& values) {
   options.require("--output", "--write-sums");
   options.require("--overwrite", "--write-sums");
   declare_facts(options, values.sums.facts);
-  declare_network(options, proof.network);
+  declare_network(options, values.network);
   options.group("Reading, memory and threads");
-  options.add_flag("--direct", proof.how.direct, "Bypass the page cache (O_DIRECT)");
-  options.add_size("--memory SIZE", proof.how.memory_bytes, "Memory for buffers");
-  options.add_threads(proof.how.thread_count);
+  options.add_flag("--direct", request.options.direct, "Bypass the page cache (O_DIRECT)");
+  options.add_size("--memory SIZE", request.options.memory_bytes, "Memory for buffers");
+  options.add_threads(request.options.thread_count);
   options.add_note(
       "Marks of files: = verified, * damaged, - missing, + not part of the release, ! unreadable, "
       "? nothing to compare with, ~ changed while it was read.");
 }
 
-/// What the proof rests on, when it has succeeded.
-void tell_trust(const Proof& proof, Console& console) {
-  const auto& root = proof.report.root_sha256;
-  const bool is_signed = proof.signatures.front().state == SignatureState::valid;
-  if (!root.empty() && !is_signed && proof.root_pinned_by.empty()) {
+/// Says who vouches for what was verified.
+void print_trust(const library::Verification& verified, Console& console) {
+  const auto& root = verified.report.root_sha256;
+  const bool is_signed = verified.signatures.front().state == library::SignatureState::valid;
+  if (!root.empty() && !is_signed && verified.root_pinned_by.empty()) {
     console.print("consistent with itself; nothing outside the file pins its root " + root);
     return;
   }
-  for (const auto& signature : proof.signatures) console.print(to_sentence(signature));
+  for (const auto& signature : verified.signatures) console.print(to_sentence(signature));
   if (!root.empty()) {
-    const std::string pinned = proof.root_pinned_by.empty() ? "" : " is pinned by " + proof.root_pinned_by;
+    const std::string pinned =
+        verified.root_pinned_by.empty() ? "" : " is pinned by " + verified.root_pinned_by;
     console.print("root " + root + pinned);
   }
 }
 
-format::Json make_result(const Proof& proof, double seconds) {
-  auto result = report_result(proof.report, seconds);
-  if (!proof.chain.empty()) result.set("chain", chain_json(proof.chain));
-  if (!proof.signatures.empty()) result.set("signature", to_json(proof.signatures.front()));
-  if (!proof.root_pinned_by.empty()) result.set("root_pinned_by", proof.root_pinned_by);
-  if (proof.repaired) {
-    result.set("downloaded_bytes", proof.repaired->downloaded_bytes);
-    result.set("repaired_bytes", proof.repaired->written_bytes);
+format::Json make_result(const library::Verification& verified, double seconds) {
+  auto result = result_json(verified.report, seconds);
+  if (!verified.chain.empty()) result.set("chain", chain_json(verified.chain));
+  if (!verified.signatures.empty()) result.set("signature", signature_json(verified.signatures.front()));
+  if (!verified.root_pinned_by.empty()) result.set("root_pinned_by", verified.root_pinned_by);
+  if (verified.repaired) {
+    result.set("downloaded_bytes", verified.repaired->downloaded_bytes);
+    result.set("repaired_bytes", verified.repaired->written_bytes);
   }
   return result;
+}
+
+[[noreturn]] void refuse_without_references(const fs::path& path, const library::Verification& verified,
+                                            Console& console) {
+  refuse_acting_pickles(find_acting_pickles(path, {}));
+  print_files(verified.report, console);
+  throw base::Error(base::ErrorKind::verification,
+                    path.string() +
+                        ": there is nothing to verify against: no torrent, manifest or checksums "
+                        "found; name them with --torrent, --manifest or --sums");
 }
 
 }  // namespace
@@ -92,25 +106,30 @@ int verify_command(const Invocation& invocation) {
   declare(options, values);
   options.parse(invocation);
 
-  const ProofRequest& request = values.proof;
-  if (!fs::exists(request.path)) throw base::Error(base::ErrorKind::usage, request.path + ": does not exist");
+  library::VerifyRequest& request = values.verify;
+  request.path = values.path;
+  request.release = values.release;
+  apply(values.network, request.network);
+  if (!fs::exists(request.path)) throw base::Error(base::ErrorKind::usage, values.path + ": does not exist");
   if (!values.write_sums && !values.sums.facts.empty()) {
     throw base::Error(base::ErrorKind::usage,
                       "--licence, --source and --container are for the manifest that --write-sums makes");
   }
   if (values.write_sums)
-    return write_sums(request.path, request.sources, values.sums, request.how, invocation);
+    return write_sums(request.path, request.references, values.sums, request.options, invocation);
   const Stopwatch watch;
-  const Proof proof = prove_path(request, invocation);
-  tell_files(proof.report, console);
-  const auto acting = find_acting_pickles(request.path, proof.report);
-  if (proof.report.ok) refuse_acting_pickles(acting);
+  const LibraryAccess access(invocation);
+  const auto verified = library::verify_path(request, access.context());
+  if (!verified.has_references) refuse_without_references(request.path, verified, console);
+  print_files(verified.report, console);
+  const auto acting = find_acting_pickles(request.path, verified.report);
+  if (verified.report.ok) refuse_acting_pickles(acting);
   for (const auto& sentence : acting) console.warn(sentence);
-  print_chain(proof.chain, console);
-  console.event(make_result(proof, watch.seconds()));
-  console.print(report_summary(proof.report));
-  if (proof.report.ok && !proof.signatures.empty()) tell_trust(proof, console);
-  return proof.report.ok ? 0 : base::exit_code(base::ErrorKind::verification);
+  print_chain(verified.chain, console);
+  console.event(make_result(verified, watch.seconds()));
+  console.print(library::summarize(verified.report));
+  if (verified.report.ok && !verified.signatures.empty()) print_trust(verified, console);
+  return verified.report.ok ? 0 : base::exit_code(base::ErrorKind::verification);
 }
 
 }  // namespace sluice::cli

@@ -6,10 +6,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "cli/progress_line.h"
+#include "cli/library_observer.h"
 #include "cli/report.h"
 #include "cli/stopwatch.h"
-#include "library/reference_finder.h"
 
 namespace sluice::cli {
 namespace {
@@ -24,11 +23,11 @@ struct Outputs {
 };
 
 Outputs choose_outputs(const fs::path& path, const std::string& stem) {
-  const fs::path base = stem.empty() ? parent_of(path) / own_name(path) : fs::path(stem);
+  const fs::path base = stem.empty() ? library::parent_of(path) / library::own_name(path) : fs::path(stem);
   const fs::path inside = fs::weakly_canonical(base).lexically_relative(fs::canonical(path));
   if (!stem.empty() && fs::is_directory(path) && !inside.empty() && *inside.begin() != "..") {
     throw base::Error(base::ErrorKind::usage,
-                      stem + ": lies inside the folder, which must not change by being put down");
+                      stem + ": lies inside the folder, which must not change while it is described");
   }
   return {base.string() + ".SHA256SUMS", base.string() + ".manifest.json"};
 }
@@ -41,7 +40,7 @@ Times modification_times(const fs::path& path) {
   return times;
 }
 
-void tell_unproven(const std::vector<format::ManifestFile>& files, Console& console) {
+void print_unproven(const std::vector<format::ManifestFile>& files, Console& console) {
   verify::Report report;
   for (const auto& file : files) {
     report.files.push_back({file.path,
@@ -50,7 +49,7 @@ void tell_unproven(const std::vector<format::ManifestFile>& files, Console& cons
                             "put down as it is, nothing to compare it with",
                             {}});
   }
-  tell_files(report, console);
+  print_files(report, console);
 }
 
 /// True when the file is to be written: it is not there yet, or may be replaced.
@@ -68,19 +67,20 @@ bool must_write(const fs::path& path, const std::string& text, bool overwrite) {
 void write_text(const fs::path& path, const std::string& text, Console& console) {
   base::write_file(path, base::as_bytes(text));
   std::error_code absent;
-  if (fs::exists(signature_path(path), absent))
-    console.warn(signature_path(path).string() + ": does not fit any more; sign " + path.string() + " again");
+  if (fs::exists(library::signature_path(path), absent))
+    console.warn(library::signature_path(path).string() + ": does not fit the new content; sign " +
+                 path.string() + " again");
 }
 
-format::Manifest make_manifest(const fs::path& path, const FoundExpectations& found,
+format::Manifest make_manifest(const fs::path& path, const library::References& references,
                                std::vector<format::ManifestFile> files) {
   format::Manifest manifest;
-  if (found.expectations.manifest) manifest = *found.expectations.manifest;
-  if (manifest.name.empty()) manifest.name = format::to_release_name(own_name(path));
-  if (found.expectations.layout) {
-    manifest.torrent_name = found.expectations.layout->name;
-    manifest.infohash_v1 = found.expectations.layout->infohash_v1;
-    manifest.infohash_v2 = found.expectations.layout->infohash_v2;
+  if (references.expected.manifest) manifest = *references.expected.manifest;
+  if (manifest.name.empty()) manifest.name = format::to_release_name(library::own_name(path));
+  if (references.expected.layout) {
+    manifest.torrent_name = references.expected.layout->name;
+    manifest.infohash_v1 = references.expected.layout->infohash_v1;
+    manifest.infohash_v2 = references.expected.layout->infohash_v2;
   }
   for (auto& file : files)
     if (const auto* known = manifest.find_file(file.path)) file.md5 = known->md5;
@@ -90,42 +90,42 @@ format::Manifest make_manifest(const fs::path& path, const FoundExpectations& fo
 
 }  // namespace
 
-int write_sums(const fs::path& path, const ExpectationSources& sources, const WriteSumsRequest& request,
+int write_sums(const fs::path& path, const library::NamedReferences& named, const WriteSumsRequest& request,
                const verify::Options& options, const Invocation& invocation) {
   Console& console = invocation.console;
   const Stopwatch watch;
   const Outputs outputs = choose_outputs(path, request.output);
   const Times times = modification_times(path);
-  ProgressLine progress(console);
-  const auto found = find_expectations(path, sources, console);
+  const LibraryAccess access(invocation);
+  const auto& context = access.context();
+  const auto references = library::find_references(path, named, context);
   verify::Report report;
-  if (found.empty() && !sources.key.empty()) {
+  if (references.empty() && !named.key.empty()) {
     throw base::Error(base::ErrorKind::verification,
                       path.string() + ": there is nothing that --key could have signed");
   }
-  if (!found.empty()) {
-    report = prove(found, options, progress, invocation.stop);
-    console.clear_status();
-    tell_files(report, console);
+  if (!references.empty()) {
+    report = library::verify_release(references, options, context);
+    print_files(report, console);
     if (!report.ok) {
-      throw base::Error(base::ErrorKind::verification, path.string() + ": " + report_summary(report) +
+      throw base::Error(base::ErrorKind::verification, path.string() + ": " + library::summarize(report) +
                                                            "; nothing is written, since " +
-                                                           found.found_in.front() + " says otherwise");
+                                                           references.found_in.front() + " says otherwise");
     }
   }
-  auto files = verify::hash_release(path, options, progress, invocation.stop);
+  auto files = verify::hash_release(path, options, context.observer.progress(), invocation.stop);
   console.clear_status();
-  if (found.empty()) tell_unproven(files, console);
+  if (references.empty()) print_unproven(files, console);
   const std::string sums = format::sums_text(files);
   std::uint64_t bytes = 0;
   for (const auto& file : files) bytes += file.length_bytes.value_or(0);
-  auto manifest = make_manifest(path, found, std::move(files));
+  auto manifest = make_manifest(path, references, std::move(files));
   add_facts(request.facts, manifest);
   add_tensors(path, options.thread_count, console, invocation.stop, manifest);
   if (modification_times(path) != times)
     throw base::Error(base::ErrorKind::verification, path.string() + ": changed while it was read");
 
-  // A manifest has no names that could harm; a list can escape them.
+  // parse_manifest refuses unsafe names; a checksum list can escape them, so it is written first.
   const bool sums_new = must_write(outputs.sums, sums, request.overwrite);
   const std::string text = to_text(manifest);
   const bool manifest_new = must_write(outputs.manifest, text, request.overwrite);
@@ -143,8 +143,8 @@ int write_sums(const fs::path& path, const ExpectationSources& sources, const Wr
                               {"seconds", watch.seconds()}}));
   console.print("SHA256SUMS    " + outputs.sums.string());
   console.print("manifest      " + outputs.manifest.string());
-  console.print(found.empty() ? "put down as it is: there was nothing to verify it against"
-                              : report_summary(report));
+  console.print(references.empty() ? "put down as it is: there was nothing to verify it against"
+                                   : library::summarize(report));
   return 0;
 }
 

@@ -1,12 +1,13 @@
 #pragma once
-// `sluice verify --write-sums`: puts down what a release holds, so that it can be verified later.
+// `sluice verify --write-sums`: writes checksum list and manifest of a release, so that it can be verified
+// later.
 
 #include <filesystem>
 #include <string>
 
 #include "cli/commands.h"
 #include "cli/manifest_facts.h"
-#include "library/references.h"
+#include "library/library.h"
 #include "verify/verify.h"
 
 namespace sluice::cli {
@@ -17,9 +18,9 @@ struct WriteSumsRequest {
   ManifestFacts facts;
 };
 
-/// Where there is something to verify against, the release is verified first, and only what is proven is put
-/// down. Names are those below the folder. Returns the exit code.
-int write_sums(const std::filesystem::path& path, const ExpectationSources& sources,
+/// A release that has references is verified first, and nothing is written when it differs from them. The
+/// names in both files are paths below the folder. Returns the exit code.
+int write_sums(const std::filesystem::path& path, const library::NamedReferences& named,
                const WriteSumsRequest& request, const verify::Options& options, const Invocation& invocation);
 
 }  // namespace sluice::cli

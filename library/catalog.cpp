@@ -3,16 +3,17 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "cli/environment.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 namespace {
 
-CatalogEntry read_entry(const std::filesystem::path& path) {
+namespace fs = std::filesystem;
+
+CatalogEntry read_entry(const fs::path& path) {
   CatalogEntry entry{format::read_manifest(path), path, std::nullopt};
   auto folder = path;
   folder.replace_extension();
-  if (std::filesystem::is_directory(folder)) entry.embedded_folder = folder;
+  if (fs::is_directory(folder)) entry.embedded_folder = folder;
   return entry;
 }
 
@@ -25,28 +26,35 @@ bool is_release_name(std::string_view text) {
   });
 }
 
-std::vector<CatalogEntry> list_catalog(Console& console) {
+std::vector<CatalogEntry> list_releases(const Context& context) {
   std::vector<CatalogEntry> entries;
-  const auto data = data_folder();
-  if (!data || !std::filesystem::is_directory(*data / "manifests")) return entries;
-  for (const auto& item : std::filesystem::directory_iterator(*data / "manifests")) {
+  const fs::path folder = context.folders.data / "manifests";
+  if (context.folders.data.empty() || !fs::is_directory(folder)) return entries;
+  for (const auto& item : fs::directory_iterator(folder)) {
     if (item.path().extension() != ".json" || !item.is_regular_file()) continue;
     try {
       entries.push_back(read_entry(item.path()));
     } catch (const base::Error& error) {
-      console.warn(std::string(error.what()) + "; this manifest is left out");
+      context.observer.on_warning(std::string(error.what()) + "; this manifest is left out");
     }
   }
   std::ranges::sort(entries, {}, [](const CatalogEntry& entry) { return entry.manifest.name; });
   return entries;
 }
 
-std::optional<CatalogEntry> find_release(std::string_view name) {
-  const auto data = data_folder();
-  if (!data || !is_release_name(name)) return std::nullopt;
-  const auto path = *data / "manifests" / (std::string(name) + ".json");
-  if (!std::filesystem::is_regular_file(path)) return std::nullopt;
+std::optional<CatalogEntry> find_release(std::string_view name, const Folders& folders) {
+  if (folders.data.empty() || !is_release_name(name)) return std::nullopt;
+  const fs::path path = folders.data / "manifests" / (std::string(name) + ".json");
+  if (!fs::is_regular_file(path)) return std::nullopt;
   return read_entry(path);
 }
 
-}  // namespace sluice::cli
+fs::path find_manifest_file(const std::string& name, const Folders& folders) {
+  std::error_code absent;
+  if (fs::is_regular_file(name, absent)) return name;
+  if (const auto entry = find_release(name, folders)) return entry->manifest_path;
+  throw base::Error(base::ErrorKind::usage,
+                    "--manifest " + name + ": neither a file nor the name of a known release");
+}
+
+}  // namespace sluice::library

@@ -1,5 +1,5 @@
 #pragma once
-// The known releases: the manifests in the data folder. A release whose files stand beside its manifest, in a
+// The known releases: the manifests in Folders::data. A release whose files stand beside its manifest, in a
 // folder of its name, is embedded and needs no network.
 
 #include <filesystem>
@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
-#include "cli/console.h"
 #include "format/manifest.h"
+#include "library/context.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
 struct CatalogEntry {
   format::Manifest manifest;
@@ -19,13 +19,16 @@ struct CatalogEntry {
   std::optional<std::filesystem::path> embedded_folder;
 };
 
-/// All manifests, sorted by name. One that cannot be read is left out with a warning.
-[[nodiscard]] std::vector<CatalogEntry> list_catalog(Console& console);
+/// All known releases, sorted by name. A manifest that cannot be read is left out with a warning.
+[[nodiscard]] std::vector<CatalogEntry> list_releases(const Context& context);
 
 /// The release of that name; nothing when there is none. Error{malformed} for a damaged manifest.
-[[nodiscard]] std::optional<CatalogEntry> find_release(std::string_view name);
+[[nodiscard]] std::optional<CatalogEntry> find_release(std::string_view name, const Folders& folders);
 
-/// A release name can be a file name, and nothing else: [a-z0-9][a-z0-9._-]*.
+/// A manifest by its file's path or its release's name. Error{usage} when it is neither.
+[[nodiscard]] std::filesystem::path find_manifest_file(const std::string& name, const Folders& folders);
+
+/// Release names are harmless file names: [a-z0-9][a-z0-9._-]*.
 [[nodiscard]] bool is_release_name(std::string_view text);
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

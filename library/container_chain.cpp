@@ -1,62 +1,58 @@
 #include "library/container_chain.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
-#include "base/error.h"
-#include "base/text.h"
-#include "cli/progress_line.h"
 #include "library/source_release.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 namespace {
 
 namespace fs = std::filesystem;
-using format::Json;
 
-verify::ChainInputs find_evidence(const format::ContainerReader& container,
-                                    const ExpectationSources& sources, Console& console) {
-  verify::ChainInputs evidence;
-  if (!sources.key.empty() && sources.empty()) return evidence;  // only what that key signed counts
-  const auto folders = source_release_candidates(container.path(), container.provenance());
-  std::error_code not_there;
+verify::ChainInputs find_inputs(const format::ContainerReader& container, const NamedReferences& named,
+                                const Context& context) {
+  verify::ChainInputs inputs;
+  if (!named.key.empty() && named.empty()) return inputs;  // nothing that this key signed is at hand
+  const auto candidates = list_source_releases(container.path(), container.provenance(), context.folders);
+  if (candidates.empty() && named.empty()) return inputs;
+  std::error_code absent;
   const auto folder = std::ranges::find_if(
-      folders, [&](const fs::path& candidate) { return fs::is_directory(candidate, not_there); });
-  if (folder != folders.end()) evidence.folder = *folder;
-  if (folders.empty() && sources.empty()) return evidence;
-  // The folder need not be there: torrent and manifest lie beside it.
-  const fs::path place = folder != folders.end() ? *folder
-                         : folders.empty()       ? fs::absolute(container.path()).parent_path()
-                                                 : folders.front();
-  auto found = find_expectations(place, sources, console);
-  evidence.release = std::move(found.expectations);
-  if (const auto& manifest = evidence.release.manifest)
+      candidates, [&](const fs::path& candidate) { return fs::is_directory(candidate, absent); });
+  if (folder != candidates.end()) inputs.folder = *folder;
+  // The folder need not exist: torrent and manifest lie beside it.
+  const fs::path place = folder != candidates.end() ? *folder
+                         : candidates.empty()       ? fs::absolute(container.path()).parent_path()
+                                                    : candidates.front();
+  auto found = find_references(place, named, context);
+  inputs.release = std::move(found.expected);
+  if (const auto& manifest = inputs.release.manifest)
     for (const format::ManifestContainer& known : manifest->containers)
-      evidence.pins.push_back({known.root, "manifest '" + manifest->name + "'"});
-  for (const auto& source : found.found_in)
-    evidence.source += (evidence.source.empty() ? "" : " and ") + source;
-  return evidence;
+      inputs.pins.push_back({known.root, "manifest '" + manifest->name + "'"});
+  for (const auto& file : found.found_in) inputs.source += (inputs.source.empty() ? "" : " and ") + file;
+  return inputs;
 }
 
 }  // namespace
 
-std::vector<verify::ChainLink> check_chain(const fs::path& container, const ExpectationSources& sources,
-                                           bool read_files, const verify::Options& options,
-                                           const Invocation& invocation) {
+std::vector<verify::ChainLink> check_chain(const fs::path& container, const NamedReferences& named,
+                                           ReleaseFiles files, const verify::Options& options,
+                                           const Context& context) {
   const auto reader = format::ContainerReader::open(container);
-  auto evidence = find_evidence(reader, sources, invocation.console);
-  evidence.read_files = read_files;
-  ProgressLine progress(invocation.console);
-  auto chain = verify::check_chain(reader, evidence, options, progress, invocation.stop);
-  invocation.console.clear_status();
+  auto inputs = find_inputs(reader, named, context);
+  inputs.read_files = files == ReleaseFiles::read;
+  auto chain = verify::check_chain(reader, inputs, options, context.observer.progress(), context.stop);
+  context.observer.on_work_end();
   return chain;
 }
 
-bool speaks_of(const fs::path& container, const ExpectationSources& sources, Console& console) {
-  if (sources.empty()) return false;
-  const auto found = find_expectations(container, sources, console);
+bool names_container(const NamedReferences& named, const fs::path& container, const Context& context) {
+  if (named.empty()) return false;
+  const auto found = find_references(container, named, context);
   const std::string name = container.filename().string();
-  const auto& layout = found.expectations.layout;
-  const auto& manifest = found.expectations.manifest;
+  const auto& layout = found.expected.layout;
+  const auto& manifest = found.expected.manifest;
   return (layout &&
           std::ranges::find(layout->files, name, &format::ReleaseFile::path) != layout->files.end()) ||
          (manifest && manifest->find_file(name) != nullptr);
@@ -67,20 +63,4 @@ bool differs(const std::vector<verify::ChainLink>& chain) {
       chain, [](const verify::ChainLink& link) { return link.state == verify::LinkState::differs; });
 }
 
-void print_chain(const std::vector<verify::ChainLink>& chain, Console& console) {
-  for (const auto& link : chain)
-    console.print(std::string(1, verify::to_mark(link.state)) + " " + link.link + ": " +
-                  base::to_printable(link.detail));
-}
-
-Json chain_json(const std::vector<verify::ChainLink>& chain) {
-  Json links = Json::array();
-  for (const auto& link : chain) {
-    links.push_back(Json::object({{"link", link.link},
-                                  {"state", std::string(1, verify::to_mark(link.state))},
-                                  {"detail", link.detail}}));
-  }
-  return links;
-}
-
-}  // namespace sluice::cli
+}  // namespace sluice::library

@@ -1,34 +1,32 @@
 #pragma once
-// The chain from a release to a .sluice file, for verify and inspect: looks for what is at hand, and tells
-// the links.
+// The chain from a release to a .sluice file: info-hash, file digests, tensor digests, root. The container
+// records it; each link is compared with the release and the references that are at hand.
 
+#include <cstdint>
 #include <filesystem>
 #include <vector>
 
-#include "cli/commands.h"
-#include "format/json.h"
+#include "library/context.h"
 #include "library/references.h"
 #include "verify/verify.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
-/// Finds the release that the container names: as said by `sources`, or beside the container, in the model
-/// store or among the known releases. `read_files` false: its files are not opened.
+enum class ReleaseFiles : std::uint8_t { read, leave_closed };
+
+/// Finds the release that the container names: by the named references, beside the container, in the model
+/// store or among the known releases. Links for which nothing is at hand are LinkState::unknown.
 [[nodiscard]] std::vector<verify::ChainLink> check_chain(const std::filesystem::path& container,
-                                                         const ExpectationSources& sources, bool read_files,
+                                                         const NamedReferences& named, ReleaseFiles files,
                                                          const verify::Options& options,
-                                                         const Invocation& invocation);
+                                                         const Context& context);
 
-/// True when torrent, manifest or sums named on the command line speak of the container itself, as a file of
-/// a release, and not of the release that it was made from.
-[[nodiscard]] bool speaks_of(const std::filesystem::path& container, const ExpectationSources& sources,
-                             Console& console);
+/// True when the named references list the container itself, as a file of a release, instead of the release
+/// that it was made from.
+[[nodiscard]] bool names_container(const NamedReferences& named, const std::filesystem::path& container,
+                                   const Context& context);
 
+/// True when a link was compared and is different.
 [[nodiscard]] bool differs(const std::vector<verify::ChainLink>& chain);
 
-/// "= release: stories-moe, infohash_v1 ..: as in ..", one line a link.
-void print_chain(const std::vector<verify::ChainLink>& chain, Console& console);
-/// [{"link":..,"state":"=","detail":..}]
-[[nodiscard]] format::Json chain_json(const std::vector<verify::ChainLink>& chain);
-
-}  // namespace sluice::cli
+}  // namespace sluice::library

@@ -5,27 +5,31 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "library/catalog.h"
 #include "library/reference_reader.h"
+#include "library/signature_verifier.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
 namespace fs = std::filesystem;
 
-ContainerTrust::ContainerTrust(const fs::path& container, const ExpectationSources& sources, Console& console)
+ContainerTrust::ContainerTrust(const fs::path& container, const NamedReferences& named,
+                               const Context& context)
     : container_(container) {
-  if (!sources.manifest.empty()) {
-    StatementReader statements(sources.key, console);
-    const fs::path file = find_manifest_file(sources.manifest);
-    manifest_ = statements.read_manifest(file);
+  if (!named.manifest.empty()) {
+    ReferenceReader reader(named.key, context);
+    const fs::path file = find_manifest_file(named.manifest, context.folders);
+    manifest_ = reader.read_manifest(file);
     if (!manifest_.containers.empty()) manifest_path_ = file.string();
-    signatures_ = statements.conclude(nullptr, nullptr);
+    signatures_ = reader.conclude(nullptr, nullptr);
     return;
   }
-  SignatureJudge judge(sources.key, console);
+  SignatureVerifier verifier(named.key, context);
   std::error_code absent;
   const bool has_signature = fs::exists(signature_path(container), absent);
-  signatures_.push_back(has_signature ? judge.judge(container, base::MappedFile::open_read(container).bytes())
-                                      : judge.judge(container, {}));
+  signatures_.push_back(has_signature
+                            ? verifier.verify(container, base::MappedFile::open_read(container).bytes())
+                            : verifier.verify(container, {}));
 }
 
 void ContainerTrust::require_pinned(const verify::Report& report) const {
@@ -40,4 +44,4 @@ void ContainerTrust::require_pinned(const verify::Report& report) const {
                                                        " that " + manifest_path_ + " names");
 }
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

@@ -1,24 +1,25 @@
 #pragma once
-// What stands behind a .sluice file from outside: a signature over the file, or a manifest that pins its
-// root.
+// Who outside a .sluice file vouches for it: a signature over the file, or a manifest that pins its root
+// digest.
 
 #include <filesystem>
 #include <string>
 #include <vector>
 
-#include "cli/console.h"
 #include "format/manifest.h"
+#include "library/context.h"
 #include "library/references.h"
-#include "library/signatures.h"
+#include "library/signature_report.h"
 #include "verify/verify.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
 class ContainerTrust final {
  public:
-  /// Judges the manifest of `sources`, else the signature beside the container. Error{untrusted} as
-  /// SignatureJudge says.
-  ContainerTrust(const std::filesystem::path& container, const ExpectationSources& sources, Console& console);
+  /// Reads the named manifest and verifies its signature; without one, verifies the signature beside the
+  /// container. Error{untrusted} as SignatureVerifier says.
+  ContainerTrust(const std::filesystem::path& container, const NamedReferences& named,
+                 const Context& context);
 
   /// Error{verification} when there is a manifest that names roots, and the proven container's is none of
   /// them.
@@ -35,4 +36,4 @@ class ContainerTrust final {
   format::Manifest manifest_;
 };
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

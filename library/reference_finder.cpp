@@ -4,22 +4,13 @@
 #include <utility>
 
 #include "base/error.h"
-#include "fetch/fetch.h"
 #include "library/catalog.h"
+#include "library/infohash.h"
+#include "library/release_path.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
 namespace fs = std::filesystem;
-
-std::string own_name(const fs::path& path) {
-  const auto absolute = fs::absolute(path).lexically_normal();
-  return absolute.has_filename() ? absolute.filename().string() : absolute.parent_path().filename().string();
-}
-
-fs::path parent_of(const fs::path& path) {
-  const auto absolute = fs::absolute(path).lexically_normal();
-  return absolute.has_filename() ? absolute.parent_path() : absolute.parent_path().parent_path();
-}
 
 std::vector<format::ManifestFile> entries_below(const std::vector<format::ManifestFile>& files,
                                                 const std::string& prefix) {
@@ -32,31 +23,26 @@ std::vector<format::ManifestFile> entries_below(const std::vector<format::Manife
   return below;
 }
 
-bool is_one_file(const fs::path& path) {
-  std::error_code absent;
-  return fs::exists(path, absent) && !fs::is_directory(path, absent);
-}
-
-ReleaseFinder::ReleaseFinder(const fs::path& path, StatementReader& statements, Console& console)
+ReferenceFinder::ReferenceFinder(const fs::path& path, ReferenceReader& reader, const Context& context)
     : path_(path),
       is_folder_(!is_one_file(path)),
       name_(own_name(path)),
       parent_(parent_of(path)),
-      statements_(statements),
-      console_(console) {}
+      reader_(reader),
+      context_(context) {}
 
-FoundExpectations ReleaseFinder::find() {
+References ReferenceFinder::find() {
   find_torrent();
   find_manifest();
   if (found_.empty()) find_sums();
   return std::move(found_);
 }
 
-std::vector<fs::path> ReleaseFinder::beside_and_above(const std::string& file_name) const {
+std::vector<fs::path> ReferenceFinder::beside_and_above(const std::string& file_name) const {
   return {parent_ / file_name, parent_.parent_path() / file_name};
 }
 
-void ReleaseFinder::find_torrent() {
+void ReferenceFinder::find_torrent() {
   std::vector<fs::path> candidates;
   std::error_code absent;
   for (const auto& item : fs::directory_iterator(parent_ / ".sluice", absent)) {
@@ -66,54 +52,51 @@ void ReleaseFinder::find_torrent() {
   for (auto& candidate : beside_and_above(name_ + ".torrent")) candidates.push_back(std::move(candidate));
   for (const auto& candidate : candidates) {
     if (!fs::is_regular_file(candidate, absent)) continue;
-    auto layout = fetch::read_torrent(candidate);
-    if (layout.name != name_ || layout.single_file == is_folder_) continue;
-    statements_.take_torrent(candidate);
-    found_.expectations.layout = std::move(layout);
+    auto layout = reader_.read_torrent(candidate, [this](const format::ReleaseLayout& of) {
+      return of.name == name_ && of.single_file != is_folder_;
+    });
+    if (!layout) continue;
+    found_.expected.layout = std::move(layout);
     found_.torrent = candidate;
     found_.found_in.push_back(candidate.string());
     return;
   }
 }
 
-void ReleaseFinder::find_manifest() {
+void ReferenceFinder::find_manifest() {
   std::error_code absent;
   for (const auto& candidate : beside_and_above(name_ + ".manifest.json")) {
     if (!fs::is_regular_file(candidate, absent)) continue;
-    auto manifest = statements_.read_manifest(candidate);
+    auto manifest = reader_.read_manifest(candidate);
     if (is_other_release(manifest)) {
-      statements_.forget_last();
+      reader_.forget_last();
       continue;
     }
     take_manifest(std::move(manifest), candidate);
     return;
   }
-  for (const auto& entry : list_catalog(console_)) {
+  for (const auto& entry : list_releases(context_)) {
     const bool same_name = entry.manifest.name == name_ || entry.manifest.torrent_name == name_;
     const bool pinned = entry.manifest.infohash_v1 || entry.manifest.infohash_v2;
     if (!same_name || is_other_release(entry.manifest)) continue;
-    // A torrent of this name proves the folder; a known release without info-hash need not be the same.
-    if (found_.expectations.layout && !pinned) continue;
-    take_manifest(statements_.read_manifest(entry.manifest_path), entry.manifest_path);
+    // A known release without an info-hash is not necessarily the release of the torrent that was found.
+    if (found_.expected.layout && !pinned) continue;
+    take_manifest(reader_.read_manifest(entry.manifest_path), entry.manifest_path);
     return;
   }
 }
 
-void ReleaseFinder::take_manifest(format::Manifest manifest, const fs::path& from) {
-  found_.expectations.manifest = std::move(manifest);
+void ReferenceFinder::take_manifest(format::Manifest manifest, const fs::path& from) {
+  found_.expected.manifest = std::move(manifest);
   found_.found_in.push_back(from.string());
 }
 
-// The torrent beside the folder wins: a known release of the same name may be another edition.
-bool ReleaseFinder::is_other_release(const format::Manifest& manifest) const {
-  if (!found_.expectations.layout) return false;
-  const auto differs = [](const auto& a, const auto& b) { return a && b && *a != *b; };
-  const auto& layout = *found_.expectations.layout;
-  return differs(manifest.infohash_v1, layout.infohash_v1) ||
-         differs(manifest.infohash_v2, layout.infohash_v2);
+// The torrent beside the folder has precedence: a known release of the same name may be another edition.
+bool ReferenceFinder::is_other_release(const format::Manifest& manifest) const {
+  return found_.expected.layout && contradicts_torrent(manifest, *found_.expected.layout);
 }
 
-void ReleaseFinder::find_sums() {
+void ReferenceFinder::find_sums() {
   const std::string above = is_folder_ ? name_ + '/' : "";
   const std::string two_above = parent_.filename().string() + '/' + above;
   const fs::path grandparent = parent_.parent_path();
@@ -128,18 +111,19 @@ void ReleaseFinder::find_sums() {
   }
 }
 
-/// `own`: a list that is this release's, whose names may also be those below its folder.
-bool ReleaseFinder::take_sums(const fs::path& list, const std::string& prefix, bool own) {
+/// Takes the entries of `list` that name files of this release; false when there are none. `own`: the list
+/// belongs to this release alone, so its entries may also be paths below the release's folder.
+bool ReferenceFinder::take_sums(const fs::path& list, const std::string& prefix, bool own) {
   std::error_code absent;
   if (!fs::is_regular_file(list, absent)) return false;
-  auto files = statements_.read_sums(list);
+  auto files = reader_.read_sums(list);
   auto below = entries_below(files, prefix);
   const auto there = [&](const format::ManifestFile& file) {
     return fs::exists((is_folder_ ? path_ : parent_) / file.path, absent);
   };
   if (own && (below.empty() || std::ranges::any_of(files, there))) below = std::move(files);
   if (below.empty()) {
-    statements_.forget_last();
+    reader_.forget_last();
     return false;
   }
   format::Manifest manifest;
@@ -148,4 +132,4 @@ bool ReleaseFinder::take_sums(const fs::path& list, const std::string& prefix, b
   return true;
 }
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

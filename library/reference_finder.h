@@ -1,36 +1,26 @@
 #pragma once
-// Looks around a release for what it can be proven against.
+// Looks for references around a release: beside it, above it, in it and in the catalog.
 
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "cli/console.h"
 #include "library/reference_reader.h"
 #include "library/references.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
-/// The folder's or file's own name, also for "." and "dir/".
-[[nodiscard]] std::string own_name(const std::filesystem::path& path);
-/// Where it lies.
-[[nodiscard]] std::filesystem::path parent_of(const std::filesystem::path& path);
-
-/// The entries of a list that lie below `prefix` ("name/"), without it.
+/// The entries whose paths begin with `prefix` ("name/"), with the prefix removed.
 [[nodiscard]] std::vector<format::ManifestFile> entries_below(const std::vector<format::ManifestFile>& files,
                                                               const std::string& prefix);
 
-/// A file that is there. What is not there yet can still have a torrent or manifest beside its place, as a
-/// folder.
-[[nodiscard]] bool is_one_file(const std::filesystem::path& path);
-
-class ReleaseFinder final {
+class ReferenceFinder final {
  public:
-  ReleaseFinder(const std::filesystem::path& path, StatementReader& statements, Console& console);
+  ReferenceFinder(const std::filesystem::path& path, ReferenceReader& reader, const Context& context);
 
-  /// Fills in expectations and found_in; the order is that of find_expectations.
-  [[nodiscard]] FoundExpectations find();
+  /// Fills in expected, torrent and found_in; looks in the order that find_references documents.
+  [[nodiscard]] References find();
 
  private:
   [[nodiscard]] std::vector<std::filesystem::path> beside_and_above(const std::string& file_name) const;
@@ -45,9 +35,9 @@ class ReleaseFinder final {
   bool is_folder_;
   std::string name_;
   std::filesystem::path parent_;
-  StatementReader& statements_;
-  Console& console_;
-  FoundExpectations found_;
+  ReferenceReader& reader_;
+  const Context& context_;
+  References found_;
 };
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

@@ -5,51 +5,48 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "fetch/fetch.h"
+#include "library/infohash.h"
 
-namespace sluice::cli {
-namespace {
+namespace sluice::library {
 
 namespace fs = std::filesystem;
 
-/// It names one of the torrent's info-hashes; that it does not contradict the other is verify's to see.
-bool names(const format::Manifest& manifest, const format::ReleaseLayout& layout) {
-  const auto same = [](const auto& a, const auto& b) { return a && b && *a == *b; };
-  return same(manifest.infohash_v1, layout.infohash_v1) || same(manifest.infohash_v2, layout.infohash_v2);
-}
-
-}  // namespace
-
-format::Manifest StatementReader::read_manifest(const fs::path& path) {
+format::Manifest ReferenceReader::read_manifest(const fs::path& path) {
   const std::string text = base::read_text_file(path, format::kManifestBytesMax);
-  reports_.push_back(judge_.judge(path, base::as_bytes(text)));
+  reports_.push_back(verifier_.verify(path, base::as_bytes(text)));
   return format::parse_manifest(text, path.string());
 }
 
-std::vector<format::ManifestFile> StatementReader::read_sums(const fs::path& path) {
+std::vector<format::ManifestFile> ReferenceReader::read_sums(const fs::path& path) {
   const std::string text = base::read_text_file(path, format::kManifestBytesMax);
-  reports_.push_back(judge_.judge(path, base::as_bytes(text)));
+  reports_.push_back(verifier_.verify(path, base::as_bytes(text)));
   return format::parse_sums(text);
 }
 
-void StatementReader::take_torrent(const fs::path& path) {
+std::optional<format::ReleaseLayout> ReferenceReader::read_torrent(
+    const fs::path& path, const std::function<bool(const format::ReleaseLayout&)>& wanted) {
+  auto layout = fetch::read_torrent(path);
+  if (wanted && !wanted(layout)) return std::nullopt;
   std::error_code absent;
   if (fs::exists(signature_path(path), absent)) {
     const std::string content = base::read_text_file(path, fetch::kTorrentBytesMax);
-    torrent_ = judge_.judge(path, base::as_bytes(content));
+    torrent_ = verifier_.verify(path, base::as_bytes(content));
+    layout = fetch::parse_torrent(content, path.string());
   } else {
     torrent_.emplace().file = path.string();
   }
+  return layout;
 }
 
-std::vector<SignatureReport> StatementReader::conclude(const format::ReleaseLayout* layout,
+std::vector<SignatureReport> ReferenceReader::conclude(const format::ReleaseLayout* layout,
                                                        const format::Manifest* manifest) const {
   const auto is_signed = [](const SignatureReport& report) { return report.state == SignatureState::valid; };
   auto all = reports_;
   if (torrent_) {
-    const bool bound = layout != nullptr && manifest != nullptr && names(*manifest, *layout) &&
+    const bool bound = layout != nullptr && manifest != nullptr && names_torrent(*manifest, *layout) &&
                        std::ranges::all_of(reports_, is_signed);
     if (!bound || is_signed(*torrent_)) all.push_back(*torrent_);
-    if (!bound && !is_signed(*torrent_) && judge_.has_key()) {
+    if (!bound && !is_signed(*torrent_) && verifier_.has_key()) {
       throw base::Error(
           base::ErrorKind::untrusted,
           torrent_->file +
@@ -61,4 +58,4 @@ std::vector<SignatureReport> StatementReader::conclude(const format::ReleaseLayo
   return all;
 }
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

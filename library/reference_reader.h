@@ -1,42 +1,46 @@
 #pragma once
-// The files that state what a release should be: torrents, manifests, checksum lists. Each is read once, and
-// its signature is judged over the very bytes that are then believed.
+// Reads references and verifies their signatures. What is returned was parsed from the very bytes that the
+// signature covers, even when the file changes meanwhile.
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "format/manifest.h"
 #include "format/release_layout.h"
-#include "library/catalog.h"
-#include "library/signatures.h"
+#include "library/signature_verifier.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
-class StatementReader final {
+class ReferenceReader final {
  public:
-  StatementReader(const std::string& key, Console& console) : judge_(key, console) {}
+  /// `key`: the only key whose signature counts; empty: the trusted keys.
+  ReferenceReader(const std::string& key, const Context& context) : verifier_(key, context) {}
 
-  /// Errors: malformed, io; untrusted as SignatureJudge says.
+  /// Errors: malformed, io; untrusted as SignatureVerifier says.
   [[nodiscard]] format::Manifest read_manifest(const std::filesystem::path& path);
   [[nodiscard]] std::vector<format::ManifestFile> read_sums(const std::filesystem::path& path);
 
-  /// A torrent that has been read, by fetch.
-  void take_torrent(const std::filesystem::path& path);
-  /// What was read last turned out to speak of something else.
+  /// A torrent's layout. When `wanted` is false for it, the torrent is not a reference, its signature is not
+  /// verified, and nothing is returned.
+  [[nodiscard]] std::optional<format::ReleaseLayout> read_torrent(
+      const std::filesystem::path& path,
+      const std::function<bool(const format::ReleaseLayout&)>& wanted = {});
+  /// The manifest or list that was read last belongs to another release: its signature does not count.
   void forget_last() { reports_.pop_back(); }
 
-  /// The signatures of all that is used, those that are not valid first: the first says what all rests on. A
-  /// torrent needs none of its own when a signed manifest names its info-hash. With a key, everything has to
-  /// be signed, else Error{untrusted}.
+  /// The signatures of all references in use, those that are not valid first, so that the first tells how
+  /// much the references are worth together. A torrent needs no signature of its own when a signed manifest
+  /// names its info-hash. With a key, everything must be signed, else Error{untrusted}.
   [[nodiscard]] std::vector<SignatureReport> conclude(const format::ReleaseLayout* layout,
                                                       const format::Manifest* manifest) const;
 
  private:
-  SignatureJudge judge_;
-  std::vector<SignatureReport> reports_;  ///< of manifests and lists
+  SignatureVerifier verifier_;
+  std::vector<SignatureReport> reports_;  ///< signatures of manifests and lists
   std::optional<SignatureReport> torrent_;
 };
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

@@ -1,38 +1,38 @@
 #pragma once
-// verify --repair: what a report says is wrong, handed to those who can mend it.
+// Repairs: hands the damage that a report names to the room that can write those bytes anew. fetch repairs
+// the files of a release, convert repairs a container.
 
+#include <cstdint>
 #include <filesystem>
-#include <stop_token>
 
-#include "cli/console.h"
-#include "cli/network_options.h"
-#include "convert/convert.h"
 #include "fetch/fetch.h"
+#include "library/context.h"
 #include "library/references.h"
 #include "verify/verify.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
-/// True when the report names something that could be mended.
+/// True when the report names a damaged or missing file.
 [[nodiscard]] bool can_repair(const verify::Report& report);
 
-/// Where only a manifest with the release's info-hash is known: gets the torrent from the swarm and puts it
-/// beside the release. Error{usage} when there is no info-hash; otherwise as fetch::fetch.
-void fetch_torrent(FoundExpectations& found, const NetworkOptions& network, Console& console,
-                   const std::stop_token& stop);
+/// For a release of which only a manifest with its info-hash is known: gets the torrent from the swarm, saves
+/// it beside the release and adds it to the references. Error{usage} when there is no info-hash; otherwise as
+/// fetch::fetch. `network`: peers, limits and worker command.
+void fetch_torrent(References& references, const fetch::FetchRequest& network, const Context& context);
 
-/// Mends the release's files by its torrent, which is known. Errors as fetch::repair.
-fetch::RepairResult repair_release(const FoundExpectations& found, const verify::Report& report,
-                                   const NetworkOptions& network, Console& console,
-                                   const std::stop_token& stop);
+/// Repairs the release's files by references.expected.layout, which must be there. Errors as fetch::repair.
+[[nodiscard]] fetch::RepairResult repair_files(const References& references, const verify::Report& report,
+                                               const fetch::FetchRequest& network, const Context& context);
 
-/// Mends a container out of the release `source`; when that is empty, the one that its provenance names.
-/// Error{usage} when none is at hand; otherwise as convert::repair.
-convert::RepairResult repair_container(const std::filesystem::path& container, const verify::Report& report,
-                                       const std::filesystem::path& source, unsigned thread_count,
-                                       Console& console, const std::stop_token& stop);
+/// Repairs a container from the release that it was made of: `release`, or when that is empty the one that
+/// its provenance names. Returns the bytes that differed. Error{usage} when no release is at hand; otherwise
+/// as convert::repair.
+[[nodiscard]] std::uint64_t repair_container(const std::filesystem::path& container,
+                                             const verify::Report& report,
+                                             const std::filesystem::path& release, unsigned thread_count,
+                                             const Context& context);
 
-/// After a release was found whole: what an earlier repair left behind is of no use any more.
-void clean_up_repair(const FoundExpectations& found);
+/// Removes what an interrupted repair has left of a release that is whole now.
+void discard_repair(const References& references);
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

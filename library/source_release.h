@@ -1,28 +1,30 @@
 #pragma once
-// Where the release that a container was made of could be, by what the container says of its origin. Whether
-// what is there really is the release is for its digests to tell.
+// Looks for the release that a container was made of, by the origin that the container records. Whether a
+// candidate really is that release is decided by digests, not here.
 
 #include <filesystem>
 #include <optional>
 #include <vector>
 
-#include "cli/console.h"
 #include "format/json.h"
+#include "library/context.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
-/// Best first: folders of its names beside the container, in the model store, and what comes with the
-/// program. They need not exist.
-[[nodiscard]] std::vector<std::filesystem::path> source_release_candidates(
-    const std::filesystem::path& container, const format::Json& provenance);
+/// Candidates, the best first: folders beside the container, in the model store and among the embedded
+/// releases that have the recorded name. They need not exist.
+[[nodiscard]] std::vector<std::filesystem::path> list_source_releases(const std::filesystem::path& container,
+                                                                      const format::Json& provenance,
+                                                                      const Folders& folders);
 
-/// The first of them that is there.
+/// The first candidate that exists.
 [[nodiscard]] std::optional<std::filesystem::path> find_source_release(const std::filesystem::path& container,
-                                                                       const format::Json& provenance);
+                                                                       const format::Json& provenance,
+                                                                       const Folders& folders);
 
-/// For a container that cannot say where it came from: a folder beside it, or a release that comes with the
-/// program, whose tokenizer is the container's.
+/// For a container whose record of its origin is damaged: a folder beside it, or an embedded release, that
+/// has the container's tokenizer.
 [[nodiscard]] std::optional<std::filesystem::path> guess_source_release(
-    const std::filesystem::path& container, Console& console);
+    const std::filesystem::path& container, const Context& context);
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

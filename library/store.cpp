@@ -12,7 +12,7 @@
 #include "format/checkpoint_files.h"
 #include "format/container_format.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 namespace {
 
 namespace fs = std::filesystem;
@@ -20,13 +20,13 @@ using format::Json;
 
 constexpr std::size_t kRootDigitsShown = 12;
 
-// A release's name may hold anything that a file name may; models and locks get a tame one.
+// A release's name may hold any character that a file name may hold; models and locks get a harmless one.
 std::string file_stem(const std::string& name, const std::string& quant) {
   std::string stem;
   for (const char c : name.empty() ? std::string("model") : name) {
-    const bool tame = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                      c == '.' || c == '_' || c == '-';
-    stem += tame ? c : '_';
+    const bool harmless = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                          c == '.' || c == '_' || c == '-';
+    stem += harmless ? c : '_';
   }
   if (stem.front() == '.') stem.front() = '_';
   constexpr std::size_t kStemBytesMax = 100;
@@ -59,7 +59,7 @@ StoredModel read_record(const fs::path& record) {
   const std::string subject = record.string();
   const Json json = format::parse_json(base::read_text_file(record), subject);
   if (json.at("container_version", subject).as_uint(subject) != format::kContainerVersion) {
-    base::throw_malformed(subject, "stands for a model of another container version");
+    base::throw_malformed(subject, "is the record of a model in another container version");
   }
   StoredModel model;
   model.path = record;
@@ -94,7 +94,7 @@ std::vector<fs::path> list_records(const fs::path& models) {
 
 std::vector<ModelSource::File> list_source_files(const fs::path& release) {
   if (!fs::is_directory(release)) {
-    // The model is also what stands beside the checkpoint.
+    // Parameters and tokenizer beside the checkpoint decide what the model is, too.
     std::vector<ModelSource::File> files;
     for (const auto& file : format::checkpoint_of(release).files)
       if (fs::is_regular_file(file)) files.push_back(describe(file, file.filename().string()));
@@ -108,11 +108,18 @@ std::vector<ModelSource::File> list_source_files(const fs::path& release) {
   for (const auto& item : fs::recursive_directory_iterator(release)) {
     if (!item.is_regular_file()) continue;
     const auto path = item.path().lexically_relative(release);
-    if (*path.begin() == ".sluice") continue;  // our own, such as a record of proofs
+    if (*path.begin() == ".sluice") continue;  // files of Sluice, such as a record of proofs
     files.push_back(describe(item.path(), path.generic_string()));
   }
   std::ranges::sort(files, {}, &ModelSource::File::path);
   return files;
+}
+
+Store::Store(fs::path folder) : folder_(std::move(folder)) {
+  if (folder_.empty()) {
+    throw base::Error(base::ErrorKind::usage,
+                      "there is no folder for the model store: neither XDG_DATA_HOME nor HOME is set");
+  }
 }
 
 fs::path Store::release_folder(const std::string& infohash) const { return folder_ / "releases" / infohash; }
@@ -126,33 +133,34 @@ std::optional<StoredModel> Store::find(const ModelSource& source) const {
                             : model.source == source;
       if (same) return model;
     } catch (const base::Error& error) {
-      // A record that cannot be read stands for no model; the conversion replaces it.
+      // A damaged record counts as no model; the conversion that follows replaces it.
       if (error.kind() != base::ErrorKind::malformed) throw;
     }
   }
   return std::nullopt;
 }
 
-std::vector<StoredModel> Store::list(Console& console) const {
+std::vector<StoredModel> Store::list(Observer& observer) const {
   std::vector<StoredModel> models;
   for (const auto& record : list_records(folder_ / "models")) {
     try {
       models.push_back(read_record(record));
     } catch (const base::Error& error) {
-      console.warn(error.what());
+      observer.on_warning(error.what());
     }
   }
   return models;
 }
 
-StoreLock Store::lock(const std::string& name, const std::string& quant, Console& console,
+StoreLock Store::lock(const std::string& name, const std::string& quant, Observer& observer,
                       const std::stop_token& stop) {
   const auto locks = folder_ / "locks";
   base::make_directories(locks);
   auto file = base::File::create(locks / (file_stem(name, quant) + ".lock"));
-  bool told = false;
+  bool reported = false;
   const bool locked = base::wait_for_lock(file, [&] {
-    if (!std::exchange(told, true)) console.note("another process is making this model; waiting for it");
+    if (!std::exchange(reported, true))
+      observer.on_note("another process is making this model; waiting for it");
     return !stop.stop_requested();
   });
   if (!locked) throw base::Error(base::ErrorKind::interrupted, "interrupted");
@@ -169,10 +177,11 @@ StoredModel Store::keep(const fs::path& unfinished, const ModelSource& source, c
   const std::string stem = file_stem(source.name, source.quant) + "-" + root_hex.substr(0, kRootDigitsShown);
   const auto path = folder_ / "models" / (stem + ".sluice");
   fs::rename(unfinished, path);
-  // The record comes last: a model without one is made again. Writing it makes the renames durable, too.
+  // The record is written last, because a model without a record is made again. Writing it syncs the folder,
+  // which makes the rename durable, too.
   const std::string text = to_json(source, root_hex).dump_pretty();
   base::write_file(folder_ / "models" / (stem + ".json"), base::as_bytes(text));
   return {path, fs::file_size(path), root_hex, source};
 }
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

@@ -2,11 +2,10 @@
 // The model store: what `run` fetched and converted, kept for the next time.
 //   releases/<info-hash>/<torrent name>/              fetched releases
 //   models/<name>-<quant>-<root, 12 hex>.sluice       converted models
-//   models/<name>-<quant>-<root, 12 hex>.json         from which source each was made
-//   locks/                                            one lock a model in work, so that two runs do not
-//   convert twice
-// A model's record names the files it was made from with sizes and times, so that a later run finds it
-// without hashing the release again. Records and models are written aside and renamed.
+//   models/<name>-<quant>-<root, 12 hex>.json         the record: from which source the model was made
+//   locks/<name>-<quant>.lock                         held while a process makes that model
+// A model's record names the files that it was made from with sizes and times, so that a later run finds the
+// model without hashing the release again. Records and models are written to a temporary name and renamed.
 
 #include <cstdint>
 #include <filesystem>
@@ -18,13 +17,13 @@
 
 #include "base/digest.h"
 #include "base/file.h"
-#include "cli/console.h"
+#include "library/observer.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
-/// What a model is made from: equal sources give equal models.
+/// What a model is made from. Equal sources give equal models.
 struct ModelSource {
-  std::string name;      ///< of the release, for people and the file name
+  std::string name;      ///< the release's name, for people and the file name
   std::string quant;     ///< "bf16", "q8" or "q4"
   std::string identity;  ///< info-hash or path of the release
   struct File {
@@ -33,12 +32,12 @@ struct ModelSource {
     std::int64_t modified_ns = 0;
     bool operator==(const File&) const = default;
   };
-  std::vector<File> files;  ///< sorted by path; empty when the release itself is not at hand
+  std::vector<File> files;  ///< sorted by path; empty when the release's files are not known
 
   bool operator==(const ModelSource&) const = default;
 };
 
-/// The files of a release folder, or the one of a single-file release.
+/// The files of a release folder; of a checkpoint file, its shards and the model's other files beside it.
 [[nodiscard]] std::vector<ModelSource::File> list_source_files(const std::filesystem::path& release);
 
 struct StoredModel {
@@ -48,7 +47,8 @@ struct StoredModel {
   ModelSource source;
 };
 
-/// Held as long as it lives; the system gives it back when a process ends in whatever way.
+/// A lock that is held as long as the object lives. The system releases it when the process ends, even by a
+/// kill.
 class StoreLock final {
  public:
   explicit StoreLock(base::File file) : file_(std::move(file)) {}
@@ -59,26 +59,26 @@ class StoreLock final {
 
 class Store final {
  public:
-  /// Creates nothing until something is to be kept.
-  explicit Store(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  /// Error{usage} when `folder` is empty. No folder is created until something is kept.
+  explicit Store(std::filesystem::path folder);
 
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
-  /// Where fetch is to put the release of that info-hash.
+  /// The output folder for fetching the release with that info-hash.
   [[nodiscard]] std::filesystem::path release_folder(const std::string& infohash) const;
 
   /// A model made from the same source. A source without files matches by identity and quant alone.
   [[nodiscard]] std::optional<StoredModel> find(const ModelSource& source) const;
-  /// Everything that it holds, sorted by file name. A record that cannot be read is left out with a warning.
-  [[nodiscard]] std::vector<StoredModel> list(Console& console) const;
+  /// All models, sorted by file name. A record that cannot be read is left out with a warning.
+  [[nodiscard]] std::vector<StoredModel> list(Observer& observer) const;
 
-  /// Only one process at a time makes a model of that name and quant; waits for the other one, until
-  /// `stop` asks to end: Error{interrupted}.
-  [[nodiscard]] StoreLock lock(const std::string& name, const std::string& quant, Console& console,
+  /// Waits until no other process makes a model of that name and quant. Error{interrupted} when `stop` asks
+  /// to end meanwhile.
+  [[nodiscard]] StoreLock lock(const std::string& name, const std::string& quant, Observer& observer,
                                const std::stop_token& stop);
 
-  /// Where a new model is to be written before its root is known.
+  /// The path for writing a new model, whose root digest is not known yet.
   [[nodiscard]] std::filesystem::path unfinished_path(const ModelSource& source);
-  /// Gives the model written at `unfinished` its name and record.
+  /// Gives the model that was written to `unfinished` its final name and its record.
   StoredModel keep(const std::filesystem::path& unfinished, const ModelSource& source,
                    const base::Sha256& root);
 
@@ -86,4 +86,4 @@ class Store final {
   std::filesystem::path folder_;
 };
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

@@ -5,37 +5,31 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "cli/environment.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
 namespace fs = std::filesystem;
 
-fs::path trusted_folder() {
-  const fs::path folder = config_folder();
-  return folder.empty() ? fs::path() : folder / "trusted";
-}
-
-std::vector<TrustedKey> list_trusted_keys(Console& console) {
+std::vector<TrustedKey> list_trusted_keys(const Context& context) {
   std::vector<TrustedKey> keys;
   std::error_code absent;
-  for (const auto& item : fs::directory_iterator(trusted_folder(), absent)) {
+  for (const auto& item : fs::directory_iterator(context.folders.trusted_keys, absent)) {
     if (item.path().extension() != ".pub") continue;
     try {
       keys.push_back({item.path().filename().string(), base::read_public_key(item.path())});
     } catch (const base::Error& error) {
-      console.warn(std::string(error.what()) + "; this key is left out");
+      context.observer.on_warning(std::string(error.what()) + "; this key is left out");
     }
   }
   std::ranges::sort(keys, {}, &TrustedKey::name);
   return keys;
 }
 
-fs::path add_trusted_key(const std::string& name, const base::PublicKey& key) {
-  const fs::path folder = trusted_folder();
+fs::path add_trusted_key(const std::string& name, const base::PublicKey& key, const Folders& folders) {
+  const fs::path& folder = folders.trusted_keys;
   if (folder.empty()) {
     throw base::Error(base::ErrorKind::usage,
-                      "neither XDG_CONFIG_HOME nor HOME is set: there is no place for trusted keys");
+                      "there is no folder for trusted keys: neither XDG_CONFIG_HOME nor HOME is set");
   }
   const fs::path path = folder / (name + ".pub");
   std::error_code absent;
@@ -65,4 +59,4 @@ std::string describe_key(const base::PublicKey& key) {
          "  (the whole key, as minisign shows it)";
 }
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

@@ -1,116 +1,138 @@
 #include "library/verification.h"
 
-#include "base/error.h"
+// A release is compared with its references, a container with its own digests and then with whoever names its
+// root. A repair takes the report of the first comparison, and what it wrote is compared once more: only the
+// last report is returned. Comparing and hashing use options.thread_count threads; the rest runs on the
+// caller's.
+
+#include <algorithm>
+#include <map>
+
 #include "base/text.h"
-#include "cli/pickle_check.h"
-#include "cli/progress_line.h"
-#include "cli/report.h"
-#include "format/container_reader.h"
 #include "library/container_chain.h"
 #include "library/container_trust.h"
+#include "library/release_path.h"
 #include "library/repair.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 namespace {
 
-namespace fs = std::filesystem;
+using verify::FileState;
 
-bool is_container(const fs::path& path) {
-  return fs::is_regular_file(path) && (path.extension() == ".sluice" || format::is_container(path));
+verify::Report verify_container(const VerifyRequest& request, const Context& context) {
+  auto report =
+      verify::verify_container(request.path, request.options, context.observer.progress(), context.stop);
+  context.observer.on_work_end();
+  return report;
 }
 
-void tell_repair(const fetch::RepairResult& repaired, Console& console) {
-  console.event(format::Json::object({{"event", "repair"},
-                                      {"downloaded_bytes", repaired.downloaded_bytes},
-                                      {"written_bytes", repaired.written_bytes}}));
-  console.print("repaired: " + base::to_human_bytes(repaired.downloaded_bytes) + " fetched, " +
-                base::to_human_bytes(repaired.written_bytes) + " written; proving it again");
+/// Without references every file is reported as unproven, so that nobody takes silence for a proof.
+verify::Report report_unproven(const VerifyRequest& request, const References& references,
+                               const Context& context) {
+  if (!is_one_file(request.path)) return verify_release(references, request.options, context);
+  verify::Report report;
+  report.files.push_back({request.path.filename().string(),
+                          FileState::unproven,
+                          std::filesystem::file_size(request.path),
+                          "has nothing to be compared with",
+                          {}});
+  return report;
 }
 
-/// Nobody is to take silence for a proof: every file is told as unproven.
-[[noreturn]] void tell_nothing_to_verify_against(const ProofRequest& request, const FoundExpectations& found,
-                                                 const Invocation& invocation) {
-  Console& console = invocation.console;
-  const fs::path path = request.path;
-  if (fs::is_directory(path)) {
-    ProgressLine progress(console);
-    tell_files(prove(found, request.how, progress, invocation.stop), console);
-  } else {
-    verify::Report report;
-    report.files.push_back({path.filename().string(),
-                            verify::FileState::unproven,
-                            fs::file_size(path),
-                            "has nothing to be compared with",
-                            {}});
-    tell_files(report, console);
+void repair_release(const VerifyRequest& request, References& references, Verification& result,
+                    const Context& context) {
+  if (!references.expected.layout) {
+    fetch_torrent(references, request.network, context);
+    result.report = verify_release(references, request.options, context);  // now with places of the damage
   }
-  throw base::Error(base::ErrorKind::verification,
-                    request.path +
-                        ": there is nothing to verify against: no torrent, manifest or checksums "
-                        "found; name them with --torrent, --manifest or --sums");
+  context.observer.on_damage(result.report);
+  result.repaired = repair_files(references, result.report, request.network, context);
+  context.observer.on_repair(*result.repaired);
+  result.report = verify_release(references, request.options, context);
 }
 
-Proof prove_release(const ProofRequest& request, const Invocation& invocation) {
-  Console& console = invocation.console;
-  auto found = find_expectations(request.path, request.sources, console);
-  if (found.empty()) {
-    refuse_acting_pickles(find_acting_pickles(request.path, {}));
-    tell_nothing_to_verify_against(request, found, invocation);
+Verification verify_release_at(const VerifyRequest& request, const Context& context) {
+  auto references = find_references(request.path, request.references, context);
+  Verification result;
+  result.has_references = !references.empty();
+  if (!result.has_references) {
+    result.report = report_unproven(request, references, context);
+    return result;
   }
-  for (const auto& source : found.found_in) console.note("against " + source);
-  ProgressLine progress(console);
-  Proof proof;
-  proof.signatures = found.signatures;
-  proof.report = prove(found, request.how, progress, invocation.stop);
-  console.clear_status();
-  if (request.repair && can_repair(proof.report)) {
-    if (!found.expectations.layout) {
-      fetch_torrent(found, request.network, console, invocation.stop);
-      proof.report = prove(found, request.how, progress, invocation.stop);  // which says where it is wrong
-      console.clear_status();
-    }
-    tell_damage(proof.report, console);
-    proof.repaired = repair_release(found, proof.report, request.network, console, invocation.stop);
-    tell_repair(*proof.repaired, console);
-    proof.report = prove(found, request.how, progress, invocation.stop);
-    console.clear_status();
-  }
-  if (request.repair && proof.report.ok) clean_up_repair(found);
-  return proof;
+  for (const auto& file : references.found_in) context.observer.on_note("against " + file);
+  result.signatures = references.signatures;
+  result.report = verify_release(references, request.options, context);
+  if (request.repair && can_repair(result.report)) repair_release(request, references, result, context);
+  if (request.repair && result.report.ok) discard_repair(references);
+  return result;
 }
 
-Proof prove_container(const ProofRequest& request, const Invocation& invocation) {
-  Console& console = invocation.console;
-  const ContainerTrust trust(request.path, request.sources, console);
-  ProgressLine progress(console);
-  Proof proof;
-  proof.signatures = trust.signatures();
-  proof.root_pinned_by = trust.manifest_path();
-  proof.report = verify::verify_container(request.path, request.how, progress, invocation.stop);
-  console.clear_status();
-  if (request.repair && can_repair(proof.report)) {
-    tell_damage(proof.report, console);
-    const auto mended = repair_container(request.path, proof.report, request.release,
-                                         request.how.thread_count, console, invocation.stop);
-    proof.repaired = {0, mended.written_bytes};
-    tell_repair(*proof.repaired, console);
-    proof.report = verify::verify_container(request.path, request.how, progress, invocation.stop);
-    console.clear_status();
+Verification verify_container_at(const VerifyRequest& request, const Context& context) {
+  const ContainerTrust trust(request.path, request.references, context);
+  Verification result;
+  result.signatures = trust.signatures();
+  result.root_pinned_by = trust.manifest_path();
+  result.report = verify_container(request, context);
+  if (request.repair && can_repair(result.report)) {
+    context.observer.on_damage(result.report);
+    const auto written_bytes =
+        repair_container(request.path, result.report, request.release, request.options.thread_count, context);
+    result.repaired = {0, written_bytes};
+    context.observer.on_repair(*result.repaired);
+    result.report = verify_container(request, context);
   }
-  trust.require_pinned(proof.report);
-  if (!proof.report.ok) return proof;
-  proof.chain = check_chain(request.path, request.sources, true, request.how, invocation);
-  proof.report.ok = !differs(proof.chain);
-  return proof;
+  trust.require_pinned(result.report);
+  if (!result.report.ok) return result;
+  result.chain = check_chain(request.path, request.references, ReleaseFiles::read, request.options, context);
+  result.report.ok = !differs(result.chain);
+  return result;
+}
+
+std::string join(const std::vector<std::string>& words) {
+  std::string text;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) text += i + 1 == words.size() ? " and " : ", ";
+    text += words[i];
+  }
+  return text;
 }
 
 }  // namespace
 
-Proof prove_path(const ProofRequest& request, const Invocation& invocation) {
-  // A container can itself be a file of a release, or of a list.
-  const bool alone =
-      is_container(request.path) && !speaks_of(request.path, request.sources, invocation.console);
-  return alone ? prove_container(request, invocation) : prove_release(request, invocation);
+verify::Report verify_release(const References& references, const verify::Options& options,
+                              const Context& context) {
+  auto report = verify::verify_release(references.folder, references.expected, options,
+                                       context.observer.progress(), context.stop);
+  context.observer.on_work_end();
+  return report;
 }
 
-}  // namespace sluice::cli
+std::string summarize(const verify::Report& report) {
+  std::string text =
+      base::to_counted(report.files.size(), "file") + ", " + base::to_human_bytes(report.bytes) + ": ";
+  std::map<FileState, std::size_t> counts;
+  for (const auto& file : report.files) ++counts[file.state];
+  std::vector<std::string> wrong;
+  for (const auto& [state, count] : counts) {
+    if (state != FileState::ok)
+      wrong.push_back(std::to_string(count) + " " + std::string(verify::to_string(state)));
+  }
+  // Files that no reference names neither spoil a proof nor belong to it.
+  if (report.ok)
+    return text + "proven by " + join(report.proven_by) + (wrong.empty() ? "" : "; " + join(wrong));
+  const bool nothing_expected = std::ranges::all_of(report.files, [](const verify::FileReport& file) {
+    return file.state == FileState::unproven || file.state == FileState::extra;
+  });
+  if (nothing_expected) return text + "there is nothing to verify against";
+  text += "verification FAILED: " + join(wrong);
+  if (report.damaged_bytes > 0) text += " (" + base::to_human_bytes(report.damaged_bytes) + " damaged)";
+  return text;
+}
+
+Verification verify_path(const VerifyRequest& request, const Context& context) {
+  const bool as_container =
+      is_container_file(request.path) && !names_container(request.references, request.path, context);
+  return as_container ? verify_container_at(request, context) : verify_release_at(request, context);
+}
+
+}  // namespace sluice::library

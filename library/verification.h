@@ -1,39 +1,49 @@
 #pragma once
-// What `verify PATH` does with a path: proves a release or a container against what is at hand, and repairs
-// it when that is asked for.
+// verify PATH: compares a release or a container with its references, and repairs it when that is asked for.
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "cli/commands.h"
-#include "cli/network_options.h"
 #include "fetch/fetch.h"
+#include "library/context.h"
 #include "library/references.h"
-#include "library/signatures.h"
+#include "library/signature_report.h"
 #include "verify/verify.h"
 
-namespace sluice::cli {
+namespace sluice::library {
 
-struct ProofRequest {
-  std::string path;
-  ExpectationSources sources;
-  verify::Options how;
+/// Compares a release with its references. Errors as verify::verify_release.
+[[nodiscard]] verify::Report verify_release(const References& references, const verify::Options& options,
+                                            const Context& context);
+
+/// "3 files, 27.4 MiB: proven by v1, v2 and sha256", or what is wrong.
+[[nodiscard]] std::string summarize(const verify::Report& report);
+
+struct VerifyRequest {
+  std::filesystem::path path;
+  NamedReferences references;
+  verify::Options options;
   bool repair = false;
-  std::string release;     ///< that a container was made of, for its repair; empty: looked for
-  NetworkOptions network;  ///< for repairs
+  std::filesystem::path
+      release;  ///< the release that a container was made of, for its repair; empty: looked for
+  /// Peers, limits, cache folder and worker command for a repair; source and output folder are set here.
+  fetch::FetchRequest network;
 };
 
-struct Proof {
-  verify::Report report;  ///< after the repair; not ok either when a link of the chain differs
+struct Verification {
+  verify::Report report;       ///< after the repair; not ok either when a link of the chain differs
+  bool has_references = true;  ///< false: there was nothing to compare the release with
   std::optional<fetch::RepairResult> repaired;
   std::vector<SignatureReport> signatures;  ///< those that are not valid first
-  std::string root_pinned_by;               ///< the manifest that names a container's root
+  std::string root_pinned_by;               ///< the manifest that names a container's root; empty: none does
   std::vector<verify::ChainLink> chain;     ///< from the release to a container
 };
 
-/// Error{verification} when there is nothing to verify against; otherwise as find_expectations, verify and
-/// the repairs.
-[[nodiscard]] Proof prove_path(const ProofRequest& request, const Invocation& invocation);
+/// A container that the named references list as a file of a release is verified as such a file. Error
+/// {verification} when a manifest names roots and the container's is not among them; otherwise as
+/// find_references, verify and the repairs.
+[[nodiscard]] Verification verify_path(const VerifyRequest& request, const Context& context);
 
-}  // namespace sluice::cli
+}  // namespace sluice::library

@@ -7,9 +7,6 @@
 #include "cli/progress_line.h"
 #include "cli/routing_log.h"
 #include "cli/table.h"
-#include "library/catalog.h"
-#include "library/model_source.h"
-#include "library/store.h"
 #include "tests/support/check_error.h"
 #include "tests/support/temp_dir.h"
 
@@ -66,88 +63,6 @@ TEST_CASE("a rate meter follows a steady rate and forgets an old one") {
   CHECK(rate == doctest::Approx(1000));
   for (int i = 0; i < 300; ++i) rate = meter.update(count += 10, now += 100ms);
   CHECK(rate == doctest::Approx(100).epsilon(0.05));
-}
-
-TEST_CASE("a source is a magnet link or URL, then a path, then a release name, and else a usage error") {
-  CHECK(find_source("magnet:?xt=urn:btih:0123").kind == Source::Kind::magnet);
-  CHECK(find_source("MAGNET:?xt=urn:btih:0123").kind == Source::Kind::magnet);
-  CHECK(find_source("/").kind == Source::Kind::path);
-  CHECK_ERROR(find_source("no-such-release"), ErrorKind::usage, "no-such-release");
-  CHECK(find_source("https://example.org/x.torrent").kind == Source::Kind::url);
-  CHECK(find_source("HTTP://example.org/x.torrent").kind == Source::Kind::url);
-}
-
-TEST_CASE("a release name cannot leave the manifests folder") {
-  CHECK(is_release_name("mixtral-8x7b"));
-  CHECK_FALSE(is_release_name("../secret"));
-  CHECK_FALSE(is_release_name(".hidden"));
-  CHECK_FALSE(is_release_name("UPPER"));
-  CHECK_FALSE(is_release_name(""));
-}
-
-namespace {
-
-ModelSource make_source(const std::filesystem::path& release) {
-  return {"demo", "q4", release.string(), list_source_files(release)};
-}
-
-StoredModel keep_model(Store& store, const ModelSource& source) {
-  const auto unfinished = store.unfinished_path(source);
-  base::write_file(unfinished, base::as_bytes("a model"));
-  base::Sha256 root;
-  root.bytes.fill(std::byte{0xab});
-  return store.keep(unfinished, source, root);
-}
-
-}  // namespace
-
-TEST_CASE("the store finds a model again while its source is unchanged") {
-  const tests::TempDir dir;
-  const auto release = dir / "release";
-  std::filesystem::create_directory(release);
-  base::write_file(release / "params.json", base::as_bytes("{}"));
-  Store store(dir / "store");
-  const auto source = make_source(release);
-  CHECK_FALSE(store.find(source));
-
-  const auto kept = keep_model(store, source);
-  CHECK(kept.path.filename() == "demo-q4-abababababab.sluice");
-  REQUIRE(store.find(source));
-  CHECK(store.find(source)->path == kept.path);
-
-  auto other_quant = source;
-  other_quant.quant = "q8";
-  CHECK_FALSE(store.find(other_quant));
-
-  base::write_file(release / "params.json", base::as_bytes("{ }"));
-  CHECK_FALSE(store.find(make_source(release)));
-}
-
-TEST_CASE("the store finds a fetched model by info-hash alone, and none whose file was removed") {
-  const tests::TempDir dir;
-  Store store(dir / "store");
-  const ModelSource source{"demo", "q4", "0123456789abcdef", {}};
-  const auto kept = keep_model(store, source);
-  CHECK(store.find(source));
-  std::filesystem::remove(kept.path);
-  CHECK_FALSE(store.find(source));
-}
-
-TEST_CASE("a damaged record stands for no model") {
-  const tests::TempDir dir;
-  Store store(dir / "store");
-  const ModelSource source{"demo", "q4", "0123456789abcdef", {}};
-  auto record = keep_model(store, source).path;
-  base::write_file(record.replace_extension(".json"), base::as_bytes("{\"name\": 7"));
-  CHECK_FALSE(store.find(source));
-}
-
-TEST_CASE("names with strange characters make tame file names in the store") {
-  const tests::TempDir dir;
-  Store store(dir / "store");
-  const auto path = store.unfinished_path({"../a b/\x1b[31m", "q4", "x", {}});
-  CHECK(path.parent_path() == dir / "store" / "models");
-  CHECK(path.filename() == "_._a_b___31m-q4.unfinished");
 }
 
 TEST_CASE("routing counts are shares of the tokens a layer") {

@@ -1,0 +1,25 @@
+#pragma once
+// What each task of the library is given by its caller. The library reads no environment variables: which
+// folders a user has is the caller's decision.
+
+#include <filesystem>
+#include <stop_token>
+
+#include "library/observer.h"
+
+namespace sluice::library {
+
+struct Folders {
+  std::filesystem::path data;          ///< holds manifests/; empty: no release is known by name
+  std::filesystem::path store;         ///< model store; empty: a task that needs it ends with Error{usage}
+  std::filesystem::path trusted_keys;  ///< NAME.pub files; empty: no key is trusted, and none can be kept
+};
+
+/// A stop request ends a task with Error{interrupted}.
+struct Context {
+  const Folders& folders;
+  Observer& observer;
+  std::stop_token stop;
+};
+
+}  // namespace sluice::library

@@ -1,0 +1,152 @@
+#include "library/prepare_model.h"
+
+// A model is looked up in the store, made under the store's lock when it is missing, and looked up once more
+// after the lock was taken, because another process may have made it meanwhile. Everything runs on the
+// caller's thread; fetch, verify and convert use threads of their own.
+
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "convert/convert.h"
+#include "format/checkpoint_kind.h"
+#include "library/origin.h"
+#include "library/reference_reader.h"
+#include "library/source.h"
+#include "library/store.h"
+
+namespace sluice::library {
+namespace {
+
+namespace fs = std::filesystem;
+
+// By its content, or by an extension of checkpoints, so that opening the file says what is wrong with it.
+bool names_checkpoint(const fs::path& file) {
+  const std::string extension = file.extension().string();
+  return extension == ".pth" || extension == ".pt" || extension == ".safetensors" ||
+         (fs::is_regular_file(file) && format::is_checkpoint(file));
+}
+
+convert::Quant find_quant(const std::string& text) {
+  if (const auto quant = convert::parse_quant(text); quant && *quant != convert::Quant::q6) return *quant;
+  throw base::Error(base::ErrorKind::usage, "'" + text + "' is no quantization, expected q4, q8 or bf16");
+}
+
+// Makes one model: fetches, verifies and converts as far as that was not done earlier.
+class ModelMaker {
+ public:
+  ModelMaker(const ModelRequest& request, const Context& context)
+      : request_(request),
+        quant_(find_quant(request.quant)),
+        context_(context),
+        store_(context.folders.store) {}
+
+  fs::path from_magnet(const std::string& uri, const std::optional<CatalogEntry>& release) {
+    const auto magnet = fetch::parse_magnet(uri);
+    fetch::FetchRequest fetch_request = request_.network;
+    fetch_request.source = uri;
+    return from_download(std::move(fetch_request), magnet.name,
+                         to_hex(magnet.infohash_v1, magnet.infohash_v2), release);
+  }
+
+  fs::path from_url(const std::string& url) {
+    fetch::FetchRequest fetch_request = request_.network;
+    fetch_request.source = url;
+    fetch_request.torrent = fetch::download_torrent(url, request_.network.allow_private, context_.stop);
+    const auto layout = fetch::parse_torrent(fetch_request.torrent, url);
+    return from_download(std::move(fetch_request), layout.name,
+                         to_hex(layout.infohash_v1, layout.infohash_v2), std::nullopt);
+  }
+
+  fs::path from_folder(const fs::path& folder, const std::optional<CatalogEntry>& release) {
+    ModelSource source;
+    source.quant = request_.quant;
+    source.identity = fs::canonical(folder).string();
+    source.name = release ? release->manifest.name : fs::path(source.identity).filename().string();
+    source.files = list_source_files(folder);
+    if (const auto model = store_.find(source)) return model->path;
+    const auto lock = store_.lock(source.name, source.quant, context_.observer, context_.stop);
+    if (const auto model = store_.find(source)) return model->path;
+
+    References references;
+    if (release) {
+      references.folder = folder;
+      references.expected.manifest = release->manifest;
+    } else {
+      references = find_references(folder, {}, context_);
+    }
+    return convert_release(folder, references, source);
+  }
+
+ private:
+  /// v1 if there is one.
+  static std::string to_hex(const std::optional<base::Sha1>& v1, const std::optional<base::Sha256>& v2) {
+    return v1 ? base::to_hex(*v1) : base::to_hex(v2.value());
+  }
+
+  fs::path from_download(fetch::FetchRequest fetch_request, const std::string& name,
+                         const std::string& infohash, const std::optional<CatalogEntry>& release) {
+    ModelSource source{release ? release->manifest.name : name, request_.quant, infohash, {}};
+    if (source.name.empty()) source.name = infohash;
+    // A model that was converted earlier does not need its release: the user may have deleted it.
+    if (const auto model = store_.find(source)) return model->path;
+    const auto lock = store_.lock(source.name, source.quant, context_.observer, context_.stop);
+    if (const auto model = store_.find(source)) return model->path;
+
+    fetch_request.output_folder = store_.release_folder(infohash);
+    base::make_directories(fetch_request.output_folder);
+    const auto fetched = fetch::fetch(fetch_request, context_.observer.fetch_progress(), context_.stop);
+    References references;
+    references.expected.layout = fetched.layout;
+    if (release) references.expected.manifest = release->manifest;
+    references.folder = fetched.layout.single_file ? fetched.path.parent_path() : fetched.path;
+    return convert_release(fetched.path, references, source);
+  }
+
+  fs::path convert_release(const fs::path& input, const References& references, const ModelSource& source) {
+    convert::Request convert_request;
+    convert_request.input = input;
+    convert_request.output = store_.unfinished_path(source);
+    convert_request.quant = quant_;
+    convert_request.thread_count = request_.thread_count;
+    record_origin(references, OriginPolicy::must_match, convert_request, context_);
+    const auto result = convert::convert(convert_request, context_.observer.progress(), context_.stop);
+    context_.observer.on_work_end();
+    return store_.keep(convert_request.output, source, result.root).path;
+  }
+
+  const ModelRequest& request_;
+  convert::Quant quant_;
+  const Context& context_;
+  Store store_;
+};
+
+}  // namespace
+
+fs::path prepare_model(const ModelRequest& request, const Context& context) {
+  const Source source = find_source(request.model, context.folders);
+  if (source.kind == Source::Kind::path && !fs::is_directory(source.text) && !names_checkpoint(source.text)) {
+    return source.text;  // a container, or something that Model::open refuses
+  }
+  ModelMaker maker(request, context);
+  switch (source.kind) {
+    case Source::Kind::magnet: return maker.from_magnet(source.text, std::nullopt);
+    case Source::Kind::url: return maker.from_url(source.text);
+    case Source::Kind::release: {
+      auto release = source.release;
+      release->manifest = ReferenceReader("", context).read_manifest(release->manifest_path);
+      if (const auto& why = release->manifest.unsupported; !why.empty())
+        throw base::Error(base::ErrorKind::malformed,
+                          source.text + ": cannot be converted: " + why + "; sluice fetch downloads it");
+      if (release->embedded_folder) return maker.from_folder(*release->embedded_folder, release);
+      if (const auto magnet = release->manifest.magnet(); !magnet.empty())
+        return maker.from_magnet(magnet, release);
+      throw base::Error(base::ErrorKind::usage, source.text + ": no magnet link of this release is known");
+    }
+    case Source::Kind::path: break;
+  }
+  return maker.from_folder(source.text, std::nullopt);
+}
+
+}  // namespace sluice::library

@@ -1,0 +1,148 @@
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <future>
+#include <thread>
+
+#include "tests/library/library_fixture.h"
+#include "tests/support/check_error.h"
+
+using namespace sluice;
+using namespace sluice::library;
+using base::ErrorKind;
+using tests::LibraryFixture;
+
+namespace {
+
+ModelSource make_source(const std::filesystem::path& release) {
+  return {"demo", "q4", release.string(), list_source_files(release)};
+}
+
+StoredModel keep_model(Store& store, const ModelSource& source) {
+  const auto unfinished = store.unfinished_path(source);
+  base::write_file(unfinished, base::as_bytes("a model"));
+  base::Sha256 root;
+  root.bytes.fill(std::byte{0xab});
+  return store.keep(unfinished, source, root);
+}
+
+}  // namespace
+
+TEST_CASE("the store finds a model again while its source is unchanged") {
+  const tests::TempDir dir;
+  const auto release = dir / "release";
+  std::filesystem::create_directory(release);
+  base::write_file(release / "params.json", base::as_bytes("{}"));
+  Store store(dir / "store");
+  const auto source = make_source(release);
+  CHECK_FALSE(store.find(source));
+
+  const auto kept = keep_model(store, source);
+  CHECK(kept.path.filename() == "demo-q4-abababababab.sluice");
+  REQUIRE(store.find(source));
+  CHECK(store.find(source)->path == kept.path);
+
+  auto other_quant = source;
+  other_quant.quant = "q8";
+  CHECK_FALSE(store.find(other_quant));
+
+  base::write_file(release / "params.json", base::as_bytes("{ }"));
+  CHECK_FALSE(store.find(make_source(release)));
+}
+
+TEST_CASE("the store finds a fetched model by info-hash alone, and none whose file was removed") {
+  const tests::TempDir dir;
+  Store store(dir / "store");
+  const ModelSource source{"demo", "q4", "0123456789abcdef", {}};
+  const auto kept = keep_model(store, source);
+  CHECK(store.find(source));
+  std::filesystem::remove(kept.path);
+  CHECK_FALSE(store.find(source));
+}
+
+TEST_CASE("a damaged record stands for no model") {
+  const tests::TempDir dir;
+  Store store(dir / "store");
+  const ModelSource source{"demo", "q4", "0123456789abcdef", {}};
+  auto record = keep_model(store, source).path;
+  base::write_file(record.replace_extension(".json"), base::as_bytes("{\"name\": 7"));
+  CHECK_FALSE(store.find(source));
+}
+
+TEST_CASE("names with strange characters make tame file names in the store") {
+  const tests::TempDir dir;
+  Store store(dir / "store");
+  const auto path = store.unfinished_path({"../a b/\x1b[31m", "q4", "x", {}});
+  CHECK(path.parent_path() == dir / "store" / "models");
+  CHECK(path.filename() == "_._a_b___31m-q4.unfinished");
+}
+
+TEST_CASE("the list of models leaves out a damaged record with a warning") {
+  LibraryFixture user;
+  Store store(user.folders.store);
+  CHECK(store.list(user.observer).empty());
+  const auto kept = keep_model(store, {"demo", "q4", "0123456789abcdef", {}});
+  auto damaged = keep_model(store, {"other", "q8", "fedcba", {}}).path;
+  base::write_file(damaged.replace_extension(".json"), base::as_bytes("{"));
+
+  const auto models = store.list(user.observer);
+  REQUIRE(models.size() == 1);
+  CHECK(models[0].path == kept.path);
+  CHECK(models[0].bytes == 7);
+  CHECK(models[0].source.identity == "0123456789abcdef");
+  REQUIRE(user.observer.warnings.size() == 1);
+  CHECK(user.observer.warnings[0].find("other-q8") != std::string::npos);
+}
+
+TEST_CASE("a store without a folder is a usage error, and nothing is created before something is kept") {
+  const tests::TempDir dir;
+  CHECK_ERROR(Store(""), ErrorKind::usage, "model store");
+  const Store store(dir / "store");
+  CHECK_FALSE(store.find({"demo", "q4", "x", {}}));
+  CHECK_FALSE(std::filesystem::exists(dir / "store"));
+}
+
+TEST_CASE("a checkpoint file is a source together with its shards, parameters and tokenizer") {
+  const tests::TempDir dir;
+  for (const char* name : {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                           "config.json", "tokenizer.model", "notes.txt"})
+    tests::write_text(dir / name, name);
+  std::vector<std::string> names;
+  for (const auto& file : list_source_files(dir / "model-00001-of-00002.safetensors"))
+    names.push_back(file.path);
+  CHECK(names == std::vector<std::string>{"model-00001-of-00002.safetensors",
+                                          "model-00002-of-00002.safetensors", "config.json",
+                                          "tokenizer.model"});
+}
+
+TEST_CASE("one process at a time makes a model; another model is not locked") {
+  LibraryFixture user;
+  Store store(user.folders.store);
+  const auto held = store.lock("demo", "q4", user.observer, {});
+  static_cast<void>(store.lock("demo", "q8", user.observer, {}));
+  CHECK(user.observer.notes.empty());
+
+  std::stop_source stop;
+  stop.request_stop();
+  CHECK_ERROR(store.lock("demo", "q4", user.observer, stop.get_token()), ErrorKind::interrupted,
+              "interrupted");
+}
+
+TEST_CASE("a wait for the store's lock is noted once and ends when the lock is released") {
+  LibraryFixture user;
+  Store store(user.folders.store);
+  auto held = std::make_unique<StoreLock>(store.lock("demo", "q4", user.observer, {}));
+  std::promise<void> waiting;
+  auto waiter = std::async(std::launch::async, [&] {
+    Store same(user.folders.store);
+    waiting.set_value();
+    return same.lock("demo", "q4", user.observer, {});
+  });
+  waiting.get_future().wait();
+  // The waiter looks at the lock every 50 ms: it has seen it taken more than once when it is released.
+  CHECK(waiter.wait_for(std::chrono::milliseconds(200)) == std::future_status::timeout);
+  held.reset();
+  static_cast<void>(waiter.get());
+  REQUIRE(user.observer.notes.size() == 1);
+  CHECK(user.observer.notes[0].find("another process is making this model") != std::string::npos);
+}
