@@ -137,9 +137,12 @@ void ignore_reference_files(References& found) {
 void find_leaves(const fs::path& path, const std::string& named, References& found, const Context& context) {
   std::vector<fs::path> candidates;
   if (named.empty()) {
-    candidates.push_back(fs::path(found.torrent).replace_extension(".leaves"));
-    candidates.push_back(parent_of(path) / (own_name(path) + ".leaves"));
-    candidates.push_back(parent_of(path).parent_path() / (own_name(path) + ".leaves"));
+    const fs::path beside_torrent = fs::path(found.torrent).replace_extension(".leaves");
+    candidates.push_back(beside_torrent);
+    for (const fs::path& folder : {parent_of(path), parent_of(path).parent_path()}) {
+      const fs::path candidate = folder / (own_name(path) + ".leaves");
+      if (candidate != beside_torrent) candidates.push_back(candidate);
+    }
   } else {
     candidates.emplace_back(named);
   }

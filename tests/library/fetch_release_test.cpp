@@ -26,6 +26,7 @@ struct Publisher : LibraryFixture {
     FetchReleaseRequest wanted;
     wanted.source = source;
     wanted.fetch.output_folder = dir / "downloads";
+    wanted.fetch.worker_command = {"/bin/false"};
     wanted.fetch.dry_run = true;
     return wanted;
   }
