@@ -1,3 +1,4 @@
+#include "base/stopwatch.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
 #include "cli/library_observer.h"
@@ -5,7 +6,6 @@
 #include "cli/options.h"
 #include "cli/proofs.h"
 #include "cli/residency.h"
-#include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "runtime/runtime.h"
 
@@ -55,7 +55,7 @@ int bench_command(const Invocation& invocation) {
   const auto isa = forced_isa();
   apply(NetworkOptions(), request.network);
   const auto path = library::prepare_model(request, LibraryAccess(invocation).context());
-  const Stopwatch load_watch;
+  const base::Stopwatch load_watch;
   const auto model = runtime::Model::open(path, model_options(path, verify, request.thread_count));
   const double load_s = load_watch.seconds();
   session.thread_count = request.thread_count;

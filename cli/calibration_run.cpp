@@ -51,7 +51,7 @@ convert::Result CalibrationRun::convert(convert::Request request) {
 
 void CalibrationRun::begin(const convert::Request& aside) {
   static_cast<void>(convert::convert(aside, progress_, invocation_.stop));
-  // Just written, or just proven: its digests would only prove the memory that it was made in.
+  // The container was written or verified just now, so comparing its digests again would find nothing.
   model_.emplace(runtime::Model::open(aside.output, {.verify = runtime::Verify::off}));
   runtime::CalibrationOptions options;
   options.thread_count = aside.thread_count;

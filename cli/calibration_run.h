@@ -1,6 +1,7 @@
 #pragma once
-// convert --calibrate: the release as a q8 container beside the output, run on a text layer by layer while
-// the conversion goes on. The container is kept when the conversion can be resumed, and removed in the end.
+// convert --calibrate: converts the release to a temporary q8 container beside the output, and runs that
+// model on a text layer by layer while the q4 conversion proceeds. The q8 container is removed in the end; it
+// is kept only when the conversion was interrupted and can be resumed.
 
 #include <filesystem>
 #include <optional>
@@ -19,11 +20,11 @@ class CalibrationRun final {
   CalibrationRun(const CalibrationRun&) = delete;
   CalibrationRun& operator=(const CalibrationRun&) = delete;
 
-  /// convert::convert() with the text.
+  /// Converts as convert::convert, calibrated with the text. Error{usage} for another type than q4.
   [[nodiscard]] convert::Result convert(convert::Request request);
 
  private:
-  /// `aside`: of the q8 container.
+  /// Makes the q8 container that `aside` describes, and opens it.
   void begin(const convert::Request& aside);
 
   std::filesystem::path text_path_;
@@ -34,7 +35,7 @@ class CalibrationRun final {
   std::optional<runtime::Calibrator> calibrator_;
 };
 
-/// What a calibrated conversion to this output has left when it was killed.
+/// Removes the q8 container that a killed conversion to this output has left.
 void remove_calibration(const std::filesystem::path& output);
 
 }  // namespace sluice::cli

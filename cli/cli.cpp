@@ -139,9 +139,9 @@ std::string suggest_command(std::string_view name) {
 }
 
 int run_command_line(const std::vector<std::string>& arguments) {
-  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is seen as EPIPE: OutputClosed
+  std::signal(SIGPIPE, SIG_IGN);  // a closed reader is reported as EPIPE, and then as OutputClosed
   Console console;
-  // Errors in the command line itself are to be told in the form that it asks for.
+  // Errors of the command line itself must be printed in the form that it asks for.
   const auto has = [&](std::string_view flag) {
     return std::ranges::find(arguments, flag) != arguments.end();
   };
@@ -157,7 +157,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     return console.fail(error.kind(), error.what());
   } catch (const std::bad_alloc&) {
     return console.fail(base::ErrorKind::io, "out of memory");
-  } catch (const std::system_error& error) {  // std::filesystem's too
+  } catch (const std::system_error& error) {  // includes std::filesystem::filesystem_error
     const bool full = error.code() == std::errc::no_space_on_device;
     return console.fail(full ? base::ErrorKind::no_space : base::ErrorKind::io, error.what());
   }

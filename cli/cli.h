@@ -1,6 +1,6 @@
 #pragma once
-// The command line: argv in, exit code out. The only room that prints, reads the environment, catches signals
-// and knows the model store.
+// The command line: arguments in, exit code out. It is the only room that prints, reads the environment and
+// catches signals.
 
 #include <string>
 #include <vector>

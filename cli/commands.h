@@ -1,6 +1,6 @@
 #pragma once
-// The table of subcommands. Each is one function in a file of its own: it declares its options, does its work
-// through the rooms' front doors and prints the result. Failures are thrown as base::Error.
+// The table of subcommands. Each command is one function in a file of its own: it declares its options, calls
+// other rooms through their front doors and prints the result. Failures are thrown as base::Error.
 
 #include <span>
 #include <stop_token>
@@ -12,7 +12,7 @@
 
 namespace sluice::cli {
 
-/// What every command gets. `stop` is asked to stop by Ctrl-C and SIGTERM.
+/// What every command gets. Ctrl-C and SIGTERM request a stop of `stop`.
 struct Invocation {
   std::vector<std::string> arguments;  ///< after the command's name
   Console& console;
@@ -25,8 +25,8 @@ struct Command {
   std::string_view name;
   std::string_view summary;
   CommandFunction function = nullptr;
-  /// The exit code when the reader of stdout goes away, as `| head` does. 0 for commands whose printing is
-  /// all that was asked for; the others have not finished what they were asked to do.
+  /// The exit code when the reader of stdout closes it, as `| head` does. 0 for commands that only print; the
+  /// other commands have not finished their work then.
   int closed_output_exit = 7;
   bool hidden = false;
 };

@@ -80,10 +80,10 @@ int Console::fail(base::ErrorKind kind, std::string_view message) {
   if (json_) {
     const auto object = format::Json::object(
         {{"event", "error"}, {"kind", base::to_string(kind)}, {"message", message}, {"exit", code}});
-    // The exit code still tells what happened when nobody reads any more.
+    // A failed write is ignored: the exit code still says what happened.
     static_cast<void>(write_all(STDOUT_FILENO, object.dump() + "\n"));
   } else {
-    // A text that was under way ends here, so that the message has a line of its own.
+    // End an unfinished line of text, so that the message has a line of its own.
     if (std::exchange(line_begun_, false)) static_cast<void>(write_all(STDOUT_FILENO, "\n"));
     write_error_locked("sluice: " + base::to_printable(message) + "\n");
   }
@@ -115,7 +115,7 @@ void Console::write_locked(std::string_view text) {
   if (cause != 0) base::throw_errno("standard output", "write", cause);
 }
 
-// What cannot be said on stderr cannot be said at all: failures are ignored.
+// Failures are ignored: there is no other place to report that stderr cannot be written.
 void Console::write_error_locked(std::string_view text) { static_cast<void>(write_all(STDERR_FILENO, text)); }
 
 void Console::clear_status_locked() {

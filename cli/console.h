@@ -1,9 +1,9 @@
 #pragma once
-// Everything that is printed goes through here, so that the three forms of output stay apart:
+// All output of the program. It has three forms, which are never mixed:
 //   --json   one JSON object a line on stdout; nothing else there
 //   people   text on stdout, notes and warnings on stderr, a live status line on stderr if it is a terminal
-//   --quiet  what was asked for and failures only
-// Thread-safe: progress arrives from worker threads.
+//   --quiet  results and failures only
+// Thread-safe, because progress arrives from worker threads.
 
 #include <exception>
 #include <mutex>
@@ -15,7 +15,7 @@
 
 namespace sluice::cli {
 
-/// The reader of stdout has gone away: not an error, but nothing more can be told.
+/// The reader of stdout has closed it. That is not an error, but nothing more can be printed.
 class OutputClosed final : public std::exception {
  public:
   [[nodiscard]] const char* what() const noexcept override { return "standard output was closed"; }
@@ -31,11 +31,11 @@ class Console final {
   void configure(bool json, bool quiet);
   [[nodiscard]] bool json() const { return json_; }
   [[nodiscard]] bool quiet() const { return quiet_; }
-  /// stdout is a terminal that may be coloured.
+  /// True when stdout is a terminal and colours are allowed.
   [[nodiscard]] bool color() const { return color_; }
-  /// stdout is a terminal: what comes from outside must not steer it.
+  /// True when stdout is a terminal: control characters in texts from outside must not reach it.
   [[nodiscard]] bool output_is_terminal() const { return output_is_terminal_; }
-  /// A live status line can be shown.
+  /// True when a live status line can be shown.
   [[nodiscard]] bool live() const { return live_ && !json_ && !quiet_; }
 
   /// One JSON object on stdout; nothing without --json.
@@ -46,15 +46,16 @@ class Console final {
   void print(std::string_view line);
   /// One line on stderr; nothing with --json or --quiet.
   void note(std::string_view line);
-  /// Something the user should know: a line on stderr, an event in --json.
+  /// Something the user should know: a line on stderr, or an event with --json.
   void warn(std::string_view message);
-  /// Tells a failure and returns its exit code. A text that has begun a line on stdout is ended by a newline.
+  /// Prints a failure and returns its exit code. When a text has begun a line on stdout, a newline ends it
+  /// first.
   int fail(base::ErrorKind kind, std::string_view message);
 
-  /// Replaces the live line; it is rubbed out before anything else is printed. Nothing when not live().
+  /// Replaces the live line, which is erased before anything else is printed. Does nothing when not live().
   void show_status(std::string_view line);
   void clear_status();
-  /// Columns of the terminal on stderr.
+  /// The width of the terminal on stderr in columns.
   [[nodiscard]] static std::size_t status_columns();
 
  private:
@@ -69,7 +70,7 @@ class Console final {
   bool output_is_terminal_ = false;
   bool live_ = false;
   bool status_shown_ = false;
-  bool line_begun_ = false;  // on stdout, and not ended
+  bool line_begun_ = false;  // the last line on stdout has no newline yet
 };
 
 }  // namespace sluice::cli

@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "base/file.h"
+#include "base/stopwatch.h"
 #include "base/text.h"
 #include "cli/calibration_run.h"
 #include "cli/commands.h"
@@ -9,7 +10,6 @@
 #include "cli/progress_line.h"
 #include "cli/quality_table.h"
 #include "cli/report.h"
-#include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "convert/convert.h"
 #include "format/container_reader.h"
@@ -20,7 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A release that is not as released can still be converted: by its owner, who changed it.
+/// Records where the input came from. A release that differs from its references is converted all the same:
+/// its owner may have changed it.
 void record_origin(convert::Request& request, const library::Context& context) {
   const fs::path release =
       library::is_one_file(request.input) ? library::parent_of(request.input) : request.input;
@@ -88,7 +89,7 @@ int convert_command(const Invocation& invocation) {
   request.quant = convert::parse_quant(quant).value();  // the option allows known names only
   record_origin(request, LibraryAccess(invocation).context());
   ProgressLine progress(console);
-  const Stopwatch watch;
+  const base::Stopwatch watch;
   const bool calibrated = !calibration_text.empty();
   const auto result = calibrated ? CalibrationRun(calibration_text, progress, invocation).convert(request)
                                  : convert::convert(request, progress, invocation.stop);

@@ -1,5 +1,6 @@
 #pragma once
-// Environment variables and folders. No other file of the program reads the environment.
+// Environment variables and folders of the user. Apart from SSL_CERT_FILE and SSL_CERT_DIR, which belong to
+// HTTPS in fetch/net, no other file of the program reads the environment.
 
 #include <filesystem>
 #include <optional>
@@ -11,16 +12,16 @@
 
 namespace sluice::cli {
 
-/// This program's file.
+/// The path of this program's executable file.
 [[nodiscard]] std::filesystem::path executable_path();
 
 /// This program, called as the helper process of fetch.
 [[nodiscard]] std::vector<std::string> worker_command();
 
 /// The user's folders (XDG Base Directory Specification). A folder is empty when no variable names it.
-///   data          $SLUICE_DATA_DIR, ../share/sluice beside the program (installed) or share/sluice in its
-///   folder
-///                 (build tree), whichever holds manifests/
+///   data          $SLUICE_DATA_DIR; else ../share/sluice beside the program (installed) or share/sluice in
+///   the
+///                 program's folder (build tree), whichever holds manifests/
 ///   store         $XDG_DATA_HOME/sluice, by default ~/.local/share/sluice
 ///   trusted_keys  $XDG_CONFIG_HOME/sluice/trusted, by default ~/.config/sluice/trusted
 [[nodiscard]] library::Folders library_folders();
@@ -28,7 +29,7 @@ namespace sluice::cli {
 /// $XDG_CACHE_HOME/sluice, by default ~/.cache/sluice. Empty without either variable: nothing is cached.
 [[nodiscard]] std::filesystem::path cache_folder();
 
-/// $SLUICE_ISA, if set. Error{usage} for what is unknown or what this CPU cannot execute.
+/// $SLUICE_ISA, if set. Error{usage} for an unknown instruction set or one that this CPU lacks.
 [[nodiscard]] std::optional<runtime::Isa> forced_isa();
 
 /// False when $NO_COLOR is set (no-color.org) or the terminal is dumb.

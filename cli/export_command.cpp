@@ -4,9 +4,9 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 #include "base/text.h"
 #include "cli/progress_line.h"
-#include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "convert/convert.h"
 #include "library/library.h"
@@ -96,7 +96,7 @@ int export_command(const ExportArguments& arguments, const Invocation& invocatio
   set_output(arguments, request);
 
   ProgressLine progress(invocation.console);
-  const Stopwatch watch;
+  const base::Stopwatch watch;
   const auto result = convert::export_model(request, progress, invocation.stop);
   const double seconds = watch.seconds();
   invocation.console.clear_status();

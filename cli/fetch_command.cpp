@@ -1,12 +1,12 @@
 #include <csignal>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/library_observer.h"
 #include "cli/network_options.h"
 #include "cli/report.h"
-#include "cli/stopwatch.h"
 #include "cli/table.h"
 #include "fetch/fetch.h"
 
@@ -95,7 +95,7 @@ int fetch_command(const Invocation& invocation) {
   apply(values.network, request);
   request.dry_run = request.dry_run || values.list;
 
-  const Stopwatch watch;
+  const base::Stopwatch watch;
   const LibraryAccess access(invocation);
   const auto release =
       library::fetch_release({values.source, values.manifest, values.key, request}, access.context());

@@ -1,3 +1,7 @@
+// inspect: recognises a file or folder by its first bytes, reads its index and nothing else, and prints the
+// same Inspection as JSON and as a table. It opens hostile files, so every member that it prints is checked
+// and made printable here. Runs on one thread.
+
 #include <fnmatch.h>
 
 #include <map>
@@ -35,13 +39,13 @@ struct TensorInfo {
   std::uint64_t offset_bytes = 0;
 };
 
-/// What every kind of file comes down to. `facts` are the further members of the result, in order.
+/// What is known about a file or folder of any kind. `facts`: further members of the result, in order.
 struct Inspection {
   std::string kind;
   std::vector<TensorInfo> tensors;
   Json provenance = Json::object();
   Json::Object facts;
-  std::vector<verify::ChainLink> chain = {};  ///< of a container
+  std::vector<verify::ChainLink> chain = {};  ///< only for a container
 };
 
 std::vector<TensorInfo> list_tensors(const format::CheckpointIndex& index) {
@@ -137,7 +141,7 @@ Inspection inspect_release(const fs::path& folder, const library::Context& conte
                                    {"infohash_v1", or_null(known.infohash_v1())},
                                    {"infohash_v2", or_null(known.infohash_v2())},
                                    {"licence", or_null(known.licence())},
-                                   {"proven", false},  // sluice verify does that
+                                   {"proven", false},  // proving takes sluice verify
                                    {"found_in", Json::array_of(known.found_in)}});
   found.facts = {{"checkpoint", std::string(format::to_string(index.kind))}};
   Json checkpoint_files = Json::array();
@@ -163,7 +167,7 @@ Inspection inspect_file(const fs::path& path) {
     return inspect_torrent(path);
   }
   if (path.extension() == ".json" || text.starts_with('{')) return inspect_manifest(path);
-  // Pickles outside of a zip file: refused, in words that say what they would have done.
+  // A pickle outside of a zip file is refused with a message that says what it would have executed.
   if (!format::scan_pickles(path).empty()) return inspect_checkpoint(path, format::CheckpointKind::pth);
   base::throw_malformed(
       path.string(),
@@ -189,7 +193,8 @@ void print_tensors(const Inspection& found, const std::string& glob, Console& co
   console.write(table.text());
 }
 
-// A line for each kind of tensor. A recipe is any object, as far as a reader is concerned.
+// Prints one line for each kind of tensor. Members are checked, because the reader accepts any JSON object as
+// a recipe.
 void print_kinds(const Json& quality, const std::string& prefix, Table& table) {
   const Json* kinds = quality.find("kinds");
   if (kinds == nullptr || !kinds->is_array()) return;
@@ -209,14 +214,14 @@ void print_kinds(const Json& quality, const std::string& prefix, Table& table) {
   }
 }
 
-// Nested values are for machines; people get the short ones.
+// Prints short values for people; long nested ones are left to --json.
 void print_facts(const Json::Object& facts, const std::string& prefix, Table& table) {
   for (const auto& [key, value] : facts) {
     if (value.is_string()) {
       const auto& text = value.as_string(key);
       if (!text.empty()) table.add_row({prefix + key, base::to_printable(text)});
     } else if (value.is_object() && key == "quality") {
-      print_kinds(value, prefix + "quality.", table);  // a line a tensor is for --json
+      print_kinds(value, prefix + "quality.", table);  // one line for each tensor is left to --json
     } else if (value.is_object()) {
       print_facts(value.as_object(key), prefix + key + ".", table);
     } else if (value.is_array() && key == "files") {
@@ -236,7 +241,7 @@ void print_facts(const Json::Object& facts, const std::string& prefix, Table& ta
   }
 }
 
-// The release and the digests of its files, as the container records them.
+// Prints the release and the digests of its files, as the container records them.
 void print_origin(const Json& provenance, Table& table) {
   for (const char* key : {"release", "infohash_v1", "infohash_v2", "licence"}) {
     const Json* value = provenance.find(key);

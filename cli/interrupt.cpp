@@ -15,7 +15,8 @@
 namespace sluice::cli {
 namespace {
 
-// timeout(1) signals the process and then its group: what comes so soon after the first is the same request.
+// timeout(1) signals the process and then its group, so a second signal that follows this soon is the same
+// request.
 constexpr std::int64_t kSameRequestNs = 100'000'000;
 constexpr int kSecondInterruptExit = 130;
 
@@ -46,7 +47,7 @@ std::stop_token InterruptHandler::install() {
   int ends[2] = {-1, -1};
   if (::pipe2(ends, O_CLOEXEC) != 0) base::throw_errno("pipe", "create", errno);
   wake_descriptor = ends[1];
-  // Lives until the process ends; it holds nothing that would have to be given back.
+  // The thread runs until the process ends; it holds nothing that has to be released.
   std::thread([descriptor = ends[0]] {
     char byte = 0;
     while (::read(descriptor, &byte, 1) < 0 && errno == EINTR) {

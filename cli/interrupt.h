@@ -1,6 +1,6 @@
 #pragma once
-// Ctrl-C and SIGTERM as a std::stop_token. The first one asks to stop, so that work ends where it can be
-// resumed; the second ends the process at once with exit code 130.
+// Turns Ctrl-C and SIGTERM into a std::stop_token. The first signal requests a stop, so that work ends in a
+// state that can be resumed; the second ends the process at once with exit code 130.
 
 #include <stop_token>
 
@@ -8,7 +8,7 @@ namespace sluice::cli {
 
 class InterruptHandler final {
  public:
-  /// Installs the handlers, once a process, and returns the token that they stop.
+  /// Installs the handlers, at most once in a process, and returns the token that they stop.
   [[nodiscard]] static std::stop_token install();
 };
 

@@ -28,7 +28,8 @@ format::ManifestContainer describe_container(const std::filesystem::path& path) 
   return container;
 }
 
-/// The model's tensors, which are the same in every layout; those of the files where they make no model.
+/// The model's tensors, which are the same in every layout; when the files are not a model, the files'
+/// tensors.
 std::vector<format::ManifestTensor> digest_release(const std::filesystem::path& release,
                                                    unsigned thread_count, base::Progress& progress,
                                                    const std::stop_token& stop) {

@@ -1,5 +1,5 @@
 #pragma once
-// What a manifest says beside the digests of its files: licence, source, tensors, containers.
+// The facts that a manifest states in addition to file digests: licence, source, tensors, containers.
 
 #include <filesystem>
 #include <stop_token>
@@ -22,10 +22,10 @@ struct ManifestFacts {
 /// --licence, --source, --container.
 void declare_facts(Options& options, ManifestFacts& facts);
 
-/// What was given on the command line replaces what the manifest had.
+/// Facts from the command line replace those of the manifest.
 void add_facts(const ManifestFacts& facts, format::Manifest& manifest);
 
-/// The tensors of the checkpoint in a release, if there is one that can be read.
+/// Adds the tensors of the release's checkpoint, when it has one that can be read.
 void add_tensors(const std::filesystem::path& release, unsigned thread_count, Console& console,
                  const std::stop_token& stop, format::Manifest& manifest);
 

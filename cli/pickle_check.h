@@ -1,6 +1,6 @@
 #pragma once
-// Files that hold more than data: what a pickle in them would execute. That bytes are the released bytes says
-// nothing about it.
+// Finds files with pickles that would execute something when Python loads them. Verifying cannot find them: a
+// malicious file can be exactly the released one.
 
 #include <filesystem>
 #include <string>
@@ -10,12 +10,12 @@
 
 namespace sluice::cli {
 
-/// A sentence a file that would execute something when it is loaded with Python: `path` itself, or the files
-/// below it that `report` has and does not call damaged.
+/// One sentence for each file that would execute something: `path` itself, or the files below it that the
+/// report lists as undamaged.
 [[nodiscard]] std::vector<std::string> find_acting_pickles(const std::filesystem::path& path,
                                                            const verify::Report& report);
 
-/// Error{malformed} with all that find_acting_pickles found; nothing when that is nothing.
+/// Error{malformed} with all these sentences; does nothing when there are none.
 void refuse_acting_pickles(const std::vector<std::string>& found);
 
 }  // namespace sluice::cli

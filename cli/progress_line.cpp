@@ -34,7 +34,7 @@ std::string format_progress(const ProgressState& state, std::size_t columns) {
   std::string bar_text;
   if (state.total > 0) {
     const double share = std::min(1.0, static_cast<double>(state.done) / static_cast<double>(state.total));
-    // Rounded down: 100 % is for what is done.
+    // Rounded down, so that 100 % appears only when everything is done.
     line += "  " + std::to_string(static_cast<int>(share * 100)) + " %";
     bar_text = "  " + bar(share);
   }
@@ -52,7 +52,7 @@ std::string format_progress(const ProgressState& state, std::size_t columns) {
     tail += "  waiting: " + std::string(state.waiting);
   } else if (state.peers)
     tail += "  " + std::to_string(*state.peers) + (*state.peers == 1 ? " peer" : " peers");
-  // A narrow terminal loses the bar first, then the end of the line.
+  // On a narrow terminal the bar is left out first, then the end of the line.
   const bool bar_fits = line.size() + bar_text.size() + tail.size() < columns;
   std::string whole = line + (bar_fits ? bar_text : "") + tail;
   if (whole.size() >= columns && columns > 0) whole.resize(columns - 1);
@@ -69,7 +69,7 @@ double RateMeter::update(std::uint64_t count, Clock::time_point now) {
   const double elapsed_s = duration<double>(now - last_).count();
   if (elapsed_s <= 0) return rate_;
   const double current = static_cast<double>(count - std::min(count, last_count_)) / elapsed_s;
-  // Until it has run for as long as it remembers, the average is over what there is.
+  // In the first five seconds the average is over the time since reset().
   const double age_s = duration<double>(now - start_).count();
   const double weight = 1 - std::exp(-elapsed_s / std::min(kRateMemory_s, std::max(age_s, elapsed_s)));
   rate_ = last_ == start_ ? current : rate_ + weight * (current - rate_);
@@ -91,7 +91,7 @@ void ProgressLine::begin(std::string_view phase, std::uint64_t total_bytes) {
 
 void ProgressLine::advance(std::uint64_t bytes) {
   const std::uint64_t done = done_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
-  // One thread draws; the others have better things to do.
+  // One thread draws; the others skip drawing instead of waiting for the lock.
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (lock.owns_lock()) draw(done);
 }

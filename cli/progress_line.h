@@ -1,5 +1,5 @@
 #pragma once
-// Long work made visible: a single live line on a terminal, a "progress" event a second with --json.
+// Shows the progress of long work: one live line on a terminal, one "progress" event a second with --json.
 //   verifying   42 %  [########            ]  36.5 GiB of 87.0 GiB  1.8 GiB/s  0:28 left
 
 #include <atomic>
@@ -15,23 +15,23 @@
 
 namespace sluice::cli {
 
-/// What the line shows.
+/// The content of the line.
 struct ProgressState {
   std::string_view phase;
   std::uint64_t done = 0;
   std::uint64_t total = 0;  ///< 0: not known
   double rate_per_s = 0;
   std::optional<unsigned> peers;
-  bool bytes = true;              ///< the numbers are bytes; else they just count
-  std::string_view waiting = {};  ///< why nothing moves; empty while something does
+  bool bytes = true;              ///< the numbers are bytes; otherwise plain counts
+  std::string_view waiting = {};  ///< why there is no progress; empty while there is some
   std::optional<double> availability = {};
 };
 
-/// At most `columns` wide.
+/// The line's text, shorter than `columns`.
 [[nodiscard]] std::string format_progress(const ProgressState& state, std::size_t columns);
 
-/// Smoothed rate of a growing count: an exponential average over about five seconds, so that neither one
-/// stalled disk nor one burst makes the time left jump.
+/// Smoothed rate of a growing count: an exponential average over about five seconds, so that a short stall or
+/// a burst does not make the remaining time jump.
 class RateMeter {
  public:
   using Clock = std::chrono::steady_clock;
@@ -57,9 +57,9 @@ class ProgressLine final : public base::Progress {
   void advance(std::uint64_t bytes) override;
   void warn(std::string_view message) override { console_.warn(message); }
 
-  /// For work that counts something else than bytes, or knows its rate itself: shows the state as it is.
+  /// Shows the state as it is, for work that measures its own rate.
   void show(ProgressState state);
-  /// The count as a whole, instead of by steps.
+  /// Sets the count, as an alternative to advance(). `bytes`: the count is in bytes.
   void set_done(std::uint64_t done, bool bytes = false);
 
  private:
@@ -68,7 +68,7 @@ class ProgressLine final : public base::Progress {
 
   Console& console_;
   std::atomic<std::uint64_t> done_{0};
-  std::mutex mutex_;  // guards what follows
+  std::mutex mutex_;  // guards all members below
   std::string phase_;
   std::uint64_t total_ = 0;
   bool bytes_ = true;

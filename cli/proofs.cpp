@@ -28,7 +28,7 @@ runtime::ModelOptions model_options(const fs::path& path, const std::string& ver
   INVARIANT(when.has_value());
   options.verify = *when;
   options.thread_count = thread_count;
-  std::error_code not_there;  // opening the model tells it
+  std::error_code not_there;  // opening the model reports a missing file
   const fs::path file = fs::canonical(path, not_there);
   if (not_there) return options;
   options.proof_records.push_back(file.parent_path() / ".sluice" / (file.filename().string() + ".proofs"));

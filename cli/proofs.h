@@ -1,5 +1,6 @@
 #pragma once
-// --verify of the commands that execute a model, where its proofs are remembered, and what they have cost.
+// --verify of the commands that execute a model: when tensors are compared with their digests, where the
+// results are recorded, and what that cost.
 
 #include <filesystem>
 #include <string>
@@ -13,8 +14,8 @@ namespace sluice::cli {
 /// --verify off|first-use|full.
 void declare_verify(Options& options, std::string& value);
 
-/// For a model at `path`. The record of proofs lies in .sluice/ beside the file, or in the cache folder when
-/// that place cannot be written.
+/// The options for opening the model at `path`. The record of verified tensors lies in .sluice/ beside the
+/// file, or in the cache folder when that place cannot be written.
 [[nodiscard]] runtime::ModelOptions model_options(const std::filesystem::path& path,
                                                   const std::string& verify, unsigned thread_count);
 

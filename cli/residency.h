@@ -1,5 +1,5 @@
 #pragma once
-// How `run` and `bench` tell by which way the experts' bytes came.
+// Reports where the experts' weights were during a run: mapped, kept in memory or read from the disk.
 
 #include <string>
 
@@ -9,7 +9,7 @@
 namespace sluice::cli {
 
 [[nodiscard]] format::Json residency_json(const runtime::ResidencyStats& stats);
-/// One line for people, without its end.
+/// One line for people, without a newline.
 [[nodiscard]] std::string residency_line(const runtime::ResidencyStats& stats);
 
 }  // namespace sluice::cli

@@ -88,7 +88,7 @@ std::string format_routing_table(const RoutingCounts& counts, bool color) {
     }
   }
   std::string text = "Share of the tokens that chose each expert, in percent\nlayer  expert";
-  // The header's first cell stands under "expert": cells are six columns wide.
+  // Each cell is six columns wide, so the header's first cell is aligned with "expert".
   text += "\n     ";
   for (std::size_t expert = 0; expert < counts.expert_count(); ++expert) {
     text += format_number("%5.0f ", static_cast<double>(expert));

@@ -1,5 +1,5 @@
 #pragma once
-// What the router chose: written line by line to a trace file, and counted for the table of `run --stats`.
+// Records the router's choices: line by line in a trace file, and as counts for the table of `run --stats`.
 
 #include <cstdint>
 #include <filesystem>
@@ -13,13 +13,14 @@
 
 namespace sluice::cli {
 
-/// {"position":..,"token":..,"layer":..,"experts":[..],"weights":[..],"margin":..}, one line a token and
-/// layer; the margin is null where all experts are chosen.
+/// One line for each token and layer:
+/// {"position":..,"token":..,"layer":..,"experts":[..],"weights":[..],"margin":..}. The margin is null where
+/// all experts are chosen.
 class TraceFile final {
  public:
   explicit TraceFile(const std::filesystem::path& path);
   void add(const runtime::RoutingEvent& event);
-  /// Writes what is still buffered; a full disk is told here.
+  /// Writes the rest of the buffer. Error{no_space} or Error{io} when the disk is full or fails.
   void finish();
 
  private:
@@ -30,7 +31,7 @@ class TraceFile final {
   std::string buffer_;
 };
 
-/// Counts, a layer and expert, of the tokens that chose it.
+/// For each layer and expert, the number of tokens that chose the expert.
 class RoutingCounts final {
  public:
   RoutingCounts(std::uint64_t layer_count, std::uint64_t expert_count);
@@ -38,10 +39,11 @@ class RoutingCounts final {
 
   [[nodiscard]] std::uint64_t layer_count() const { return tokens_.size(); }
   [[nodiscard]] std::uint64_t expert_count() const { return expert_count_; }
-  /// Share in [0, 1] of the tokens seen in that layer that chose that expert; a row sums to experts a token.
+  /// The share, in [0, 1], of the layer's tokens that chose the expert. A layer's shares add up to the number
+  /// of experts per token.
   [[nodiscard]] double share(std::size_t layer, std::size_t expert) const;
   [[nodiscard]] std::uint64_t tokens(std::size_t layer) const { return tokens_[layer]; }
-  /// Of equal ones the first.
+  /// Among equally used experts, the first.
   [[nodiscard]] std::size_t most_used(std::size_t layer) const;
   [[nodiscard]] std::size_t least_used(std::size_t layer) const;
 
@@ -55,8 +57,8 @@ class RoutingCounts final {
   std::vector<std::uint64_t> chosen_;  // [layer, expert]
 };
 
-/// Layers down, experts across, the share in percent in each cell; with colour, the fuller the warmer. Behind
-/// each layer its most and its least used expert.
+/// A table of shares in percent: one row a layer, one column an expert, warmer colours for larger shares, and
+/// at the end of each row the most and the least used expert.
 [[nodiscard]] std::string format_routing_table(const RoutingCounts& counts, bool color);
 
 }  // namespace sluice::cli

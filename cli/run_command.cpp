@@ -1,3 +1,6 @@
+// run: prepares the model, runs one prompt and prints tokens as they come. Everything is printed by the
+// calling thread, one token after the other.
+
 #include <algorithm>
 #include <random>
 
@@ -19,7 +22,7 @@ namespace {
 
 using format::Json;
 
-// A text from a model must not steer the terminal that shows it; line ends and tabs stay.
+// Removes control characters except newlines and tabs: a model's text must not control the terminal.
 std::string without_controls(std::string_view text) {
   std::string shown;
   while (!text.empty()) {
@@ -85,18 +88,23 @@ std::string statistics_line(const runtime::Generation& generation, std::uint64_t
   return line + "]";
 }
 
-// One prompt on an open model.
+// Runs one prompt on an open model.
 class Run {
  public:
-  Run(const RunOptions& values, const runtime::Model& model, const Invocation& invocation)
-      : values_(values), model_(model), invocation_(invocation), console_(invocation.console) {
+  Run(const RunOptions& values, const runtime::Model& model, std::optional<std::uint64_t> trained_tokens,
+      const Invocation& invocation)
+      : values_(values),
+        model_(model),
+        trained_tokens_(trained_tokens),
+        invocation_(invocation),
+        console_(invocation.console) {
     if (!values.trace.empty()) trace_.emplace(values.trace);
     if (values.stats) counts_.emplace(model.params().n_layers, model.params().num_experts);
   }
 
   int execute(const std::string& prompt) {
     const auto ids = prompt_ids(prompt);
-    const Budget budget = plan_context(values_, model_.params(), ids.size(), console_);
+    const Budget budget = plan_context(values_, trained_tokens_, ids.size(), console_);
     runtime::Session session(model_, session_options(budget));
     runtime::PromptCacheUse cache;
     if (keeps_prompt()) cache = runtime::load_prompt_cache(session, values_.prompt_cache, ids);
@@ -106,7 +114,8 @@ class Run {
         session, model_, ids, budget.tokens_max, values_.sampling,
         [this](runtime::TokenId id, std::string_view text) { show_token(id, text); }, invocation_.stop,
         values_.stop_texts);
-    show_text(generation.text.substr(shown_bytes_));  // what was held back when an interrupt came
+    show_text(
+        generation.text.substr(shown_bytes_));  // text that was held back when the generation was interrupted
     show_text("\n");
     if (trace_) trace_->finish();
     if (keeps_prompt()) keep_prompt(session, ids, cache.cached_tokens);
@@ -127,7 +136,7 @@ class Run {
     return text::ChatFormat(tokenizer).encode(conversation);
   }
 
-  // After an interrupt, as much of the prompt as was computed. A file that already has it all stays.
+  // After an interrupt the computed part of the prompt is saved. A file that already has as much is kept.
   void keep_prompt(runtime::Session& session, std::span<const runtime::TokenId> ids,
                    std::uint64_t cached_tokens) {
     const auto computed = std::min<std::uint64_t>(session.position(), ids.size());
@@ -188,12 +197,13 @@ class Run {
 
   const RunOptions& values_;
   const runtime::Model& model_;
+  std::optional<std::uint64_t> trained_tokens_;
   const Invocation& invocation_;
   Console& console_;
   std::optional<TraceFile> trace_;
   std::optional<RoutingCounts> counts_;
   runtime::ResidencyStats residency_;
-  std::size_t shown_bytes_ = 0;  // of the generated text
+  std::size_t shown_bytes_ = 0;  // bytes of the generated text that were printed
 };
 
 }  // namespace
@@ -208,15 +218,18 @@ int run_command(const Invocation& invocation) {
   options.parse(invocation);
   require_sensible(values);
   const std::string prompt = read_prompt(values, invocation.stop);
-  static_cast<void>(forced_isa());  // a wrong SLUICE_ISA is told before a long conversion, not after it
-  // 32 bits: such a seed is the same number in every JSON reader.
+  static_cast<void>(forced_isa());  // reports a wrong SLUICE_ISA before a long conversion
+  // A seed of 32 bits is represented exactly in every JSON reader.
   values.sampling.seed = values.seed ? *values.seed : std::random_device()();
 
   apply(values.network, values.model.network);
-  const auto path = library::prepare_model(values.model, LibraryAccess(invocation).context());
+  const LibraryAccess access(invocation);
+  const auto path = library::prepare_model(values.model, access.context());
   const auto model =
       runtime::Model::open(path, model_options(path, values.verify, values.model.thread_count));
-  return Run(values, model, invocation).execute(prompt);
+  const auto release = library::find_origin(path, access.context());
+  const auto trained_tokens = release ? release->manifest.context_tokens : std::nullopt;
+  return Run(values, model, trained_tokens, invocation).execute(prompt);
 }
 
 }  // namespace sluice::cli

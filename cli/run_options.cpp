@@ -16,7 +16,7 @@
 namespace sluice::cli {
 namespace {
 
-// The context that is taken without --context, at most.
+// The longest context without --context, for a model of which no manifest says what it was trained for.
 constexpr std::uint64_t kDefaultContextMax = 32768;
 // Room for text that is to go on until the model ends it.
 constexpr std::uint64_t kUnlimitedTextTokens = 4096;
@@ -81,7 +81,7 @@ void declare_model(Options& options, RunOptions& values) {
   options.add_threads(values.model.thread_count);
 }
 
-// Looks at `stop` while nothing comes, so that Ctrl-C ends it at a terminal.
+// Polls `stop` while no input arrives, so that Ctrl-C works at a terminal.
 std::string read_standard_input(const std::stop_token& stop) {
   constexpr int kPollMs = 100;
   std::string text;
@@ -98,11 +98,6 @@ std::string read_standard_input(const std::stop_token& stop) {
     text.append(buffer.data(), static_cast<std::size_t>(count));
     if (text.size() > kPromptBytesMax) base::throw_malformed("standard input", "the prompt has over 64 MiB");
   }
-}
-
-/// The context that the releases of these sizes were made for: 64k for Mixtral 8x22B, 32k for the others.
-std::uint64_t trained_context(const format::ModelParams& params) {
-  return params.dim == 6144 && params.n_layers == 56 ? 65536 : kDefaultContextMax;
 }
 
 }  // namespace
@@ -138,19 +133,19 @@ void require_sensible(const RunOptions& values) {
     refuse("--prompt-cache keeps nothing that was computed with --verify off");
 }
 
-Budget plan_context(const RunOptions& values, const format::ModelParams& params, std::uint64_t prompt_tokens,
-                    Console& console) {
+Budget plan_context(const RunOptions& values, std::optional<std::uint64_t> trained_tokens,
+                    std::uint64_t prompt_tokens, Console& console) {
   const bool unlimited = values.tokens_max < 0;
-  // Without a limit all of a given context is used, else as much as is usual.
+  // Without a limit of tokens the text may fill the given context, or else the usual length.
   const std::uint64_t tokens_max = !unlimited ? static_cast<std::uint64_t>(values.tokens_max)
                                               : values.context_tokens.value_or(kUnlimitedTextTokens) + 1;
   const std::uint64_t needed =
       base::checked_add(prompt_tokens, tokens_max - 1).value_or(std::numeric_limits<std::uint64_t>::max());
-  const std::uint64_t trained = trained_context(params);
-  const std::uint64_t context = values.context_tokens.value_or(std::min(needed, trained));
-  if (context > trained) {
+  const std::uint64_t context =
+      values.context_tokens.value_or(std::min(needed, trained_tokens.value_or(kDefaultContextMax)));
+  if (trained_tokens && context > *trained_tokens) {
     console.warn("a context of " + std::to_string(context) + " tokens is more than the " +
-                 std::to_string(trained) + " that the model was made for");
+                 std::to_string(*trained_tokens) + " that the model was trained for");
   }
   if (prompt_tokens > context) {
     base::throw_malformed("prompt", "has " + std::to_string(prompt_tokens) + " tokens, the context holds " +

@@ -1,5 +1,5 @@
 #pragma once
-// What `run` is told: its options, the prompt, and how many tokens there is room for.
+// The options of `run`, its prompt, and the number of tokens that fit into the context.
 
 #include <cstdint>
 #include <optional>
@@ -10,7 +10,6 @@
 #include "cli/console.h"
 #include "cli/network_options.h"
 #include "cli/options.h"
-#include "format/model_params.h"
 #include "library/library.h"
 #include "runtime/runtime.h"
 
@@ -38,21 +37,22 @@ struct RunOptions {
 
 void declare(Options& options, RunOptions& values);
 
-/// Error{usage} for options that do not go together.
+/// Error{usage} for options that contradict each other.
 void require_sensible(const RunOptions& values);
 
-/// From -p, a file or standard input, whose wait a stop request ends.
+/// Reads the prompt from -p, a file or standard input. A stop request ends the wait for standard input.
 [[nodiscard]] std::string read_prompt(const RunOptions& values, const std::stop_token& stop);
 
-/// What the session can hold, and how many tokens may be generated in it. The last token that is generated is
-/// not fed any more, so it needs no place.
+/// The size of the context, and how many tokens may be generated in it. The last generated token is not fed
+/// to the model, so it takes no place in the context.
 struct Budget {
   std::uint64_t context_tokens = 0;
   std::uint64_t tokens_max = 0;
 };
 
-/// Error{malformed} when the prompt does not fit.
-[[nodiscard]] Budget plan_context(const RunOptions& values, const format::ModelParams& params,
+/// `trained_tokens`: the longest context that the model was trained for, when that is known. Error{malformed}
+/// when the prompt does not fit.
+[[nodiscard]] Budget plan_context(const RunOptions& values, std::optional<std::uint64_t> trained_tokens,
                                   std::uint64_t prompt_tokens, Console& console);
 
 }  // namespace sluice::cli

@@ -33,8 +33,8 @@ class SeedObserver final : public fetch::SeedObserver {
   std::uint64_t uploaded_bytes_ = 0;
 };
 
-// The folder in which the release lies: beside the torrent, or above when the torrent is in .sluice/.
-// A user may also name the release's own folder.
+// Finds the folder in which the release lies: beside the torrent, or one level up when the torrent is in
+// .sluice/. The user may name that folder or the release's own folder.
 fs::path find_folder(const fs::path& torrent, const fs::path& given, const std::string& name) {
   const auto beside = fs::absolute(torrent).parent_path();
   const auto start = given.empty() ? beside : fs::absolute(given).lexically_normal();

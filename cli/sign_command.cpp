@@ -56,7 +56,7 @@ void check_comment(const std::string& comment) {
     throw base::Error(base::ErrorKind::usage, "--comment is one line of characters that can be shown");
 }
 
-// The words of minisign.
+// The default comment of minisign.
 std::string default_comment(const fs::path& file) {
   return "timestamp:" + std::to_string(std::time(nullptr)) +
          "\tfile:" + base::to_printable(file.filename().string()) + "\thashed";

@@ -1,5 +1,5 @@
 #pragma once
-// Columns of text for people: each as wide as its widest cell, two spaces between them.
+// A table of text for people: each column is as wide as its widest cell, with two spaces between columns.
 
 #include <cstddef>
 #include <cstdint>

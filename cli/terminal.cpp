@@ -16,10 +16,10 @@ namespace {
 
 constexpr std::size_t kLineBytesMax = 1024;
 
-/// One line of stdin, byte by byte: what follows it is left for others.
+/// Reads one line of stdin, byte by byte, so that later input stays unread.
 std::string read_line() {
   std::string line;
-  line.reserve(kLineBytesMax);  // growing would leave copies of a password behind
+  line.reserve(kLineBytesMax);  // a growing string would leave copies of a password in freed memory
   while (line.size() < kLineBytesMax) {
     char byte = 0;
     const auto got = ::read(STDIN_FILENO, &byte, 1);
@@ -30,7 +30,7 @@ std::string read_line() {
   return line;
 }
 
-/// While it lives, what is typed is not shown.
+/// Turns the terminal's echo off as long as the object lives.
 class EchoOff final {
  public:
   EchoOff() {
@@ -56,7 +56,7 @@ class EchoOff final {
 
 Password::~Password() { base::wipe(std::as_writable_bytes(std::span(text_))); }
 
-// A moved short string would leave its text behind.
+// Moving a short string copies it, so the text of the moved one must be overwritten.
 Password::Password(Password&& other) noexcept : text_(other.text_) {
   base::wipe(std::as_writable_bytes(std::span(other.text_)));
 }

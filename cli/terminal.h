@@ -1,6 +1,6 @@
 #pragma once
-// Questions to the person at the terminal. They are asked on stderr and answered on stdin, so that stdout
-// stays for results.
+// Questions to the person at the terminal. They are asked on stderr and answered on stdin, because stdout is
+// for results.
 
 #include <string>
 #include <string_view>
@@ -9,7 +9,7 @@
 
 namespace sluice::cli {
 
-/// A text that is overwritten when it is not needed any more.
+/// A text that is overwritten in memory when the object is destroyed.
 class Password final {
  public:
   explicit Password(std::string text = {}) : text_(std::move(text)) {}
@@ -25,16 +25,16 @@ class Password final {
   std::string text_;
 };
 
-/// Somebody is there to be asked: stdin and stderr are a terminal, and neither --json nor --quiet was given.
+/// True when a person can answer: stdin and stderr are a terminal, and neither --json nor --quiet was given.
 [[nodiscard]] bool can_ask(const Console& console);
 
-/// Asks without showing what is typed. Error{usage} when there is no terminal.
+/// Asks without echoing the answer. Error{usage} when there is no terminal.
 [[nodiscard]] Password ask_password(const std::string& question);
 
-/// The first line of stdin.
+/// Reads the first line of stdin.
 [[nodiscard]] Password read_password();
 
-/// True for "y" and "yes" only.
+/// True only when the answer is "y" or "yes".
 [[nodiscard]] bool ask_yes_no(const std::string& question);
 
 }  // namespace sluice::cli

@@ -37,7 +37,7 @@ int list_keys(const LibraryAccess& access, Console& console) {
   return 0;
 }
 
-/// The name of a file, and of nothing else.
+/// The name under which the key is kept. It becomes a file name, so it must not contain a path.
 std::string name_of(const TrustOptions& values, const base::PublicKey& key) {
   std::string name = values.name;
   std::error_code absent;

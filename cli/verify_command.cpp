@@ -1,11 +1,11 @@
 #include "base/error.h"
+#include "base/stopwatch.h"
 #include "cli/commands.h"
 #include "cli/library_observer.h"
 #include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/pickle_check.h"
 #include "cli/report.h"
-#include "cli/stopwatch.h"
 #include "cli/write_sums.h"
 
 namespace sluice::cli {
@@ -117,7 +117,7 @@ int verify_command(const Invocation& invocation) {
   }
   if (values.write_sums)
     return write_sums(request.path, request.references, values.sums, request.options, invocation);
-  const Stopwatch watch;
+  const base::Stopwatch watch;
   const LibraryAccess access(invocation);
   const auto verified = library::verify_path(request, access.context());
   if (!verified.has_references) refuse_without_references(request.path, verified, console);

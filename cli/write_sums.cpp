@@ -5,10 +5,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/stopwatch.h"
 #include "base/text.h"
 #include "cli/library_observer.h"
 #include "cli/report.h"
-#include "cli/stopwatch.h"
 
 namespace sluice::cli {
 namespace {
@@ -52,7 +52,8 @@ void print_unproven(const std::vector<format::ManifestFile>& files, Console& con
   print_files(report, console);
 }
 
-/// True when the file is to be written: it is not there yet, or may be replaced.
+/// True when the file has to be written. Error{usage} when it exists with other content and may not be
+/// replaced.
 bool must_write(const fs::path& path, const std::string& text, bool overwrite) {
   std::error_code absent;
   if (!fs::exists(path, absent)) return true;
@@ -93,7 +94,7 @@ format::Manifest make_manifest(const fs::path& path, const library::References& 
 int write_sums(const fs::path& path, const library::NamedReferences& named, const WriteSumsRequest& request,
                const verify::Options& options, const Invocation& invocation) {
   Console& console = invocation.console;
-  const Stopwatch watch;
+  const base::Stopwatch watch;
   const Outputs outputs = choose_outputs(path, request.output);
   const Times times = modification_times(path);
   const LibraryAccess access(invocation);

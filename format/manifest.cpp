@@ -177,10 +177,11 @@ const ManifestFile* Manifest::find_file(std::string_view path) const {
 Manifest parse_manifest(std::string_view text, std::string_view subject_view) {
   const std::string subject(subject_view);
   const Json json = parse_json(text, subject);
-  require_known_keys(json,
-                     {"manifest", "name", "description", "licence", "source", "unsupported", "torrent",
-                      "tensor_count", "parameter_count", "params", "files", "tensors", "containers"},
-                     subject);
+  require_known_keys(
+      json,
+      {"manifest", "name", "description", "licence", "source", "unsupported", "torrent", "tensor_count",
+       "parameter_count", "context_tokens", "params", "files", "tensors", "containers"},
+      subject);
   const std::uint64_t version = json.at("manifest", subject).as_uint(subject + ": manifest");
   if (version != kManifestVersion) {
     base::throw_malformed(subject, "expected manifest version " + std::to_string(kManifestVersion) +
@@ -196,6 +197,8 @@ Manifest parse_manifest(std::string_view text, std::string_view subject_view) {
   if (const Json* torrent = json.find("torrent")) read_torrent(*torrent, subject + ": torrent", manifest);
   manifest.tensor_count = uint_of(json, "tensor_count", subject);
   manifest.parameter_count = uint_of(json, "parameter_count", subject);
+  manifest.context_tokens = uint_of(json, "context_tokens", subject);
+  if (manifest.context_tokens == 0) base::throw_malformed(subject, "context_tokens: expected more than 0");
   // The release's own params.json, in any dialect that parse_params knows.
   if (const Json* params = json.find("params"))
     manifest.params = parse_params(params->dump(), subject + ": params");

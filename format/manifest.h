@@ -58,6 +58,7 @@ struct Manifest {
   std::vector<std::string> trackers;
   std::optional<std::uint64_t> tensor_count;
   std::optional<std::uint64_t> parameter_count;
+  std::optional<std::uint64_t> context_tokens;  ///< the longest context that the model was trained for
   std::optional<ModelParams> params;
   std::vector<ManifestFile> files;
   std::vector<ManifestTensor> tensors;        ///< names are unique

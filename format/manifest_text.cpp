@@ -84,6 +84,7 @@ std::string to_text(const Manifest& manifest) {
   if (torrent != Json::object()) json.set("torrent", torrent);
   set_uint(json, "tensor_count", manifest.tensor_count);
   set_uint(json, "parameter_count", manifest.parameter_count);
+  set_uint(json, "context_tokens", manifest.context_tokens);
   if (manifest.params) json.set("params", to_json(*manifest.params));
   set_items(json, "files", manifest.files);
   set_items(json, "tensors", manifest.tensors);

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "base/ascii.h"
 #include "base/error.h"
+#include "format/container_reader.h"
 
 namespace sluice::library {
 namespace {
@@ -20,10 +22,9 @@ CatalogEntry read_entry(const fs::path& path) {
 }  // namespace
 
 bool is_release_name(std::string_view text) {
-  const auto is_alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  return !text.empty() && is_alphanumeric(text.front()) && std::ranges::all_of(text, [&](char c) {
-    return is_alphanumeric(c) || c == '.' || c == '_' || c == '-';
-  });
+  const auto is_lower = [](char c) { return base::is_alphanumeric(c) && base::to_lower(c) == c; };
+  return !text.empty() && is_lower(text.front()) &&
+         std::ranges::all_of(text, [&](char c) { return is_lower(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 std::vector<CatalogEntry> list_releases(const Context& context) {
@@ -47,6 +48,18 @@ std::optional<CatalogEntry> find_release(std::string_view name, const Folders& f
   const fs::path path = folders.data / "manifests" / (std::string(name) + ".json");
   if (!fs::is_regular_file(path)) return std::nullopt;
   return read_entry(path);
+}
+
+std::optional<CatalogEntry> find_origin(const fs::path& container, const Context& context) {
+  const auto reader = format::ContainerReader::open(container);
+  const format::Json* name = reader.provenance().find("release");
+  if (name == nullptr || !name->is_string()) return std::nullopt;
+  try {
+    return find_release(name->as_string("release"), context.folders);
+  } catch (const base::Error& error) {
+    context.observer.on_warning(error.what());
+    return std::nullopt;
+  }
 }
 
 fs::path find_manifest_file(const std::string& name, const Folders& folders) {

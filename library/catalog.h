@@ -25,6 +25,11 @@ struct CatalogEntry {
 /// The release of that name; nothing when there is none. Error{malformed} for a damaged manifest.
 [[nodiscard]] std::optional<CatalogEntry> find_release(std::string_view name, const Folders& folders);
 
+/// The known release that a container names as its origin; nothing when it names no release or an unknown
+/// one. The name is the container's own word. A damaged manifest is a warning.
+[[nodiscard]] std::optional<CatalogEntry> find_origin(const std::filesystem::path& container,
+                                                      const Context& context);
+
 /// A manifest by its file's path or its release's name. Error{usage} when it is neither.
 [[nodiscard]] std::filesystem::path find_manifest_file(const std::string& name, const Folders& folders);
 

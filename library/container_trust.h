@@ -21,7 +21,7 @@ class ContainerTrust final {
   ContainerTrust(const std::filesystem::path& container, const NamedReferences& named,
                  const Context& context);
 
-  /// Error{verification} when there is a manifest that names roots, and the proven container's is none of
+  /// Error{verification} when the manifest names roots and the root of the verified container is not one of
   /// them.
   void require_pinned(const verify::Report& report) const;
 

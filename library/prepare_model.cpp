@@ -1,8 +1,8 @@
-#include "library/prepare_model.h"
-
 // A model is looked up in the store, made under the store's lock when it is missing, and looked up once more
 // after the lock was taken, because another process may have made it meanwhile. Everything runs on the
 // caller's thread; fetch, verify and convert use threads of their own.
+
+#include "library/prepare_model.h"
 
 #include <optional>
 #include <utility>

@@ -1,9 +1,9 @@
-#include "library/references.h"
-
 // Named references are read as they are; otherwise ReferenceFinder looks around the path. Afterwards the
 // references are narrowed to what `path` is (one file of a release needs only its own entry), and the
 // reference files themselves are marked, so that they never count as extra files. Everything runs on the
 // caller's thread.
+
+#include "library/references.h"
 
 #include <algorithm>
 #include <utility>

@@ -1,27 +1,15 @@
 #include "library/source.h"
 
-#include <string_view>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/error.h"
 
 namespace sluice::library {
-namespace {
-
-bool starts_with_folded(std::string_view text, std::string_view prefix) {
-  if (text.size() < prefix.size()) return false;
-  for (std::size_t i = 0; i < prefix.size(); ++i) {
-    const char c = text[i];
-    if ((c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c) != prefix[i]) return false;
-  }
-  return true;
-}
-
-}  // namespace
 
 Source find_source(const std::string& text, const Folders& folders) {
-  if (starts_with_folded(text, "magnet:")) return {Source::Kind::magnet, text, std::nullopt};
-  if (starts_with_folded(text, "http://") || starts_with_folded(text, "https://"))
+  if (base::starts_with_ignoring_case(text, "magnet:")) return {Source::Kind::magnet, text, std::nullopt};
+  if (base::starts_with_ignoring_case(text, "http://") || base::starts_with_ignoring_case(text, "https://"))
     return {Source::Kind::url, text, std::nullopt};
   std::error_code unreadable;
   if (std::filesystem::exists(text, unreadable)) return {Source::Kind::path, text, std::nullopt};

@@ -1,3 +1,7 @@
+// Models and their records are written to temporary names and renamed; the record is renamed last, and only a
+// model with a record exists for later runs. Processes share the store without a server: whoever makes a
+// model holds the lock of its name and quantization. Records are small and are all read for each search.
+
 #include "library/store.h"
 
 #include <sys/stat.h>
@@ -6,6 +10,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file_lock.h"
@@ -24,8 +29,7 @@ constexpr std::size_t kRootDigitsShown = 12;
 std::string file_stem(const std::string& name, const std::string& quant) {
   std::string stem;
   for (const char c : name.empty() ? std::string("model") : name) {
-    const bool harmless = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                          c == '.' || c == '_' || c == '-';
+    const bool harmless = base::is_alphanumeric(c) || c == '.' || c == '_' || c == '-';
     stem += harmless ? c : '_';
   }
   if (stem.front() == '.') stem.front() = '_';

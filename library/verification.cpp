@@ -1,9 +1,9 @@
-#include "library/verification.h"
-
 // A release is compared with its references, a container with its own digests and then with whoever names its
 // root. A repair takes the report of the first comparison, and what it wrote is compared once more: only the
 // last report is returned. Comparing and hashing use options.thread_count threads; the rest runs on the
 // caller's.
+
+#include "library/verification.h"
 
 #include <algorithm>
 #include <map>

@@ -1,7 +1,9 @@
 #include <doctest/doctest.h>
 
+#include "convert/convert.h"
 #include "tests/library/library_fixture.h"
 #include "tests/support/check_error.h"
+#include "tests/support/tiny_release.h"
 
 using namespace sluice;
 using namespace sluice::library;
@@ -77,4 +79,25 @@ TEST_CASE("a manifest is named by its file or by its release") {
   CHECK(find_manifest_file(file.string(), user.folders) == file);
   CHECK(find_manifest_file("known", user.folders) == user.folders.data / "manifests" / "known.json");
   CHECK_ERROR(find_manifest_file("unknown", user.folders), ErrorKind::usage, "--manifest unknown");
+}
+
+TEST_CASE("a container leads to the known release that it names, and a damaged manifest is a warning") {
+  LibraryFixture user;
+  tests::write_tiny_release(user.dir.path(), tests::tiny_params(), 1);
+  convert::Request conversion;
+  conversion.input = user.dir.path();
+  conversion.output = user.dir / "model.sluice";
+  conversion.release_name = "known";
+  base::NoProgress progress;
+  static_cast<void>(convert::convert(conversion, progress, {}));
+  CHECK_FALSE(find_origin(conversion.output, user.context));
+
+  user.add_release("known", R"("context_tokens": 4096)");
+  const auto release = find_origin(conversion.output, user.context);
+  REQUIRE(release);
+  CHECK(release->manifest.context_tokens == 4096);
+
+  tests::write_text(release->manifest_path, "{");
+  CHECK_FALSE(find_origin(conversion.output, user.context));
+  CHECK(user.observer.warnings.size() == 1);
 }
