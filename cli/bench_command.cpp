@@ -1,3 +1,7 @@
+#include <span>
+#include <string>
+#include <vector>
+
 #include "base/stopwatch.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
@@ -30,6 +34,67 @@ std::string parts_text(const runtime::PartSeconds& parts) {
          format_number(", head %.1f %%", parts.head / all * 100);
 }
 
+std::string_view engine_name(const runtime::BenchResult& result) { return result.onednn ? "onednn" : "own"; }
+
+format::Json result_json(const runtime::BenchResult& result, double load_s) {
+  return format::Json::object({{"event", "result"},
+                               {"engine", engine_name(result)},
+                               {"prefill_tokens_per_s", result.prefill_tokens_per_s},
+                               {"decode_tokens_per_s", result.decode_tokens_per_s},
+                               {"decode_bytes_per_token", result.decode_bytes_per_token},
+                               {"read_bandwidth_gb_per_s", result.read_bandwidth_gb_per_s},
+                               {"decode_bandwidth_fraction", result.decode_bandwidth_fraction},
+                               {"read_bandwidth_huge_gb_per_s", result.read_bandwidth_huge_gb_per_s},
+                               {"decode_bandwidth_huge_fraction", result.decode_bandwidth_huge_fraction},
+                               {"int8_peak_gops", result.int8_peak_gops},
+                               {"prefill_gops", result.prefill_gops},
+                               {"prefill_peak_fraction", result.prefill_peak_fraction},
+                               {"prefill_part_s", parts_json(result.prefill_parts)},
+                               {"decode_part_s", parts_json(result.decode_parts)},
+                               {"load_s", load_s},
+                               {"memory", residency_json(result.residency)},
+                               {"peak_rss_bytes", result.peak_rss_bytes}});
+}
+
+/// One column a result.
+std::string result_text(std::span<const runtime::BenchResult> results, double load_s) {
+  Table table;
+  const auto row = [&](std::string name, auto cell) {
+    std::vector<std::string> cells{std::move(name)};
+    for (const runtime::BenchResult& result : results) cells.push_back(cell(result));
+    table.add_row(std::move(cells));
+  };
+  using Result = const runtime::BenchResult&;
+  row("prompts computed by", [](Result r) { return std::string(engine_name(r)); });
+  row("prefill", [](Result r) { return format_number("%.1f tokens/s", r.prefill_tokens_per_s); });
+  row("decode", [](Result r) { return format_number("%.1f tokens/s", r.decode_tokens_per_s); });
+  row("weights read a token", [](Result r) { return with_commas(r.decode_bytes_per_token) + " bytes"; });
+  row("plain reads", [](Result r) { return format_number("%.2f GB/s", r.read_bandwidth_gb_per_s); });
+  row("decode against that",
+      [](Result r) { return format_number("%.1f %%", r.decode_bandwidth_fraction * 100); });
+  row("reads in huge pages",
+      [](Result r) { return format_number("%.2f GB/s", r.read_bandwidth_huge_gb_per_s); });
+  row("decode against those",
+      [](Result r) { return format_number("%.1f %%", r.decode_bandwidth_huge_fraction * 100); });
+  row("prefill, arithmetic", [](Result r) { return format_number("%.0f GOPS", r.prefill_gops); });
+  if (results.front().int8_peak_gops > 0) {  // not for bf16
+    row("int8 peak", [](Result r) { return format_number("%.0f GOPS", r.int8_peak_gops); });
+    row("prefill against the peak",
+        [](Result r) { return format_number("%.1f %%", r.prefill_peak_fraction * 100); });
+  }
+  row("a prompt's time", [](Result r) { return parts_text(r.prefill_parts); });
+  row("a token's time", [](Result r) { return parts_text(r.decode_parts); });
+  row("load", [&](Result) { return format_number("%.3f s", load_s); });
+  return table.text();
+}
+
+/// What --engine names, else what SLUICE_ENGINE does.
+std::vector<runtime::MatmulEngine> chosen_engines(const std::string& name) {
+  if (name.empty()) return {matmul_engine()};
+  if (name == "both") return {runtime::MatmulEngine::own, runtime::MatmulEngine::onednn};
+  return {runtime::parse_matmul_engine(name).value()};
+}
+
 }  // namespace
 
 int bench_command(const Invocation& invocation) {
@@ -37,6 +102,7 @@ int bench_command(const Invocation& invocation) {
   library::ModelRequest request;
   runtime::BenchOptions bench;
   std::string verify = "first-use";
+  std::string engine;
   Options options("bench", "Measures prefill and decode speed, and compares decode with memory bandwidth.",
                   "sluice bench stories-moe -p 512 -n 32 -r 3");
   options.add_model(request.model);
@@ -44,6 +110,11 @@ int bench_command(const Invocation& invocation) {
   options.add_integer("-p N", bench.prompt_tokens, 1, kTokensMax, "Length of the prompt in tokens");
   options.add_integer("-n N", bench.decode_tokens, 1, kTokensMax, "Number of tokens to decode");
   options.add_integer("-r N", bench.repetitions, 1, kRepetitionsMax, "Repetitions; medians are reported");
+  options.add_choice(
+      "--engine NAME", engine, {"auto", "own", "onednn", "both"},
+      "What computes matrix products: own (own kernels), onednn, auto (the faster one for each "
+      "product), or both, which reports own and onednn side by side (default: $SLUICE_ENGINE, or "
+      "auto)");
   options.group("Model, memory and threads");
   options.add_quant(request.quant);
   declare_verify(options, verify);
@@ -53,6 +124,7 @@ int bench_command(const Invocation& invocation) {
   options.parse(invocation);
 
   const auto isa = forced_isa();
+  const auto engines = chosen_engines(engine);
   apply(NetworkOptions(), request.network);
   const auto path = library::prepare_model(request, LibraryAccess(invocation).context());
   const base::Stopwatch load_watch;
@@ -61,43 +133,15 @@ int bench_command(const Invocation& invocation) {
   session.thread_count = request.thread_count;
   session.context_tokens = bench.prompt_tokens + bench.decode_tokens;
   session.isa = isa;
-  const auto result = runtime::bench(model, session, bench, invocation.stop);
-  console.event(
-      format::Json::object({{"event", "result"},
-                            {"prefill_tokens_per_s", result.prefill_tokens_per_s},
-                            {"decode_tokens_per_s", result.decode_tokens_per_s},
-                            {"decode_bytes_per_token", result.decode_bytes_per_token},
-                            {"read_bandwidth_gb_per_s", result.read_bandwidth_gb_per_s},
-                            {"decode_bandwidth_fraction", result.decode_bandwidth_fraction},
-                            {"read_bandwidth_huge_gb_per_s", result.read_bandwidth_huge_gb_per_s},
-                            {"decode_bandwidth_huge_fraction", result.decode_bandwidth_huge_fraction},
-                            {"int8_peak_gops", result.int8_peak_gops},
-                            {"prefill_gops", result.prefill_gops},
-                            {"prefill_peak_fraction", result.prefill_peak_fraction},
-                            {"prefill_part_s", parts_json(result.prefill_parts)},
-                            {"decode_part_s", parts_json(result.decode_parts)},
-                            {"load_s", load_s},
-                            {"memory", residency_json(result.residency)},
-                            {"peak_rss_bytes", result.peak_rss_bytes}}));
-  Table table;
-  table.add_row({"prefill", format_number("%.1f tokens/s", result.prefill_tokens_per_s)});
-  table.add_row({"decode", format_number("%.1f tokens/s", result.decode_tokens_per_s)});
-  table.add_row({"weights read a token", with_commas(result.decode_bytes_per_token) + " bytes"});
-  table.add_row({"plain reads", format_number("%.2f GB/s", result.read_bandwidth_gb_per_s)});
-  table.add_row({"decode against that", format_number("%.1f %%", result.decode_bandwidth_fraction * 100)});
-  table.add_row({"reads in huge pages", format_number("%.2f GB/s", result.read_bandwidth_huge_gb_per_s)});
-  table.add_row(
-      {"decode against those", format_number("%.1f %%", result.decode_bandwidth_huge_fraction * 100)});
-  table.add_row({"prefill, arithmetic", format_number("%.0f GOPS", result.prefill_gops)});
-  if (result.int8_peak_gops > 0) {  // not for bf16
-    table.add_row({"int8 peak", format_number("%.0f GOPS", result.int8_peak_gops)});
-    table.add_row({"prefill against the peak", format_number("%.1f %%", result.prefill_peak_fraction * 100)});
+  std::vector<runtime::BenchResult> results;
+  for (const runtime::MatmulEngine of_run : engines) {
+    session.matmul = of_run;
+    results.push_back(runtime::bench(model, session, bench, invocation.stop));
+    console.event(result_json(results.back(), load_s));
   }
-  table.add_row({"a prompt's time", parts_text(result.prefill_parts)});
-  table.add_row({"a token's time", parts_text(result.decode_parts)});
-  table.add_row({"load", format_number("%.3f s", load_s)});
-  console.write(table.text());
-  if (result.residency.streams) console.write("while decoding, " + residency_line(result.residency) + "\n");
+  console.write(result_text(results, load_s));
+  const runtime::ResidencyStats& residency = results.back().residency;
+  if (residency.streams) console.write("while decoding, " + residency_line(residency) + "\n");
   return 0;
 }
 

@@ -15,6 +15,7 @@
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/spelling.h"
+#include "runtime/runtime.h"
 
 namespace sluice::cli {
 namespace {
@@ -83,6 +84,7 @@ std::string top_help() {
         {"XDG_CACHE_HOME", "Its folder sluice holds caches (default: ~/.cache)"},
         {"SLUICE_DATA_DIR", "Folder whose manifests/ holds the known releases"},
         {"SLUICE_ISA", "Instruction set to use: avx512, avxvnni, avx2 or generic"},
+        {"SLUICE_ENGINE", "What computes matrix products: auto, own or onednn"},
         {"NO_COLOR", "Print without colours"}}});
   page.closing.push_back("Sizes and rates are written 64MiB, 10M/s. sluice --version prints the version.");
   return lay_out(page, help_columns());
@@ -113,7 +115,9 @@ int dispatch(const std::vector<std::string>& arguments, Console& console, const 
     return 0;
   }
   if (*name == "--version" || *name == "-V" || *name == "version") {
-    console.write(std::string(kVersion) + "\n");
+    const runtime::MatmulInfo matmul = runtime::matmul_info();
+    console.write(std::string(kVersion) + "\nown kernels: " + std::string(runtime::to_string(matmul.isa)) +
+                  "\noneDNN " + matmul.onednn_version + ": " + matmul.onednn_isa + "\n");
     return 0;
   }
   command = find_command(*name);

@@ -68,6 +68,16 @@ std::optional<runtime::Isa> forced_isa() {
   return isa;
 }
 
+runtime::MatmulEngine matmul_engine() {
+  const auto text = variable("SLUICE_ENGINE");
+  if (!text) return runtime::MatmulEngine::automatic;
+  const auto engine = runtime::parse_matmul_engine(*text);
+  if (!engine)
+    throw base::Error(base::ErrorKind::usage,
+                      "SLUICE_ENGINE is '" + *text + "', expected auto, own or onednn");
+  return *engine;
+}
+
 bool color_allowed() { return !variable("NO_COLOR") && variable("TERM").value_or("dumb") != "dumb"; }
 
 }  // namespace sluice::cli

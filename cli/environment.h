@@ -32,6 +32,9 @@ namespace sluice::cli {
 /// $SLUICE_ISA, if set. Error{usage} for an unknown instruction set or one that this CPU lacks.
 [[nodiscard]] std::optional<runtime::Isa> forced_isa();
 
+/// $SLUICE_ENGINE, or automatic. Error{usage} for what is unknown.
+[[nodiscard]] runtime::MatmulEngine matmul_engine();
+
 /// False when $NO_COLOR is set (no-color.org) or the terminal is dumb.
 [[nodiscard]] bool color_allowed();
 

@@ -65,6 +65,7 @@ int eval_command(const Invocation& invocation) {
   options.parse(invocation);
 
   session.isa = forced_isa();
+  session.matmul = matmul_engine();
   session.kv = runtime::parse_kv_type(kv);
   session.thread_count = request.thread_count;
   const std::string text = base::read_text_file(text_file, kTextBytesMax);

@@ -153,6 +153,7 @@ class Run {
     options.memory_bytes = values_.memory_bytes;
     options.keep_positions = keeps_prompt();
     options.isa = forced_isa();
+    options.matmul = matmul_engine();
     options.stop = invocation_.stop;
     if (trace_ || counts_) {
       options.on_routing = [this](const runtime::RoutingEvent& event) {
@@ -218,7 +219,9 @@ int run_command(const Invocation& invocation) {
   options.parse(invocation);
   require_sensible(values);
   const std::string prompt = read_prompt(values, invocation.stop);
-  static_cast<void>(forced_isa());  // reports a wrong SLUICE_ISA before a long conversion
+  // Wrong variables are reported before a long conversion, not after it.
+  static_cast<void>(forced_isa());
+  static_cast<void>(matmul_engine());
   // A seed of 32 bits is represented exactly in every JSON reader.
   values.sampling.seed = values.seed ? *values.seed : std::random_device()();
 

@@ -15,9 +15,8 @@ namespace {
 
 /// Inputs whose weights are widened to f32 at once: with 256 outputs 512 KiB, which stay in the L2 cache.
 constexpr std::size_t kFloatBlockCols = 512;
-/// Rows of one oneDNN call. Their number is a multiple of kRowStep, or kOneDnnRowsMin, so that few primitives
-/// are made: making one takes as long as using it once.
-constexpr std::size_t kRowsMax = 512;
+constexpr std::size_t kRowsMax = 512;  ///< rows of one oneDNN call, which bounds the scratch memory
+/// Rows of integer products are padded to a multiple of this, so that few primitives are made for them.
 constexpr std::size_t kRowStep = 16;
 
 /// The int8 weights of one panel and some inputs, as they lie in a q8 tile, which is oneDNN's BA16a64b4a.
@@ -56,29 +55,22 @@ struct OneDnnProducts::Worker {
                          std::size_t first_panel, std::size_t panels, float* out, std::size_t out_stride);
 };
 
-// Calls of few different shapes cover all rows: the last call starts so that it ends with the last row, and
-// computes some rows again.
 void OneDnnProducts::Worker::multiply_bf16(const Matrix& matrix, const Operand& x, std::size_t first_panel,
                                            std::size_t panels, float* out, std::size_t out_stride) {
   const std::size_t width = panels * format::kPanelRows;
   const std::byte* const codes = matrix.panel(first_panel).codes;
-  std::size_t done = 0;
-  while (done < x.rows()) {
-    const std::size_t left = x.rows() - done;
-    std::size_t rows = std::min(left / kRowStep * kRowStep, kRowsMax);
-    if (rows == 0) rows = left <= kOneDnnRowsMin || x.rows() < kRowStep ? kOneDnnRowsMin : kRowStep;
-    const std::size_t first = std::min(done, x.rows() - rows);
+  for (std::size_t first = 0; first < x.rows(); first += kRowsMax) {
+    const std::size_t rows = std::min(x.rows() - first, kRowsMax);
     const std::uint16_t* const rounded = x.bf16() + first * x.cols();
     float* const target = out + first * out_stride;
     if (out_stride == width) {
       matmuls.multiply_bf16(rows, x.cols(), width, rounded, codes, target);
-    } else {
-      floats.reserve(rows * width);
-      matmuls.multiply_bf16(rows, x.cols(), width, rounded, codes, floats.data());
-      for (std::size_t r = 0; r < rows; ++r)
-        std::memcpy(target + r * out_stride, &floats[r * width], width * sizeof(float));
+      continue;
     }
-    done = first + rows;
+    floats.reserve(rows * width);
+    matmuls.multiply_bf16(rows, x.cols(), width, rounded, codes, floats.data());
+    for (std::size_t r = 0; r < rows; ++r)
+      std::memcpy(target + r * out_stride, &floats[r * width], width * sizeof(float));
   }
 }
 

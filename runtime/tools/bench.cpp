@@ -217,6 +217,7 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
     result.int8_peak_gops = median(peaks) / 1e9;
     result.prefill_peak_fraction = median(peak_shares);
   }
+  result.onednn = session.has_used_onednn();
   result.peak_rss_bytes = peak_rss_bytes();
   const bool limited = result.residency.streams || options.memory_bytes.has_value();
   if (!limited) decode_beside_reads(session, next, options.thread_count, result);

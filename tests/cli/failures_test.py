@@ -21,6 +21,8 @@ class ExitCodeTest(ProgramTest):
         self.fail_with(2, "usage", "does not exist", "verify", "nowhere")
         self.fail_with(2, "usage", "SLUICE_ISA", "run", "stories-moe", "-p", "x",
                        environment={"SLUICE_ISA": "mmx"})
+        self.fail_with(2, "usage", "SLUICE_ENGINE is 'mkl', expected auto, own or onednn", "run", "stories-moe",
+                       "-p", "x", environment={"SLUICE_ENGINE": "mkl"})
 
     def test_help_is_0_for_every_command(self):
         commands = [line.split()[0] for line in self.succeed("--help").stdout.splitlines()

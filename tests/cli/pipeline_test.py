@@ -165,6 +165,18 @@ class RunTest(ProgramTest):
             texts.add(ran.result()["text"])
         self.assertEqual(len(texts), 1)
 
+    def test_both_engines_give_the_same_text_and_onednn_is_refused_where_it_saturates(self):
+        prompt = ("run", "stories-moe", "-p", "Once upon a time there was a little dog who liked to play",
+                  "-n", "8", "--temperature", "0", "--json")
+        own = self.succeed(*prompt, environment={"SLUICE_ENGINE": "own"}).result()["text"]
+        self.assertEqual(self.succeed(*prompt).result()["text"], own)
+        exact = "avx512_core_" in self.succeed("--version").stdout
+        if exact:
+            self.assertEqual(self.succeed(*prompt, environment={"SLUICE_ENGINE": "onednn"}).result()["text"], own)
+        refused = self.sluice(*prompt, environment={"SLUICE_ENGINE": "onednn", "ONEDNN_MAX_CPU_ISA": "AVX2"})
+        self.assertEqual(refused.code, 2)
+        self.assertIn("saturation", refused.error()["message"])
+
     def test_eval_and_bench_tell_their_numbers(self):
         (self.folder / "text").write_text("Once upon a time there was a little dog. He liked to play. " * 4)
         evaluated = self.succeed("eval", "stories-moe", "text", "--reference", "stories-moe", "--json").result()

@@ -13,6 +13,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
@@ -113,6 +114,23 @@ TEST_CASE("oneDNN's integer products of the largest weights and activations do n
             doctest::Approx(256 * activation * static_cast<float>(code) * scale).epsilon(1e-4));
     }
   }
+}
+
+TEST_CASE("a worker's products may be computed by one thread after another") {
+  const auto& kernels = runtime::kernels_for(runtime::detect_isa());
+  const RandomMatrix w(TileType::bf16, 256, 512, 4);
+  runtime::OperandBuffer buffer;
+  const Operand x = buffer.reset(TileType::bf16, 24, 512, 128);
+  std::mt19937_64 random(6);
+  for (std::size_t r = 0; r < 24; ++r) x.fill(kernels, r, 0, 512, random_row(512, random).data());
+  runtime::OneDnnProducts onednn(kernels, 1);
+  std::array<std::vector<float>, 3> outs;
+  for (auto& out : outs) {
+    out.resize(std::size_t{24} * 256);
+    std::thread([&] { onednn.multiply(w.matrix(), x, 0, 4, out.data(), 256, 0); }).join();
+  }
+  CHECK(same_bits(outs[0], outs[1]));
+  CHECK(same_bits(outs[0], outs[2]));
 }
 
 TEST_CASE("oneDNN's bf16 products are as near as their activations' rounding allows") {
