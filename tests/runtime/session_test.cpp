@@ -68,12 +68,14 @@ std::vector<TokenId> random_tokens(std::size_t count, std::uint64_t seed) {
 
 /// Logits of all tokens, fed in pieces of `piece` tokens.
 std::vector<float> logits_of(const Model& model, std::span<const TokenId> ids, unsigned threads,
-                             std::size_t chunk, std::size_t piece, std::optional<Isa> isa = {}) {
+                             std::size_t chunk, std::size_t piece, std::optional<Isa> isa = {},
+                             runtime::MatmulEngine matmul = runtime::MatmulEngine::automatic) {
   Session session(model, {.thread_count = threads,
                           .context_tokens = 300,
                           .prefill_chunk_tokens = chunk,
                           .kv = {},
                           .isa = isa,
+                          .matmul = matmul,
                           .stop = {},
                           .on_routing = {}});
   return tests::logits_of(session, ids, piece);
@@ -121,13 +123,16 @@ TEST_CASE("q8 and q4 logits are the same bits for any threads, chunks and feedin
   }
 }
 
-TEST_CASE("every instruction set gives the same bits") {
+TEST_CASE("the own kernels of every instruction set give the same bits") {
   const tests::TempDir folder;
   tests::write_tiny_release(folder.path(), tests::tiny_params(), 4);
   for (const auto quant : {convert::Quant::bf16, convert::Quant::q8, convert::Quant::q4}) {
     const Model model = Model::open(tests::make_container(folder.path(), folder / "m.sluice", quant));
     const auto ids = random_tokens(40, 2);
-    const auto expected = logits_of(model, ids, 2, 512, ids.size(), Isa::generic);
+    const auto logits = [&](Isa isa) {
+      return logits_of(model, ids, 2, 512, ids.size(), isa, runtime::MatmulEngine::own);
+    };
+    const auto expected = logits(Isa::generic);
     for (const Isa isa : runtime::kIsas) {
       if (isa == Isa::generic) continue;
       if (!runtime::is_supported(isa)) {
@@ -135,7 +140,7 @@ TEST_CASE("every instruction set gives the same bits") {
         continue;
       }
       CAPTURE(runtime::to_string(isa));
-      CHECK(same_bits(logits_of(model, ids, 2, 512, ids.size(), isa), expected));
+      CHECK(same_bits(logits(isa), expected));
     }
   }
 }
