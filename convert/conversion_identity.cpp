@@ -39,8 +39,7 @@ base::Sha256 digest_of_release(const Plan& plan) {
   Fingerprint print;
   for (const base::File& file : plan.files) {
     const auto found = base::identify(file.path());
-    if (!found)
-      throw base::Error(base::ErrorKind::io, file.path().string() + ": can no longer be examined");
+    if (!found) throw base::Error(base::ErrorKind::io, file.path().string() + ": can no longer be examined");
     print.add(found->inode);
     print.add(found->size_bytes);
     print.add(found->modified_ns);

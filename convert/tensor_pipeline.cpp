@@ -4,9 +4,9 @@
 // Threads. The reader thread reads blocks in order, the writer thread writes them in order. Workers (one of
 // them the caller of run()) all execute work(): under the lock they take one turn after another, and drop the
 // lock while they compute. A turn is, in this order of preference: feed the next encoded block to the file's
-// hash, which one worker at a time can do and nothing can catch up on later; encode a strip of the youngest
-// block; begin the next block; hash leaves of the SHA-256 trees. A worker waits only when there is no turn to
-// take.
+// hash, which one worker at a time can do, so that lost time cannot be made up; encode a strip of the
+// youngest block; begin the next block; hash leaves of the SHA-256 trees. A worker waits only when there is
+// no turn to take.
 //
 // Invariants. A tensor begins at the sink only after the previous one has ended there (hash_block waits until
 // all earlier blocks are retired). A block is retired when it is written and all its leaves are hashed; only
@@ -82,7 +82,7 @@ void TensorPipeline::work(unsigned worker) {
 }
 
 /// Does one piece of work; false when there is none. The file's hash comes first, because only one thread at
-/// a time can work on it; it hashes leaves along with it in spare SIMD lanes. The remaining leaves come last.
+/// a time can work on it; it hashes leaves interleaved with it. The remaining leaves come last.
 bool TensorPipeline::take_turn(Lock& lock, unsigned worker) {
   return hash_block(lock) || encode_strip(lock, worker) || begin_block() || hash_leaves(lock);
 }

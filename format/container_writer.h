@@ -55,7 +55,8 @@ class ContainerWriter final {
   void write(base::Bytes bytes) { stream_.append(bytes); }
   void hash(base::Bytes bytes);
   /// As hash(bytes), but puts the leaves into `leaves`; any thread hashes them before end_tensor(). The call
-  /// hashes some waiting leaves itself, in SIMD lanes that the file's hash leaves free.
+  /// itself hashes some waiting leaves, interleaved with the file's hash, which costs little more than either
+  /// alone.
   void hash(base::Bytes bytes, base::LeafQueue& leaves);
   /// Optional, after the last write(): hands the tensor to the system, up to the page on which the next one
   /// begins.
@@ -85,9 +86,9 @@ class ContainerWriter final {
   base::File& file_;
   base::FileStream stream_;
   base::PairedHasher<base::Sha256> file_hasher_;
-  std::uint64_t hashed_bytes_ = 0;              // bytes fed into file_hasher_
+  std::uint64_t hashed_bytes_ = 0;                // bytes fed into file_hasher_
   base::PairedHasher<base::Sha256> leaf_hasher_;  // for a leaf whose bytes come in several calls
-  std::size_t leaf_bytes_ = 0;                  // bytes fed into leaf_hasher_
+  std::size_t leaf_bytes_ = 0;                    // bytes fed into leaf_hasher_
   // The leaves of the current tensor, allocated at once because a queue keeps pointers to them, and how many
   // of them have all their bytes.
   std::vector<base::Sha256> leaves_;
