@@ -52,7 +52,7 @@ class SeedThread {
 
   [[nodiscard]] int port() const { return port_; }
   [[nodiscard]] std::string peer() const { return "127.0.0.1:" + std::to_string(port_); }
-  /// Payload sent so far; told once a second.
+  /// Payload sent so far; updated once per second.
   [[nodiscard]] std::uint64_t uploaded_bytes() const { return uploaded_bytes_; }
 
  private:
@@ -64,7 +64,7 @@ class SeedThread {
   std::jthread thread_;
 };
 
-/// Remembers what it was told, and checks that progress never runs backwards.
+/// Remembers the reports, and checks that progress never runs backwards.
 class RecordingObserver : public fetch::FetchObserver {
  public:
   void on_layout(const format::ReleaseLayout& layout) override { layouts.push_back(layout); }

@@ -1,4 +1,4 @@
-// kill -9 of a whole fetch at points of its way; a new fetch goes on from what was there.
+// Kills a whole fetch with SIGKILL at certain points; a new fetch continues from the durable pieces.
 
 #include <doctest/doctest.h>
 #include <signal.h>
@@ -90,7 +90,7 @@ TEST_CASE("what came before the piece layers of a v2 magnet link did is kept") {
 
 TEST_CASE("at 200 random instants, a kill costs less than 64 MiB on average") {
   constexpr int kKills = 200;
-  constexpr std::uint64_t kSampleBytes = 8 * kMiB;  // what every start hashes again
+  constexpr std::uint64_t kSampleBytes = 8 * kMiB;  // hashed again at every start
   const TempDir dir;
   const Files files = {{"params.json", noise(1, 700)}, {"consolidated.00.pth", noise(2, 160 * kMiB)}};
   write_files(dir / "model", files);

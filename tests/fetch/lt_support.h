@@ -33,7 +33,7 @@ class LtSeeder {
 std::string make_hostile_info(std::string_view file_name);
 
 /// A peer on 127.0.0.1 that serves any bytes as metadata (BEP 9, BEP 10) to one peer after the other, and
-/// nothing else: libtorrent itself would refuse to load what it serves.
+/// nothing else: libtorrent itself would refuse to load its torrent.
 class HostileSeeder {
  public:
   explicit HostileSeeder(std::string info);

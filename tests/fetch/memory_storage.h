@@ -26,13 +26,13 @@ class MemoryStorage final : public fetch::Storage {
   std::optional<base::FileStamp> find(const std::filesystem::path& path) const override;
   void rename(const std::filesystem::path& from, const std::filesystem::path& to) override;
 
-  /// From now on writes and syncs fail as on a full disk, or do not any more.
+  /// Makes writes and syncs fail from now on, as on a full disk, or ends that.
   void set_full(bool full);
 
   [[nodiscard]] Image image() const;
   [[nodiscard]] std::size_t step_count() const;
-  /// What is on the disk when the power goes after the first `steps` steps. Of each write that was not synced
-  /// then, `random` keeps all, nothing, or the first part.
+  /// The content of the disk after a power loss that follows the first `steps` steps. `random` decides
+  /// whether a write that was not synced then is kept, lost, or kept in its first part.
   [[nodiscard]] Image after_power_loss(std::size_t steps, std::mt19937& random) const;
 
  private:

@@ -43,7 +43,7 @@ TEST_CASE("shares of memory never come to more than there is, and shrink where m
     CAPTURE(memory_bytes);
     const auto shares = fetch::share_memory(memory_bytes, layout_of(1000));
     const std::uint64_t peers_bytes = shares.peers_max * std::uint64_t{64 << 10};
-    // What mirrors bring is held twice while it is handed over.
+    // A piece from a mirror is held twice while it is passed on.
     CHECK(shares.store_bytes + 2 * shares.mirror_bytes + shares.tree_bytes + peers_bytes <
           fetch::worker_memory_bytes(memory_bytes));
     CHECK(shares.peers_max >= 20);

@@ -26,7 +26,7 @@ const std::string& model_bin() {
   return content;
 }
 
-/// What a mirror's answers about model.bin lead to.
+/// The warnings and pieces that result from a mirror's responses for model.bin.
 Warnings warnings_of(const TinyHttp& server, std::size_t count) {
   const Release release(plain_files());
   return Fetching(release, {mirror(server.url())}).warnings_after(count);
@@ -174,7 +174,7 @@ TEST_CASE("a mirror that truncates is tried again, then left") {
     const TinyHttp server(cut(20'000));
     const Release release(plain_files());
     Fetching fetching(release, {mirror(server.url())});
-    // A piece a time; what was complete is kept.
+    // One piece per request; complete pieces are kept.
     const std::string start = "mirror " + server.url();
     CHECK(fetching.scheduler.wait_for_warnings(2));
     fetching.pool.reset();
@@ -185,7 +185,7 @@ TEST_CASE("a mirror that truncates is tried again, then left") {
     CHECK(fetching.scheduler.delivered_count() == 3);
     CHECK(server.targets().size() == 3);
   }
-  const TinyHttp server(cut(300'000));  // what brings that much is not counted
+  const TinyHttp server(cut(300'000));  // a failure after so many bytes does not count
   const Release release(plain_files());
   Fetching fetching(release, {mirror(server.url())});
   fetching.check_complete(release);

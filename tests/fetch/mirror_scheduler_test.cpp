@@ -1,4 +1,4 @@
-// Which pieces mirrors get beside a swarm.
+// The choice of pieces for mirrors while a swarm works on the same release.
 
 #include "fetch/mirror/mirror_scheduler.h"
 

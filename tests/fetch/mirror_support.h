@@ -54,7 +54,7 @@ struct Release {
   }
 };
 
-/// Wants every piece of a release, and keeps what is delivered.
+/// Wants every piece of a release, and keeps the completed ones.
 class Customer final : public fetch::PieceScheduler {
  public:
   explicit Customer(const Release& release) : release_(release) {
@@ -112,7 +112,7 @@ class Customer final : public fetch::PieceScheduler {
     const std::lock_guard lock(mutex_);
     return delivered_.size();
   }
-  /// Pieces that were taken and neither delivered nor given back.
+  /// Pieces that are claimed and neither completed nor released.
   [[nodiscard]] std::uint64_t kept_count() const {
     const std::lock_guard lock(mutex_);
     return claims_;

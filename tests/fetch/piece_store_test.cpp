@@ -243,7 +243,7 @@ TEST_CASE(
     "a piece that nobody could verify is whole but unproven for the next run, until the layers are known") {
   std::mt19937 random(5);
   Fixture fixture(false);
-  format::ReleaseLayout layout = fixture.release->layout;  // as a v2 magnet link brings it
+  format::ReleaseLayout layout = fixture.release->layout;  // as of a v2 magnet link
   layout.infohash_v1.reset();
   layout.v1_pieces.clear();
   const StreamedRelease known(layout, fixture.release->files);

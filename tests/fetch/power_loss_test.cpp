@@ -1,5 +1,5 @@
-// The power goes at any instant, and of what was not synced any part is lost: nothing that the journal proves
-// may be wrong, and what it proves must not be less than what was told to be durable.
+// A power loss at any instant loses any part of the unsynced writes. Nothing that the journal proves may be
+// wrong, and it must prove every piece that was reported as durable.
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-// fetch::repair on loopback: what is wrong comes back, what is right is never written.
+// fetch::repair on loopback: wrong bytes are replaced, and correct bytes are never written.
 
 #include <doctest/doctest.h>
 

@@ -39,7 +39,7 @@ struct StreamedRelease {
   }
 };
 
-/// What a payload worker is made of, but for the network.
+/// The parts of a payload worker without the network.
 struct StoreStack {
   fetch::ReleaseFiles files;
   fetch::JournalState state;

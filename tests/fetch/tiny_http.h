@@ -33,7 +33,7 @@ struct HttpResponse {
   bool stall = false;                                 ///< sends nothing of it and keeps the connection
 };
 
-/// What an honest server answers when `content` is what it has.
+/// The response of an honest server that has `content`.
 HttpResponse serve_content(const HttpRequest& request, const std::string& content);
 
 class TinyHttp {

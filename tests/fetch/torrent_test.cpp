@@ -1,4 +1,4 @@
-// Reading .torrent files: what is right in every version, and a table of what is refused.
+// Reading .torrent files: valid ones of every version, and a table of refused ones.
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-// What a worker says, and what becomes of a fetch whose worker was taken over.
+// Events of a worker, and a fetch whose worker was taken over.
 
 #include "fetch/job/worker_event.h"
 
