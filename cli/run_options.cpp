@@ -109,6 +109,7 @@ void declare(Options& options, RunOptions& values) {
   declare_output(options, values);
   declare_model(options, values);
   declare_network(options, values.network);
+  options.add_note("The prompt is printed before the text, except with --chat; --quiet leaves it out.");
 }
 
 std::string read_prompt(const RunOptions& values, const std::stop_token& stop) {
