@@ -52,12 +52,12 @@ enum class MatmulEngine : std::uint8_t {
 /// "auto", "own" or "onednn"; nothing for other texts.
 [[nodiscard]] std::optional<MatmulEngine> parse_matmul_engine(std::string_view text);
 
-struct EngineInfo {
+struct MatmulInfo {
   Isa isa;                     ///< of the own kernels
   std::string onednn_version;  ///< "2.6.3"
   std::string onednn_isa;      ///< what oneDNN says that it uses, such as "avx512_core_bf16"
 };
-[[nodiscard]] EngineInfo engine_info();
+[[nodiscard]] MatmulInfo matmul_info();
 
 /// How keys and values are kept; see runtime/kv_cache.h.
 enum class KvType : std::uint8_t { f32, bf16, q8 };

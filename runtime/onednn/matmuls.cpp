@@ -153,7 +153,7 @@ OneDnnIsa onednn_isa() {
 #endif
 }
 
-EngineInfo engine_info() {
+MatmulInfo matmul_info() {
   const dnnl_version_t* const version = dnnl::version();
   struct Name {
     dnnl::cpu_isa isa;

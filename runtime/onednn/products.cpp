@@ -174,8 +174,8 @@ bool uses_onednn(MatmulEngine engine, format::TileType type, std::size_t rows, I
 void require_onednn(MatmulEngine engine, format::TileType type) {
   if (engine != MatmulEngine::onednn || type == format::TileType::bf16 || onednn_isa().vnni) return;
   throw base::Error(base::ErrorKind::usage,
-                    "oneDNN " + engine_info().onednn_version +
-                        " multiplies integers with saturation on this CPU (" + engine_info().onednn_isa +
+                    "oneDNN " + matmul_info().onednn_version +
+                        " multiplies integers with saturation on this CPU (" + matmul_info().onednn_isa +
                         "), which gives wrong results: only bf16 containers can use it here");
 }
 
