@@ -9,6 +9,9 @@
 //   q8_sums(weights, groups, codes, chunk_sum): Sums of one row and `groups` q8 groups
 //   q6_sums, q4_sums(panel, first_group, groups, codes, group_sums, group_stride):
 //     the same from packed weights
+//   q4_pair_sums(panel, first_group, groups, codes, codes_stride, group_sums, group_stride, sums): those of
+//   two
+//     neighbouring rows
 //   Q8Block, Q6Block, Q4Block: a panel's weights for a block of inputs, unpacked for many rows:
 //     kGroupBytes        bytes of a group in the panel's codes
 //     kCols              a block is as many whole chunks of one width as fit into so many inputs, one at
@@ -120,14 +123,25 @@ inline void multiply_many(const PanelView* panels, std::size_t count, const Quan
   apply_row_scales(panels, count, x.rows, out, out_stride);
 }
 
-// Multiplies a few rows with a panel's packed weights, which are read once. sums_of(chunk, row) gives Sums.
+// Multiplies a few rows with a panel's packed weights, which are read once. sums_of(chunk, row) gives Sums,
+// and sums_of(chunk, row, Sums[2]) those of two rows where the type has a kernel for pairs.
 template <std::size_t kRows, typename F>
 inline void multiply_rows(const QuantizedView& x, const float* row_scales, float* out, std::size_t out_stride,
                           F sums_of) {
+  constexpr bool kPairs = requires(const Chunks& chunk, Sums(&sums)[2]) { sums_of(chunk, kRows, sums); };
   Totals totals[kRows] = {};
   for_each_block(x, x.chunk_cols, [&](const Chunks& chunk) {
-    for (std::size_t r = 0; r < kRows; ++r)
-      accumulate(sums_of(chunk, r), x.scales[chunk.first * kRows + r], totals[r]);
+    const float* scales = x.scales + chunk.first * kRows;
+    std::size_t r = 0;
+    if constexpr (kPairs) {
+      for (; r + 2 <= kRows; r += 2) {
+        Sums sums[2];
+        sums_of(chunk, r, sums);
+        accumulate(sums[0], scales[r], totals[r]);
+        accumulate(sums[1], scales[r + 1], totals[r + 1]);
+      }
+    }
+    for (; r < kRows; ++r) accumulate(sums_of(chunk, r), scales[r], totals[r]);
   });
   for (std::size_t r = 0; r < kRows; ++r)
     for (std::size_t i = 0; i < 4; ++i)
@@ -156,28 +170,37 @@ void multiply_q8(const PanelView* panels, std::size_t count, const QuantizedView
   }
 }
 
-// Products of the types with sub-scales, q6 and q4.
-template <typename Block, std::size_t kManyRows, typename F>
-inline void multiply_packed(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
-                            std::size_t out_stride, F sums_of) {
-  if (x.rows >= kManyRows) return multiply_many<Block>(panels, count, x, out, out_stride);
+void multiply_q6(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                 std::size_t out_stride) {
+  if (x.rows >= kManyRowsQ6) return multiply_many<Q6Block>(panels, count, x, out, out_stride);
   for (std::size_t p = 0; p < count; ++p) {
-    multiply_few<kManyRows - 1>(
+    multiply_few<kManyRowsQ6 - 1>(
         x, panels[p].row_scales, out + p * 64, out_stride, [&](const Chunks& chunk, std::size_t r) {
-          return sums_of(panels[p], chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols,
+          return q6_sums(panels[p], chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols,
                          x.group_sums + chunk.first_group * x.rows + r, x.rows);
         });
   }
 }
 
-void multiply_q6(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
-                 std::size_t out_stride) {
-  multiply_packed<Q6Block, kManyRowsQ6>(panels, count, x, out, out_stride, q6_sums);
-}
+struct Q4Sums {
+  const PanelView& panel;
+  const QuantizedView& x;
+
+  Sums operator()(const Chunks& chunk, std::size_t r) const {
+    return q4_sums(panel, chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols,
+                   x.group_sums + chunk.first_group * x.rows + r, x.rows);
+  }
+  void operator()(const Chunks& chunk, std::size_t r, Sums (&sums)[2]) const {
+    q4_pair_sums(panel, chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols, chunk.cols,
+                 x.group_sums + chunk.first_group * x.rows + r, x.rows, sums);
+  }
+};
 
 void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                  std::size_t out_stride) {
-  multiply_packed<Q4Block, kManyRowsQ4>(panels, count, x, out, out_stride, q4_sums);
+  if (x.rows >= kManyRowsQ4) return multiply_many<Q4Block>(panels, count, x, out, out_stride);
+  for (std::size_t p = 0; p < count; ++p)
+    multiply_few<kManyRowsQ4 - 1>(x, panels[p].row_scales, out + p * 64, out_stride, Q4Sums{panels[p], x});
 }
 
 inline IntPart load_part(const std::int32_t* p) {

@@ -19,14 +19,12 @@ struct SubScales {
   __m256i part[8];
 };
 
-inline SubScales load_sub_scales(const PanelView& panel, std::size_t group) {
-  const std::byte* packed = panel.magnitudes + group * kQ4MagnitudeBytes;
-  const std::byte* signs = panel.signs + group * kQ4SignBytes;
-  const __m256i bytes = load256(packed);
-  const __m256i mask = _mm256_set1_epi8(15);
-  const __m256i one = _mm256_set1_epi8(1);
-  const __m256i magnitudes[2] = {_mm256_add_epi8(_mm256_and_si256(bytes, mask), one),
-                                 _mm256_add_epi8(_mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask), one)};
+// The 32 outputs of one half.
+inline void load_half_sub_scales(const PanelView& panel, std::size_t group, std::size_t half, __m256i* part) {
+  const __m256i bytes = load256(panel.magnitudes + group * kQ4MagnitudeBytes);
+  const __m256i nibbles = half == 0 ? bytes : _mm256_srli_epi16(bytes, 4);
+  const __m256i magnitudes =
+      _mm256_add_epi8(_mm256_and_si256(nibbles, _mm256_set1_epi8(15)), _mm256_set1_epi8(1));
   // In byte n of 32: the byte with its sign bit, and that bit.
   const __m256i byte_of_lane = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,  //
                                                 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
@@ -34,23 +32,26 @@ inline SubScales load_sub_scales(const PanelView& panel, std::size_t group) {
   // Lane i of eight: two copies of byte i, each sign-extended below.
   const __m256i twice = _mm256_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3,  //
                                          4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
-  SubScales scales;
-  for (std::size_t half = 0; half < 2; ++half) {
-    std::int32_t sign_bytes;
-    __builtin_memcpy(&sign_bytes, signs + half * 4, sizeof(sign_bytes));
-    const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(sign_bytes), byte_of_lane);
-    const __m256i negative = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit_of_lane), bit_of_lane);
-    // x xor -1 minus -1 is -x.
-    const __m256i scale = _mm256_sub_epi8(_mm256_xor_si256(magnitudes[half], negative), negative);
-    alignas(32) std::int8_t byte[32];
-    store256(byte, scale);
-    for (std::size_t i = 0; i < 4; ++i) {
-      std::int64_t eight;
-      __builtin_memcpy(&eight, byte + i * 8, sizeof(eight));
-      const __m256i repeated = _mm256_shuffle_epi8(_mm256_set1_epi64x(eight), twice);
-      scales.part[half * 4 + i] = _mm256_srai_epi16(repeated, 8);
-    }
+  std::int32_t sign_bytes;
+  __builtin_memcpy(&sign_bytes, panel.signs + group * kQ4SignBytes + half * 4, sizeof(sign_bytes));
+  const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(sign_bytes), byte_of_lane);
+  const __m256i negative = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit_of_lane), bit_of_lane);
+  // x xor -1 minus -1 is -x.
+  const __m256i scale = _mm256_sub_epi8(_mm256_xor_si256(magnitudes, negative), negative);
+  alignas(32) std::int8_t byte[32];
+  store256(byte, scale);
+  for (std::size_t i = 0; i < 4; ++i) {
+    std::int64_t eight;
+    __builtin_memcpy(&eight, byte + i * 8, sizeof(eight));
+    const __m256i repeated = _mm256_shuffle_epi8(_mm256_set1_epi64x(eight), twice);
+    part[i] = _mm256_srai_epi16(repeated, 8);
   }
+}
+
+inline SubScales load_sub_scales(const PanelView& panel, std::size_t group) {
+  SubScales scales;
+  load_half_sub_scales(panel, group, 0, scales.part);
+  load_half_sub_scales(panel, group, 1, scales.part + 4);
   return scales;
 }
 
@@ -159,6 +160,42 @@ inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t
     }
   }
   return to_sums(total);
+}
+
+// q4_sums of two rows: weights and sub-scales, whose unpacking takes as long as the products of one row, are
+// unpacked once. Half of the outputs after the other, so that the sums of both rows stay in registers.
+inline void q4_pair_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
+                         const std::int8_t* codes, std::size_t codes_stride, const std::int32_t* group_sums,
+                         std::size_t group_stride, Sums (&sums)[2]) {
+  const std::byte* packed = panel.codes + first_group * kQ4GroupBytes;
+  for (std::size_t half = 0; half < 2; ++half) {
+    __m256i total[2][4];
+    for (auto& row : total)
+      for (auto& t : row) t = _mm256_setzero_si256(), pin_to_register(t);
+    for (std::size_t group = 0; group < groups; ++group) {
+      if (half == 0) prefetch<kQ4GroupBytes>(packed + group * kQ4GroupBytes);
+      __m256i scales[4];
+      load_half_sub_scales(panel, first_group + group, half, scales);
+      const std::int8_t* x = codes + group * 16;
+      const std::byte* bytes = packed + group * kQ4GroupBytes + half * 128;
+      for (std::size_t i = 0; i < 4; ++i) {
+        const Nibbles first = load_nibbles(bytes + i * 32);
+        const Nibbles second = load_nibbles(bytes + kQ4PairBytes + i * 32);
+        for (std::size_t r = 0; r < 2; ++r) {
+          const std::int8_t* row = x + r * codes_stride;
+          const auto bias = static_cast<short>(-4 * group_sums[group * group_stride + r]);
+          __m256i pairs = _mm256_add_epi16(_mm256_set1_epi16(bias),
+                                           _mm256_maddubs_epi16(first.even, broadcast_quad(row)));
+          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(first.odd, broadcast_quad(row + 4)));
+          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.even, broadcast_quad(row + 8)));
+          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.odd, broadcast_quad(row + 12)));
+          total[r][i] = _mm256_add_epi32(total[r][i], _mm256_madd_epi16(pairs, scales[i]));
+        }
+      }
+    }
+    for (std::size_t r = 0; r < 2; ++r)
+      for (std::size_t i = 0; i < 4; ++i) sums[r].part[half * 4 + i] = reinterpret_cast<IntPart>(total[r][i]);
+  }
 }
 
 // Like q4_sums, but 32 x the group's sum is subtracted, 16 x from each of the two 16-bit sums. The products
