@@ -1,3 +1,7 @@
+// Calibrating needs the inputs of each expert, and only a model that runs has them. The released checkpoint
+// is converted to q8 first, which is close enough and half the size; runtime::Calibrator then runs it one
+// layer at a time, in step with the q4 conversion, so that one layer's statistics are in memory.
+
 #include "cli/calibration_run.h"
 
 #include <system_error>

@@ -40,7 +40,7 @@ constexpr std::array kCommands = {
     Command{"fetch-worker", "Helper process of fetch", fetch_worker_command, 7, true},
 };
 
-// What somebody may type who comes from another program.
+// Commands of other programs that do something similar; suggested when one of them is typed.
 constexpr std::pair<std::string_view, std::string_view> kHabits[] = {
     {"pull", "fetch"},     {"download", "fetch"},   {"get", "fetch"},      {"check", "verify"},
     {"generate", "run"},   {"quantize", "convert"}, {"export", "convert"}, {"create", "publish"},

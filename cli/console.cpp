@@ -1,3 +1,7 @@
+// Writes go to the descriptors directly: there is no buffer that could keep an event back or lose it when the
+// process ends. One mutex orders all output, and the live line is erased before any other line, so that they
+// never mix.
+
 #include "cli/console.h"
 
 #include <sys/ioctl.h>

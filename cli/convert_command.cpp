@@ -29,76 +29,64 @@ void record_origin(convert::Request& request, const library::Context& context) {
                          request, context);
 }
 
-// NAME-QUANT.sluice in the current folder.
+/// NAME-QUANT.sluice in the current folder, where NAME is the folder of the checkpoint: the names of
+/// checkpoint files ("consolidated.00.pth") say nothing about the model.
 fs::path default_output(const fs::path& input, const std::string& quant) {
   const fs::path release = library::is_one_file(input) ? library::parent_of(input) : input;
   return library::own_name(release) + "-" + quant + ".sluice";
 }
 
-int run_export(convert::Request& request, const std::string& output, const std::string& quant,
-               const std::string& to, const Invocation& invocation) {
-  // A container records its origin itself.
-  if (!library::is_container_file(request.input)) record_origin(request, LibraryAccess(invocation).context());
-  return export_command({request.input.string(), output, quant, to, request.memory_bytes,
-                         request.thread_count, request.release_name, request.licence},
-                        invocation);
-}
-
-}  // namespace
-
-int convert_command(const Invocation& invocation) {
-  Console& console = invocation.console;
+struct ConvertOptions {
   std::string input;
   std::string output;
   std::string quant;
   std::string to = "sluice";
   std::string calibration_text;
   convert::Request request;
-  Options options(
-      "convert",
-      "Converts a released checkpoint to one .sluice file, or exports a model as GGUF or safetensors.",
-      "sluice convert downloads/mixtral-8x7b-32kseqlen -o mixtral-q4.sluice\n"
-      "sluice convert mixtral-q4.sluice --to gguf --quant q8 -o mixtral.gguf");
-  options.add_argument("PATH", input, "Release folder, checkpoint file, or a .sluice file to export");
+};
+
+void declare(Options& options, ConvertOptions& values) {
+  options.add_argument("PATH", values.input, "Release folder, checkpoint file, or a .sluice file to export");
   options.group("Output");
-  options.add_text("-o,--output FILE", output,
+  options.add_text("-o,--output FILE", values.output,
                    "File to write; with --to safetensors a folder gets a whole release "
                    "(default: NAME-QUANT.sluice in the current folder)");
-  options.add_choice("--to FORMAT", to, {"sluice", "gguf", "safetensors"},
+  options.add_choice("--to FORMAT", values.to, {"sluice", "gguf", "safetensors"},
                      "Format to write: sluice, gguf or safetensors");
   options.group("Quantization");
-  options.add_choice("--quant TYPE", quant, {"q4", "q8", "bf16", "f32"},
+  options.add_choice("--quant TYPE", values.quant, {"q4", "q8", "bf16", "f32"},
                      "Type of the weights: q4, q8 or bf16 (default: q4); for --to also f32 (default: exact)");
-  options.add_text("--calibrate TEXT", calibration_text,
+  options.add_text("--calibrate TEXT", values.calibration_text,
                    "Text file to run through the model first; q4 is then rounded for the inputs that each "
                    "expert sees");
   options.group("Memory and threads");
-  options.add_size("--memory SIZE", request.memory_bytes, "Memory for the whole conversion");
-  options.add_threads(request.thread_count);
-  options.parse(invocation);
+  options.add_size("--memory SIZE", values.request.memory_bytes, "Memory for the whole conversion");
+  options.add_threads(values.request.thread_count);
+}
 
-  if (!fs::exists(input)) throw base::Error(base::ErrorKind::usage, input + ": does not exist");
-  request.input = input;
-  if (to != "sluice" && !calibration_text.empty())
-    throw base::Error(base::ErrorKind::usage, "--calibrate is for .sluice files, not for exports");
-  if (to != "sluice") return run_export(request, output, quant, to, invocation);
-  if (quant.empty()) quant = "q4";
-  if (quant == "f32")
-    throw base::Error(base::ErrorKind::usage, "a .sluice file holds q4, q8 or bf16, not f32");
-  request.output = output.empty() ? default_output(input, quant) : fs::path(output);
-  request.quant = convert::parse_quant(quant).value();  // the option allows known names only
-  record_origin(request, LibraryAccess(invocation).context());
-  ProgressLine progress(console);
-  const base::Stopwatch watch;
-  const bool calibrated = !calibration_text.empty();
-  const auto result = calibrated ? CalibrationRun(calibration_text, progress, invocation).convert(request)
-                                 : convert::convert(request, progress, invocation.stop);
-  if (!calibrated) remove_calibration(request.output);
-  const double seconds = watch.seconds();
-  console.clear_status();
+/// Error{usage} for options that contradict each other.
+void require_sensible(const ConvertOptions& values) {
+  const auto refuse = [](const std::string& what) { throw base::Error(base::ErrorKind::usage, what); };
+  if (!fs::exists(values.input)) refuse(values.input + ": does not exist");
+  if (values.to != "sluice" && !values.calibration_text.empty())
+    refuse("--calibrate is for .sluice files, not for exports");
+  if (values.to == "sluice" && values.quant == "f32") refuse("a .sluice file holds q4, q8 or bf16, not f32");
+}
+
+int run_export(ConvertOptions& values, const Invocation& invocation) {
+  convert::Request& request = values.request;
+  // A container records its origin itself.
+  if (!library::is_container_file(request.input)) record_origin(request, LibraryAccess(invocation).context());
+  return export_command({values.input, values.output, values.quant, values.to, request.memory_bytes,
+                         request.thread_count, request.release_name, request.licence},
+                        invocation);
+}
+
+void print_result(const fs::path& output, const convert::Result& result, bool calibrated, double seconds,
+                  Console& console) {
   console.event(
       format::Json::object({{"event", "result"},
-                            {"output", request.output.string()},
+                            {"output", output.string()},
                             {"bytes", result.output_bytes},
                             {"checkpoint", result.layout.files},
                             {"layout", result.layout.names},
@@ -112,7 +100,7 @@ int convert_command(const Invocation& invocation) {
                             {"peak_rss_bytes", runtime::peak_rss_bytes()},
                             {"root_sha256", base::to_hex(result.root)},
                             {"file_sha256", base::to_hex(result.file_sha256)}}));
-  console.print(request.output.string() + ": " + base::to_human_bytes(result.output_bytes) + " from " +
+  console.print(output.string() + ": " + base::to_human_bytes(result.output_bytes) + " from " +
                 base::to_human_bytes(result.input_bytes) + " in " + format_number("%.1f s", seconds) + ", " +
                 format_number("%.2f bits a weight", result.bits_per_weight) +
                 format_number(", relative error %.4f", result.relative_error));
@@ -125,6 +113,40 @@ int convert_command(const Invocation& invocation) {
   print_quality(result.quality, console);
   if (calibrated) print_under_calibrated(result.calibration_tokens, result.under_calibrated, console);
   console.print("root " + base::to_hex(result.root));
+}
+
+}  // namespace
+
+int convert_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  ConvertOptions values;
+  Options options(
+      "convert",
+      "Converts a released checkpoint to one .sluice file, or exports a model as GGUF or safetensors.",
+      "sluice convert downloads/mixtral-8x7b-32kseqlen -o mixtral-q4.sluice\n"
+      "sluice convert mixtral-q4.sluice --to gguf --quant q8 -o mixtral.gguf");
+  declare(options, values);
+  options.parse(invocation);
+
+  require_sensible(values);
+  convert::Request& request = values.request;
+  request.input = values.input;
+  if (values.to != "sluice") return run_export(values, invocation);
+  const std::string quant = values.quant.empty() ? "q4" : values.quant;
+  request.output = values.output.empty() ? default_output(values.input, quant) : fs::path(values.output);
+  request.quant = convert::parse_quant(quant).value();  // the option allows known names only
+  record_origin(request, LibraryAccess(invocation).context());
+  ProgressLine progress(console);
+  const base::Stopwatch watch;
+  const bool calibrated = !values.calibration_text.empty();
+  const auto result = calibrated
+                          ? CalibrationRun(values.calibration_text, progress, invocation).convert(request)
+                          : convert::convert(request, progress, invocation.stop);
+  // An earlier calibrated conversion to this output may have been killed.
+  if (!calibrated) remove_calibration(request.output);
+  const double seconds = watch.seconds();
+  console.clear_status();
+  print_result(request.output, result, calibrated, seconds, console);
   return 0;
 }
 

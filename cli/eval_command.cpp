@@ -20,7 +20,17 @@ constexpr std::uint64_t kContextMax = 1u << 24;
 
 Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
 
-void print_for_people(const runtime::Evaluation& evaluation, Console& console) {
+void print_result(const runtime::Evaluation& evaluation, Console& console) {
+  console.event(
+      Json::object({{"event", "result"},
+                    {"perplexity", evaluation.perplexity},
+                    {"nll", evaluation.nll},
+                    {"tokens", evaluation.tokens},
+                    {"kl_divergence", or_null(evaluation.kl_divergence)},
+                    {"top1_agreement", or_null(evaluation.top1_agreement)},
+                    {"routing_agreement", or_null(evaluation.routing_agreement)},
+                    {"routing_agreement_by_layer", Json::array_of(evaluation.routing_agreement_by_layer)},
+                    {"peak_rss_bytes", runtime::peak_rss_bytes()}}));
   Table table;
   table.add_row({"perplexity", format_number("%.4f", evaluation.perplexity)});
   table.add_row({"nats a token", format_number("%.5f", evaluation.nll)});
@@ -78,6 +88,7 @@ int eval_command(const Invocation& invocation) {
   const auto model = open(request);
   std::optional<runtime::Model> reference;
   if (!reference_model.empty()) {
+    // bf16 has the released weights, so the distance to it is what quantization costs.
     library::ModelRequest reference_request = request;
     reference_request.model = reference_model;
     reference_request.quant = "bf16";
@@ -92,17 +103,7 @@ int eval_command(const Invocation& invocation) {
   const auto evaluation = runtime::evaluate(model, reference ? &*reference : nullptr, text, session,
                                             on_progress, invocation.stop);
   console.clear_status();
-  console.event(
-      Json::object({{"event", "result"},
-                    {"perplexity", evaluation.perplexity},
-                    {"nll", evaluation.nll},
-                    {"tokens", evaluation.tokens},
-                    {"kl_divergence", or_null(evaluation.kl_divergence)},
-                    {"top1_agreement", or_null(evaluation.top1_agreement)},
-                    {"routing_agreement", or_null(evaluation.routing_agreement)},
-                    {"routing_agreement_by_layer", Json::array_of(evaluation.routing_agreement_by_layer)},
-                    {"peak_rss_bytes", runtime::peak_rss_bytes()}}));
-  print_for_people(evaluation, console);
+  print_result(evaluation, console);
   return 0;
 }
 

@@ -1,3 +1,6 @@
+// fetch calls the observer from the thread that called fetch(), so nothing is locked here; the console locks
+// its own output.
+
 #include "cli/fetch_observer.h"
 
 #include <algorithm>

@@ -1,3 +1,7 @@
+// Three parts: a signal handler, which may only call async-signal-safe functions and so writes one byte to a
+// pipe; a thread that reads the pipe and requests the stop; and the second signal, which ends the process
+// from the handler.
+
 #include "cli/interrupt.h"
 
 #include <fcntl.h>

@@ -39,6 +39,7 @@ Password new_password(const KeygenOptions& values, const Console& console) {
   return password;
 }
 
+// A secret key that is overwritten is lost, and with it every signature that should still be made by it.
 void require_absent(const fs::path& path) {
   std::error_code absent;
   if (fs::exists(fs::symlink_status(path, absent)))

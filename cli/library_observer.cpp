@@ -24,6 +24,7 @@ void LibraryObserver::on_repair(const fetch::RepairResult& result) {
 }
 
 bool LibraryObserver::confirm(std::string_view explanation, std::string_view question) {
+  // With --json or without a terminal nobody sees the question: the safe answer is no.
   if (!can_ask(console_)) return false;
   console_.note(explanation);
   return ask_yes_no(std::string(question));

@@ -1,3 +1,7 @@
+// advance() is called for every few kilobytes by many threads, so it only adds to an atomic counter;
+// whichever thread gets the lock draws, at most ten times a second on a terminal and once a second with
+// --json.
+
 #include "cli/progress_line.h"
 
 #include <algorithm>

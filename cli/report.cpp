@@ -1,3 +1,6 @@
+// Prints reports in both forms. Names from releases and containers come from strangers: --json escapes them,
+// and for people each goes through base::to_printable.
+
 #include "cli/report.h"
 
 #include <algorithm>

@@ -43,6 +43,7 @@ std::string name_of(const TrustOptions& values, const base::PublicKey& key) {
   std::error_code absent;
   if (name.empty() && fs::is_regular_file(values.key, absent)) name = fs::path(values.key).stem().string();
   if (name.empty()) name = base::to_string(key.id);
+  // A leading dot would hide the key from the listing of the folder.
   const bool usable = name.find('/') == std::string::npos && !name.starts_with('.') && name.size() <= 200;
   if (!usable) throw base::Error(base::ErrorKind::usage, "--as " + name + ": is no name for a file");
   return name;

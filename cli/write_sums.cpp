@@ -1,3 +1,7 @@
+// Writes references for a folder as it is now. The folder may change while it is read, which takes minutes
+// for a large release; modification times before and after are compared, so that the digests are of one
+// state.
+
 #include "cli/write_sums.h"
 
 #include <algorithm>

@@ -1,3 +1,7 @@
+// Collects what verify::check_chain compares: the release's folder, its references, and the manifests that
+// pin a root. What is not at hand becomes an "unknown" link, never a failure: a container can be used where
+// its release is not.
+
 #include "library/container_chain.h"
 
 #include <algorithm>

@@ -24,6 +24,7 @@ ContainerTrust::ContainerTrust(const fs::path& container, const NamedReferences&
     signatures_ = reader.conclude(nullptr, nullptr);
     return;
   }
+  // The container is mapped and hashed only when there is a signature to verify: it may have 26 GB.
   SignatureVerifier verifier(named.key, context);
   std::error_code absent;
   const bool has_signature = fs::exists(signature_path(container), absent);

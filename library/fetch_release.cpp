@@ -1,3 +1,7 @@
+// References are read before the network is used, so that a bad signature costs no download. The manifest is
+// compared with the torrent as soon as the metadata is there (TorrentCheck), before any payload is asked for:
+// a magnet link alone says nothing about the manifest.
+
 #include "library/fetch_release.h"
 
 #include <filesystem>

@@ -37,6 +37,8 @@ bool contradicts_torrent(const format::Manifest& manifest, const format::Release
   return differ(manifest.infohash_v1, layout.infohash_v1) || differ(manifest.infohash_v2, layout.infohash_v2);
 }
 
+// A hybrid torrent has two info-hashes. One that agrees binds the manifest; the other must not disagree,
+// since a v1 hash alone (SHA-1) could be forged.
 void require_named(const format::Manifest& manifest, const format::ReleaseLayout& layout) {
   require_same(layout.infohash_v1, manifest.infohash_v1, "v1");
   require_same(layout.infohash_v2, manifest.infohash_v2, "v2");

@@ -1,3 +1,6 @@
+// The only place that writes an origin into a conversion. It verifies the release itself instead of taking a
+// report, so that no caller can record an origin that was not verified.
+
 #include "library/origin.h"
 
 #include <map>

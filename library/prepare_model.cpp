@@ -70,6 +70,7 @@ class ModelMaker {
     if (const auto model = store_.find(source)) return model->path;
 
     References references;
+    // An embedded release comes with the program, and its manifest with it: nothing else is looked for.
     if (release) {
       references.folder = folder;
       references.expected.manifest = release->manifest;
@@ -99,6 +100,7 @@ class ModelMaker {
     const auto fetched = fetch::fetch(fetch_request, context_.observer.fetch_progress(), context_.stop);
     References references;
     references.expected.layout = fetched.layout;
+    // The torrent was checked by its info-hash; the manifest of a known release adds digests of files.
     if (release) references.expected.manifest = release->manifest;
     references.folder = fetched.layout.single_file ? fetched.path.parent_path() : fetched.path;
     return convert_release(fetched.path, references, source);

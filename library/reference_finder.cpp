@@ -1,3 +1,7 @@
+// Looks for the references of one release, in the order that references.h documents. A torrent found first
+// decides which manifest belongs to it; a checksum list is the weakest reference and is taken only when there
+// is neither. A file that turns out to speak of another release is passed over, and its signature with it.
+
 #include "library/reference_finder.h"
 
 #include <algorithm>
@@ -45,6 +49,7 @@ std::vector<fs::path> ReferenceFinder::beside_and_above(const std::string& file_
 void ReferenceFinder::find_torrent() {
   std::vector<fs::path> candidates;
   std::error_code absent;
+  // The torrents that fetch saved come first: by one of them the release was downloaded.
   for (const auto& item : fs::directory_iterator(parent_ / ".sluice", absent)) {
     if (item.path().extension() == ".torrent") candidates.push_back(item.path());
   }
@@ -52,6 +57,7 @@ void ReferenceFinder::find_torrent() {
   for (auto& candidate : beside_and_above(name_ + ".torrent")) candidates.push_back(std::move(candidate));
   for (const auto& candidate : candidates) {
     if (!fs::is_regular_file(candidate, absent)) continue;
+    // The name of a torrent with one file is that file's, with several files their folder's.
     auto layout = reader_.read_torrent(candidate, [this](const format::ReleaseLayout& of) {
       return of.name == name_ && of.single_file != is_folder_;
     });
@@ -75,6 +81,8 @@ void ReferenceFinder::find_manifest() {
     take_manifest(std::move(manifest), candidate);
     return;
   }
+  // The whole catalog is read, because a release's folder may have the torrent's name instead of the
+  // release's.
   for (const auto& entry : list_releases(context_)) {
     const bool same_name = entry.manifest.name == name_ || entry.manifest.torrent_name == name_;
     const bool pinned = entry.manifest.infohash_v1 || entry.manifest.infohash_v2;
@@ -97,6 +105,8 @@ bool ReferenceFinder::is_other_release(const format::Manifest& manifest) const {
 }
 
 void ReferenceFinder::find_sums() {
+  // Names in a list are relative to the list's folder, so lists above the release name its files with the way
+  // into it.
   const std::string above = is_folder_ ? name_ + '/' : "";
   const std::string two_above = parent_.filename().string() + '/' + above;
   const fs::path grandparent = parent_.parent_path();

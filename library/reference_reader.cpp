@@ -1,3 +1,6 @@
+// A reference counts only after its signature was verified over the bytes that are parsed. Reading collects
+// the signatures; conclude() decides what they are worth together.
+
 #include "library/reference_reader.h"
 
 #include <algorithm>

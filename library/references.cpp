@@ -111,6 +111,7 @@ References find_in_folders(const fs::path& file, ReferenceReader& reader, const 
     keep_only(name, found);
     found.folder = folder;
     if (!found.expected.manifest->files.empty()) return found;
+    // Releases have folders of their own, so a file may lie one level deeper.
     name = own_name(folder) + '/' + name;
     folder = parent_of(folder);
   }
@@ -185,6 +186,7 @@ References find_references(const fs::path& path, const NamedReferences& named, c
   References found =
       named.empty() ? find_around(path, reader, context) : read_named(path, named, reader, context);
   auto& expected = found.expected;
+  // find_in_folders has concluded for the folder that it chose.
   if (!expected.only_expected) conclude(reader, found);
   const bool folder = !is_one_file(path);
   if (found.folder.empty()) found.folder = folder ? path : parent_of(path);

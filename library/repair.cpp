@@ -1,3 +1,7 @@
+// Repairs start from a report: nothing that the report does not call damaged is written. A release is
+// repaired by its torrent, since only its hashes can prove what peers send; a container by converting the
+// damaged tensors again.
+
 #include "library/repair.h"
 
 #include <algorithm>

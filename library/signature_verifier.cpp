@@ -1,3 +1,7 @@
+// One function decides about a signature, and everything but "valid" and "no signature" ends in refuse(), so
+// that no caller can forget to look at the result. An unknown key is never trusted because it lies beside the
+// file: a person has to confirm it, and then it is kept like any other trusted key.
+
 #include "library/signature_verifier.h"
 
 #include <algorithm>

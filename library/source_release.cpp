@@ -1,3 +1,7 @@
+// A container records names and info-hashes of its origin, but no path, because containers are moved between
+// machines. The names are combined with the places where releases lie. Since a container may come from a
+// stranger, a recorded name is used only when it is a single path element.
+
 #include "library/source_release.h"
 
 #include <algorithm>
@@ -43,6 +47,7 @@ bool has_tokenizer_of(const base::File& container, const fs::path& release) {
   return !expected.empty() && wrong <= expected.size() / kDamagedShareMax;
 }
 
+// Without a readable directory the container cannot name its release, so all releases at hand are tried.
 std::vector<fs::path> list_folders(const fs::path& container, const Context& context) {
   std::vector<fs::path> folders;
   std::error_code unreadable;

@@ -38,6 +38,7 @@ std::string file_stem(const std::string& name, const std::string& quant) {
   return stem + "-" + quant;
 }
 
+// Size and time of modification stand for the content: hashing a release of 87 GiB takes minutes at each run.
 ModelSource::File describe(const fs::path& path, std::string name) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) base::throw_errno(path, "stat", errno);
@@ -85,6 +86,7 @@ std::vector<fs::path> list_records(const fs::path& models) {
   std::vector<fs::path> records;
   std::error_code absent;
   for (const auto& item : fs::directory_iterator(models, absent)) {
+    // The user may have deleted the model to free space; then its record is void.
     auto model = item.path();
     if (item.path().extension() == ".json" && fs::is_regular_file(model.replace_extension(".sluice"))) {
       records.push_back(item.path());
@@ -132,6 +134,7 @@ std::optional<StoredModel> Store::find(const ModelSource& source) const {
   for (const auto& record : list_records(folder_ / "models")) {
     try {
       StoredModel model = read_record(record);
+      // An info-hash stands for the content; a path does not, so the files are compared, too.
       const bool same = source.files.empty()
                             ? model.source.identity == source.identity && model.source.quant == source.quant
                             : model.source == source;

@@ -39,6 +39,7 @@ fs::path add_trusted_key(const std::string& name, const base::PublicKey& key, co
                       path.string() + ": is another key already; give this one another name by --as");
   }
   base::make_directories(folder);
+  // Fails when another process has created the file meanwhile: a trusted key is never overwritten.
   base::write_new_file(path, base::as_bytes(to_text(key)));
   return path;
 }

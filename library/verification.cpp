@@ -42,6 +42,7 @@ verify::Report report_unproven(const VerifyRequest& request, const References& r
 void repair_release(const VerifyRequest& request, References& references, Verification& result,
                     const Context& context) {
   if (!references.expected.layout) {
+    // A manifest proves whole files; only the torrent's hashes tell which pieces have to be fetched again.
     fetch_torrent(references, request.network, context);
     result.report = verify_release(references, request.options, context);  // now with places of the damage
   }
