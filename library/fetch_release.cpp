@@ -62,7 +62,7 @@ KnownRelease read_references(const FetchReleaseRequest& request, const Source& s
   if (!path.empty()) {
     known.manifest = reader.read_manifest(path);
   } else if (source.kind == Source::Kind::path) {
-    static_cast<void>(reader.read_torrent(source.text));
+    static_cast<void>(reader.verify_torrent(source.text));
   }
   auto signatures = reader.conclude(nullptr, nullptr);
   if (!request.key.empty() && signatures.empty()) {

@@ -30,15 +30,19 @@ std::optional<format::ReleaseLayout> ReferenceReader::read_torrent(
     const fs::path& path, const std::function<bool(const format::ReleaseLayout&)>& wanted) {
   auto layout = fetch::read_torrent(path);
   if (wanted && !wanted(layout)) return std::nullopt;
+  const std::string content = verify_torrent(path);
+  return content.empty() ? layout : fetch::parse_torrent(content, path.string());
+}
+
+std::string ReferenceReader::verify_torrent(const fs::path& path) {
   std::error_code absent;
-  if (fs::exists(signature_path(path), absent)) {
-    const std::string content = base::read_text_file(path, fetch::kTorrentBytesMax);
-    torrent_ = verifier_.verify(path, base::as_bytes(content));
-    layout = fetch::parse_torrent(content, path.string());
-  } else {
+  if (!fs::exists(signature_path(path), absent)) {
     torrent_.emplace().file = path.string();
+    return {};
   }
-  return layout;
+  std::string content = base::read_text_file(path, fetch::kTorrentBytesMax);
+  torrent_ = verifier_.verify(path, base::as_bytes(content));
+  return content;
 }
 
 std::vector<SignatureReport> ReferenceReader::conclude(const format::ReleaseLayout* layout,
