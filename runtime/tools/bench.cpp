@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <new>
 #include <optional>
@@ -155,80 +156,96 @@ void decode_beside_reads(Session& session, std::span<const TokenId> tokens, unsi
   result.decode_bandwidth_huge_fraction = rate / huge_reads.rate();
 }
 
+void require_something(const BenchOptions& bench) {
+  if (bench.prompt_tokens != 0 && bench.decode_tokens != 0 && bench.repetitions != 0) return;
+  throw base::Error(base::ErrorKind::usage,
+                    "bench needs at least one prompt token, one token and one repetition");
+}
+
+/// What the repetitions give, each a number; the result takes the medians.
+struct Repetitions {
+  std::vector<double> prefill, decode;     // tokens/s
+  std::vector<double> peaks, peak_shares;  // operations/s; prefill's share of them. Not for bf16.
+};
+
+/// Prefill, between two measurements of the peak, then decode.
+void repeat(Session& session, std::span<const TokenId> prompt, std::span<const TokenId> next,
+            const std::function<double()>& int8_peak, double operations_per_token, Repetitions& all,
+            BenchResult& result) {
+  session.reset();
+  const double peak_before = int8_peak ? int8_peak() : 0;
+  auto start = Clock::now();
+  const PartSeconds at_start = session.part_seconds();
+  session.feed(prompt);
+  const PartSeconds after_prefill = session.part_seconds();
+  all.prefill.push_back(static_cast<double>(prompt.size()) / seconds_since(start));
+  if (int8_peak) {
+    all.peaks.push_back((peak_before + int8_peak()) / 2);
+    all.peak_shares.push_back(all.prefill.back() * operations_per_token / all.peaks.back());
+  }
+  const ResidencyStats before = session.residency_stats();
+  const auto decode_tokens = static_cast<double>(next.size());
+  start = Clock::now();
+  for (const TokenId& token : next) session.feed({&token, 1});
+  all.decode.push_back(decode_tokens / seconds_since(start));
+  add_difference(result.residency, before, session.residency_stats());
+  // The parts of the last repetition: they are to be compared with one another.
+  result.prefill_parts = per(at_start, after_prefill, 1);
+  result.decode_parts = per(after_prefill, session.part_seconds(), decode_tokens);
+}
+
+/// Plain reads, measured when the session has given back its memory.
+void measure_reads_alone(unsigned thread_count, BenchResult& result) {
+  const double rate = result.decode_tokens_per_s * static_cast<double>(result.decode_bytes_per_token) / 1e9;
+  result.read_bandwidth_gb_per_s = measure_read_bandwidth(thread_count, false) / 1e9;
+  result.decode_bandwidth_fraction = rate / result.read_bandwidth_gb_per_s;
+  result.read_bandwidth_huge_gb_per_s = measure_read_bandwidth(thread_count, true) / 1e9;
+  result.decode_bandwidth_huge_fraction = rate / result.read_bandwidth_huge_gb_per_s;
+}
+
 }  // namespace
 
 BenchResult bench(const Model& model, const SessionOptions& session_options, const BenchOptions& bench,
                   const std::stop_token& stop) {
-  if (bench.prompt_tokens == 0 || bench.decode_tokens == 0 || bench.repetitions == 0)
-    throw base::Error(base::ErrorKind::usage,
-                      "bench needs at least one prompt token, one token and one repetition");
+  require_something(bench);
   SessionOptions options = session_options;
   options.stop = stop;
   options.context_tokens = std::max(options.context_tokens, bench.prompt_tokens + 2 * bench.decode_tokens);
-  std::optional<Session> holder(std::in_place, model, options);
-  Session& session = *holder;
+  std::optional<Session> session(std::in_place, model, options);
   const auto prompt = random_tokens(model, bench.prompt_tokens);
   const auto next = random_tokens(model, bench.decode_tokens + 1);
   const auto operations_per_token = static_cast<double>(model.prefill_operations_per_token());
+  std::function<double()> int8_peak;
+  if (model.quant() != "bf16") {
+    int8_peak = [&] {
+      return measure_int8_peak(kernels_for(options.isa.value_or(detect_isa())), model.quant() == "q4",
+                               options.thread_count);
+    };
+  }
 
-  // The first pass proves the weights, creates primitives and brings pages in; it is not measured.
-  session.feed(prompt);
-
-  const auto int8_peak = [&] {
-    return measure_int8_peak(kernels_for(options.isa.value_or(detect_isa())), model.quant() == "q4",
-                             options.thread_count);
-  };
-  const bool has_peak = model.quant() != "bf16";
+  // The first pass verifies the weights, creates primitives and brings pages in; it is not measured.
+  session->feed(prompt);
 
   BenchResult result;
-  std::vector<double> prefill;
-  std::vector<double> decode;
-  std::vector<double> peaks;
-  std::vector<double> peak_shares;
+  Repetitions all;
   for (unsigned repetition = 0; repetition < bench.repetitions; ++repetition) {
     if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
-    session.reset();
-    const double peak_before = has_peak ? int8_peak() : 0;
-    auto start = Clock::now();
-    const PartSeconds at_start = session.part_seconds();
-    session.feed(prompt);
-    const PartSeconds after_prefill = session.part_seconds();
-    prefill.push_back(static_cast<double>(prompt.size()) / seconds_since(start));
-    if (has_peak) {
-      peaks.push_back((peak_before + int8_peak()) / 2);
-      peak_shares.push_back(prefill.back() * operations_per_token / peaks.back());
-    }
-    const ResidencyStats before = session.residency_stats();
-    start = Clock::now();
-    for (std::uint64_t i = 0; i < bench.decode_tokens; ++i) session.feed(std::span(&next[i + 1], 1));
-    decode.push_back(static_cast<double>(bench.decode_tokens) / seconds_since(start));
-    add_difference(result.residency, before, session.residency_stats());
-    // Of the last repetition: parts are to be compared with one another.
-    result.prefill_parts = per(at_start, after_prefill, 1);
-    result.decode_parts =
-        per(after_prefill, session.part_seconds(), static_cast<double>(bench.decode_tokens));
+    repeat(*session, prompt, std::span(next).subspan(1), int8_peak, operations_per_token, all, result);
   }
-
-  result.prefill_tokens_per_s = median(prefill);
-  result.decode_tokens_per_s = median(decode);
+  result.prefill_tokens_per_s = median(all.prefill);
+  result.decode_tokens_per_s = median(all.decode);
   result.decode_bytes_per_token = model.decode_bytes_per_token();
   result.prefill_gops = result.prefill_tokens_per_s * operations_per_token / 1e9;
-  if (has_peak) {
-    result.int8_peak_gops = median(peaks) / 1e9;
-    result.prefill_peak_fraction = median(peak_shares);
+  if (int8_peak) {
+    result.int8_peak_gops = median(all.peaks) / 1e9;
+    result.prefill_peak_fraction = median(all.peak_shares);
   }
-  result.onednn = session.has_used_onednn();
+  result.onednn = session->has_used_onednn();
   result.peak_rss_bytes = peak_rss_bytes();
   const bool limited = result.residency.streams || options.memory_bytes.has_value();
-  if (!limited) decode_beside_reads(session, next, options.thread_count, result);
-  holder.reset();  // under a limit there is no memory for both
-  if (limited) {
-    const double rate = result.decode_tokens_per_s * static_cast<double>(result.decode_bytes_per_token) / 1e9;
-    result.read_bandwidth_gb_per_s = measure_read_bandwidth(options.thread_count, false) / 1e9;
-    result.decode_bandwidth_fraction = rate / result.read_bandwidth_gb_per_s;
-    result.read_bandwidth_huge_gb_per_s = measure_read_bandwidth(options.thread_count, true) / 1e9;
-    result.decode_bandwidth_huge_fraction = rate / result.read_bandwidth_huge_gb_per_s;
-  }
+  if (!limited) decode_beside_reads(*session, next, options.thread_count, result);
+  session.reset();  // under a limit there is no memory for both
+  if (limited) measure_reads_alone(options.thread_count, result);
   return result;
 }
 

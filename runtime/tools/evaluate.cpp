@@ -114,6 +114,57 @@ void require_comparable(const Model& model, const Model& reference) {
   }
 }
 
+/// The options of each scorer, whose memory includes the logits of a step and log probabilities of a context.
+SessionOptions scorer_options(const Model& model, const Model* reference, const SessionOptions& options,
+                              const std::stop_token& stop) {
+  SessionOptions scorer = options;
+  scorer.stop = stop;
+  // Quality is measured against f32, so activations of bf16 containers are not rounded.
+  if (options.matmul == MatmulEngine::automatic) scorer.matmul = MatmulEngine::own;
+  scorer.reserved_bytes = model.params().vocab_size *
+                          (std::min(options.prefill_chunk_tokens, options.context_tokens) * sizeof(float) +
+                           options.context_tokens * sizeof(double));
+  // Neither scorer has taken its memory yet when the other one looks at how much is left.
+  if (reference != nullptr) scorer.memory_bytes = memory_left(options.memory_bytes) / 2;
+  return scorer;
+}
+
+/// Adds one chunk of the text, which each scorer reads from position 0 after BOS.
+void score_chunk(std::span<const TokenId> chunk, TokenId bos, Scorer& scorer, Scorer* reference,
+                 Totals& totals) {
+  std::vector<TokenId> input{bos};
+  input.insert(input.end(), chunk.begin(), chunk.end() - 1);
+  scorer.start();
+  if (reference != nullptr) reference->start();
+  for (std::size_t first = 0; first < input.size(); first += kBlockTokens) {
+    const auto block = std::span(input).subspan(first, std::min(kBlockTokens, input.size() - first));
+    const auto rows = scorer.score(block);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      totals.nll -= rows[i][static_cast<std::size_t>(chunk[first + i])];
+    if (reference != nullptr) totals.compare(rows, reference->score(block));
+  }
+  if (reference != nullptr) totals.compare(scorer.routing(), reference->routing());
+}
+
+Evaluation to_evaluation(const Totals& totals, std::uint64_t tokens, bool has_reference, bool has_router) {
+  const auto count = static_cast<double>(tokens);
+  Evaluation result;
+  result.tokens = tokens;
+  result.nll = totals.nll / count;
+  result.perplexity = std::exp(result.nll);
+  if (!has_reference) return result;
+  result.kl_divergence = totals.divergence / count;
+  result.top1_agreement = static_cast<double>(totals.same_top) / count;
+  if (!has_router) return result;
+  double sum = 0;
+  for (const std::uint64_t same : totals.same_experts) {
+    result.routing_agreement_by_layer.push_back(static_cast<double>(same) / count);
+    sum += result.routing_agreement_by_layer.back();
+  }
+  result.routing_agreement = sum / static_cast<double>(totals.same_experts.size());
+  return result;
+}
+
 }  // namespace
 
 Evaluation evaluate(const Model& model, const Model* reference, std::string_view text,
@@ -125,24 +176,13 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
   const std::vector<TokenId> ids = model.tokenizer().encode(text);
   if (ids.empty()) throw base::Error(base::ErrorKind::malformed, "the text to evaluate has no tokens");
 
-  SessionOptions scorer_options = options;
-  scorer_options.stop = stop;
-  // Quality is measured against f32, so activations of bf16 containers are not rounded.
-  if (options.matmul == MatmulEngine::automatic) scorer_options.matmul = MatmulEngine::own;
-  // Logits of a chunk, and log probabilities of all the context's tokens.
-  scorer_options.reserved_bytes =
-      model.params().vocab_size *
-      (std::min(options.prefill_chunk_tokens, options.context_tokens) * sizeof(float) +
-       options.context_tokens * sizeof(double));
-  // Neither has taken its memory when the other looks at what is left.
-  if (reference != nullptr) scorer_options.memory_bytes = memory_left(options.memory_bytes) / 2;
-  Scorer scorer(model, scorer_options);
+  SessionOptions each = scorer_options(model, reference, options, stop);
+  Scorer scorer(model, each);
   std::optional<Scorer> reference_scorer;
   if (reference != nullptr) {
     require_comparable(model, *reference);
-    SessionOptions reference_options = scorer_options;
-    reference_options.kv.reset();  // each model with its own default
-    reference_scorer.emplace(*reference, reference_options);
+    each.kv.reset();  // each model with its own default
+    reference_scorer.emplace(*reference, each);
   }
 
   Totals totals;
@@ -151,41 +191,12 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
   for (std::size_t done = 0; done < ids.size();) {
     if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
     const auto chunk = std::span(ids).subspan(done, std::min(chunk_max, ids.size() - done));
-    std::vector<TokenId> input{model.tokenizer().bos().value()};
-    input.insert(input.end(), chunk.begin(), chunk.end() - 1);
-
-    scorer.start();
-    if (reference_scorer) reference_scorer->start();
-    for (std::size_t first = 0; first < input.size(); first += kBlockTokens) {
-      const auto block = std::span(input).subspan(first, std::min(kBlockTokens, input.size() - first));
-      const auto rows = scorer.score(block);
-      for (std::size_t i = 0; i < rows.size(); ++i)
-        totals.nll -= rows[i][static_cast<std::size_t>(chunk[first + i])];
-      if (reference_scorer) totals.compare(rows, reference_scorer->score(block));
-    }
-    if (reference_scorer) totals.compare(scorer.routing(), reference_scorer->routing());
+    score_chunk(chunk, model.tokenizer().bos().value(), scorer,
+                reference_scorer ? &*reference_scorer : nullptr, totals);
     done += chunk.size();
     on_progress(done, ids.size());
   }
-
-  const auto count = static_cast<double>(ids.size());
-  Evaluation result;
-  result.tokens = ids.size();
-  result.nll = totals.nll / count;
-  result.perplexity = std::exp(result.nll);
-  if (reference_scorer) {
-    result.kl_divergence = totals.divergence / count;
-    result.top1_agreement = static_cast<double>(totals.same_top) / count;
-    if (!model.params().dense) {
-      double sum = 0;
-      for (const std::uint64_t same : totals.same_experts) {
-        result.routing_agreement_by_layer.push_back(static_cast<double>(same) / count);
-        sum += result.routing_agreement_by_layer.back();
-      }
-      result.routing_agreement = sum / static_cast<double>(totals.same_experts.size());
-    }
-  }
-  return result;
+  return to_evaluation(totals, ids.size(), reference != nullptr, !model.params().dense);
 }
 
 }  // namespace sluice::runtime
