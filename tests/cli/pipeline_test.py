@@ -188,6 +188,18 @@ class RunTest(ProgramTest):
         for name in ("prefill_tokens_per_s", "decode_tokens_per_s", "read_bandwidth_gb_per_s", "load_s"):
             self.assertGreater(benched[name], 0, name)
 
+    def test_bench_names_the_engine_and_shows_both(self):
+        bench = ("bench", "stories-moe", "--quant", "bf16", "-p", "64", "-n", "2", "-r", "1")
+        for engine in ("own", "onednn"):
+            self.assertEqual(self.succeed(*bench, "--engine", engine, "--json").result()["engine"], engine)
+            chosen = self.succeed(*bench, "--json", environment={"SLUICE_ENGINE": engine}).result()["engine"]
+            self.assertEqual(chosen, engine)
+        both = [line for line in self.succeed(*bench, "--engine", "both", "--json").lines()
+                if line["event"] == "result"]
+        self.assertEqual([line["engine"] for line in both], ["own", "onednn"])
+        table = self.succeed(*bench, "--engine", "both").stdout.splitlines()
+        self.assertIn(["prompts", "computed", "by", "own", "onednn"], [line.split() for line in table])
+
 
 if __name__ == "__main__":
     main()
