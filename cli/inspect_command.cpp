@@ -4,6 +4,7 @@
 
 #include <fnmatch.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/error.h"
@@ -21,7 +22,7 @@
 #include "format/container_reader.h"
 #include "format/gguf.h"
 #include "format/manifest.h"
-#include "format/model_params.h"
+#include "format/mistral_params.h"
 #include "format/released_model.h"
 
 namespace sluice::cli {
@@ -67,6 +68,12 @@ Inspection inspect_checkpoint(const fs::path& path, format::CheckpointKind kind)
   return found;
 }
 
+/// Under Mistral's keys, for models that these can describe.
+Json params_or_null(const format::ModelDescription& description) {
+  const auto params = format::mistral_params(description);
+  return params ? format::to_json(*params) : Json(nullptr);
+}
+
 Inspection inspect_container(const fs::path& path) {
   const auto reader = format::ContainerReader::open(path);
   Inspection found{"sluice", {}, reader.provenance(), {}};
@@ -78,7 +85,8 @@ Inspection inspect_container(const fs::path& path) {
   for (const auto& section : reader.sections()) sections.push_back(section.name);
   found.facts = {{"bytes", reader.footer().file_bytes},
                  {"format_version", format::kContainerVersion},
-                 {"params", format::to_json(reader.params())},
+                 {"params", params_or_null(reader.description())},
+                 {"description", format::to_json(reader.description())},
                  {"recipe", reader.recipe()},
                  {"sections", std::move(sections)},
                  {"root_sha256", base::to_hex(reader.footer().root)}};
@@ -150,7 +158,7 @@ Inspection inspect_release(const fs::path& folder, const library::Context& conte
   try {
     const auto model = format::open_released_model(folder);
     found.facts.emplace_back("layout", model.layout);
-    found.facts.emplace_back("params", format::to_json(model.params));
+    found.facts.emplace_back("params", params_or_null(model.description));
   } catch (const base::Error& error) {
     if (error.kind() != base::ErrorKind::malformed) throw;
     found.facts.emplace_back("not_convertible", error.what());
@@ -214,6 +222,11 @@ void print_kinds(const Json& quality, const std::string& prefix, Table& table) {
   }
 }
 
+bool has_params(const Json::Object& facts) {
+  return std::ranges::any_of(
+      facts, [](const Json::Member& member) { return member.first == "params" && !member.second.is_null(); });
+}
+
 // Prints short values for people; long nested ones are left to --json.
 void print_facts(const Json::Object& facts, const std::string& prefix, Table& table) {
   for (const auto& [key, value] : facts) {
@@ -222,6 +235,8 @@ void print_facts(const Json::Object& facts, const std::string& prefix, Table& ta
       if (!text.empty()) table.add_row({prefix + key, base::to_printable(text)});
     } else if (value.is_object() && key == "quality") {
       print_kinds(value, prefix + "quality.", table);  // one line for each tensor is left to --json
+    } else if (value.is_object() && key == "description" && has_params(facts)) {
+      // The parameters say it shorter.
     } else if (value.is_object()) {
       print_facts(value.as_object(key), prefix + key + ".", table);
     } else if (value.is_array() && key == "files") {

@@ -14,6 +14,7 @@
 #include "cli/routing_log.h"
 #include "cli/run_options.h"
 #include "cli/table.h"
+#include "format/model_tensors.h"
 #include "runtime/runtime.h"
 #include "text/text.h"
 
@@ -32,6 +33,12 @@ std::string without_controls(std::string_view text) {
     text.remove_prefix(std::min(plain + 1, text.size()));
   }
   return shown;
+}
+
+std::uint64_t experts_max(const format::ModelDescription& description) {
+  std::uint64_t most = 0;
+  for (const auto& layer : description.layer_kinds) most = std::max(most, format::expert_count(layer));
+  return most;
 }
 
 Json routing_json(const RoutingCounts& counts) {
@@ -99,7 +106,7 @@ class Run {
         invocation_(invocation),
         console_(invocation.console) {
     if (!values.trace.empty()) trace_.emplace(values.trace);
-    if (values.stats) counts_.emplace(model.params().n_layers, model.params().num_experts);
+    if (values.stats) counts_.emplace(model.description().layer_count(), experts_max(model.description()));
   }
 
   int execute(const std::string& prompt) {

@@ -46,13 +46,14 @@ std::vector<std::uint64_t> fill_under_calibrated(LayerStatistics& statistics) {
   return found;
 }
 
-CalibrationFeed::CalibrationFeed(const Calibration& calibration, const format::ModelParams& params)
-    : calibration_(calibration),
-      params_(params),
-      expert_tokens_(params.n_layers, std::vector<std::uint64_t>(params.num_experts)) {}
+CalibrationFeed::CalibrationFeed(const Calibration& calibration, const format::ModelDescription& description)
+    : calibration_(calibration), description_(description) {
+  for (std::uint64_t layer = 0; layer < description.layer_count(); ++layer)
+    expert_tokens_.emplace_back(format::expert_count(description.layer(layer)));
+}
 
 void CalibrationFeed::restore(const format::ModelTensor& tensor, std::uint64_t tokens) {
-  if (tensor.role == format::TensorRole::expert) expert_tokens_[tensor.layer][tensor.expert] = tokens;
+  if (tensor.expert) expert_tokens_[tensor.layer][*tensor.expert] = tokens;
 }
 
 // Statistics come layer by layer, in order, because the model runs layer by layer: a resumed conversion must
@@ -60,40 +61,41 @@ void CalibrationFeed::restore(const format::ModelTensor& tensor, std::uint64_t t
 void CalibrationFeed::load_next_layer() {
   const std::uint64_t layer = statistics_ ? statistics_->layer + 1 : 0;
   statistics_ = calibration_.statistics(layer);
-  INVARIANT(statistics_->layer == layer && statistics_->experts.size() == params_.num_experts);
-  for (std::uint64_t e = 0; e < params_.num_experts; ++e)
-    expert_tokens_[layer][e] = statistics_->experts[e].tokens;
+  std::vector<std::uint64_t>& tokens = expert_tokens_[layer];
+  INVARIANT(statistics_->layer == layer && statistics_->experts.size() == tokens.size());
+  for (std::size_t e = 0; e < tokens.size(); ++e) tokens[e] = statistics_->experts[e].tokens;
   up_.reset();
 }
 
 const GptqFactors& CalibrationFeed::find(const format::ModelTensor& tensor) {
-  INVARIANT(tensor.role == format::TensorRole::expert);
+  INVARIANT(format::is_expert_matrix(tensor));
   if (!statistics_ || statistics_->layer != tensor.layer) {
     while (!statistics_ || statistics_->layer < tensor.layer) load_next_layer();
     static_cast<void>(fill_under_calibrated(*statistics_));
   }
-  if (!up_ || expert_ != tensor.expert) {
-    expert_ = tensor.expert;
+  if (!up_ || expert_ != *tensor.expert) {
+    expert_ = *tensor.expert;
     up_ = std::make_unique<GptqFactors>(statistics_->experts[expert_].up);
     down_ = std::make_unique<GptqFactors>(statistics_->experts[expert_].down);
   }
-  return tensor.name.ends_with("w2.weight") ? *down_ : *up_;
+  return tensor.input == format::MatrixInput::hidden ? *down_ : *up_;
 }
 
 std::uint64_t CalibrationFeed::tokens(const format::ModelTensor& tensor) const {
-  return tensor.role == format::TensorRole::expert ? expert_tokens_[tensor.layer][tensor.expert] : 0;
+  return tensor.expert ? expert_tokens_[tensor.layer][*tensor.expert] : 0;
 }
 
 // Every token is routed to the same number of experts.
 std::uint64_t CalibrationFeed::tokens_total() const {
   const auto& first = expert_tokens_.front();
-  return std::accumulate(first.begin(), first.end(), std::uint64_t{0}) / params_.num_experts_per_tok;
+  return std::accumulate(first.begin(), first.end(), std::uint64_t{0}) /
+         format::experts_per_token(description_.layer(0));
 }
 
 std::vector<UnderCalibratedExpert> CalibrationFeed::under_calibrated() const {
   std::vector<UnderCalibratedExpert> found;
-  for (std::uint64_t layer = 0; layer < params_.n_layers; ++layer)
-    for (std::uint64_t e = 0; e < params_.num_experts; ++e)
+  for (std::uint64_t layer = 0; layer < expert_tokens_.size(); ++layer)
+    for (std::uint64_t e = 0; e < expert_tokens_[layer].size(); ++e)
       if (const std::uint64_t tokens = expert_tokens_[layer][e]; tokens < kExpertTokensMin)
         found.push_back({layer, e, tokens});
   return found;

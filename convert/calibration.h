@@ -25,7 +25,7 @@ constexpr std::uint64_t kExpertTokensMin = 8 * format::kMomentBlock;
 /// time. Used by one thread at a time.
 class CalibrationFeed {
  public:
-  CalibrationFeed(const Calibration& calibration, const format::ModelParams& params);
+  CalibrationFeed(const Calibration& calibration, const format::ModelDescription& description);
 
   /// Tells the feed that an earlier run has finished a tensor, and how many tokens its expert saw.
   void restore(const format::ModelTensor& tensor, std::uint64_t tokens);
@@ -47,9 +47,9 @@ class CalibrationFeed {
   void load_next_layer();
 
   const Calibration& calibration_;
-  const format::ModelParams& params_;
+  const format::ModelDescription& description_;
   std::optional<format::LayerStatistics> statistics_;
-  // The factors of the current expert; w1 and w3 have the same inputs and share `up_`.
+  // The factors of the current expert; gate and up have the same inputs and share `up_`.
   std::uint64_t expert_ = 0;
   std::unique_ptr<GptqFactors> up_;
   std::unique_ptr<GptqFactors> down_;

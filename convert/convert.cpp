@@ -30,7 +30,7 @@ namespace sluice::convert {
 namespace {
 
 using format::Json;
-using format::TensorRole;
+using format::QuantizationClass;
 
 constexpr std::uint64_t kMemoryBytesMin = 64u << 20;
 constexpr std::string_view kConversionKey = "conversion";  // in the recipe of a scratch container
@@ -40,7 +40,7 @@ double expert_bits_per_weight(const Plan& plan) {
   double bits = 0;
   double weights = 0;
   for (const PlannedTensor& tensor : plan.tensors) {
-    if (tensor.target.role != TensorRole::expert) continue;
+    if (!is_expert_matrix(tensor.target)) continue;
     const auto& shape = tensor.target.shape;
     const double count = static_cast<double>(shape[0]) * static_cast<double>(shape[1]);
     bits += count * format::bits_per_weight(format::tile_type(tensor.storage), shape[0], shape[1]);
@@ -71,13 +71,15 @@ Json provenance_json(const Request& request) {
 }
 
 Json recipe_json(Quant quant, const MatrixTypes& types, double bits_per_weight, double relative_error) {
-  const auto type = [&](TensorRole role) { return format::type_name(storage_for(role, types)); };
+  const auto type = [&](QuantizationClass quantization) {
+    return format::type_name(storage_for(quantization, types));
+  };
   return Json::object({{"quant", to_string(quant)},
-                       {"experts", type(TensorRole::expert)},
-                       {"attention", type(TensorRole::attention)},
-                       {"head", type(TensorRole::head)},
-                       {"embedding", type(TensorRole::embedding)},
-                       {"router", type(TensorRole::router)},
+                       {"experts", type(QuantizationClass::feed_forward)},
+                       {"attention", type(QuantizationClass::attention)},
+                       {"head", type(QuantizationClass::head)},
+                       {"embedding", type(QuantizationClass::embedding)},
+                       {"router", type(QuantizationClass::unquantized)},
                        {"bits_per_weight", bits_per_weight},
                        {"relative_error", relative_error}});
 }
@@ -85,17 +87,18 @@ Json recipe_json(Quant quant, const MatrixTypes& types, double bits_per_weight, 
 MatrixTypes types_of(const Request& request) { return request.types.value_or(types_for(request.quant)); }
 
 std::vector<TensorJob> make_jobs(const Plan& plan, const MatrixTypes& types) {
-  const std::uint64_t expert_bytes =
-      format::expert_extent_bytes(plan.release.params, storage_for(TensorRole::expert, types));
+  const format::Storage storage = storage_for(QuantizationClass::feed_forward, types);
   std::vector<TensorJob> jobs;
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& tensor = plan.tensors[i];
-    // Only the first matrix of an expert is aligned to a huge page; the other two follow it.
-    const bool starts_expert = tensor.target.role == TensorRole::expert &&
-                               (i == 0 || plan.tensors[i - 1].target.role != TensorRole::expert ||
-                                plan.tensors[i - 1].target.expert != tensor.target.expert ||
-                                plan.tensors[i - 1].target.layer != tensor.target.layer);
-    jobs.push_back({&tensor, &plan.files[tensor.source->file_index], starts_expert ? expert_bytes : 0});
+    // Only the first tensor of an expert is aligned to a huge page; the others follow it.
+    const bool starts_expert =
+        tensor.target.expert && (i == 0 || plan.tensors[i - 1].target.expert != tensor.target.expert ||
+                                 plan.tensors[i - 1].target.layer != tensor.target.layer);
+    const std::uint64_t expert_bytes =
+        starts_expert ? format::expert_extent_bytes(plan.release.description, tensor.target.layer, storage)
+                      : 0;
+    jobs.push_back({&tensor, &plan.files[tensor.source->file_index], expert_bytes});
   }
   return jobs;
 }
@@ -106,7 +109,7 @@ std::uint64_t source_bytes(std::span<const TensorJob> jobs) {
   return bytes;
 }
 
-bool is_of_expert(const TensorJob& job) { return job.tensor->target.role == TensorRole::expert; }
+bool is_of_expert(const TensorJob& job) { return is_expert_matrix(job.tensor->target); }
 
 /// True for a complete container of this conversion whose bytes match all their digests.
 bool is_finished(const std::filesystem::path& path, const std::string& conversion) {
@@ -129,7 +132,7 @@ class Conversion {
  public:
   Conversion(const Request& request, const Plan& plan, UnfinishedContainer& container)
       : request_(request), plan_(plan), jobs_(make_jobs(plan, types_of(request))), container_(container) {
-    if (request.calibration) feed_.emplace(*request.calibration, plan.release.params);
+    if (request.calibration) feed_.emplace(*request.calibration, plan.release.description);
   }
 
   Result run(std::string conversion, base::Progress& progress, const std::stop_token& stop) {
@@ -170,7 +173,7 @@ class Conversion {
     progress.begin("converting", source_bytes(jobs));
     if (!feed_) return pipeline.run(jobs);
     pipeline.run(jobs, [&](const PlannedTensor& tensor) -> const GptqFactors* {
-      return tensor.target.role == TensorRole::expert ? &feed_->find(tensor.target) : nullptr;
+      return is_expert_matrix(tensor.target) ? &feed_->find(tensor.target) : nullptr;
     });
   }
 

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "convert/export_gguf.h"
 #include "format/json.h"
+#include "format/mistral_params.h"
 #include "format/safetensors_writer.h"
 
 namespace sluice::convert {
@@ -48,15 +49,16 @@ ExportedFile write_side_file(const fs::path& path, base::Bytes bytes) {
 
 /// params.json as released when it has Mistral's own keys. Another dialect would not fit the native names of
 /// the tensors, so its parameters are written anew.
-std::string native_params(const ModelRows& model) {
+std::string native_params_text(const ModelRows& model, const std::string& subject) {
+  const auto params = format::mistral_params(model.description());
+  if (!params) base::throw_malformed(subject, "is no model that Mistral's params.json can describe");
   const format::Json released = format::parse_json(model.params_text(), kParamsName);
-  return released.find("dim") != nullptr ? model.params_text()
-                                         : format::to_json(model.params()).dump_pretty();
+  return released.find("dim") != nullptr ? model.params_text() : format::to_json(*params).dump_pretty();
 }
 
 std::uint64_t count_values(const ModelRows& model) {
   std::uint64_t count = 0;
-  for (const auto& tensor : format::model_tensors(model.params()))
+  for (const auto& tensor : format::model_tensors(model.description()))
     count += format::element_count(tensor.shape).value();
   return count;
 }
@@ -78,12 +80,12 @@ ExportedTensors write_safetensors(const ModelRows& model, const ExportRequest& r
   std::map<std::string, format::ModelTensor, std::less<>> tensors;
   std::map<std::string, ExportType, std::less<>> types;
   ExportedTensors done{0, ExportType::bf16};
-  for (const format::ModelTensor& tensor : format::model_tensors(model.params())) {
+  for (const format::ModelTensor& tensor : format::model_tensors(model.description())) {
     const ExportType type = request.type.value_or(exact_type(model.exact_dtype(tensor)));
     entries.push_back({tensor.name, dtype_of(type), tensor.shape});
     types[tensor.name] = type;
     tensors[tensor.name] = tensor;
-    if (tensor.role == format::TensorRole::expert || done.count == 0) done.type = type;
+    if (tensor.expert || done.count == 0) done.type = type;
     ++done.count;
   }
   format::sort_as_safetensors(entries);
@@ -115,8 +117,8 @@ ExportResult export_model(const ExportRequest& request, base::Progress& progress
   ExportResult result;
   if (request.output_is_folder) {
     // The weights come last: a folder without them is no release.
-    result.others.push_back(
-        write_side_file(request.output / kParamsName, base::as_bytes(native_params(*model))));
+    result.others.push_back(write_side_file(
+        request.output / kParamsName, base::as_bytes(native_params_text(*model, request.input.string()))));
     result.others.push_back(write_side_file(request.output / kTokenizerName, model->tokenizer()));
   }
   const fs::path path = request.output_is_folder ? request.output / kWeightsName : request.output;

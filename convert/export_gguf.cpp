@@ -14,6 +14,7 @@
 #include "base/invariant.h"
 #include "format/gguf_writer.h"
 #include "format/json.h"
+#include "format/mistral_params.h"
 #include "format/sentencepiece_model.h"
 #include "format/tensor_names.h"
 
@@ -22,12 +23,12 @@ namespace {
 
 using format::GgufHeader;
 using format::GgufTensorType;
-using format::ModelParams;
+using format::MistralParams;
 using format::ModelTensor;
 using format::PieceType;
+using format::QuantizationClass;
 using format::SentencePieceModel;
 using format::Shape;
-using format::TensorRole;
 
 /// A tensor of the file: one tensor of the model, or the same matrix of all experts of a layer.
 struct GgufTensor {
@@ -39,7 +40,7 @@ struct GgufTensor {
 
 /// Norms and routers are f32 whatever the request says: llama.cpp computes with no other type.
 ExportType type_for(const ModelTensor& tensor, const ModelRows& model, const ExportRequest& request) {
-  if (tensor.role == TensorRole::norm || tensor.role == TensorRole::router) return ExportType::f32;
+  if (tensor.quantization == QuantizationClass::unquantized) return ExportType::f32;
   const ExportType type = request.type.value_or(exact_type(model.exact_dtype(tensor)));
   // Q8_0 needs rows of whole blocks.
   if (type == ExportType::q8_0 && tensor.shape.back() % format::kGgufBlockWeights != 0)
@@ -49,8 +50,8 @@ ExportType type_for(const ModelTensor& tensor, const ModelRows& model, const Exp
 
 std::vector<GgufTensor> list_tensors(const ModelRows& model, const ExportRequest& request) {
   std::vector<GgufTensor> tensors;
-  for (const ModelTensor& tensor : format::model_tensors(model.params())) {
-    const format::Placement place = format::gguf_placements(tensor, model.params()).front();
+  for (const ModelTensor& tensor : format::model_tensors(model.description())) {
+    const format::Placement place = format::gguf_placements(tensor, model.description()).front();
     const ExportType type = type_for(tensor, model, request);
     const auto found = std::ranges::find(tensors.rbegin(), tensors.rend(), place.name, &GgufTensor::name);
     if (found == tensors.rend()) {
@@ -88,7 +89,7 @@ std::uint32_t file_type(ExportType type) {
 /// The context length up to which llama.cpp gives the model's own results. Its "llama" has no attention
 /// window, so beyond a window the results would differ. Mistral's parameters name no length; llama.cpp's
 /// converters take 32,768 for them.
-std::uint32_t context_length(const ModelRows& model) {
+std::uint32_t context_length(const ModelRows& model, const MistralParams& mistral) {
   constexpr std::uint64_t kUnknown = 32768;
   std::uint64_t length = kUnknown;
   const format::Json params = format::parse_json(model.params_text(), "params.json");
@@ -96,18 +97,17 @@ std::uint32_t context_length(const ModelRows& model) {
     if (const format::Json* value = params.find(key); value != nullptr && value->is_number())
       length = value->as_uint(key);
   }
-  length = std::min(length, model.params().sliding_window.value_or(length));
+  length = std::min(length, mistral.sliding_window.value_or(length));
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(length, 1, 1u << 30));
 }
 
 /// Writes the keys that llama.cpp's converter writes for the architecture "llama".
-void set_params(const ModelRows& model, GgufHeader& header) {
-  const ModelParams& params = model.params();
+void set_params(const ModelRows& model, const MistralParams& params, GgufHeader& header) {
   const auto u32 = [&](const std::string& key, std::uint64_t value) {
     header.set_u32("llama." + key, static_cast<std::uint32_t>(value));  // validate() bounds them all
   };
   u32("vocab_size", params.vocab_size);
-  u32("context_length", context_length(model));
+  u32("context_length", context_length(model, params));
   u32("embedding_length", params.dim);
   u32("block_count", params.n_layers);
   u32("feed_forward_length", params.hidden_dim);
@@ -119,7 +119,7 @@ void set_params(const ModelRows& model, GgufHeader& header) {
   header.set_f32("llama.rope.freq_base", static_cast<float>(params.rope_theta));
   header.set_f32("llama.attention.layer_norm_rms_epsilon", static_cast<float>(params.norm_eps));
   if (params.sliding_window) u32("attention.sliding_window", *params.sliding_window);
-  if (params.dense) return;
+  if (params.num_experts == 0) return;
   u32("expert_count", params.num_experts);
   u32("expert_used_count", params.num_experts_per_tok);
 }
@@ -145,7 +145,7 @@ void require_expressible(const SentencePieceModel& tokenizer, std::uint64_t voca
 void set_tokenizer(const ModelRows& model, const std::string& subject, GgufHeader& header) {
   SentencePieceModel tokenizer =
       format::parse_sentencepiece(model.tokenizer(), subject + ": tokenizer.model");
-  const std::uint64_t vocab_size = model.params().vocab_size;
+  const std::uint64_t vocab_size = model.description().vocabulary;
   require_expressible(tokenizer, vocab_size, subject);
   // llama.cpp requires a token for every row of the embedding.
   while (tokenizer.pieces.size() < vocab_size) {
@@ -181,9 +181,11 @@ void set_tokenizer(const ModelRows& model, const std::string& subject, GgufHeade
 
 ExportedTensors write_gguf(const ModelRows& model, const ExportRequest& request, const std::string& subject,
                            ExportStream& stream, base::Progress& progress) {
+  const auto params = format::mistral_params(model.description());
+  if (!params) base::throw_malformed(subject, "is no model that GGUF's architecture 'llama' can describe");
   const auto tensors = list_tensors(model, request);
   const auto matrix = std::ranges::find_if(
-      tensors, [](const GgufTensor& tensor) { return tensor.sources[0].role == TensorRole::expert; });
+      tensors, [](const GgufTensor& tensor) { return tensor.sources[0].expert.has_value(); });
   INVARIANT(matrix != tensors.end());
 
   GgufHeader header;
@@ -194,14 +196,13 @@ ExportedTensors write_gguf(const ModelRows& model, const ExportRequest& request,
     header.set_string("general.license", licence);
   header.set_u32("general.file_type", file_type(matrix->type));
   header.set_u32("general.quantization_version", 2);  // ggml.h, GGML_QNT_VERSION
-  set_params(model, header);
+  set_params(model, *params, header);
   set_tokenizer(model, subject, header);
   for (const GgufTensor& tensor : tensors)
     header.add_tensor(tensor.name, gguf_type(tensor.type), tensor.shape);
-  if (model.params().sliding_window) {
+  if (params->sliding_window) {
     progress.warn(
-        "llama.cpp does not keep to the attention window of " +
-        std::to_string(*model.params().sliding_window) +
+        "llama.cpp does not keep to the attention window of " + std::to_string(*params->sliding_window) +
         " tokens: its results are the model's up to that length, which is the file's context_length");
   }
 

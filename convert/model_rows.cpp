@@ -54,7 +54,7 @@ class Release final : public ModelRows {
     for (const auto& tensor : release_.tensors) views_[tensor.target.name] = &tensor.view;
   }
 
-  const format::ModelParams& params() const override { return release_.params; }
+  const format::ModelDescription& description() const override { return release_.description; }
   const std::string& params_text() const override { return release_.params_text; }
   base::Bytes tokenizer() const override { return release_.tokenizer; }
   std::string name() const override { return {}; }
@@ -168,7 +168,7 @@ class Container final : public ModelRows {
     static_cast<void>(section("tokenizer"));
   }
 
-  const format::ModelParams& params() const override { return reader_.params(); }
+  const format::ModelDescription& description() const override { return reader_.description(); }
   const std::string& params_text() const override { return params_text_; }
   base::Bytes tokenizer() const override { return section("tokenizer"); }
   std::string name() const override { return origin("release"); }

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "format/model_params.h"
+#include "format/model_description.h"
 #include "format/model_tensors.h"
 
 namespace sluice::convert {
@@ -42,7 +42,7 @@ class ModelRows {
   /// Error{malformed} as the readers of either.
   [[nodiscard]] static std::unique_ptr<ModelRows> open(const std::filesystem::path& path);
 
-  [[nodiscard]] virtual const format::ModelParams& params() const = 0;
+  [[nodiscard]] virtual const format::ModelDescription& description() const = 0;
   [[nodiscard]] virtual const std::string& params_text() const = 0;  ///< as released
   [[nodiscard]] virtual base::Bytes tokenizer() const = 0;           ///< tokenizer.model
   /// The name of the release that a container was made of, if it records one; else empty.

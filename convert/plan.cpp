@@ -39,16 +39,15 @@ MatrixTypes types_for(Quant quant) {
   return {.experts = quant, .attention = others, .head = others};
 }
 
-format::Storage storage_for(format::TensorRole role, const MatrixTypes& types) {
-  switch (role) {
-    case format::TensorRole::norm:
-    case format::TensorRole::router: return format::Storage::f32_rows;
-    case format::TensorRole::embedding: return format::Storage::bf16_rows;
-    case format::TensorRole::attention: return tiles_of(types.attention);
-    case format::TensorRole::head: return tiles_of(types.head);
-    case format::TensorRole::expert: return tiles_of(types.experts);
+format::Storage storage_for(format::QuantizationClass quantization, const MatrixTypes& types) {
+  switch (quantization) {
+    case format::QuantizationClass::unquantized: return format::Storage::f32_rows;
+    case format::QuantizationClass::embedding: return format::Storage::bf16_rows;
+    case format::QuantizationClass::attention: return tiles_of(types.attention);
+    case format::QuantizationClass::head: return tiles_of(types.head);
+    case format::QuantizationClass::feed_forward: return tiles_of(types.experts);
   }
-  INVARIANT(!"a role without storage");
+  INVARIANT(!"a class without storage");
 }
 
 Plan Plan::make(const std::filesystem::path& input, const MatrixTypes& types) {
@@ -58,7 +57,7 @@ Plan Plan::make(const std::filesystem::path& input, const MatrixTypes& types) {
   plan.release = format::open_released_model(input);
   for (const auto& file : plan.release.files) plan.files.push_back(base::File::open_read(file));
   for (const format::ReleasedTensor& tensor : plan.release.tensors)
-    plan.tensors.push_back({tensor.target, &tensor.view, storage_for(tensor.target.role, types)});
+    plan.tensors.push_back({tensor.target, &tensor.view, storage_for(tensor.target.quantization, types)});
   plan.input_bytes = plan.release.value_bytes();
   return plan;
 }

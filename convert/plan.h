@@ -36,6 +36,6 @@ struct Plan {
   [[nodiscard]] static Plan make(const std::filesystem::path& input, const MatrixTypes& types);
 };
 
-[[nodiscard]] format::Storage storage_for(format::TensorRole role, const MatrixTypes& types);
+[[nodiscard]] format::Storage storage_for(format::QuantizationClass quantization, const MatrixTypes& types);
 
 }  // namespace sluice::convert

@@ -7,10 +7,13 @@
 #include <string_view>
 #include <utility>
 
+#include "base/invariant.h"
+
 namespace sluice::convert {
 namespace {
 
 using format::Json;
+using format::QuantizationClass;
 using format::TensorRole;
 
 constexpr std::size_t kWorstExperts = 5;
@@ -29,18 +32,26 @@ double bits_of(const format::ModelTensor& tensor, format::Storage storage) {
   return storage == format::Storage::f32_rows ? 32 : 16;
 }
 
-std::string kind_of(const format::ModelTensor& tensor) {
-  switch (tensor.role) {
-    case TensorRole::embedding: return "embedding";
-    case TensorRole::norm: return "norms";
+std::string small_kind(TensorRole role) {
+  switch (role) {
     case TensorRole::router: return "routers";
-    case TensorRole::head: return "head";
-    case TensorRole::attention:
-    case TensorRole::expert: break;
+    case TensorRole::final_norm:
+    case TensorRole::mixer_norm:
+    case TensorRole::feed_forward_norm: return "norms";
+    default: return "biases and others";
   }
-  const std::string matrix = tensor.name.substr(0, tensor.name.rfind('.'));
-  return (tensor.role == TensorRole::expert ? "experts " : "attention ") +
-         matrix.substr(matrix.rfind('.') + 1);
+}
+
+std::string kind_of(const format::ModelTensor& tensor) {
+  const std::string label(format::matrix_label(tensor.role));
+  switch (tensor.quantization) {
+    case QuantizationClass::embedding: return "embedding";
+    case QuantizationClass::unquantized: return small_kind(tensor.role);
+    case QuantizationClass::head: return "head";
+    case QuantizationClass::attention: return "attention " + label;
+    case QuantizationClass::feed_forward: return "experts " + label;
+  }
+  INVARIANT(!"a class without name");
 }
 
 }  // namespace
@@ -80,8 +91,7 @@ QualityReport QualityTally::report() const {
       kind = kinds.insert(kinds.end(), {{name, type, bits_of(entry.tensor, entry.storage), 0}, {}});
     kind->second += entry.error;
     if (format::is_tiled(entry.storage)) report.tensors.push_back({entry.tensor.name, relative(entry.error)});
-    if (entry.tensor.role == TensorRole::expert)
-      experts[{entry.tensor.layer, entry.tensor.expert}] += entry.error;
+    if (entry.tensor.expert) experts[{entry.tensor.layer, *entry.tensor.expert}] += entry.error;
   }
   for (auto& [kind, error] : kinds) {
     kind.relative_error = relative(error);

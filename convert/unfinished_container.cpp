@@ -49,7 +49,7 @@ void UnfinishedContainer::resume(const Plan& plan, std::span<const TensorJob> jo
 
 bool UnfinishedContainer::adopt_finished(const Plan& plan, std::span<const TensorJob> jobs,
                                          base::Progress& progress, const std::stop_token& stop) {
-  writer_.emplace(part_.file(), plan.release.params);
+  writer_.emplace(part_.file(), plan.release.description);
   writer_->add_section("tokenizer", plan.release.tokenizer);
   writer_->add_section("params.json", base::as_bytes(plan.release.params_text));
   if (finished().empty()) return true;

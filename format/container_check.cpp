@@ -10,9 +10,6 @@
 namespace sluice::format {
 namespace {
 
-/// The start of every directory: to_text(ContainerDirectory) writes "params" first.
-constexpr std::string_view kDirectoryStart = "{\"params\":{";
-
 /// The fault from the first to the last byte that differs.
 ContainerFault fault_between(std::string part, std::uint64_t offset_bytes, base::Bytes found,
                              base::Bytes expected) {
@@ -94,7 +91,9 @@ class ContainerChecker final {
          at -= kTensorAlignmentBytes) {
       const std::string_view text =
           base::as_text(bytes.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(end - at)));
-      if (!text.starts_with(kDirectoryStart)) continue;
+      if (std::ranges::none_of(kDirectoryStarts,
+                               [&](std::string_view start) { return text.starts_with(start); }))
+        continue;
       ContainerFooter footer{at, end - at, bytes.size(), {}, base::hash<base::Sha256>(base::as_bytes(text))};
       try {
         auto directory = parse_directory(text, subject_);

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/invariant.h"
+#include "format/mistral_params.h"
+#include "format/model_limits.h"
 #include "format/model_tensors.h"
 
 namespace sluice::format {
@@ -101,87 +104,110 @@ ContainerSection parse_section(const Json& json, std::string_view subject) {
           uint_of(json, "bytes", subject), digest_of(json, "sha256", subject)};
 }
 
-/// A stretch of the payload, for the checks of order and overlap.
-struct Extent {
+/// A range of the payload, for the checks of order and overlap.
+struct PayloadRange {
   std::string_view name;
   std::uint64_t offset_bytes;
   std::uint64_t length_bytes;
 };
 
-void check_extents(std::vector<Extent> extents, std::uint64_t payload_end_bytes, std::string_view subject) {
-  std::ranges::sort(extents, {}, &Extent::offset_bytes);
+void check_ranges(std::vector<PayloadRange> ranges, std::uint64_t payload_end_bytes,
+                  std::string_view subject) {
+  std::ranges::sort(ranges, {}, &PayloadRange::offset_bytes);
   std::uint64_t end = kContainerHeaderBytes;
-  for (const Extent& extent : extents) {
-    const auto next = base::checked_add(extent.offset_bytes, extent.length_bytes);
-    if (extent.offset_bytes < end || !next || *next > payload_end_bytes) {
-      base::throw_malformed(subject, "'" + std::string(extent.name) + "' at byte " +
-                                         std::to_string(extent.offset_bytes) + " with " +
-                                         std::to_string(extent.length_bytes) +
+  for (const PayloadRange& range : ranges) {
+    const auto next = base::checked_add(range.offset_bytes, range.length_bytes);
+    if (range.offset_bytes < end || !next || *next > payload_end_bytes) {
+      base::throw_malformed(subject, "'" + std::string(range.name) + "' at byte " +
+                                         std::to_string(range.offset_bytes) + " with " +
+                                         std::to_string(range.length_bytes) +
                                          " bytes overlaps or leaves the payload");
     }
-    if (extent.offset_bytes % kTensorAlignmentBytes != 0)
-      base::throw_malformed(subject, "'" + std::string(extent.name) + "' does not start on a page");
+    if (range.offset_bytes % kTensorAlignmentBytes != 0)
+      base::throw_malformed(subject, "'" + std::string(range.name) + "' does not start on a page");
     end = *next;
   }
 }
 
-void check_tensors(const ContainerDirectory& directory, std::string_view subject) {
-  const auto expected = model_tensors(directory.params);
+/// Whether convert can store a tensor of this class so.
+bool is_possible(QuantizationClass quantization, Storage storage) {
+  switch (quantization) {
+    case QuantizationClass::unquantized: return storage == Storage::f32_rows;
+    case QuantizationClass::embedding: return storage == Storage::bf16_rows;
+    case QuantizationClass::attention:
+    case QuantizationClass::feed_forward:
+    case QuantizationClass::head: return is_tiled(storage);
+  }
+  INVARIANT(!"a class without storage");
+}
+
+void check_tensor(const ContainerTensor& tensor, const ModelTensor& expected, std::string_view subject) {
+  if (tensor.name != expected.name || tensor.shape != expected.shape) {
+    base::throw_malformed(subject, "tensor '" + tensor.name + "' " + to_string(tensor.shape) +
+                                       ": expected '" + expected.name + "' " + to_string(expected.shape));
+  }
+  if (!is_possible(expected.quantization, tensor.storage)) {
+    base::throw_malformed(subject, "tensor '" + tensor.name + "': type " +
+                                       std::string(type_name(tensor.storage)) + " in " +
+                                       std::string(layout_name(tensor.storage)) + " is not possible here");
+  }
+  if (tensor.length_bytes != storage_bytes(tensor.storage, tensor.shape)) {
+    base::throw_malformed(subject, "tensor '" + tensor.name + "': has " +
+                                       std::to_string(tensor.length_bytes) + " bytes, its shape needs " +
+                                       std::to_string(storage_bytes(tensor.storage, tensor.shape)));
+  }
+}
+
+void check_tensors(const ContainerDirectory& directory, std::span<const ModelTensor> expected,
+                   std::string_view subject) {
   if (directory.tensors.size() != expected.size()) {
     base::throw_malformed(subject, "has " + std::to_string(directory.tensors.size()) +
                                        " tensors, its parameters ask for " + std::to_string(expected.size()));
   }
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const ContainerTensor& tensor = directory.tensors[i];
-    if (tensor.name != expected[i].name || tensor.shape != expected[i].shape) {
-      base::throw_malformed(subject, "tensor '" + tensor.name + "' " + to_string(tensor.shape) +
-                                         ": expected '" + expected[i].name + "' " +
-                                         to_string(expected[i].shape));
-    }
-    const bool tiled = is_tiled(tensor.storage);
-    const TensorRole role = expected[i].role;
-    const bool fits = role == TensorRole::norm || role == TensorRole::router
-                          ? tensor.storage == Storage::f32_rows
-                          : (role == TensorRole::embedding ? tensor.storage == Storage::bf16_rows : tiled);
-    if (!fits) {
-      base::throw_malformed(subject, "tensor '" + tensor.name + "': type " +
-                                         std::string(type_name(tensor.storage)) + " in " +
-                                         std::string(layout_name(tensor.storage)) + " is not possible here");
-    }
-    if (tensor.length_bytes != storage_bytes(tensor.storage, tensor.shape)) {
-      base::throw_malformed(subject, "tensor '" + tensor.name + "': has " +
-                                         std::to_string(tensor.length_bytes) + " bytes, its shape needs " +
-                                         std::to_string(storage_bytes(tensor.storage, tensor.shape)));
-    }
-  }
+  for (std::size_t i = 0; i < expected.size(); ++i) check_tensor(directory.tensors[i], expected[i], subject);
 }
 
 /// Matrices that read the same activations must agree whether these are floats (bf16) or integers.
-void check_shared_inputs(const ContainerDirectory& directory, std::string_view subject) {
-  const auto expected = model_tensors(directory.params);
-  const ContainerTensor* first = nullptr;  // of the attention projections, or of the experts of a layer
-  TensorRole role = TensorRole::norm;
+void check_shared_inputs(const ContainerDirectory& directory, std::span<const ModelTensor> expected,
+                         std::string_view subject) {
+  std::map<std::pair<std::uint64_t, MatrixInput>, const ContainerTensor*> first_by_input;
   for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (!expected[i].is_matrix() || expected[i].input == MatrixInput::hidden) continue;
     const ContainerTensor& tensor = directory.tensors[i];
-    const bool reads_other =
-        tensor.name.ends_with("attention.wo.weight") || tensor.name.ends_with("w2.weight");
-    if (reads_other) continue;
-    if (expected[i].role != role) first = nullptr;
-    role = expected[i].role;
-    if (!is_tiled(tensor.storage)) continue;
-    if (first == nullptr) first = &tensor;
-    const bool floats = tensor.storage == Storage::bf16_tiles;
-    if (floats != (first->storage == Storage::bf16_tiles)) {
+    const auto [found, is_first] =
+        first_by_input.try_emplace({expected[i].layer, expected[i].input}, &tensor);
+    const ContainerTensor& first = *found->second;
+    if ((tensor.storage == Storage::bf16_tiles) != (first.storage == Storage::bf16_tiles)) {
       base::throw_malformed(subject, "tensor '" + tensor.name + "': type " +
                                          std::string(type_name(tensor.storage)) + " does not go with '" +
-                                         first->name + "' of type " + std::string(type_name(first->storage)) +
+                                         first.name + "' of type " + std::string(type_name(first.storage)) +
                                          ", which has the same input");
     }
   }
 }
 
-void check_experts(const ContainerDirectory& directory, std::string_view subject) {
-  const auto expected = experts_of(directory.tensors, directory.params);
+std::vector<ContainerExpert> experts_of(const std::vector<ContainerTensor>& tensors,
+                                        std::span<const ModelTensor> expected) {
+  INVARIANT(tensors.size() == expected.size());
+  std::vector<ContainerExpert> experts;
+  std::vector<base::Sha256> digests;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (!expected[i].expert) continue;
+    digests.push_back(tensors[i].digest);
+    const bool is_last = i + 1 == expected.size() || expected[i + 1].expert != expected[i].expert ||
+                         expected[i + 1].layer != expected[i].layer;
+    if (!is_last) continue;
+    const std::uint64_t begin = tensors[i + 1 - digests.size()].offset_bytes;
+    experts.push_back({expected[i].layer, *expected[i].expert, begin,
+                       tensors[i].offset_bytes + tensors[i].length_bytes - begin, expert_digest(digests)});
+    digests.clear();
+  }
+  return experts;
+}
+
+void check_experts(const ContainerDirectory& directory, std::span<const ModelTensor> tensors,
+                   std::string_view subject) {
+  const auto expected = experts_of(directory.tensors, tensors);
   const auto same = [](const ContainerExpert& a, const ContainerExpert& b) {
     return a.layer == b.layer && a.expert == b.expert && a.offset_bytes == b.offset_bytes &&
            a.length_bytes == b.length_bytes && a.digest == b.digest;
@@ -190,23 +216,43 @@ void check_experts(const ContainerDirectory& directory, std::string_view subject
     base::throw_malformed(subject, "the list of experts does not follow from the tensors");
 }
 
+/// The model as the file says it, in either form or in both, which must agree.
+void parse_model(const Json& json, ContainerDirectory& directory, std::string_view subject) {
+  const Json* params = json.find("params");
+  const Json* description = json.find("description");
+  directory.has_description = description != nullptr;
+  if (description != nullptr)
+    directory.description = description_from_json(*description, place_of(subject, "description"));
+  if (params == nullptr) {
+    if (description != nullptr && !mistral_params(directory.description)) return;
+    base::throw_malformed(subject, "key 'params' is missing");
+  }
+  auto derived = describe(params_from_json(*params, subject));
+  if (description != nullptr && derived != directory.description)
+    base::throw_malformed(subject, "'params' and 'description' are of two models");
+  directory.description = std::move(derived);
+}
+
 }  // namespace
 
 std::string to_text(const ContainerDirectory& directory) {
-  return Json::object({{"params", to_json(directory.params)},
-                       {"tensors", list_json(directory.tensors, tensor_json)},
-                       {"experts", list_json(directory.experts, expert_json)},
-                       {"sections", list_json(directory.sections, section_json)},
-                       {"provenance", directory.provenance},
-                       {"recipe", directory.recipe}})
-      .dump();
+  Json json = Json::object();
+  if (const auto params = mistral_params(directory.description)) json.set("params", to_json(*params));
+  if (directory.has_description) json.set("description", to_json(directory.description));
+  json.set("tensors", list_json(directory.tensors, tensor_json));
+  json.set("experts", list_json(directory.experts, expert_json));
+  json.set("sections", list_json(directory.sections, section_json));
+  json.set("provenance", directory.provenance);
+  json.set("recipe", directory.recipe);
+  return json.dump();
 }
 
 ContainerDirectory parse_directory(std::string_view text, std::string_view subject) {
   const Json json = parse_json(text, subject);
-  require_known_keys(json, {"params", "tensors", "experts", "sections", "provenance", "recipe"}, subject);
+  require_known_keys(
+      json, {"params", "description", "tensors", "experts", "sections", "provenance", "recipe"}, subject);
   ContainerDirectory directory;
-  directory.params = params_from_json(json.at("params", subject), subject);
+  parse_model(json, directory, subject);
   for (const Json& item : json.at("tensors", subject).as_array(subject))
     directory.tensors.push_back(parse_tensor(item, subject));
   for (const Json& item : json.at("experts", subject).as_array(subject))
@@ -221,36 +267,24 @@ ContainerDirectory parse_directory(std::string_view text, std::string_view subje
 }
 
 std::vector<ContainerExpert> experts_of(const std::vector<ContainerTensor>& tensors,
-                                        const ModelParams& params) {
-  const auto expected = model_tensors(params);
-  INVARIANT(tensors.size() == expected.size());
-  std::vector<ContainerExpert> experts;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    if (expected[i].role != TensorRole::expert) continue;
-    const ContainerTensor& w1 = tensors[i];
-    const ContainerTensor& w3 = tensors[i + 1];
-    const ContainerTensor& w2 = tensors[i + 2];
-    experts.push_back({expected[i].layer, expected[i].expert, w1.offset_bytes,
-                       w2.offset_bytes + w2.length_bytes - w1.offset_bytes,
-                       expert_digest(w1.digest, w3.digest, w2.digest)});
-    i += 2;
-  }
-  return experts;
+                                        const ModelDescription& description) {
+  return experts_of(tensors, std::span<const ModelTensor>(model_tensors(description)));
 }
 
 void check_directory(const ContainerDirectory& directory, std::uint64_t payload_end_bytes,
                      const base::Sha256& root, std::string_view subject) {
-  check_tensors(directory, subject);
-  check_shared_inputs(directory, subject);
-  std::vector<Extent> extents;
+  const auto expected = model_tensors(directory.description);
+  check_tensors(directory, expected, subject);
+  check_shared_inputs(directory, expected, subject);
+  std::vector<PayloadRange> ranges;
   for (const ContainerTensor& tensor : directory.tensors)
-    extents.push_back({tensor.name, tensor.offset_bytes, tensor.length_bytes});
+    ranges.push_back({tensor.name, tensor.offset_bytes, tensor.length_bytes});
   for (const ContainerSection& section : directory.sections)
-    extents.push_back({section.name, section.offset_bytes, section.length_bytes});
+    ranges.push_back({section.name, section.offset_bytes, section.length_bytes});
   if (!std::ranges::is_sorted(directory.tensors, {}, &ContainerTensor::offset_bytes))
     base::throw_malformed(subject, "tensors do not lie in the order of the directory");
-  check_extents(std::move(extents), payload_end_bytes, subject);
-  check_experts(directory, subject);
+  check_ranges(std::move(ranges), payload_end_bytes, subject);
+  check_experts(directory, expected, subject);
   if (root_digest(directory.tensors) != root)
     base::throw_malformed(subject, "the root digest does not follow from the tensors' digests");
 }

@@ -131,9 +131,9 @@ ContainerFooter decode_footer(base::Bytes bytes, std::string_view subject) {
   return footer;
 }
 
-base::Sha256 expert_digest(const base::Sha256& w1, const base::Sha256& w3, const base::Sha256& w2) {
+base::Sha256 expert_digest(std::span<const base::Sha256> tensors) {
   base::Hasher<base::Sha256> hasher;
-  for (const auto* digest : {&w1, &w3, &w2}) hasher.update(digest->bytes);
+  for (const base::Sha256& digest : tensors) hasher.update(digest.bytes);
   return hasher.final();
 }
 

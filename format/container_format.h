@@ -9,11 +9,12 @@
 //   footer   128 bytes: where the directory is, its SHA-256, the root, the footer's own SHA-256, end magic
 //
 // Everything that is known only after the payload comes after it, so that one pass writes the file and its
-// SHA-256. An expert is one contiguous extent: w1, w3, w2. Experts larger than 2 MiB start on a 2 MiB
-// boundary, so that they can lie in huge pages.
+// SHA-256. The tensors of an expert (Mixtral: w1, w3, w2) are one contiguous extent. Experts larger
+// than 2 MiB start on a 2 MiB boundary, so that they can lie in huge pages.
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -71,9 +72,9 @@ struct ContainerTensor {
 struct ContainerExpert {
   std::uint64_t layer = 0;
   std::uint64_t expert = 0;
-  std::uint64_t offset_bytes = 0;  ///< of w1; the extent ends with w2
+  std::uint64_t offset_bytes = 0;  ///< of its first tensor; the extent ends with its last one
   std::uint64_t length_bytes = 0;
-  base::Sha256 digest;  ///< SHA-256 of the digests of w1, w3, w2
+  base::Sha256 digest;  ///< expert_digest() of its tensors, for Mixtral w1, w3, w2
 };
 
 /// A named part of the payload that is not a tensor.
@@ -99,8 +100,8 @@ struct ContainerFooter {
 void check_header(base::Bytes header, std::string_view subject);
 [[nodiscard]] ContainerFooter decode_footer(base::Bytes footer, std::string_view subject);
 
-[[nodiscard]] base::Sha256 expert_digest(const base::Sha256& w1, const base::Sha256& w3,
-                                         const base::Sha256& w2);
+/// SHA-256 over the digests of an expert's tensors, in order of their use.
+[[nodiscard]] base::Sha256 expert_digest(std::span<const base::Sha256> tensors);
 
 /// SHA-256 over the lines "name type layout shape digest\n" of all tensors, sorted by name. Containers with
 /// the same tensors have the same root, whatever their provenance, recipe or tokenizer.

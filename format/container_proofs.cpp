@@ -78,10 +78,15 @@ ContainerProofs::ContainerProofs(const ContainerReader& container, Options optio
   const auto& tensors = container.tensors();
   auto expert = container.experts().begin();
   for (std::size_t i = 0; i < tensors.size();) {
-    const bool starts_expert =
-        expert != container.experts().end() && tensors[i].offset_bytes == expert->offset_bytes;
-    const PartTensors part{i, starts_expert ? std::size_t{3} : std::size_t{1}, starts_expert};  // w1, w3, w2
-    if (starts_expert) ++expert;
+    PartTensors part{.first_tensor = i};
+    if (expert != container.experts().end() && tensors[i].offset_bytes == expert->offset_bytes) {
+      const std::uint64_t end_bytes = expert->offset_bytes + expert->length_bytes;
+      while (i + part.tensor_count < tensors.size() &&
+             tensors[i + part.tensor_count].offset_bytes < end_bytes)
+        ++part.tensor_count;
+      part.expert = true;
+      ++expert;
+    }
     for (std::size_t tensor = i; tensor < i + part.tensor_count; ++tensor)
       part_by_tensor_[tensor] = parts_.size();
     parts_.push_back(part);

@@ -65,7 +65,7 @@ ContainerReader ContainerReader::open(const std::filesystem::path& path) {
 
 const std::filesystem::path& ContainerReader::path() const { return impl_->file.path(); }
 const base::FileIdentity& ContainerReader::identity() const { return impl_->file.identity(); }
-const ModelParams& ContainerReader::params() const { return impl_->directory.params; }
+const ModelDescription& ContainerReader::description() const { return impl_->directory.description; }
 const std::vector<ContainerTensor>& ContainerReader::tensors() const { return impl_->directory.tensors; }
 const std::vector<ContainerExpert>& ContainerReader::experts() const { return impl_->directory.experts; }
 const std::vector<ContainerSection>& ContainerReader::sections() const { return impl_->directory.sections; }

@@ -13,7 +13,7 @@
 #include "base/file.h"
 #include "format/container_format.h"
 #include "format/json.h"
-#include "format/model_params.h"
+#include "format/model_description.h"
 
 namespace sluice::format {
 
@@ -29,7 +29,7 @@ class ContainerReader final {
   [[nodiscard]] const std::filesystem::path& path() const;
   /// The identity of the file when it was opened.
   [[nodiscard]] const base::FileIdentity& identity() const;
-  [[nodiscard]] const ModelParams& params() const;
+  [[nodiscard]] const ModelDescription& description() const;
   [[nodiscard]] const std::vector<ContainerTensor>& tensors() const;    ///< in payload order
   [[nodiscard]] const std::vector<ContainerExpert>& experts() const;    ///< by layer, then expert
   [[nodiscard]] const std::vector<ContainerSection>& sections() const;  ///< in payload order

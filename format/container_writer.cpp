@@ -23,19 +23,22 @@ constexpr std::size_t kReadBytes = 1u << 20;
 
 }  // namespace
 
-std::uint64_t expert_extent_bytes(const ModelParams& params, Storage storage) {
-  const auto up = storage_bytes(storage, {params.hidden_dim, params.dim});
-  const auto down = storage_bytes(storage, {params.dim, params.hidden_dim});
-  return 2 * base::align_up(up, kTensorAlignmentBytes) + down;
+std::uint64_t expert_extent_bytes(const ModelDescription& description, std::uint64_t layer, Storage storage) {
+  std::uint64_t end = 0;
+  for (const ModelTensor& tensor : expert_tensors(description, layer, 0)) {
+    end = base::align_up(end, kTensorAlignmentBytes) +
+          storage_bytes(tensor.is_matrix() ? storage : Storage::f32_rows, tensor.shape);
+  }
+  return end;
 }
 
-ContainerWriter::ContainerWriter(const std::filesystem::path& path, const ModelParams& params)
-    : params_(params), output_(path), file_(output_->file()), stream_(file_, 0) {
+ContainerWriter::ContainerWriter(const std::filesystem::path& path, const ModelDescription& description)
+    : description_(description), output_(path), file_(output_->file()), stream_(file_, 0) {
   put(encode_header());
 }
 
-ContainerWriter::ContainerWriter(base::File& file, const ModelParams& params)
-    : params_(params), file_(file), stream_(file_, 0) {
+ContainerWriter::ContainerWriter(base::File& file, const ModelDescription& description)
+    : description_(description), file_(file), stream_(file_, 0) {
   put(encode_header());
 }
 
@@ -164,8 +167,8 @@ base::Sha256 ContainerWriter::end_tensor(const base::Sha256& source_digest) {
 
 WrittenContainer ContainerWriter::finish() {
   ContainerDirectory directory;
-  directory.params = params_;
-  directory.experts = experts_of(tensors_, params_);
+  directory.experts = experts_of(tensors_, description_);
+  directory.description = std::move(description_);
   directory.tensors = std::move(tensors_);
   directory.sections = std::move(sections_);
   directory.provenance = std::move(provenance_);

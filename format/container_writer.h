@@ -3,9 +3,9 @@
 // that name only when finish() has made it durable; given a file, the caller takes care of that. Used by one
 // thread, except that write() and hash() may run at the same time.
 //
-//   ContainerWriter writer(path, params);
+//   ContainerWriter writer(path, description);
 //   writer.add_section("tokenizer", bytes);
-//   for (const ModelTensor& tensor : model_tensors(params)) {
+//   for (const ModelTensor& tensor : model_tensors(description)) {
 //     writer.begin_tensor(tensor, storage, DType::bf16);
 //     writer.append(bytes);  // any number of times, storage_bytes() in all; or write() and hash()
 //     writer.end_tensor(source_digest);
@@ -26,7 +26,7 @@
 #include "base/paired_hasher.h"
 #include "format/container_format.h"
 #include "format/json.h"
-#include "format/model_params.h"
+#include "format/model_description.h"
 #include "format/model_tensors.h"
 
 namespace sluice::format {
@@ -39,13 +39,13 @@ struct WrittenContainer {
 
 class ContainerWriter final {
  public:
-  ContainerWriter(const std::filesystem::path& path, const ModelParams& params);
+  ContainerWriter(const std::filesystem::path& path, const ModelDescription& description);
   /// Overwrites `file` from its beginning. The file must outlive the writer.
-  ContainerWriter(base::File& file, const ModelParams& params);
+  ContainerWriter(base::File& file, const ModelDescription& description);
 
   void add_section(std::string_view name, base::Bytes bytes);
 
-  /// `expert_bytes` is, for the first matrix of an expert, the size of the whole expert
+  /// `expert_bytes` is, for the first tensor of an expert, the size of the whole expert
   /// (expert_extent_bytes), which decides its alignment; 0 for all other tensors.
   void begin_tensor(const ModelTensor& tensor, Storage storage, DType source_dtype,
                     std::uint64_t expert_bytes = 0);
@@ -81,7 +81,7 @@ class ContainerWriter final {
   void end_leaf();
   [[nodiscard]] std::uint64_t offset_bytes() const { return stream_.offset_bytes(); }
 
-  ModelParams params_;
+  ModelDescription description_;
   std::optional<base::AtomicFile> output_;  // when the caller gave a path
   base::File& file_;
   base::FileStream stream_;
@@ -99,8 +99,9 @@ class ContainerWriter final {
   Json recipe_ = Json::object();
 };
 
-/// Bytes from the start of an expert's w1 to the end of its w2 in this storage, with the page alignment
-/// between the matrices.
-[[nodiscard]] std::uint64_t expert_extent_bytes(const ModelParams& params, Storage storage);
+/// Bytes of an expert of a layer in the payload when its matrices are stored so, with the page alignment
+/// between its tensors.
+[[nodiscard]] std::uint64_t expert_extent_bytes(const ModelDescription& description, std::uint64_t layer,
+                                                Storage storage);
 
 }  // namespace sluice::format

@@ -2,7 +2,8 @@
 // The front door of `format`: what bytes mean. It reads and writes formats and executes nothing.
 //
 //   json.h              JSON values                       tensor.h            element types and shapes
-//   model_params.h      params.json                       model_tensors.h     which tensors a model has
+//   model_description.h  what a model computes            model_tensors.h     which tensors a model has
+//   mistral_params.h    params.json, config.json          model_cost.h        bytes and operations a token
 //   release_layout.h    what a .torrent promises          manifest.h          what is known of a release
 //   leaf_file.h         hashes of all 16 KiB blocks
 //   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles
@@ -27,7 +28,9 @@
 #include "format/json.h"              // IWYU pragma: export
 #include "format/leaf_file.h"         // IWYU pragma: export
 #include "format/manifest.h"          // IWYU pragma: export
-#include "format/model_params.h"      // IWYU pragma: export
+#include "format/mistral_params.h"    // IWYU pragma: export
+#include "format/model_cost.h"        // IWYU pragma: export
+#include "format/model_description.h"  // IWYU pragma: export
 #include "format/model_tensors.h"     // IWYU pragma: export
 #include "format/release_layout.h"    // IWYU pragma: export
 #include "format/released_model.h"    // IWYU pragma: export

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "format/checkpoint_index.h"
-#include "format/model_params.h"
+#include "format/mistral_params.h"
 
 namespace sluice::format {
 
@@ -27,7 +27,7 @@ struct DamagedGguf {
 
 /// The hyperparameters of architecture "llama". An unknown key of that architecture may change the result and
 /// is refused by name.
-[[nodiscard]] ModelParams gguf_params(const CheckpointIndex& checkpoint);
+[[nodiscard]] MistralParams gguf_params(const CheckpointIndex& checkpoint);
 
 /// The file's tokenizer as a tokenizer.model that gives the same ids. Error{malformed} for any kind but
 /// "llama".

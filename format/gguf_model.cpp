@@ -148,11 +148,11 @@ std::vector<SentencePiece> read_pieces(const Pairs& pairs) {
 
 }  // namespace
 
-ModelParams gguf_params(const CheckpointIndex& checkpoint) {
+MistralParams gguf_params(const CheckpointIndex& checkpoint) {
   const Pairs pairs(checkpoint);
   if (const std::string name = pairs.text("general.architecture"); name != "llama")
     pairs.refuse("general.architecture", "is '" + base::to_printable(name) + "', supported is 'llama'");
-  ModelParams params;
+  MistralParams params;
   std::vector<std::string> known{"llama.vocab_size"};
   const auto key = [&](std::string_view rest) {
     return known.emplace_back(std::string(kPrefix) + std::string(rest));
@@ -174,9 +174,8 @@ ModelParams gguf_params(const CheckpointIndex& checkpoint) {
   params.rope_theta = pairs.find_float(key("rope.freq_base")).value_or(1e4);  // llama.cpp's own default
   params.sliding_window = pairs.find_uint(key("attention.sliding_window"));
   const auto experts = pairs.find_uint(key("expert_count"));
-  params.dense = !experts || *experts == 0;
   const std::string used = key("expert_used_count");
-  if (!params.dense) {
+  if (experts && *experts > 0) {
     params.num_experts = *experts;
     params.num_experts_per_tok = pairs.uint(used);
   }

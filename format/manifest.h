@@ -11,7 +11,7 @@
 
 #include "base/digest.h"
 #include "format/json.h"
-#include "format/model_params.h"
+#include "format/mistral_params.h"
 #include "format/tensor.h"
 
 namespace sluice::format {
@@ -59,7 +59,7 @@ struct Manifest {
   std::optional<std::uint64_t> tensor_count;
   std::optional<std::uint64_t> parameter_count;
   std::optional<std::uint64_t> context_tokens;  ///< the longest context that the model was trained for
-  std::optional<ModelParams> params;
+  std::optional<MistralParams> params;
   std::vector<ManifestFile> files;
   std::vector<ManifestTensor> tensors;        ///< names are unique
   std::vector<ManifestContainer> containers;  ///< names are unique

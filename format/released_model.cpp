@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "format/gguf.h"
+#include "format/mistral_params.h"
 #include "format/tensor_names.h"
 
 namespace sluice::format {
@@ -42,12 +43,12 @@ Slice slice_of(const CheckpointTensor& source, const Placement& place) {
 
 class ModelFinder final {
  public:
-  ModelFinder(const CheckpointIndex& checkpoint, const ModelParams& params, std::string params_name)
-      : checkpoint_(checkpoint), params_(params), params_name_(std::move(params_name)) {}
+  ModelFinder(const CheckpointIndex& checkpoint, const ModelDescription& description, std::string params_name)
+      : checkpoint_(checkpoint), description_(description), params_name_(std::move(params_name)) {}
 
   [[nodiscard]] std::vector<ReleasedTensor> find() {
     std::vector<ReleasedTensor> tensors;
-    for (ModelTensor& target : model_tensors(params_)) {
+    for (ModelTensor& target : model_tensors(description_)) {
       const auto places = placements(target);
       TensorView view = find(target, places);
       tensors.push_back({std::move(target), std::move(view)});
@@ -57,9 +58,9 @@ class ModelFinder final {
   }
 
   [[nodiscard]] std::vector<Placement> placements(const ModelTensor& target) const {
-    if (checkpoint_.kind == CheckpointKind::gguf) return gguf_placements(target, params_);
-    return has_native_names(checkpoint_) ? native_placements(target, params_)
-                                         : hub_placements(target, params_);
+    if (checkpoint_.kind == CheckpointKind::gguf) return gguf_placements(target, description_);
+    return has_native_names(checkpoint_) ? native_placements(target, description_)
+                                         : hub_placements(target, description_);
   }
 
   /// The layout by which most of its tensors are named: that of its experts.
@@ -83,7 +84,7 @@ class ModelFinder final {
       base::throw_malformed(subject(), "tensor '" + places.front().name + "' is missing");
     const CheckpointTensor& source = *checkpoint_.find(place->name);
     known_.insert(source.name);
-    layout_ = target.role == TensorRole::expert ? place->layout : layout_;
+    layout_ = target.expert ? place->layout : layout_;
     if (source.shape != place->shape) {
       refuse(source, "has shape " + to_string(source.shape) + ", " + params_name_ + " asks for " +
                          to_string(place->shape));
@@ -181,7 +182,7 @@ class ModelFinder final {
   }
 
   const CheckpointIndex& checkpoint_;
-  const ModelParams& params_;
+  const ModelDescription& description_;
   std::string params_name_;
   std::string layout_;
   std::set<std::string_view> known_;
@@ -214,11 +215,12 @@ std::vector<std::byte> read_tokenizer(const fs::path& folder) {
 /// A GGUF file has all in it: parameters and tokenizer are not looked for beside it.
 ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   ReleasedModel model;
-  model.params = gguf_params(checkpoint);
-  model.params_text = to_json(model.params).dump_pretty();
+  const MistralParams params = gguf_params(checkpoint);
+  model.description = describe(params);
+  model.params_text = to_json(params).dump_pretty();
   model.tokenizer = gguf_tokenizer(checkpoint);
   model.kind = checkpoint.kind;
-  ModelFinder finder(checkpoint, model.params, "its metadata");
+  ModelFinder finder(checkpoint, model.description, "its metadata");
   model.tensors = finder.find();
   model.layout = finder.layout();
   model.files = checkpoint.files;
@@ -240,10 +242,10 @@ ReleasedModel open_released_model(const fs::path& path) {
   const fs::path params_path = find_params(folder, has_native_names(checkpoint));
   ReleasedModel model;
   model.params_text = base::read_text_file(params_path, kParamsBytesMax);
-  model.params = parse_params(model.params_text, params_path.string());
+  model.description = describe(parse_params(model.params_text, params_path.string()));
   model.tokenizer = read_tokenizer(folder);
   model.kind = checkpoint.kind;
-  ModelFinder finder(checkpoint, model.params, params_path.filename().string());
+  ModelFinder finder(checkpoint, model.description, params_path.filename().string());
   model.tensors = finder.find();
   model.layout = finder.layout();
   model.files = checkpoint.files;

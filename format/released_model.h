@@ -2,7 +2,7 @@
 // A released model, whatever layout it came in: its parameters, its tokenizer, and where each of the model's
 // tensors lies in the files. From here on a layout makes no difference any more.
 //
-//   files and their tensors (checkpoint_index.h)  +  params.json or config.json (model_params.h)
+//   files and their tensors (checkpoint_index.h)  +  params.json or config.json (mistral_params.h)
 //       -> the model's tensors under their native names (model_tensors.h), each a view (tensor_source.h)
 //
 // The layouts, and how they are told apart: docs/checkpoints.md.
@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "format/checkpoint_index.h"
-#include "format/model_params.h"
+#include "format/model_description.h"
 #include "format/model_tensors.h"
 #include "format/tensor_source.h"
 
@@ -25,7 +25,7 @@ struct ReleasedTensor {
 };
 
 struct ReleasedModel {
-  ModelParams params;
+  ModelDescription description;
   std::string params_text;           ///< params.json or config.json as released; made of a GGUF file's keys
   std::vector<std::byte> tokenizer;  ///< tokenizer.model as released
   CheckpointKind kind = CheckpointKind::pth;

@@ -1,66 +1,63 @@
 #include "format/tensor_names.h"
 
+#include <algorithm>
 #include <array>
 
-#include "base/invariant.h"
+#include "base/error.h"
 
 namespace sluice::format {
 namespace {
 
-struct Renaming {
-  std::string_view native;
-  std::string_view hub;
+struct RoleNames {
+  TensorRole role;
+  std::string_view hub;   ///< behind "model.layers.N." where the role is of a layer
+  std::string_view gguf;  ///< behind "blk.N."
 };
 
-// huggingface/transformers, convert_mixtral_weights_to_hf.py and convert_mistral_weights_to_hf.py
-constexpr std::array<Renaming, 3> kModelNames{{{"tok_embeddings.weight", "model.embed_tokens.weight"},
-                                               {"norm.weight", "model.norm.weight"},
-                                               {"output.weight", "lm_head.weight"}}};
-constexpr std::array<Renaming, 10> kLayerNames{{
-    {"attention_norm.weight", "input_layernorm.weight"},
-    {"ffn_norm.weight", "post_attention_layernorm.weight"},
-    {"attention.wq.weight", "self_attn.q_proj.weight"},
-    {"attention.wk.weight", "self_attn.k_proj.weight"},
-    {"attention.wv.weight", "self_attn.v_proj.weight"},
-    {"attention.wo.weight", "self_attn.o_proj.weight"},
-    {"feed_forward.gate.weight", "block_sparse_moe.gate.weight"},
-    // of a dense model
-    {"feed_forward.w1.weight", "mlp.gate_proj.weight"},
-    {"feed_forward.w2.weight", "mlp.down_proj.weight"},
-    {"feed_forward.w3.weight", "mlp.up_proj.weight"},
-}};
+// Hub: huggingface/transformers, convert_mixtral_weights_to_hf.py and convert_mistral_weights_to_hf.py; '*'
+// is the number of the expert. GGUF: llama.cpp, src/llama-arch.cpp; experts have names of their own, below.
+constexpr std::array kNames{
+    RoleNames{TensorRole::embedding, "model.embed_tokens.weight", "token_embd.weight"},
+    RoleNames{TensorRole::final_norm, "model.norm.weight", "output_norm.weight"},
+    RoleNames{TensorRole::head, "lm_head.weight", "output.weight"},
+    RoleNames{TensorRole::mixer_norm, "input_layernorm.weight", "attn_norm.weight"},
+    RoleNames{TensorRole::query, "self_attn.q_proj.weight", "attn_q.weight"},
+    RoleNames{TensorRole::key, "self_attn.k_proj.weight", "attn_k.weight"},
+    RoleNames{TensorRole::value, "self_attn.v_proj.weight", "attn_v.weight"},
+    RoleNames{TensorRole::attention_output, "self_attn.o_proj.weight", "attn_output.weight"},
+    RoleNames{TensorRole::feed_forward_norm, "post_attention_layernorm.weight", "ffn_norm.weight"},
+    RoleNames{TensorRole::router, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"},
+    RoleNames{TensorRole::expert_gate, "block_sparse_moe.experts.*.w1.weight", "ffn_gate"},
+    RoleNames{TensorRole::expert_up, "block_sparse_moe.experts.*.w3.weight", "ffn_up"},
+    RoleNames{TensorRole::expert_down, "block_sparse_moe.experts.*.w2.weight", "ffn_down"},
+    RoleNames{TensorRole::dense_gate, "mlp.gate_proj.weight", "ffn_gate.weight"},
+    RoleNames{TensorRole::dense_up, "mlp.up_proj.weight", "ffn_up.weight"},
+    RoleNames{TensorRole::dense_down, "mlp.down_proj.weight", "ffn_down.weight"},
+};
 
-// llama.cpp, src/llama-arch.cpp; its "llama" rotates neighbouring rows, so that q and k keep theirs.
-constexpr std::array<Renaming, 3> kGgufModelNames{{{"tok_embeddings.weight", "token_embd.weight"},
-                                                   {"norm.weight", "output_norm.weight"},
-                                                   {"output.weight", "output.weight"}}};
-constexpr std::array<Renaming, 7> kGgufLayerNames{{
-    {"attention_norm.weight", "attn_norm.weight"},
-    {"ffn_norm.weight", "ffn_norm.weight"},
-    {"attention.wq.weight", "attn_q.weight"},
-    {"attention.wk.weight", "attn_k.weight"},
-    {"attention.wv.weight", "attn_v.weight"},
-    {"attention.wo.weight", "attn_output.weight"},
-    {"feed_forward.gate.weight", "ffn_gate_inp.weight"},
-}};
-
-/// "layers.12.attention.wq.weight" is {"layers.12.", "attention.wq.weight"}; other names have no first part.
-std::pair<std::string, std::string> split_layer(const std::string& name) {
-  constexpr std::string_view kLayers = "layers.";
-  if (!name.starts_with(kLayers)) return {"", name};
-  const std::size_t end = name.find('.', kLayers.size()) + 1;
-  return {name.substr(0, end), name.substr(end)};
+const RoleNames& names_of(const ModelTensor& tensor, std::string_view layout) {
+  const auto found = std::ranges::find(kNames, tensor.role, &RoleNames::role);
+  if (found != kNames.end()) return *found;
+  base::throw_malformed("tensor '" + tensor.name + "'",
+                        "has no name in the layout '" + std::string(layout) + "' that is known");
 }
 
-template <std::size_t N>
-std::string rename(const std::array<Renaming, N>& table, std::string_view native) {
-  for (const Renaming& row : table)
-    if (row.native == native) return std::string(row.hub);
-  INVARIANT(!"every tensor of the model has a name in every layout");
+bool is_of_model(TensorRole role) {
+  return role == TensorRole::embedding || role == TensorRole::final_norm || role == TensorRole::head;
 }
 
-/// "w1" of "layers.0.feed_forward.experts.3.w1.weight"
-std::string matrix_of(const std::string& name) { return name.substr(name.size() - 9, 2); }
+/// One of several experts, as opposed to the feed-forward of a dense layer.
+bool is_of_mixture(TensorRole role) {
+  return role == TensorRole::expert_gate || role == TensorRole::expert_up || role == TensorRole::expert_down;
+}
+
+std::string layer_prefix(std::string_view layers, const ModelTensor& tensor) {
+  return std::string(layers) + std::to_string(tensor.layer) + ".";
+}
+
+const Mixture& mixture_of(const ModelTensor& tensor, const ModelDescription& description) {
+  return *description.layer(tensor.layer).feed_forward.mixture;
+}
 
 Placement whole(std::string layout, std::string name, const ModelTensor& tensor) {
   return {.layout = std::move(layout),
@@ -72,26 +69,40 @@ Placement whole(std::string layout, std::string name, const ModelTensor& tensor)
           .rotary_width = 0};
 }
 
-/// The early upload in eight shards: all experts of a layer one above the other, w2 transposed.
-Placement stacked(const ModelTensor& tensor, const ModelParams& params, const std::string& layer) {
-  const std::string matrix = matrix_of(tensor.name);
-  Placement place = whole("stacked", layer + "block_sparse_moe." + matrix, tensor);
-  place.shape = {params.num_experts * params.hidden_dim, params.dim};
-  place.first_row = tensor.expert * params.hidden_dim;
-  place.transposed = matrix == "w2";
+/// The early upload in eight shards: all experts of a layer one above the other, down transposed.
+Placement stacked(const ModelTensor& tensor, const ModelDescription& description) {
+  const Mixture& mixture = mixture_of(tensor, description);
+  Placement place = whole(
+      "stacked",
+      layer_prefix("layers.", tensor) + "block_sparse_moe." + std::string(matrix_label(tensor.role)), tensor);
+  place.shape = {mixture.experts * mixture.width, description.width};
+  place.first_row = *tensor.expert * mixture.width;
+  place.transposed = tensor.role == TensorRole::expert_down;
   return place;
 }
 
 /// transformers, version 5: [expert, gate and up, in] and [expert, out, in]
-Placement fused(const ModelTensor& tensor, const ModelParams& params, const std::string& layer) {
-  const std::string matrix = matrix_of(tensor.name);
-  const bool down = matrix == "w2";
-  Placement place = whole("fused", layer + "mlp.experts." + (down ? "down_proj" : "gate_up_proj"), tensor);
-  place.shape = down ? Shape{params.num_experts, params.dim, params.hidden_dim}
-                     : Shape{params.num_experts, 2 * params.hidden_dim, params.dim};
+Placement fused(const ModelTensor& tensor, const ModelDescription& description) {
+  const Mixture& mixture = mixture_of(tensor, description);
+  const bool down = tensor.role == TensorRole::expert_down;
+  Placement place = whole(
+      "fused", layer_prefix("model.layers.", tensor) + "mlp.experts." + (down ? "down_proj" : "gate_up_proj"),
+      tensor);
+  place.shape = down ? Shape{mixture.experts, description.width, mixture.width}
+                     : Shape{mixture.experts, 2 * mixture.width, description.width};
   place.outer_index = tensor.expert;
-  place.first_row = matrix == "w3" ? params.hidden_dim : 0;
+  place.first_row = tensor.role == TensorRole::expert_up ? mixture.width : 0;
   return place;
+}
+
+/// How wide the heads are whose rows the hub's files keep in the order of RopeStyle::half_split, while the
+/// description reads them interleaved; 0 for other tensors.
+std::uint64_t width_of_permuted_heads(const ModelTensor& tensor, const ModelDescription& description) {
+  if (tensor.role != TensorRole::query && tensor.role != TensorRole::key) return 0;
+  const auto* attention = std::get_if<GroupedQueryAttention>(&description.layer(tensor.layer).mixer);
+  const bool interleaved =
+      attention != nullptr && attention->rope && attention->rope->style == RopeStyle::interleaved;
+  return interleaved ? attention->head_dim : 0;
 }
 
 std::string without_weight(std::string_view tensor) {
@@ -102,50 +113,44 @@ std::string without_weight(std::string_view tensor) {
 
 }  // namespace
 
-std::vector<Placement> native_placements(const ModelTensor& tensor, const ModelParams& params) {
+std::vector<Placement> native_placements(const ModelTensor& tensor, const ModelDescription& description) {
   std::vector<Placement> places{whole("native", tensor.name, tensor)};
-  const auto [layer, rest] = split_layer(tensor.name);
   if (tensor.role == TensorRole::router)
-    places.push_back(whole("stacked", layer + "block_sparse_moe.gate.weight", tensor));
-  if (tensor.role == TensorRole::expert && !params.dense) places.push_back(stacked(tensor, params, layer));
+    places.push_back(
+        whole("stacked", layer_prefix("layers.", tensor) + "block_sparse_moe.gate.weight", tensor));
+  if (is_of_mixture(tensor.role)) places.push_back(stacked(tensor, description));
   return places;
 }
 
-std::vector<Placement> gguf_placements(const ModelTensor& tensor, const ModelParams& params) {
-  const auto [layer, rest] = split_layer(tensor.name);
-  if (layer.empty()) return {whole("gguf", rename(kGgufModelNames, rest), tensor)};
-  const std::string block = "blk." + layer.substr(std::string_view("layers.").size());
-  if (tensor.role != TensorRole::expert)
-    return {whole("gguf", block + rename(kGgufLayerNames, rest), tensor)};
-  const std::string matrix = matrix_of(tensor.name);
-  const std::string name = block + (matrix == "w1" ? "ffn_gate" : matrix == "w3" ? "ffn_up" : "ffn_down");
-  if (params.dense) return {whole("gguf", name + ".weight", tensor)};
-  Placement merged = whole("gguf", name + "_exps.weight", tensor);
-  merged.shape.insert(merged.shape.begin(), params.num_experts);
+std::vector<Placement> gguf_placements(const ModelTensor& tensor, const ModelDescription& description) {
+  const std::string base_name(names_of(tensor, "gguf").gguf);
+  if (is_of_model(tensor.role)) return {whole("gguf", base_name, tensor)};
+  const std::string block = layer_prefix("blk.", tensor);
+  if (!is_of_mixture(tensor.role)) return {whole("gguf", block + base_name, tensor)};
+  const Mixture& mixture = mixture_of(tensor, description);
+  Placement merged = whole("gguf", block + base_name + "_exps.weight", tensor);
+  merged.shape.insert(merged.shape.begin(), mixture.experts);
   merged.outer_index = tensor.expert;
   const Placement single =
-      whole("gguf-per-expert", name + "." + std::to_string(tensor.expert) + ".weight", tensor);
-  if (matrix == "w2") return {merged, single};
+      whole("gguf-per-expert", block + base_name + "." + std::to_string(*tensor.expert) + ".weight", tensor);
+  if (tensor.role == TensorRole::expert_down) return {merged, single};
   Placement both = merged;
   both.name = block + "ffn_gate_up_exps.weight";
-  both.shape[1] = 2 * params.hidden_dim;
-  both.first_row = matrix == "w3" ? params.hidden_dim : 0;
+  both.shape[1] = 2 * mixture.width;
+  both.first_row = tensor.role == TensorRole::expert_up ? mixture.width : 0;
   return {merged, single, both};
 }
 
-std::vector<Placement> hub_placements(const ModelTensor& tensor, const ModelParams& params) {
-  const auto [native_layer, rest] = split_layer(tensor.name);
-  if (native_layer.empty()) return {whole("hugging-face", rename(kModelNames, rest), tensor)};
-  const std::string layer = "model." + native_layer;
-  if (tensor.role == TensorRole::expert && !params.dense) {
-    const std::string name = layer + "block_sparse_moe.experts." + std::to_string(tensor.expert) + "." +
-                             matrix_of(tensor.name) + ".weight";
-    return {whole("hugging-face", name, tensor), fused(tensor, params, layer)};
-  }
-  std::vector<Placement> places{whole("hugging-face", layer + rename(kLayerNames, rest), tensor)};
-  if (rest == "attention.wq.weight" || rest == "attention.wk.weight")
-    places.front().rotary_width = params.head_dim;
+std::vector<Placement> hub_placements(const ModelTensor& tensor, const ModelDescription& description) {
+  std::string name(names_of(tensor, "hugging-face").hub);
+  if (is_of_model(tensor.role)) return {whole("hugging-face", name, tensor)};
+  if (const std::size_t star = name.find('*'); star != std::string::npos)
+    name.replace(star, 1, std::to_string(*tensor.expert));
+  const std::string layer = layer_prefix("model.layers.", tensor);
+  std::vector<Placement> places{whole("hugging-face", layer + name, tensor)};
+  places.front().rotary_width = width_of_permuted_heads(tensor, description);
   if (tensor.role == TensorRole::router) places.push_back(whole("fused", layer + "mlp.gate.weight", tensor));
+  if (is_of_mixture(tensor.role)) places.push_back(fused(tensor, description));
   return places;
 }
 

@@ -22,7 +22,7 @@
 
 #include "format/container_proofs.h"
 #include "format/expert_statistics.h"
-#include "format/model_params.h"
+#include "format/model_description.h"
 #include "text/text.h"
 
 namespace sluice::runtime {
@@ -100,12 +100,13 @@ struct ResidencyStats {
 class Model {
  public:
   /// Maps the file and checks its header and directory (Error{malformed} for what is not as it should be).
-  /// Norms and routers are used, and so proven, here; a mismatch is Error{verification}.
+  /// Error{malformed} "FILE: layer 3: ... is not supported yet" for a model that can be described, but not
+  /// computed. Norms and routers are used, and so proven, here; a mismatch is Error{verification}.
   [[nodiscard]] static Model open(const std::filesystem::path& path, const ModelOptions& options = {});
   ~Model();
   Model(Model&&) noexcept;
 
-  [[nodiscard]] const format::ModelParams& params() const;
+  [[nodiscard]] const format::ModelDescription& description() const;
   /// From the container's copy of the release's tokenizer.
   [[nodiscard]] const text::Tokenizer& tokenizer() const;
   /// "bf16", "q8" or "q4": the type of the expert weights.

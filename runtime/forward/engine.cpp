@@ -29,7 +29,7 @@ std::size_t padded_to_tiles(std::uint64_t width) {
 KvType default_kv(const Model& model) { return model.quant() == "bf16" ? KvType::f32 : KvType::bf16; }
 
 /// The budget of the KV pages, checked against the memory that is free.
-std::uint64_t kv_bytes(const format::ModelParams& params, const EngineOptions& options, KvType type) {
+std::uint64_t kv_bytes(const DecoderShape& params, const EngineOptions& options, KvType type) {
   const std::uint64_t available = available_memory_bytes();
   const auto page = KvPool::page_bytes(params, type);
   const auto pages = KvCache::page_count_max(params, {.context_tokens = options.context_tokens,
@@ -49,7 +49,7 @@ std::uint64_t kv_bytes(const format::ModelParams& params, const EngineOptions& o
 
 }  // namespace
 
-PaddedWidths::PaddedWidths(const format::ModelParams& params)
+PaddedWidths::PaddedWidths(const DecoderShape& params)
     : dim(padded_to_tiles(params.dim)),
       query(padded_to_tiles(params.n_heads * params.head_dim)),
       key_value(padded_to_tiles(params.n_kv_heads * params.head_dim)),
@@ -58,7 +58,7 @@ PaddedWidths::PaddedWidths(const format::ModelParams& params)
 
 Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
     : model(model_in),
-      params(model_in.params()),
+      params(model_in.impl().params),
       options(std::move(options_in)),
       isa(options.isa.value_or(detect_isa())),
       kernels(kernels_for(isa)),

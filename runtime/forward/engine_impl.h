@@ -65,7 +65,7 @@ struct StepRow {
 
 /// Widths of rows, padded to whole tiles.
 struct PaddedWidths {
-  explicit PaddedWidths(const format::ModelParams& params);
+  explicit PaddedWidths(const DecoderShape& params);
   std::size_t dim;
   std::size_t query;      ///< all query heads
   std::size_t key_value;  ///< all key heads, or all value heads
@@ -144,7 +144,7 @@ struct Engine::Impl {
   void run_layer(std::size_t layer);
 
   const Model& model;
-  const format::ModelParams& params;
+  const DecoderShape& params;
   EngineOptions options;
   const Isa isa;
   const Kernels& kernels;

@@ -44,7 +44,7 @@ void Engine::Impl::route(const LayerWeights& w, std::size_t layer) {
                                 return row.sequence->on_routing != nullptr;
                               });
   routing.margins.resize(margins_wanted ? rows.size() : 0);
-  if (!params.dense) {
+  if (params.routed) {
     for_each_row([&](std::size_t r, unsigned worker) {
       const std::span gate(scratch[worker].router.data(), params.num_experts);
       for (std::size_t e = 0; e < params.num_experts; ++e) {
@@ -89,7 +89,7 @@ void Engine::Impl::sort_assignments() {
 }
 
 void Engine::Impl::report_routing(std::size_t layer) {
-  if (params.dense) return;
+  if (!params.routed) return;
   const std::size_t top = params.num_experts_per_tok;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     if (!rows[r].sequence->on_routing) continue;

@@ -49,13 +49,13 @@ std::optional<KvType> parse_kv_type(std::string_view text) {
   return std::nullopt;
 }
 
-std::optional<std::uint64_t> KvPool::page_bytes(const format::ModelParams& params, KvType type) {
+std::optional<std::uint64_t> KvPool::page_bytes(const DecoderShape& params, KvType type) {
   const std::uint64_t row = base::align_up(params.head_dim, kLanes) * element_bytes(type) + scale_bytes(type);
   const auto bytes = base::checked_mul(2 * params.n_layers * params.n_kv_heads, row * kKvPageTokens);
   return bytes && *bytes < std::uint64_t{1} << 63 ? bytes : std::nullopt;
 }
 
-KvPool::KvPool(const format::ModelParams& params, KvType type, std::uint64_t budget_bytes)
+KvPool::KvPool(const DecoderShape& params, KvType type, std::uint64_t budget_bytes)
     : type_(type),
       stride_(base::align_up(params.head_dim, kLanes)),
       head_count_(params.n_layers * params.n_kv_heads),
@@ -81,13 +81,13 @@ std::byte* KvPool::take() {
 
 void KvPool::give_back(std::byte* page) { free_.push_back(page); }
 
-KvCache::KvCache(KvPool& pool, const format::ModelParams& params, const Limits& limits)
+KvCache::KvCache(KvPool& pool, const DecoderShape& params, const Limits& limits)
     : pool_(pool),
       kv_heads_(params.n_kv_heads),
       window_tokens_(limits.keep_positions ? std::nullopt : params.sliding_window),
       pages_(static_cast<std::size_t>(base::divide_up(limits.context_tokens, kKvPageTokens))) {}
 
-std::uint64_t KvCache::page_count_max(const format::ModelParams& params, const Limits& limits) {
+std::uint64_t KvCache::page_count_max(const DecoderShape& params, const Limits& limits) {
   const std::uint64_t all =
       limits.context_tokens / kKvPageTokens + (limits.context_tokens % kKvPageTokens != 0);
   if (!params.sliding_window || limits.keep_positions) return all;

@@ -19,6 +19,7 @@
 
 #include "base/bytes.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/memory/supported_model.h"
 #include "runtime/runtime.h"
 
 namespace sluice::runtime {
@@ -28,14 +29,13 @@ class KvPool final {
  public:
   /// Reserves address space for `budget_bytes` in whole pages; the kernel provides memory as positions are
   /// written. Throws std::bad_alloc when it refuses.
-  KvPool(const format::ModelParams& params, KvType type, std::uint64_t budget_bytes);
+  KvPool(const DecoderShape& params, KvType type, std::uint64_t budget_bytes);
   ~KvPool();
   KvPool(const KvPool&) = delete;
   KvPool& operator=(const KvPool&) = delete;
 
   /// The size of one page. Absent when it does not fit 63 bits.
-  [[nodiscard]] static std::optional<std::uint64_t> page_bytes(const format::ModelParams& params,
-                                                               KvType type);
+  [[nodiscard]] static std::optional<std::uint64_t> page_bytes(const DecoderShape& params, KvType type);
 
   [[nodiscard]] KvType type() const { return type_; }
   [[nodiscard]] std::size_t stride() const { return stride_; }  ///< elements of a row: head_dim padded
@@ -86,13 +86,13 @@ class KvCache final {
     bool keep_positions = false;
   };
 
-  KvCache(KvPool& pool, const format::ModelParams& params, const Limits& limits);
+  KvCache(KvPool& pool, const DecoderShape& params, const Limits& limits);
   ~KvCache() { clear(); }
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
 
   /// The most pages that a sequence can hold at the same time.
-  [[nodiscard]] static std::uint64_t page_count_max(const format::ModelParams& params, const Limits& limits);
+  [[nodiscard]] static std::uint64_t page_count_max(const DecoderShape& params, const Limits& limits);
 
   /// Pages that reserve() would take from the pool, less those that it would give back.
   [[nodiscard]] std::int64_t pages_needed(std::uint64_t first, std::uint64_t end) const;

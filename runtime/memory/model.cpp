@@ -6,7 +6,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/invariant.h"
-#include "format/model_tensors.h"
+#include "format/model_cost.h"
 #include "runtime/memory/model_impl.h"
 #include "text/text.h"
 
@@ -22,10 +22,10 @@ std::unique_ptr<text::Tokenizer> open_tokenizer(const format::ContainerReader& c
                       subject + ": section 'tokenizer' does not match its SHA-256");
   }
   auto tokenizer = text::make_tokenizer({.model = container.bytes(*section)}, subject + ": tokenizer");
-  if (tokenizer->size() > container.params().vocab_size) {
+  if (tokenizer->size() > container.description().vocabulary) {
     base::throw_malformed(subject, "tokenizer has " + std::to_string(tokenizer->size()) +
                                        " pieces, the model a vocabulary of " +
-                                       std::to_string(container.params().vocab_size));
+                                       std::to_string(container.description().vocabulary));
   }
   return tokenizer;
 }
@@ -76,35 +76,35 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
               .believe_record = verify == Verify::first_use,
               .check = [this](const format::ContainerTensor& t,
                               base::Bytes bytes) { check_values(container, t, bytes); }})),
-      params(container.params()),
+      params(require_supported(container.description(), path.string())),
       tokenizer(open_tokenizer(container)),
       dim_padded(base::align_up(params.dim, format::kTileCols)),
       embedding(nullptr),
-      embedding_part(proofs->part_of(find("tok_embeddings.weight"))),
-      head(matrix("output.weight")) {
+      embedding_part(proofs->part_of(find(TensorRole::embedding))),
+      head(matrix(TensorRole::head)) {
   ask_for_huge_pages();
   prove_opened(options.thread_count);
   embedding = reinterpret_cast<const std::uint16_t*>(
-      container.bytes(container.tensors()[find("tok_embeddings.weight")]).data());
-  final_norm = padded_rows("norm.weight");
+      container.bytes(container.tensors()[find(TensorRole::embedding)]).data());
+  final_norm = padded_rows(TensorRole::final_norm);
   for (std::uint64_t l = 0; l < params.n_layers; ++l) {
-    const auto name = [&](std::string_view rest) { return format::layer_tensor_name(l, rest); };
     LayerWeights layer{
-        .attention_norm = padded_rows(name("attention_norm.weight")),
-        .query = matrix(name("attention.wq.weight")),
-        .key = matrix(name("attention.wk.weight")),
-        .value = matrix(name("attention.wv.weight")),
-        .attention_output = matrix(name("attention.wo.weight")),
-        .ffn_norm = padded_rows(name("ffn_norm.weight")),
-        .router = params.dense ? Buffer<float>() : padded_rows(name("feed_forward.gate.weight")),
+        .attention_norm = padded_rows(TensorRole::mixer_norm, l),
+        .query = matrix(TensorRole::query, l),
+        .key = matrix(TensorRole::key, l),
+        .value = matrix(TensorRole::value, l),
+        .attention_output = matrix(TensorRole::attention_output, l),
+        .ffn_norm = padded_rows(TensorRole::feed_forward_norm, l),
+        .router = params.routed ? padded_rows(TensorRole::router, l) : Buffer<float>(),
         .experts = {},
     };
     for (std::uint64_t e = 0; e < params.num_experts; ++e) {
-      const auto expert = [&](std::string_view m) {
-        return matrix(format::expert_tensor_name(params, l, e, m));
-      };
-      const WeightMatrix gate = expert("w1");
-      layer.experts.push_back({gate, expert("w3"), expert("w2"), gate.part});
+      const WeightMatrix gate =
+          matrix(params.routed ? TensorRole::expert_gate : TensorRole::dense_gate, l, e);
+      const WeightMatrix up = matrix(params.routed ? TensorRole::expert_up : TensorRole::dense_up, l, e);
+      const WeightMatrix down =
+          matrix(params.routed ? TensorRole::expert_down : TensorRole::dense_down, l, e);
+      layer.experts.push_back({gate, up, down, gate.part});
     }
     layers.push_back(std::move(layer));
   }
@@ -113,7 +113,7 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
 // Not for the embedding, of which a token takes a row.
 void Model::Impl::ask_for_huge_pages() const {
   const base::Bytes all = container.bytes();
-  const base::Bytes rows = container.bytes(container.tensors()[find("tok_embeddings.weight")]);
+  const base::Bytes rows = container.bytes(container.tensors()[find(TensorRole::embedding)]);
   const auto first = static_cast<std::size_t>(rows.data() - all.data());
   base::advise_huge_pages(all.first(first));
   base::advise_huge_pages(all.subspan(first + rows.size()));
@@ -136,20 +136,20 @@ void Model::Impl::prove_opened(unsigned thread_count) const {
   for (const ProofPart& part : parts) proofs->prove(std::span(&part, 1), pool);
 }
 
-std::size_t Model::Impl::find(const std::string& name) const {
-  const auto* tensor = container.find(name);
-  INVARIANT(tensor != nullptr);  // the reader has compared the directory with the parameters
+std::size_t Model::Impl::find(TensorRole role, std::uint64_t layer, std::uint64_t expert) const {
+  const auto* tensor = container.find(format::tensor_name(role, layer, expert));
+  INVARIANT(tensor != nullptr);  // the reader has compared the directory with the description
   return static_cast<std::size_t>(tensor - container.tensors().data());
 }
 
-WeightMatrix Model::Impl::matrix(const std::string& name) const {
-  const std::size_t index = find(name);
+WeightMatrix Model::Impl::matrix(TensorRole role, std::uint64_t layer, std::uint64_t expert) const {
+  const std::size_t index = find(role, layer, expert);
   const auto& tensor = container.tensors()[index];
   return {{tensor.tile_layout(), container.bytes(tensor).data()}, proofs->part_of(index)};
 }
 
-Buffer<float> Model::Impl::padded_rows(const std::string& name) const {
-  const auto& tensor = container.tensors()[find(name)];
+Buffer<float> Model::Impl::padded_rows(TensorRole role, std::uint64_t layer) const {
+  const auto& tensor = container.tensors()[find(role, layer)];
   const std::size_t rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
   const std::size_t cols = tensor.shape.back();
   const std::size_t stride = base::align_up(cols, format::kTileCols);
@@ -157,7 +157,7 @@ Buffer<float> Model::Impl::padded_rows(const std::string& name) const {
   const std::byte* source = container.bytes(tensor).data();
   for (std::size_t row = 0; row < rows; ++row)
     std::memcpy(&padded[row * stride], source + row * cols * sizeof(float), cols * sizeof(float));
-  require_finite(padded.data(), rows * stride, container.path().string(), name);
+  require_finite(padded.data(), rows * stride, container.path().string(), tensor.name);
   return padded;
 }
 
@@ -180,7 +180,7 @@ std::optional<Verify> parse_verify(std::string_view text) {
   return std::nullopt;
 }
 
-const format::ModelParams& Model::params() const { return impl_->params; }
+const format::ModelDescription& Model::description() const { return impl_->container.description(); }
 const text::Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
 
 std::string_view Model::quant() const {
@@ -190,25 +190,11 @@ std::string_view Model::quant() const {
 format::ProofStats Model::proof_stats() const { return impl_->proofs->stats(); }
 
 std::uint64_t Model::decode_bytes_per_token() const {
-  const auto& p = impl_->params;
-  const auto bytes = [](const WeightMatrix& m) { return m.matrix.layout.total_bytes; };
-  std::uint64_t total = bytes(impl_->head) + p.dim * sizeof(float);
-  for (const LayerWeights& layer : impl_->layers) {
-    std::uint64_t experts = 0;  // a token reads k of them; on average, where their types differ
-    for (const ExpertWeights& e : layer.experts) experts += bytes(e.gate) + bytes(e.up) + bytes(e.down);
-    total += bytes(layer.query) + bytes(layer.key) + bytes(layer.value) + bytes(layer.attention_output);
-    total += p.num_experts_per_tok * experts / p.num_experts;
-    total += (2 + (p.dense ? 0 : p.num_experts)) * p.dim * sizeof(float);
-  }
-  return total;
+  return format::decode_bytes_per_token(description(), impl_->container.tensors());
 }
 
 std::uint64_t Model::prefill_operations_per_token() const {
-  const auto& p = impl_->params;
-  const std::uint64_t attention = 2 * p.dim * p.head_dim * (p.n_heads + p.n_kv_heads);
-  const std::uint64_t experts = 3 * p.dim * p.hidden_dim * p.num_experts_per_tok;
-  const std::uint64_t router = p.dense ? 0 : p.dim * p.num_experts;
-  return 2 * p.n_layers * (attention + router + experts);
+  return format::prefill_operations_per_token(description());
 }
 
 }  // namespace sluice::runtime

@@ -13,11 +13,15 @@
 #include "base/parallel.h"
 #include "format/container_proofs.h"
 #include "format/container_reader.h"
+#include "format/model_tensors.h"
 #include "runtime/kernels/buffer.h"
 #include "runtime/kernels/matmul.h"
+#include "runtime/memory/supported_model.h"
 #include "runtime/runtime.h"
 
 namespace sluice::runtime {
+
+using format::TensorRole;
 
 /// What is proven as one: an expert, or a tensor that is of none.
 using ProofPart = format::ContainerProofs::Part;
@@ -50,7 +54,7 @@ struct Model::Impl {
   format::ContainerReader container;
   Verify verify;
   std::unique_ptr<format::ContainerProofs> proofs;
-  const format::ModelParams& params;
+  const DecoderShape params;
   std::unique_ptr<text::Tokenizer> tokenizer;
 
   std::size_t dim_padded;
@@ -69,9 +73,10 @@ struct Model::Impl {
  private:
   void ask_for_huge_pages() const;
   void prove_opened(unsigned thread_count) const;
-  [[nodiscard]] std::size_t find(const std::string& name) const;  ///< index into container.tensors()
-  [[nodiscard]] WeightMatrix matrix(const std::string& name) const;
-  [[nodiscard]] Buffer<float> padded_rows(const std::string& name) const;
+  /// Index into container.tensors().
+  [[nodiscard]] std::size_t find(TensorRole role, std::uint64_t layer = 0, std::uint64_t expert = 0) const;
+  [[nodiscard]] WeightMatrix matrix(TensorRole role, std::uint64_t layer = 0, std::uint64_t expert = 0) const;
+  [[nodiscard]] Buffer<float> padded_rows(TensorRole role, std::uint64_t layer = 0) const;
 };
 
 }  // namespace sluice::runtime

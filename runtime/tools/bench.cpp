@@ -121,7 +121,8 @@ PartSeconds per(const PartSeconds& before, const PartSeconds& after, double coun
 std::vector<TokenId> random_tokens(const Model& model, std::uint64_t count) {
   std::mt19937_64 random(1);
   std::vector<TokenId> tokens = model.tokenizer().encode_prompt({});
-  while (tokens.size() < count) tokens.push_back(static_cast<TokenId>(random() % model.params().vocab_size));
+  while (tokens.size() < count)
+    tokens.push_back(static_cast<TokenId>(random() % model.description().vocabulary));
   return tokens;
 }
 

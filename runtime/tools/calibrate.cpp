@@ -28,8 +28,9 @@ EngineOptions engine_options(const Model& model, const CalibrationOptions& optio
   engine.step_tokens_max = options.context_tokens;
   engine.isa = options.isa;
   engine.matmul = MatmulEngine::own;  // statistics, and so what is quantized, must not depend on the CPU
-  engine.reserved_bytes = options.memory_bytes + options.context_tokens * model.params().num_experts_per_tok *
-                                                     model.params().hidden_dim * sizeof(float);
+  engine.reserved_bytes = options.memory_bytes + options.context_tokens *
+                                                     model.impl().params.num_experts_per_tok *
+                                                     model.impl().params.hidden_dim * sizeof(float);
   return engine;
 }
 

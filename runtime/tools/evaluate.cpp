@@ -42,7 +42,7 @@ struct RoutingRecord {
 class Scorer {
  public:
   Scorer(const Model& model, SessionOptions options)
-      : record_{model.params().n_layers, {}}, session_(model, with_record(std::move(options))) {}
+      : record_{model.description().layer_count(), {}}, session_(model, with_record(std::move(options))) {}
 
   void start() {
     session_.reset();
@@ -103,12 +103,19 @@ struct Totals {
 };
 
 void require_comparable(const Model& model, const Model& reference) {
-  const auto& a = model.params();
-  const auto& b = reference.params();
+  const auto& a = model.description();
+  const auto& b = reference.description();
   const auto* tokenizer_a = model.impl().container.find_section("tokenizer");
   const auto* tokenizer_b = reference.impl().container.find_section("tokenizer");
-  if (a.vocab_size != b.vocab_size || a.n_layers != b.n_layers || a.num_experts != b.num_experts ||
-      a.dense != b.dense || tokenizer_a->sha256 != tokenizer_b->sha256) {
+  const auto experts = [](const format::ModelDescription& description, std::uint64_t layer) {
+    const auto& mixture = description.layer(layer).feed_forward.mixture;
+    return mixture ? mixture->experts : 0;
+  };
+  bool comparable = a.vocabulary == b.vocabulary && a.layer_count() == b.layer_count() &&
+                    tokenizer_a->sha256 == tokenizer_b->sha256;
+  for (std::uint64_t layer = 0; comparable && layer < a.layer_count(); ++layer)
+    comparable = experts(a, layer) == experts(b, layer);
+  if (!comparable) {
     throw base::Error(base::ErrorKind::usage,
                       "the reference is another model: tokenizer, vocabulary, layers or experts differ");
   }
@@ -121,7 +128,7 @@ SessionOptions scorer_options(const Model& model, const Model* reference, const 
   scorer.stop = stop;
   // Quality is measured against f32, so activations of bf16 containers are not rounded.
   if (options.matmul == MatmulEngine::automatic) scorer.matmul = MatmulEngine::own;
-  scorer.reserved_bytes = model.params().vocab_size *
+  scorer.reserved_bytes = model.description().vocabulary *
                           (std::min(options.prefill_chunk_tokens, options.context_tokens) * sizeof(float) +
                            options.context_tokens * sizeof(double));
   // Neither scorer has taken its memory yet when the other one looks at how much is left.
@@ -186,7 +193,7 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
   }
 
   Totals totals;
-  totals.same_experts.resize(model.params().n_layers);
+  totals.same_experts.resize(model.description().layer_count());
   const auto chunk_max = static_cast<std::size_t>(options.context_tokens - 1);
   for (std::size_t done = 0; done < ids.size();) {
     if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
@@ -196,7 +203,8 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
     done += chunk.size();
     on_progress(done, ids.size());
   }
-  return to_evaluation(totals, ids.size(), reference != nullptr, !model.params().dense);
+  return to_evaluation(totals, ids.size(), reference != nullptr,
+                       model.description().layer(0).feed_forward.mixture.has_value());
 }
 
 }  // namespace sluice::runtime

@@ -74,8 +74,8 @@ struct Arguments {
   }
 };
 
-format::ModelParams params_of(const Arguments& arguments) {
-  format::ModelParams params;
+format::MistralParams params_of(const Arguments& arguments) {
+  format::MistralParams params;
   params.dim = arguments.number("--dim");
   params.n_layers = arguments.number("--layers");
   params.head_dim = kHeadDim;
@@ -165,13 +165,13 @@ void fill_tiles(Random& random, const format::TileLayout& layout, float gain, ba
 class Generator {
  public:
   explicit Generator(const Arguments& arguments)
-      : params_(params_of(arguments)),
+      : description_(format::describe(params_of(arguments))),
         experts_(Arguments::storage(arguments.values.at("--type"))),
         attention_(arguments.values.at("--attention").empty()
                        ? (experts_ == Storage::q4_tiles ? Storage::q6_tiles : experts_)
                        : Arguments::storage(arguments.values.at("--attention"))),
         tokenizer_(base::read_file(arguments.values.at("--tokenizer"))),
-        writer_(arguments.output, params_) {}
+        writer_(arguments.output, description_) {}
 
   format::WrittenContainer run() {
     writer_.add_section("tokenizer", tokenizer_);
@@ -179,19 +179,18 @@ class Generator {
     writer_.set_recipe(format::Json::object({{"quant", format::type_name(experts_)},
                                              {"experts", format::type_name(experts_)},
                                              {"attention", format::type_name(attention_)}}));
-    for (const format::ModelTensor& tensor : format::model_tensors(params_)) add(tensor);
+    for (const format::ModelTensor& tensor : format::model_tensors(description_)) add(tensor);
     return writer_.finish();
   }
 
  private:
-  [[nodiscard]] Storage storage_of(format::TensorRole role) const {
-    switch (role) {
-      case format::TensorRole::norm:
-      case format::TensorRole::router: return Storage::f32_rows;
-      case format::TensorRole::embedding: return Storage::bf16_rows;
-      case format::TensorRole::attention:
-      case format::TensorRole::head: return attention_;
-      case format::TensorRole::expert: break;
+  [[nodiscard]] Storage storage_of(format::QuantizationClass quantization) const {
+    switch (quantization) {
+      case format::QuantizationClass::unquantized: return Storage::f32_rows;
+      case format::QuantizationClass::embedding: return Storage::bf16_rows;
+      case format::QuantizationClass::attention:
+      case format::QuantizationClass::head: return attention_;
+      case format::QuantizationClass::feed_forward: break;
     }
     return experts_;
   }
@@ -200,32 +199,32 @@ class Generator {
     if (format::is_tiled(storage)) {
       // Random attention averages over the tokens. At full strength it makes all tokens alike after a few
       // layers, and the routers of those below choose the same experts for all of them.
-      const float gain = tensor.name.ends_with(".wo.weight") ? 0.1f : 1.0f;
+      const float gain = tensor.role == format::TensorRole::attention_output ? 0.1f : 1.0f;
       fill_tiles(random_, {format::tile_type(storage), tensor.shape[0], tensor.shape[1]}, gain, out);
     } else if (storage == Storage::bf16_rows) {
       fill_bf16(random_, out, 1);
-    } else if (tensor.role == format::TensorRole::norm) {
+    } else if (tensor.role != format::TensorRole::router) {
       fill_floats(random_, out, 1, 0.1f);
     } else {
-      fill_floats(random_, out, 0, std::sqrt(3.0f / static_cast<float>(params_.dim)));
+      fill_floats(random_, out, 0, std::sqrt(3.0f / static_cast<float>(description_.width)));
     }
   }
 
   void add(const format::ModelTensor& tensor) {
-    const Storage storage = storage_of(tensor.role);
-    const bool starts_expert =
-        tensor.role == format::TensorRole::expert && tensor.name.ends_with("w1.weight");
+    const Storage storage = storage_of(tensor.quantization);
+    const bool starts_expert = tensor.role == format::TensorRole::expert_gate;
     bytes_.assign(format::storage_bytes(storage, tensor.shape), std::byte{0});
     fill(tensor, storage, bytes_);
-    writer_.begin_tensor(tensor, storage, format::DType::bf16,
-                         starts_expert ? format::expert_extent_bytes(params_, experts_) : 0);
+    writer_.begin_tensor(
+        tensor, storage, format::DType::bf16,
+        starts_expert ? format::expert_extent_bytes(description_, tensor.layer, experts_) : 0);
     auto written = std::async(std::launch::async, [&] { writer_.write(bytes_); });
     writer_.hash(bytes_);
     written.get();
     writer_.end_tensor({});
   }
 
-  format::ModelParams params_;
+  format::ModelDescription description_;
   Storage experts_;
   Storage attention_;
   std::vector<std::byte> tokenizer_;

@@ -123,12 +123,12 @@ TEST_CASE("q8, q6 and q4 decode to weights near the released ones, padding to ze
 }
 
 /// Bytes of an expert's matrices in a container.
-double stored_bits_per_weight(const format::ModelParams& params, Quant quant) {
+double stored_bits_per_weight(const format::ModelDescription& description, Quant quant) {
   double bits = 0;
   double weights = 0;
-  for (const auto& tensor : format::model_tensors(params)) {
-    if (tensor.role != format::TensorRole::expert) continue;
-    const auto storage = convert::storage_for(tensor.role, convert::types_for(quant));
+  for (const auto& tensor : format::model_tensors(description)) {
+    if (!format::is_expert_matrix(tensor)) continue;
+    const auto storage = convert::storage_for(tensor.quantization, convert::types_for(quant));
     bits += 8 * static_cast<double>(format::storage_bytes(storage, tensor.shape));
     weights += static_cast<double>(tensor.shape[0] * tensor.shape[1]);
   }
@@ -137,7 +137,7 @@ double stored_bits_per_weight(const format::ModelParams& params, Quant quant) {
 
 TEST_CASE("an expert's weight takes 4.42 bits in stories-moe, 4.33 in Mixtral") {
   // The sizes are whole tiles, so there is no padding and the stored bytes are those of the weights.
-  format::ModelParams mixtral;
+  format::MistralParams mixtral;
   mixtral.dim = 4096;
   mixtral.n_layers = 32;
   mixtral.head_dim = 128;
@@ -147,18 +147,18 @@ TEST_CASE("an expert's weight takes 4.42 bits in stories-moe, 4.33 in Mixtral") 
   mixtral.vocab_size = 32000;
   mixtral.num_experts = 8;
   mixtral.num_experts_per_tok = 2;
-  CHECK(stored_bits_per_weight(mixtral, Quant::q4) <= 4.33);
+  CHECK(stored_bits_per_weight(format::describe(mixtral), Quant::q4) <= 4.33);
   mixtral.dim = 6144;  // 8x22B
   mixtral.hidden_dim = 16384;
   mixtral.n_layers = 56;
   mixtral.n_heads = 48;
-  CHECK(stored_bits_per_weight(mixtral, Quant::q4) <= 4.33);
+  CHECK(stored_bits_per_weight(format::describe(mixtral), Quant::q4) <= 4.33);
 
   const TempDir folder;
   const auto result = run(SLUICE_DEMO_RELEASE, folder / "m.sluice", Quant::q4);
   CHECK(result.bits_per_weight <= 4.42);
   const auto reader = format::ContainerReader::open(folder / "m.sluice");
-  CHECK(result.bits_per_weight == doctest::Approx(stored_bits_per_weight(reader.params(), Quant::q4)));
+  CHECK(result.bits_per_weight == doctest::Approx(stored_bits_per_weight(reader.description(), Quant::q4)));
   double bits = 0;
   double weights = 0;
   for (const auto& tensor : reader.tensors()) {
@@ -266,7 +266,7 @@ TEST_CASE("f32 and f16 checkpoints of the same values give the same experts") {
 TEST_CASE("bad releases are refused with their cause, and nothing is written") {
   struct Case {
     const char* cause;
-    void (*spoil)(format::ModelParams&, std::vector<TinyTensor>&);
+    void (*spoil)(format::MistralParams&, std::vector<TinyTensor>&);
   };
   const Case cases[] = {
       {"tensor 'layers.1.feed_forward.experts.3.w3.weight' is missing", [](auto&, auto& t) { t.pop_back(); }},

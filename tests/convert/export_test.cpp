@@ -129,8 +129,7 @@ TEST_CASE("an export has the same bytes whatever the threads and the memory") {
 TEST_CASE("dense models export without keys and names of experts, and their window as the context") {
   const TempDir folder;
   auto params = tests::tiny_params();
-  params.dense = true;
-  params.num_experts = params.num_experts_per_tok = 1;
+  params.num_experts = params.num_experts_per_tok = 0;
   params.sliding_window = 4096;
   params.rope_theta = 1e4;
   tests::write_tiny_release(folder.path(), params, 4);

@@ -94,7 +94,7 @@ struct Fixture {
   const TempDir folder;
   const fs::path part = folder / "out" / ".m.sluice.part";
   const fs::path journal = folder / "out" / ".m.sluice.part.journal";
-  const std::size_t tensors = format::model_tensors(tests::tiny_params()).size();
+  const std::size_t tensors = format::model_tensors(format::describe(tests::tiny_params())).size();
   convert::Request request;
   std::vector<std::byte> whole;
   std::vector<std::string> warnings;

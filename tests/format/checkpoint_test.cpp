@@ -9,7 +9,7 @@
 
 #include "base/file.h"
 #include "format/checkpoint_index.h"
-#include "format/model_params.h"
+#include "format/mistral_params.h"
 #include "tests/support/check_error.h"
 #include "tests/support/pth_writer.h"
 #include "tests/support/temp_dir.h"
@@ -124,7 +124,7 @@ TEST_CASE("the demo release's checkpoint: names, shapes, types and places") {
 
 TEST_CASE("a tiny release that the tests make is read back value by value") {
   TempDir folder;
-  const ModelParams params = tests::tiny_params();
+  const MistralParams params = tests::tiny_params();
   const auto tensors = tests::make_tiny_tensors(params, 7);
   tests::write_tiny_release(folder.path(), params, tensors);
   CHECK(parse_params(base::read_text_file(folder / "params.json"), "p") == params);

@@ -10,9 +10,11 @@
 #include "base/file.h"
 #include "base/hasher.h"
 #include "base/merkle.h"
+#include "format/container_check.h"
 #include "format/container_directory.h"
 #include "format/container_reader.h"
 #include "format/container_writer.h"
+#include "format/mistral_params.h"
 #include "tests/support/check_error.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_release.h"
@@ -24,22 +26,21 @@ using tests::TempDir;
 
 namespace {
 
-Storage storage_of(TensorRole role) {
-  if (role == TensorRole::norm || role == TensorRole::router) return Storage::f32_rows;
-  if (role == TensorRole::embedding) return Storage::bf16_rows;
-  return role == TensorRole::expert ? Storage::q4_tiles : Storage::q8_tiles;
+Storage storage_of(const ModelTensor& tensor) {
+  const bool expert = tensor.quantization == QuantizationClass::feed_forward;
+  return tests::storage_of(tensor, expert ? Storage::q4_tiles : Storage::q8_tiles);
 }
 
 /// A container of tiny_params() whose tensors hold 0, 1, 2, ... as bytes.
 WrittenContainer write_container(const std::filesystem::path& path,
-                                 Storage (*storage_for)(const ModelTensor&) = nullptr) {
-  const ModelParams params = tests::tiny_params();
-  ContainerWriter writer(path, params);
+                                 Storage (*storage_for)(const ModelTensor&) = storage_of,
+                                 const ModelDescription& description = describe(tests::tiny_params())) {
+  ContainerWriter writer(path, description);
   writer.add_section("tokenizer", base::as_bytes("not looked at here"));
-  const auto expert_bytes = expert_extent_bytes(params, Storage::q4_tiles);
+  const auto expert_bytes = expert_extent_bytes(description, 0, Storage::q4_tiles);
   unsigned char value = 0;
-  for (const ModelTensor& tensor : model_tensors(params)) {
-    const Storage storage = storage_for != nullptr ? storage_for(tensor) : storage_of(tensor.role);
+  for (const ModelTensor& tensor : model_tensors(description)) {
+    const Storage storage = storage_for(tensor);
     writer.begin_tensor(tensor, storage, DType::bf16, expert_bytes);
     std::vector<std::byte> bytes(storage_bytes(storage, tensor.shape));
     for (std::byte& b : bytes) b = static_cast<std::byte>(++value);
@@ -67,9 +68,9 @@ TEST_CASE("what was written is read back, and the digests are those of the bytes
   CHECK(written.file_sha256 == base::hash<base::Sha256>(content));
 
   const auto reader = ContainerReader::open(folder / "m.sluice");
-  CHECK(reader.params() == tests::tiny_params());
+  CHECK(reader.description() == describe(tests::tiny_params()));
   CHECK(reader.footer().root == written.root);
-  CHECK(reader.tensors().size() == model_tensors(tests::tiny_params()).size());
+  CHECK(reader.tensors().size() == model_tensors(describe(tests::tiny_params())).size());
   CHECK(base::as_text(reader.bytes(*reader.find_section("tokenizer"))) == "not looked at here");
   CHECK(reader.provenance().at("release", "test").as_string("test") == "test");
   for (const auto& tensor : reader.tensors()) {
@@ -79,8 +80,8 @@ TEST_CASE("what was written is read back, and the digests are those of the bytes
   }
   CHECK(reader.find("layers.9.attention.wq.weight") == nullptr);
   for (const auto& expert : reader.experts()) {
-    const auto* w1 = reader.find(expert_tensor_name(reader.params(), expert.layer, expert.expert, "w1"));
-    const auto* w2 = reader.find(expert_tensor_name(reader.params(), expert.layer, expert.expert, "w2"));
+    const auto* w1 = reader.find(tensor_name(TensorRole::expert_gate, expert.layer, expert.expert));
+    const auto* w2 = reader.find(tensor_name(TensorRole::expert_down, expert.layer, expert.expert));
     CHECK(expert.offset_bytes == w1->offset_bytes);
     CHECK(expert.offset_bytes + expert.length_bytes == w2->offset_bytes + w2->length_bytes);
   }
@@ -88,24 +89,25 @@ TEST_CASE("what was written is read back, and the digests are those of the bytes
 
 TEST_CASE("without finish() nothing appears") {
   const TempDir folder;
-  { ContainerWriter writer(folder / "m.sluice", tests::tiny_params()); }
+  { ContainerWriter writer(folder / "m.sluice", describe(tests::tiny_params())); }
   CHECK(std::filesystem::is_empty(folder.path()));
 }
 
 TEST_CASE("large experts start on 2 MiB") {
   const TempDir folder;
-  ModelParams params = tests::tiny_params();
+  MistralParams params = tests::tiny_params();
   params.n_layers = 1;
   params.num_experts = 2;
   params.dim = 1024;
   params.hidden_dim = 2048;
   params.head_dim = 64;
-  const auto expert_bytes = expert_extent_bytes(params, Storage::q4_tiles);
+  const ModelDescription description = describe(params);
+  const auto expert_bytes = expert_extent_bytes(description, 0, Storage::q4_tiles);
   REQUIRE(expert_bytes > kLargeExpertBytes);
-  ContainerWriter writer(folder / "m.sluice", params);
-  for (const ModelTensor& tensor : model_tensors(params)) {
-    const Storage storage = storage_of(tensor.role);
-    const bool first = tensor.role == TensorRole::expert && tensor.name.ends_with("w1.weight");
+  ContainerWriter writer(folder / "m.sluice", description);
+  for (const ModelTensor& tensor : model_tensors(description)) {
+    const Storage storage = storage_of(tensor);
+    const bool first = tensor.role == TensorRole::expert_gate;
     writer.begin_tensor(tensor, storage, DType::bf16, first ? expert_bytes : 0);
     writer.append(std::vector<std::byte>(storage_bytes(storage, tensor.shape)));
     writer.end_tensor({});
@@ -191,10 +193,78 @@ TEST_CASE("a directory that contradicts itself is refused, each by its cause") {
   check([](auto& d) { d.experts.pop_back(); }, "list of experts");
   check([](auto& d) { d.experts[1].digest.bytes[0] ^= std::byte{1}; }, "list of experts");
   check([](auto& d) { d.tensors[2].digest.bytes[0] ^= std::byte{1}; }, "root digest");
-  check([](auto& d) { d.params.num_experts += 1; }, "its parameters ask for");
+  check([](auto& d) { d.description.layer_kinds[0].feed_forward.mixture->experts += 1; },
+        "its parameters ask for");
   CHECK_ERROR(parse_directory(text.substr(0, text.size() - 1) + ",\"x\":1}", "d"), ErrorKind::malformed,
               "unknown key 'x'");
   CHECK_ERROR(parse_directory("[]", "d"), ErrorKind::malformed, "d");
+}
+
+TEST_CASE("the model stands in the directory twice, or as older files have it, or as the description alone") {
+  const TempDir folder;
+  write_container(folder / "m.sluice");
+  const auto reader = ContainerReader::open(folder / "m.sluice");
+  const std::string text(base::as_text(reader.bytes().subspan(reader.footer().directory_offset_bytes,
+                                                              reader.footer().directory_length_bytes)));
+  CHECK(text.starts_with(kDirectoryStarts[0]));
+  ContainerDirectory directory = parse_directory(text, "d");
+  CHECK(directory.has_description);
+  CHECK(to_text(directory) == text);
+
+  // As files were written before there was a description.
+  directory.has_description = false;
+  const std::string older = to_text(directory);
+  CHECK(older.find("description") == std::string::npos);
+  const ContainerDirectory parsed = parse_directory(older, "d");
+  CHECK(parsed.description == directory.description);
+  CHECK_FALSE(parsed.has_description);
+  CHECK(to_text(parsed) == older);
+
+  const auto changed = [&](std::string_view from, std::string_view to) {
+    std::string other = text;
+    other.replace(other.find(from), from.size(), to);
+    return other;
+  };
+  CHECK_ERROR(parse_directory(changed(R"("norm_eps":1e-05)", R"("norm_eps":1e-06)"), "d"),
+              ErrorKind::malformed, "d: 'params' and 'description' are of two models");
+  CHECK_ERROR(parse_directory(changed(R"("epsilon":1e-05)", R"("epsilon":1e-06)"), "d"), ErrorKind::malformed,
+              "d: 'params' and 'description' are of two models");
+  CHECK_ERROR(parse_directory(changed(R"("width":64)", R"("width":0)"), "d"), ErrorKind::malformed,
+              "d: key 'description': key 'width': expected a whole number from 1 to 1048576, found 0");
+  CHECK_ERROR(parse_directory(changed(R"("params":)", R"("param":)"), "d"), ErrorKind::malformed,
+              "d: unknown key 'param'");
+  CHECK_ERROR(parse_directory(older.substr(0, 1) + older.substr(older.find(R"("tensors")")), "d"),
+              ErrorKind::malformed, "d: key 'params' is missing");
+  CHECK_ERROR(parse_directory(text.substr(0, 1) + text.substr(text.find(R"("description")")), "d"),
+              ErrorKind::malformed, "d: key 'params' is missing");
+}
+
+TEST_CASE("a model that Mistral's parameters cannot describe has a description alone") {
+  const TempDir folder;
+  ModelDescription model = describe(tests::tiny_params());
+  auto& attention = std::get<GroupedQueryAttention>(model.layer_kinds[0].mixer);
+  attention.query_key_norm = QueryKeyNorm::per_head;
+  model.layer_kinds[0].feed_forward.mixture->expert_biases = true;
+  write_container(folder / "m.sluice", storage_of, model);
+  const auto reader = ContainerReader::open(folder / "m.sluice");
+  CHECK(reader.description() == model);
+  CHECK(reader.experts().size() == 8);
+  const ContainerTensor* gate_bias = reader.find("layers.1.feed_forward.experts.3.w1.bias");
+  const ContainerTensor* down_bias = reader.find("layers.1.feed_forward.experts.3.w2.bias");
+  const ContainerExpert& last = reader.experts().back();
+  CHECK(last.offset_bytes < gate_bias->offset_bytes);
+  CHECK(last.offset_bytes + last.length_bytes == down_bias->offset_bytes + down_bias->length_bytes);
+  CHECK(expert_extent_bytes(model, 1, Storage::q4_tiles) == last.length_bytes);
+
+  // Its footer can be rebuilt like any other: the directory is found by how it begins.
+  auto content = base::read_file(folder / "m.sluice");
+  content[content.size() - 30] ^= std::byte{1};
+  write_bytes(folder / "damaged.sluice", content);
+  const ContainerCheck found = check_container(folder / "damaged.sluice");
+  REQUIRE(found.faults.size() == 1);
+  CHECK(found.faults[0].part == "footer");
+  REQUIRE(found.reader.has_value());
+  CHECK(found.reader->description() == model);
 }
 
 TEST_CASE("the root depends on names, shapes, types and bytes alone") {
@@ -214,22 +284,21 @@ TEST_CASE("the root depends on names, shapes, types and bytes alone") {
 TEST_CASE("types may be mixed, but matrices with one input are all floats or all integers") {
   const TempDir folder;
   write_container(folder / "q4-and-q8", [](const ModelTensor& tensor) {
-    return tensor.role == TensorRole::expert && tensor.expert % 2 == 1 ? Storage::q8_tiles
-                                                                       : storage_of(tensor.role);
+    return tensor.expert && *tensor.expert % 2 == 1 ? Storage::q8_tiles : storage_of(tensor);
   });
   CHECK(ContainerReader::open(folder / "q4-and-q8").tensors().size() > 0);
   write_container(folder / "w2", [](const ModelTensor& tensor) {
-    return tensor.name.ends_with("w2.weight") ? Storage::bf16_tiles : storage_of(tensor.role);
+    return tensor.role == TensorRole::expert_down ? Storage::bf16_tiles : storage_of(tensor);
   });
   CHECK(ContainerReader::open(folder / "w2").tensors().size() > 0);
   write_container(folder / "wk", [](const ModelTensor& tensor) {
-    return tensor.name.ends_with("wk.weight") ? Storage::bf16_tiles : storage_of(tensor.role);
+    return tensor.role == TensorRole::key ? Storage::bf16_tiles : storage_of(tensor);
   });
   CHECK_ERROR(ContainerReader::open(folder / "wk"), ErrorKind::malformed,
               "'layers.0.attention.wk.weight': type bf16 does not go with 'layers.0.attention.wq.weight'");
   write_container(folder / "w3", [](const ModelTensor& tensor) {
     return tensor.name == "layers.1.feed_forward.experts.2.w3.weight" ? Storage::bf16_tiles
-                                                                      : storage_of(tensor.role);
+                                                                      : storage_of(tensor);
   });
   CHECK_ERROR(ContainerReader::open(folder / "w3"), ErrorKind::malformed, "experts.2.w3.weight': type bf16");
 }

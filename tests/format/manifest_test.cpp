@@ -237,7 +237,7 @@ TEST_CASE("the known releases have their info-hashes, and nothing that nobody pu
           (manifest.name.starts_with("mistral-7b") || manifest.name == "mixtral-8x22b"));
   }
   const auto params = format::read_manifest(kManifests / "mistral-7b-v0.1.json").params.value();
-  CHECK(params.dense);
+  CHECK(params.num_experts == 0);
   CHECK(params.sliding_window == 4096);
   CHECK(params.rope_theta == 1e4);
 }

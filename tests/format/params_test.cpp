@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "base/file.h"
-#include "format/model_params.h"
+#include "format/mistral_params.h"
 #include "tests/support/check_error.h"
 
 namespace sluice::format {
@@ -27,8 +27,8 @@ constexpr const char* kHubDialect =
   "num_key_value_heads": 8, "intermediate_size": 14336, "num_local_experts": 8, "rms_norm_eps": 1e-05,
   "rope_theta": 1000000.0, "vocab_size": 32000, "sliding_window": "4096"})";
 
-ModelParams mixtral() {
-  ModelParams params;
+MistralParams mixtral() {
+  MistralParams params;
   params.dim = 4096;
   params.n_layers = 32;
   params.head_dim = 128;
@@ -56,7 +56,7 @@ std::string changed(std::string_view key, std::string_view value, const char* te
 
 TEST_CASE("params.json of Mixtral, in both dialects") {
   CHECK(parse_params(kMixtral, "p") == mixtral());
-  ModelParams with_window = mixtral();
+  MistralParams with_window = mixtral();
   with_window.sliding_window = 4096;
   CHECK(parse_params(kHubDialect, "p") == with_window);
   with_window.num_experts_per_tok = 3;
@@ -67,19 +67,18 @@ TEST_CASE("params.json of Mixtral, in both dialects") {
 
 TEST_CASE("the demo release's params.json") {
   const auto path = std::string(SLUICE_DEMO_RELEASE) + "/params.json";
-  const ModelParams params = parse_params(base::read_text_file(path), path);
+  const MistralParams params = parse_params(base::read_text_file(path), path);
   CHECK(params.dim == 256);
   CHECK(params.n_layers == 4);
   CHECK(params.num_experts == 8);
   CHECK(params.rope_theta == 1e6);
-  CHECK_FALSE(params.dense);
+  CHECK(params.num_experts_per_tok == 2);
 }
 
 TEST_CASE("a model without `moe` is dense, and a missing rope_theta follows from the sliding window") {
-  const ModelParams dense = parse_params(kMistral7b, "p");
-  CHECK(dense.dense);
-  CHECK(dense.num_experts == 1);
-  CHECK(dense.num_experts_per_tok == 1);
+  const MistralParams dense = parse_params(kMistral7b, "p");
+  CHECK(dense.num_experts == 0);
+  CHECK(dense.num_experts_per_tok == 0);
   CHECK(dense.sliding_window == 4096);
   CHECK(dense.rope_theta == 1e4);
   CHECK(parse_params(changed("sliding_window", "null", kMistral7b), "p").rope_theta == 1e6);
@@ -91,7 +90,7 @@ TEST_CASE("a model without `moe` is dense, and a missing rope_theta follows from
 
 TEST_CASE("parameters go to JSON and back") {
   for (const char* text : {kMixtral, kMistral7b, kHubDialect}) {
-    const ModelParams params = parse_params(text, "p");
+    const MistralParams params = parse_params(text, "p");
     CHECK(parse_params(to_json(params).dump(), "again") == params);
     CHECK(params_from_json(to_json(params), "again") == params);
   }

@@ -2,8 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "base/error.h"
+#include "base/invariant.h"
 #include "format/container_directory.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -11,6 +13,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   try {
     const std::string_view text(reinterpret_cast<const char*>(data), size);
     const auto directory = format::parse_directory(text, "fuzz");
+    // What was accepted has one text, with the same model.
+    const std::string again = format::to_text(directory);
+    INVARIANT(format::parse_directory(again, "again").description == directory.description);
+    INVARIANT(format::to_text(format::parse_directory(again, "again")) == again);
     format::check_directory(directory, 1u << 30, format::root_digest(directory.tensors), "fuzz");
   } catch (const base::Error&) {  // refused, as it should be
   }

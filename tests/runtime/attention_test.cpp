@@ -9,12 +9,13 @@
 #include <string>
 #include <vector>
 
-#include "format/model_params.h"
+#include "format/mistral_params.h"
 #include "runtime/kernels/isa.h"
 #include "runtime/memory/kv_cache.h"
 #include "tests/support/tiny_release.h"
 
 using namespace sluice;
+using runtime::DecoderShape;
 using runtime::Isa;
 using runtime::Kernels;
 using runtime::KvCache;
@@ -58,7 +59,7 @@ void write(KvCache& cache, const Kernels& kernels, const Head& head, std::size_t
 
 /// A pool with room for one sequence, and that sequence's cache with pages for all of `positions`.
 struct OneSequence {
-  OneSequence(const format::ModelParams& params, const KvCache::Limits& limits, KvType type)
+  OneSequence(const DecoderShape& params, const KvCache::Limits& limits, KvType type)
       : pool(params, type,
              KvPool::page_bytes(params, type).value() * KvCache::page_count_max(params, limits)),
         cache(pool, params, limits) {}
@@ -111,10 +112,10 @@ std::vector<double> slow_attention(KvType type, const Head& head, std::size_t fi
   return out;
 }
 
-format::ModelParams params_of(std::uint64_t head_dim) {
-  format::ModelParams params = tests::tiny_params();
+DecoderShape params_of(std::uint64_t head_dim) {
+  format::MistralParams params = tests::tiny_params();
   params.head_dim = head_dim;
-  return params;
+  return runtime::require_supported(format::describe(params), "test");
 }
 
 }  // namespace
@@ -179,7 +180,7 @@ TEST_CASE(
 
 TEST_CASE(
     "a cache that gives back what its window has left gives the bits of one that keeps every position") {
-  format::ModelParams params = params_of(24);
+  DecoderShape params = params_of(24);
   params.sliding_window = 70;
   const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
   const Head head(400, 24, 8);
@@ -207,7 +208,7 @@ TEST_CASE(
 }
 
 TEST_CASE("q8 takes a byte an element and four a row; keys that are not finite stay visible") {
-  const format::ModelParams params = params_of(128);  // 2 layers, 2 key/value heads
+  const DecoderShape params = params_of(128);  // 2 layers, 2 key/value heads
   CHECK(KvPool::page_bytes(params, KvType::bf16) == 2u * 2 * 2 * 64 * 256);
   CHECK(KvPool::page_bytes(params, KvType::q8) == 2u * 2 * 2 * 64 * 132);
   const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
@@ -222,7 +223,7 @@ TEST_CASE("q8 takes a byte an element and four a row; keys that are not finite s
 }
 
 TEST_CASE("pages are taken as positions come, and given back when a window leaves them or a sequence ends") {
-  format::ModelParams params = params_of(16);
+  DecoderShape params = params_of(16);
   params.sliding_window = 64;
   const std::uint64_t page = KvPool::page_bytes(params, KvType::f32).value();
   KvPool pool(params, KvType::f32, 5 * page + page / 2);

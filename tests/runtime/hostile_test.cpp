@@ -40,9 +40,9 @@ struct Replacement {
 /// Writes `source` again with what `replace` makes of each tensor, and digests to match.
 void rewrite(const ContainerReader& source, const std::filesystem::path& path,
              const std::function<Replacement(const ContainerTensor&, std::vector<std::byte>)>& replace) {
-  format::ContainerWriter writer(path, source.params());
+  format::ContainerWriter writer(path, source.description());
   for (const auto& section : source.sections()) writer.add_section(section.name, source.bytes(section));
-  for (const auto& target : format::model_tensors(source.params())) {
+  for (const auto& target : format::model_tensors(source.description())) {
     const ContainerTensor& tensor = *source.find(target.name);
     const base::Bytes bytes = source.bytes(tensor);
     const Replacement replacement = replace(tensor, {bytes.begin(), bytes.end()});

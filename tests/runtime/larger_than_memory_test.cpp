@@ -45,7 +45,7 @@ std::vector<TokenId> random_tokens(std::size_t count, std::uint64_t seed) {
 /// A tiny model on disk; its sizes may be changed.
 struct Converted {
   explicit Converted(convert::Quant quant = convert::Quant::q4,
-                     format::ModelParams params = tests::tiny_params()) {
+                     format::MistralParams params = tests::tiny_params()) {
     tests::write_tiny_release(dir.path(), params, 4);
     path = tests::make_container(dir.path(), dir / "m.sluice", quant);
   }

@@ -25,7 +25,7 @@ using runtime::TokenId;
 
 namespace {
 
-Model make_model(const tests::TempDir& folder, const format::ModelParams& params, convert::Quant quant,
+Model make_model(const tests::TempDir& folder, const format::MistralParams& params, convert::Quant quant,
                  std::uint64_t seed) {
   tests::write_tiny_release(folder.path(), params, seed);
   return Model::open(tests::make_container(folder.path(), folder / "m.sluice", quant));
@@ -131,7 +131,7 @@ TEST_CASE("logits are the same bits with a prompt cache and without, for every s
         CAPTURE(static_cast<int>(quant));
         CAPTURE(std::string(to_string(kv)));
         const tests::TempDir folder;
-        format::ModelParams params = tests::tiny_params();
+        format::MistralParams params = tests::tiny_params();
         if (window) params.sliding_window = 11;
         const Model model = make_model(folder, params, quant, random());
         const auto first = random_tokens(90, random);

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "format/model_params.h"
+#include "format/mistral_params.h"
 #include "runtime/runtime.h"
 #include "tests/support/make_container.h"
 #include "tests/support/random_params.h"

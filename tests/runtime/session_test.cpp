@@ -32,14 +32,14 @@ namespace {
 
 struct Shape {
   const char* what;
-  format::ModelParams params;
+  format::MistralParams params;
 };
 
 // Sizes that are and are not multiples of a tile, heads in all ratios, one expert a token, many experts.
 std::vector<Shape> shapes() {
   std::vector<Shape> all;
   const auto add = [&](const char* what, auto change) {
-    format::ModelParams p = tests::tiny_params();
+    format::MistralParams p = tests::tiny_params();
     change(p);
     all.push_back({what, p});
   };
@@ -52,10 +52,10 @@ std::vector<Shape> shapes() {
   add("wide heads", [](auto& p) { p.head_dim = 48, p.n_heads = 3, p.n_kv_heads = 1; });
   add("sliding window", [](auto& p) { p.sliding_window = 5; });
   add("dense and sliding window, as Mistral 7B", [](auto& p) {
-    p.dense = true, p.num_experts = 1, p.num_experts_per_tok = 1;
+    p.num_experts = p.num_experts_per_tok = 0;
     p.sliding_window = 5, p.rope_theta = 1e4;
   });
-  add("dense", [](auto& p) { p.dense = true, p.num_experts = 1, p.num_experts_per_tok = 1; });
+  add("dense", [](auto& p) { p.num_experts = p.num_experts_per_tok = 0; });
   return all;
 }
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "format/model_params.h"
+#include "format/mistral_params.h"
 #include "format/tensor.h"
 #include "tests/support/tiny_release.h"
 
@@ -19,7 +19,7 @@ namespace sluice::tests {
 
 class SlowReference {
  public:
-  SlowReference(const format::ModelParams& params, const std::vector<TinyTensor>& tensors) : p_(params) {
+  SlowReference(const format::MistralParams& params, const std::vector<TinyTensor>& tensors) : p_(params) {
     for (const TinyTensor& tensor : tensors) {
       auto& values = weights_[tensor.name];
       for (const std::uint16_t bits : tensor.bf16)
@@ -129,10 +129,11 @@ class SlowReference {
   std::vector<Row> mixture(const std::string& name, const std::vector<Row>& h) {
     std::vector<Row> out;
     for (const Row& x : h) {
-      std::vector<std::size_t> order(p_.num_experts);
+      const bool dense = p_.num_experts == 0;
+      std::vector<std::size_t> order(dense ? 1 : p_.num_experts);
       std::iota(order.begin(), order.end(), std::size_t{0});
       Row weight{1.0};
-      if (!p_.dense) {
+      if (!dense) {
         const Row gate = product(name + "gate.weight", x);
         std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return gate[a] > gate[b]; });
         weight.clear();
@@ -140,8 +141,8 @@ class SlowReference {
         softmax(weight);
       }
       Row sum(p_.dim);
-      for (std::size_t i = 0; i < p_.num_experts_per_tok; ++i) {
-        const std::string expert = p_.dense ? name : name + "experts." + std::to_string(order[i]) + ".";
+      for (std::size_t i = 0; i < weight.size(); ++i) {
+        const std::string expert = dense ? name : name + "experts." + std::to_string(order[i]) + ".";
         Row hidden = product(expert + "w1.weight", x);
         const Row up = product(expert + "w3.weight", x);
         for (std::size_t j = 0; j < hidden.size(); ++j) hidden[j] *= up[j] / (1 + std::exp(-hidden[j]));
@@ -153,7 +154,7 @@ class SlowReference {
     return out;
   }
 
-  format::ModelParams p_;
+  format::MistralParams p_;
   std::map<std::string, Row> weights_;
 };
 

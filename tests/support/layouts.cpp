@@ -64,7 +64,7 @@ Experts collect(const std::vector<TinyTensor>& tensors) {
 
 void append(Values& to, const Values& from) { to.insert(to.end(), from.begin(), from.end()); }
 
-void stack(const format::ModelParams& params, const Experts& experts, std::vector<TinyTensor>& out) {
+void stack(const format::MistralParams& params, const Experts& experts, std::vector<TinyTensor>& out) {
   for (const auto& [key, matrices] : experts) {
     TinyTensor tensor{key.first + "block_sparse_moe." + key.second,
                       {params.num_experts * params.hidden_dim, params.dim},
@@ -77,7 +77,7 @@ void stack(const format::ModelParams& params, const Experts& experts, std::vecto
   }
 }
 
-void fuse(const format::ModelParams& params, const Experts& experts, std::vector<TinyTensor>& out) {
+void fuse(const format::MistralParams& params, const Experts& experts, std::vector<TinyTensor>& out) {
   for (const auto& [key, matrices] : experts) {
     if (key.second == "w3") continue;
     const bool down = key.second == "w2";
@@ -93,7 +93,7 @@ void fuse(const format::ModelParams& params, const Experts& experts, std::vector
   }
 }
 
-std::vector<TinyTensor> rename(Naming naming, const format::ModelParams& params,
+std::vector<TinyTensor> rename(Naming naming, const format::MistralParams& params,
                                const std::vector<TinyTensor>& tensors) {
   const bool hub = naming == Naming::hub || naming == Naming::fused;
   const bool together = naming == Naming::stacked || naming == Naming::fused;
@@ -154,7 +154,7 @@ std::vector<std::uint16_t> to_halves(const std::vector<std::uint16_t>& native, s
   return out;
 }
 
-std::vector<RawTensor> to_layout(Naming naming, const format::ModelParams& params,
+std::vector<RawTensor> to_layout(Naming naming, const format::MistralParams& params,
                                  const std::vector<TinyTensor>& tensors, format::DType dtype) {
   std::vector<RawTensor> out;
   for (const TinyTensor& tensor : rename(naming, params, tensors))
@@ -182,7 +182,7 @@ void write_tensors(const std::filesystem::path& folder, Naming naming, Files fil
   if (!native && !pth) write_plainly(folder / "model.safetensors.index.json", make_weight_map(map));
 }
 
-void write_params(const std::filesystem::path& folder, Naming naming, const format::ModelParams& params) {
+void write_params(const std::filesystem::path& folder, Naming naming, const format::MistralParams& params) {
   using format::Json;
   if (naming == Naming::native) return write_plainly(folder / "params.json", to_json(params).dump_pretty());
   auto json = Json::object({{"hidden_size", params.dim},
@@ -193,7 +193,7 @@ void write_params(const std::filesystem::path& folder, Naming naming, const form
                             {"intermediate_size", params.hidden_dim},
                             {"rms_norm_eps", params.norm_eps},
                             {"vocab_size", params.vocab_size}});
-  if (!params.dense) {
+  if (params.num_experts > 0) {
     json.set("num_local_experts", params.num_experts);
     json.set("num_experts_per_tok", params.num_experts_per_tok);
   }
@@ -204,8 +204,9 @@ void write_params(const std::filesystem::path& folder, Naming naming, const form
     json.set("rope_theta", params.rope_theta);
   }
   if (naming == Naming::stacked) return write_plainly(folder / "params.json", json.dump_pretty());
-  json.set("architectures", Json::array({params.dense ? "MistralForCausalLM" : "MixtralForCausalLM"}));
-  json.set("model_type", params.dense ? "mistral" : "mixtral");
+  json.set("architectures",
+           Json::array({params.num_experts == 0 ? "MistralForCausalLM" : "MixtralForCausalLM"}));
+  json.set("model_type", params.num_experts == 0 ? "mistral" : "mixtral");
   json.set("hidden_act", "silu");
   json.set("tie_word_embeddings", false);
   json.set("torch_dtype", "bfloat16");
@@ -213,7 +214,7 @@ void write_params(const std::filesystem::path& folder, Naming naming, const form
 }
 
 void write_layout(const std::filesystem::path& folder, Naming naming, Files files,
-                  const format::ModelParams& params, const std::vector<TinyTensor>& tensors,
+                  const format::MistralParams& params, const std::vector<TinyTensor>& tensors,
                   format::DType dtype) {
   write_tensors(folder, naming, files, to_layout(naming, params, tensors, dtype));
   write_params(folder, naming, params);

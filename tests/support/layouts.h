@@ -28,7 +28,7 @@ constexpr Naming kNamings[] = {Naming::native, Naming::stacked, Naming::hub, Nam
 constexpr Files kFiles[] = {Files::pth, Files::pth_shards, Files::safetensors, Files::safetensors_shards};
 
 /// Gives the tensors the names, shapes and order of rows of a naming, in bf16 or as f32 of the same values.
-[[nodiscard]] std::vector<RawTensor> to_layout(Naming naming, const format::ModelParams& params,
+[[nodiscard]] std::vector<RawTensor> to_layout(Naming naming, const format::MistralParams& params,
                                                const std::vector<TinyTensor>& tensors,
                                                format::DType dtype = format::DType::bf16);
 
@@ -36,11 +36,11 @@ void write_tensors(const std::filesystem::path& folder, Naming naming, Files fil
                    const std::vector<RawTensor>& tensors);
 
 /// Writes params.json or config.json, whichever belongs to the naming.
-void write_params(const std::filesystem::path& folder, Naming naming, const format::ModelParams& params);
+void write_params(const std::filesystem::path& folder, Naming naming, const format::MistralParams& params);
 
 /// Writes tensors, parameters and tokenizer into an existing folder.
 void write_layout(const std::filesystem::path& folder, Naming naming, Files files,
-                  const format::ModelParams& params, const std::vector<TinyTensor>& tensors,
+                  const format::MistralParams& params, const std::vector<TinyTensor>& tensors,
                   format::DType dtype = format::DType::bf16);
 
 /// Reorders the rows of q or k as transformers has them: row h * width + j * width / 2 + i of the result is

@@ -3,14 +3,14 @@
 
 #include <random>
 
-#include "format/model_params.h"
+#include "format/mistral_params.h"
 #include "tests/support/tiny_release.h"
 
 namespace sluice::tests {
 
-inline format::ModelParams random_params(std::mt19937_64& random) {
+inline format::MistralParams random_params(std::mt19937_64& random) {
   const auto from = [&](std::uint64_t low, std::uint64_t high) { return low + random() % (high - low + 1); };
-  format::ModelParams p = tiny_params();
+  format::MistralParams p = tiny_params();
   p.n_layers = from(1, 3);
   p.dim = from(17, 150);
   p.hidden_dim = from(17, 200);

@@ -74,20 +74,20 @@ class Maker final {
   std::vector<TinyTensor> tensors_;
 };
 
-void make_expert(Maker& maker, const std::string& prefix, const format::ModelParams& params) {
+void make_expert(Maker& maker, const std::string& prefix, const format::MistralParams& params) {
   maker.matrix(prefix + "w1", params.hidden_dim, params.dim);
   maker.matrix(prefix + "w2", params.dim, params.hidden_dim);
   maker.matrix(prefix + "w3", params.hidden_dim, params.dim);
 }
 
-void make_layer(Maker& maker, const std::string& prefix, const format::ModelParams& params) {
+void make_layer(Maker& maker, const std::string& prefix, const format::MistralParams& params) {
   maker.matrix(prefix + "attention.wq", params.n_heads * params.head_dim, params.dim);
   maker.matrix(prefix + "attention.wk", params.n_kv_heads * params.head_dim, params.dim);
   maker.matrix(prefix + "attention.wv", params.n_kv_heads * params.head_dim, params.dim);
   maker.matrix(prefix + "attention.wo", params.dim, params.n_heads * params.head_dim);
   maker.norm(prefix + "attention_norm", params.dim);
   maker.norm(prefix + "ffn_norm", params.dim);
-  if (params.dense) {
+  if (params.num_experts == 0) {
     make_expert(maker, prefix + "feed_forward.", params);
     return;
   }
@@ -99,8 +99,8 @@ void make_layer(Maker& maker, const std::string& prefix, const format::ModelPara
 
 }  // namespace
 
-format::ModelParams tiny_params() {
-  format::ModelParams params;
+format::MistralParams tiny_params() {
+  format::MistralParams params;
   params.dim = 64;
   params.n_layers = 2;
   params.head_dim = 16;
@@ -113,7 +113,7 @@ format::ModelParams tiny_params() {
   return params;
 }
 
-std::vector<TinyTensor> make_tiny_tensors(const format::ModelParams& params, std::uint64_t seed) {
+std::vector<TinyTensor> make_tiny_tensors(const format::MistralParams& params, std::uint64_t seed) {
   format::validate(params, "tiny release");
   Maker maker(seed);
   maker.matrix("tok_embeddings", params.vocab_size, params.dim);
@@ -125,7 +125,12 @@ std::vector<TinyTensor> make_tiny_tensors(const format::ModelParams& params, std
   return maker.take();
 }
 
-void write_tiny_release(const std::filesystem::path& folder, const format::ModelParams& params,
+format::Storage storage_of(const format::ModelTensor& tensor, format::Storage matrices) {
+  if (tensor.quantization == format::QuantizationClass::unquantized) return format::Storage::f32_rows;
+  return tensor.quantization == format::QuantizationClass::embedding ? format::Storage::bf16_rows : matrices;
+}
+
+void write_tiny_release(const std::filesystem::path& folder, const format::MistralParams& params,
                         const std::vector<TinyTensor>& tensors) {
   if (params.vocab_size != kTinyVocab)
     throw std::logic_error("a tiny release needs the vocabulary of its tokenizer");
@@ -140,7 +145,7 @@ void write_tiny_release(const std::filesystem::path& folder, const format::Model
   write_plainly(folder / "tokenizer.model", base::read_text_file(demo / "tokenizer.model"));
 }
 
-void write_tiny_release(const std::filesystem::path& folder, const format::ModelParams& params,
+void write_tiny_release(const std::filesystem::path& folder, const format::MistralParams& params,
                         std::uint64_t seed) {
   write_tiny_release(folder, params, make_tiny_tensors(params, seed));
 }

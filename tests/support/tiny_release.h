@@ -16,7 +16,9 @@
 #include <string>
 #include <vector>
 
-#include "format/model_params.h"
+#include "format/container_format.h"
+#include "format/mistral_params.h"
+#include "format/model_tensors.h"
 #include "format/tensor.h"
 
 namespace sluice::tests {
@@ -25,7 +27,7 @@ namespace sluice::tests {
 constexpr std::uint64_t kTinyVocab = 2048;
 
 /// 2 layers of width 64, 4 heads over 2, 4 experts of width 128 of which a token uses 2.
-[[nodiscard]] format::ModelParams tiny_params();
+[[nodiscard]] format::MistralParams tiny_params();
 
 struct TinyTensor {
   std::string name;
@@ -35,13 +37,16 @@ struct TinyTensor {
 
 /// All tensors of a model of these sizes under their native names. Norms are near 1, matrices have the
 /// variance 1 / inputs. A tensor's values depend only on the seed, its name and its shape.
-[[nodiscard]] std::vector<TinyTensor> make_tiny_tensors(const format::ModelParams& params,
+[[nodiscard]] std::vector<TinyTensor> make_tiny_tensors(const format::MistralParams& params,
                                                         std::uint64_t seed);
 
+/// How a container stores the tensor when its matrices are stored so.
+[[nodiscard]] format::Storage storage_of(const format::ModelTensor& tensor, format::Storage matrices);
+
 /// Writes the release into an existing folder. params.vocab_size must be kTinyVocab.
-void write_tiny_release(const std::filesystem::path& folder, const format::ModelParams& params,
+void write_tiny_release(const std::filesystem::path& folder, const format::MistralParams& params,
                         const std::vector<TinyTensor>& tensors);
-void write_tiny_release(const std::filesystem::path& folder, const format::ModelParams& params,
+void write_tiny_release(const std::filesystem::path& folder, const format::MistralParams& params,
                         std::uint64_t seed);
 
 }  // namespace sluice::tests

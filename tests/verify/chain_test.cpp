@@ -19,13 +19,10 @@ namespace {
 
 /// A container whose weights are zeros and whose provenance is this text.
 std::filesystem::path write_container(const std::filesystem::path& path, const std::string& provenance) {
-  const auto params = tests::tiny_params();
-  format::ContainerWriter writer(path, params);
-  for (const format::ModelTensor& tensor : format::model_tensors(params)) {
-    const bool rows = tensor.role == format::TensorRole::norm || tensor.role == format::TensorRole::router;
-    const auto storage = rows                                           ? format::Storage::f32_rows
-                         : tensor.role == format::TensorRole::embedding ? format::Storage::bf16_rows
-                                                                        : format::Storage::q8_tiles;
+  const auto description = format::describe(tests::tiny_params());
+  format::ContainerWriter writer(path, description);
+  for (const format::ModelTensor& tensor : format::model_tensors(description)) {
+    const auto storage = tests::storage_of(tensor, format::Storage::q8_tiles);
     writer.begin_tensor(tensor, storage, format::DType::bf16, 0);
     writer.append(
         std::vector<std::byte>(static_cast<std::size_t>(format::storage_bytes(storage, tensor.shape))));

@@ -64,7 +64,7 @@ std::map<std::string, std::string> tensors_by_key(std::string_view pickle) {
 }
 
 /// A torch file by its central directory (PKWARE APPNOTE 4.3.12; no zip64 in so small a file).
-std::vector<Stretch> map_pth(const std::vector<std::byte>& file, const format::ModelParams& params) {
+std::vector<Stretch> map_pth(const std::vector<std::byte>& file, const format::MistralParams& params) {
   const base::Bytes bytes = file;
   const std::string_view text = base::as_text(bytes);
   const auto number = [&](std::size_t at) { return std::size_t{base::load_le<std::uint32_t>(bytes, at)}; };
@@ -169,7 +169,7 @@ verify::DamagedRange only_damage(const verify::Report& report, const std::string
 /// A release and a container made from it.
 class Specimen {
  public:
-  Specimen(const format::ModelParams& params, convert::Quant quant, std::uint64_t seed)
+  Specimen(const format::MistralParams& params, convert::Quant quant, std::uint64_t seed)
       : params_(params), random_(seed) {
     write_tiny_release(folder_.path(), params, seed);
     prepare(quant);
@@ -311,7 +311,7 @@ class Specimen {
   TempDir folder_{fast_directory()};
   TempDir made_{fast_directory()};
   fs::path container_ = made_ / "m.sluice";
-  format::ModelParams params_;
+  format::MistralParams params_;
   verify::Expectations expectations_;
   std::vector<Stretch> checkpoint_map_;
   std::vector<Stretch> container_map_;

@@ -8,6 +8,7 @@
 #include "format/container_writer.h"
 #include "tests/support/check_error.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/tiny_release.h"
 #include "verify/verify.h"
 
 using namespace sluice;
@@ -18,8 +19,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-format::ModelParams small_params() {
-  format::ModelParams params;
+format::MistralParams small_params() {
+  format::MistralParams params;
   params.dim = 64;
   params.n_layers = 2;
   params.head_dim = 16;
@@ -36,16 +37,14 @@ format::ModelParams small_params() {
 /// written.
 format::WrittenContainer write_container(const fs::path& path, format::Storage matrices) {
   std::mt19937 random(5);
-  const auto params = small_params();
-  format::ContainerWriter writer(path, params);
+  const auto description = format::describe(small_params());
+  format::ContainerWriter writer(path, description);
   writer.add_section("tokenizer", base::as_bytes("not really a tokenizer"));
   writer.add_section("licence", base::as_bytes("Apache-2.0"));
-  for (const format::ModelTensor& tensor : format::model_tensors(params)) {
-    const bool rows = tensor.role == format::TensorRole::norm || tensor.role == format::TensorRole::router;
-    const auto storage = rows                                           ? format::Storage::f32_rows
-                         : tensor.role == format::TensorRole::embedding ? format::Storage::bf16_rows
-                                                                        : matrices;
-    writer.begin_tensor(tensor, storage, format::DType::bf16, format::expert_extent_bytes(params, matrices));
+  for (const format::ModelTensor& tensor : format::model_tensors(description)) {
+    const auto storage = tests::storage_of(tensor, matrices);
+    writer.begin_tensor(tensor, storage, format::DType::bf16,
+                        format::expert_extent_bytes(description, 0, matrices));
     std::vector<std::byte> bytes(static_cast<std::size_t>(format::storage_bytes(storage, tensor.shape)));
     for (std::byte& b : bytes) b = static_cast<std::byte>(random());
     writer.append(bytes);

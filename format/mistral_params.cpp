@@ -1,4 +1,4 @@
-#include "format/model_params.h"
+#include "format/mistral_params.h"
 
 #include <algorithm>
 #include <array>
@@ -7,19 +7,11 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "format/model_limits.h"
 #include "format/quantization_config.h"
 
 namespace sluice::format {
 namespace {
-
-// So wide that no model comes near, and so narrow that no count of weights or bytes overflows 63 bits:
-// 3 x 2^20 x 2^20 weights an expert, 2^10 experts, 2^10 layers, 2 bytes each.
-constexpr std::uint64_t kWidthMax = 1u << 20;
-constexpr std::uint64_t kVocabMax = 1u << 24;
-constexpr std::uint64_t kLayersMax = 1u << 10;
-constexpr std::uint64_t kExpertsMax = 1u << 10;
-// Bounds the list of tensors, which is made before any of them is looked for.
-constexpr std::uint64_t kLayersTimesExpertsMax = 1u << 16;
 
 /// How one dialect spells the keys; nullptr: it has none.
 struct Dialect {
@@ -70,27 +62,11 @@ bool is_neutral(const Json::Member& member) {
   return false;
 }
 
-std::string place(std::string_view subject, std::string_view key) {
-  return std::string(subject) + ": key '" + std::string(key) + "'";
-}
-
-void require_range(std::uint64_t value, std::uint64_t max, std::string_view key, std::string_view subject) {
-  if (value >= 1 && value <= max) return;
-  base::throw_malformed(place(subject, key), "expected a whole number from 1 to " + std::to_string(max) +
-                                                 ", found " + std::to_string(value));
-}
-
-void require_between(double value, double low, double high, std::string_view key, std::string_view subject) {
-  if (value >= low && value <= high) return;
-  base::throw_malformed(place(subject, key), "expected a number from " + Json(low).dump() + " to " +
-                                                 Json(high).dump() + ", found " + Json(value).dump());
-}
-
 /// A number, null, or, as in one release, the number as a string.
 std::optional<std::uint64_t> read_sliding_window(const Json& json, std::string_view subject) {
   const Json* value = json.find("sliding_window");
   if (value == nullptr || value->is_null()) return std::nullopt;
-  const std::string where = place(subject, "sliding_window");
+  const std::string where = place_of(subject, "sliding_window");
   if (!value->is_string()) return value->as_uint(where);
   const std::string& text = value->as_string(where);
   if (text == "None" || text == "null") return std::nullopt;
@@ -102,32 +78,39 @@ std::optional<std::uint64_t> read_sliding_window(const Json& json, std::string_v
   return number;
 }
 
+/// Not 0, which would stand for a dense model.
+std::uint64_t number_of_experts(std::uint64_t number, std::string_view key, std::string_view subject) {
+  require_range(number, kExpertsMax, key, subject);
+  return number;
+}
+
 class ParamsReader final {
  public:
   ParamsReader(const Json& json, std::string_view subject) : json_(json), subject_(subject) {}
 
-  [[nodiscard]] ModelParams read() const {
+  [[nodiscard]] MistralParams read() const {
     const bool hub = json_.find(kHub.dim) != nullptr;
     if (hub && json_.find(kNative.dim) != nullptr) {
       base::throw_malformed(subject_, "has both 'dim' and 'hidden_size': two dialects in one file");
     }
     const Dialect& dialect = hub ? kHub : kNative;
-    ModelParams params;
+    MistralParams params;
     params.dim = number(dialect.dim);
     params.n_layers = number(dialect.n_layers);
     params.hidden_dim = number(dialect.hidden_dim);
     params.n_heads = number(dialect.n_heads);
     params.vocab_size = number("vocab_size");
-    params.norm_eps = json_.at(dialect.norm_eps, subject_).as_double(place(subject_, dialect.norm_eps));
+    params.norm_eps = json_.at(dialect.norm_eps, subject_).as_double(place_of(subject_, dialect.norm_eps));
     params.n_kv_heads = hub && !has(dialect.n_kv_heads) ? params.n_heads : number(dialect.n_kv_heads);
     params.head_dim = hub && !has_value("head_dim") ? divided_head_dim(params) : number("head_dim");
     params.sliding_window = read_sliding_window(json_, subject_);
     params.rope_theta = read_rope_theta().value_or(params.sliding_window ? 1e4 : 1e6);
     read_experts(params, hub);
     if (has_value("quantization"))
-      check_mistral_quantization(*json_.find("quantization"), place(subject_, "quantization"));
+      check_mistral_quantization(*json_.find("quantization"), place_of(subject_, "quantization"));
     if (has_value("quantization_config"))
-      check_quantization_config(*json_.find("quantization_config"), place(subject_, "quantization_config"));
+      check_quantization_config(*json_.find("quantization_config"),
+                                place_of(subject_, "quantization_config"));
     refuse_unknown_keys(dialect, hub);
     validate(params, subject_);
     return params;
@@ -140,7 +123,7 @@ class ParamsReader final {
 
   /// Also as transformers 5 writes it: {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}.
   [[nodiscard]] std::optional<double> read_rope_theta() const {
-    const std::string where = place(subject_, "rope_parameters");
+    const std::string where = place_of(subject_, "rope_parameters");
     std::optional<double> theta;
     if (has_value("rope_parameters")) {
       const Json& rope = *json_.find("rope_parameters");
@@ -151,17 +134,17 @@ class ParamsReader final {
       theta = rope.at("rope_theta", where).as_double(where + ": 'rope_theta'");
     }
     if (!has_value("rope_theta")) return theta;
-    const double plain = json_.find("rope_theta")->as_double(place(subject_, "rope_theta"));
+    const double plain = json_.find("rope_theta")->as_double(place_of(subject_, "rope_theta"));
     if (theta && *theta != plain)
       base::throw_malformed(where, "says another 'rope_theta' than the key of that name");
     return plain;
   }
 
   [[nodiscard]] std::uint64_t number(const char* key) const {
-    return json_.at(key, subject_).as_uint(place(subject_, key));
+    return json_.at(key, subject_).as_uint(place_of(subject_, key));
   }
 
-  [[nodiscard]] std::uint64_t divided_head_dim(const ModelParams& params) const {
+  [[nodiscard]] std::uint64_t divided_head_dim(const MistralParams& params) const {
     if (params.n_heads == 0 || params.dim % params.n_heads != 0) {
       base::throw_malformed(subject_, "has no 'head_dim', and 'hidden_size' " + std::to_string(params.dim) +
                                           " does not divide by " + std::to_string(params.n_heads) + " heads");
@@ -169,21 +152,20 @@ class ParamsReader final {
     return params.dim / params.n_heads;
   }
 
-  void read_experts(ModelParams& params, bool hub) const {
+  void read_experts(MistralParams& params, bool hub) const {
     if (hub) {
-      params.dense = !has("num_local_experts");
-      if (params.dense) return;
-      params.num_experts = number("num_local_experts");
+      if (!has("num_local_experts")) return;
+      params.num_experts = number_of_experts(number("num_local_experts"), "num_local_experts", subject_);
       // 2 is what transformers' MixtralConfig takes when the key is missing.
       params.num_experts_per_tok = has("num_experts_per_tok") ? number("num_experts_per_tok") : 2;
       return;
     }
     const Json* moe = json_.find("moe");
-    params.dense = moe == nullptr || moe->is_null();
-    if (params.dense) return;
-    const std::string where = place(subject_, "moe");
+    if (moe == nullptr || moe->is_null()) return;
+    const std::string where = place_of(subject_, "moe");
     require_known_keys(*moe, {"num_experts", "num_experts_per_tok"}, where);
-    params.num_experts = moe->at("num_experts", where).as_uint(where + ": 'num_experts'");
+    params.num_experts = number_of_experts(moe->at("num_experts", where).as_uint(where + ": 'num_experts'"),
+                                           "num_experts", subject_);
     params.num_experts_per_tok =
         moe->at("num_experts_per_tok", where).as_uint(where + ": 'num_experts_per_tok'");
   }
@@ -214,11 +196,11 @@ class ParamsReader final {
 
 }  // namespace
 
-ModelParams parse_params(std::string_view text, std::string_view subject) {
+MistralParams parse_params(std::string_view text, std::string_view subject) {
   return params_from_json(parse_json(text, subject), subject);
 }
 
-Json to_json(const ModelParams& params) {
+Json to_json(const MistralParams& params) {
   Json json = Json::object({{"dim", params.dim},
                             {"n_layers", params.n_layers},
                             {"head_dim", params.head_dim},
@@ -229,19 +211,19 @@ Json to_json(const ModelParams& params) {
                             {"rope_theta", params.rope_theta},
                             {"vocab_size", params.vocab_size}});
   if (params.sliding_window) json.set("sliding_window", *params.sliding_window);
-  if (!params.dense) {
+  if (params.num_experts > 0) {
     json.set("moe", Json::object({{"num_experts_per_tok", params.num_experts_per_tok},
                                   {"num_experts", params.num_experts}}));
   }
   return json;
 }
 
-ModelParams params_from_json(const Json& json, std::string_view subject) {
+MistralParams params_from_json(const Json& json, std::string_view subject) {
   static_cast<void>(json.as_object(subject));
   return ParamsReader(json, subject).read();
 }
 
-void validate(const ModelParams& params, std::string_view subject) {
+void validate(const MistralParams& params, std::string_view subject) {
   require_range(params.dim, kWidthMax, "dim", subject);
   require_range(params.n_layers, kLayersMax, "n_layers", subject);
   require_range(params.hidden_dim, kWidthMax, "hidden_dim", subject);
@@ -249,16 +231,12 @@ void validate(const ModelParams& params, std::string_view subject) {
   require_range(params.n_kv_heads, kWidthMax, "n_kv_heads", subject);
   require_range(params.head_dim, kWidthMax, "head_dim", subject);
   require_range(params.n_heads * params.head_dim, kWidthMax, "n_heads x head_dim", subject);
-  require_range(params.vocab_size, kVocabMax, "vocab_size", subject);
-  require_range(params.num_experts, kExpertsMax, "num_experts", subject);
-  require_range(params.num_experts_per_tok, params.num_experts, "num_experts_per_tok", subject);
-  if (params.sliding_window) require_range(*params.sliding_window, 1u << 30, "sliding_window", subject);
-  require_range(params.n_layers * params.num_experts, kLayersTimesExpertsMax, "n_layers x num_experts",
-                subject);
-  require_between(params.norm_eps, 1e-12, 1, "norm_eps", subject);
-  require_between(params.rope_theta, 1, 1e12, "rope_theta", subject);
+  require_range(params.vocab_size, kVocabularyMax, "vocab_size", subject);
+  if (params.sliding_window) require_range(*params.sliding_window, kTokensMax, "sliding_window", subject);
+  require_between(params.norm_eps, kEpsilonMin, kEpsilonMax, "norm_eps", subject);
+  require_between(params.rope_theta, kRopeBaseMin, kRopeBaseMax, "rope_theta", subject);
   if (params.head_dim % 2 != 0) {
-    base::throw_malformed(place(subject, "head_dim"),
+    base::throw_malformed(place_of(subject, "head_dim"),
                           "is odd (" + std::to_string(params.head_dim) + "), but RoPE turns pairs");
   }
   if (params.n_heads % params.n_kv_heads != 0) {
@@ -266,9 +244,68 @@ void validate(const ModelParams& params, std::string_view subject) {
                                        " does not divide by 'n_kv_heads' " +
                                        std::to_string(params.n_kv_heads));
   }
-  if (params.dense && (params.num_experts != 1 || params.num_experts_per_tok != 1)) {
-    base::throw_malformed(subject, "a dense model has exactly one expert");
+  if (params.num_experts == 0 && params.num_experts_per_tok == 0) return;  // dense
+  require_range(params.num_experts, kExpertsMax, "num_experts", subject);
+  require_range(params.num_experts_per_tok, params.num_experts, "num_experts_per_tok", subject);
+  require_range(params.n_layers * params.num_experts, kExpertsTotalMax, "n_layers x num_experts", subject);
+}
+
+ModelDescription describe(const MistralParams& params) {
+  GroupedQueryAttention attention;
+  attention.heads = params.n_heads;
+  attention.key_heads = params.n_kv_heads;
+  attention.head_dim = params.head_dim;
+  attention.window_tokens = params.sliding_window;
+  // Rows of files in transformers' order are brought into Mistral's when they are read (tensor_names.h).
+  attention.rope.emplace();
+  attention.rope->style = RopeStyle::interleaved;
+  attention.rope->rotary_dims = params.head_dim;
+  attention.rope->base = params.rope_theta;
+
+  LayerDescription layer;
+  layer.mixer = attention;
+  if (params.num_experts == 0) {
+    layer.feed_forward.dense.emplace().width = params.hidden_dim;
+  } else {
+    Mixture& mixture = layer.feed_forward.mixture.emplace();
+    mixture.experts = params.num_experts;
+    mixture.experts_per_token = params.num_experts_per_tok;
+    mixture.width = params.hidden_dim;
+    mixture.router.renormalise = true;
   }
+  ModelDescription description;
+  description.width = params.dim;
+  description.vocabulary = params.vocab_size;
+  description.norm.epsilon = params.norm_eps;
+  description.add_layers(params.n_layers, layer);
+  return description;
+}
+
+// Takes what the first layer says, and looks whether the whole description follows from it.
+std::optional<MistralParams> mistral_params(const ModelDescription& description) {
+  if (description.layer_kinds.size() != 1) return std::nullopt;
+  const LayerDescription& layer = description.layer_kinds.front();
+  const auto* attention = std::get_if<GroupedQueryAttention>(&layer.mixer);
+  if (attention == nullptr || !attention->rope) return std::nullopt;
+  MistralParams params;
+  params.dim = description.width;
+  params.n_layers = description.layer_count();
+  params.head_dim = attention->head_dim;
+  params.n_heads = attention->heads;
+  params.n_kv_heads = attention->key_heads;
+  params.vocab_size = description.vocabulary;
+  params.norm_eps = description.norm.epsilon;
+  params.rope_theta = attention->rope->base;
+  params.sliding_window = attention->window_tokens;
+  if (const auto& mixture = layer.feed_forward.mixture) {
+    params.hidden_dim = mixture->width;
+    params.num_experts = mixture->experts;
+    params.num_experts_per_tok = mixture->experts_per_token;
+  } else if (layer.feed_forward.dense) {
+    params.hidden_dim = layer.feed_forward.dense->width;
+  }
+  if (describe(params) != description) return std::nullopt;
+  return params;
 }
 
 }  // namespace sluice::format

@@ -1,0 +1,217 @@
+// Which descriptions the forward pass takes, and that docs/families.md says the same.
+
+#include "runtime/memory/supported_model.h"
+
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "format/container_writer.h"
+#include "format/mistral_params.h"
+#include "format/model_tensors.h"
+#include "runtime/runtime.h"
+#include "tests/support/check_error.h"
+#include "tests/support/families.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_release.h"
+
+namespace sluice::runtime {
+namespace {
+
+using namespace format;
+
+GroupedQueryAttention& attention_of(ModelDescription& model) {
+  return std::get<GroupedQueryAttention>(model.layer_kinds[0].mixer);
+}
+
+Mixture& mixture_of(ModelDescription& model) { return *model.layer_kinds[0].feed_forward.mixture; }
+
+/// A feature by its words in docs/families.md and in the error, and what it is in a description.
+struct Feature {
+  std::string words;
+  std::function<void(ModelDescription&)> add;
+};
+
+std::vector<Feature> features() {
+  const auto model = [](auto change) { return [change](ModelDescription& m) { change(m); }; };
+  const auto attention = [](auto change) {
+    return [change](ModelDescription& m) { change(attention_of(m)); };
+  };
+  const auto router = [](auto change) {
+    return [change](ModelDescription& m) { change(mixture_of(m).router); };
+  };
+  return {
+      {"norm with weights plus one", model([](auto& m) { m.norm.weights = NormWeights::plus_one; })},
+      {"activation gelu-tanh", model([](auto& m) { m.activation = GeluTanh{}; })},
+      {"activation clamped-swiglu", model([](auto& m) { m.activation = ClampedSwiglu{}; })},
+      {"embedding tied to the head", model([](auto& m) { m.tied_embeddings = true; })},
+      {"embedding scale", model([](auto& m) { m.embedding_scale = 12; })},
+      {"residual scale", model([](auto& m) { m.residual_scale = 0.22; })},
+      {"logits scale", model([](auto& m) { m.logits_scale = 0.5; })},
+      {"final soft cap", model([](auto& m) { m.final_soft_cap = 30; })},
+      {"mixer latent-attention", model([](auto& m) {
+         m.layer_kinds[0].mixer =
+             LatentAttention{2, {}, 8, 8, 8, {}, {}, {RopeStyle::interleaved, 4, 1e4, {}}, {}};
+       })},
+      {"mixer gated-delta-net",
+       model([](auto& m) { m.layer_kinds[0].mixer = GatedDeltaNet{1, 2, 8, 8, 4, {}}; })},
+      {"mixer short-convolution", model([](auto& m) { m.layer_kinds[0].mixer = ShortConvolution{3}; })},
+      {"sliding window", attention([](auto& a) { a.window_tokens = 11; })},
+      {"bias of queries, keys and values", attention([](auto& a) { a.input_biases = true; })},
+      {"bias of the attention's output", attention([](auto& a) { a.output_bias = true; })},
+      {"query and key norm per head", attention([](auto& a) { a.query_key_norm = QueryKeyNorm::per_head; })},
+      {"query and key norm over the full width",
+       attention([](auto& a) { a.query_key_norm = QueryKeyNorm::full_width; })},
+      {"value norm", attention([](auto& a) { a.value_norm = true; })},
+      {"attention without a value matrix", attention([](auto& a) { a.keys_are_values = true; })},
+      {"attention sink", attention([](auto& a) { a.sinks = true; })},
+      {"gate of the attention's output", attention([](auto& a) { a.output_gate = true; })},
+      {"attention scale", attention([](auto& a) { a.scale = 1; })},
+      {"attention soft cap", attention([](auto& a) { a.soft_cap = 30; })},
+      {"clipping of queries, keys and values", attention([](auto& a) { a.clip = 8; })},
+      {"query temperature", attention([](auto& a) {
+         a.query_temperature = QueryTemperature{0.1, 8192};
+       })},
+      {"attention without positions", attention([](auto& a) { a.rope.reset(); })},
+      {"half-split RoPE", attention([](auto& a) { a.rope->style = RopeStyle::half_split; })},
+      {"RoPE over a part of the head", attention([](auto& a) { a.rope->rotary_dims = 8; })},
+      {"RoPE scaling yarn", attention([](auto& a) {
+         a.rope->scaling = YarnScaling{2, 4096};
+       })},
+      {"RoPE scaling llama3", attention([](auto& a) {
+         a.rope->scaling = Llama3Scaling{8, 8192, 1, 4};
+       })},
+      {"RoPE scaling proportional", attention([](auto& a) { a.rope->scaling = ProportionalScaling{4}; })},
+      {"dense feed-forward", model([](auto& m) {
+         m.layer_kinds[0].feed_forward = {DenseFeedForward{128}, {}};
+       })},
+      {"dense feed-forward in addition to experts",
+       model([](auto& m) { m.layer_kinds[0].feed_forward.dense = DenseFeedForward{128}; })},
+      {"bias of the experts", model([](auto& m) { mixture_of(m).expert_biases = true; })},
+      {"shared expert", model([](auto& m) {
+         mixture_of(m).shared = SharedExpert{64, false};
+       })},
+      {"router with sigmoid scores", router([](auto& r) { r.score = RouterScore::sigmoid; })},
+      {"router without renormalised weights", router([](auto& r) { r.renormalise = false; })},
+      {"bias of the router's logits", router([](auto& r) { r.logit_bias = true; })},
+      {"bias of the router's selection", router([](auto& r) { r.selection_bias = true; })},
+      {"router with groups of experts", router([](auto& r) {
+         r.groups = RouterGroups{2, 1, GroupScore::best};
+       })},
+      {"router scale", router([](auto& r) { r.scale = 2.5; })},
+      {"router with an input of its own", router([](auto& r) { r.own_input = true; })},
+      {"normalisation behind mixer and feed-forward",
+       model([](auto& m) { m.layer_kinds[0].post_norms = true; })},
+      {"output scale", model([](auto& m) { m.layer_kinds[0].output_scale = true; })},
+      {"a kind of layer other than that of layer 0", model([](auto& m) {
+         LayerDescription other = m.layer_kinds[0];
+         std::get<GroupedQueryAttention>(other.mixer).window_tokens = 11;
+         m.add_layers(1, other);
+       })},
+  };
+}
+
+/// "yes", or the cause of the refusal.
+std::string answer(const ModelDescription& model) {
+  validate(model, "model");
+  try {
+    static_cast<void>(require_supported(model, "model"));
+    return "yes";
+  } catch (const base::Error& error) {
+    CHECK(error.kind() == base::ErrorKind::malformed);
+    return std::string(error.what()).substr(std::string_view("model: ").size());
+  }
+}
+
+/// The tables of docs/families.md: the last cell of each row by the first.
+std::map<std::string, std::string> read_tables() {
+  std::map<std::string, std::string> rows;
+  std::istringstream text(base::read_text_file(std::string(SLUICE_DOCS) + "/families.md"));
+  const auto trimmed = [](const std::string& cell) {
+    const std::size_t first = cell.find_first_not_of(' ');
+    return first == std::string::npos ? "" : cell.substr(first, cell.find_last_not_of(' ') - first + 1);
+  };
+  for (std::string line; std::getline(text, line);) {
+    if (!line.starts_with("| ") || !line.ends_with(" |")) continue;
+    const std::size_t first = line.find('|', 1);
+    const std::size_t last = line.rfind('|', line.size() - 2);
+    rows[trimmed(line.substr(1, first - 1))] = trimmed(line.substr(last + 1, line.size() - last - 2));
+  }
+  return rows;
+}
+
+TEST_CASE("docs/families.md says for each feature and model what is computed") {
+  auto rows = read_tables();
+  for (const Feature& feature : features()) {
+    ModelDescription model = describe(tests::tiny_params());
+    feature.add(model);
+    const std::string found = answer(model);
+    CHECK_MESSAGE(rows[feature.words] == (found == "yes" ? "yes" : "no"), feature.words);
+    if (found != "yes") {
+      const bool of_layer = found.starts_with("layer ");
+      const std::string words = of_layer ? found.substr(found.find(": ") + 2) : found;
+      CHECK(words == feature.words + " is not supported yet");
+    }
+    rows.erase(feature.words);
+  }
+  for (const tests::Family& family : tests::families()) {
+    CHECK(rows[family.model] == answer(family.description));
+    rows.erase(family.model);
+  }
+  for (const char* heading : {"feature", "model"}) rows.erase(heading);
+  for (const auto& [row, cell] : rows)
+    FAIL_CHECK("docs/families.md has a row that the test does not know: " << row);
+}
+
+TEST_CASE("a refusal names the layer") {
+  ModelDescription model = describe(tests::tiny_params());
+  LayerDescription delta = model.layer_kinds[0];
+  delta.mixer = GatedDeltaNet{1, 2, 8, 8, 4, {}};
+  model.add_layers(1, model.layer_kinds[0]);
+  model.add_layers(1, delta);
+  CHECK_ERROR(require_supported(model, "m.sluice"), base::ErrorKind::malformed,
+              "m.sluice: layer 3: mixer gated-delta-net is not supported yet");
+}
+
+TEST_CASE("the sizes of a supported model are those of its description") {
+  auto params = tests::tiny_params();
+  params.sliding_window = 9;
+  const DecoderShape routed = require_supported(describe(params), "m");
+  CHECK(routed.routed);
+  CHECK(routed.num_experts == 4);
+  CHECK(routed.num_experts_per_tok == 2);
+  CHECK(routed.hidden_dim == 128);
+  CHECK(routed.sliding_window == 9);
+  CHECK(routed.rope_theta == params.rope_theta);
+  params.num_experts = params.num_experts_per_tok = 0;
+  const DecoderShape dense = require_supported(describe(params), "m");
+  CHECK_FALSE(dense.routed);
+  CHECK(dense.num_experts == 1);
+  CHECK(dense.num_experts_per_tok == 1);
+}
+
+TEST_CASE("a container of another family opens, but does not run") {
+  const tests::TempDir folder;
+  ModelDescription model = describe(tests::tiny_params());
+  model.layer_kinds[0].mixer = ShortConvolution{3};
+  ContainerWriter writer(folder / "m.sluice", model);
+  for (const ModelTensor& tensor : model_tensors(model)) {
+    const Storage storage = tests::storage_of(tensor, Storage::q8_tiles);
+    writer.begin_tensor(tensor, storage, DType::bf16, 0);
+    writer.append(std::vector<std::byte>(static_cast<std::size_t>(storage_bytes(storage, tensor.shape))));
+    writer.end_tensor({});
+  }
+  static_cast<void>(writer.finish());
+  CHECK(ContainerReader::open(folder / "m.sluice").description() == model);
+  CHECK_ERROR(Model::open(folder / "m.sluice"), base::ErrorKind::malformed,
+              "m.sluice: layer 0: mixer short-convolution is not supported yet");
+}
+
+}  // namespace
+}  // namespace sluice::runtime

@@ -1,0 +1,316 @@
+#include "tests/support/families.h"
+
+#include <cmath>
+
+#include "format/mistral_params.h"
+
+namespace sluice::tests {
+namespace {
+
+using namespace format;
+
+struct Sizes {
+  std::uint64_t width;
+  std::uint64_t vocabulary;
+  double epsilon;
+};
+
+ModelDescription make_model(const Sizes& sizes) {
+  ModelDescription model;
+  model.width = sizes.width;
+  model.vocabulary = sizes.vocabulary;
+  model.norm.epsilon = sizes.epsilon;
+  return model;
+}
+
+Rope half_split(std::uint64_t rotary_dims, double base) {
+  return {.style = RopeStyle::half_split, .rotary_dims = rotary_dims, .base = base, .scaling = {}};
+}
+
+GroupedQueryAttention attention(std::uint64_t heads, std::uint64_t key_heads, std::uint64_t head_dim,
+                                double rope_base) {
+  GroupedQueryAttention mixer;
+  mixer.heads = heads;
+  mixer.key_heads = key_heads;
+  mixer.head_dim = head_dim;
+  mixer.rope = half_split(head_dim, rope_base);
+  return mixer;
+}
+
+Mixture mixture(std::uint64_t experts, std::uint64_t experts_per_token, std::uint64_t width) {
+  Mixture mixture;
+  mixture.experts = experts;
+  mixture.experts_per_token = experts_per_token;
+  mixture.width = width;
+  return mixture;
+}
+
+/// DeepSeek-V3's router: sigmoid scores, a bias for choosing, renormalised weights.
+Router sigmoid_router(double scale = 1) {
+  Router router;
+  router.score = RouterScore::sigmoid;
+  router.renormalise = true;
+  router.selection_bias = true;
+  router.scale = scale;
+  return router;
+}
+
+LayerDescription routed(Mixer mixer, Mixture mixture) {
+  return {std::move(mixer), {.dense = {}, .mixture = std::move(mixture)}};
+}
+
+LayerDescription dense(Mixer mixer, std::uint64_t width) {
+  return {std::move(mixer), {.dense = DenseFeedForward{width}, .mixture = {}}};
+}
+
+MistralParams mixtral_params() {
+  MistralParams params;
+  params.dim = 4096;
+  params.n_layers = 32;
+  params.head_dim = 128;
+  params.hidden_dim = 14336;
+  params.n_heads = 32;
+  params.n_kv_heads = 8;
+  params.vocab_size = 32000;
+  params.num_experts = 8;
+  params.num_experts_per_tok = 2;
+  return params;
+}
+
+ModelDescription mistral_7b() {
+  MistralParams params = mixtral_params();
+  params.num_experts = params.num_experts_per_tok = 0;
+  params.sliding_window = 4096;
+  params.rope_theta = 1e4;
+  return describe(params);
+}
+
+ModelDescription qwen3_moe() {
+  ModelDescription model = make_model({2048, 151936, 1e-6});
+  auto mixer = attention(32, 4, 128, 1e6);
+  mixer.query_key_norm = QueryKeyNorm::per_head;
+  auto experts = mixture(128, 8, 768);
+  experts.router.renormalise = true;
+  model.add_layers(48, routed(mixer, experts));
+  return model;
+}
+
+ModelDescription qwen15_moe() {
+  ModelDescription model = make_model({2048, 151936, 1e-6});
+  auto mixer = attention(16, 16, 128, 1e6);
+  mixer.input_biases = true;
+  auto experts = mixture(60, 4, 1408);
+  experts.shared = SharedExpert{5632, true};
+  model.add_layers(24, routed(mixer, experts));
+  return model;
+}
+
+ModelDescription olmoe() {
+  ModelDescription model = make_model({2048, 50304, 1e-5});
+  auto mixer = attention(16, 16, 128, 1e4);
+  mixer.query_key_norm = QueryKeyNorm::full_width;
+  model.add_layers(16, routed(mixer, mixture(64, 8, 1024)));
+  return model;
+}
+
+ModelDescription granite() {
+  ModelDescription model = make_model({1024, 49155, 1e-6});
+  model.tied_embeddings = true;
+  model.embedding_scale = 12;
+  model.residual_scale = 0.22;
+  model.logits_scale = 1.0 / 6;
+  auto mixer = attention(16, 8, 64, 1e4);
+  mixer.scale = 0.015625;
+  auto experts = mixture(32, 8, 512);
+  experts.router.renormalise = true;
+  model.add_layers(24, routed(mixer, experts));
+  return model;
+}
+
+ModelDescription glm45_air() {
+  ModelDescription model = make_model({4096, 151552, 1e-5});
+  auto mixer = attention(96, 8, 128, 1e6);
+  mixer.input_biases = true;
+  mixer.rope = half_split(64, 1e6);
+  auto experts = mixture(128, 8, 1408);
+  experts.router = sigmoid_router();
+  experts.shared = SharedExpert{1408, false};
+  model.add_layers(1, dense(mixer, 10944));
+  model.add_layers(45, routed(mixer, experts));
+  return model;
+}
+
+ModelDescription minimax_m2() {
+  ModelDescription model = make_model({3072, 200064, 1e-6});
+  auto mixer = attention(48, 8, 128, 5e6);
+  mixer.query_key_norm = QueryKeyNorm::full_width;
+  mixer.rope = half_split(64, 5e6);
+  auto experts = mixture(256, 8, 1536);
+  experts.router = sigmoid_router();
+  model.add_layers(62, routed(mixer, experts));
+  return model;
+}
+
+ModelDescription gpt_oss() {
+  ModelDescription model = make_model({2880, 201088, 1e-5});
+  model.activation = ClampedSwiglu{};
+  auto full = attention(64, 8, 64, 150000);
+  full.input_biases = full.output_bias = true;
+  full.sinks = true;
+  full.rope->scaling = YarnScaling{.factor = 32,
+                                   .original_context_tokens = 4096,
+                                   .round_ramp = false,
+                                   .cos_sin_factor = 0.1 * std::log(32.0) + 1};
+  auto sliding = full;
+  sliding.window_tokens = 128;
+  auto experts = mixture(32, 4, 2880);
+  experts.expert_biases = true;
+  experts.router.renormalise = true;
+  experts.router.logit_bias = true;
+  for (int pair = 0; pair < 12; ++pair) {
+    model.add_layers(1, routed(sliding, experts));
+    model.add_layers(1, routed(full, experts));
+  }
+  return model;
+}
+
+LatentAttention latent_attention(std::uint64_t heads, double rope_base) {
+  LatentAttention mixer;
+  mixer.heads = heads;
+  mixer.latent_rank = 512;
+  mixer.plain_dims = 128;
+  mixer.value_dims = 128;
+  mixer.rope = {.style = RopeStyle::interleaved, .rotary_dims = 64, .base = rope_base, .scaling = {}};
+  return mixer;
+}
+
+ModelDescription deepseek_v2_lite() {
+  ModelDescription model = make_model({2048, 102400, 1e-6});
+  auto mixer = latent_attention(16, 1e4);
+  mixer.rope.scaling = YarnScaling{.factor = 40, .original_context_tokens = 4096};
+  mixer.scale = 0.114721;
+  auto experts = mixture(64, 6, 1408);
+  experts.shared = SharedExpert{2816, false};
+  model.add_layers(1, dense(mixer, 10944));
+  model.add_layers(26, routed(mixer, experts));
+  return model;
+}
+
+ModelDescription deepseek_v3() {
+  ModelDescription model = make_model({7168, 129280, 1e-6});
+  auto mixer = latent_attention(128, 1e4);
+  mixer.query_rank = 1536;
+  mixer.rope.scaling = YarnScaling{.factor = 40, .original_context_tokens = 4096};
+  mixer.scale = 0.135234;
+  auto experts = mixture(256, 8, 2048);
+  experts.router = sigmoid_router(2.5);
+  experts.router.groups = RouterGroups{8, 4, GroupScore::best_two};
+  experts.shared = SharedExpert{2048, false};
+  model.add_layers(3, dense(mixer, 18432));
+  model.add_layers(58, routed(mixer, experts));
+  return model;
+}
+
+ModelDescription glm47_flash() {
+  ModelDescription model = make_model({2048, 154880, 1e-5});
+  auto mixer = latent_attention(20, 1e6);
+  mixer.query_rank = 768;
+  mixer.plain_dims = 192;
+  mixer.value_dims = 256;
+  auto experts = mixture(64, 4, 1536);
+  experts.router = sigmoid_router(1.8);
+  experts.shared = SharedExpert{1536, false};
+  model.add_layers(1, dense(mixer, 10240));
+  model.add_layers(46, routed(mixer, experts));
+  return model;
+}
+
+ModelDescription qwen36() {
+  ModelDescription model = make_model({2048, 248320, 1e-6});
+  model.norm.weights = NormWeights::plus_one;
+  GatedDeltaNet delta;
+  delta.key_heads = 16;
+  delta.value_heads = 32;
+  delta.key_dim = delta.value_dim = 128;
+  delta.convolution_tokens = 4;
+  auto full = attention(16, 2, 256, 1e7);
+  full.rope = half_split(64, 1e7);
+  full.query_key_norm = QueryKeyNorm::per_head;
+  full.output_gate = true;
+  auto experts = mixture(256, 8, 512);
+  experts.router.renormalise = true;
+  experts.shared = SharedExpert{512, true};
+  for (int group = 0; group < 10; ++group) {
+    model.add_layers(3, routed(delta, experts));
+    model.add_layers(1, routed(full, experts));
+  }
+  return model;
+}
+
+ModelDescription gemma4() {
+  ModelDescription model = make_model({2816, 262144, 1e-6});
+  model.activation = GeluTanh{};
+  model.tied_embeddings = true;
+  model.embedding_scale = std::sqrt(2816.0);
+  model.final_soft_cap = 30;
+  auto sliding = attention(16, 8, 256, 1e4);
+  sliding.query_key_norm = QueryKeyNorm::per_head;
+  sliding.value_norm = true;
+  sliding.scale = 1;
+  auto full = sliding;
+  sliding.window_tokens = 1024;
+  full.key_heads = 2;
+  full.head_dim = 512;
+  full.keys_are_values = true;
+  full.rope = half_split(512, 1e6);
+  full.rope->scaling = ProportionalScaling{128};
+  auto experts = mixture(128, 8, 704);
+  experts.router.renormalise = true;
+  experts.router.own_input = true;
+  const FeedForward both{.dense = DenseFeedForward{2112}, .mixture = experts};
+  for (int group = 0; group < 5; ++group) {
+    model.add_layers(5, {.mixer = sliding, .feed_forward = both, .post_norms = true, .output_scale = true});
+    model.add_layers(1, {.mixer = full, .feed_forward = both, .post_norms = true, .output_scale = true});
+  }
+  return model;
+}
+
+ModelDescription lfm2() {
+  ModelDescription model = make_model({2048, 65536, 1e-5});
+  model.tied_embeddings = true;
+  auto full = attention(32, 8, 64, 1e6);
+  full.query_key_norm = QueryKeyNorm::per_head;
+  const ShortConvolution convolution{3};
+  auto experts = mixture(32, 4, 1792);
+  experts.router = sigmoid_router();
+  model.add_layers(2, dense(convolution, 7168));
+  for (const std::uint64_t convolutions : {3, 3, 3, 3, 2}) {
+    model.add_layers(1, routed(full, experts));
+    model.add_layers(convolutions, routed(convolution, experts));
+  }
+  model.add_layers(1, routed(full, experts));
+  model.add_layers(2, routed(convolution, experts));
+  return model;
+}
+
+}  // namespace
+
+std::vector<Family> families() {
+  return {{"Mixtral-8x7B", 46.70, describe(mixtral_params())},
+          {"Mistral-7B", 7.24, mistral_7b()},
+          {"Qwen3-30B-A3B", 30.53, qwen3_moe()},
+          {"Qwen1.5-MoE-A2.7B", 14.32, qwen15_moe()},
+          {"OLMoE-1B-7B", 6.92, olmoe()},
+          {"Granite-3-1b-a400m", 1.33, granite()},
+          {"GLM-4.5-Air", 106.85, glm45_air()},
+          {"MiniMax-M2.7", 228.69, minimax_m2()},
+          {"gpt-oss-20b", 20.91, gpt_oss()},
+          {"DeepSeek-V2-Lite", 15.71, deepseek_v2_lite()},
+          {"DeepSeek-V3", 671.03, deepseek_v3()},
+          {"GLM-4.7-Flash", 29.94, glm47_flash()},
+          {"Qwen3.6-35B-A3B", 34.66, qwen36()},
+          {"Gemma-4-26B-A4B", 25.23, gemma4()},
+          {"LFM2-8B-A1B", 8.34, lfm2()}};
+}
+
+}  // namespace sluice::tests
