@@ -100,7 +100,7 @@ void measure(const Arguments& arguments) {
                                                                         event.experts.end());
                                            }})});
     std::vector<TokenId> prompt(values.at("--prompt"));
-    for (TokenId& token : prompt) token = static_cast<TokenId>(random() % model.params().vocab_size);
+    for (TokenId& token : prompt) token = static_cast<TokenId>(random() % model.description().vocabulary);
     const runtime::StepInput input{&decodings.back().sequence, prompt};
     decodings.back().next = most_likely(engine.step({&input, 1})[0]);
   }

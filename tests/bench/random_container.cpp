@@ -23,6 +23,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "format/container_writer.h"
+#include "format/mistral_params.h"
+#include "format/model_tensors.h"
 
 namespace {
 
