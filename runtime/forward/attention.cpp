@@ -20,7 +20,8 @@ void Engine::Impl::attention(const LayerWeights& w, std::size_t layer) {
   attend(layer);
 
   const Matrix& output = w.attention_output.matrix;
-  const Operand heads = a.attention_out.reset(output.layout.type, rows.size(), padded.query, kAttentionChunk);
+  const InputRows heads =
+      a.attention_out.reset(output.layout.type, rows.size(), padded.query, kAttentionChunk);
   for_each_row(
       [&](std::size_t r, unsigned) { heads.fill(kernels, r, 0, padded.query, &a.heads[r * padded.query]); });
   products(heads, {{&output, a.block_out.data(), padded.dim}});

@@ -179,14 +179,14 @@ void Engine::Impl::embed() {
 
 /// normed = rms_norm(x), and the same rows in `out` as `reader` and the matrices with the same input read
 /// them.
-void Engine::Impl::rms_norm(const Buffer<float>& weight, OperandBuffer& out, const Matrix& reader,
+void Engine::Impl::rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, const Matrix& reader,
                             std::size_t chunk) {
-  const Operand operand = out.reset(reader.layout.type, rows.size(), padded.dim, chunk);
+  const InputRows input = out.reset(reader.layout.type, rows.size(), padded.dim, chunk);
   for_each_row([&](std::size_t r, unsigned) {
     float* const normed = &activations.normed[r * padded.dim];
     kernels.rms_norm(&activations.x[r * padded.dim], weight.data(), static_cast<float>(params.norm_eps),
                      params.dim, padded.dim, normed);
-    operand.fill(kernels, r, 0, padded.dim, normed);
+    input.fill(kernels, r, 0, padded.dim, normed);
   });
 }
 
@@ -208,7 +208,7 @@ StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
   if (count == 0) return {nullptr, 0, padded.vocab, vocab};
 
   const Matrix& matrix = weights.head();
-  const Operand in = a.head_in.reset(matrix.layout.type, count, padded.dim, kAttentionChunk);
+  const InputRows in = a.head_in.reset(matrix.layout.type, count, padded.dim, kAttentionChunk);
   std::size_t out = 0;
   std::size_t row = 0;
   const auto add_row = [&](std::size_t r) {

@@ -19,7 +19,7 @@
 #include "runtime/forward/rope.h"
 #include "runtime/kernels/buffer.h"
 #include "runtime/kernels/kernels.h"
-#include "runtime/kernels/matmul.h"
+#include "runtime/kernels/products.h"
 #include "runtime/memory/kv_cache.h"
 #include "runtime/memory/model_impl.h"
 #include "runtime/memory/residency.h"
@@ -75,22 +75,22 @@ struct PaddedWidths {
 
 /// Everything that a step computes on its way, in memory that is taken once.
 struct Activations {
-  Buffer<float> x;              ///< [R][dim] residual stream
-  Buffer<float> normed;         ///< [R][dim]
-  Buffer<float> query;          ///< [R][query]
-  Buffer<float> key;            ///< [R][key_value]
-  Buffer<float> value;          ///< [R][key_value]
-  Buffer<float> heads;          ///< [R][query] attention's output, head after head
-  Buffer<float> block_out;      ///< [R][dim] what attention or mixture adds to x
-  Buffer<float> cosines;        ///< [R][head_dim / 2]
-  Buffer<float> sines;          ///< [R][head_dim / 2]
-  Buffer<float> logits;         ///< [row with logits][vocab]
-  OperandBuffer attention_in;   ///< normed, for query, key and value
-  OperandBuffer attention_out;  ///< heads, for the output projection
-  OperandBuffer mixture_in;     ///< normed, for all experts
-  OperandBuffer head_in;        ///< normed, for the output matrix
-  OperandBuffer expert_in;      ///< [assignment] the row of mixture_in
-  OperandBuffer expert_hidden;  ///< [assignment] silu(gate) * up
+  Buffer<float> x;                ///< [R][dim] residual stream
+  Buffer<float> normed;           ///< [R][dim]
+  Buffer<float> query;            ///< [R][query]
+  Buffer<float> key;              ///< [R][key_value]
+  Buffer<float> value;            ///< [R][key_value]
+  Buffer<float> heads;            ///< [R][query] attention's output, head after head
+  Buffer<float> block_out;        ///< [R][dim] what attention or mixture adds to x
+  Buffer<float> cosines;          ///< [R][head_dim / 2]
+  Buffer<float> sines;            ///< [R][head_dim / 2]
+  Buffer<float> logits;           ///< [row with logits][vocab]
+  InputRowsBuffer attention_in;   ///< normed, for query, key and value
+  InputRowsBuffer attention_out;  ///< heads, for the output projection
+  InputRowsBuffer mixture_in;     ///< normed, for all experts
+  InputRowsBuffer head_in;        ///< normed, for the output matrix
+  InputRowsBuffer expert_in;      ///< [assignment] the row of mixture_in
+  InputRowsBuffer expert_hidden;  ///< [assignment] silu(gate) * up
 };
 
 /// Which experts the rows of a step go to in one layer.
@@ -180,7 +180,7 @@ struct Engine::Impl {
   StepLogits head(std::span<const StepInput> inputs);
   void check_logits(std::span<const StepInput> inputs, const StepLogits& logits) const;
 
-  void rms_norm(const Buffer<float>& weight, OperandBuffer& out, const Matrix& reader, std::size_t chunk);
+  void rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, const Matrix& reader, std::size_t chunk);
   void add_residual();
 
   // attention.cpp
@@ -197,16 +197,16 @@ struct Engine::Impl {
   void mixture(const LayerWeights& w, std::size_t layer);
   void gather(const LayerWeights& w);
   /// The rows that the expert computes, for `matrix`.
-  [[nodiscard]] Operand inputs_of(std::uint32_t expert, const Matrix& matrix);
-  [[nodiscard]] Operand hidden_of(std::uint32_t expert, const Matrix& matrix);
+  [[nodiscard]] InputRows inputs_of(std::uint32_t expert, const Matrix& matrix);
+  [[nodiscard]] InputRows hidden_of(std::uint32_t expert, const Matrix& matrix);
   void gate_and_up(const LayerExperts& experts);
   void down(const LayerExperts& experts);
 
   // products.cpp
   /// Each matrix times the rows of `in`, in one region over all workers.
-  void products(const Operand& in, std::initializer_list<Product> list);
-  /// A slice of one product, by own kernels or oneDNN: see multiply() in runtime/kernels/matmul.h.
-  void multiply_slice(const Matrix& matrix, const Operand& in, std::size_t first_panel, std::size_t panels,
+  void products(const InputRows& in, std::initializer_list<Product> list);
+  /// A slice of one product, by own kernels or oneDNN: see multiply() in runtime/kernels/products.h.
+  void multiply_slice(const Matrix& matrix, const InputRows& in, std::size_t first_panel, std::size_t panels,
                       float* out, std::size_t out_stride, unsigned worker);
 
   /// body(row, worker) for all rows of the step.

@@ -27,7 +27,7 @@ void Engine::Impl::mixture(const LayerWeights& w, std::size_t layer) {
 
 // Every chosen expert gets its rows side by side.
 void Engine::Impl::gather(const LayerWeights& w) {
-  const Operand in = activations.mixture_in.current();
+  const InputRows in = activations.mixture_in.current();
   const std::size_t count = routing.assignments.size();
   for (const std::uint32_t e : routing.used) {
     const Matrix& gate = w.experts[e].gate.matrix;
@@ -35,18 +35,18 @@ void Engine::Impl::gather(const LayerWeights& w) {
     activations.expert_in.reset(gate.layout.type, count, padded.dim, format::kActivationChunk);
     activations.expert_hidden.reset(down.layout.type, count, padded.hidden, format::kActivationChunkDown);
     const auto assignments = routing.assignments_of(e);
-    const Operand expert_in = inputs_of(e, gate);
+    const InputRows expert_in = inputs_of(e, gate);
     for (std::size_t i = 0; i < assignments.size(); ++i) expert_in.copy_row(i, in, assignments[i].row);
   }
   if (observer != nullptr) observed_hidden.reserve(count * padded.hidden);
 }
 
-Operand Engine::Impl::inputs_of(std::uint32_t expert, const Matrix& matrix) {
+InputRows Engine::Impl::inputs_of(std::uint32_t expert, const Matrix& matrix) {
   return activations.expert_in.rows(matrix.layout.type, routing.first_assignment[expert],
                                     routing.assignments_of(expert).size());
 }
 
-Operand Engine::Impl::hidden_of(std::uint32_t expert, const Matrix& matrix) {
+InputRows Engine::Impl::hidden_of(std::uint32_t expert, const Matrix& matrix) {
   return activations.expert_hidden.rows(matrix.layout.type, routing.first_assignment[expert],
                                         routing.assignments_of(expert).size());
 }
@@ -68,11 +68,11 @@ void Engine::Impl::gate_and_up(const LayerExperts& experts) {
     float* const gate = scratch[worker].gate.data();
     float* const up = scratch[worker].up.data();
     const Matrix gate_matrix = experts.matrix(e, ExpertMatrix::gate, first + panels);
-    const Operand in = inputs_of(e, gate_matrix);
+    const InputRows in = inputs_of(e, gate_matrix);
     multiply_slice(gate_matrix, in, first, panels, gate, width, worker);
     multiply_slice(experts.matrix(e, ExpertMatrix::up, first + panels), in, first, panels, up, width, worker);
 
-    const Operand hidden = hidden_of(e, experts.mapped(e, ExpertMatrix::down));
+    const InputRows hidden = hidden_of(e, experts.mapped(e, ExpertMatrix::down));
     for (std::size_t i = 0; i < in.rows(); ++i) {
       float* const row = gate + i * width;
       kernels.silu_multiply(row, up + i * width, width, row);

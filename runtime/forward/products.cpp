@@ -5,7 +5,7 @@
 
 namespace sluice::runtime {
 
-void Engine::Impl::multiply_slice(const Matrix& matrix, const Operand& in, std::size_t first_panel,
+void Engine::Impl::multiply_slice(const Matrix& matrix, const InputRows& in, std::size_t first_panel,
                                   std::size_t panels, float* out, std::size_t out_stride, unsigned worker) {
   if (uses_onednn(options.matmul, matrix.layout.type, in.rows(), isa))
     onednn.multiply(matrix, in, first_panel, panels, out, out_stride, worker);
@@ -15,7 +15,7 @@ void Engine::Impl::multiply_slice(const Matrix& matrix, const Operand& in, std::
 
 // Tasks are slices of a matrix's outputs. Products that read the same rows share one region, because each of
 // them alone may be too small for all workers.
-void Engine::Impl::products(const Operand& in, std::initializer_list<Product> list) {
+void Engine::Impl::products(const InputRows& in, std::initializer_list<Product> list) {
   std::size_t panels_total = 0;
   for (const Product& product : list) panels_total += product.matrix->layout.panels;
   const std::size_t slice = slice_panels(panels_total, pool.thread_count());

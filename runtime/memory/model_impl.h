@@ -15,7 +15,7 @@
 #include "format/container_reader.h"
 #include "format/model_tensors.h"
 #include "runtime/kernels/buffer.h"
-#include "runtime/kernels/matmul.h"
+#include "runtime/kernels/products.h"
 #include "runtime/memory/supported_model.h"
 #include "runtime/runtime.h"
 

@@ -2,7 +2,7 @@
 // Matrix products through oneDNN. This is the front header of the wing: no type of oneDNN is in it.
 //
 // oneDNN computes on the calling thread alone, so it works inside the runtime's own workers: one call for a
-// slice of a matrix, as the own kernels are called (runtime/kernels/matmul.h).
+// slice of a matrix, as the own kernels are called (runtime/kernels/products.h).
 //
 //   bf16 matrices  as bf16 where the CPU has AVX512-BF16 or AMX, with the activations rounded to bf16;
 //                  elsewhere in f32, with the weights widened block by block
@@ -17,7 +17,7 @@
 
 #include "format/tile.h"
 #include "runtime/kernels/kernels.h"
-#include "runtime/kernels/matmul.h"
+#include "runtime/kernels/products.h"
 #include "runtime/runtime.h"
 
 namespace sluice::runtime {
@@ -47,9 +47,9 @@ class OneDnnProducts {
   OneDnnProducts(const OneDnnProducts&) = delete;
   OneDnnProducts& operator=(const OneDnnProducts&) = delete;
 
-  /// As multiply() of runtime/kernels/matmul.h, for kOneDnnRowsMin rows or more. Primitives are made for
+  /// As multiply() of runtime/kernels/products.h, for kOneDnnRowsMin rows or more. Primitives are made for
   /// every shape on first use. `worker`: below the number given above.
-  void multiply(const Matrix& matrix, const Operand& x, std::size_t first_panel, std::size_t panels,
+  void multiply(const Matrix& matrix, const InputRows& x, std::size_t first_panel, std::size_t panels,
                 float* out, std::size_t out_stride, unsigned worker);
 
   /// Calls of multiply() so far; asked while nobody multiplies.

@@ -47,15 +47,15 @@ struct OneDnnProducts::Worker {
   Matmuls matmuls;
   std::uint64_t calls = 0;
 
-  void multiply_bf16(const Matrix& matrix, const Operand& x, std::size_t first_panel, std::size_t panels,
+  void multiply_bf16(const Matrix& matrix, const InputRows& x, std::size_t first_panel, std::size_t panels,
                      float* out, std::size_t out_stride);
-  void multiply_widened(const Kernels& kernels, const Matrix& matrix, const Operand& x,
+  void multiply_widened(const Kernels& kernels, const Matrix& matrix, const InputRows& x,
                         std::size_t first_panel, std::size_t panels, float* out, std::size_t out_stride);
   void multiply_integers(const Kernels& kernels, const Matrix& matrix, const QuantizedView& x,
                          std::size_t first_panel, std::size_t panels, float* out, std::size_t out_stride);
 };
 
-void OneDnnProducts::Worker::multiply_bf16(const Matrix& matrix, const Operand& x, std::size_t first_panel,
+void OneDnnProducts::Worker::multiply_bf16(const Matrix& matrix, const InputRows& x, std::size_t first_panel,
                                            std::size_t panels, float* out, std::size_t out_stride) {
   const std::size_t width = panels * format::kPanelRows;
   const std::byte* const codes = matrix.panel(first_panel).codes;
@@ -74,9 +74,9 @@ void OneDnnProducts::Worker::multiply_bf16(const Matrix& matrix, const Operand& 
   }
 }
 
-void OneDnnProducts::Worker::multiply_widened(const Kernels& kernels, const Matrix& matrix, const Operand& x,
-                                              std::size_t first_panel, std::size_t panels, float* out,
-                                              std::size_t out_stride) {
+void OneDnnProducts::Worker::multiply_widened(const Kernels& kernels, const Matrix& matrix,
+                                              const InputRows& x, std::size_t first_panel, std::size_t panels,
+                                              float* out, std::size_t out_stride) {
   const std::size_t width = panels * format::kPanelRows;
   floats.reserve(kFloatBlockCols * width);
   for (std::size_t col = 0; col < x.cols(); col += kFloatBlockCols) {
@@ -142,7 +142,7 @@ OneDnnProducts::OneDnnProducts(const Kernels& kernels, unsigned workers) : kerne
 }
 OneDnnProducts::~OneDnnProducts() = default;
 
-void OneDnnProducts::multiply(const Matrix& matrix, const Operand& x, std::size_t first_panel,
+void OneDnnProducts::multiply(const Matrix& matrix, const InputRows& x, std::size_t first_panel,
                               std::size_t panels, float* out, std::size_t out_stride, unsigned worker) {
   INVARIANT(panels <= kSlicePanels && x.cols() == matrix.layout.padded_cols && x.rows() >= kOneDnnRowsMin);
   INVARIANT(x.is_float() == (matrix.layout.type == format::TileType::bf16));

@@ -21,7 +21,7 @@
 #include "base/parallel.h"
 #include "format/tile.h"
 #include "runtime/kernels/isa.h"
-#include "runtime/kernels/matmul.h"
+#include "runtime/kernels/products.h"
 #include "runtime/onednn/onednn.h"
 #include "runtime/runtime.h"
 #include "tests/runtime/random_matrix.h"
@@ -54,12 +54,12 @@ class Case {
   Case(const tests::RandomMatrix& weights, std::size_t rows, base::WorkerPool& pool)
       : matrix_(weights.matrix()), pool_(pool), out_(rows * kOutputs), rows_(rows) {
     const auto& kernels = runtime::kernels_for(runtime::detect_isa());
-    operand_ = std::make_unique<runtime::Operand>(buffer_.reset(matrix_.layout.type, rows, kInputs, 128));
+    input_ = std::make_unique<runtime::InputRows>(buffer_.reset(matrix_.layout.type, rows, kInputs, 128));
     std::vector<float> row(kInputs);
     for (std::size_t r = 0; r < rows; ++r) {
       for (std::size_t c = 0; c < kInputs; ++c)
         row[c] = static_cast<float>((r * 31 + c * 17) % 201) * 0.01f - 1.0f;
-      operand_->fill(kernels, r, 0, kInputs, row.data());
+      input_->fill(kernels, r, 0, kInputs, row.data());
     }
   }
 
@@ -67,7 +67,7 @@ class Case {
     const auto& kernels = runtime::kernels_for(isa);
     return gops(rows_, [&] {
       slices([&](std::size_t first, float* out, unsigned) {
-        runtime::multiply(kernels, matrix_, *operand_, first, runtime::kSlicePanels, out, kOutputs);
+        runtime::multiply(kernels, matrix_, *input_, first, runtime::kSlicePanels, out, kOutputs);
       });
     });
   }
@@ -76,7 +76,7 @@ class Case {
     runtime::OneDnnProducts products(runtime::kernels_for(runtime::detect_isa()), pool_.thread_count());
     return gops(rows_, [&] {
       slices([&](std::size_t first, float* out, unsigned worker) {
-        products.multiply(matrix_, *operand_, first, runtime::kSlicePanels, out, kOutputs, worker);
+        products.multiply(matrix_, *input_, first, runtime::kSlicePanels, out, kOutputs, worker);
       });
     });
   }
@@ -93,8 +93,8 @@ class Case {
 
   runtime::Matrix matrix_;
   base::WorkerPool& pool_;
-  runtime::OperandBuffer buffer_;
-  std::unique_ptr<runtime::Operand> operand_;
+  runtime::InputRowsBuffer buffer_;
+  std::unique_ptr<runtime::InputRows> input_;
   std::vector<float> out_;
   std::size_t rows_;
 };

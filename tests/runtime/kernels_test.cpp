@@ -19,9 +19,9 @@
 
 using namespace sluice;
 using runtime::Buffer;
+using runtime::InputRows;
 using runtime::Isa;
 using runtime::Kernels;
-using runtime::Operand;
 using tests::RandomMatrix;
 
 namespace {
@@ -49,12 +49,12 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-Operand random_operand(runtime::OperandBuffer& buffer, const Kernels& kernels, std::size_t rows,
+InputRows random_input(runtime::InputRowsBuffer& buffer, const Kernels& kernels, std::size_t rows,
                        std::size_t cols, std::size_t chunk, std::uint64_t seed) {
-  const Operand operand = buffer.reset(format::TileType::q8, rows, cols, chunk);
+  const InputRows input = buffer.reset(format::TileType::q8, rows, cols, chunk);
   for (std::size_t r = 0; r < rows; ++r)
-    operand.fill(kernels, r, 0, cols, random_floats(cols, seed + r).data());
-  return operand;
+    input.fill(kernels, r, 0, cols, random_floats(cols, seed + r).data());
+  return input;
 }
 
 constexpr std::array kIntegerTypes = {format::TileType::q8, format::TileType::q6, format::TileType::q4};
@@ -110,8 +110,8 @@ TEST_CASE("integer products are those of the definition, on every instruction se
       const RandomMatrix w(type, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols), ++seed);
       for (const std::size_t batch : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 9u, 23u}) {
         for (const std::size_t chunk : {32u, 64u, 96u, 128u}) {
-          runtime::OperandBuffer buffer;
-          const Operand x = random_operand(buffer, generic, batch, w.layout.padded_cols, chunk, ++seed);
+          runtime::InputRowsBuffer buffer;
+          const InputRows x = random_input(buffer, generic, batch, w.layout.padded_cols, chunk, ++seed);
           const std::size_t width = w.layout.panels * 64;
           std::vector<runtime::PanelView> panels;
           std::vector<float> expected(batch * width);
@@ -142,9 +142,9 @@ TEST_CASE("integer products are the same on every instruction set, over random s
     const auto type = kIntegerTypes[static_cast<std::size_t>(round) % kIntegerTypes.size()];
     const RandomMatrix w(type, 1 + random() % 256, 1 + random() % 700, random());
     const std::size_t batch = 1 + random() % 70;
-    runtime::OperandBuffer buffer;
-    const Operand x =
-        random_operand(buffer, generic, batch, w.layout.padded_cols, 32 << random() % 3, random());
+    runtime::InputRowsBuffer buffer;
+    const InputRows x =
+        random_input(buffer, generic, batch, w.layout.padded_cols, 32 << random() % 3, random());
     std::vector<runtime::PanelView> panels;
     for (std::size_t p = 0; p < w.layout.panels; ++p) panels.push_back(w.matrix().panel(p));
     const std::size_t stride = w.layout.panels * 64 + 16 * (random() % 3);
@@ -179,8 +179,8 @@ TEST_CASE("the largest weights against the largest activations do not saturate")
               CAPTURE(std::string(kernels->name));
               CAPTURE(extreme.code);
               CAPTURE(activation);
-              runtime::OperandBuffer buffer;
-              const Operand x = buffer.reset(type, batch, cols, cols);
+              runtime::InputRowsBuffer buffer;
+              const InputRows x = buffer.reset(type, batch, cols, cols);
               for (std::size_t r = 0; r < batch; ++r) x.fill(*kernels, r, 0, cols, row.data());
               const runtime::PanelView panel = w.matrix().panel(0);
               std::vector<float> out(batch * 64);

@@ -25,9 +25,9 @@
 
 using namespace sluice;
 using format::TileType;
+using runtime::InputRows;
 using runtime::Isa;
 using runtime::MatmulEngine;
-using runtime::Operand;
 using tests::RandomMatrix;
 
 namespace {
@@ -46,7 +46,7 @@ struct Products {
 };
 
 /// The panels [first, first + panels) of `w` by both engines; rows of results are `stride` floats apart.
-Products both(const RandomMatrix& w, const Operand& x, std::size_t first, std::size_t panels,
+Products both(const RandomMatrix& w, const InputRows& x, std::size_t first, std::size_t panels,
               std::size_t stride) {
   const auto& kernels = runtime::kernels_for(runtime::detect_isa());
   Products products{std::vector<float>(x.rows() * stride), std::vector<float>(x.rows() * stride)};
@@ -81,8 +81,8 @@ TEST_CASE("oneDNN and own kernels give the same bits for integers, over random s
     const std::size_t rows = round < 3 ? 1100 : runtime::kOneDnnRowsMin + random() % 70;
     const std::size_t first = random() % w.layout.panels;
     const std::size_t panels = std::min(w.layout.panels - first, 1 + random() % runtime::kSlicePanels);
-    runtime::OperandBuffer buffer;
-    const Operand x = buffer.reset(type, rows, w.layout.padded_cols, 32 * (1 + random() % 4));
+    runtime::InputRowsBuffer buffer;
+    const InputRows x = buffer.reset(type, rows, w.layout.padded_cols, 32 * (1 + random() % 4));
     for (std::size_t r = 0; r < rows; ++r)
       x.fill(kernels, r, 0, x.cols(), random_row(x.cols(), random).data());
     const auto products = both(w, x, first, panels, panels * 64 + 16 * (random() % 3));
@@ -103,8 +103,8 @@ TEST_CASE("oneDNN's integer products of the largest weights and activations do n
     for (const float activation : {-1.0f, 1.0f}) {
       RandomMatrix w(TileType::q8, 64, 256, 1);
       w.fill(code, false, 1);
-      runtime::OperandBuffer buffer;
-      const Operand x = buffer.reset(TileType::q8, 9, 256, 128);
+      runtime::InputRowsBuffer buffer;
+      const InputRows x = buffer.reset(TileType::q8, 9, 256, 128);
       const std::vector<float> row(256, activation);
       for (std::size_t r = 0; r < 9; ++r) x.fill(kernels, r, 0, 256, row.data());
       const auto products = both(w, x, 0, 1, 64);
@@ -119,8 +119,8 @@ TEST_CASE("oneDNN's integer products of the largest weights and activations do n
 TEST_CASE("a worker's products may be computed by one thread after another") {
   const auto& kernels = runtime::kernels_for(runtime::detect_isa());
   const RandomMatrix w(TileType::bf16, 256, 512, 4);
-  runtime::OperandBuffer buffer;
-  const Operand x = buffer.reset(TileType::bf16, 24, 512, 128);
+  runtime::InputRowsBuffer buffer;
+  const InputRows x = buffer.reset(TileType::bf16, 24, 512, 128);
   std::mt19937_64 random(6);
   for (std::size_t r = 0; r < 24; ++r) x.fill(kernels, r, 0, 512, random_row(512, random).data());
   runtime::OneDnnProducts onednn(kernels, 1);
@@ -140,8 +140,8 @@ TEST_CASE("oneDNN's bf16 products are as near as their activations' rounding all
   std::mt19937_64 random(5);
   for (const std::size_t rows : {8u, 9u, 15u, 16u, 17u, 25u, 31u, 40u, 100u, 530u}) {
     const RandomMatrix w(TileType::bf16, 64 * 5 - 3, 64 * (1 + random() % 12) - 7, random());
-    runtime::OperandBuffer buffer;
-    const Operand x = buffer.reset(TileType::bf16, rows, w.layout.padded_cols, 128);
+    runtime::InputRowsBuffer buffer;
+    const InputRows x = buffer.reset(TileType::bf16, rows, w.layout.padded_cols, 128);
     for (std::size_t r = 0; r < rows; ++r)
       x.fill(kernels, r, 0, x.cols(), random_row(x.cols(), random).data());
     const std::size_t panels = 1 + random() % 4;

@@ -9,7 +9,7 @@
 
 #include "base/bytes.h"
 #include "format/tile.h"
-#include "runtime/kernels/matmul.h"
+#include "runtime/kernels/products.h"
 
 namespace sluice::tests {
 

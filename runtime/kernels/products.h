@@ -24,8 +24,8 @@ struct Matrix {
 
 /// A batch of activation rows, prepared once for all matrices that are multiplied by it. For bf16 matrices
 /// the rows are f32, with a rounded copy in bf16; for the other types they are s8 codes in chunks. This is a
-/// view of memory of an OperandBuffer.
-class Operand {
+/// view of memory of an InputRowsBuffer.
+class InputRows {
  public:
   [[nodiscard]] std::size_t rows() const { return rows_; }
   [[nodiscard]] std::size_t cols() const { return cols_; }
@@ -36,8 +36,8 @@ class Operand {
   void fill(const Kernels& kernels, std::size_t row, std::size_t first_col, std::size_t count,
             const float* x) const;
 
-  /// Copies row `source_row` of an operand of the same width and kind.
-  void copy_row(std::size_t row, const Operand& source, std::size_t source_row) const;
+  /// Copies row `source_row` of an input of the same width and kind.
+  void copy_row(std::size_t row, const InputRows& source, std::size_t source_row) const;
 
   [[nodiscard]] QuantizedView quantized() const;
   /// Whether this holds f32 rows for bf16 matrices. Otherwise it holds integers, for all other types alike.
@@ -47,8 +47,8 @@ class Operand {
   [[nodiscard]] const std::uint16_t* bf16() const { return bf16_; }
 
  private:
-  friend class OperandBuffer;
-  Operand() = default;
+  friend class InputRowsBuffer;
+  InputRows() = default;
   [[nodiscard]] std::size_t chunk_width(std::size_t chunk) const;
 
   format::TileType type_ = format::TileType::bf16;
@@ -64,19 +64,19 @@ class Operand {
   std::int32_t* chunk_sums_ = nullptr;
 };
 
-/// Memory for operands of one width.
-class OperandBuffer {
+/// Memory for input rows of one width.
+class InputRowsBuffer {
  public:
-  /// Makes an operand with `rows` rows, in the memory of earlier ones. cols is padded to 64. This allocates
+  /// Makes an input with `rows` rows, in the memory of earlier ones. cols is padded to 64. This allocates
   /// only when there were never as many rows of that kind.
-  Operand reset(format::TileType type, std::size_t rows, std::size_t cols, std::size_t chunk_cols);
+  InputRows reset(format::TileType type, std::size_t rows, std::size_t cols, std::size_t chunk_cols);
 
-  /// A separate operand in the memory of rows [first, first + count) of the last reset(). Operands with
-  /// different rows share no memory, and operands of floats share none with operands of integers.
-  [[nodiscard]] Operand rows(format::TileType type, std::size_t first, std::size_t count);
+  /// A separate input in the memory of rows [first, first + count) of the last reset(). Input rows with
+  /// different rows share no memory, and input rows of floats share none with input rows of integers.
+  [[nodiscard]] InputRows rows(format::TileType type, std::size_t first, std::size_t count);
 
-  /// The operand of the last reset().
-  [[nodiscard]] Operand current() { return rows(type_, 0, rows_); }
+  /// The input of the last reset().
+  [[nodiscard]] InputRows current() { return rows(type_, 0, rows_); }
 
  private:
   format::TileType type_ = format::TileType::bf16;
@@ -95,7 +95,7 @@ constexpr std::size_t kSlicePanels = 4;  ///< the largest number of panels of a 
 
 /// Computes out[row][n - 64 * first_panel] for the panels [first_panel, first_panel + panels), at most
 /// kSlicePanels. Rows of `out` are out_stride floats apart.
-void multiply(const Kernels& kernels, const Matrix& matrix, const Operand& x, std::size_t first_panel,
+void multiply(const Kernels& kernels, const Matrix& matrix, const InputRows& x, std::size_t first_panel,
               std::size_t panels, float* out, std::size_t out_stride);
 
 /// The number of panels of a task that gives `workers` even work.

@@ -1,4 +1,4 @@
-#include "runtime/kernels/matmul.h"
+#include "runtime/kernels/products.h"
 
 #include <algorithm>
 #include <array>
@@ -30,8 +30,8 @@ PanelView Matrix::panel(std::size_t index) const {
   };
 }
 
-Operand OperandBuffer::reset(format::TileType type, std::size_t rows, std::size_t cols,
-                             std::size_t chunk_cols) {
+InputRows InputRowsBuffer::reset(format::TileType type, std::size_t rows, std::size_t cols,
+                                 std::size_t chunk_cols) {
   INVARIANT(cols % format::kTileCols == 0 && chunk_cols % kChunkColsMin == 0);
   INVARIANT(chunk_cols > 0 && chunk_cols <= kChunkColsMax);
   type_ = type;
@@ -51,33 +51,33 @@ Operand OperandBuffer::reset(format::TileType type, std::size_t rows, std::size_
   return this->rows(type, 0, rows);
 }
 
-Operand OperandBuffer::rows(format::TileType type, std::size_t first, std::size_t count) {
-  Operand operand;
-  operand.type_ = type;
-  operand.rows_ = count;
-  operand.cols_ = cols_;
-  operand.chunk_cols_ = chunk_cols_;
-  if (operand.is_float()) {
+InputRows InputRowsBuffer::rows(format::TileType type, std::size_t first, std::size_t count) {
+  InputRows input;
+  input.type_ = type;
+  input.rows_ = count;
+  input.cols_ = cols_;
+  input.chunk_cols_ = chunk_cols_;
+  if (input.is_float()) {
     INVARIANT((first + count) * cols_ <= floats_.capacity());
-    operand.floats_ = floats_.data() + first * cols_;
-    operand.bf16_ = bf16_.data() + first * cols_;
+    input.floats_ = floats_.data() + first * cols_;
+    input.bf16_ = bf16_.data() + first * cols_;
   } else {
     INVARIANT((first + count) * cols_ <= codes_.capacity());
     const std::size_t chunks = base::divide_up(cols_, chunk_cols_);
-    operand.codes_ = codes_.data() + first * cols_;
-    operand.scales_ = scales_.data() + first * chunks;
-    operand.chunk_sums_ = chunk_sums_.data() + first * chunks;
-    operand.group_sums_ = group_sums_.data() + first * cols_ / format::kGroupCols;
+    input.codes_ = codes_.data() + first * cols_;
+    input.scales_ = scales_.data() + first * chunks;
+    input.chunk_sums_ = chunk_sums_.data() + first * chunks;
+    input.group_sums_ = group_sums_.data() + first * cols_ / format::kGroupCols;
   }
-  return operand;
+  return input;
 }
 
-std::size_t Operand::chunk_width(std::size_t chunk) const {
+std::size_t InputRows::chunk_width(std::size_t chunk) const {
   return std::min(chunk_cols_, cols_ - chunk * chunk_cols_);
 }
 
-void Operand::fill(const Kernels& kernels, std::size_t row, std::size_t first_col, std::size_t count,
-                   const float* x) const {
+void InputRows::fill(const Kernels& kernels, std::size_t row, std::size_t first_col, std::size_t count,
+                     const float* x) const {
   if (is_float()) {
     std::memcpy(&floats_[row * cols_ + first_col], x, count * sizeof(float));
     kernels.to_bf16(x, count, &bf16_[row * cols_ + first_col]);
@@ -93,7 +93,7 @@ void Operand::fill(const Kernels& kernels, std::size_t row, std::size_t first_co
   }
 }
 
-void Operand::copy_row(std::size_t row, const Operand& source, std::size_t source_row) const {
+void InputRows::copy_row(std::size_t row, const InputRows& source, std::size_t source_row) const {
   INVARIANT(is_float() == source.is_float() && cols_ == source.cols_ && chunk_cols_ == source.chunk_cols_);
   if (is_float()) {
     std::memcpy(&floats_[row * cols_], &source.floats_[source_row * cols_], cols_ * sizeof(float));
@@ -112,7 +112,7 @@ void Operand::copy_row(std::size_t row, const Operand& source, std::size_t sourc
     group_sums_[group * rows_ + row] = source.group_sums_[group * source.rows_ + source_row];
 }
 
-QuantizedView Operand::quantized() const {
+QuantizedView InputRows::quantized() const {
   return {
       .codes = codes_,
       .scales = scales_,
@@ -124,7 +124,7 @@ QuantizedView Operand::quantized() const {
   };
 }
 
-void multiply(const Kernels& kernels, const Matrix& matrix, const Operand& x, std::size_t first_panel,
+void multiply(const Kernels& kernels, const Matrix& matrix, const InputRows& x, std::size_t first_panel,
               std::size_t panels, float* out, std::size_t out_stride) {
   INVARIANT(panels <= kSlicePanels && x.cols() == matrix.layout.padded_cols);
   const format::TileType type = matrix.layout.type;
