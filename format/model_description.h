@@ -26,11 +26,11 @@ namespace sluice::format {
 
 // ---- Rotary position embedding (RoPE) ----
 
-/// Which two values of a head make a pair that is turned together.
+/// Which two values of a head form a pair that RoPE rotates together.
 enum class RopeStyle : std::uint8_t {
   interleaved,  ///< values 2i and 2i + 1: Mistral's own files, the rotary part of latent attention
-  half_split,   ///< values i and i + rotary_dims / 2: files of Hugging Face's transformers (Qwen3, gpt-oss,
-                ///< ...)
+  half_split,   ///< values i and i + rotary_dims / 2: files of Hugging Face's transformers (Qwen3,
+                ///< gpt-oss, and nearly all others)
 };
 
 /// Angles are position x base^(-2i / rotary_dims), without any change.
@@ -38,12 +38,12 @@ struct NoRopeScaling {
   bool operator==(const NoRopeScaling&) const = default;
 };
 
-/// YaRN (arXiv 2309.00071): slow pairs turn slower by `factor`, fast ones as before, a ramp in between.
+/// YaRN (arXiv 2309.00071): slow pairs rotate slower by `factor`, fast ones as before, with a ramp between.
 struct YarnScaling {
   double factor = 1;                          ///< gpt-oss: 32, DeepSeek-V3: 40
-  std::uint64_t original_context_tokens = 0;  ///< that the model was first trained for; gpt-oss: 4096
-  double beta_fast = 32;      ///< turns within the original context above which a pair keeps its speed
-  double beta_slow = 1;       ///< turns below which a pair is slowed down by the whole factor
+  std::uint64_t original_context_tokens = 0;  ///< context of the first training; gpt-oss: 4096
+  double beta_fast = 32;      ///< rotations within the original context above which a pair keeps its speed
+  double beta_slow = 1;       ///< rotations below which a pair is slowed down by the whole factor
   bool round_ramp = true;     ///< the ramp begins and ends at whole pairs; gpt-oss: false
   double cos_sin_factor = 1;  ///< cosines and sines are multiplied by it; gpt-oss: 0.1 ln 32 + 1, DeepSeek: 1
   bool operator==(const YarnScaling&) const = default;
@@ -58,7 +58,7 @@ struct Llama3Scaling {
   bool operator==(const Llama3Scaling&) const = default;
 };
 
-/// Only the first `turned_dims` / 2 pairs turn, at the speeds that they have in a head of all rotary_dims
+/// Only the first `turned_dims` / 2 pairs rotate, at the speeds that they have in a head of all rotary_dims
 /// (Gemma-4's full layers: 128 of 512).
 struct ProportionalScaling {
   std::uint64_t turned_dims = 0;
@@ -70,7 +70,7 @@ using RopeScaling = std::variant<NoRopeScaling, YarnScaling, Llama3Scaling, Prop
 /// Inverse frequencies and the factor of cosines and sines are computed from it when a model is loaded.
 struct Rope {
   RopeStyle style = RopeStyle::interleaved;
-  std::uint64_t rotary_dims = 0;  ///< first values of a head that are turned, even; GLM-4.5: 64 of 128
+  std::uint64_t rotary_dims = 0;  ///< first values of a head that rotate, even; GLM-4.5: 64 of 128
   double base = 1e4;              ///< Mixtral: 1e6
   RopeScaling scaling;
   bool operator==(const Rope&) const = default;
@@ -85,7 +85,7 @@ struct QueryTemperature {
 
 // ---- Mixers: how tokens read one another ----
 
-/// RMSNorm of queries and keys before they are turned.
+/// RMSNorm of queries and keys before RoPE.
 enum class QueryKeyNorm : std::uint8_t {
   none,        ///< Mixtral
   per_head,    ///< weights [head_dim], over each head: Qwen3
@@ -97,7 +97,7 @@ struct GroupedQueryAttention {
   std::uint64_t heads = 0;      ///< Mixtral 8x7B: 32
   std::uint64_t key_heads = 0;  ///< of keys and of values; Mixtral 8x7B: 8
   std::uint64_t head_dim = 0;   ///< heads x head_dim need not be the model's width; Qwen3-30B: 128
-  std::optional<std::uint64_t> window_tokens;  ///< a token sees so many, itself included; gpt-oss: 128
+  std::optional<std::uint64_t> window_tokens;  ///< tokens that a token sees, itself included; gpt-oss: 128
   bool input_biases = false;                   ///< on queries, keys and values: Qwen1.5-MoE, GLM-4.5, gpt-oss
   bool output_bias = false;                    ///< gpt-oss
   QueryKeyNorm query_key_norm = QueryKeyNorm::none;
@@ -111,7 +111,7 @@ struct GroupedQueryAttention {
   std::optional<double> scale;     ///< of scores; absent: head_dim^-0.5. Granite: 0.015625, Gemma-4: 1
   std::optional<double> soft_cap;  ///< scores are cap x tanh(score / cap); Grok-1: 30
   std::optional<double> clip;      ///< queries, keys and values are limited to +-clip; OLMoE may have it
-  std::optional<Rope> rope;        ///< absent: the layer does not know positions
+  std::optional<Rope> rope;        ///< absent: attention does not depend on positions
   std::optional<QueryTemperature> query_temperature;
   bool operator==(const GroupedQueryAttention&) const = default;
 };

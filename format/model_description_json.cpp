@@ -211,8 +211,8 @@ ModelDescription description_from_json(const Json& json, std::string_view subjec
   Reader::read(json, std::string(subject), description);
   validate(description, subject);
   if (to_json(description) != json) {
-    base::throw_malformed(subject,
-                          "is not in its one form: keys are in another order, or neutral values are written");
+    base::throw_malformed(
+        subject, "is not in canonical form: keys are in another order, or neutral values are written");
   }
   return description;
 }
