@@ -4,6 +4,10 @@
 // One thread calls step(); the worker pool computes rows, or slices of a product's outputs. No sum runs over
 // rows, sequences or slices of different tasks, which is why a row's bits do not depend on its neighbours, on
 // the number of threads or on the split into steps.
+//
+// A step fails as a whole. Inputs and KV pages are checked before anything changes, and positions advance
+// only after the last check of the logits. Keys and values that a failed step has written lie behind the
+// position of their sequence, where the next step overwrites them.
 
 #include <algorithm>
 #include <cmath>
@@ -26,9 +30,12 @@ std::size_t padded_to_tiles(std::uint64_t width) {
   return static_cast<std::size_t>(base::align_up(width, format::kTileCols));
 }
 
+/// bf16 containers are the reference path: by default nothing is rounded after the weights.
 KvType default_kv(const Model& model) { return model.quant() == "bf16" ? KvType::f32 : KvType::bf16; }
 
-/// The budget of the KV pages, checked against the memory that is free.
+/// The budget of the KV pages in bytes, checked against the memory that is free. The pages are only reserved
+/// address space at first, so without this check a context that does not fit would be accepted here and the
+/// process would be killed in the middle of an answer.
 std::uint64_t kv_bytes(const DecoderShape& params, const EngineOptions& options, KvType type) {
   const std::uint64_t available = available_memory_bytes();
   const auto page = KvPool::page_bytes(params, type);
@@ -73,11 +80,15 @@ Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
   for (const LayerWeights& w : weights.model().layers)
     for (const ExpertWeights& expert : w.experts)
       require_onednn(options.matmul, expert.gate.matrix.layout.type);
+  // Residency is decided last, because the buffers that reserve() takes count as used memory then.
   reserve();
   decide_residency();
 }
 
-// Takes all memory that a step may need, so that a step allocates nothing where the model is mapped.
+// Takes all memory that a step may need, so that a step with the own kernels allocates nothing where the
+// model is mapped (tests/runtime/allocation_test.cpp). The vectors are sized for the longest step, although
+// decoding uses one row. Logits of more than one row are the exception: only a caller that asks for every
+// token's logits needs them, and a row has the size of the vocabulary.
 void Engine::Impl::reserve() {
   const std::size_t row_count = options.step_tokens_max;
   Activations& a = activations;
@@ -99,6 +110,8 @@ void Engine::Impl::reserve() {
   routing.assignments.reserve(assignment_count);
   routing.first_assignment.resize(params.num_experts + 1);
   routing.used.reserve(params.num_experts);
+  // A buffer keeps separate memory for floats and for integers, and reset() only grows it. So this loop
+  // reserves for whatever types the matrices have.
   for (const LayerWeights& w : weights.model().layers) {
     a.attention_in.reset(w.query.matrix.layout.type, row_count, padded.dim, kAttentionChunk);
     a.attention_out.reset(w.attention_output.matrix.layout.type, row_count, padded.query, kAttentionChunk);
@@ -112,6 +125,7 @@ void Engine::Impl::reserve() {
   }
   a.head_in.reset(weights.model().head.matrix.layout.type, 1, padded.dim, kAttentionChunk);
   for (Scratch& s : scratch) {
+    // Queries and results in attend(), or one key and one value in rotate_and_store(), which is less.
     s.head.reserve(2 * kAttentionQueries * kv_pool.stride());
     s.gate.reserve(row_count * kSlicePanels * format::kPanelRows);
     s.up.reserve(row_count * kSlicePanels * format::kPanelRows);
@@ -120,7 +134,9 @@ void Engine::Impl::reserve() {
   }
 }
 
-// KV pages get their memory when they are first written; everything else has its own already.
+// KV pages get their memory when they are first written, so they are counted here as a need. Everything else
+// of the engine has its memory already and is missing from what is left. A file that lies in the page cache
+// as a whole is mapped, unless there is an explicit limit.
 void Engine::Impl::decide_residency() {
   const MemoryNeeds needs = memory_needs(weights.model(), kv_pool.bytes() + options.reserved_bytes);
   const auto plan = plan_residency(needs, memory_left(options.memory_bytes));
@@ -137,6 +153,7 @@ StepLogits Engine::Impl::step(std::span<const StepInput> inputs, const std::stop
     run_layer(layer);
   }
   const StepLogits logits = head(inputs);
+  // Only now: everything above may throw, and a sequence must not count tokens that have no logits.
   for (const StepInput& input : inputs) input.sequence->impl().position += input.tokens.size();
   return logits;
 }
@@ -153,6 +170,7 @@ void Engine::Impl::begin(std::span<const StepInput> inputs) {
 }
 
 void Engine::Impl::run_layer(std::size_t layer) {
+  // The pre-norm residual block. rms_norm() also quantizes its rows once for all matrices that read them.
   const LayerWeights& w = weights.layer(layer);
   Activations& a = activations;
   Stopwatch watch;
@@ -170,6 +188,9 @@ void Engine::Impl::embed() {
   const std::uint16_t* const embedding = weights.embedding();
   const std::size_t half = params.head_dim / 2;
   for_each_row([&](std::size_t r, unsigned) {
+    // Columns from dim to padded.dim stay zero: buffers start with zeros, and the padding rows of weights are
+    // zero, so that block_out adds zeros. RoPE angles depend on the position alone and are computed once for
+    // all layers.
     const std::uint16_t* const in = embedding + static_cast<std::size_t>(rows[r].token) * params.dim;
     float* const x = &activations.x[r * padded.dim];
     for (std::size_t i = 0; i < params.dim; ++i) x[i] = format::bf16_to_f32(in[i]);
@@ -177,8 +198,9 @@ void Engine::Impl::embed() {
   });
 }
 
-/// normed = rms_norm(x), and the same rows in `out` as `reader` and the matrices with the same input read
-/// them.
+/// normed = rms_norm(x), and the same rows in `out` in the form in which `reader` reads them. `reader` stands
+/// for all matrices with this input: all are bf16, or none is. The floats are kept as well, because router
+/// and calibration read them unquantized.
 void Engine::Impl::rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, const Matrix& reader,
                             std::size_t chunk) {
   const InputRows input = out.reset(reader.layout.type, rows.size(), padded.dim, chunk);
@@ -203,6 +225,8 @@ StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
     count += input.logits == LogitsOf::none          ? 0
              : input.logits == LogitsOf::every_token ? input.tokens.size()
                                                      : 1;
+  // Only rows whose logits are wanted go through the head, which has as many outputs as the vocabulary has
+  // pieces. A prompt needs one row.
   a.logits.reserve(count * padded.vocab);
   const auto vocab = static_cast<std::size_t>(params.vocab_size);
   if (count == 0) return {nullptr, 0, padded.vocab, vocab};
@@ -241,6 +265,8 @@ void Engine::Impl::check_logits(std::span<const StepInput> inputs, const StepLog
                                 : input.logits == LogitsOf::every_token ? input.tokens.size()
                                                                         : 1;
     for (std::uint64_t i = 0; i < count; ++i, ++row) {
+      // Sampling compares logits and sums their exponentials. A NaN would silently pick a token, so it is
+      // refused here. Quantized rows carry a NaN as far as this: their scale becomes NaN (quantize_chunk).
       if (std::ranges::all_of(logits[row], [](float logit) { return std::isfinite(logit); })) continue;
       throw base::Error(base::ErrorKind::malformed, weights.model().container.path().string() +
                                                         ": the logits at position " +
@@ -253,6 +279,7 @@ void Engine::Impl::check(std::span<const StepInput> inputs) const {
   std::size_t row_count = 0;
   for (const StepInput& input : inputs) {
     const Sequence::Impl& sequence = input.sequence->impl();
+    // These are errors of the caller; tokens and context lengths come from users and are an Error.
     INVARIANT(!input.tokens.empty() && &sequence.engine == this);
     row_count += input.tokens.size();
     sequence.check(input.tokens);
@@ -270,7 +297,9 @@ void Engine::Impl::reserve_pages(std::span<const StepInput> inputs) {
                                                   " of the budget's " + std::to_string(kv_pool.page_count()) +
                                                   " are free");
   }
-  // Those that give back pages come first, as their pages may be counted on.
+  // All inputs together were checked, not each alone: a sequence whose window moves on may provide the pages
+  // that another takes. So those that give back more than they take come first. The second loop finds nothing
+  // to do for them.
   const auto reserve_for = [&](const StepInput& input) {
     Sequence::Impl& s = input.sequence->impl();
     s.cache.reserve(s.position, s.position + input.tokens.size());

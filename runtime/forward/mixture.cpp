@@ -1,6 +1,9 @@
 // The mixture of experts: y = sum over the k chosen experts e of weight_e * down_e(silu(gate_e h) * up_e h)
 // (arXiv 2401.04088 section 2.1). Rows are grouped by expert, so that an expert's weights are read once for
 // all rows of the step.
+//
+// Two regions of the worker pool compute a group of experts: gate and up together, then down. A hidden value
+// needs all inputs, and an output of down needs all hidden values, so there must be a barrier between them.
 
 #include <algorithm>
 #include <cstring>
@@ -25,7 +28,10 @@ void Engine::Impl::mixture(const LayerWeights& w, std::size_t layer) {
   watch.lap(part_seconds.experts);
 }
 
-// Every chosen expert gets its rows side by side.
+// Every chosen expert gets its rows side by side, because a product takes adjacent rows. Rows are copied in
+// their quantized form: quantizing k times would give the same codes. Experts share two buffers, each in the
+// range of its assignments; reset() for each expert is needed where experts differ in type, and only grows
+// memory.
 void Engine::Impl::gather(const LayerWeights& w) {
   const InputRows in = activations.mixture_in.current();
   const std::size_t count = routing.assignments.size();
@@ -52,11 +58,14 @@ InputRows Engine::Impl::hidden_of(std::uint32_t expert, const Matrix& matrix) {
 }
 
 // hidden = silu(gate h) * (up h), quantized as soon as a slice is done. A task is a slice of one expert's
-// hidden values.
+// hidden values. It computes gate and up for the same outputs, so that their floats stay with the worker and
+// a full row of them is never stored.
 void Engine::Impl::gate_and_up(const LayerExperts& experts) {
-  // A slice must hold whole chunks of the down projection's input.
+  // A slice must hold whole chunks of the down projection's input, because a chunk's scale needs all its
+  // values.
   static_assert(format::kPanelRows % format::kActivationChunkDown == 0);
   const std::size_t panels_total = padded.hidden / format::kPanelRows;
+  // Decoding has k experts to share out; a prompt has more of them, and so more tasks of the same size.
   const std::size_t slice = slice_panels(panels_total * params.num_experts_per_tok, pool.thread_count());
   const std::size_t slices = base::divide_up(panels_total, slice);
   experts.run(experts.order().size() * slices, [&](std::size_t task, unsigned worker) {
@@ -84,8 +93,9 @@ void Engine::Impl::gate_and_up(const LayerExperts& experts) {
   });
 }
 
-// block_out = sum of weight * (down hidden). A task is a slice of dim; it adds up all experts in the order of
-// their index, so that the order of sums does not depend on the rows or on the groups.
+// block_out = sum of weight * (down hidden). A task is a slice of dim, not of an expert: each output is then
+// summed by one worker, without a lock. It adds up all experts in the order of their index, so that the order
+// of sums does not depend on the rows or on the groups.
 void Engine::Impl::down(const LayerExperts& experts) {
   const std::size_t panels_total = padded.dim / format::kPanelRows;
   const std::size_t slice = slice_panels(panels_total, pool.thread_count());
@@ -94,6 +104,7 @@ void Engine::Impl::down(const LayerExperts& experts) {
     const std::size_t panels = std::min(slice, panels_total - first);
     const std::size_t width = panels * format::kPanelRows;
     float* const block_out = &activations.block_out[first * format::kPanelRows];
+    // Groups come in ascending order of experts, so later groups continue the same sum.
     if (experts.is_first_group())
       for (std::size_t r = 0; r < rows.size(); ++r) std::fill_n(block_out + r * padded.dim, width, 0.0f);
     float* const out = scratch[worker].gate.data();

@@ -1,3 +1,5 @@
+// Matrix products of a step: which code computes a slice, and how slices become tasks of the worker pool.
+
 #include <algorithm>
 
 #include "base/bytes.h"
@@ -7,6 +9,8 @@ namespace sluice::runtime {
 
 void Engine::Impl::multiply_slice(const Matrix& matrix, const InputRows& in, std::size_t first_panel,
                                   std::size_t panels, float* out, std::size_t out_stride, unsigned worker) {
+  // The choice depends on type and number of rows, not on the slice, so all slices of a product are rounded
+  // alike (docs/decisions/0016-onednn-behind-the-products.md).
   if (uses_onednn(options.matmul, matrix.layout.type, in.rows(), isa))
     onednn.multiply(matrix, in, first_panel, panels, out, out_stride, worker);
   else
@@ -14,7 +18,9 @@ void Engine::Impl::multiply_slice(const Matrix& matrix, const InputRows& in, std
 }
 
 // Tasks are slices of a matrix's outputs. Products that read the same rows share one region, because each of
-// them alone may be too small for all workers.
+// them alone may be too small for all workers: key and value of grouped-query attention have few panels.
+// Tasks are numbered matrix after matrix, and run in shares, so that a worker reads neighbouring memory
+// (docs/decisions/0015-products-in-shares.md).
 void Engine::Impl::products(const InputRows& in, std::initializer_list<Product> list) {
   std::size_t panels_total = 0;
   for (const Product& product : list) panels_total += product.matrix->layout.panels;
@@ -26,6 +32,7 @@ void Engine::Impl::products(const InputRows& in, std::initializer_list<Product> 
     for (const Product& product : list) {
       const std::size_t panels = product.matrix->layout.panels;
       const std::size_t tasks = base::divide_up(panels, slice);
+      // The last slice of a matrix may be narrower. A slice never spans two matrices.
       if (task >= tasks) {
         task -= tasks;
         continue;

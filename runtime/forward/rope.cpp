@@ -5,6 +5,8 @@
 namespace sluice::runtime {
 
 Rope::Rope(std::uint64_t head_dim, double theta) {
+  // theta^(-2i / head_dim) by our own functions: pow() of the C library differs between machines in the last
+  // bit.
   const double log_theta = logarithm(theta);
   for (std::uint64_t i = 0; i < head_dim; i += 2) {
     const double power = static_cast<double>(i) / static_cast<double>(head_dim);
@@ -24,6 +26,8 @@ void Rope::angles(std::uint64_t position, float* cosines, float* sines) const {
   }
 }
 
+// The interleaved form, in which the two values of a pair are neighbours. Models with the half-split form,
+// which pairs x[i] with x[i + head_dim / 2], are refused (supported_model.cpp).
 void Rope::rotate(const float* cosines, const float* sines, std::size_t head_dim, float* x) {
   for (std::size_t i = 0; i < head_dim / 2; ++i) {
     const float a = x[2 * i];

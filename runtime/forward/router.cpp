@@ -1,5 +1,8 @@
 // The router of a mixture: gate logits, the k largest of them, and their weights, a softmax over the chosen
 // logits (arXiv 2401.04088 section 2.1, and mistral-inference moe.py). Then the rows sorted by expert.
+//
+// The router is computed in f32 from rows that are not quantized: an error here may send a token to another
+// expert, and such tokens make up most of what quantization costs (docs/decisions/0002-activation-chunks.md).
 
 #include <algorithm>
 #include <cmath>
@@ -13,7 +16,9 @@
 namespace sluice::runtime {
 namespace {
 
-/// Indices of the k largest of `logits`, largest first; among equal ones the lower index comes first.
+/// Indices of the k largest of `logits`, largest first; among equal ones the lower index comes first. k
+/// passes, because k is small and std::partial_sort leaves the order of equal elements open. Logits must be
+/// finite: a NaN compares false with everything.
 void top_k(std::span<const float> logits, std::span<std::uint32_t> chosen) {
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     std::size_t best = logits.size();
@@ -40,10 +45,12 @@ void Engine::Impl::route(const LayerWeights& w, std::size_t layer) {
   const std::size_t top = params.num_experts_per_tok;
   routing.experts.assign(rows.size() * top, 0);
   routing.weights.assign(rows.size() * top, 1.0f);
+  // A margin takes another pass over the logits, so it is computed only for somebody who listens.
   const bool margins_wanted = top < params.num_experts && std::ranges::any_of(rows, [](const StepRow& row) {
                                 return row.sequence->on_routing != nullptr;
                               });
   routing.margins.resize(margins_wanted ? rows.size() : 0);
+  // A dense model is one expert with weight 1 for every row, as the vectors were filled above.
   if (params.routed) {
     for_each_row([&](std::size_t r, unsigned worker) {
       const std::span gate(scratch[worker].router.data(), params.num_experts);
@@ -61,6 +68,7 @@ void Engine::Impl::route(const LayerWeights& w, std::size_t layer) {
       if (margins_wanted) routing.margins[r] = margin_of(gate, chosen);
       float* const scores = scratch[worker].chosen.data();
       for (std::size_t i = 0; i < top; ++i) scores[i] = gate[chosen[i]];
+      // chosen[0] has the largest logit, so no exponential overflows.
       const float sum = kernels.exp_sum(scores, top, gate[chosen[0]]);
       for (std::size_t i = 0; i < top; ++i) routing.weights[r * top + i] = scores[i] / sum;
     });
@@ -69,8 +77,9 @@ void Engine::Impl::route(const LayerWeights& w, std::size_t layer) {
   report_routing(layer);
 }
 
-// A counting sort: while assignments are filled in, first_assignment[e] moves from the begin of expert e to
-// its end, which is the begin of the next one.
+// A counting sort, which is stable: an expert's rows stay in their order. While assignments are filled in,
+// first_assignment[e] moves from the begin of expert e to its end, which is the begin of the next one; the
+// shift afterwards puts the begins back.
 void Engine::Impl::sort_assignments() {
   const std::size_t top = params.num_experts_per_tok;
   auto& first = routing.first_assignment;
@@ -92,6 +101,8 @@ void Engine::Impl::report_routing(std::size_t layer) {
   if (!params.routed) return;
   const std::size_t top = params.num_experts_per_tok;
   for (std::size_t r = 0; r < rows.size(); ++r) {
+    // On the thread that called step(), after the parallel part: listeners need no lock, and events come in
+    // order.
     if (!rows[r].sequence->on_routing) continue;
     rows[r].sequence->on_routing(
         {.position = rows[r].position,

@@ -1,3 +1,6 @@
+// Sequence, the tokens of one prompt in an engine, and Session, an engine with one sequence, which feeds
+// prompts of any length in steps.
+
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -10,6 +13,7 @@ namespace sluice::runtime {
 
 Sequence::Sequence(Engine& engine, SequenceOptions options) {
   Engine::Impl& e = engine.impl();
+  // A sequence may be shorter than the engine allows, never longer: the default KV budget counts on it.
   const std::uint64_t context =
       std::min(options.context_tokens.value_or(e.options.context_tokens), e.options.context_tokens);
   const KvCache::Limits limits{.context_tokens = context,
@@ -24,6 +28,7 @@ Sequence::~Sequence() = default;
 Sequence::Sequence(Sequence&&) noexcept = default;
 
 void Sequence::Impl::check(std::span<const TokenId> tokens) const {
+  // position never exceeds context_tokens, so this subtraction cannot wrap around; position + size could.
   if (tokens.size() > context_tokens - position) {
     throw base::Error(base::ErrorKind::malformed, "prompt: " + std::to_string(tokens.size()) +
                                                       " tokens after " + std::to_string(position) +
@@ -80,6 +85,8 @@ Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 
 std::span<const float> Session::feed(std::span<const TokenId> tokens) {
+  // Steps of at most step_tokens_max tokens. The split does not change the logits of q8 and q4 models. Only
+  // the last step computes the head.
   INVARIANT(!tokens.empty());
   impl_->sequence.impl().check(tokens);  // all of them, before the first is computed
   while (true) {

@@ -1,3 +1,7 @@
+// Reads what the kernel tells about memory: /proc/meminfo (proc(5)) and the files of memory control groups,
+// version 2 (the kernel's cgroup-v2.rst) and version 1 (cgroup-v1/memory.rst). A container or a systemd unit
+// often has less than the machine, and the process is killed when it takes more than its group may.
+
 #include "runtime/memory/available_memory.h"
 
 #include <algorithm>
@@ -15,7 +19,7 @@ constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
 std::uint64_t read_number(const fs::path& path) {
   std::ifstream file(path);
   std::uint64_t number = 0;
-  return file >> number ? number : kUnlimited;  // "max" is no number
+  return file >> number ? number : kUnlimited;  // "max" fails to parse, and so does a missing file
 }
 
 /// The sum of the values of two keys in lines "key value".
@@ -42,13 +46,16 @@ std::uint64_t left_in_group(const fs::path& group, const GroupFiles& files) {
   const std::uint64_t limit = read_number(group / files.limit);
   const std::uint64_t used = read_number(group / files.used);
   if (limit == kUnlimited || used == kUnlimited) return kUnlimited;
+  // Pages of files count as used in the group, but the kernel drops them before it kills. Both values are
+  // read at different times, hence the minimum.
   const std::uint64_t pages_of_files =
       std::min(used, sum_of_keys(group / "memory.stat", files.active_file, files.inactive_file));
   const std::uint64_t kept = used - pages_of_files;
   return limit > kept ? limit - kept : 0;
 }
 
-/// The least that is left in `group` (below `mount`, starting with "/") and the groups that it is in.
+/// The least that is left in `group` (a path below `mount` that starts with "/") and in all groups that
+/// contain it: each of them limits its members.
 std::uint64_t left_in_groups(const fs::path& mount, const std::string& group, const GroupFiles& files) {
   std::uint64_t left = left_in_group(mount, files);
   fs::path at = mount;

@@ -1,3 +1,15 @@
+// The expert cache: slots, the two threads that fill them, and the groups of experts that a layer computes
+// with.
+//
+// Three kinds of threads meet here. The engine's thread owns the bookkeeping: which expert is in which slot,
+// values and locks. Readers take pieces from queue_ and publish them. Workers only wait for pieces
+// (Layer::await). Readers touch a slot's `run` and memory while it is locked, and the engine's thread changes
+// `run` only when no read of that slot is queued or under way; so `run` needs no mutex.
+//
+// Publication: a reader writes the bytes, then raises pieces_there with release order; a worker that has
+// loaded the number with acquire order may read all pieces before it. pieces_there counts a prefix of the
+// pieces, although two readers finish out of order, because a prefix is one number to wait for.
+
 #include "runtime/memory/expert_cache.h"
 
 #include <sys/mman.h>
@@ -17,17 +29,23 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Long enough for the disk's full rate, short enough to compute with while the next one comes.
-// measured: docs/decisions/0012
+// Long enough for the full rate of the disk, short enough that computing starts early and continues while the
+// next piece is read. Measured: 1, 4 and 16 MiB gave 1.97, 2.43 and 2.50 GB/s
+// (docs/decisions/0012-experts-in-own-memory.md).
 constexpr std::uint64_t kPieceBytes = std::uint64_t{4} << 20;
-// A read into memory that was never used has the kernel clear it first; the disk is then busy with the
-// other's.
+// The kernel first clears memory that was never used before it reads into it, and the disk waits meanwhile.
+// With a second reader the disk works for one while memory is cleared for the other. Four took as long as
+// two.
 constexpr std::size_t kReaders = 2;
 constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 constexpr float kDecay = 0.97f;  // of an expert's value from pass to pass; a guess
+// Larger than any number of pieces, so that every wait for `pieces_there >= count` ends.
 constexpr std::uint32_t kFailed = ~std::uint32_t{0};
 
-/// Memory that begins on a huge page, and lies in such ones where the kernel has them.
+/// Memory that begins on a huge page and consists of huge pages where the kernel has them. It takes a huge
+/// page more of address space than it needs, to align the begin. Reads past the page cache into huge pages
+/// came to 3.2 to 3.4 GB/s, into pages of 4 KiB to 1.2 to 1.5 (docs/larger-than-memory.md). Alignment also
+/// satisfies O_DIRECT.
 class SlotMemory {
  public:
   explicit SlotMemory(std::uint64_t bytes) : mapped_bytes_(bytes + kHugePageBytes) {
@@ -53,6 +71,8 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+/// Experts of a group: at most half of the slots, because the next group is read into the other half while
+/// one computes; otherwise those of one token, so that decoding has one group in a layer.
 std::size_t group_size_for(std::size_t slots, std::size_t experts_per_token) {
   return std::clamp<std::size_t>(slots / 2, 1, std::max<std::size_t>(2, experts_per_token));
 }
@@ -67,10 +87,10 @@ struct ExpertCache::Slot {
   SlotMemory memory;
   std::size_t run = kNothing;
   std::uint64_t load = 0;  ///< the higher, the later it was read
-  bool locked = false;     ///< of a group that computes, or is about to
-  /// Of the run's pieces, from the first on; kFailed when no more will come.
+  bool locked = false;     ///< belongs to a group that computes or is about to: must not be evicted
+  /// Pieces in memory, counted from the first without a gap; kFailed when no more will come.
   std::atomic<std::uint32_t> pieces_there{0};
-  std::vector<bool> piece_is_there;  ///< also those after one that is not; with the stream's mutex held
+  std::vector<bool> piece_is_there;  ///< also those behind a gap; guarded by the cache's mutex
 };
 
 std::uint64_t ExpertCache::slot_bytes(const Model::Impl& model) {
@@ -86,6 +106,8 @@ std::uint64_t ExpertCache::slot_bytes(const Model::Impl& model) {
 
 ExpertCache::ExpertCache(const Model::Impl& model, std::size_t slot_count)
     : model_(model), file_(base::File::open_read(model.container.path())), direct_(file_.bypass_cache()) {
+  // The file is opened again by its name, for O_DIRECT. Another file may have that name by now, and its
+  // experts would be computed with the layout and the digests of the first one.
   if (base::identify(model.container.path()) != model.container.identity()) {
     throw base::Error(base::ErrorKind::io,
                       model.container.path().string() + ": was changed since it was opened");
@@ -104,6 +126,8 @@ ExpertCache::ExpertCache(const Model::Impl& model, std::size_t slot_count)
   stats_.expert_count = runs_.size();
   stats_.experts_held = slots_.size();
   stats_.expert_bytes = bytes;
+  // When a thread cannot be started, the destructor does not run, but the threads that did start use the
+  // members: they must end before the exception leaves.
   readers_.reserve(kReaders);
   try {
     for (std::size_t i = 0; i < kReaders; ++i) readers_.emplace_back([this] { read_in_background(); });
@@ -127,12 +151,14 @@ void ExpertCache::end_readers() {
 
 void ExpertCache::begin_pass() {
   for (std::size_t run = 0; run < runs_.size(); ++run) {
+    // An exponential moving average of "was used in this pass".
     values_[run] = values_[run] * kDecay + (used_[run] ? 1.0f : 0.0f);
     used_[run] = false;
   }
 }
 
-/// An empty one, or the one that is worth least.
+/// An empty slot, or the unlocked one whose expert is worth least. Of equal values the expert that was read
+/// last goes, as the oldest will be needed first when the layers come round again.
 ExpertCache::Slot& ExpertCache::take_slot() {
   Slot* best = nullptr;
   const auto goes_before = [&](const Slot& a, const Slot& b) {
@@ -147,6 +173,7 @@ ExpertCache::Slot& ExpertCache::take_slot() {
   if (best->run != Slot::kNothing) slot_of_run_[best->run] = nullptr;
   best->run = Slot::kNothing;
   best->load = ++loads_;
+  // Relaxed: nobody waits for this slot before enqueue() has taken the mutex, and workers start after that.
   best->pieces_there.store(0, std::memory_order_relaxed);
   {
     const std::scoped_lock lock(mutex_);
@@ -155,7 +182,9 @@ ExpertCache::Slot& ExpertCache::take_slot() {
   return *best;
 }
 
-/// What all of them need first, then what they need last, by turns: as it will be computed with.
+/// Queues the pieces in the order in which they will be needed. Gate and up of all experts come first,
+/// because the whole group computes its hidden values before any down projection. Down matrices are queued by
+/// turns, since a task of down() goes through all experts of the group.
 void ExpertCache::enqueue(std::span<Slot* const> missing) {
   if (missing.empty()) return;
   {
@@ -177,7 +206,8 @@ void ExpertCache::enqueue(std::span<Slot* const> missing) {
   work_.notify_all();
 }
 
-/// Waits for the reads that cannot be stopped; experts that are not complete are then in no slot.
+/// Gives up what is not read yet. Reads under way cannot be stopped, and write to their slots, so this waits
+/// for them. Slots with incomplete experts become empty; complete ones stay cached.
 void ExpertCache::cancel() {
   {
     std::unique_lock lock(mutex_);
@@ -200,6 +230,8 @@ void ExpertCache::read_in_background() {
     if (ending_) return;
     const Read read = queue_.front();
     queue_.pop_front();
+    // read_s is the time in which at least one read was under way: adding up both readers would count it
+    // twice.
     if (reads_under_way_++ == 0) reading_since_ = Clock::now();
     lock.unlock();
     std::exception_ptr failure;
@@ -219,7 +251,7 @@ void ExpertCache::read_in_background() {
   }
 }
 
-/// With the mutex held.
+/// Publishes a piece. Call with the mutex held, and not after fail(): it would overwrite kFailed.
 void ExpertCache::finish(const Read& read) {
   Slot& slot = *read.slot;
   const auto& piece = runs_[slot.run].pieces()[read.piece];
@@ -232,7 +264,8 @@ void ExpertCache::finish(const Read& read) {
   slot.pieces_there.notify_all();
 }
 
-/// Ends every wait; nothing is computed any more. With the mutex held.
+/// Records the first failure and wakes everybody who waits for a piece. The cache reads nothing after that.
+/// Call with the mutex held.
 void ExpertCache::fail(std::exception_ptr failure) {
   if (!failure_) failure_ = std::move(failure);
   queue_.clear();
@@ -264,6 +297,8 @@ void ExpertCache::read_piece(const Read& read) {
                       path + ": ends at byte " + std::to_string(file_.size_bytes()) + ", expected at least " +
                           std::to_string(offset_bytes + out.size()) + ": it was cut while it was in use");
   }
+  // Without O_DIRECT the read has filled the page cache with a second copy, which takes memory from the
+  // slots.
   if (!direct_) file_.drop_cache(offset_bytes, out.size());
 }
 
@@ -286,6 +321,7 @@ ExpertCache::Layer::Layer(ExpertCache& stream, std::size_t layer, std::span<cons
       group_size_(group_size_for(stream.slots_.size(), stream.model_.params.num_experts_per_tok)) {
   stream_.require_working();
   try {
+    // Two groups are in progress from the start: one to compute with, one to be read meanwhile.
     start(0);
     start(1);
   } catch (...) {
@@ -303,6 +339,8 @@ std::span<const std::uint32_t> ExpertCache::Layer::group(std::size_t index) cons
 
 void ExpertCache::Layer::start(std::size_t group_index) {
   std::vector<Slot*> missing;
+  // Locks the experts that are in memory before any slot is taken: otherwise take_slot() could evict one of
+  // this very group to make room for another.
   const auto experts = group(group_index);
   for (const std::uint32_t expert : experts) {
     stream_.used_[run(expert)] = true;
@@ -330,12 +368,15 @@ void ExpertCache::Layer::release(std::size_t group_index) {
 
 std::span<const std::uint32_t> ExpertCache::Layer::next() {
   if (next_group_ > 0) {
+    // The order matters: the slots of the group that is done are the room for the group after the next.
     release(next_group_ - 1);
     start(next_group_ + 1);
   }
   const auto experts = group(next_group_++);
   order_.assign(experts.begin(), experts.end());
-  // Not that of std::ranges, which clang 14 does not compile.
+  // Experts in memory go first, so workers have something to compute while the others are read. Stable, since
+  // the rest must stay in the order in which it is read. std::ranges::stable_partition does not compile with
+  // clang 14.
   std::stable_partition(order_.begin(), order_.end(), [&](std::uint32_t expert) {
     const Slot& slot = *stream_.slot_of_run_[run(expert)];
     return slot.pieces_there.load() == stream_.runs_[slot.run].pieces().size();
@@ -365,7 +406,7 @@ void ExpertCache::Layer::await_all(std::uint32_t expert) const {
 
 void ExpertCache::Layer::await_pieces(const Slot& slot, std::size_t count) const {
   std::uint32_t there = slot.pieces_there.load(std::memory_order_acquire);
-  if (there >= count && there != kFailed) return;  // as for the most part
+  if (there >= count && there != kFailed) return;  // the usual case: no clock is read
   const auto start = Clock::now();
   while (there < count) {
     slot.pieces_there.wait(there);

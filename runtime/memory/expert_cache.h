@@ -1,23 +1,24 @@
 #pragma once
-// Experts of a model that is larger than the memory: as many as fit stay in memory of our own, the others are
-// read past the page cache when the router has chosen them, by threads of their own, while others compute.
+// Experts of a model that is larger than the memory: as many as fit stay in memory of our own. The others are
+// read past the page cache when the router has chosen them, by reader threads, while workers compute.
 //
-// Layers come round in a cycle. A cache that drops what was used longest ago, as the page cache does, drops
-// just what comes next. Here the value of an expert is how often it was used in the last passes, which
-// changes only between passes; of those with the least value the one that was read last makes room. So the
-// greater part stays as it is, and what does not fit streams through a few places.
+// Layers come round in a cycle. A cache that evicts the least recently used entry, as the page cache does,
+// evicts exactly what is needed next. Here the value of an expert is how often it was used in the last
+// passes, and values change only between passes. Of the experts with the least value the one that was read
+// last is evicted. So most of the cache stays as it is, and what does not fit streams through a few slots.
 //
-// A chunk of tokens may choose all experts of a layer; then they are taken in groups, in ascending order, and
+// A chunk of tokens may choose all experts of a layer. Then they are taken in groups, in ascending order, and
 // the next group is read while one computes.
 //
 //   ExpertCache::Layer use(stream, layer, experts);
 //   for (auto group = use.next(); !group.empty(); group = use.next()) {
-//     use.order()                     the group's experts, those that are there first
+//     use.order()                     the group's experts, those that are in memory first
 //     use.matrix(e, ExpertMatrix::gate)  where it is, or will be
 //     use.await(e, ExpertMatrix::gate, panels_end)   by any thread, before these panels are read
 //   }
 //
-// Rejected, by measurement: the plain page cache (docs/decisions/0012).
+// Rejected, by measurement: the plain page cache, and reading what a later layer may choose
+// (docs/decisions/0012-experts-in-own-memory.md).
 
 #include <atomic>
 #include <chrono>
@@ -43,25 +44,25 @@ namespace sluice::runtime {
 /// Used by one thread, except Layer::await.
 class ExpertCache final {
  public:
-  /// `slot_count`: experts that are held at once, at least 2. Error{io} when the file is not any more the one
-  /// that the model was opened from.
+  /// `slot_count`: experts that are held at once, at least 2, so that one is read while another computes.
+  /// Error{io} when the file is no longer the one that the model was opened from.
   ExpertCache(const Model::Impl& model, std::size_t slot_count);
   ~ExpertCache();
 
-  /// Before each pass of a chunk of tokens through all layers.
+  /// Call before each pass of a chunk of tokens through all layers: values change here and nowhere else.
   void begin_pass();
 
   class Layer;
 
-  /// What was asked for so far. Bytes and seconds of reads count when they are done.
+  /// Uses so far. Bytes and seconds of reads count when the read is done.
   [[nodiscard]] ResidencyStats stats() const;
 
-  /// A slot's memory, for the largest expert of the model.
+  /// Bytes of one slot, which has room for the largest expert of the model.
   [[nodiscard]] static std::uint64_t slot_bytes(const Model::Impl& model);
 
  private:
   struct Slot;
-  /// A piece of the expert that is to be in the slot.
+  /// A piece to read of the expert that the slot was given to.
   struct Read {
     Slot* slot;
     std::size_t piece;
@@ -75,20 +76,21 @@ class ExpertCache final {
   void finish(const Read& read);
   void read_piece(const Read& read);
   void fail(std::exception_ptr failure);
-  /// Throws what reading has failed with before; nothing is read any more then.
+  /// Rethrows the error of an earlier read. After one nothing is read again: the file is damaged or its disk
+  /// fails, and slots may hold half an expert.
   void require_working() const;
 
   const Model::Impl& model_;
   base::File file_;
   bool direct_;
-  std::vector<ExpertExtent> runs_;     // [layer * experts + expert]
+  std::vector<ExpertExtent> runs_;  // [layer * experts + expert]
   std::vector<float> values_;       // [run] how often it was used lately
   std::vector<bool> used_;          // [run] in this pass
   std::vector<Slot*> slot_of_run_;  // [run] null where it is not in memory
   std::vector<std::unique_ptr<Slot>> slots_;
   std::uint64_t loads_ = 0;
 
-  mutable std::mutex mutex_;  // of what follows
+  mutable std::mutex mutex_;  // guards the members below, but for waited_ns_ and readers_
   std::condition_variable work_;
   std::condition_variable idle_;
   std::deque<Read> queue_;
@@ -101,26 +103,27 @@ class ExpertCache final {
   std::vector<std::thread> readers_;
 };
 
-/// The experts that a chunk of tokens has chosen in one layer. When it goes, what is still being read is
-/// given up, so that an error may come at any time.
+/// The experts that a chunk of tokens has chosen in one layer. The destructor gives up what is still being
+/// read, so an error may unwind through it at any time. At most one exists at a time.
 class ExpertCache::Layer final {
  public:
-  /// `experts` in ascending order. Begins to read what is missing.
+  /// `experts` in ascending order. Begins to read the missing ones of the first two groups.
   Layer(ExpertCache& stream, std::size_t layer, std::span<const std::uint32_t> experts);
   ~Layer();
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
 
-  /// The next experts to compute with, in ascending order; none when all are done. Those of the last group
-  /// are then no longer needed.
+  /// The next experts to compute with, in ascending order; none when all are done. The previous group's slots
+  /// may be evicted from then on, so nobody may read its matrices any longer.
   [[nodiscard]] std::span<const std::uint32_t> next();
   /// The same group, those that are in memory already first.
   [[nodiscard]] std::span<const std::uint32_t> order() const { return order_; }
 
   [[nodiscard]] Matrix matrix(std::uint32_t expert, ExpertMatrix matrix) const;
-  /// All of the expert, once await_all() has returned.
+  /// The whole expert; valid once await_all() has returned.
   [[nodiscard]] base::Bytes bytes(std::uint32_t expert) const;
-  /// Waits until the panels before `panels_end` are there. Throws what reading has failed with.
+  /// Waits until the panels before `panels_end` are in memory. Rethrows the error of a failed read.
+  /// Thread-safe.
   void await(std::uint32_t expert, ExpertMatrix matrix, std::size_t panels_end) const;
   void await_all(std::uint32_t expert) const;
 

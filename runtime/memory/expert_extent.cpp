@@ -1,3 +1,7 @@
+// The pieces of an expert. Each matrix of an expert begins on a page (docs/container.md), so offsets from the
+// begin of the extent are page-aligned exactly where offsets in the file are. "Scales" are all planes behind
+// the codes: magnitudes, signs and row scales.
+
 #include "runtime/memory/expert_extent.h"
 
 #include <algorithm>
@@ -23,6 +27,8 @@ ExpertExtent::ExpertExtent(const ExpertWeights& expert, const std::byte* mapping
           const format::TileLayout& layout = weights.matrix.layout;
           const std::uint64_t begin =
               static_cast<std::uint64_t>(weights.matrix.data - mapping) - offset_bytes_;
+          // Codes end somewhere within a page. The boundary between the two kinds of pieces is rounded down,
+          // so that the shared page belongs to the scales and no byte is read twice.
           const std::uint64_t codes = layout.panels * layout.panel_code_bytes;
           return Place{layout, begin, begin + page_of(codes),
                        begin + base::align_up(layout.total_bytes, base::kPageBytes)};
@@ -38,11 +44,14 @@ ExpertExtent::ExpertExtent(const ExpertWeights& expert, const std::byte* mapping
   add_codes({ExpertMatrix::down}, piece_bytes_max);
 }
 
+// bf16 matrices have no scales; what is left is at most the page in which their codes end.
 void ExpertExtent::add_scales(ExpertMatrix matrix) {
   const Place& at = place(matrix);
   if (at.codes_end_bytes < at.end_bytes) pieces_.push_back({matrix, true, at.codes_end_bytes, at.end_bytes});
 }
 
+// By turns, because a task computes the same outputs of gate and up: reading all of gate first would only
+// delay it.
 void ExpertExtent::add_codes(std::initializer_list<ExpertMatrix> matrices, std::uint64_t piece_bytes_max) {
   bool more = true;
   for (std::uint64_t done = 0; more; done += piece_bytes_max) {

@@ -1,11 +1,12 @@
 #pragma once
 // One expert's bytes in the container, cut into the pieces in which they are read when they do not stay in
-// memory: in the order in which a forward pass needs them, so that computing may begin before all is there.
+// memory. Pieces are in the order in which a forward pass needs them, so that computing may begin before all
+// of them are read:
 //
 //   scales of w1 and w3, codes of w1 and w3 by turns, scales of w2, codes of w2
 //
-// A matrix's scales lie behind its codes; the page that both share is read with the scales. Pieces begin and
-// end on pages, as O_DIRECT demands.
+// A matrix's scales lie behind its codes, yet every panel needs them, so they are read first. The page that
+// codes and scales share is read with the scales. Pieces begin and end on pages, as O_DIRECT demands.
 
 #include <array>
 #include <cstddef>
@@ -16,7 +17,7 @@
 
 namespace sluice::runtime {
 
-/// The matrices in the order in which they lie in the run.
+/// The matrices in the order in which they lie in the container.
 enum class ExpertMatrix : std::uint8_t { gate, up, down };
 
 class ExpertExtent {
@@ -24,7 +25,7 @@ class ExpertExtent {
   struct Piece {
     ExpertMatrix matrix = ExpertMatrix::gate;
     bool scales = false;
-    std::uint64_t begin_bytes = 0;  ///< in the run
+    std::uint64_t begin_bytes = 0;  ///< from the begin of the extent
     std::uint64_t end_bytes = 0;
   };
 
@@ -32,24 +33,25 @@ class ExpertExtent {
   ExpertExtent(const ExpertWeights& expert, const std::byte* mapping, std::uint64_t piece_bytes_max);
 
   [[nodiscard]] std::uint64_t offset_bytes() const { return offset_bytes_; }  ///< in the file
-  /// In whole pages; what comes after the last matrix belongs to others, or is filling.
+  /// A multiple of the page size. The bytes after the last matrix belong to other tensors or are padding.
   [[nodiscard]] std::uint64_t length_bytes() const { return length_bytes_; }
   [[nodiscard]] const std::vector<Piece>& pieces() const { return pieces_; }
   /// The first piece of w2: what comes before is all that the hidden values need.
   [[nodiscard]] std::size_t first_down_piece() const { return first_down_piece_; }
 
-  /// How many of the pieces, from the first on, hold all that the panels before `panels_end` need.
+  /// The number of pieces, counted from the first, that contain everything that the panels before
+  /// `panels_end` need. A count of a prefix is enough to wait for, because pieces are read in order.
   [[nodiscard]] std::size_t pieces_for(ExpertMatrix matrix, std::size_t panels_end) const;
 
-  /// The matrix as it lies in a copy of the run.
+  /// The matrix in a copy of the whole extent that begins at `run`.
   [[nodiscard]] Matrix matrix_in(const std::byte* run, ExpertMatrix matrix) const;
 
  private:
   struct Place {
     format::TileLayout layout;
-    std::uint64_t begin_bytes;      // in the run
-    std::uint64_t codes_end_bytes;  // in the run, down to a page
-    std::uint64_t end_bytes;        // in the run, up to a page
+    std::uint64_t begin_bytes;      // from the begin of the extent
+    std::uint64_t codes_end_bytes;  // from the begin of the extent, rounded down to a page
+    std::uint64_t end_bytes;        // from the begin of the extent, rounded up to a page
   };
   [[nodiscard]] const Place& place(ExpertMatrix matrix) const {
     return places_[static_cast<std::size_t>(matrix)];

@@ -1,3 +1,10 @@
+// The pool of KV pages and the page table of a sequence.
+//
+// All pages are one reserved range of addresses, so taking a page is popping a free list and a step allocates
+// nothing (docs/decisions/0017-one-engine-and-kv-pages.md). Positions are absolute: position p is always row
+// p % kKvPageTokens of its page. Attention sums page by page, so its bits do not depend on where a prompt was
+// cut into steps.
+
 #include "runtime/memory/kv_cache.h"
 
 #include <sys/mman.h>
@@ -62,11 +69,14 @@ KvPool::KvPool(const DecoderShape& params, KvType type, std::uint64_t budget_byt
       row_bytes_(stride_ * element_bytes(type)),
       page_bytes_(page_bytes(params, type).value()),
       page_count_(static_cast<std::size_t>(budget_bytes / page_bytes_)) {
+  // NORESERVE: a long context is rarely filled, and pages that are never written take no memory. mmap refuses
+  // a length of 0.
   void* const memory = ::mmap(nullptr, std::max<std::size_t>(bytes(), 1), PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   memory_ = static_cast<std::byte*>(memory);
   free_.reserve(page_count_);
+  // The list is a stack: a page that was just given back is used again before one that has no memory yet.
   for (std::size_t page = page_count_; page-- > 0;) free_.push_back(memory_ + page * page_bytes_);
 }
 
@@ -91,12 +101,14 @@ std::uint64_t KvCache::page_count_max(const DecoderShape& params, const Limits& 
   const std::uint64_t all =
       limits.context_tokens / kKvPageTokens + (limits.context_tokens % kKvPageTokens != 0);
   if (!params.sliding_window || limits.keep_positions) return all;
-  // The first token of a step still looks back over the whole window when the last one has been written.
-  // Their positions, window + step - 1, lie in one page more than they fill when they begin at a page's end.
+  // While the last token of a step is written, the first one still sees its whole window, so window + step -
+  // 1 positions are held. n consecutive positions touch at most (n - 1) / page + 1 pages, the quotient
+  // rounded up: one page more than they fill, when they begin at the last row of a page.
   const auto seen = base::checked_add(*params.sliding_window, limits.step_tokens);
   return seen ? std::min(all, (*seen + kKvPageTokens - 3) / kKvPageTokens + 1) : all;
 }
 
+/// A position sees itself and the window - 1 positions before it.
 std::uint64_t KvCache::first_page_seen(std::uint64_t position) const {
   if (!window_tokens_ || position + 1 <= *window_tokens_) return 0;
   return (position + 1 - *window_tokens_) / kKvPageTokens;
@@ -113,6 +125,7 @@ std::int64_t KvCache::pages_needed(std::uint64_t first, std::uint64_t end) const
 
 void KvCache::reserve(std::uint64_t first, std::uint64_t end) {
   INVARIANT(end <= pages_.size() * kKvPageTokens);
+  // Gives back first: pages_needed() has counted on these pages, and the pool may have no others.
   for (; first_page_ < first_page_seen(first); ++first_page_) {
     if (pages_[first_page_] == nullptr) continue;
     pool_.give_back(pages_[first_page_]);
@@ -147,6 +160,7 @@ void KvCache::write(const Kernels& kernels, std::size_t layer, std::size_t kv_he
       kernels.to_bf16(key, stride, reinterpret_cast<std::uint16_t*>(key_row));
       kernels.to_bf16(value, stride, reinterpret_cast<std::uint16_t*>(value_row));
       break;
+    // One scale a row: the kernel for a chunk of activations takes the whole row as one chunk.
     case KvType::q8: {
       auto* const key_scales = reinterpret_cast<float*>(page + pool_.key_scales_offset(head));
       auto* const value_scales = reinterpret_cast<float*>(page + pool_.value_scales_offset(head));
@@ -172,6 +186,8 @@ KeyValueView KvCache::view(std::size_t layer, std::size_t kv_head) const {
   };
 }
 
+// This order is the file format of prompt caches (runtime/generate/prompt_cache.h): changing it needs a new
+// version there.
 std::vector<KvCache::Column> KvCache::columns() const {
   const std::size_t heads = pool_.head_count();
   std::vector<Column> all;

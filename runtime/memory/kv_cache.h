@@ -9,7 +9,7 @@
 //
 // Elements are f32, bf16, or s8 codes with one f32 scale a row (largest magnitude / 127, rounded to nearest
 // even). A sequence has a table of pages by position / kKvPageTokens. Where the model has a sliding window, a
-// sequence gives back the pages that its window has left.
+// sequence returns pages to the pool once all their positions have left the window.
 
 #include <cstddef>
 #include <cstdint>
@@ -94,7 +94,8 @@ class KvCache final {
   /// The most pages that a sequence can hold at the same time.
   [[nodiscard]] static std::uint64_t page_count_max(const DecoderShape& params, const Limits& limits);
 
-  /// Pages that reserve() would take from the pool, less those that it would give back.
+  /// Pages that reserve() would take from the pool, less those that it would give back; negative when it
+  /// gives back more.
   [[nodiscard]] std::int64_t pages_needed(std::uint64_t first, std::uint64_t end) const;
   /// Takes the pages of positions [first, end), and gives back those that no position from `first` on can
   /// see. The pool must have as many as pages_needed() says.

@@ -1,3 +1,9 @@
+// Opening a model: from a container's directory to the views that the forward pass reads.
+//
+// Opening verifies what it uses: the tokenizer, and the norms and routers, which are copied. Matrices and
+// experts stay unread in the mapping until somebody computes with them, so a model of any size opens at once.
+// An Impl must not move: its proofs refer to its container, and every matrix points into the mapping.
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -22,6 +28,8 @@ std::unique_ptr<text::Tokenizer> open_tokenizer(const format::ContainerReader& c
                       subject + ": section 'tokenizer' does not match its SHA-256");
   }
   auto tokenizer = text::make_tokenizer({.model = container.bytes(*section)}, subject + ": tokenizer");
+  // A smaller tokenizer is fine: some models pad their vocabulary. A larger one would produce ids beyond the
+  // embedding.
   if (tokenizer->size() > container.description().vocabulary) {
     base::throw_malformed(subject, "tokenizer has " + std::to_string(tokenizer->size()) +
                                        " pieces, the model a vocabulary of " +
@@ -36,13 +44,16 @@ void require_finite(const float* values, std::size_t count, std::string_view sub
     base::throw_malformed(subject, "tensor '" + name + "' holds values that are not finite");
 }
 
-/// What a digest does not say: a container from a stranger could be consistent and hold NaN, or have weights
-/// where it must be filled up with zeros, which would reach the padding of activations.
+/// Checks what a digest cannot: a container from a stranger may be consistent with its digests and still hold
+/// NaN or infinity, or weights other than zero in the padding of a matrix. These would reach the padding of
+/// activations, which kernels add up like all other values. Integer codes cannot be invalid, so for q8, q6
+/// and q4 the row scales suffice: a zero scale makes the padding rows zero.
 void check_values(const format::ContainerReader& container, const format::ContainerTensor& tensor,
                   base::Bytes bytes) {
   const std::string subject = container.path().string();
   if (tensor.storage == format::Storage::bf16_rows || tensor.storage == format::Storage::bf16_tiles) {
     const std::span halves(reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / 2);
+    // An exponent of all ones is infinity or NaN.
     if (std::ranges::any_of(halves, [](std::uint16_t bits) { return (bits & 0x7F80) == 0x7F80; }))
       base::throw_malformed(subject, "tensor '" + tensor.name + "' holds values that are not finite");
   }
@@ -104,13 +115,15 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
       const WeightMatrix up = matrix(params.routed ? TensorRole::expert_up : TensorRole::dense_up, l, e);
       const WeightMatrix down =
           matrix(params.routed ? TensorRole::expert_down : TensorRole::dense_down, l, e);
+      // The three matrices of an expert are proven together, so any of them names the part.
       layer.experts.push_back({gate, up, down, gate.part});
     }
     layers.push_back(std::move(layer));
   }
 }
 
-// Not for the embedding, of which a token takes a row.
+// Huge pages make a fault read megabytes and need fewer address translations, which pays where whole matrices
+// are read. A token takes one row of the embedding, so a huge page would bring in what nobody reads.
 void Model::Impl::ask_for_huge_pages() const {
   const base::Bytes all = container.bytes();
   const base::Bytes rows = container.bytes(container.tensors()[find(TensorRole::embedding)]);
@@ -119,8 +132,8 @@ void Model::Impl::ask_for_huge_pages() const {
   base::advise_huge_pages(all.subspan(first + rows.size()));
 }
 
-// All that a forward pass reads elsewhere than through prove(): norms and routers, which are small, always
-// needed, and copied.
+// Verifies what the forward pass does not verify on first use: norms and routers, which are small, always
+// needed, and copied. With Verify::full it verifies everything.
 void Model::Impl::prove_opened(unsigned thread_count) const {
   if (verify == Verify::off) return;
   std::vector<ProofPart> parts;
@@ -131,7 +144,8 @@ void Model::Impl::prove_opened(unsigned thread_count) const {
   }
   if (parts.empty()) return;
   base::WorkerPool pool(thread_count);
-  // One by one when it is all: the leaves of one part take little room, and what is proven stays so.
+  // With `full` part by part: the leaves of one part take little memory, and what is proven stays proven when
+  // a later part fails.
   if (verify != Verify::full) return proofs->prove(parts, pool);
   for (const ProofPart& part : parts) proofs->prove(std::span(&part, 1), pool);
 }
@@ -148,6 +162,8 @@ WeightMatrix Model::Impl::matrix(TensorRole role, std::uint64_t layer, std::uint
   return {{tensor.tile_layout(), container.bytes(tensor).data()}, proofs->part_of(index)};
 }
 
+// Norms and routers are copied, because kernels read padded rows and the container stores these tensors
+// without padding.
 Buffer<float> Model::Impl::padded_rows(TensorRole role, std::uint64_t layer) const {
   const auto& tensor = container.tensors()[find(role, layer)];
   const std::size_t rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;

@@ -1,3 +1,6 @@
+// Decides from the memory that is left whether weights are mapped or experts are streamed, and gives the
+// forward pass the same view of both.
+
 #include "runtime/memory/residency.h"
 
 #include <sys/mman.h>
@@ -15,9 +18,10 @@
 namespace sluice::runtime {
 namespace {
 
-// For page tables, stacks, the kernel's own pages and those of files: 1/16 of the memory, that is 96 MiB of
-// 1.5 GiB.
+// The share of memory that is left for page tables, stacks, the kernel's own pages and those of files: a
+// sixteenth, which is 96 MiB of 1.5 GiB.
 constexpr std::uint64_t kKernelShare = 16;
+// One expert computes while the next one is read.
 constexpr std::size_t kSlotsMin = 2;
 
 std::vector<const Matrix*> pinned_matrices(const Model::Impl& model) {
@@ -28,7 +32,8 @@ std::vector<const Matrix*> pinned_matrices(const Model::Impl& model) {
   return all;
 }
 
-/// Memory of this process that no file stands behind; 0 where the kernel does not tell.
+/// Memory of this process that is not backed by a file, in bytes (RssAnon of proc(5)); 0 where the kernel
+/// does not tell. Pages of the mapped model do not count, since the kernel can drop them.
 std::uint64_t anonymous_bytes() {
   std::ifstream status("/proc/self/status");
   std::string line;
@@ -73,6 +78,8 @@ bool is_cached(const Model::Impl& model) {
 PinnedWeights::PinnedWeights(const Model::Impl& model) {
   for (const Matrix* matrix : pinned_matrices(model)) {
     const base::Bytes pages(matrix->data, base::align_up(matrix->layout.total_bytes, base::kPageBytes));
+    // mlock() needs a limit (RLIMIT_MEMLOCK) that many users do not have. Then reading ahead once has to do:
+    // every token uses these pages, which gives the kernel reason to keep them.
     if (::mlock(pages.data(), pages.size()) == 0) {
       locked_.push_back(pages);
     } else {
@@ -114,6 +121,7 @@ const Matrix& ResidentWeights::head() {
 ResidencyStats ResidentWeights::stats() const {
   if (!cache_) return {};
   ResidencyStats stats = cache_->stats();
+  // The cache adds up the waits of all workers.
   stats.stall_s /= pool_.thread_count();
   return stats;
 }
@@ -127,6 +135,8 @@ bool LayerExperts::next_group() {
   ++group_count_;
   const Model::Impl& model = weights_.model_;
   if (!streamed_) {
+    // All chosen experts are one group, verified together, so that the hashing of all parts is shared out
+    // among the workers.
     if (!is_first_group()) return false;
     group_ = order_ = chosen_;
     std::vector<ProofPart> unproven;
@@ -138,6 +148,8 @@ bool LayerExperts::next_group() {
   group_ = streamed_->next();
   order_ = streamed_->order();
   for (const std::uint32_t e : group_) {
+    // The bytes are hashed in the memory from which they are computed with. Hashing the mapped file instead
+    // would read the expert twice, and would prove other bytes.
     if (!model.unproven(experts_[e].part)) continue;
     streamed_->await_all(e);
     model.proofs->prove(experts_[e].part, streamed_->bytes(e), weights_.pool_);

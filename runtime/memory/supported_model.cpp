@@ -1,3 +1,7 @@
+// What of a ModelDescription the forward pass computes. Every property that it would ignore is refused by
+// name here: an ignored property gives fluent nonsense, which is worse than an error. When a kernel learns
+// one of them, its line goes, and docs/families.md changes with it.
+
 #include "runtime/memory/supported_model.h"
 
 #include <string>
