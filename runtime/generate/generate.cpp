@@ -1,3 +1,6 @@
+// The loop of decoding: feed the prompt, then sample a token, report it and feed it, until something ends the
+// text. The last token is not fed, since nobody needs the logits after it.
+
 #include <chrono>
 #include <optional>
 
@@ -38,6 +41,7 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
   text::TextStream stream(tokenizer, stop_texts);
   if (tokens_max == 0) return result;
   INVARIANT(session.position() < prompt.size());
+  // Penalties count the tokens of the whole prompt, also those that the session has already.
   for (const TokenId token : prompt) sampler.accept(token);
 
   const auto start = Clock::now();
@@ -54,6 +58,7 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
         result.first_token_s = seconds_since(start);
         decode_start = Clock::now();
       }
+      // The end of the text wins over the limits: a text that ends with its last allowed token is complete.
       if (tokenizer.is_end(token)) {
         ended = StopReason::eos;
       } else if (result.ids.size() == tokens_max || session.position() == session.context_tokens()) {
@@ -61,6 +66,8 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
       } else if (stop.stop_requested()) {
         ended = StopReason::interrupt;
       }
+      // The stream holds text back that may become part of a character or of a stop text; finish() releases
+      // it.
       std::string text = stream.add(token);
       if (ended) text += stream.finish();
       if (stream.stopped()) ended = StopReason::stop_text;
@@ -73,11 +80,13 @@ Generation generate(Session& session, const Model& model, std::span<const TokenI
       }
     }
   } catch (const base::Error& error) {
-    // An interrupt ended feed(); the tokens before it are the result.
+    // An interrupt ended feed(); the tokens before it are the result, and what the stream still holds back is
+    // part of their text. Other errors leave no result.
     if (error.kind() != base::ErrorKind::interrupted) throw;
     result.stop = StopReason::interrupt;
     result.text += stream.finish();
   }
+  // The first token's time is that of the prompt, so the rate is that of the tokens after it.
   if (result.ids.size() > 1)
     result.decode_tokens_per_s = static_cast<double>(result.ids.size() - 1) / seconds_since(decode_start);
   return result;

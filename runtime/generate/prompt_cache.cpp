@@ -1,3 +1,10 @@
+// Saving and loading the keys and values of a prompt. The header has the format.
+//
+// A cache may only save time. A file that is damaged or belongs to another model gives a warning and is not
+// used; one that is used gives the same logits as computing the prompt, because everything that decides the
+// bits of keys and values is part of the identity. A file is written to a temporary name and renamed
+// (base::AtomicFile), so a killed run leaves the old one.
+
 #include "runtime/generate/prompt_cache.h"
 
 #include <algorithm>
@@ -14,8 +21,8 @@ namespace sluice::runtime {
 namespace {
 
 constexpr std::string_view kMagic = "SLUICEPC";
-// The version covers the numerics too: with another activation chunk (format/tile.h), for example, the keys
-// and values of the same tokens would differ.
+// The version covers the arithmetic too: with another activation chunk (format/tile.h), for example, the keys
+// and values of the same tokens would differ, and nothing else in the file would tell.
 constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kHeadBytes = 104;
 
@@ -86,6 +93,8 @@ PromptCacheContent parse_prompt_cache(base::Bytes file, std::string_view subject
   const base::Bytes covered = file.first(file.size() - base::Sha256::kBytes);
   const auto token_count = base::load_le<std::uint64_t>(file, 88);
   const auto position_bytes = base::load_le<std::uint64_t>(file, 96);
+  // Lengths come from the file, so sums and products are checked before anything is allocated or read by
+  // them.
   const auto each = base::checked_add(position_bytes, sizeof(TokenId));
   const auto all = each ? base::checked_mul(*each, token_count) : std::nullopt;
   if (!all || *all != covered.size() - kHeadBytes) {
@@ -140,6 +149,8 @@ PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& 
   const auto shared = std::ranges::mismatch(content.tokens, prompt).in2 - prompt.begin();
   use.cached_tokens = static_cast<std::uint64_t>(shared);
   const std::size_t count =
+      // The last token of the prompt is always fed, because only its logits start the answer. The budget of
+      // KV pages may be smaller than the file.
       std::min({static_cast<std::size_t>(shared), prompt.size() - 1,
                 static_cast<std::size_t>(s.engine.kv_pool.page_count() * kKvPageTokens)});
   s.cache.reserve(0, count);
@@ -150,6 +161,7 @@ PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& 
       std::memcpy(elements.data(), from, elements.size());
       from += elements.size();
     });
+    // A column in the file has all its tokens, also those that this prompt does not share.
     rows += content.tokens.size() * column.element_bytes;
   }
   s.position = use.reused_tokens = count;
@@ -170,6 +182,7 @@ void save_prompt_cache(Session& session, const std::filesystem::path& path, std:
     hasher.update(bytes);
     append(bytes);
   };
+  // Hashed while it is written: keys and values may be gigabytes, and are never copied as a whole.
   append_hashed(encode_prompt_cache_head(identity_of(s), tokens));
   for (const auto& column : s.cache.columns()) for_each_run(s.cache, column, tokens.size(), append_hashed);
   const base::Sha256 digest = hasher.final();

@@ -1,4 +1,9 @@
 // The kernels for AVX-512 with VNNI (Ice Lake, Zen 4 and later).
+//
+// vpdpbusd does all products: it adds four products u8 x s8 to an s32 lane, exactly. So one factor must be
+// unsigned. Weights become u8 by an offset (128 for s8, 8 for q4 codes, 32 for q6 codes), and every sum
+// starts with minus the offset times the sum of the activations, which quantize_chunk has computed. A
+// register holds one quad of sixteen outputs.
 
 #include <immintrin.h>
 
@@ -23,7 +28,8 @@ inline __m512i broadcast_quad(const std::int8_t* p) {
   return _mm512_set1_epi32(quad);
 }
 
-// Sub-scales of one group for 64 outputs: magnitudes as s32, sixteen a register, and signs as bits.
+// Sub-scales of one group for 64 outputs: magnitudes as s32, sixteen a register, and signs as bits, which is
+// the form of a mask register.
 struct Magnitudes {
   __m512i part[4];
   std::uint64_t signs;
@@ -109,7 +115,8 @@ inline __m512i load_q6_magnitudes(const PanelView& panel, std::size_t group, std
   return _mm512_add_epi32(_mm512_and_si512(shifted, _mm512_set1_epi32(3)), _mm512_set1_epi32(1));
 }
 
-// A group is 16 inputs: two pairs of quads.
+// Adds the products of one group, 16 inputs in two pairs of quads. All four quads share a sub-scale, so one
+// multiplication after them is enough.
 template <std::size_t kPairBytes, typename Load>
 inline void add_group(const std::byte* packed, const std::int8_t* x, Load load, __m512i (&sum)[4]) {
   for (std::size_t pair = 0; pair < 2; ++pair) {
@@ -329,6 +336,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
   return rounds * 24 * 64 * 2;
 }
 
+// Blocks of q4 are unpacked to bytes, so the innermost loop is the same.
 std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
 
 constexpr std::size_t kManyRowsQ8 = 4;

@@ -1,4 +1,6 @@
-// The kernels for AVX2 with VNNI but without AVX-512 (Alder Lake and later cores of Intel for desktops).
+// The kernels for AVX2 with VNNI but without AVX-512 (Alder Lake and later cores of Intel for desktops). A
+// few rows use the kernels of AVX2; only blocks for many rows use vpdpbusd, which adds four u8 x s8 products
+// to an s32 without saturation.
 
 #include <immintrin.h>
 
@@ -105,6 +107,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
   return rounds * 12 * 32 * 2;
 }
 
+// Blocks of q4 are unpacked to bytes, so the innermost loop is the same.
 std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
 
 // The numbers of AVX-512; other numbers were not tried.

@@ -9,7 +9,7 @@
 // use them, since storing widened weights would take longer than reading them from memory. Many rows widen a
 // block once, into the L1 cache.
 
-constexpr std::size_t kBf16PairBytes = 256;  // two inputs of all 64 outputs, the two side by side
+constexpr std::size_t kBf16PairBytes = 256;  // 64 outputs x 2 neighbouring inputs x 2 bytes
 constexpr std::size_t kBf16BlockCols = 64;   // inputs of a block
 constexpr std::size_t kBf16BlockBytes = kBf16BlockCols / 2 * kBf16PairBytes;
 constexpr std::size_t kBf16RowsAtOnce = 6;  // rows that share the loads of weights
@@ -59,7 +59,8 @@ inline void add_input(FloatPart (&weights)[kStepParts], const float* x, std::siz
 }
 
 /// out[r][..] += x[r] . weights for `cols` inputs and as many outputs as bf16_step_parts() says, straight
-/// from the codes. Weights that come later are asked for.
+/// from the codes, while later codes are prefetched. A 32-bit lane holds two neighbouring inputs of one
+/// output, the even one in the lower half: a shift or a mask makes either of them an f32.
 template <std::size_t kRows>
 [[gnu::noinline]] void add_packed(const std::byte* codes, std::size_t cols, const float* x,
                                   std::size_t x_stride, float* out, std::size_t out_stride) {
@@ -88,7 +89,7 @@ template <std::size_t kRows>
   store_sums(total, out, out_stride);
 }
 
-/// The same from widened weights, [input][64].
+/// Like add_packed(), but from widened weights [input][64] of one block.
 template <std::size_t kRows>
 [[gnu::noinline]] void add_widened(const float* weights, const float* x, std::size_t x_stride, float* out,
                                    std::size_t out_stride) {
@@ -179,8 +180,8 @@ inline void multiply_bf16_block(const Block& block, const float* x, std::size_t 
 /// Whether all outputs of so many rows are added up at once, so that weights are read once.
 inline bool in_one_pass(std::size_t rows) { return kPartLanes == 16 ? rows <= kBf16RowsAtOnce : rows == 1; }
 
-// Few rows: panel after panel, so that weights are read in the order in which they lie in memory. What takes
-// more than one pass goes block by block, so that the later passes find the weights in the L1 cache.
+// Few rows: panel after panel, so that weights are read in the order in which they lie in memory. Rows that
+// need more than one pass go block by block, so that the later passes find the weights in the L1 cache.
 inline void multiply_bf16_few(const PanelView* panels, std::size_t count, const float* x, std::size_t rows,
                               std::size_t x_stride, float* out, std::size_t out_stride) {
   const std::size_t blocks = in_one_pass(rows) ? 1 : panels[0].tiles;

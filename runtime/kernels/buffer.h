@@ -1,5 +1,6 @@
 #pragma once
-// Arrays of the forward pass. They are aligned to a cache line and start with zeros.
+// Arrays of the forward pass. They are aligned to a cache line, so that no SIMD load crosses two, and start
+// with zeros, which the padding of rows relies on.
 
 #include <cstddef>
 #include <cstring>

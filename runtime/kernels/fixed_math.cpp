@@ -1,3 +1,8 @@
+// Elementary functions in double, out of additions, multiplications and divisions alone. IEEE 754 defines the
+// result of these, and the build forbids the compiler to contract them to fused multiply-adds
+// (-ffp-contract=off in cmake/sluice.cmake), so the bits are the same everywhere. The split constants are
+// those of fdlibm (e_rem_pio2.c, e_exp.c).
+
 #include "runtime/kernels/fixed_math.h"
 
 #include <bit>
@@ -9,13 +14,15 @@
 namespace sluice::runtime {
 namespace {
 
-// pi/2 in three parts; the first two have trailing zeros, so that n * part is exact for n < 2^30.
+// pi/2 in three parts (Cody and Waite). The first two end with 22 and 21 zero bits, so that n * part is exact
+// for n < 2^21; the subtractions then lose nothing, although x and n * pi/2 are nearly equal.
 constexpr double kHalfPi1 = 1.57079632673412561417e+00;
 constexpr double kHalfPi2 = 6.07710050630396597660e-11;
 constexpr double kHalfPi3 = 2.02226624879595063154e-21;
 constexpr double kTwoOverPi = 0.63661977236758134308;
 
-// ln 2 in two parts, the first with 32 trailing zeros.
+// ln 2 in two parts. The first ends with 21 zero bits, so that n * part is exact for every exponent n of a
+// double.
 constexpr double kLn2High = 6.93147180369123816490e-01;
 constexpr double kLn2Low = 1.90821492927058770002e-10;
 
@@ -43,6 +50,7 @@ void sine_cosine(double x, double& sine, double& cosine) {
   const double r = ((x - n * kHalfPi1) - n * kHalfPi2) - n * kHalfPi3;
   const double s = sine_series(r);
   const double c = cosine_series(r);
+  // The quadrant. & 3 is also right for negative n, in two's complement.
   switch (static_cast<std::int64_t>(n) & 3) {
     case 0: sine = s, cosine = c; break;
     case 1: sine = c, cosine = -s; break;
@@ -52,6 +60,7 @@ void sine_cosine(double x, double& sine, double& cosine) {
 }
 
 double exponential(double x) {
+  // Beyond these the exponent field below would overflow. Results below the smallest normal number become 0.
   if (x < -708) return 0;
   if (x > 709) return std::numeric_limits<double>::infinity();
   const double n = std::nearbyint(x / (kLn2High + kLn2Low));
@@ -64,6 +73,7 @@ double exponential(double x) {
 double logarithm(double x) {
   int exponent = 0;
   double m = std::frexp(x, &exponent);  // [0.5, 1)
+  // m in [sqrt(1/2), sqrt(2)), where |ln m| is smallest and the series converges fastest.
   if (m < 0.70710678118654752440) {
     m *= 2;
     --exponent;

@@ -4,7 +4,8 @@
 
 namespace sluice::runtime {
 
-/// sin and cos of x, |x| < 2^30, to about 1e-15; the same bits on every machine.
+/// sin and cos of x to about 1e-15 for |x| < 2^21, which is beyond the longest context; the same bits on
+/// every machine. Up to 2^30 the error grows to about 1e-7.
 void sine_cosine(double x, double& sine, double& cosine);
 
 /// e^x and ln x to about 1e-15; the same bits on every machine.

@@ -1,5 +1,9 @@
 // Float kernels over the sixteen lanes of simd-inl.h. Each kernel file includes this once, after simd-inl.h,
 // inside its unnamed namespace. kernels.h says what each function computes.
+//
+// The bits must be the same on every instruction set. So every sum is kept in sixteen lanes, in the order of
+// the elements, and reduced by the one tree of simd-inl.h, however wide the registers are. No function has a
+// tail: rows are padded with zeros to kLanes.
 
 void rms_norm(const float* x, const float* weight, float eps, std::size_t true_count, std::size_t n,
               float* out) {
@@ -41,7 +45,7 @@ void multiply(const float* scale, std::size_t n, float* x) {
 }
 
 // Fills the last register behind `count` values with -infinity, which is never the largest value and adds
-// nothing to a sum of exp.
+// nothing to a sum of exp. Buffers of scores have room for it.
 inline void end_with_nothing(float* x, std::size_t count) {
   for (std::size_t i = count; i % 16 != 0; ++i) x[i] = -__builtin_inff();
 }
@@ -68,7 +72,9 @@ float exp_sum(float* x, std::size_t count, float max) {
 std::int32_t quantize_chunk(const float* x, std::size_t count, std::int8_t* codes, float* scale,
                             std::int32_t* group_sums, std::size_t group_stride) {
   Float16 largest = zero();
-  Float16 poison = zero();  // becomes NaN with the first value that is not finite
+  // max() drops a NaN, and integer codes cannot hold one. So NaN and infinity are carried by the scale
+  // instead: it makes all outputs of the row NaN, and the router or the check of the logits refuses them.
+  Float16 poison = zero();  // v - v is 0, or NaN when v is not finite
   for (std::size_t i = 0; i < count; i += 16) {
     const Float16 v = load(x + i);
     largest = max(abs(v), largest);
@@ -79,6 +85,9 @@ std::int32_t quantize_chunk(const float* x, std::size_t count, std::int8_t* code
   const Float16 inverse = broadcast(amax > 0 ? 127.0f / amax : 0.0f);
   std::int32_t total = 0;
   for (std::size_t i = 0; i < count; i += 16) {
+    // Clamped, because the inverse of a tiny maximum overflows to infinity, and because x may not be finite.
+    // Codes are symmetric: -128 does not occur, and the bounds of the 16-bit sums in integers_256-inl.h rely
+    // on that.
     const Float16 scaled = min(max(load(x + i) * inverse, broadcast(-127.0f)), broadcast(127.0f));
     Int16 code = bits_of(scaled + broadcast(kRoundMagic));
     for (auto& part : code.part) part -= kRoundMagicBits;
@@ -90,7 +99,7 @@ std::int32_t quantize_chunk(const float* x, std::size_t count, std::int8_t* code
   return total;
 }
 
-/// Integer sums of a panel's 64 outputs. They stay in registers where there are enough of them.
+/// Integer sums of a panel's 64 outputs over one chunk, in registers where there are enough of them.
 struct Sums {
   IntPart part[4 * kParts];
 };
@@ -105,13 +114,15 @@ inline Totals load_totals(const float* p) { return {{load(p), load(p + 16), load
 inline void accumulate(const Sums& sums, float scale, Totals& totals) {
   const Float16 s = broadcast(scale);
   for (int i = 0; i < 4; ++i) {
-    Float16 exact;  // below 2^24, so the conversion does not round
+    Float16 exact;  // 128 products of at most 128 x 127 are below 2^24, so the conversion does not round
     for (int p = 0; p < kParts; ++p)
       exact.part[p] = __builtin_convertvector(sums.part[i * kParts + p], FloatPart);
     totals.part[i] = fma(exact, s, totals.part[i]);
   }
 }
 
+// Rounds to nearest, ties to even: adds half of the last bit that stays, less one when that bit is 0. A NaN
+// stays a (quiet) NaN instead of becoming infinity by the carry.
 void to_bf16(const float* x, std::size_t n, std::uint16_t* out) {
   for (std::size_t i = 0; i < n; ++i) {
     std::uint32_t bits;
@@ -127,12 +138,13 @@ inline Float16 load_element(const std::uint16_t* p) { return load_bf16(p); }
 inline Float16 load_element(const std::int8_t* p) { return load_s8(p); }
 
 // The number of keys, or of registers of a value, that are computed together. Their sums are independent, so
-// multiplications do not wait for each other, and they share the loads of queries or weights.
+// that no multiplication waits for the one before, and they share the loads of queries or weights. Where a
+// Float16 takes several registers its parts are independent sums already, and registers are few.
 constexpr std::size_t kSideBySide = kParts == 1 ? 4 : 1;
 
-/// Prefetches memory. Attention reads a block of keys and a block of values by turns, and a block is too
-/// short for the hardware prefetcher, so values are prefetched while keys are read, and the next keys
-/// meanwhile.
+/// Prefetches `count` elements. Attention reads a block of keys and a block of values by turns, and a block
+/// is too short for the hardware prefetcher to catch up. So values are prefetched while keys are read, and
+/// the next keys while values are read.
 template <typename T>
 inline void prefetch_range(const T* p, std::size_t count) {
   for (std::size_t i = 0; i < count * sizeof(T); i += 64)
@@ -197,9 +209,13 @@ inline void add_values(const T* values, const T* next_keys, std::size_t count, s
     for (std::size_t q = 0; q < kQueries; ++q) store(out + q * stride + c * 16, total[c][q]);
 }
 
-// Online softmax (arXiv 1805.02867): each block has its own maximum, and totals are rescaled when the maximum
-// grows. The blocks do not depend on where a prompt was cut, so neither do the bits. The rows of a block are
-// adjacent in memory. Queries share the loads of keys and values; each query has its own sums.
+// Softmax attention in one pass over the keys (online softmax, arXiv 1805.02867): after each block of 64
+// positions the totals are rescaled when the maximum has grown, so no score of earlier blocks is kept,
+// whatever the context. Blocks are pages at absolute positions and do not depend on where a prompt was cut,
+// so neither do the bits. A sliding window may begin within a block.
+//
+// Queries share the loads of keys and values; each query has its own sums, so its bits do not depend on how
+// many are computed together.
 template <int kQueries, typename T>
 void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
   constexpr bool kScaled = sizeof(T) == 1;
@@ -223,6 +239,7 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
     const auto* key_scales = reinterpret_cast<const float*>(page + kv.key_scales_offset_bytes) + row;
     const auto* value_scales = reinterpret_cast<const float*>(page + kv.value_scales_offset_bytes) + row;
     const bool last = block + kKvPageTokens >= end;
+    // Something valid to prefetch in the last block: there may be no next page.
     const T* next_keys =
         last ? keys : reinterpret_cast<const T*>(kv.pages[block / kKvPageTokens + 1] + kv.keys_offset_bytes);
     std::size_t p = 0;
@@ -236,6 +253,7 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
       if constexpr (kScaled)
         for (std::size_t i = 0; i < count; ++i) of_query[i] *= key_scales[i];
       const float block_max = largest(of_query, count);
+      // In the first block the factor is exp(-infinity) = 0, and the totals are 0 already.
       if (block_max > max_so_far[q]) {
         alignas(64) float rescale[16] = {max_so_far[q]};
         const float factor = exp_sum(rescale, 1, block_max);
@@ -271,6 +289,7 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
 
 void attend(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t first,
             std::size_t end, float* out) {
+  // A template for each number of queries, so that their sums stay in registers.
   for (; count >= 4; count -= 4, queries += 4 * kv.stride, out += 4 * kv.stride)
     attend_to<4>(queries, kv, first, end, out);
   for (; count >= 2; count -= 2, queries += 2 * kv.stride, out += 2 * kv.stride)

@@ -1,4 +1,5 @@
-// The kernels in plain C++: for every machine, and as the reference of the other kernels.
+// The kernels in plain C++: for every machine, and as the reference of the other kernels. Few rows and many
+// rows unpack the weights to s8 and go through one loop, so there is little here that can be wrong.
 
 #include "runtime/kernels/kernels.h"
 
@@ -35,6 +36,8 @@ void unpack_q4_to_s8(const PanelView& panel, std::size_t first_group, std::size_
   }
 }
 
+// The bits are taken apart as format/tile.h lays them out: low four bits of a pair of quads, then 128 bytes
+// with their high two bits.
 void unpack_q6_to_s8(const PanelView& panel, std::size_t first_group, std::size_t groups,
                      std::int8_t* weights) {
   for (std::size_t quad = 0; quad < groups * 4; ++quad) {
@@ -133,8 +136,8 @@ struct Q4Block : Q8Block {
   alignas(64) std::int8_t unpacked[kChunkColsMax * 64];
 };
 
-// There are too few registers, so this multiplies one tile, which stays in the L1 cache. One round takes
-// long.
+// There are too few registers, so this multiplies one tile, which stays in the L1 cache. A round takes much
+// longer than on registers, so there are fewer.
 std::uint64_t peak_q8(std::size_t rounds) {
   rounds = rounds / 64 + 1;
   alignas(64) std::int8_t tile[4096];
@@ -148,6 +151,7 @@ std::uint64_t peak_q8(std::size_t rounds) {
 
 std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
 
+// q8 needs no unpacking, so every number of rows goes through its block.
 constexpr std::size_t kManyRowsQ8 = 1;
 constexpr std::size_t kManyRowsQ6 = 2;
 constexpr std::size_t kManyRowsQ4 = 2;

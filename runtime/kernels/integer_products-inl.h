@@ -9,9 +9,8 @@
 //   q8_sums(weights, groups, codes, chunk_sum): Sums of one row and `groups` q8 groups
 //   q6_sums, q4_sums(panel, first_group, groups, codes, group_sums, group_stride):
 //     the same from packed weights
-//   q4_pair_sums(panel, first_group, groups, codes, codes_stride, group_sums, group_stride, sums): those of
-//   two
-//     neighbouring rows
+//   q4_pair_sums(panel, first_group, groups, codes, codes_stride, group_sums, group_stride, sums):
+//     q4_sums of two neighbouring rows
 //   Q8Block, Q6Block, Q4Block: a panel's weights for a block of inputs, unpacked for many rows:
 //     kGroupBytes        bytes of a group in the panel's codes
 //     kCols              a block is as many whole chunks of one width as fit into so many inputs, one at
@@ -22,6 +21,10 @@
 //                        after chunk
 //
 // A group is 16 inputs of all 64 outputs: a quarter of a tile, and the planes of a panel are a row of groups.
+//
+// Few rows use packed weights straight from memory, whose rate is the limit then. Many rows unpack a block
+// once, into the L1 cache, and use it for all rows. Integer sums are exact and the float steps have one
+// order, so both ways give the same bits (docs/decisions/0011-own-prefill-kernels.md).
 
 /// Neighbouring chunks of one width.
 struct Chunks {
@@ -57,7 +60,8 @@ inline ChunkRows rows_from(const QuantizedView& x, const Chunks& chunks, std::si
           .cols = chunks.cols};
 }
 
-// The last rows, fewer than are multiplied at once.
+// The last rows, fewer than are multiplied at once. The recursion turns the number of rows into a template
+// parameter, so that their sums stay in registers.
 template <int kRows, typename Block>
 inline void multiply_rest(const Block& block, std::size_t count, const ChunkRows& rows, float* out,
                           std::size_t out_stride) {
@@ -72,6 +76,7 @@ inline void multiply_block(const Block& block, const QuantizedView& x, const Chu
                            std::size_t out_stride, Ahead ahead) {
   constexpr std::size_t kRows = Block::kRows;
   const std::size_t steps = (x.rows + kRows - 1) / kRows;
+  // The prefetches of the next block are spread evenly over the steps of this one, in whole cache lines.
   const std::size_t step_bytes = (static_cast<std::size_t>(ahead.end - ahead.next) / steps + 63) / 64 * 64;
   std::size_t row = 0;
   for (; row + kRows <= x.rows; row += kRows) {
@@ -95,6 +100,7 @@ inline Ahead codes_after(const PanelView* panels, std::size_t count, std::size_t
   return {codes, codes + (left < chunks.groups() ? left : chunks.groups()) * Block::kGroupBytes};
 }
 
+// Blocks add to `out`, so it starts with zeros.
 inline void clear(std::size_t rows, std::size_t panels, float* out, std::size_t out_stride) {
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t n = 0; n < panels * 64; n += 16) store(out + r * out_stride + n, zero());
@@ -123,11 +129,14 @@ inline void multiply_many(const PanelView* panels, std::size_t count, const Quan
   apply_row_scales(panels, count, x.rows, out, out_stride);
 }
 
-// Multiplies a few rows with a panel's packed weights, which are read once. sums_of(chunk, row) gives Sums,
-// and sums_of(chunk, row, Sums[2]) those of two rows where the type has a kernel for pairs.
+// Multiplies a few rows with a panel's packed weights, which are read once: all rows use a chunk before the
+// next one is read. sums_of(chunk, row) gives Sums, and sums_of(chunk, row, Sums[2]) those of two rows where
+// the type has a kernel for pairs.
 template <std::size_t kRows, typename F>
 inline void multiply_rows(const QuantizedView& x, const float* row_scales, float* out, std::size_t out_stride,
                           F sums_of) {
+  // Instruction sets without a faster kernel for two rows of q4 define one that calls q4_sums twice; q8 and
+  // q6 have none.
   constexpr bool kPairs = requires(const Chunks& chunk, Sums(&sums)[2]) { sums_of(chunk, kRows, sums); };
   Totals totals[kRows] = {};
   for_each_block(x, x.chunk_cols, [&](const Chunks& chunk) {
@@ -182,6 +191,7 @@ void multiply_q6(const PanelView* panels, std::size_t count, const QuantizedView
   }
 }
 
+// A class instead of a lambda, since the two overloads tell multiply_rows() that there is a kernel for pairs.
 struct Q4Sums {
   const PanelView& panel;
   const QuantizedView& x;
@@ -209,6 +219,7 @@ inline IntPart load_part(const std::int32_t* p) {
   return part;
 }
 
+// The same conversion and fma as accumulate(), so that products through oneDNN have the same bits.
 void add_sums(const std::int32_t* sums, const std::int32_t* weight_sums, float scale, std::size_t n,
               float* total) {
   const Float16 s = broadcast(scale);

@@ -1,9 +1,12 @@
-// Unpacking, and products of a few rows, for the integer kernels on 256-bit registers. Both of their files
-// include this once, after float_kernels-inl.h and prefetch.h, inside their unnamed namespaces.
+// Unpacking, and products of a few rows, for the integer kernels on 256-bit registers. avx2.cpp and
+// avxvnni.cpp include this once, after float_kernels-inl.h and prefetch.h, inside their unnamed namespaces.
 //
 // vpmaddubsw multiplies u8 x s8 and adds pairs in saturating 16 bits. Nothing here can saturate: in q8 |w| <=
 // 128 as u8 times |x| <= 127 makes pairs of at most 2 x 128 x 127 = 32512 < 32768; in q4 and q6 codes are
-// smaller.
+// smaller. Every sum of pairs has its bound next to it: whoever adds a term must check it again.
+//
+// A register holds eight outputs of one quad: 32-bit lane i has the four inputs of output i, which the
+// instructions add up within the lane. broadcast_quad() gives all lanes the same four activations.
 
 inline __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
@@ -14,12 +17,13 @@ inline __m256i broadcast_quad(const std::int8_t* p) {
   return _mm256_set1_epi32(quad);
 }
 
-// Sub-scales of one group for 64 outputs, each twice side by side as s16, eight outputs a register.
+// Sub-scales of one group for 64 outputs, each twice side by side as s16, eight outputs a register: vpmaddwd
+// multiplies the two 16-bit sums of an output by them and adds the two products.
 struct SubScales {
   __m256i part[8];
 };
 
-// The 32 outputs of one half.
+// The sub-scales of 32 outputs: half 0 has low nibbles of the magnitudes, half 1 high ones (format/tile.h).
 inline void load_half_sub_scales(const PanelView& panel, std::size_t group, std::size_t half, __m256i* part) {
   const __m256i bytes = load256(panel.magnitudes + group * kQ4MagnitudeBytes);
   const __m256i nibbles = half == 0 ? bytes : _mm256_srli_epi16(bytes, 4);
@@ -77,6 +81,7 @@ inline SixBits load_six_bits(const std::byte* pair, std::size_t i) {
   const Nibbles low = load_nibbles(pair + i * 32);
   const __m256i highs = load256(pair + kQ6LowBytes + i / 2 * 32);
   const __m256i mask = _mm256_set1_epi8(0x30);
+  // Masked shifts put the two bits of each quad at bits 4 and 5, above the low four.
   const bool second = i % 2 != 0;  // eight of the sixteen rows that share these 32 bytes
   const __m256i even = second ? highs : _mm256_slli_epi16(highs, 4);
   const __m256i odd = second ? _mm256_srli_epi16(highs, 2) : _mm256_slli_epi16(highs, 2);
@@ -116,8 +121,8 @@ inline Sums to_sums(const __m256i (&total)[8]) {
   return sums;
 }
 
-// u8 x s8 needs one factor without sign, so the weight's sign moves to the activation: |w| x sign(x, w) = w
-// x.
+// u8 x s8 needs one factor without sign, so the weight's sign moves to the activation:
+// |w| x sign(x, w) = w x. A weight of -128 has the magnitude 128, which fits into u8.
 inline Sums q8_sums(const std::int8_t* weights, std::size_t groups, const std::int8_t* codes, std::int32_t) {
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i total[8];
@@ -227,9 +232,8 @@ inline Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t
   return to_sums(total);
 }
 
-// Unpacks groups of q6 to one byte a weight in the order of a q8 tile: sub-scale x code, which is -128 to
-// 124,
-// + `offset`.
+// Unpacks groups of q6 to one byte a weight in the order of a q8 tile: sub-scale x code + `offset`. The
+// product is in [-128, 124], so bytes suffice, and additions may wrap around on the way.
 inline void unpack_q6(const PanelView& panel, std::size_t first_group, std::size_t groups, char offset,
                       void* out) {
   for (std::size_t group = 0; group < groups; ++group) {
@@ -238,6 +242,8 @@ inline void unpack_q6(const PanelView& panel, std::size_t first_group, std::size
       // Codes + 32 times the sub-scale are 252 at most, so one 16-bit product has two of them.
       const __m256i scales = load_q6_sub_scales(panel, first_group + group, i);
       const __m256i bytes = _mm256_or_si256(scales, _mm256_slli_epi16(scales, 8));
+      // The code is stored with 32 added, so 32 x sub-scale comes off again; `end` does that and adds the
+      // offset at once.
       const __m256i end = _mm256_sub_epi8(_mm256_set1_epi8(offset), _mm256_slli_epi16(bytes, 5));
       for (std::size_t pair = 0; pair < 2; ++pair) {
         const SixBits code = load_six_bits(packed + pair * kQ6PairBytes, i);
@@ -252,8 +258,7 @@ inline void unpack_q6(const PanelView& panel, std::size_t first_group, std::size
 // Nibbles to sub-scale x (nibble - 8) + `offset`, a byte each, for eight outputs of four inputs. Sub-scales
 // are s16, each twice side by side. A nibble times a magnitude is 240 at most, so one 16-bit product has two
 // of them, without a carry. With s = all bits set where the sub-scale is negative, (a xor s) - s is -a there;
-// that
-// - s is in offset_.
+// "- s" is part of offset_.
 class NibbleScaling {
  public:
   NibbleScaling(__m256i sub_scales, char offset)
@@ -273,9 +278,8 @@ class NibbleScaling {
   __m256i offset_;
 };
 
-// Unpacks groups of q4 to one byte a weight in the order of a q8 tile: sub-scale x code, which is -128 to
-// 127,
-// + `offset`.
+// Unpacks groups of q4 to one byte a weight in the order of a q8 tile: sub-scale x code + `offset`. The
+// product is in [-128, 127]: the format excludes the pair (-8, -16).
 inline void unpack_q4(const PanelView& panel, std::size_t first_group, std::size_t groups, char offset,
                       void* out) {
   for (std::size_t group = 0; group < groups; ++group) {

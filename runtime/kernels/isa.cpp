@@ -1,3 +1,6 @@
+// Which instruction sets this CPU has, and the table of kernels for each. Nothing outside the kernel files is
+// compiled for more than x86-64-v2, so asking the CPU here is enough for one program to run everywhere.
+
 #include "runtime/kernels/isa.h"
 
 #include <algorithm>
@@ -15,7 +18,8 @@ namespace sluice::runtime {
 #if defined(__x86_64__)
 namespace {
 
-// Clang 14's __builtin_cpu_supports does not know it.
+// CPUID leaf 7, subleaf 1, EAX bit 4 (Intel SDM, volume 2A). Clang 14's __builtin_cpu_supports does not know
+// it. It does not say whether the system saves the registers; avx2, which is asked for as well, does.
 bool has_avxvnni() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;

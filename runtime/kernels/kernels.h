@@ -1,10 +1,11 @@
 #pragma once
 // The inner loops, once for every instruction set. The rest of the runtime calls them through one table that
-// is chosen when a session starts.
+// is chosen when an engine is made. All functions are thread-safe: they have no state, and write only to what
+// they are given.
 //
-// Integer kernels give the same integers on every instruction set. Float kernels give the same bits too:
-// they work in 16 virtual lanes with fused multiply-adds in one fixed order and one reduction tree, whatever
-// the width of the registers. A result never depends on how many rows are computed together.
+// Integer kernels give the same integers on every instruction set. Float kernels give the same bits too: they
+// work in 16 virtual lanes with fused multiply-adds in one fixed order and one reduction tree, whatever the
+// width of the registers. A result never depends on how many rows are computed together.
 //
 // This header is seen by files that are compiled for AVX2 or AVX-512, so it has no inline functions: the
 // linker could keep such a file's copy and run it on a machine that has no AVX.
@@ -111,8 +112,8 @@ struct Kernels {
                    float* total);
 
   // These repeat the multiplications of `multiply_q8` and `multiply_q4` for many rows `rounds` times on
-  // registers alone, which bounds the speed of those. They return the number of operations: a product and its
-  // addition are two.
+  // registers alone, which bounds the speed of the kernels. They return the number of operations: a product
+  // and its addition are two. Used by bench.
   std::uint64_t (*peak_q8)(std::size_t rounds);
   std::uint64_t (*peak_q4)(std::size_t rounds);
 
@@ -141,6 +142,7 @@ struct Kernels {
   /// scaled. out: [count][stride].
   void (*attend)(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t first,
                  std::size_t end, float* out);
+  /// Rounds n floats, any number, to nearest even; NaN stays NaN.
   void (*to_bf16)(const float* x, std::size_t n, std::uint16_t* out);
 };
 

@@ -1,3 +1,11 @@
+// Rows of activations in the form in which kernels read them, and the call of a kernel for one slice of a
+// product.
+//
+// Integer rows are stored chunk by chunk, not row by row: [chunk][row][chunk_cols]. A kernel walks through
+// the inputs and multiplies a chunk of several rows with the same weights, so what it needs at the same time
+// is adjacent. The first value of chunk c therefore lies at c * chunk_cols * rows, however many rows there
+// are.
+
 #include "runtime/kernels/products.h"
 
 #include <algorithm>
@@ -39,6 +47,8 @@ InputRows InputRowsBuffer::reset(format::TileType type, std::size_t rows, std::s
   cols_ = cols;
   chunk_cols_ = chunk_cols;
   if (type == format::TileType::bf16) {
+    // Rounded rows are kept next to the floats, whichever of both the products read: the choice between
+    // oneDNN and the own kernels depends on the number of rows of each product.
     floats_.reserve(rows * cols);
     bf16_.reserve(rows * cols);
   } else {
@@ -83,6 +93,8 @@ void InputRows::fill(const Kernels& kernels, std::size_t row, std::size_t first_
     kernels.to_bf16(x, count, &bf16_[row * cols_ + first_col]);
     return;
   }
+  // A chunk is quantized as a whole: its scale depends on its largest value. So threads that fill one row
+  // together must share it out in whole chunks.
   INVARIANT(first_col % chunk_cols_ == 0);
   for (std::size_t col = first_col; col < first_col + count; col += chunk_cols_) {
     const std::size_t chunk = col / chunk_cols_;
@@ -103,6 +115,7 @@ void InputRows::copy_row(std::size_t row, const InputRows& source, std::size_t s
   for (std::size_t col = 0; col < cols_; col += chunk_cols_) {
     const std::size_t chunk = col / chunk_cols_;
     const std::size_t width = chunk_width(chunk);
+    // Chunk by chunk, since the two inputs have different numbers of rows and so different strides.
     std::memcpy(&codes_[col * rows_ + row * width], &source.codes_[col * source.rows_ + source_row * width],
                 width);
     scales_[chunk * rows_ + row] = source.scales_[chunk * source.rows_ + source_row];
@@ -148,6 +161,8 @@ void multiply(const Kernels& kernels, const Matrix& matrix, const InputRows& x, 
 }
 
 std::size_t slice_panels(std::size_t panels_total, std::size_t workers, std::size_t multiple) {
+  // Four tasks a worker where the matrix is large enough: a worker on a busy core can then leave some to the
+  // others (docs/decisions/0015-products-in-shares.md).
   const std::size_t even = panels_total / (workers * 4) / multiple * multiple;
   return std::clamp(even, multiple, kSlicePanels);
 }

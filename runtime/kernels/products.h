@@ -98,7 +98,8 @@ constexpr std::size_t kSlicePanels = 4;  ///< the largest number of panels of a 
 void multiply(const Kernels& kernels, const Matrix& matrix, const InputRows& x, std::size_t first_panel,
               std::size_t panels, float* out, std::size_t out_stride);
 
-/// The number of panels of a task that gives `workers` even work.
+/// The number of panels of a task that gives `workers` even work: a multiple of `multiple`, from `multiple`
+/// to kSlicePanels.
 [[nodiscard]] std::size_t slice_panels(std::size_t panels_total, std::size_t workers,
                                        std::size_t multiple = 1);
 

@@ -1,8 +1,10 @@
 // Sixteen float lanes on any instruction set. Each kernel file includes this once, inside its unnamed
-// namespace, and compiles it with its own flags: 1 x 512, 2 x 256 or 4 x 128 bits.
+// namespace, and compiles it with its own flags: 1 x 512, 2 x 256 or 4 x 128 bits. It has no include guard,
+// and nothing of it may be visible outside that namespace: the linker could keep a copy that was compiled for
+// AVX-512 and run it on a machine without.
 //
 // IEEE 754 defines the result of every operation that is used here, so the lanes hold the same bits
-// everywhere.
+// everywhere. That excludes approximations such as rsqrtps and rcpps, which differ between CPUs.
 
 #if defined(__AVX512F__)
 constexpr int kPartLanes = 16;
@@ -19,7 +21,7 @@ typedef std::int8_t BytePart __attribute__((vector_size(kPartLanes)));
 
 /// Makes the compiler keep `v` in a register here. Without it GCC keeps copies of sums in memory, and
 /// computes all products of an unrolled loop before it adds them up, which takes more registers than there
-/// are.
+/// are. The empty assembly changes nothing, but the compiler must assume that it does.
 template <typename T>
 inline void pin_to_register(T& v) {
 #if defined(__x86_64__)
@@ -35,6 +37,8 @@ inline FloatPart fma_part(FloatPart a, FloatPart b, FloatPart c) {
 #elif defined(__AVX2__)
   return _mm256_fmadd_ps(a, b, c);
 #else
+  // Slow, as it calls the C library for each lane on x86-64-v2. But rounding the product before the addition
+  // would give other bits than the instruction.
   for (int i = 0; i < kPartLanes; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
   return c;
 #endif
@@ -62,6 +66,8 @@ inline void store(float* p, const Float16& v) {
 
 inline Float16 broadcast(float x) {
   Float16 v;
+  // GCC's vectors have no constructor for a broadcast. x - 0 is x for every x, also for -0, which x + 0 would
+  // change.
   for (auto& part : v.part) part = x - FloatPart{};
   return v;
 }
@@ -136,7 +142,8 @@ inline Float16 abs(const Float16& v) {
 typedef float FloatQuad __attribute__((vector_size(16)));
 typedef std::int32_t IntQuad __attribute__((vector_size(16)));
 
-// The reduction tree: lane i with i + 8, then + 4, + 2, + 1. Here its first half.
+// The reduction tree, the same for every register width: lane i with i + 8, then + 4, + 2, + 1. This is its
+// first half.
 inline FloatQuad sum_to_quad(const Float16& v) {
 #if defined(__AVX512F__)
   const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v.part[0]), _mm512_extractf32x8_ps(v.part[0], 1));
@@ -149,6 +156,7 @@ inline FloatQuad sum_to_quad(const Float16& v) {
 #endif
 }
 
+// The second half of the tree.
 inline float sum_of(const Float16& v) {
   const FloatQuad sum = sum_to_quad(v);
   return (sum[0] + sum[2]) + (sum[1] + sum[3]);
@@ -187,7 +195,8 @@ inline void store_s8(std::int8_t* p, const Int16& v) {
   }
 }
 
-// Adding 1.5 * 2^23 rounds to an integer (nearest, ties to even) and leaves it in the low mantissa bits.
+// Adding 1.5 * 2^23 rounds to an integer (nearest, ties to even) and leaves it in the low mantissa bits, for
+// |x| < 2^22: there the last bit of a float is worth 1.
 constexpr float kRoundMagic = 12582912.0f;
 constexpr std::int32_t kRoundMagicBits = 0x4B400000;
 
@@ -200,6 +209,7 @@ inline Float16 exp(Float16 x) {
   x = min(max(x, broadcast(kLow)), broadcast(88.3762f));
   const Float16 shifted = fma(x, broadcast(1.44269504088896341f), broadcast(kRoundMagic));
   const Float16 n = shifted - broadcast(kRoundMagic);
+  // ln 2 in two parts; the first has few bits, so that n times it is exact.
   Float16 r = fma(n, broadcast(-0.693359375f), x);
   r = fma(n, broadcast(2.12194440e-4f), r);
   Float16 p = broadcast(1.9875691500e-4f);
@@ -214,6 +224,7 @@ inline Float16 exp(Float16 x) {
   for (auto& part : power.part) part = (part << 23) + 0x3F800000;
   Float16 result = p * float_of_bits(power);
   for (int i = 0; i < kParts; ++i) {
+    // The clamp above has lost these two cases: min and max turn a NaN into a number.
     const IntPart below = original.part[i] < kLow;
     const IntPart nan = original.part[i] != original.part[i];
     IntPart result_bits;
@@ -255,6 +266,7 @@ inline IntPart widen_u16(const std::uint16_t* p) {
 #endif
 }
 
+// A bf16 is the upper half of an f32.
 inline Float16 load_bf16(const std::uint16_t* p) {
   Float16 v;
   for (int i = 0; i < kParts; ++i)

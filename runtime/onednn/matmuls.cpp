@@ -1,6 +1,9 @@
-// Calls into oneDNN. oneDNN would open an OpenMP region with a thread a core for every call, whose threads
-// spin after it; each calling thread asks OpenMP for one thread once, and then oneDNN calls its loops
-// directly and no other thread is ever started.
+// Calls into oneDNN: the only file that includes its headers.
+//
+// Threads: Debian builds oneDNN with OpenMP. By itself it would open an OpenMP region with a thread a core
+// for every call, and these threads spin afterwards, on cores that the runtime's own workers use. So each
+// calling thread sets its own OpenMP thread count to 1 once; oneDNN then calls its loops directly and starts
+// no thread (tests/runtime/onednn_test.cpp counts them). Errors of oneDNN are translated to base::Error here.
 
 #include "runtime/onednn/matmuls.h"
 
@@ -20,7 +23,8 @@ using Tag = dnnl::memory::format_tag;
 using Type = dnnl::memory::data_type;
 using dnnl::memory;
 
-/// OpenMP's number of threads is a setting of each thread.
+/// OpenMP's number of threads is a setting of each thread, so every worker has to make it, and once is
+/// enough.
 void use_one_thread() {
   thread_local bool done = false;
   if (done) return;
@@ -41,12 +45,15 @@ struct Kind {
   Type out;
   Tag layout;
 };
+// The weights' layouts are those of the container's tiles (format/tile.h), so oneDNN reads them without a
+// reorder.
 constexpr std::array kKinds = {Kind{Type::bf16, Type::bf16, Type::f32, Tag::BA16a64b2a},
                                Kind{Type::u8, Type::s8, Type::s32, Tag::BA16a64b4a}};
 constexpr std::size_t kBf16 = 0;
 constexpr std::size_t kU8 = 1;
 
-/// There is one for every number of rows, so there may be many.
+/// There is one primitive for every number of rows, and prompts have any. When this many exist, all are
+/// dropped; making them again is cheap, see below.
 constexpr std::size_t kPrimitivesMax = 256;
 
 struct Shape {
@@ -62,7 +69,8 @@ struct Primitive {
       : source({dim(shape.rows), dim(shape.cols)}, kKinds[shape.kind].source, Tag::ab),
         weights({dim(shape.cols), dim(shape.width)}, kKinds[shape.kind].weights, kKinds[shape.kind].layout),
         out({dim(shape.rows), dim(shape.width)}, kKinds[shape.kind].out, Tag::ab) {
-    // oneDNN's own scratchpad belongs to the thread that makes a primitive, and a session may change threads.
+    // By default oneDNN's scratchpad belongs to the thread that makes a primitive, but the caller of a
+    // session may be another thread each time. So the scratchpad is ours.
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(source, weights, out), attributes,
@@ -138,7 +146,8 @@ void multiply_f32(const FloatProduct& p) {
 }
 
 OneDnnIsa onednn_isa() {
-  // Each instruction set's number has the bits of those that it contains.
+  // dnnl::cpu_isa values are sets of bits: that of an instruction set includes those of all that it builds
+  // on.
   const auto effective = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
   const auto has = [&](dnnl::cpu_isa isa) {
     return (effective & static_cast<unsigned>(isa)) == static_cast<unsigned>(isa);

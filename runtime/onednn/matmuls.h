@@ -1,5 +1,5 @@
 #pragma once
-// oneDNN's matmul primitives of fixed shapes, on the calling thread alone.
+// oneDNN's matmul primitives of fixed shapes, on the calling thread alone. Errors of oneDNN are Error{io}.
 
 #include <cstddef>
 #include <cstdint>
@@ -17,8 +17,9 @@ class Matmuls {
   Matmuls(const Matmuls&) = delete;
   Matmuls& operator=(const Matmuls&) = delete;
 
-  // out[rows][width] = source[rows][cols] x weights. All are dense: oneDNN falls back to plain loops where a
-  // row's stride is not its width. width is a multiple of 64.
+  // out[rows][width] = source[rows][cols] x weights. All are dense: where a row's stride is not its width,
+  // oneDNN 2.6.3 falls back to its reference loops, which take a thousand times as long. width is a multiple
+  // of 64.
 
   /// weights: bf16 in the layout BA16a64b2a; cols is a multiple of 32.
   void multiply_bf16(std::size_t rows, std::size_t cols, std::size_t width, const std::uint16_t* source,
@@ -32,8 +33,8 @@ class Matmuls {
   std::unique_ptr<Impl> impl_;
 };
 
-/// out[rows][width] (+)= source[rows][cols] x weights[cols][width], all f32, row-major, with rows that are so
-/// many floats apart. Any shape; `add` adds to what stands in `out`.
+/// out[rows][width] (+)= source[rows][cols] x weights[cols][width], all f32 and row-major. Strides are in
+/// floats, from one row to the next. Any shape; `add` adds the product to `out`.
 struct FloatProduct {
   std::size_t rows;
   std::size_t cols;

@@ -22,7 +22,8 @@
 
 namespace sluice::runtime {
 
-/// Fewer rows than this are always computed by the own kernels, which read the weights at the rate of memory.
+/// Fewer rows than this are always computed by the own kernels, which read the weights at the rate of memory;
+/// oneDNN came to 55 to 105 % of that (docs/decisions/0016-onednn-behind-the-products.md).
 constexpr std::size_t kOneDnnRowsMin = 8;
 
 /// Which of the instruction sets that matter here oneDNN uses on this CPU; $ONEDNN_MAX_CPU_ISA limits it.
@@ -47,12 +48,13 @@ class OneDnnProducts {
   OneDnnProducts(const OneDnnProducts&) = delete;
   OneDnnProducts& operator=(const OneDnnProducts&) = delete;
 
-  /// As multiply() of runtime/kernels/products.h, for kOneDnnRowsMin rows or more. Primitives are made for
-  /// every shape on first use. `worker`: below the number given above.
+  /// Computes the same as multiply() of runtime/kernels/products.h, for kOneDnnRowsMin rows or more. `worker`
+  /// is below the number given to the constructor. Allocates: primitives on first use of a shape, and
+  /// whatever oneDNN takes in each call.
   void multiply(const Matrix& matrix, const InputRows& x, std::size_t first_panel, std::size_t panels,
                 float* out, std::size_t out_stride, unsigned worker);
 
-  /// Calls of multiply() so far; asked while nobody multiplies.
+  /// Calls of multiply() so far. Call while no worker multiplies.
   [[nodiscard]] std::uint64_t calls() const;
 
  private:

@@ -1,4 +1,5 @@
-// Slices of matrix products through oneDNN. Each worker has primitives and scratch memory of its own, so
+// Slices of matrix products through oneDNN, in three ways: bf16 x bf16, f32 x weights widened to f32, and u8
+// x s8 chunk by chunk (onednn.h says when). Each worker has primitives and scratch memory of its own, so
 // workers share nothing. A slice is at most kSlicePanels panels; all its rows are computed by one task.
 
 #include <algorithm>
@@ -19,7 +20,8 @@ constexpr std::size_t kRowsMax = 512;  ///< rows of one oneDNN call, which bound
 /// Rows of integer products are padded to a multiple of this, so that few primitives are made for them.
 constexpr std::size_t kRowStep = 16;
 
-/// The int8 weights of one panel and some inputs, as they lie in a q8 tile, which is oneDNN's BA16a64b4a.
+/// Writes the int8 weights of one panel and some inputs as they lie in a q8 tile, which is oneDNN's
+/// BA16a64b4a.
 void unpack(const Kernels& kernels, const Matrix& matrix, std::size_t panel, std::size_t first_col,
             std::size_t cols, std::int8_t* out) {
   const PanelView view = matrix.panel(panel);
@@ -58,11 +60,14 @@ struct OneDnnProducts::Worker {
 void OneDnnProducts::Worker::multiply_bf16(const Matrix& matrix, const InputRows& x, std::size_t first_panel,
                                            std::size_t panels, float* out, std::size_t out_stride) {
   const std::size_t width = panels * format::kPanelRows;
+  // bf16 panels consist of codes alone and follow one another, so a slice is one matrix of oneDNN.
   const std::byte* const codes = matrix.panel(first_panel).codes;
   for (std::size_t first = 0; first < x.rows(); first += kRowsMax) {
     const std::size_t rows = std::min(x.rows() - first, kRowsMax);
     const std::uint16_t* const rounded = x.bf16() + first * x.cols();
     float* const target = out + first * out_stride;
+    // oneDNN takes its slow reference loops for rows that are not dense, so other outputs go through a
+    // buffer.
     if (out_stride == width) {
       matmuls.multiply_bf16(rows, x.cols(), width, rounded, codes, target);
       continue;
@@ -78,6 +83,8 @@ void OneDnnProducts::Worker::multiply_widened(const Kernels& kernels, const Matr
                                               const InputRows& x, std::size_t first_panel, std::size_t panels,
                                               float* out, std::size_t out_stride) {
   const std::size_t width = panels * format::kPanelRows;
+  // A block of inputs at a time, added to `out`: widening the whole slice first would take it out of the L2
+  // cache before it is used.
   floats.reserve(kFloatBlockCols * width);
   for (std::size_t col = 0; col < x.cols(); col += kFloatBlockCols) {
     const std::size_t cols = std::min(kFloatBlockCols, x.cols() - col);
@@ -96,10 +103,10 @@ void OneDnnProducts::Worker::multiply_widened(const Kernels& kernels, const Matr
   }
 }
 
-// One matmul a chunk of inputs, since every chunk has its own scale. Activations become u8 by adding 128;
-// one more row, of ones, gives the sums of the weights, with which that is taken off again. Sums are added to
-// `out` in the order of the chunks, as kernels.h says of multiply_q8, so the bits are those of the own
-// kernels.
+// One matmul for each chunk of inputs, since every chunk has its own scale. Activations become u8 by adding
+// 128. That adds 128 x the sum of the weights to each result, so one more row, which consists of ones,
+// computes that sum for every output, and add_sums() subtracts it. Sums are added to `out` in the order of
+// the chunks, as kernels.h says of multiply_q8, so the bits are those of the own kernels.
 void OneDnnProducts::Worker::multiply_integers(const Kernels& kernels, const Matrix& matrix,
                                                const QuantizedView& x, std::size_t first_panel,
                                                std::size_t panels, float* out, std::size_t out_stride) {
@@ -115,10 +122,13 @@ void OneDnnProducts::Worker::multiply_integers(const Kernels& kernels, const Mat
     for (std::size_t p = 0; p < panels; ++p) {
       std::int8_t* const panel = weights.data() + p * panel_bytes;
       unpack(kernels, matrix, first_panel + p, col, cols, panel);
+      // A chunk of 32 inputs is half a tile. oneDNN reads whole tiles, so the rest must be zero.
       std::fill_n(panel + cols * format::kPanelRows, panel_bytes - cols * format::kPanelRows, std::int8_t{0});
     }
     for (std::size_t first = 0; first < x.rows; first += kRowsMax - 1) {
       const std::size_t rows = std::min(x.rows - first, kRowsMax - 1);
+      // rows + 1 for the row of ones. The rows behind it hold what earlier calls left there; nobody reads
+      // their results.
       const std::size_t padded_rows = base::align_up(rows + 1, kRowStep);
       const std::int8_t* const codes = x.codes + col * x.rows + first * cols;
       for (std::size_t i = 0; i < rows * cols; ++i)
@@ -165,7 +175,8 @@ std::uint64_t OneDnnProducts::calls() const {
 bool uses_onednn(MatmulEngine engine, format::TileType type, std::size_t rows, Isa isa) {
   if (rows < kOneDnnRowsMin || engine == MatmulEngine::own) return false;
   if (engine == MatmulEngine::onednn) return true;
-  // What is faster: docs/performance.md. Kernels that were chosen by name are not replaced.
+  // automatic: what is faster (docs/performance.md, docs/decisions/0016-onednn-behind-the-products.md). A CPU
+  // that oneDNN speeds up has avx512; other kernels were then chosen by name and are not replaced.
   if (isa != Isa::avx512) return false;
   const OneDnnIsa has = onednn_isa();
   return type == format::TileType::bf16 ? has.bf16 : has.amx;

@@ -1,3 +1,10 @@
+// The measurements of `sluice bench`: prefill and decode of random tokens, and what the machine can do at
+// most, to compare them with.
+//
+// The limits are measured in the same run and with as many threads, right before, after or in turns with what
+// they limit: on shared machines the rate of memory changes within seconds (docs/performance.md), and a limit
+// from another minute says nothing.
+
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -34,13 +41,14 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-/// Plain reads of an array far larger than the caches: one load a line, so that memory is the limit and not
-/// instructions, and asking ahead as decoding does. Else it was decoding that read faster.
+/// Plain reads of an array far larger than the caches. One load a cache line, so that memory is the limit and
+/// not instructions, with prefetches as far ahead as decoding has. Without these, decoding would read faster
+/// than its own limit.
 class PlainReads {
  public:
   PlainReads(unsigned thread_count, bool huge_pages)
-      // Of whole huge pages, one more than is read; filled after the kernel has been told which pages to
-      // take.
+      // The array consists of whole huge pages, one more than is read. It is filled after madvise(): a page
+      // gets its size when it is first written.
       : memory_(static_cast<std::uint64_t*>(std::aligned_alloc(kHugePageBytes, kBytes + kHugePageBytes))),
         pool_(thread_count) {
     if (memory_ == nullptr) throw std::bad_alloc();
@@ -67,7 +75,7 @@ class PlainReads {
       sums[task] = sum;
     });
     seconds_ += seconds_since(start);
-    // The sums must be used, or the reads would be left out.
+    // The sums must be used, or the compiler would leave the reads out.
     if (std::ranges::any_of(sums, [](std::uint64_t sum) { return sum != 0; }))
       throw base::Error(base::ErrorKind::io, "memory that was filled with zeros holds something else");
   }
@@ -119,6 +127,7 @@ PartSeconds per(const PartSeconds& before, const PartSeconds& after, double coun
 }
 
 std::vector<TokenId> random_tokens(const Model& model, std::uint64_t count) {
+  // A fixed seed, so that runs can be compared: the tokens decide which experts are read.
   std::mt19937_64 random(1);
   std::vector<TokenId> tokens = model.tokenizer().encode_prompt({});
   while (tokens.size() < count)
@@ -126,6 +135,8 @@ std::vector<TokenId> random_tokens(const Model& model, std::uint64_t count) {
   return tokens;
 }
 
+/// Adds what happened between two states of a session to `sum`; counts that are not sums are those of
+/// `after`.
 void add_difference(ResidencyStats& sum, const ResidencyStats& before, const ResidencyStats& after) {
   const ResidencyStats so_far = sum;
   sum = after;
@@ -136,8 +147,8 @@ void add_difference(ResidencyStats& sum, const ResidencyStats& before, const Res
   sum.stall_s = so_far.stall_s + after.stall_s - before.stall_s;
 }
 
-/// What decoding makes of the memory: both by turns, some milliseconds each, since what a shared machine's
-/// memory gives may change within a second.
+/// Compares decoding with plain reads, a token and a read by turns. Each takes some milliseconds, so both see
+/// the same memory even where its rate changes within a second.
 void decode_beside_reads(Session& session, std::span<const TokenId> tokens, unsigned thread_count,
                          BenchResult& result) {
   PlainReads reads(thread_count, /*huge_pages=*/false);
@@ -169,7 +180,8 @@ struct Repetitions {
   std::vector<double> peaks, peak_shares;  // operations/s; prefill's share of them. Not for bf16.
 };
 
-/// Prefill, between two measurements of the peak, then decode.
+/// One repetition: prefill, between two measurements of the peak, then decode. The mean of both peaks stands
+/// for the time between them, in which the CPU's clock may have changed.
 void repeat(Session& session, std::span<const TokenId> prompt, std::span<const TokenId> next,
             const std::function<double()>& int8_peak, double operations_per_token, Repetitions& all,
             BenchResult& result) {
@@ -243,6 +255,8 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
   }
   result.onednn = session->has_used_onednn();
   result.peak_rss_bytes = peak_rss_bytes();
+  // Under a memory limit the arrays of PlainReads would take the place of experts, so reads are measured
+  // after the session has given its memory back.
   const bool limited = result.residency.streams || options.memory_bytes.has_value();
   if (!limited) decode_beside_reads(*session, next, options.thread_count, result);
   session.reset();  // under a limit there is no memory for both

@@ -1,4 +1,10 @@
-// Calibration: what inputs the experts get when a text is read.
+// Calibration: runs a text through the model and sums up the second moments of what the experts read
+// (format/expert_statistics.h), for quantization to weigh rounding errors with.
+//
+// All chunks of the text go through one layer before any goes through the next. So every layer's weights are
+// read once, and only one layer's statistics are held; the price is the residual stream of all tokens, whose
+// memory bounds how much of the text is used. The engine's sequence is not fed in the usual way: each chunk
+// computes from position 0 and overwrites the keys and values of the one before.
 
 #include <algorithm>
 #include <string>
@@ -11,7 +17,9 @@
 namespace sluice::runtime {
 namespace {
 
-/// sums += (weight x)(weight x)'. Element by element in one order: the bits do not depend on the machine.
+/// sums += (weight x)(weight x)', [width][width]. Element by element in one order, so that the bits do not
+/// depend on the machine. The router's weight is part of it, because an expert's error reaches the output
+/// multiplied by it.
 void add_moment(std::span<float> sums, const float* x, float weight, std::size_t width) {
   const float squared = weight * weight;
   for (std::size_t row = 0; row < width; ++row) {
@@ -40,7 +48,8 @@ class StatisticsObserver final : public ExpertInputObserver {
   StatisticsObserver(format::LayerStatistics& statistics, const PaddedWidths& padded)
       : statistics_(statistics), padded_(padded) {}
 
-  // Tasks are blocks of an expert's inputs; each takes the rows in their order.
+  // Tasks are blocks of an expert's inputs; each takes the rows in their order. So no two workers add to the
+  // same sum, and the number of threads does not change the bits.
   void observe(const ExpertInputs& inputs, base::WorkerPool& pool) override {
     const Routing& routing = inputs.routing;
     auto& experts = statistics_.experts;
@@ -94,7 +103,8 @@ struct Calibrator::Impl {
     states.reserve(rows * dim);
   }
 
-  /// Runs all chunks through the next layer. Each chunk is the whole sequence while it is computed.
+  /// Runs all chunks through the next layer. Each chunk is the whole sequence while it is computed. The
+  /// sequence's position stays 0: only Engine::step() advances it.
   void run_layer(format::LayerStatistics& statistics) {
     Engine::Impl& e = engine.impl();
     StatisticsObserver observer(statistics, e.padded);
@@ -106,6 +116,8 @@ struct Calibrator::Impl {
       sequence.impl().cache.reserve(0, chunk.size());
       e.begin({&input, 1});
       const std::size_t count = chunk.size() * e.padded.dim;
+      // begin() has put the embeddings into x, which is the state before layer 0. Later layers continue from
+      // the saved one.
       if (layer > 0) std::copy_n(state, count, e.activations.x.data());
       e.run_layer(layer);
       std::copy_n(e.activations.x.data(), count, state);
