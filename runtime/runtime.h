@@ -29,8 +29,8 @@ namespace sluice::runtime {
 
 using text::TokenId;
 
-/// Kernel families. Each computes the same integers; the fastest that the CPU has is the default. Prompt
-/// caches keep the numbers.
+/// Kernel families. Each computes the same integers; the fastest that the CPU has is the default. The numbers
+/// are part of the prompt cache format.
 enum class Isa : std::uint8_t { generic = 0, avx2 = 1, avx512 = 2, avxvnni = 3 };
 inline constexpr std::array kIsas = {Isa::generic, Isa::avx2, Isa::avxvnni, Isa::avx512};  ///< the best last
 
@@ -42,7 +42,7 @@ inline constexpr std::array kIsas = {Isa::generic, Isa::avx2, Isa::avxvnni, Isa:
 /// The best that this CPU can execute.
 [[nodiscard]] Isa detect_isa();
 
-/// What computes matrix products.
+/// The implementation of matrix products.
 enum class MatmulEngine : std::uint8_t {
   automatic,  ///< the faster one for every product (docs/performance.md)
   own,        ///< the own kernels alone
@@ -59,7 +59,7 @@ struct MatmulInfo {
 };
 [[nodiscard]] MatmulInfo matmul_info();
 
-/// How keys and values are kept; see runtime/kv_cache.h.
+/// How keys and values are stored; see runtime/memory/kv_cache.h.
 enum class KvType : std::uint8_t { f32, bf16, q8 };
 
 [[nodiscard]] std::string_view to_string(KvType type);
@@ -68,9 +68,9 @@ enum class KvType : std::uint8_t { f32, bf16, q8 };
 
 /// When tensors and experts are compared with their digests.
 enum class Verify : std::uint8_t {
-  off,        ///< never; the tokenizer is compared all the same
-  first_use,  ///< each before the first value is computed with it
-  full,       ///< all when the model is opened, whatever was proven before
+  off,        ///< never, except the tokenizer
+  first_use,  ///< each one before the forward pass uses it for the first time
+  full,       ///< all of them when the model is opened, whatever earlier runs have verified
 };
 
 /// "off", "first-use" or "full"; nothing for other texts.
@@ -78,36 +78,37 @@ enum class Verify : std::uint8_t {
 
 struct ModelOptions {
   Verify verify = Verify::first_use;
-  unsigned thread_count = 1;  ///< for what is proven when the model is opened
-  /// Where it is remembered what has been proven; see format::ContainerProofs.
+  unsigned thread_count = 1;  ///< for what is verified when the model is opened
+  /// Files that record what has been verified, so that later runs need not do it again; see
+  /// format::ContainerProofs.
   std::vector<std::filesystem::path> proof_records = {};
 };
 
-/// How a session comes by the experts' bytes.
+/// How an engine gets the experts' bytes, and what that has cost since it was made.
 struct ResidencyStats {
   bool streams = false;  ///< false: the container is mapped, and the numbers below are 0
   std::uint64_t expert_count = 0;
-  std::uint64_t experts_held = 0;  ///< at once, in memory of our own
+  std::uint64_t experts_held = 0;  ///< slots of the expert cache
   std::uint64_t expert_bytes = 0;  ///< of the largest
   std::uint64_t hits = 0;          ///< experts that were in memory when the router had chosen them
-  std::uint64_t misses = 0;        ///< and those that were not
+  std::uint64_t misses = 0;        ///< experts that had to be read
   std::uint64_t bytes_read = 0;
-  double read_s = 0;   ///< in which the disk was reading
-  double stall_s = 0;  ///< in which computing waited for it, on average over the threads
+  double read_s = 0;   ///< seconds in which at least one read was under way
+  double stall_s = 0;  ///< seconds in which a thread waited for reads, averaged over the threads
 };
 
 /// A mapped container: immutable, shared by sessions and threads.
 class Model {
  public:
-  /// Maps the file and checks its header and directory (Error{malformed} for what is not as it should be).
-  /// Error{malformed} "FILE: layer 3: ... is not supported yet" for a model that can be described, but not
-  /// computed. Norms and routers are used, and so proven, here; a mismatch is Error{verification}.
+  /// Maps the file and checks its header and directory; what is wrong there is Error{malformed}. So is a
+  /// model that can be described, but not computed: "FILE: layer 3: ... is not supported yet". Verifies norms
+  /// and routers, which are copied; a mismatch is Error{verification}.
   [[nodiscard]] static Model open(const std::filesystem::path& path, const ModelOptions& options = {});
   ~Model();
   Model(Model&&) noexcept;
 
   [[nodiscard]] const format::ModelDescription& description() const;
-  /// From the container's copy of the release's tokenizer.
+  /// The tokenizer of the release, of which the container has a copy.
   [[nodiscard]] const text::Tokenizer& tokenizer() const;
   /// "bf16", "q8" or "q4": the type of the expert weights.
   [[nodiscard]] std::string_view quant() const;
@@ -116,7 +117,7 @@ class Model {
   /// Operations of the products of a prompt token: two for each weight of attention, router and chosen
   /// experts.
   [[nodiscard]] std::uint64_t prefill_operations_per_token() const;
-  /// What has been proven so far, and what that has cost.
+  /// How much has been verified so far, and how long that took.
   [[nodiscard]] format::ProofStats proof_stats() const;
 
   struct Impl;
@@ -176,7 +177,7 @@ class Sequence;
 /// Which rows of logits a step returns for one of its sequences.
 enum class LogitsOf : std::uint8_t { none, last_token, every_token };
 
-/// What a step appends to one sequence.
+/// Tokens that a step appends to one sequence.
 struct StepInput {
   Sequence* sequence = nullptr;
   std::span<const TokenId> tokens;  ///< at least one
@@ -216,7 +217,7 @@ class Engine {
   /// On an error no sequence has advanced. A token outside the vocabulary, or more tokens than a context has
   /// left, is Error{malformed}; fewer free KV pages than pages_needed() says, Error{usage}; an expert whose
   /// bytes do not match its digest, Error{verification}; weights, router values or logits that are not
-  /// finite, Error{malformed}; a stop request, which is looked at between layers, Error{interrupted}.
+  /// finite, Error{malformed}; a stop request, checked between layers, Error{interrupted}.
   StepLogits step(std::span<const StepInput> inputs, const std::stop_token& stop = {});
 
   [[nodiscard]] const Model& model() const;
@@ -270,14 +271,14 @@ class Sequence {
 struct SessionOptions {
   unsigned thread_count = 1;
   std::uint64_t context_tokens = 4096;
-  std::uint64_t prefill_chunk_tokens = 512;  ///< feed() works in steps of at most so many tokens
-  std::optional<KvType> kv;                  ///< as in EngineOptions, like what has the same name there
+  std::uint64_t prefill_chunk_tokens = 512;  ///< tokens of a step of feed(), at most
+  std::optional<KvType> kv;                  ///< as in EngineOptions, like the other members that it has
   std::optional<Isa> isa;
   MatmulEngine matmul = MatmulEngine::automatic;
   bool keep_positions = false;
   std::optional<std::uint64_t> memory_bytes = {};
   std::uint64_t reserved_bytes = 0;
-  std::stop_token stop;  ///< looked at between layers: feed() then throws Error{interrupted}
+  std::stop_token stop;  ///< checked between layers: feed() then throws Error{interrupted}
   std::function<void(const RoutingEvent&)> on_routing;  ///< as in SequenceOptions
 };
 
@@ -293,7 +294,7 @@ class Session {
   /// Errors are those of Engine::step().
   std::span<const float> feed(std::span<const TokenId> tokens);
 
-  /// The same, with the logits of every token: `visit(index in tokens, logits [vocab_size])`.
+  /// Like feed(), but calls `visit(index in tokens, logits [vocab_size])` for every token.
   void feed_all(std::span<const TokenId> tokens,
                 const std::function<void(std::size_t, std::span<const float>)>& visit);
 
@@ -314,22 +315,23 @@ class Session {
   std::unique_ptr<Impl> impl_;
 };
 
-/// What a file of save_prompt_cache() was good for.
+/// How much of a prompt a file of save_prompt_cache() has saved.
 struct PromptCacheUse {
   std::uint64_t reused_tokens = 0;     ///< of the prompt, now in the session
   std::uint64_t cached_tokens = 0;     ///< of the prompt, in the file
   std::optional<std::string> warning;  ///< why the file is not used
 };
 
-/// Puts the keys and values of the longest prefix that `prompt` shares with the file's into a session without
-/// tokens; all but the prompt's last token, which gives the logits. The logits are the same bits as without.
-/// No file is no use. A file that is damaged, cut, of another version, model, kv type or instruction set is
-/// not used, which the warning tells; a file that is no prompt cache at all is Error{malformed}. docs/run.md
+/// Copies the keys and values of the longest prefix that `prompt` shares with the file's tokens into a
+/// session without tokens. The prompt's last token is always left out: feeding it gives the logits, which are
+/// the same bits as without the file. A file that does not exist saves nothing. A file that is damaged, cut,
+/// or of another version, model, KV type or instruction set is not used, and the warning says why; a file
+/// that is not a prompt cache at all is Error{malformed}. See docs/run.md.
 [[nodiscard]] PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& path,
                                                std::span<const TokenId> prompt);
 
-/// Writes the keys and values of the session's first tokens, which `tokens` are, for later runs. The session
-/// was made with keep_positions.
+/// Writes the keys and values of the session's first tokens, which the caller passes as `tokens`, for later
+/// runs. The session must have been made with keep_positions. The file is replaced as a whole or not at all.
 void save_prompt_cache(Session& session, const std::filesystem::path& path, std::span<const TokenId> tokens);
 
 struct SamplingOptions {
@@ -338,10 +340,11 @@ struct SamplingOptions {
   std::uint64_t top_k = 0;   ///< 0: off
   double min_p = 0;          ///< 0: off
   std::uint64_t seed = 0;
-  // For tokens among the last repeat_last_n, of prompt and text. Greedy sampling heeds them too.
-  double repeat_penalty = 1;        ///< divides a positive logit, multiplies another; 1: off
-  double presence_penalty = 0;      ///< taken off the logit; 0: off
-  double frequency_penalty = 0;     ///< taken off the logit for each occurrence; 0: off
+  // Penalties of the tokens that are among the last repeat_last_n of prompt and text, for greedy sampling
+  // too.
+  double repeat_penalty = 1;        ///< divides a positive logit, multiplies a negative one; 1: off
+  double presence_penalty = 0;      ///< subtracted from the logit; 0: off
+  double frequency_penalty = 0;     ///< subtracted from the logit once for each occurrence; 0: off
   std::int64_t repeat_last_n = 64;  ///< 0: no penalties, -1: all tokens
 };
 
@@ -353,15 +356,15 @@ struct Generation {
   std::string text;          ///< their text, up to a stop text
   StopReason stop = StopReason::length;
   double prefill_tokens_per_s = 0;
-  double decode_tokens_per_s = 0;  ///< of the tokens after the first; 0 when there is only one
-  double first_token_s = 0;        ///< from the call to the first token
+  double decode_tokens_per_s = 0;  ///< rate of the tokens after the first; 0 when there is only one
+  double first_token_s = 0;        ///< seconds from the call of generate() to the first token
 };
 
 /// Feeds the prompt (ids with BOS) and samples up to `tokens_max` tokens. Tokens of the prompt that the
-/// session has already are not fed again; the last one must be fed. `on_token(id, text)` gets each token with
-/// the text that became complete with it: UTF-8 is held back until a character is whole, and what could be
-/// the start of one of `stop_texts` until it is not. After an interrupt, result.text may end with more than
-/// on_token got.
+/// session has already are not fed again, but the last one must not be among them. `on_token(id, text)` gets
+/// each token with the text that became complete with it. Text is held back while it may be part of a UTF-8
+/// character or the start of one of `stop_texts`. After an interrupt result.text may be longer than the texts
+/// that on_token got.
 [[nodiscard]] Generation generate(Session& session, const Model& model, std::span<const TokenId> prompt,
                                   std::uint64_t tokens_max, const SamplingOptions& sampling,
                                   const std::function<void(TokenId, std::string_view)>& on_token,
@@ -378,8 +381,8 @@ struct Evaluation {
   std::vector<double> routing_agreement_by_layer;
 };
 
-/// The text as one string of ids, cut into chunks of context_tokens - 1, each scored alone after BOS.
-/// `on_progress(tokens done, tokens total)`.
+/// Encodes the whole text, cuts the ids into chunks of context_tokens - 1, and scores each chunk alone after
+/// BOS. Calls `on_progress(tokens done, tokens total)` after each.
 [[nodiscard]] Evaluation evaluate(const Model& model, const Model* reference, std::string_view text,
                                   const SessionOptions& options,
                                   const std::function<void(std::uint64_t, std::uint64_t)>& on_progress,
@@ -393,9 +396,10 @@ struct CalibrationOptions {
   std::stop_token stop;
 };
 
-/// Runs a text through a model to learn what its experts get to see: layer by layer, all tokens through one
-/// layer before the next, so that the weights are read once and only one layer's statistics are held. With q8
-/// and q4 models the statistics are the same bits for any number of threads.
+/// Runs a text through a model to collect statistics of the inputs of its experts: layer by layer, all tokens
+/// through one layer before the next, so that the weights are read once and only one layer's statistics are
+/// held. With q8 and q4 models the statistics are the same bits for any number of threads. Used by one thread
+/// at a time; the model must outlive it.
 class Calibrator {
  public:
   /// The text is cut as evaluate() cuts it. Error{malformed} when it has no tokens.
@@ -405,7 +409,7 @@ class Calibrator {
 
   [[nodiscard]] std::uint64_t tokens() const;        ///< that are run, without BOS
   [[nodiscard]] std::uint64_t tokens_total() const;  ///< of the whole text
-  /// The next layer's, from 0 on; called n_layers times at most.
+  /// Runs the next layer, from 0 on, and returns its statistics. Call it n_layers times at most.
   [[nodiscard]] format::LayerStatistics next_layer();
 
  private:
@@ -419,29 +423,30 @@ struct BenchOptions {
   unsigned repetitions = 3;
 };
 
-struct BenchResult {  ///< medians, but for the parts: those are of the last repetition
+struct BenchResult {  ///< medians of the repetitions, except the parts, which are those of the last one
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
   std::uint64_t decode_bytes_per_token = 0;
   std::uint64_t peak_rss_bytes = 0;  ///< before the memory for measuring bandwidth was taken
-  // Plain reads by the same threads in the same run, in small pages and in huge ones where the kernel gives
-  // them, and decode's weight bytes a second over either: by turns with more decoding, or afterwards under a
-  // limit.
+  // Plain reads by as many threads in the same run, in small pages and in huge ones where the kernel gives
+  // them, and the bytes of weights that decoding reads in a second, as a fraction of either. Reads take turns
+  // with further decoding, or come after it under a memory limit.
   double read_bandwidth_gb_per_s = 0;
   double decode_bandwidth_fraction = 0;
   double read_bandwidth_huge_gb_per_s = 0;
   double decode_bandwidth_huge_fraction = 0;
-  /// Of the threads together, prefill's instructions on registers alone, right before and after; 0 for bf16.
+  /// The rate of all threads with prefill's instructions on registers alone, right before and after prefill;
+  /// 0 for bf16.
   double int8_peak_gops = 0;
-  double prefill_gops = 0;  ///< two operations for each weight that a token meets
+  double prefill_gops = 0;  ///< two operations for each weight that a token is multiplied with
   double prefill_peak_fraction = 0;
   bool onednn = false;        ///< whether products of the prompt went through oneDNN
   PartSeconds prefill_parts;  ///< of one prompt
   PartSeconds decode_parts;   ///< of one token
-  ResidencyStats residency;   ///< of all decoding that was measured, not of prefill
+  ResidencyStats residency;   ///< over all repetitions of decoding, without prefill
 };
 
-/// Random token ids (one repeated token would always choose the same experts).
+/// Measures with random token ids: one repeated token would always choose the same experts.
 [[nodiscard]] BenchResult bench(const Model& model, const SessionOptions& options, const BenchOptions& bench,
                                 const std::stop_token& stop);
 

@@ -5,6 +5,9 @@
 // A step computes rows: tokens of any number of sequences, in the order of the step's inputs. Rows of floats
 // are padded with zeros to whole tiles (64), so that no kernel has a tail. R is the number of rows of the
 // step.
+//
+// Everything in Engine::Impl belongs to the thread that calls step(), except inside a region of the pool:
+// there each worker writes the rows or columns of its tasks, and its own Scratch.
 
 #include <chrono>
 #include <cstddef>
@@ -28,8 +31,9 @@
 
 namespace sluice::runtime {
 
-/// Inputs of attention and head are quantized as finely as those of the experts' down projection: they are
-/// few (docs/decisions/0002-activation-chunks.md).
+/// Inputs that share a scale before attention matrices and head: as few as before the experts' down
+/// projection. Finer chunks cost time, but these matrices are a small part of the weights
+/// (docs/decisions/0002-activation-chunks.md).
 constexpr std::size_t kAttentionChunk = format::kActivationChunkDown;
 
 struct Sequence::Impl {
@@ -73,7 +77,7 @@ struct PaddedWidths {
   std::size_t vocab;
 };
 
-/// Everything that a step computes on its way, in memory that is taken once.
+/// Everything that a step computes on its way, in memory that is allocated once. Widths are padded.
 struct Activations {
   Buffer<float> x;                ///< [R][dim] residual stream
   Buffer<float> normed;           ///< [R][dim]
@@ -97,7 +101,7 @@ struct Activations {
 struct Routing {
   std::vector<std::uint32_t> experts;  ///< [row][k], by falling gate logit
   std::vector<float> weights;          ///< [row][k]
-  std::vector<float> margins;          ///< [row]; only where k < experts and somebody listens
+  std::vector<float> margins;          ///< [row]; empty unless k < experts and somebody listens
   struct Assignment {
     std::uint32_t row;
     float weight;
@@ -112,14 +116,15 @@ struct Routing {
   }
 };
 
-/// What experts read in one layer, for calibration.
+/// The rows that the experts of one layer read, as floats, for calibration.
 struct ExpertInputs {
   const Routing& routing;
   const float* gate_up;  ///< [row][dim padded]
   const float* down;     ///< [assignment][hidden padded]
 };
 
-/// Gets the inputs of every layer's experts after they have been computed with.
+/// Sees the inputs of the experts of every layer that is run, after they were computed with. On the engine's
+/// thread.
 class ExpertInputObserver {
  public:
   virtual ~ExpertInputObserver() = default;
@@ -138,8 +143,9 @@ struct Engine::Impl {
 
   StepLogits step(std::span<const StepInput> inputs, const std::stop_token& stop);
 
-  /// The parts of a step, for whoever takes layers one by one: rows with their embeddings in activations.x,
-  /// then layer after layer.
+  /// The parts of a step, for calibration, which runs layers one by one. begin() puts rows with their
+  /// embeddings into activations.x; then come the layers in order. KV pages must be reserved before, and
+  /// positions do not advance.
   void begin(std::span<const StepInput> inputs);
   void run_layer(std::size_t layer);
 
@@ -205,11 +211,12 @@ struct Engine::Impl {
   // products.cpp
   /// Each matrix times the rows of `in`, in one region over all workers.
   void products(const InputRows& in, std::initializer_list<Product> list);
-  /// A slice of one product, by own kernels or oneDNN: see multiply() in runtime/kernels/products.h.
+  /// Computes a slice of one product by own kernels or oneDNN: see multiply() in runtime/kernels/products.h.
   void multiply_slice(const Matrix& matrix, const InputRows& in, std::size_t first_panel, std::size_t panels,
                       float* out, std::size_t out_stride, unsigned worker);
 
-  /// body(row, worker) for all rows of the step.
+  /// Calls body(row, worker) for all rows of the step. A single row is computed here: waking workers takes
+  /// longer than the work.
   template <typename F>
   void for_each_row(F body) {
     if (rows.size() == 1) return body(std::size_t{0}, 0u);

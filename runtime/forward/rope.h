@@ -1,5 +1,6 @@
 #pragma once
-// Rotary position embedding on interleaved pairs (arXiv 2104.09864, as in mistral-inference rope.py).
+// Rotary position embedding (RoPE) on interleaved pairs (arXiv 2104.09864, as in mistral-inference rope.py).
+// Angles are computed with our own sine and cosine, since those of the C library differ between machines.
 
 #include <cstddef>
 #include <cstdint>

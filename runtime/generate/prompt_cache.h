@@ -40,15 +40,15 @@ struct PromptCacheIdentity {
 struct PromptCacheContent {
   PromptCacheIdentity identity;
   std::vector<TokenId> tokens;
-  base::Bytes rows;  ///< into the file's bytes
+  base::Bytes rows;  ///< a view of the file's bytes: [column][token][element]
 };
 
-/// The file up to the rows: header and token ids.
+/// The bytes of a file up to the rows: header and token ids.
 [[nodiscard]] std::vector<std::byte> encode_prompt_cache_head(const PromptCacheIdentity& identity,
                                                               std::span<const TokenId> tokens);
 
-/// Parses a whole file and proves it by its digest. Error{malformed} naming `subject` for bytes that are no
-/// prompt cache, are cut or damaged, or have another version.
+/// Parses a whole file and compares it with its digest. Error{malformed} naming `subject` for bytes that are
+/// not a prompt cache, are cut or damaged, or have another version.
 [[nodiscard]] PromptCacheContent parse_prompt_cache(base::Bytes file, std::string_view subject);
 
 /// True for the first bytes of a prompt cache of any version.

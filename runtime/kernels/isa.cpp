@@ -19,7 +19,7 @@ namespace sluice::runtime {
 namespace {
 
 // CPUID leaf 7, subleaf 1, EAX bit 4 (Intel SDM, volume 2A). Clang 14's __builtin_cpu_supports does not know
-// it. It does not say whether the system saves the registers; avx2, which is asked for as well, does.
+// it. The bit says nothing about whether the system saves the registers; the test for avx2 does.
 bool has_avxvnni() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;

@@ -98,7 +98,7 @@ struct Kernels {
   void (*multiply_bf16)(const PanelView* panels, std::size_t count, const float* x, std::size_t rows,
                         std::size_t x_stride, float* out, std::size_t out_stride);
 
-  // What products through a library need of the weights and of its sums (runtime/onednn).
+  // For products through oneDNN (runtime/onednn), which multiplies neither packed codes nor their scales.
   /// Weights of the inputs [first_col, first_col + cols), multiples of 64, as f32: out[input][output], rows
   /// of `out` are out_stride floats apart.
   void (*widen_bf16)(const PanelView& panel, std::size_t first_col, std::size_t cols, float* out,

@@ -196,7 +196,7 @@ inline void store_s8(std::int8_t* p, const Int16& v) {
 }
 
 // Adding 1.5 * 2^23 rounds to an integer (nearest, ties to even) and leaves it in the low mantissa bits, for
-// |x| < 2^22: there the last bit of a float is worth 1.
+// |x| < 2^22: the sum lies between 2^23 and 2^24, where the last bit of a float is worth 1.
 constexpr float kRoundMagic = 12582912.0f;
 constexpr std::int32_t kRoundMagicBits = 0x4B400000;
 
@@ -224,7 +224,8 @@ inline Float16 exp(Float16 x) {
   for (auto& part : power.part) part = (part << 23) + 0x3F800000;
   Float16 result = p * float_of_bits(power);
   for (int i = 0; i < kParts; ++i) {
-    // The clamp above has lost these two cases: min and max turn a NaN into a number.
+    // The clamp above has lost two cases: what is below kLow must give 0, and min and max turned a NaN into a
+    // number.
     const IntPart below = original.part[i] < kLow;
     const IntPart nan = original.part[i] != original.part[i];
     IntPart result_bits;

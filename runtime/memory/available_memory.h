@@ -6,10 +6,10 @@
 
 namespace sluice::runtime {
 
-/// The least of MemAvailable in /proc/meminfo and of what each memory control group from this process's own
-/// up to the root leaves (version 2, and version 1 where it still is). Pages of files count as free: the
-/// kernel gives them up, and a mapped model fills a group with them. What cannot be read limits nothing.
-/// `root` stands for / in tests.
+/// The least of MemAvailable in /proc/meminfo and of what is left in each memory control group from this
+/// process's own up to the root (version 2, and version 1 where it still is), in bytes. Pages of files count
+/// as free: the kernel drops them, and a mapped model fills a group with them. A file that cannot be read
+/// does not limit the result. `root` stands for / in tests.
 [[nodiscard]] std::uint64_t available_memory_bytes(const std::filesystem::path& root = "/");
 
 }  // namespace sluice::runtime

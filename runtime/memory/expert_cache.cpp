@@ -286,7 +286,8 @@ void ExpertCache::read_piece(const Read& read) {
   try {
     got = file_.read_at(offset_bytes, out);
   } catch (const base::Error& error) {
-    // A read that goes on at the end of a file that was cut begins between pages, which O_DIRECT refuses.
+    // When a file was cut between pages, the rest of the read begins between pages too, which O_DIRECT
+    // refuses. The error below says more than that one.
     if (file_.size_bytes() >= offset_bytes + out.size()) {
       throw base::Error(base::ErrorKind::io,
                         std::string(error.what()) + ", from byte " + std::to_string(offset_bytes) + " on");

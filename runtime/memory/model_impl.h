@@ -1,6 +1,9 @@
 #pragma once
 // A model's weights as the forward pass sees them: views into the mapped container, and small float tensors
-// copied into padded rows. Also which of them have been proven.
+// copied into padded rows. Also which of them have been verified.
+//
+// Shapes are [outputs, inputs], as in the checkpoint. Everything is immutable after opening, except the flags
+// of what has been verified, which are atomic; so engines on several threads may share a model.
 
 #include <cstddef>
 #include <cstdint>
@@ -23,7 +26,7 @@ namespace sluice::runtime {
 
 using format::TensorRole;
 
-/// What is proven as one: an expert, or a tensor that is of none.
+/// The unit of verification: an expert, or a tensor that belongs to no expert.
 using ProofPart = format::ContainerProofs::Part;
 
 struct WeightMatrix {
@@ -64,9 +67,9 @@ struct Model::Impl {
   Buffer<float> final_norm;
   WeightMatrix head;
 
-  /// True when `part` must be proven before it is used.
+  /// True when `part` must be verified before it is used.
   [[nodiscard]] bool unproven(ProofPart part) const { return verify != Verify::off && !proofs->proven(part); }
-  /// Proves those of `parts` that have not been, with all of the pool's workers. A mismatch is
+  /// Verifies those of `parts` that have not been verified, with all of the pool's workers. A mismatch is
   /// Error{verification} naming the tensor.
   void prove(std::span<const ProofPart> parts, base::WorkerPool& pool) const;
 

@@ -30,23 +30,24 @@ struct MemoryNeeds {
 [[nodiscard]] MemoryNeeds memory_needs(const Model::Impl& model, std::uint64_t other_bytes);
 
 struct ResidencyPlan {
-  /// How many experts the cache holds while others are read when they are needed. 0: everything is mapped,
-  /// because it fits, or because not even two experts do; the page cache then does what it can.
+  /// Experts that the cache holds at once; the others are read when they are needed. 0: everything is mapped,
+  /// because it fits, or because not even two experts do; then the page cache decides what stays.
   std::size_t expert_slots = 0;
 };
 
 /// `memory_bytes` is the memory for everything together; a share of it is left to the kernel.
 [[nodiscard]] ResidencyPlan plan_residency(const MemoryNeeds& needs, std::uint64_t memory_bytes);
 
-/// Memory that this process may still take: of `limit_bytes` for the whole process, or without it what
-/// available_memory_bytes() says.
+/// Bytes that this process may still take: what remains of `limit_bytes` for the whole process, or, without a
+/// limit, available_memory_bytes().
 [[nodiscard]] std::uint64_t memory_left(std::optional<std::uint64_t> limit_bytes);
 
-/// True when the whole file lies in the page cache: then it fits, whatever the numbers say (another process
-/// may have been charged for it).
+/// True when the whole file lies in the page cache. Then it fits, even if the memory that is left seems too
+/// small: its pages may be charged to the control group of another process.
 [[nodiscard]] bool is_cached(const Model::Impl& model);
 
-/// Keeps attention and output matrices in memory: locked where this user may, otherwise read ahead once.
+/// Keeps attention and output matrices in memory: locked where the user may lock memory, otherwise read ahead
+/// once.
 class PinnedWeights final {
  public:
   explicit PinnedWeights(const Model::Impl& model);
@@ -77,7 +78,8 @@ class ResidentWeights final {
   [[nodiscard]] const Buffer<float>& final_norm() const { return model_.final_norm; }
   [[nodiscard]] const Matrix& head();
 
-  /// Error{io} when the mapped file was cut while its bytes were computed with.
+  /// Error{io} when the mapped file was cut or could not be read. Such bytes read as zeros, so results are
+  /// valid only if this is called after the computation and does not throw.
   void require_whole() const { model_.container.require_whole(); }
 
   [[nodiscard]] const Model::Impl& model() const { return model_; }

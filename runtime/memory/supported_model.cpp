@@ -1,6 +1,6 @@
-// What of a ModelDescription the forward pass computes. Every property that it would ignore is refused by
-// name here: an ignored property gives fluent nonsense, which is worse than an error. When a kernel learns
-// one of them, its line goes, and docs/families.md changes with it.
+// The properties of a ModelDescription that the forward pass does not compute. Each is refused by name:
+// ignoring one would give fluent nonsense, which is worse than an error. When the forward pass learns one,
+// its line here goes and docs/families.md changes.
 
 #include "runtime/memory/supported_model.h"
 
@@ -93,6 +93,7 @@ DecoderShape require_supported(const ModelDescription& description, std::string_
   for (std::uint64_t i = 0; i < description.layer_count(); ++i) {
     const SupportCheck layer(std::string(subject) + ": layer " + std::to_string(i));
     layer.check(description.layer(i));
+    // DecoderShape has one set of sizes for all layers.
     layer.refuse_if(description.layers[i] != description.layers[0],
                     "a kind of layer other than that of layer 0");
   }

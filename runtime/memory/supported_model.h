@@ -1,6 +1,6 @@
 #pragma once
-// Which of the models that can be described are computed today: docs/families.md. Everything else is refused
-// by naming the layer and what it has.
+// Which of the models that can be described can be computed today: docs/families.md. Every other model is
+// refused with the name of the layer and of the property that is missing.
 
 #include <cstdint>
 #include <optional>

@@ -1,5 +1,5 @@
 #pragma once
-// Matrix products through oneDNN. This is the front header of the wing: no type of oneDNN is in it.
+// Matrix products through oneDNN. This header is the interface of the folder and exposes no type of oneDNN.
 //
 // oneDNN computes on the calling thread alone, so it works inside the runtime's own workers: one call for a
 // slice of a matrix, as the own kernels are called (runtime/kernels/products.h).

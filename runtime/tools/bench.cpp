@@ -174,7 +174,7 @@ void require_something(const BenchOptions& bench) {
                     "bench needs at least one prompt token, one token and one repetition");
 }
 
-/// What the repetitions give, each a number; the result takes the medians.
+/// One number for each repetition; the result takes the medians.
 struct Repetitions {
   std::vector<double> prefill, decode;     // tokens/s
   std::vector<double> peaks, peak_shares;  // operations/s; prefill's share of them. Not for bf16.
