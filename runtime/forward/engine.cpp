@@ -6,8 +6,8 @@
 // the number of threads or on the split into steps.
 //
 // A step fails as a whole. Inputs and KV pages are checked before anything changes, and positions advance
-// only after the last check of the logits. Keys and values that a failed step has written lie behind the
-// position of their sequence, where the next step overwrites them.
+// only after the last check of the logits. A failed step may have written keys and values from the position
+// of its sequence on; the next step overwrites them.
 
 #include <algorithm>
 #include <cmath>
@@ -30,7 +30,7 @@ std::size_t padded_to_tiles(std::uint64_t width) {
   return static_cast<std::size_t>(base::align_up(width, format::kTileCols));
 }
 
-/// bf16 containers are the reference path: by default nothing is rounded after the weights.
+/// bf16 containers are the reference path, so their keys and values are not rounded by default.
 KvType default_kv(const Model& model) { return model.quant() == "bf16" ? KvType::f32 : KvType::bf16; }
 
 /// The budget of the KV pages in bytes, checked against the memory that is free. The pages are only reserved
@@ -153,7 +153,6 @@ StepLogits Engine::Impl::step(std::span<const StepInput> inputs, const std::stop
     run_layer(layer);
   }
   const StepLogits logits = head(inputs);
-  // Only now: everything above may throw, and a sequence must not count tokens that have no logits.
   for (const StepInput& input : inputs) input.sequence->impl().position += input.tokens.size();
   return logits;
 }

@@ -215,8 +215,8 @@ struct Engine::Impl {
   void multiply_slice(const Matrix& matrix, const InputRows& in, std::size_t first_panel, std::size_t panels,
                       float* out, std::size_t out_stride, unsigned worker);
 
-  /// Calls body(row, worker) for all rows of the step. A single row is computed here: waking workers takes
-  /// longer than the work.
+  /// Calls body(row, worker) for all rows of the step. A single row, as in decoding, is computed by the
+  /// calling thread, which spares waking the workers.
   template <typename F>
   void for_each_row(F body) {
     if (rows.size() == 1) return body(std::size_t{0}, 0u);

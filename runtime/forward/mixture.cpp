@@ -104,7 +104,6 @@ void Engine::Impl::down(const LayerExperts& experts) {
     const std::size_t panels = std::min(slice, panels_total - first);
     const std::size_t width = panels * format::kPanelRows;
     float* const block_out = &activations.block_out[first * format::kPanelRows];
-    // Groups come in ascending order of experts, so later groups continue the same sum.
     if (experts.is_first_group())
       for (std::size_t r = 0; r < rows.size(); ++r) std::fill_n(block_out + r * padded.dim, width, 0.0f);
     float* const out = scratch[worker].gate.data();

@@ -32,7 +32,6 @@ void Engine::Impl::products(const InputRows& in, std::initializer_list<Product> 
     for (const Product& product : list) {
       const std::size_t panels = product.matrix->layout.panels;
       const std::size_t tasks = base::divide_up(panels, slice);
-      // The last slice of a matrix may be narrower. A slice never spans two matrices.
       if (task >= tasks) {
         task -= tasks;
         continue;

@@ -28,7 +28,7 @@ Sequence::~Sequence() = default;
 Sequence::Sequence(Sequence&&) noexcept = default;
 
 void Sequence::Impl::check(std::span<const TokenId> tokens) const {
-  // position never exceeds context_tokens, so this subtraction cannot wrap around; position + size could.
+  // position never exceeds context_tokens, so the subtraction cannot wrap around.
   if (tokens.size() > context_tokens - position) {
     throw base::Error(base::ErrorKind::malformed, "prompt: " + std::to_string(tokens.size()) +
                                                       " tokens after " + std::to_string(position) +

@@ -19,7 +19,8 @@ class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options);
 
-  /// Counts a token of the prompt or of the generated text, for the penalties.
+  /// Records a token of the prompt or of the generated text, for the penalties. Call it for every token, in
+  /// order.
   void accept(TokenId token);
   /// Draws a token from logits [vocab_size]. Does not accept() it.
   [[nodiscard]] TokenId sample(std::span<const float> logits);

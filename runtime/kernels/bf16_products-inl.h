@@ -19,6 +19,7 @@ constexpr std::size_t kManyRowsBf16 =
 /// Registers of weights that meet kRows rows at once, so that all sums stay in registers.
 template <std::size_t kRows>
 constexpr std::size_t bf16_step_parts() {
+  // Sums and weights of a step must fit into the registers: with AVX2 6 rows x 2 or 3 x 4 are 12 of 16.
   if (kPartLanes != 8) return 4;  // AVX-512 has 32 registers; the plain kernels have few either way
   return kRows == 1 ? 8 : (kRows <= 3 ? 4 : 2);
 }
@@ -49,6 +50,7 @@ inline void add_input(FloatPart (&weights)[kStepParts], const float* x, std::siz
                       FloatPart (&total)[kRows][kStepParts]) {
 #pragma GCC unroll 8
   for (std::size_t r = 0; r < kRows; ++r) {
+    // Broadcast: x - 0 is x.
     const FloatPart factor = x[r * x_stride] - FloatPart{};
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < kStepParts; ++i) {

@@ -92,6 +92,7 @@ Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
   return q8_sums(weights, groups, codes, 0);
 }
 
+// A block takes one row at a time: sums of 64 outputs are more than there are registers already.
 struct Q8Block {
   static constexpr std::size_t kGroupBytes = kQ8GroupBytes;
   static constexpr std::size_t kCols = kChunkColsMin;

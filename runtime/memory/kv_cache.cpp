@@ -108,7 +108,7 @@ std::uint64_t KvCache::page_count_max(const DecoderShape& params, const Limits& 
   return seen ? std::min(all, (*seen + kKvPageTokens - 3) / kKvPageTokens + 1) : all;
 }
 
-/// A position sees itself and the window - 1 positions before it.
+/// The first page that `position` sees: a position sees itself and the window - 1 positions before it.
 std::uint64_t KvCache::first_page_seen(std::uint64_t position) const {
   if (!window_tokens_ || position + 1 <= *window_tokens_) return 0;
   return (position + 1 - *window_tokens_) / kKvPageTokens;

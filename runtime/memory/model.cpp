@@ -1,8 +1,8 @@
 // Opening a model: from a container's directory to the views that the forward pass reads.
 //
 // Opening verifies what it uses: the tokenizer, and the norms and routers, which are copied. Matrices and
-// experts stay unread in the mapping until somebody computes with them, so a model of any size opens at once.
-// An Impl must not move: its proofs refer to its container, and every matrix points into the mapping.
+// experts stay unread in the mapping until somebody computes with them, unless Verify::full asks for all of
+// them. An Impl must not move: its proofs refer to its container, and every matrix points into the mapping.
 
 #include <algorithm>
 #include <cmath>

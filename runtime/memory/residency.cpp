@@ -70,6 +70,8 @@ std::uint64_t memory_left(std::optional<std::uint64_t> limit_bytes) {
 }
 
 bool is_cached(const Model::Impl& model) {
+  // An estimate from samples, and 0 where the kernel does not tell (base/page_cache.h): then the memory that
+  // is left decides.
   const auto file = base::File::open_read(model.container.path());
   const std::uint64_t bytes = model.container.bytes().size();
   return base::CachedSource(file, bytes, nullptr).cached_share(0, bytes) == 1;
@@ -148,8 +150,8 @@ bool LayerExperts::next_group() {
   group_ = streamed_->next();
   order_ = streamed_->order();
   for (const std::uint32_t e : group_) {
-    // The bytes are hashed in the memory from which they are computed with. Hashing the mapped file instead
-    // would read the expert twice, and would prove other bytes.
+    // The memory that is hashed is the memory that is computed with. Hashing the mapped file instead would
+    // read the expert twice, and would prove other bytes.
     if (!model.unproven(experts_[e].part)) continue;
     streamed_->await_all(e);
     model.proofs->prove(experts_[e].part, streamed_->bytes(e), weights_.pool_);
