@@ -17,6 +17,8 @@ namespace {
 
 using format::Json;
 
+// The subject that format's readers ask for. Their errors about a record are never shown, because an entry of
+// another form counts as absent.
 constexpr const char* kSubject = "provenance";
 
 /// A file of the release as the container records it.
@@ -27,6 +29,8 @@ struct RecordedFile {
   std::optional<base::Sha256> root;
 };
 
+/// A member of another type counts as absent: the provenance comes from the container, which anyone can have
+/// made.
 std::string text_of(const Json& object, std::string_view key) {
   const Json* value = object.find(key);
   return value != nullptr && value->is_string() ? value->as_string(kSubject) : std::string();
@@ -44,6 +48,8 @@ std::vector<RecordedFile> recorded_files(const Json& provenance) {
                       {},
                       base::parse_digest<base::Sha256>(text_of(entry, "sha256")),
                       base::parse_digest<base::Sha256>(text_of(entry, "pieces_root"))};
+    // A path that would leave the release's folder is dropped here, before check_content() opens files by it.
+    // Of several entries for one path the first counts, so that a file is compared with one set of digests.
     try {
       format::check_release_path(file.path, kSubject);
       if (const Json* bytes = entry.find("bytes")) file.length_bytes = bytes->as_uint(kSubject);
@@ -64,6 +70,8 @@ bool is_made_from(const format::ContainerTensor& tensor,
          found->shape == tensor.shape && found->digest == tensor.source_digest;
 }
 
+/// Checks one chain. The links are added in the order in which they are checked; check_content() relies on
+/// that when it looks at the links before it.
 class ChainChecker {
  public:
   ChainChecker(const format::ContainerReader& container, const ChainInputs& inputs, const Options& options,
@@ -76,6 +84,7 @@ class ChainChecker {
         files_(recorded_files(container.provenance())) {}
 
   std::vector<ChainLink> check() {
+    // The order is that of verify.h. Each link needs only what the links before it have established.
     check_release();
     check_files();
     check_content();
@@ -86,6 +95,8 @@ class ChainChecker {
   }
 
  private:
+  // Details are printed to a terminal, so every text that the container holds goes through
+  // base::to_printable() before it becomes part of one.
   void add(std::string link, LinkState state, std::string detail) {
     links_.push_back({std::move(link), state, std::move(detail)});
   }
@@ -111,11 +122,15 @@ class ChainChecker {
             manifest ? base::to_hex_or_empty(manifest->infohash_v1) : "");
     compare("infohash_v2", layout ? base::to_hex_or_empty(layout->infohash_v2) : "",
             manifest ? base::to_hex_or_empty(manifest->infohash_v2) : "");
+    // One info-hash that differs is enough: the v1 and v2 hashes of a hybrid torrent stand for the same
+    // release, so a container that agrees with one and not with the other was not made from it.
     const auto different =
         std::ranges::find_if(pairs, [](const auto& pair) { return pair.first != pair.second; });
     if (different != pairs.end())
       return add("release", LinkState::differs, detail + ": " + inputs_.source + " has " + different->second);
     if (!pairs.empty()) return add("release", LinkState::checked, detail + ": as in " + inputs_.source);
+    // Nothing was compared. The three reasons call for different actions of the user, so each has its own
+    // words.
     const bool named =
         !text_of(provenance, "infohash_v1").empty() || !text_of(provenance, "infohash_v2").empty();
     add("release", LinkState::unknown,
@@ -138,6 +153,8 @@ class ChainChecker {
         return add("files", LinkState::differs,
                    base::to_printable(file.path) + " has another digest or size in " + inputs_.source);
       }
+      // A file without a digest on both sides proves nothing, and the link holds only when every recorded
+      // file was compared.
       ++compared;
     }
     if (compared == files_.size())
@@ -156,6 +173,8 @@ class ChainChecker {
     const auto& manifest = inputs_.release.manifest;
     if (layout) {
       const auto released = std::ranges::find(layout->files, file.path, &format::ReleaseFile::path);
+      // A file that the torrent does not list has nothing to be compared with: the torrent lists the whole
+      // release.
       if (released == layout->files.end()) return std::nullopt;
       compare(file.root, released->root);
       if (file.length_bytes && *file.length_bytes != released->length_bytes) differs = true;
@@ -172,7 +191,9 @@ class ChainChecker {
     if (files_.empty()) return;
     if (!can_read("file content")) return;
     Expectations recorded;
-    // A v1 torrent has no file digests that the container could record: then its pieces are the link.
+    // A v1 torrent has no file digests that the container could record, so its pieces are the link. They may
+    // be used only when the container names this torrent (link "release") and does not contradict it (link
+    // "files"); otherwise the files would be compared with another release.
     if (links_.front().state == LinkState::checked && links_.back().state != LinkState::differs)
       recorded.layout = inputs_.release.layout;
     recorded.manifest.emplace();
@@ -184,9 +205,13 @@ class ChainChecker {
       entry.root = file.root;
       recorded.manifest->files.push_back(std::move(entry));
     }
+    // The recorded digests take the place of a manifest, so this link is checked by the code that verifies
+    // releases.
     const Report report = verify_release(inputs_.folder, recorded, options_, progress_, stop_);
     for (const FileReport& file : report.files) {
       if (file.state == FileState::ok || file.state == FileState::extra) continue;
+      // Bytes that differ or are missing refute the link. A file that cannot be read, or that has no digest,
+      // says nothing about it.
       const bool differs = file.state == FileState::damaged || file.state == FileState::missing;
       return add("file content", differs ? LinkState::differs : LinkState::unknown,
                  base::to_printable(file.path) + " in " + inputs_.folder.string() + ": " +
@@ -200,6 +225,8 @@ class ChainChecker {
   void check_tensors() {
     if (!can_read("tensors")) return;
     try {
+      // This reads the files a second time. Tensors do not begin or end where files and pieces do, so the
+      // digests of the files cannot be reused.
       const auto released = format::digest_tensors(format::open_released_model(inputs_.folder),
                                                    std::max(1u, options_.thread_count), progress_, stop_);
       const std::string count = base::to_counted(container_.tensors().size(), "tensor");
@@ -213,6 +240,8 @@ class ChainChecker {
           std::to_string(differing.size()) + " of " + count + " of " + inputs_.folder.string() +
               " differ, first '" + differing.front() + "'");
     } catch (const base::Error& error) {
+      // Files that are not a readable model leave the link open: the link before it says whether they are the
+      // recorded ones.
       if (error.kind() != base::ErrorKind::malformed) throw;
       add("tensors", LinkState::unknown, error.what());
     }
@@ -229,12 +258,17 @@ class ChainChecker {
     return !inputs_.folder.empty() && inputs_.read_files;
   }
 
+  /// The recipe is the container's own word. Rounding loses information, so the stored weights do not tell by
+  /// which choices they were made.
   [[nodiscard]] std::string recipe() const {
     const std::string quant = base::to_printable(text_of(container_.recipe(), "quant"));
     return (quant.empty() ? std::string("no quantization is named") : quant) +
            ": only converting again would show it";
   }
 
+  /// Link "root": somebody outside the container names its root. Roots that a manifest names for other
+  /// containers do not refute this one, because each conversion has its own root; ContainerTrust is stricter
+  /// when the user names the manifest.
   void check_root() {
     const base::Sha256& root = container_.footer().root;
     const std::string hex = base::to_hex(root);

@@ -14,8 +14,11 @@
 namespace sluice::verify {
 namespace {
 
+// A limit of plausibility: 1 TiB is far above the piece lengths in use, and fetch accepts at most 512 MiB.
 constexpr std::uint64_t kPieceBytesMax = std::uint64_t{1} << 40;
 
+/// A torrent that contradicts itself cannot tell right from wrong bytes, so it is refused as a whole instead
+/// of being reported as damage of files.
 [[noreturn]] void refuse_torrent(const format::ReleaseLayout& layout, const std::string& why) {
   base::throw_malformed("torrent '" + layout.name + "'", why);
 }
@@ -24,6 +27,9 @@ std::string counted(std::uint64_t count, std::string_view what) {
   return std::to_string(count) + ' ' + std::string(what);
 }
 
+/// Checks the rows of hashes of one file against its length and its root (BEP 52). In a v2 torrent the piece
+/// layers stand outside the info dictionary, so the info-hash covers only the root; a row is trusted because
+/// its tree leads to that root.
 void check_tree(const format::ReleaseLayout& layout, const format::ReleaseFile& file) {
   const auto check_row = [&](const std::vector<base::Sha256>& row, std::uint64_t blocks,
                              std::string_view what) {
@@ -33,6 +39,7 @@ void check_tree(const format::ReleaseLayout& layout, const format::ReleaseFile& 
       refuse_torrent(layout, "has " + counted(row.size(), what) + " for '" + file.path + "', expected " +
                                  std::to_string(expected));
     }
+    // The row lies log2(blocks) levels above the leaves.
     const auto height = static_cast<unsigned>(std::countr_zero(blocks));
     if (file.root && base::merkle_root(row, height) != *file.root)
       refuse_torrent(layout, "the " + std::string(what) + " of '" + file.path + "' do not make its root");
@@ -41,6 +48,8 @@ void check_tree(const format::ReleaseLayout& layout, const format::ReleaseFile& 
   check_row(file.leaves, 1, "block hashes");
 }
 
+/// Checks everything that later steps index by: names, lengths whose sum fits into 64 bits, and as many
+/// hashes as pieces.
 void check_layout(const format::ReleaseLayout& layout) {
   format::check_release_names(layout, "torrent '" + layout.name + "'");
   std::uint64_t total_bytes = 0;
@@ -60,6 +69,7 @@ void check_layout(const format::ReleaseLayout& layout) {
   }
 }
 
+/// An info-hash that only one side has is no contradiction: a manifest may name the v1 hash alone.
 template <typename D>
 void check_same(const std::optional<D>& torrent, const std::optional<D>& manifest, std::string_view what) {
   if (!torrent || !manifest || *torrent == *manifest) return;
@@ -86,6 +96,7 @@ std::optional<std::uint64_t> ExpectedFile::length_bytes() const {
 
 std::vector<ExpectedFile> collect_expected_files(const Expectations& expectations) {
   std::vector<ExpectedFile> expected_files;
+  // The keys are views into `expectations`, which outlives this function.
   std::map<std::string_view, std::size_t> index_of;
   if (expectations.layout) {
     check_layout(*expectations.layout);
@@ -103,6 +114,8 @@ std::vector<ExpectedFile> collect_expected_files(const Expectations& expectation
     check_same(expectations.layout->infohash_v1, manifest.infohash_v1, "info-hash v1");
     check_same(expectations.layout->infohash_v2, manifest.infohash_v2, "info-hash v2");
   }
+  // A manifest's entry joins the torrent's entry of the same path. Other entries come last: they must not
+  // move the torrent's files, whose positions are those of the v1 stream.
   for (const format::ManifestFile& file : manifest.files) {
     format::check_listed_path(file.path, "manifest '" + manifest.name + "'");
     const auto [place, is_new] = index_of.emplace(file.path, expected_files.size());

@@ -33,6 +33,7 @@ class FileVerifier {
         length_bytes_(expected_file.length_bytes().value_or(digests.found_bytes)) {}
 
   void verify(const format::ReleaseLayout* layout) {
+    // The size comes first, because its problem is the most telling one and set_problem() keeps the first.
     verify_size();
     if (expected_.released != nullptr) verify_tree(*expected_.released, *layout);
     if (expected_.stated != nullptr) verify_stated(*expected_.stated);
@@ -40,6 +41,7 @@ class FileVerifier {
   }
 
  private:
+  // One sentence per file is enough: further differences have the same cause as a rule.
   void set_problem(const std::string& problem) {
     if (findings_.problem.empty()) findings_.problem = problem;
   }
@@ -53,6 +55,8 @@ class FileVerifier {
                 std::to_string(length_bytes_));
   }
 
+  // The most precise row decides. The others need not be compared in addition, since collect_expected_files()
+  // has shown that they lead to the same root.
   void verify_tree(const format::ReleaseFile& released, const format::ReleaseLayout& layout) {
     if (!released.leaves.empty()) {
       compare_row(released.leaves, digests_.leaves, base::kMerkleBlockBytes);
@@ -70,12 +74,15 @@ class FileVerifier {
   void compare_row(const std::vector<Sha256>& expected, const std::vector<Sha256>& found,
                    std::uint64_t unit_bytes) {
     const auto bad = bad_units(unit_bytes, length_bytes_, [&](std::uint64_t index) {
+      // A file that is too short has fewer nodes than expected; the units without a node are wrong.
       return index >= found.size() || found[index] != expected[index];
     });
     findings_.bad.insert(findings_.bad.end(), bad.begin(), bad.end());
     findings_.compared = findings_.located = kinds_.v2 = true;
   }
 
+  // The manifest's digests are compared even where the torrent's tree matches: a manifest that disagrees with
+  // its torrent must not go unnoticed.
   void verify_stated(const format::ManifestFile& stated) {
     if (stated.length_bytes && *stated.length_bytes != length_bytes_) {
       findings_.differs = true;
@@ -89,6 +96,8 @@ class FileVerifier {
       if (digests_.sha256 == stated.sha256) sha256_matches_ = true;
     }
     if (stated.md5) {
+      // MD5 can show damage, and it does not make a file `is_correct`: two different files with one MD5 can
+      // be made on purpose.
       kinds_.md5 = true;
       compare("MD5", *digests_.md5, *stated.md5);
     }
@@ -100,6 +109,8 @@ class FileVerifier {
     if (root() == expected) sha256_matches_ = true;
   }
 
+  // A file has nodes or leaves, never both. BEP 52 gives an empty file no root; zeros stand for it, which no
+  // expected root equals.
   [[nodiscard]] Sha256 root() const {
     if (!digests_.layer.empty())
       return base::merkle_root(digests_.layer, static_cast<unsigned>(std::countr_zero(blocks_per_node_)));
@@ -132,6 +143,8 @@ class PieceVerifier {
       : layout_(layout), expected_files_(expected_files), digests_(digests), findings_(findings) {}
 
   void verify(const std::vector<std::optional<base::Sha1>>& found, ComparedKinds& kinds) {
+    // An absent digest never equals the expected one, so a piece with unreadable bytes is assigned as well,
+    // as unknown.
     for (std::size_t piece = 0; piece < layout_.v1_pieces.size(); ++piece) {
       if (found[piece]) kinds.v1 = true;
       if (found[piece] == layout_.v1_pieces[piece]) continue;
@@ -151,6 +164,8 @@ class PieceVerifier {
 
   void assign(std::size_t piece, bool known) {
     const std::vector<PiecePart> parts = parts_of(piece);
+    // A piece says that some of its bytes are wrong, and not which. Digests of single files (FileVerifier)
+    // tell: files that these show to be right are left out, and the damage falls on the rest of the piece.
     const bool all_correct =
         std::ranges::all_of(parts, [&](const PiecePart& part) { return is_correct(part); });
     // No file is damaged when only pad files, which are zeros and not on disk, lie in the piece.
@@ -161,6 +176,7 @@ class PieceVerifier {
     }
     for (const PiecePart& part : parts) {
       FileFindings& findings = findings_[part.file];
+      // A file that could not be read is reported by its state; it has no ranges.
       if (!was_read(digests_[part.file])) continue;
       // When all files of the piece match their digests, the references contradict each other: all are
       // reported.
@@ -170,11 +186,13 @@ class PieceVerifier {
   }
 
   [[nodiscard]] bool is_correct(const PiecePart& part) const {
+    // With a tree only this part has to be right; with a digest of the whole file, the whole file.
     const FileFindings& findings = findings_[part.file];
     return findings.located ? !overlaps(findings.bad, part.range) : findings.is_correct;
   }
 
-  /// Must be called with rising piece numbers.
+  /// The parts that lie in files, without padding. Must be called with rising piece numbers, so that all
+  /// calls together walk the files once.
   std::vector<PiecePart> parts_of(std::size_t piece) {
     const ByteRange range{piece * layout_.piece_bytes, layout_.piece_bytes};
     // Files before first_ end before this piece and before all later ones.
@@ -182,6 +200,7 @@ class PieceVerifier {
     std::vector<PiecePart> parts;
     for (std::size_t file = first_; file < layout_.files.size(); ++file) {
       const ByteRange whole = stream_range(file);
+      // Empty files share no byte with a piece, and pad files (BEP 47) are not on disk.
       if (whole.offset_bytes >= range.end_bytes()) break;
       const ByteRange shared = intersection(whole, range);
       if (shared.length_bytes > 0 && !layout_.files[file].pad)
@@ -223,6 +242,8 @@ std::vector<FileFindings> compare_digests(const Expectations& expectations,
 
   for (std::size_t i = 0; i < expected_files.size(); ++i) {
     FileFindings& findings = all[i];
+    // A digest of the whole file is needed only when nothing more precise was compared, or when it found no
+    // damage. In the second case the references contradict each other, and the file must not pass.
     const bool placed = (findings.located || (has_pieces && expected_files[i].released != nullptr)) &&
                         (!findings.bad.empty() || !findings.unknown.empty());
     if (findings.differs && !placed)

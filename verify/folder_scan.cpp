@@ -20,6 +20,8 @@ namespace fs = std::filesystem;
 constexpr std::string_view kOwnFolder = ".sluice";
 constexpr std::string_view kTemporaryMark = ".part-";  // base::AtomicFile's ".NAME.part-PID-COUNT"
 
+/// Files that Sluice makes itself while it works: they would be reported as extra files of the release. The
+/// patterns are exact, because a file that is left out is not verified.
 bool is_own(const std::string& path, std::string_view name) {
   if (path == kOwnFolder) return true;
   if (!name.starts_with('.')) return false;
@@ -38,6 +40,7 @@ FolderEntry entry_of(const struct stat& status) {
   return {EntryKind::other};
 }
 
+/// stat() follows links here: the user has named this folder, so a link to it is the user's own.
 void require_folder(const fs::path& folder) {
   struct stat status {};
   if (::stat(folder.c_str(), &status) != 0) base::throw_errno(folder, "open folder", errno);
@@ -62,6 +65,7 @@ FolderScan FolderScan::walk(const fs::path& folder) {
   FolderScan scan;
   std::vector<std::string> pending;
   try {
+    // A folder that cannot be listed at all is an error; one below it is a finding about the release.
     scan.add_children(folder, "", pending);
   } catch (const fs::filesystem_error& error) {
     base::throw_errno(folder, "read folder", error.code().value());
@@ -113,6 +117,8 @@ bool FolderScan::add_path(const fs::path& folder, const std::string& path) {
   if (::lstat((folder / path).c_str(), &status) == 0) {
     return entries_.insert_or_assign(path, entry_of(status)).first->second.kind == EntryKind::folder;
   }
+  // ENOENT and ENOTDIR say that the path does not exist. Other errors, such as EACCES, leave that open, so
+  // the entry is unreadable and not missing.
   if (errno != ENOENT && errno != ENOTDIR)
     entries_.insert_or_assign(path, FolderEntry{EntryKind::unreadable});
   return false;
@@ -120,6 +126,8 @@ bool FolderScan::add_path(const fs::path& folder, const std::string& path) {
 
 const FolderEntry* FolderScan::find(std::string_view path) const {
   if (const auto found = entries_.find(path); found != entries_.end()) return &found->second;
+  // The nearest ancestor that was seen decides: below a link or a folder that could not be listed, the path
+  // may exist; below any other entry it does not.
   for (std::size_t slash = path.rfind('/'); slash != std::string_view::npos && slash > 0;
        slash = path.rfind('/', slash - 1)) {
     const auto parent = entries_.find(path.substr(0, slash));

@@ -1,4 +1,7 @@
-// Hashes the files of a folder, for a manifest or checksum list.
+// Hashes the files of a folder, for a manifest or checksum list. Digests of a folder that changes while it is
+// read would describe a state that never existed, so unlike in verify_release() a file that cannot be read or
+// that changes is an Error. base::compute_digests() uses several threads; the rest runs in the caller's
+// thread.
 
 #include <algorithm>
 #include <bit>
@@ -28,6 +31,8 @@ std::vector<base::DigestInput> list_folder(const fs::path& folder) {
   const FolderScan scan = FolderScan::walk(folder);
   for (const auto& [path, entry] : scan.entries()) {
     if (entry.kind == EntryKind::folder) continue;
+    // A manifest lists regular files only. Leaving a link out in silence would make a manifest that the
+    // folder does not match.
     if (const auto problem = describe(entry.kind); !problem.empty())
       base::throw_malformed((folder / path).string(), problem);
     inputs.push_back({folder / path, entry.bytes, false});
@@ -37,6 +42,7 @@ std::vector<base::DigestInput> list_folder(const fs::path& folder) {
 }
 
 base::Sha256 root_of(const base::FileDigests& digests) {
+  // Only files of more than kBlocksPerNode blocks have a layer; for smaller ones all leaves are there.
   constexpr auto kHeight = static_cast<unsigned>(std::countr_zero(kBlocksPerNode));
   if (!digests.layer.empty()) return base::merkle_root(digests.layer, kHeight);
   return base::merkle_root(digests.leaves);
@@ -46,6 +52,7 @@ base::Sha256 root_of(const base::FileDigests& digests) {
 
 std::vector<format::ManifestFile> hash_release(const fs::path& path, const Options& options,
                                                base::Progress& progress, const std::stop_token& stop) {
+  // Folders are listed in the order of a torrent, so that a manifest and a torrent of one folder agree.
   const bool is_folder = fs::is_directory(path);
   std::vector<base::DigestInput> inputs;
   if (is_folder) {

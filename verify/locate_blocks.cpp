@@ -33,6 +33,8 @@ class BlockLocator {
     std::vector<ByteRange> located;
     for (const ByteRange& range : bad) {
       const std::uint64_t end_bytes = std::min(range.end_bytes(), released_.length_bytes);
+      // Ranges are joined and may cover many pieces. The leaf file is read and tested piece by piece, so one
+      // piece without genuine leaves does not spoil the others.
       for (std::uint64_t start = range.offset_bytes; start < end_bytes;) {
         const std::uint64_t piece = start / layout_.piece_bytes;
         const std::uint64_t piece_end = std::min((piece + 1) * layout_.piece_bytes, end_bytes);
@@ -62,6 +64,8 @@ class BlockLocator {
   /// True when the tree over the leaves has the hash that the torrent states for the piece.
   [[nodiscard]] bool are_genuine(std::uint64_t piece, const std::vector<Sha256>& leaves) const {
     if (leaves.empty()) return false;
+    // BEP 52: a file of at most one piece has no piece layer, its root covers the leaves directly. Otherwise
+    // the tree below a piece always has the full width; missing leaves at the end of the file are zeros.
     if (released_.piece_layer.empty()) return base::merkle_root(leaves) == *released_.root;
     return base::merkle_root(leaves, 0, blocks_per_piece_) == released_.piece_layer[piece];
   }
@@ -98,6 +102,7 @@ void locate_blocks(const std::filesystem::path& folder, const Expectations& expe
     const ExpectedFile& expected_file = expected_files[i];
     if (findings[i].bad.empty() || expected_file.released == nullptr || !expected_file.released->root)
       continue;
+    // A file that is missing here has no bad ranges: those come only from files that were read.
     const base::File file = base::File::open_read(folder / expected_file.path);
     findings[i].bad =
         BlockLocator(*expectations.layout, *expectations.leaves, expected_file, file).locate(findings[i].bad);

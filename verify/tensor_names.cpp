@@ -18,6 +18,7 @@ bool intersects(const DamagedRange& damage, std::uint64_t offset_bytes, std::uin
   return base::overlaps(damage.range, {offset_bytes, length_bytes});
 }
 
+/// A range may touch the same kind of part several times, such as padding; one mention is enough.
 void add_part(DamagedRange& damage, const std::string& name) {
   if (std::ranges::find(damage.parts, name) == damage.parts.end()) damage.parts.push_back(name);
 }
@@ -31,6 +32,8 @@ void name_in_checkpoint(const format::CheckpointMap& map, DamagedRange& damage) 
     if (format::touches(tensor, begin, end))
       damage.tensors.push_back({tensor.name, format::touched_rows(tensor, begin, end), {}, {}});
   }
+  // Tensors are more telling than storages. A storage is named only for bytes that no tensor covers, or when
+  // the pickle that names the tensors is damaged.
   for (const format::FilePart& part : map.parts) {
     const ByteRange here = intersection(damage.range, {part.offset_bytes, part.length_bytes});
     if (here.length_bytes == 0) continue;
@@ -41,12 +44,15 @@ void name_in_checkpoint(const format::CheckpointMap& map, DamagedRange& damage) 
   }
 }
 
+/// Header and footer are found by their fixed places, also when the directory is damaged; sections and
+/// tensors need the directory.
 void name_in_container(const format::ContainerCheck& examined, std::uint64_t file_bytes,
                        DamagedRange& damage) {
   if (intersects(damage, 0, format::kContainerHeaderBytes)) add_part(damage, "header");
   if (examined.reader) {
     const format::ContainerReader& container = *examined.reader;
     std::uint64_t named_bytes = 0;
+    // Counts what the named parts cover. The rest of the range is padding, which the directory does not list.
     const auto count = [&](std::uint64_t offset_bytes, std::uint64_t length_bytes) {
       const std::uint64_t shared_bytes =
           intersection(damage.range, {offset_bytes, length_bytes}).length_bytes;
@@ -62,6 +68,8 @@ void name_in_container(const format::ContainerCheck& examined, std::uint64_t fil
     }
     const format::ContainerFooter& footer = container.footer();
     if (count(footer.directory_offset_bytes, footer.directory_length_bytes)) add_part(damage, "directory");
+    // Header and footer are counted here, so that they do not pass for padding; their names are added outside
+    // of this block.
     count(0, format::kContainerHeaderBytes);
     count(file_bytes - format::kContainerFooterBytes, format::kContainerFooterBytes);
     if (named_bytes < damage.range.length_bytes) add_part(damage, "padding");
@@ -70,6 +78,7 @@ void name_in_container(const format::ContainerCheck& examined, std::uint64_t fil
     add_part(damage, "footer");
 }
 
+/// A damaged container may have lost its marks, so the extension counts, too.
 bool is_container(const std::filesystem::path& file) {
   return file.extension() == ".sluice" || format::is_container(file);
 }
@@ -78,6 +87,8 @@ bool is_container(const std::filesystem::path& file) {
 
 TouchedTensor touched(const format::ContainerReader& container, const format::ContainerTensor& tensor) {
   TouchedTensor found{tensor.name, {}, {}, {}};
+  // The tensors of an expert lie together in its extent, so their offsets tell the expert; names differ
+  // between model families.
   const auto expert = std::ranges::find_if(container.experts(), [&](const format::ContainerExpert& run) {
     return tensor.offset_bytes >= run.offset_bytes &&
            tensor.offset_bytes < run.offset_bytes + run.length_bytes;
@@ -102,6 +113,7 @@ std::string name_tensors(const std::filesystem::path& file, std::vector<DamagedR
       return std::string("which tensors it touches is not known: ") + error.what();
     }
   }
+  // The map must not follow entries that lie in damaged bytes: they could name the wrong tensors.
   const auto is_damaged = [&](std::uint64_t offset_bytes, std::uint64_t length_bytes) {
     return std::ranges::any_of(
         damaged, [&](const DamagedRange& damage) { return intersects(damage, offset_bytes, length_bytes); });

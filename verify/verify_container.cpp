@@ -1,4 +1,4 @@
-// Verifies a .sluice file against the digests that it holds. format::examine_container() verifies header,
+// Verifies a .sluice file against the digests that it holds. format::check_container() verifies header,
 // directory and footer; here the payload follows, which the directory cuts into sections, tensors and
 // padding. base::compute_digests() reads all parts with several threads; everything else runs in the caller's
 // thread.
@@ -20,7 +20,9 @@ namespace {
 namespace fs = std::filesystem;
 using base::ByteRange;
 
-constexpr unsigned kNodeHeight = 10;  // nodes of 16 MiB bound the memory for trees
+// Nodes over 2^10 leaves of 16 KiB cover 16 MiB. With leaves alone, the digests of a tensor would take 1/512
+// of its size in memory.
+constexpr unsigned kNodeHeight = 10;
 
 /// A part of the payload with one digest: a tensor, a section, or (when both are null) padding, which must be
 /// zero.
@@ -66,6 +68,7 @@ std::vector<base::FileDigests> compute(const fs::path& file, const std::vector<c
   how.memory_bytes = options.memory_bytes;
   how.direct = options.direct;
   auto digests = base::compute_digests(inputs, wants, how, progress, stop).files;
+  // Damage is a finding; a disk that cannot be read is an error, because the bytes behind it are not known.
   for (const base::FileDigests& found : digests) {
     const bool unreadable =
         found.state == base::ReadState::unreadable || found.state == base::ReadState::missing;
@@ -79,6 +82,8 @@ base::Sha256 root_of(const base::FileDigests& digests) {
   return digests.leaves.empty() ? base::Sha256{} : base::merkle_root(digests.leaves);
 }
 
+/// The digest that padding must have. Comparing digests lets padding go through the same parallel read as
+/// tensors; bytes that no digest covers could carry something hidden.
 base::Sha256 root_of_zeros(std::uint64_t length_bytes) {
   static const std::vector<std::byte> block(base::kMerkleBlockBytes);  // zeros
   std::vector<base::Sha256> leaves(length_bytes / block.size(), base::hash<base::Sha256>(block));
@@ -87,6 +92,7 @@ base::Sha256 root_of_zeros(std::uint64_t length_bytes) {
   return base::merkle_root(leaves);
 }
 
+/// `changed`: the file was written while it was read, so nothing can be said about the part.
 enum class MatchResult : std::uint8_t { match, mismatch, changed };
 
 /// One result for each part. Tensors and padding have tree digests, which all threads compute together;
@@ -107,6 +113,7 @@ std::vector<MatchResult> compare_parts(const fs::path& file, const std::vector<P
     const auto digests = compute(file, chosen, wants, options, progress, stop);
     for (std::size_t i = 0; i < chosen.size(); ++i) {
       const PayloadPart& part = *chosen[i];
+      // `chosen` points into `parts`, which gives the index of the part.
       MatchResult& result = results[static_cast<std::size_t>(chosen[i] - parts.data())];
       if (digests[i].state != base::ReadState::complete) {
         result = MatchResult::changed;
@@ -128,6 +135,7 @@ std::string describe(const PayloadPart& part) {
   return "the padding at byte " + std::to_string(part.range.offset_bytes) + " is not zero";
 }
 
+/// Always the whole part: a container stores one digest for each tensor, and no leaves.
 DamagedRange to_damage(const format::ContainerReader& container, const PayloadPart& part) {
   DamagedRange damage{.range = part.range};
   if (part.tensor != nullptr) {
@@ -169,11 +177,12 @@ void add_fault(const format::ContainerFault& fault, ContainerFindings& findings)
 Report verify_container(const std::filesystem::path& file, const Options& options, base::Progress& progress,
                         const std::stop_token& stop) {
   // The check verifies the digests of header, directory and footer and looks for contradictions in them. It
-  // derives the digests of the experts and the root from those of the tensors; so the tensors' own digests are
-  // what remains.
+  // derives the digests of the experts and the root from those of the tensors; so the tensors' own digests
+  // are what remains.
   const auto checked = format::check_container(file);
   ContainerFindings findings;
   bool changed = false;
+  // Faults and payload are added in file order: header, payload, then directory and footer.
   for (const auto& fault : checked.faults)
     if (fault.part == "header") add_fault(fault, findings);
   if (checked.reader) {
@@ -191,6 +200,8 @@ Report verify_container(const std::filesystem::path& file, const Options& option
   FileReport report;
   report.path = file.filename().string();
   report.bytes = base::File::open_read(file).size_bytes();
+  // A change comes before damage: parts that differ because somebody is writing the file are not damaged, and
+  // a repair of them would spoil the other program's work.
   if (changed) {
     report.state = FileState::changed;
     report.problem = "changed while it was read";
@@ -202,6 +213,7 @@ Report verify_container(const std::filesystem::path& file, const Options& option
 
   Report result;
   result.ok = report.state == FileState::ok;
+  // Without a directory nothing of the payload could be compared.
   result.bytes = checked.reader ? report.bytes : format::kContainerHeaderBytes;
   for (const DamagedRange& damage : report.damaged) result.damaged_bytes += damage.range.length_bytes;
   result.proven_by = {"container"};
