@@ -1,3 +1,7 @@
+// The manifests are read anew for each call: there are few, they are small, and a manifest that the user adds
+// is known at once. Names come from users and from containers of strangers, so they become part of a path
+// only after is_release_name().
+
 #include "library/catalog.h"
 
 #include <algorithm>
@@ -15,6 +19,7 @@ CatalogEntry read_entry(const fs::path& path) {
   CatalogEntry entry{format::read_manifest(path), path, std::nullopt};
   auto folder = path;
   folder.replace_extension();
+  // The folder that lies beside NAME.json and has its name without the extension.
   if (fs::is_directory(folder)) entry.embedded_folder = folder;
   return entry;
 }
@@ -36,6 +41,7 @@ std::vector<CatalogEntry> list_releases(const Context& context) {
     try {
       entries.push_back(read_entry(item.path()));
     } catch (const base::Error& error) {
+      // One damaged manifest must not hide the other releases.
       context.observer.on_warning(std::string(error.what()) + "; this manifest is left out");
     }
   }
@@ -51,6 +57,8 @@ std::optional<CatalogEntry> find_release(std::string_view name, const Folders& f
 }
 
 std::optional<CatalogEntry> find_origin(const fs::path& container, const Context& context) {
+  // The container names its origin itself, and nothing has verified that here. Callers may use the release
+  // for hints, such as the trained context, and not as a proof.
   const auto reader = format::ContainerReader::open(container);
   const format::Json* name = reader.provenance().find("release");
   if (name == nullptr || !name->is_string()) return std::nullopt;
@@ -64,6 +72,7 @@ std::optional<CatalogEntry> find_origin(const fs::path& container, const Context
 
 fs::path find_manifest_file(const std::string& name, const Folders& folders) {
   std::error_code absent;
+  // Files come before release names, as in find_source(): a file of the user is never hidden by a release.
   if (fs::is_regular_file(name, absent)) return name;
   if (const auto entry = find_release(name, folders)) return entry->manifest_path;
   throw base::Error(base::ErrorKind::usage,

@@ -18,7 +18,9 @@ namespace fs = std::filesystem;
 verify::ChainInputs find_inputs(const format::ContainerReader& container, const NamedReferences& named,
                                 const Context& context) {
   verify::ChainInputs inputs;
-  if (!named.key.empty() && named.empty()) return inputs;  // nothing that this key signed is at hand
+  // With --key alone, the key is meant for the container's own signature. Looking around the release would
+  // end with Error{untrusted} at the first reference that this key has not signed.
+  if (!named.key.empty() && named.empty()) return inputs;
   const auto candidates = list_source_releases(container.path(), container.provenance(), context.folders);
   if (candidates.empty() && named.empty()) return inputs;
   std::error_code absent;
@@ -32,6 +34,7 @@ verify::ChainInputs find_inputs(const format::ContainerReader& container, const 
   auto found = find_references(place, named, context);
   inputs.release = std::move(found.expected);
   if (const auto& manifest = inputs.release.manifest)
+    // The manifest's own signature was verified by find_references(), which makes its roots pins.
     for (const format::ManifestContainer& known : manifest->containers)
       inputs.pins.push_back({known.root, "manifest '" + manifest->name + "'"});
   for (const auto& file : found.found_in) inputs.source += (inputs.source.empty() ? "" : " and ") + file;
@@ -44,6 +47,7 @@ std::vector<verify::ChainLink> check_chain(const fs::path& container, const Name
                                            ReleaseFiles files, const verify::Options& options,
                                            const Context& context) {
   const auto reader = format::ContainerReader::open(container);
+  // Only the directory is read here; verify_container() compares the payload.
   auto inputs = find_inputs(reader, named, context);
   inputs.read_files = files == ReleaseFiles::read;
   auto chain = verify::check_chain(reader, inputs, options, context.observer.progress(), context.stop);
@@ -53,6 +57,8 @@ std::vector<verify::ChainLink> check_chain(const fs::path& container, const Name
 
 bool names_container(const NamedReferences& named, const fs::path& container, const Context& context) {
   if (named.empty()) return false;
+  // A release can contain .sluice files. Then the manifest's digest of the whole file decides, and the
+  // container is verified like any other file of the release.
   const auto found = find_references(container, named, context);
   const std::string name = container.filename().string();
   const auto& layout = found.expected.layout;

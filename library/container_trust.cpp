@@ -1,3 +1,7 @@
+// Trust is established before the tensors are verified, so that a signature or manifest that cannot be
+// believed ends the command early. A named manifest takes the place of the container's own signature, because
+// its signature covers the roots that it names.
+
 #include "library/container_trust.h"
 
 #include <algorithm>
@@ -24,7 +28,8 @@ ContainerTrust::ContainerTrust(const fs::path& container, const NamedReferences&
     signatures_ = reader.conclude(nullptr, nullptr);
     return;
   }
-  // The container is mapped and hashed only when there is a signature to verify: it may have 26 GB.
+  // The container is mapped and hashed only when there is a signature to verify: it may have 26 GB. Without
+  // one, verify() needs no content: it returns `none`, or refuses when a key was asked for.
   SignatureVerifier verifier(named.key, context);
   std::error_code absent;
   const bool has_signature = fs::exists(signature_path(container), absent);
@@ -34,6 +39,7 @@ ContainerTrust::ContainerTrust(const fs::path& container, const NamedReferences&
 }
 
 void ContainerTrust::require_pinned(const verify::Report& report) const {
+  // A damaged container is reported as damaged: its root, which may be damaged itself, says nothing then.
   if (manifest_path_.empty() || !report.ok) return;
   const bool pinned = std::ranges::any_of(manifest_.containers, [&](const format::ManifestContainer& known) {
     return base::to_hex(known.root) == report.root_sha256;

@@ -23,6 +23,7 @@ class TorrentCheck final : public fetch::FetchObserver {
       : observer_(observer), manifest_(manifest) {}
 
   void on_layout(const format::ReleaseLayout& layout) override {
+    // An Error thrown here ends the fetch. It is the first point at which a magnet link's file list is known.
     require_named(manifest_, layout);
     observer_.on_layout(layout);
   }
@@ -47,6 +48,7 @@ fs::path find_manifest(const FetchReleaseRequest& request, const Source& source,
   if (!request.manifest.empty()) return find_manifest_file(request.manifest, folders);
   if (source.kind == Source::Kind::release) return source.release->manifest_path;
   if (source.kind != Source::Kind::path) return {};
+  // publish writes NAME.torrent and NAME.manifest.json side by side.
   fs::path beside = source.text;
   if (beside.extension() == ".torrent") beside.replace_extension();
   beside += ".manifest.json";
@@ -61,10 +63,15 @@ KnownRelease read_references(const FetchReleaseRequest& request, const Source& s
   const fs::path path = find_manifest(request, source, context.folders);
   if (!path.empty()) {
     known.manifest = reader.read_manifest(path);
+    // Without a manifest the torrent itself may be signed. It is not parsed here: fetch does that within its
+    // memory limit.
   } else if (source.kind == Source::Kind::path) {
     static_cast<void>(reader.verify_torrent(source.text));
   }
+  // The torrent's layout is not known yet, so a signed manifest cannot vouch for the torrent here;
+  // TorrentCheck compares the two later.
   auto signatures = reader.conclude(nullptr, nullptr);
+  // A magnet link has no signature of its own. Who asks for a key must not get an unsigned download.
   if (!request.key.empty() && signatures.empty()) {
     throw base::Error(base::ErrorKind::untrusted,
                       "--key: there is no signed manifest of this release; name one by --manifest");
@@ -73,7 +80,7 @@ KnownRelease read_references(const FetchReleaseRequest& request, const Source& s
   return known;
 }
 
-// A known release is fetched by its magnet link, whose info-hash covers all that its manifest says.
+/// A known release is fetched by its magnet link, whose info-hash covers all that its manifest says.
 std::string choose_fetch_source(const Source& source) {
   if (source.kind == Source::Kind::path && fs::is_directory(source.text)) {
     throw base::Error(base::ErrorKind::usage,
@@ -95,6 +102,7 @@ FetchedRelease fetch_release(const FetchReleaseRequest& request, const Context& 
   const Source source = find_source(request.source, context.folders);
   fetch::FetchRequest fetch_request = request.fetch;
   fetch_request.source = choose_fetch_source(source);
+  // From here on nothing has been downloaded, and every signature at hand was verified.
   const KnownRelease known = read_references(request, source, context);
   if (known.signature && known.signature->state == SignatureState::valid)
     context.observer.on_note(to_sentence(*known.signature));

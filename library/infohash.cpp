@@ -8,6 +8,8 @@
 namespace sluice::library {
 namespace {
 
+// A hash that only one side has neither agrees nor differs. Both functions are therefore needed: one is not
+// the negation of the other.
 template <typename D>
 bool agree(const std::optional<D>& a, const std::optional<D>& b) {
   return a && b && *a == *b;
@@ -37,8 +39,8 @@ bool contradicts_torrent(const format::Manifest& manifest, const format::Release
   return differ(manifest.infohash_v1, layout.infohash_v1) || differ(manifest.infohash_v2, layout.infohash_v2);
 }
 
-// A hybrid torrent has two info-hashes. One that agrees binds the manifest; the other must not disagree,
-// since a v1 hash alone (SHA-1) could be forged.
+// A hybrid torrent has two info-hashes (BEP 52). One that agrees binds the manifest; the other must not
+// disagree, since a v1 hash alone (SHA-1) could be forged.
 void require_named(const format::Manifest& manifest, const format::ReleaseLayout& layout) {
   require_same(layout.infohash_v1, manifest.infohash_v1, "v1");
   require_same(layout.infohash_v2, manifest.infohash_v2, "v2");

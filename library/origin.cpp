@@ -14,6 +14,7 @@ namespace {
 
 /// The files of the release with the digests that either reference knows.
 std::vector<convert::SourceFile> list_files(const verify::Expectations& expected) {
+  // Sorted by path, so that equal releases give equal records, and with them equal containers.
   std::map<std::string, convert::SourceFile> files;
   if (expected.layout) {
     for (const auto& file : expected.layout->files) {
@@ -22,6 +23,8 @@ std::vector<convert::SourceFile> list_files(const verify::Expectations& expected
     }
   }
   if (expected.manifest) {
+    // Torrent and manifest were compared when the release was verified, so where both know a digest it is the
+    // same.
     for (const auto& file : expected.manifest->files) {
       auto& entry = files[file.path];
       entry.path = file.path;
@@ -49,6 +52,7 @@ void record_origin(const References& references, OriginPolicy policy, convert::R
   }
   verify::Options options;
   options.thread_count = request.thread_count;
+  // Verified here and now: a report that a caller passed in could be about another state of the files.
   const auto report = verify_release(references, options, context);
   if (!report.ok) {
     const std::string problem = subject + summarize(report);
@@ -57,6 +61,7 @@ void record_origin(const References& references, OriginPolicy policy, convert::R
                                 "; it is converted without naming its origin (sluice verify shows where)");
     return;
   }
+  // Only a verified release reaches this point.
   request.release_name = references.release_name();
   request.infohash_v1 = references.infohash_v1();
   request.infohash_v2 = references.infohash_v2();

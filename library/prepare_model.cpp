@@ -21,13 +21,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// By its content, or by an extension of checkpoints, so that opening the file says what is wrong with it.
+/// True for the content or the extension of a checkpoint. The extension counts, so that a damaged checkpoint
+/// is opened as one and the message says what is wrong with it.
 bool names_checkpoint(const fs::path& file) {
   const std::string extension = file.extension().string();
   return extension == ".pth" || extension == ".pt" || extension == ".safetensors" ||
          (fs::is_regular_file(file) && format::is_checkpoint(file));
 }
 
+/// q6 is a type for attention and head of q4 models (docs/decisions/0014) and not one that a user may choose.
 convert::Quant find_quant(const std::string& text) {
   if (const auto quant = convert::parse_quant(text); quant && *quant != convert::Quant::q6) return *quant;
   throw base::Error(base::ErrorKind::usage, "'" + text + "' is no quantization, expected q4, q8 or bf16");
@@ -42,6 +44,7 @@ class ModelMaker {
         context_(context),
         store_(context.folders.store) {}
 
+  // The store is searched by the info-hash that the link names, before the network is used.
   fs::path from_magnet(const std::string& uri, const std::optional<CatalogEntry>& release) {
     const auto magnet = fetch::parse_magnet(uri);
     fetch::FetchRequest fetch_request = request_.network;
@@ -53,6 +56,8 @@ class ModelMaker {
   fs::path from_url(const std::string& url) {
     fetch::FetchRequest fetch_request = request_.network;
     fetch_request.source = url;
+    // A URL says nothing about the content, so the torrent is downloaded first: its info-hash identifies the
+    // release in the store.
     fetch_request.torrent = fetch::download_torrent(url, request_.network.allow_private, context_.stop);
     const auto layout = fetch::parse_torrent(fetch_request.torrent, url);
     return from_download(std::move(fetch_request), layout.name,
@@ -65,6 +70,8 @@ class ModelMaker {
     source.identity = fs::canonical(folder).string();
     source.name = release ? release->manifest.name : fs::path(source.identity).filename().string();
     source.files = list_source_files(folder);
+    // The first search takes no lock, so a model that is there starts at once even while another process
+    // makes one.
     if (const auto model = store_.find(source)) return model->path;
     const auto lock = store_.lock(source.name, source.quant, context_.observer, context_.stop);
     if (const auto model = store_.find(source)) return model->path;
@@ -96,6 +103,8 @@ class ModelMaker {
     if (const auto model = store_.find(source)) return model->path;
 
     fetch_request.output_folder = store_.release_folder(infohash);
+    // Below the info-hash, so that releases of one name do not collide, and an interrupted download is
+    // resumed by the next run.
     base::make_directories(fetch_request.output_folder);
     const auto fetched = fetch::fetch(fetch_request, context_.observer.fetch_progress(), context_.stop);
     References references;
@@ -112,9 +121,13 @@ class ModelMaker {
     convert_request.output = store_.unfinished_path(source);
     convert_request.quant = quant_;
     convert_request.thread_count = request_.thread_count;
+    // This verifies the release, also just after a download: a container may only name an origin that was
+    // verified just now.
     record_origin(references, OriginPolicy::must_match, convert_request, context_);
     const auto result = convert::convert(convert_request, context_.observer.progress(), context_.stop);
     context_.observer.on_work_end();
+    // The model gets its final name only now; a run that is killed earlier leaves a part file that the next
+    // run resumes.
     return store_.keep(convert_request.output, source, result.root).path;
   }
 
@@ -137,6 +150,7 @@ fs::path prepare_model(const ModelRequest& request, const Context& context) {
     case Source::Kind::url: return maker.from_url(source.text);
     case Source::Kind::release: {
       auto release = source.release;
+      // Read once more by the reader, which verifies the signature; the catalog does not.
       release->manifest = ReferenceReader("", context).read_manifest(release->manifest_path);
       if (const auto& why = release->manifest.unsupported; !why.empty())
         throw base::Error(base::ErrorKind::malformed,

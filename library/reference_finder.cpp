@@ -36,6 +36,7 @@ ReferenceFinder::ReferenceFinder(const fs::path& path, ReferenceReader& reader, 
       context_(context) {}
 
 References ReferenceFinder::find() {
+  // The order matters: is_other_release() and find_sums() depend on what was found before.
   find_torrent();
   find_manifest();
   if (found_.empty()) find_sums();
@@ -53,11 +54,14 @@ void ReferenceFinder::find_torrent() {
   for (const auto& item : fs::directory_iterator(parent_ / ".sluice", absent)) {
     if (item.path().extension() == ".torrent") candidates.push_back(item.path());
   }
+  // A directory lists its entries in no particular order; the result must not depend on it.
   std::ranges::sort(candidates);
   for (auto& candidate : beside_and_above(name_ + ".torrent")) candidates.push_back(std::move(candidate));
   for (const auto& candidate : candidates) {
     if (!fs::is_regular_file(candidate, absent)) continue;
     // The name of a torrent with one file is that file's, with several files their folder's.
+    // A torrent of another name is not an error: .sluice holds the torrents of all releases that were fetched
+    // into this folder.
     auto layout = reader_.read_torrent(candidate, [this](const format::ReleaseLayout& of) {
       return of.name == name_ && of.single_file != is_folder_;
     });
@@ -74,6 +78,7 @@ void ReferenceFinder::find_manifest() {
   for (const auto& candidate : beside_and_above(name_ + ".manifest.json")) {
     if (!fs::is_regular_file(candidate, absent)) continue;
     auto manifest = reader_.read_manifest(candidate);
+    // The signature was verified while reading, and it must not count for a release that it does not cover.
     if (is_other_release(manifest)) {
       reader_.forget_last();
       continue;
@@ -84,6 +89,8 @@ void ReferenceFinder::find_manifest() {
   // The whole catalog is read, because a release's folder may have the torrent's name instead of the
   // release's.
   for (const auto& entry : list_releases(context_)) {
+    // The catalog's manifests are taken as they are here; the one that is chosen is read again through the
+    // reader, which verifies its signature.
     const bool same_name = entry.manifest.name == name_ || entry.manifest.torrent_name == name_;
     const bool pinned = entry.manifest.infohash_v1 || entry.manifest.infohash_v2;
     if (!same_name || is_other_release(entry.manifest)) continue;
@@ -110,6 +117,8 @@ void ReferenceFinder::find_sums() {
   const std::string above = is_folder_ ? name_ + '/' : "";
   const std::string two_above = parent_.filename().string() + '/' + above;
   const fs::path grandparent = parent_.parent_path();
+  // The most specific list comes first: one with the release's name, then one in the release's folder, then
+  // lists above it that may cover many releases.
   if (take_sums(parent_ / (name_ + ".SHA256SUMS"), above, true)) return;
   if (take_sums(grandparent / (name_ + ".SHA256SUMS"), two_above, true)) return;
   for (const char* list : {"SHA256SUMS", "RELEASE"}) {
@@ -131,6 +140,8 @@ bool ReferenceFinder::take_sums(const fs::path& list, const std::string& prefix,
   const auto there = [&](const format::ManifestFile& file) {
     return fs::exists((is_folder_ ? path_ : parent_) / file.path, absent);
   };
+  // Tools write lists from different places, with or without the folder's name in front. Paths that exist
+  // below the folder decide.
   if (own && (below.empty() || std::ranges::any_of(files, there))) below = std::move(files);
   if (below.empty()) {
     reader_.forget_last();

@@ -15,6 +15,8 @@ namespace sluice::library {
 namespace fs = std::filesystem;
 
 format::Manifest ReferenceReader::read_manifest(const fs::path& path) {
+  // The text is read once. Reading the file again for parsing would let it be exchanged after its signature
+  // was verified.
   const std::string text = base::read_text_file(path, format::kManifestBytesMax);
   reports_.push_back(verifier_.verify(path, base::as_bytes(text)));
   return format::parse_manifest(text, path.string());
@@ -28,6 +30,9 @@ std::vector<format::ManifestFile> ReferenceReader::read_sums(const fs::path& pat
 
 std::optional<format::ReleaseLayout> ReferenceReader::read_torrent(
     const fs::path& path, const std::function<bool(const format::ReleaseLayout&)>& wanted) {
+  // The first parse only tells whether the torrent is wanted, since the signature of a foreign torrent must
+  // not stop the search. When it is signed, the signed bytes are parsed again and the first result is
+  // dropped.
   auto layout = fetch::read_torrent(path);
   if (wanted && !wanted(layout)) return std::nullopt;
   const std::string content = verify_torrent(path);
@@ -37,6 +42,8 @@ std::optional<format::ReleaseLayout> ReferenceReader::read_torrent(
 std::string ReferenceReader::verify_torrent(const fs::path& path) {
   std::error_code absent;
   if (!fs::exists(signature_path(path), absent)) {
+    // A missing signature is not judged here: a signed manifest may name the torrent, and that is known only
+    // in conclude().
     torrent_.emplace().file = path.string();
     return {};
   }
@@ -50,6 +57,8 @@ std::vector<SignatureReport> ReferenceReader::conclude(const format::ReleaseLayo
   const auto is_signed = [](const SignatureReport& report) { return report.state == SignatureState::valid; };
   auto all = reports_;
   if (torrent_) {
+    // An info-hash covers everything that a torrent says about its files, so a signed manifest that names it
+    // vouches for the torrent.
     const bool bound = layout != nullptr && manifest != nullptr && names_torrent(*manifest, *layout) &&
                        std::ranges::all_of(reports_, is_signed);
     if (!bound || is_signed(*torrent_)) all.push_back(*torrent_);
@@ -61,6 +70,7 @@ std::vector<SignatureReport> ReferenceReader::conclude(const format::ReleaseLayo
               "verifies against a signed file alone");
     }
   }
+  // false sorts before true: what is not valid comes first.
   std::ranges::stable_sort(all, {}, is_signed);
   return all;
 }

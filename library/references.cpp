@@ -44,6 +44,8 @@ void merge_sums(format::Manifest& manifest, std::vector<format::ManifestFile> su
 std::vector<format::ManifestFile> sums_for(const fs::path& path, const fs::path& list,
                                            std::vector<format::ManifestFile> sums) {
   const fs::path folder = is_one_file(path) ? parent_of(path) : path;
+  // weakly_canonical() resolves links, so that a list and a folder that are reached by different paths still
+  // compare.
   const auto way = fs::weakly_canonical(folder).lexically_relative(fs::weakly_canonical(parent_of(list)));
   if (way.empty() || way == "." || *way.begin() == "..") return sums;
   auto below = entries_below(sums, way.generic_string() + '/');
@@ -65,7 +67,9 @@ References read_named(const fs::path& path, const NamedReferences& named, Refere
     found.found_in.push_back(file.string());
   }
   if (!named.sums.empty()) {
+    // A list can be given in addition to a manifest, which then gains digests and loses none.
     auto sums = reader.read_sums(named.sums);
+    // A text without a single entry is not a list; verifying against it would compare nothing.
     if (sums.empty()) base::throw_malformed(named.sums, "holds no line '<32 or 64 hex digits>  name'");
     if (!expected.manifest) expected.manifest.emplace();
     merge_sums(*expected.manifest, sums_for(path, named.sums, std::move(sums)));
@@ -89,6 +93,8 @@ void keep_only(const std::string& name, References& found) {
       if (file.root) manifest.files.front().root = file.root;
     }
   }
+  // Without its layout the torrent's pieces are gone: they would need the other files, which this
+  // verification does not read.
   expected.layout.reset();
   expected.manifest = std::move(manifest);
   expected.only_expected = true;
@@ -100,12 +106,15 @@ void conclude(const ReferenceReader& reader, References& found) {
                                      expected.manifest ? &*expected.manifest : nullptr);
 }
 
-/// A file without references of its own may be a file of a release folder.
+/// A file without references of its own may be a file of a release folder. Looks at the folder in which it
+/// lies and at the one above it.
 References find_in_folders(const fs::path& file, ReferenceReader& reader, const Context& context) {
   constexpr int kLevels = 2;
   fs::path folder = parent_of(file);
   std::string name = own_name(file);
   for (int level = 0; level < kLevels && folder.has_relative_path(); ++level) {
+    // Signatures are concluded with the whole references: after keep_only() the info-hashes that bind torrent
+    // and manifest are no longer there.
     auto found = ReferenceFinder(folder, reader, context).find();
     conclude(reader, found);
     keep_only(name, found);
@@ -155,6 +164,8 @@ void find_leaves(const fs::path& path, const std::string& named, References& fou
       return;
     } catch (const base::Error& error) {
       if (!named.empty() || error.kind() != base::ErrorKind::malformed) throw;
+      // Leaves only make the location of damage more precise, so a bad leaf file that was found by chance
+      // does not end the verification.
       context.observer.on_warning(std::string(error.what()) + "; damage is placed to pieces");
     }
   }
@@ -190,9 +201,11 @@ References find_references(const fs::path& path, const NamedReferences& named, c
   if (!expected.only_expected) conclude(reader, found);
   const bool folder = !is_one_file(path);
   if (found.folder.empty()) found.folder = folder ? path : parent_of(path);
+  // A single-file torrent describes this one file and needs no narrowing; its v1 pieces cover no other file.
   const bool single = expected.layout && expected.layout->single_file;
   if (!folder && !found.empty() && !single && !expected.only_expected) keep_only(own_name(path), found);
   if (expected.layout) find_leaves(path, named.leaves, found, context);
+  // The last step, because find_leaves() adds to found_in.
   ignore_reference_files(found);
   return found;
 }

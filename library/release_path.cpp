@@ -7,6 +7,7 @@ namespace sluice::library {
 namespace fs = std::filesystem;
 
 std::string own_name(const fs::path& path) {
+  // "dir/" and "." end in a separator after this and have an empty file name, so the name is the parent's.
   const auto absolute = fs::absolute(path).lexically_normal();
   return absolute.has_filename() ? absolute.filename().string() : absolute.parent_path().filename().string();
 }

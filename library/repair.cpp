@@ -23,6 +23,7 @@ using verify::FileState;
 /// The folder that holds .sluice: it lies beside the release's folder, or beside the file of a single-file
 /// release.
 fs::path output_folder(const References& references) {
+  // canonical() makes "." and links into a path that has a parent.
   const fs::path folder = fs::canonical(references.folder);
   const auto& layout = references.expected.layout;
   return layout && layout->single_file ? folder : folder.parent_path();
@@ -38,6 +39,8 @@ std::vector<fetch::DamagedFile> list_damage(const verify::Report& report, const 
   for (const verify::FileReport& file : report.files) {
     if (!is_wrong(file)) continue;
     if (std::ranges::find(layout.files, file.path, &format::ReleaseFile::path) == layout.files.end()) {
+      // A file that only the manifest lists has no piece hashes, so nothing could verify what peers would
+      // send.
       observer.on_warning(file.path + ": is not in the torrent, and cannot be repaired by it");
       continue;
     }
@@ -71,6 +74,7 @@ void fetch_torrent(References& references, const fetch::FetchRequest& network, c
     throw base::Error(base::ErrorKind::usage,
                       references.folder.string() + ": a repair needs the release's .torrent (--torrent)");
   request.output_folder = output_folder(references);
+  // Only the metadata is fetched; the info-hash of the manifest proves it.
   request.dry_run = true;
   auto fetched = fetch::fetch(request, context.observer.fetch_progress(), context.stop);
   context.observer.on_work_end();
@@ -95,7 +99,9 @@ std::uint64_t repair_container(const fs::path& container, const verify::Report& 
                                const fs::path& release, unsigned thread_count, const Context& context) {
   convert::RepairRequest request;
   request.container = container;
+  // The report of a container has one file.
   for (const verify::DamagedRange& range : report.files.at(0).damaged) request.damage.push_back(range.range);
+  // The container cannot be opened in the usual way, because the damage may lie in its directory.
   const auto examined = format::check_container(container);
   request.conversion.input = choose_release(container, release, examined, context);
   request.conversion.thread_count = thread_count;

@@ -21,10 +21,12 @@ std::string_view to_string(SignatureState state) {
 }
 
 std::string to_sentence(const SignatureReport& report) {
+  // SignatureVerifier refuses files in the other states with an Error, so only `none` and `valid` come here.
   if (report.state == SignatureState::none)
     return report.file + " is not signed: nothing outside pins what it says";
   std::string comment = report.comment;
-  std::ranges::replace(comment, '\t', ' ');  // minisign's own comments contain tabs
+  // minisign's own comments contain tabs. Everything else that could control a terminal is made printable.
+  std::ranges::replace(comment, '\t', ' ');
   return report.file + " is signed by key " + report.key_id + ", trusted as " + report.trusted_as + ": " +
          base::to_printable(comment);
 }

@@ -59,6 +59,8 @@ SignatureReport SignatureVerifier::verify(const fs::path& file, base::Bytes cont
   if (!fs::exists(path, absent)) {
     SignatureReport report;
     report.file = file.string();
+    // Most releases are not signed, so a missing signature stops nobody who has not asked for a key
+    // (docs/decisions/0008).
     if (!key_) return report;
     refuse(std::move(report), SignatureState::none,
            "is not signed: there is no " + path.filename().string() + " beside it, and --key asks for one");
@@ -68,6 +70,7 @@ SignatureReport SignatureVerifier::verify(const fs::path& file, base::Bytes cont
   try {
     signature = base::parse_signature(text, path.string());
   } catch (const base::Error& error) {
+    // A signature file that cannot be parsed counts as a bad signature, never as a missing one.
     refuse({SignatureState::bad, file.string(), "", "", ""}, SignatureState::bad,
            "has a bad signature: " + std::string(error.what()));
   }
@@ -80,6 +83,7 @@ SignatureReport SignatureVerifier::verify_signature(const base::Signature& signa
                                                     base::Bytes content) {
   SignatureReport report{SignatureState::valid, file.string(), base::to_string(signature.key_id), "",
                          signature.trusted_comment};
+  // --key replaces the trusted keys: who names a key accepts no other.
   const auto believed = key_ ? std::vector{*key_} : list_trusted_keys(context_);
   std::optional<SignatureCheck> wrong;
   // Whoever makes a key chooses its id, so two trusted keys may share one; either of them counts.
@@ -89,6 +93,7 @@ SignatureReport SignatureVerifier::verify_signature(const base::Signature& signa
       report.trusted_as = trusted.name;
       return report;
     }
+    // The search goes on, because another key with the same id may have made the signature.
     if (check != SignatureCheck::other_key) wrong = check;
   }
   if (wrong)
@@ -99,6 +104,7 @@ SignatureReport SignatureVerifier::verify_signature(const base::Signature& signa
            "is signed by key " + report.key_id + ", not by " + base::to_string(key_->key.id) +
                ", which --key asks for");
   }
+  // Only an unknown key may be offered. A bad signature was refused above, before anybody is asked anything.
   if (const auto accepted = offer_key(signature, file, content)) {
     report.trusted_as = accepted->name;
     return report;
@@ -116,6 +122,7 @@ SignatureReport SignatureVerifier::verify_signature(const base::Signature& signa
 std::optional<TrustedKey> SignatureVerifier::offer_key(const base::Signature& signature, const fs::path& file,
                                                        base::Bytes content) {
   for (const TrustedKey& key : find_keys_beside(file, signature.key_id)) {
+    // A key that did not make this signature would gain trust for nothing.
     if (check_signature(signature, key.key, content) != SignatureCheck::valid) continue;
     const bool accepted = context_.observer.confirm(
         file.string() + " is signed by a key that you do not trust:\n" + describe_key(key.key) +
@@ -124,6 +131,7 @@ std::optional<TrustedKey> SignatureVerifier::offer_key(const base::Signature& si
             "Compare it with what its owner publishes elsewhere.",
         "Trust it from now on?");
     if (!accepted) continue;
+    // The key is kept first, so that a yes counts only when it could be recorded.
     const auto kept = add_trusted_key(choose_name(key), key.key, context_.folders);
     return TrustedKey{kept.filename().string(), key.key};
   }
@@ -131,6 +139,7 @@ std::optional<TrustedKey> SignatureVerifier::offer_key(const base::Signature& si
 }
 
 void SignatureVerifier::refuse(SignatureReport report, SignatureState state, const std::string& why) {
+  // The observer learns of the refusal before the Error leaves, so that --json reports both.
   report.state = state;
   context_.observer.on_signature(report);
   throw base::Error(base::ErrorKind::untrusted, report.file + ": " + why);

@@ -31,9 +31,11 @@ bool is_file_name(const std::string& name) {
   return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos;
 }
 
-// The tokenizer is the first section and starts right behind the header. Damage may have changed some bytes
-// of it.
+/// Recognises a release by its tokenizer, which is the first section of a container and starts right behind
+/// the header, where it is found without the directory. Damage may have changed some bytes of it, so up to 1
+/// % of them may differ. A wrong guess does no harm, since convert::repair verifies before it writes.
 bool has_tokenizer_of(const base::File& container, const fs::path& release) {
+  // A stranger's folder may hold a file of any size under this name.
   constexpr std::uint64_t kTokenizerBytesMax = 64u << 20;
   constexpr std::size_t kDamagedShareMax = 100;
   const fs::path path = release / "tokenizer.model";
@@ -42,6 +44,7 @@ bool has_tokenizer_of(const base::File& container, const fs::path& release) {
   const auto expected = base::read_file(path);
   std::vector<std::byte> found(expected.size());
   found.resize(container.read_at(format::kContainerHeaderBytes, found));
+  // Bytes that the container lacks count as wrong.
   std::size_t wrong = expected.size() - found.size();
   for (std::size_t i = 0; i < found.size(); ++i) wrong += found[i] != expected[i];
   return !expected.empty() && wrong <= expected.size() / kDamagedShareMax;
@@ -68,10 +71,13 @@ std::vector<fs::path> list_source_releases(const fs::path& container, const Json
   std::vector<std::string> names;
   std::vector<fs::path> candidates;
   std::optional<CatalogEntry> known;
+  // The catalog adds the name that the torrent gives to the folder, which often is not the name of the
+  // release.
   if (is_release_name(release)) known = find_release(release, folders);
   if (is_file_name(release)) names.push_back(release);
   if (known && is_file_name(known->manifest.torrent_name)) names.push_back(known->manifest.torrent_name);
   for (const auto& name : names) candidates.push_back(fs::absolute(container).parent_path() / name);
+  // In the store the release lies below the info-hash by which it was fetched, which may be either.
   for (const char* key : {"infohash_v1", "infohash_v2"}) {
     const std::string infohash = text_of(provenance, key);
     if (folders.store.empty() || !is_file_name(infohash)) continue;

@@ -23,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using format::Json;
 
+// 12 hex digits (48 bits) tell the models of one store apart; the record has the whole root.
 constexpr std::size_t kRootDigitsShown = 12;
 
 // A release's name may hold any character that a file name may hold; models and locks get a harmless one.
@@ -33,12 +34,15 @@ std::string file_stem(const std::string& name, const std::string& quant) {
     stem += harmless ? c : '_';
   }
   if (stem.front() == '.') stem.front() = '_';
+  // File names have at most 255 bytes (NAME_MAX); quantization, root and endings are added to the stem.
   constexpr std::size_t kStemBytesMax = 100;
   if (stem.size() > kStemBytesMax) stem.resize(kStemBytesMax);
   return stem + "-" + quant;
 }
 
-// Size and time of modification stand for the content: hashing a release of 87 GiB takes minutes at each run.
+// Size and time of modification stand for the content: hashing a release of 87 GiB would take minutes at each
+// run. A file that was changed and given its old time again is not noticed here; the container's own digests
+// still say from which content it was made.
 ModelSource::File describe(const fs::path& path, std::string name) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) base::throw_errno(path, "stat", errno);
@@ -63,6 +67,7 @@ Json to_json(const ModelSource& source, const std::string& root) {
 StoredModel read_record(const fs::path& record) {
   const std::string subject = record.string();
   const Json json = format::parse_json(base::read_text_file(record), subject);
+  // Store::find() passes such a record over, and the model is made again in the present version.
   if (json.at("container_version", subject).as_uint(subject) != format::kContainerVersion) {
     base::throw_malformed(subject, "is the record of a model in another container version");
   }
@@ -163,6 +168,8 @@ StoreLock Store::lock(const std::string& name, const std::string& quant, Observe
                       const std::stop_token& stop) {
   const auto locks = folder_ / "locks";
   base::make_directories(locks);
+  // Lock files are never deleted: a process that waits for a deleted one would hold a lock that nobody else
+  // sees.
   auto file = base::File::create(locks / (file_stem(name, quant) + ".lock"));
   bool reported = false;
   const bool locked = base::wait_for_lock(file, [&] {
@@ -176,6 +183,8 @@ StoreLock Store::lock(const std::string& name, const std::string& quant, Observe
 
 fs::path Store::unfinished_path(const ModelSource& source) {
   base::make_directories(folder_ / "models");
+  // The same name in each run, so that convert finds the part file and journal of a run that was killed. The
+  // lock of this name and quantization keeps other processes away.
   return folder_ / "models" / (file_stem(source.name, source.quant) + ".unfinished");
 }
 
