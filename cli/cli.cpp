@@ -1,3 +1,7 @@
+// The way from argv to an exit code: finds the command, installs the interrupt handler, calls the command and
+// turns an exception into a message and an exit code. Commands let their errors pass, so that all failures
+// look alike. Everything here runs on the main thread.
+
 #include "cli/cli.h"
 
 #include <algorithm>
@@ -22,6 +26,8 @@ namespace {
 
 constexpr std::string_view kVersion = "sluice " SLUICE_VERSION;  // cli/CMakeLists.txt
 
+// In the order of --help: from getting a model to running it, then publishing and measuring. Commands that
+// only print end with 0 when their reader closes the pipe (Command::closed_output_exit).
 constexpr std::array kCommands = {
     Command{"fetch", "Download a release by magnet link, .torrent or name", fetch_command},
     Command{"verify", "Verify a release folder or a .sluice file, and repair it", verify_command},
@@ -57,6 +63,7 @@ std::string top_help() {
       20};
   HelpGroup shown{"Commands", {}};
   for (const Command& command : kCommands) {
+    // fetch-worker is started by fetch alone; its stdin and stdout carry a protocol that nobody can type.
     if (!command.hidden) shown.entries.push_back({std::string(command.name), std::string(command.summary)});
   }
   page.groups.push_back(std::move(shown));
@@ -108,6 +115,8 @@ int dispatch(const std::vector<std::string>& arguments, Console& console, const 
   });
   if (name == arguments.end() || *name == "--help" || *name == "-h" || *name == "help") {
     if (name == arguments.end()) {
+      // Calling the program without a command is an error, so its help does not go to stdout, where a script
+      // might take it for a result.
       std::fputs(top_help().c_str(), stderr);
       throw base::Error(base::ErrorKind::usage, "a command is missing");
     }
@@ -120,10 +129,14 @@ int dispatch(const std::vector<std::string>& arguments, Console& console, const 
                   "\noneDNN " + matmul.onednn_version + ": " + matmul.onednn_isa + "\n");
     return 0;
   }
+  // Set before the call, so that run_command_line() knows whose exit code counts after OutputClosed.
   command = find_command(*name);
   if (command == nullptr) throw_unknown_command(*name);
+  // The options before the name are passed to the command, whose Options parse them as well.
   std::vector<std::string> rest(arguments.begin(), name);
   rest.insert(rest.end(), name + 1, arguments.end());
+  // The handler is installed only now: until here Ctrl-C ends the program at once, and nothing has to be
+  // kept.
   return command->function({std::move(rest), console, InterruptHandler::install()});
 }
 
@@ -132,6 +145,7 @@ int dispatch(const std::vector<std::string>& arguments, Console& console, const 
 std::span<const Command> commands() { return kCommands; }
 
 std::string suggest_command(std::string_view name) {
+  // A known habit is a surer guess than the nearest spelling.
   for (const auto& [habit, ours] : kHabits) {
     if (name == habit) return std::string(ours);
   }
@@ -159,6 +173,8 @@ int run_command_line(const std::vector<std::string>& arguments) {
     return command == nullptr ? 0 : command->closed_output_exit;
   } catch (const base::Error& error) {
     return console.fail(error.kind(), error.what());
+    // Rooms translate the errors of the system and of other libraries themselves. These two remain for what
+    // can fail anywhere.
   } catch (const std::bad_alloc&) {
     return console.fail(base::ErrorKind::io, "out of memory");
   } catch (const std::system_error& error) {  // includes std::filesystem::filesystem_error

@@ -1,6 +1,9 @@
 // Writes go to the descriptors directly: there is no buffer that could keep an event back or lose it when the
 // process ends. One mutex orders all output, and the live line is erased before any other line, so that they
 // never mix.
+//
+// Functions with the ending _locked expect the mutex to be held; the public ones take it. std::mutex is not
+// recursive, so no public function calls another one while it holds the mutex.
 
 #include "cli/console.h"
 
@@ -21,6 +24,7 @@ int write_all(int descriptor, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(descriptor, text.data(), text.size());
     if (written < 0) {
+      // A signal interrupts a write that has written nothing; the write is simply repeated.
       if (errno == EINTR) continue;
       return errno;
     }
@@ -32,6 +36,8 @@ int write_all(int descriptor, std::string_view text) {
 }  // namespace
 
 Console::Console()
+    // stdout and stderr are looked at apart: results are often piped while the live line stays on the
+    // terminal.
     : color_(::isatty(STDOUT_FILENO) == 1 && color_allowed()),
       output_is_terminal_(::isatty(STDOUT_FILENO) == 1),
       live_(::isatty(STDERR_FILENO) == 1) {}
@@ -68,6 +74,7 @@ void Console::note(std::string_view line) {
 
 void Console::warn(std::string_view message) {
   if (json_) {
+    // --quiet does not silence an event: a program that reads them can ignore it.
     event(format::Json::object({{"event", "warning"}, {"message", message}}));
     return;
   }
@@ -97,6 +104,8 @@ int Console::fail(base::ErrorKind kind, std::string_view message) {
 void Console::show_status(std::string_view line) {
   if (!live()) return;
   const std::lock_guard lock(mutex_);
+  // Back to the first column, then erase to the end of the line (ECMA-48 EL), so that a shorter line leaves
+  // no rest of the longer one.
   write_error_locked("\r\x1b[K" + std::string(line));
   status_shown_ = true;
 }
@@ -114,12 +123,15 @@ std::size_t Console::status_columns() {
 
 void Console::write_locked(std::string_view text) {
   const int cause = write_all(STDOUT_FILENO, text);
+  // Remembered even if the write failed: fail() would at worst print one empty line.
   if (!text.empty()) line_begun_ = text.back() != '\n';
+  // SIGPIPE is ignored (run_command_line), so a closed pipe arrives here and ends the command in good order.
   if (cause == EPIPE) throw OutputClosed();
   if (cause != 0) base::throw_errno("standard output", "write", cause);
 }
 
-// Failures are ignored: there is no other place to report that stderr cannot be written.
+// Failures are ignored: there is no other place to report that stderr cannot be written, and the work itself
+// does not depend on it.
 void Console::write_error_locked(std::string_view text) { static_cast<void>(write_all(STDERR_FILENO, text)); }
 
 void Console::clear_status_locked() {

@@ -1,3 +1,7 @@
+// convert: turns a release into a container, or a model into an export, as --to says. The origin is verified
+// and recorded first, because the container's provenance is written along with it. Everything runs on the
+// calling thread; convert and calibration use threads of their own.
+
 #include "base/error.h"
 #include "base/file.h"
 #include "base/stopwatch.h"
@@ -70,6 +74,7 @@ void require_sensible(const ConvertOptions& values) {
   if (!fs::exists(values.input)) refuse(values.input + ": does not exist");
   if (values.to != "sluice" && !values.calibration_text.empty())
     refuse("--calibrate is for .sluice files, not for exports");
+  // add_choice() takes the types of all formats, so the format decides here. run_export() refuses the rest.
   if (values.to == "sluice" && values.quant == "f32") refuse("a .sluice file holds q4, q8 or bf16, not f32");
 }
 
@@ -111,6 +116,7 @@ void print_result(const fs::path& output, const convert::Result& result, bool ca
     console.print("layout: " + result.layout.names + " tensors in " + std::to_string(result.layout.shards) +
                   " " + result.layout.files + (result.layout.shards == 1 ? " file" : " files"));
   print_quality(result.quality, console);
+  // Experts that the text hardly reached were rounded with less knowledge; the user may choose a better text.
   if (calibrated) print_under_calibrated(result.calibration_tokens, result.under_calibrated, console);
   console.print("root " + base::to_hex(result.root));
 }
@@ -132,6 +138,7 @@ int convert_command(const Invocation& invocation) {
   convert::Request& request = values.request;
   request.input = values.input;
   if (values.to != "sluice") return run_export(values, invocation);
+  // The default depends on --to, so the option has none of its own: an export keeps the values exact.
   const std::string quant = values.quant.empty() ? "q4" : values.quant;
   request.output = values.output.empty() ? default_output(values.input, quant) : fs::path(values.output);
   request.quant = convert::parse_quant(quant).value();  // the option allows known names only
@@ -145,6 +152,7 @@ int convert_command(const Invocation& invocation) {
   // An earlier calibrated conversion to this output may have been killed.
   if (!calibrated) remove_calibration(request.output);
   const double seconds = watch.seconds();
+  // Erased before the result, which must not share its line.
   console.clear_status();
   print_result(request.output, result, calibrated, seconds, console);
   return 0;

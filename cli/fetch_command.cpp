@@ -1,3 +1,6 @@
+// fetch, and the helper process that it starts. The parent never talks to a peer. The helper (fetch-worker)
+// does, with stdin and stdout as its protocol, so it must not use the console.
+
 #include <csignal>
 
 #include "base/error.h"
@@ -93,6 +96,7 @@ int fetch_command(const Invocation& invocation) {
   auto& request = values.request;
   request.output_folder = values.output;
   apply(values.network, request);
+  // --list needs the metadata alone.
   request.dry_run = request.dry_run || values.list;
 
   const base::Stopwatch watch;

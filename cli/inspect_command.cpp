@@ -49,6 +49,7 @@ struct Inspection {
   std::vector<verify::ChainLink> chain = {};  ///< only for a container
 };
 
+/// Offsets are those in the tensor's own file; a checkpoint may have several.
 std::vector<TensorInfo> list_tensors(const format::CheckpointIndex& index) {
   std::vector<TensorInfo> tensors;
   for (const auto& tensor : index.tensors) {
@@ -63,12 +64,15 @@ Inspection inspect_checkpoint(const fs::path& path, format::CheckpointKind kind)
   const auto index = format::open_checkpoint_file(kind, path);
   Inspection found{std::string(format::to_string(kind)), list_tensors(index), Json::object(), {}};
   found.facts = {{"bytes", fs::file_size(path)}};
+  // A GGUF file is complete in itself. The other kinds need the files around them, which inspect_release()
+  // reads.
   if (kind == format::CheckpointKind::gguf)
     found.facts.emplace_back("params", format::to_json(format::gguf_params(index)));
   return found;
 }
 
-/// Under Mistral's keys, for models that these can describe.
+/// The parameters under Mistral's keys; null for a model that these keys cannot describe, which only the
+/// "description" then does.
 Json params_or_null(const format::ModelDescription& description) {
   const auto params = format::mistral_params(description);
   return params ? format::to_json(*params) : Json(nullptr);
@@ -96,6 +100,7 @@ Inspection inspect_container(const fs::path& path) {
 Json layout_files(const format::ReleaseLayout& layout) {
   Json files = Json::array();
   for (const auto& file : layout.files) {
+    // Pad files (BEP 47) are never on disk.
     if (file.pad) continue;
     files.push_back(
         Json::object({{"path", file.path}, {"bytes", file.length_bytes}, {"root", hex_or_null(file.root)}}));
@@ -142,6 +147,7 @@ Inspection inspect_manifest(const fs::path& path) {
 
 Inspection inspect_release(const fs::path& folder, const library::Context& context) {
   const auto index = format::open_checkpoint(folder);
+  // This verifies signatures, and no digest of the release: inspect does not read weights.
   const auto known = library::find_references(folder, {}, context);
   Inspection found{"release", list_tensors(index), Json::object(), {}};
   const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
@@ -160,6 +166,8 @@ Inspection inspect_release(const fs::path& folder, const library::Context& conte
     found.facts.emplace_back("layout", model.layout);
     found.facts.emplace_back("params", params_or_null(model.description));
   } catch (const base::Error& error) {
+    // A checkpoint whose layout is not known can still be inspected: its tensors are listed, and the reason
+    // is a fact like the others.
     if (error.kind() != base::ErrorKind::malformed) throw;
     found.facts.emplace_back("not_convertible", error.what());
   }
@@ -167,9 +175,12 @@ Inspection inspect_release(const fs::path& folder, const library::Context& conte
 }
 
 Inspection inspect_file(const fs::path& path) {
+  // Kinds with unmistakable marks come first; torrents and manifests have no magic number and are guessed
+  // from their first bytes.
   if (library::is_container_file(path)) return inspect_container(path);
   if (const auto kind = format::recognise_checkpoint(path)) return inspect_checkpoint(path, *kind);
   const std::string text = format::read_head(base::File::open_read(path));
+  // A torrent is a bencoded dictionary (BEP 3): "d", then the length of its first key in decimal.
   if (path.extension() == ".torrent" ||
       (text.size() >= 4 && text[0] == 'd' && text[1] >= '1' && text[1] <= '9')) {
     return inspect_torrent(path);
@@ -182,11 +193,13 @@ Inspection inspect_file(const fs::path& path) {
       "is neither a checkpoint (.pth, safetensors, GGUF), a .sluice file, a torrent nor a manifest");
 }
 
+/// 0 for a shape whose product does not fit into 64 bits: the file is hostile, and the count is for people.
 std::uint64_t elements(const format::Shape& shape) { return format::element_count(shape).value_or(0); }
 
 void print_tensors(const Inspection& found, const std::string& glob, Console& console) {
   Table table({3, 4});
   for (const auto& tensor : found.tensors) {
+    // Without flags, "*" also matches dots and slashes, as tensor names need it.
     if (::fnmatch(glob.c_str(), tensor.name.c_str(), 0) != 0) continue;
     console.event(Json::object({{"event", "tensor"},
                                 {"name", tensor.name},
@@ -291,6 +304,7 @@ int inspect_command(const Invocation& invocation) {
   if (!fs::exists(path)) throw base::Error(base::ErrorKind::usage, path + ": does not exist");
   const LibraryAccess access(invocation);
   auto found = fs::is_directory(path) ? inspect_release(path, access.context()) : inspect_file(path);
+  // The release stays closed: comparing its files takes as long as verify, which does that.
   if (found.kind == "sluice")
     found.chain = library::check_chain(path, {}, library::ReleaseFiles::leave_closed, {}, access.context());
 
@@ -312,6 +326,8 @@ int inspect_command(const Invocation& invocation) {
                               {"provenance", found.provenance}});
   for (const auto& [key, value] : found.facts) result.set(key, value);
   if (!found.chain.empty()) result.set("chain", chain_json(found.chain));
+  // Only the key id is read. The state is "unchecked", because a signature covers the whole file, and inspect
+  // reads only the index.
   const auto signer = library::find_signer(path);
   if (signer) result.set("signature", Json::object({{"state", "unchecked"}, {"key_id", *signer}}));
   console.event(result);
@@ -324,6 +340,7 @@ int inspect_command(const Invocation& invocation) {
     for (const auto& [type, count] : type_counts) table.add_row({"of type " + type, with_commas(count)});
   }
   print_facts(found.facts, "", table);
+  // The chain says more about a container's origin than its raw provenance.
   if (found.chain.empty()) {
     print_facts(found.provenance.as_object("provenance"), "provenance.", table);
   } else {

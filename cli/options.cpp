@@ -1,6 +1,10 @@
 // Parses the arguments of one command with CLI11, and words its errors. CLI11 knows names and how many values
 // each takes; what a value means is read here, so that messages name the option, the text that was given and
 // what was expected, and --help shows no types of C++.
+//
+// parse() fills in the variables of one command on one thread. The functions that read values hold references
+// to these variables, so the variables must outlive the Options.
+
 #include "cli/options.h"
 
 #include <CLI/CLI.hpp>
@@ -19,9 +23,11 @@ namespace sluice::cli {
 namespace {
 
 constexpr unsigned kThreadsMax = 1024;
+// TCP and UDP ports have 16 bits.
 constexpr int kPortMax = 65535;
 
-// Spellings of other programs (llama.cpp).
+// Spellings of other programs (llama.cpp). They are suggested and not accepted, so that each option keeps one
+// name in scripts and documentation.
 constexpr std::pair<std::string_view, std::string_view> kHabits[] = {
     {"-t", "--threads"}, {"-c", "--context"}, {"--n-predict", "--tokens"}, {"--ctx-size", "--context"}};
 
@@ -31,12 +37,15 @@ std::pair<std::string, std::string> split_names(const std::string& names) {
   return {names.substr(0, space), space == std::string::npos ? std::string() : names.substr(space + 1)};
 }
 
+// "-o,--output" -> "-o, --output", as --help shows it
 std::string with_spaces(std::string names) {
   const auto comma = names.find(',');
   return comma == std::string::npos ? names : names.insert(comma + 1, " ");
 }
 
 std::string with_default(const std::string& help, const std::string& preset) {
+  // A help text that words the default itself knows better than the value of the variable, such as "all free
+  // memory".
   const bool told = preset.empty() || help.find("(default:") != std::string::npos;
   return told ? help : help + " (default: " + preset + ")";
 }
@@ -51,6 +60,8 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
+/// Reads the whole text as one number, or nothing. from_chars() ignores the locale, which could otherwise
+/// turn "0.5" into 0; it takes no leading "+", so that is skipped here.
 template <typename Number>
 std::optional<Number> parse_whole(const std::string& text) {
   const char* const begin = text.data() + (text.starts_with('+') ? 1 : 0);
@@ -60,7 +71,8 @@ std::optional<Number> parse_whole(const std::string& text) {
   return failure == std::errc() && stop == end ? std::optional(number) : std::nullopt;
 }
 
-// As two's complement.
+/// Reads an integer in [low, high] and returns a negative one as its two's complement. Negative and positive
+/// numbers are read apart, because no integer type holds both -1 and 2^64 - 1, which --seed takes.
 std::optional<std::uint64_t> parse_integer(const std::string& text, std::int64_t low, std::uint64_t high) {
   if (text.starts_with('-')) {
     const auto number = parse_whole<std::int64_t>(text);
@@ -111,6 +123,7 @@ struct Options::Impl {
 
   /// `name` is the longest of the option's names, for messages.
   CLI::Option* add_value(const std::string& names, const std::string& help, Reader read) {
+    // CLI11 gets the names without the value's name, and hands every value over as text.
     const auto [plain, value_name] = split_names(names);
     list(with_spaces(plain) + (value_name.empty() ? "" : " " + value_name), help);
     const std::string name = plain.substr(plain.find(',') + 1);
@@ -140,12 +153,15 @@ struct Options::Impl {
                            {{"--json", "Print one JSON object a line; the last is the result or the error"},
                             {"-q, --quiet", "Print only the result and errors"},
                             {"-h, --help", "Print this help"}}});
+    // Notes of the command come before the line that all commands share.
     page.closing = notes;
     page.closing.push_back("sluice --help lists exit codes and environment variables.");
     return lay_out(page, help_columns());
   }
 
-  /// The message for arguments that no option has taken. CLI11 keeps them in another order.
+  /// The message for arguments that no option has taken. CLI11 keeps them in another order, so the first one
+  /// is looked up among `arguments`. An unknown option is named before an unexpected word, because the word
+  /// is often the value of that option.
   [[nodiscard]] std::string describe_extras(const std::vector<std::string>& arguments) const {
     const auto extras = app.remaining();
     const auto is_extra = [&](const std::string& text) {
@@ -169,6 +185,7 @@ struct Options::Impl {
     for (const auto& [habit, ours] : kHabits) {
       if (unknown == habit && std::ranges::find(names, ours) != names.end()) return std::string(ours);
     }
+    // A short option is one letter, and every other letter would be as near.
     return unknown.starts_with("--") ? nearest_name(unknown, names) : std::string();
   }
 
@@ -187,7 +204,9 @@ Options::Options(const std::string& command, const std::string& summary, const s
     : impl_(std::make_unique<Impl>(command)) {
   impl_->summary = summary;
   impl_->examples = lines_of(example);
+  // The heading for options that are declared before the first group().
   impl_->groups.push_back({"Options", {}});
+  // Each command has these three, so that no command can lack them. help_text() lists them itself.
   impl_->app.set_help_flag("-h,--help");
   impl_->app.add_flag("--json", impl_->json);
   impl_->app.add_flag("-q,--quiet", impl_->quiet);
@@ -250,6 +269,7 @@ void Options::add_choice(const std::string& names, std::string& value,
 }
 
 void Options::add_size(const std::string& names, std::uint64_t& bytes, const std::string& help) {
+  // 0 stands for "no limit" or "not chosen", which the help text words itself.
   const std::string preset = bytes == 0 ? std::string() : to_option_text(bytes);
   impl_->add_value(
       names, with_default(help, preset),
@@ -268,6 +288,8 @@ void Options::add_number(const std::string& names, double& value, double low, do
   impl_->add_value(names, with_default(help, format_number("%g", value)),
                    [&value, low, high](const std::string& name, const std::string& text) {
                      const auto number = parse_whole<double>(text);
+                     // Written so that NaN, which from_chars() accepts and which compares with nothing, is
+                     // refused.
                      if (!number || !(*number >= low && *number <= high)) {
                        throw CLI::ValidationError(name, "'" + text + "' is not a number from " +
                                                             format_number("%g", low) + " to " +
@@ -335,9 +357,12 @@ void Options::parse(const Invocation& invocation) {
   try {
     impl_->app.parse(reversed);  // CLI11 takes arguments from the back
   } catch (const CLI::CallForHelp&) {
+    // Help is for people: --json --help must not end without a word.
     invocation.console.configure(false, false);
     invocation.console.write(impl_->help_text());
     throw HelpPrinted();
+    // The derived types come before ParseError, their base. CLI11 words them for the author of a program, so
+    // they are worded anew.
   } catch (const CLI::ExtrasError&) {
     refuse(impl_->describe_extras(invocation.arguments));
   } catch (const CLI::ArgumentMismatch& error) {
@@ -347,6 +372,8 @@ void Options::parse(const Invocation& invocation) {
   } catch (const CLI::ParseError& error) {
     refuse(error.what());
   }
+  // Only now is it certain that the options were understood. run_command_line() has set the same for errors
+  // until here.
   invocation.console.configure(impl_->json, impl_->quiet);
 }
 

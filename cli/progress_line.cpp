@@ -1,6 +1,7 @@
 // advance() is called for every few kilobytes by many threads, so it only adds to an atomic counter;
 // whichever thread gets the lock draws, at most ten times a second on a terminal and once a second with
-// --json.
+// --json. A thread that does not get the lock goes on with its work: a count that it has added is drawn by a
+// later call.
 
 #include "cli/progress_line.h"
 
@@ -19,6 +20,8 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kLivePeriod{100};
 constexpr milliseconds kEventPeriod{1000};
+// The time constant of the average: long enough for bursts of pieces, short enough to follow a change of
+// speed.
 constexpr double kRateMemory_s = 5.0;
 constexpr std::size_t kBarColumns = 24;
 
@@ -72,8 +75,11 @@ void RateMeter::reset(std::uint64_t count, Clock::time_point now) {
 double RateMeter::update(std::uint64_t count, Clock::time_point now) {
   const double elapsed_s = duration<double>(now - last_).count();
   if (elapsed_s <= 0) return rate_;
+  // A count that falls must not wrap around; it counts as no progress.
   const double current = static_cast<double>(count - std::min(count, last_count_)) / elapsed_s;
-  // In the first five seconds the average is over the time since reset().
+  // An exponential average for samples at uneven times: a sample counts with 1 - exp(-elapsed / memory). In
+  // the first five seconds the average is over the time since reset(), since it would otherwise start near
+  // zero.
   const double age_s = duration<double>(now - start_).count();
   const double weight = 1 - std::exp(-elapsed_s / std::min(kRateMemory_s, std::max(age_s, elapsed_s)));
   rate_ = last_ == start_ ? current : rate_ + weight * (current - rate_);
@@ -90,6 +96,7 @@ void ProgressLine::begin(std::string_view phase, std::uint64_t total_bytes) {
   bytes_ = true;
   const auto now = Clock::now();
   meter_.reset(0, now);
+  // Nothing is drawn for the first moment, so short work shows no line at all.
   next_draw_ = now + kLivePeriod;
 }
 

@@ -43,6 +43,8 @@ Json file_event(const char* event_name, const verify::FileReport& file) {
   for (const auto& range : file.damaged) {
     damaged.push_back(damaged_json(range));
   }
+  // Names are written as they are: Json escapes what JSON does not allow, and a program needs the exact bytes
+  // to find the file.
   auto event = Json::object({{"event", event_name},
                              {"path", file.path},
                              {"state", verify::to_string(file.state)},
@@ -81,6 +83,7 @@ void print_file(const verify::FileReport& file, Console& console) {
     if (!file.problem.empty()) line += ", " + base::to_printable(file.problem);
   }
   console.print(line);
+  // Its one range is the whole file, which the problem says already.
   if (file.state == FileState::missing) return;
   for (std::size_t i = 0; i < std::min(file.damaged.size(), kRangesShown); ++i) {
     const auto& range = file.damaged[i];
@@ -98,6 +101,7 @@ void print_files(const verify::Report& report, Console& console) {
   for (const auto& file : report.files) {
     if (console.json()) {
       console.event(file_event("file", file));
+      // --quiet still shows what is wrong.
     } else if (!console.quiet() || file.state != FileState::ok) {
       print_file(file, console);
     }
@@ -107,6 +111,8 @@ void print_files(const verify::Report& report, Console& console) {
 void print_damage(const verify::Report& report, Console& console) {
   for (const auto& file : report.files) {
     if (file.state == FileState::ok) continue;
+    // The event has another name than "file": after the repair each file is reported again, and that report
+    // is the result.
     console.event(file_event("damage", file));
     if (!console.json()) print_file(file, console);
   }
@@ -128,6 +134,7 @@ Json signature_json(const library::SignatureReport& report) {
   auto json = Json::object({{"state", to_string(report.state)}, {"file", report.file}});
   if (!report.key_id.empty()) json.set("key_id", report.key_id);
   if (report.state == library::SignatureState::valid) {
+    // The comment of a signature that is not valid is anybody's word, so it is left out.
     json.set("trusted_as", report.trusted_as);
     json.set("comment", report.comment);
   }

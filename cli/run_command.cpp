@@ -1,5 +1,8 @@
 // run: prepares the model, runs one prompt and prints tokens as they come. Everything is printed by the
-// calling thread, one token after the other.
+// calling thread, one token after the other; the runtime's threads only compute.
+//
+// Stdout gets the text, and with --stats the tables after it; notes and warnings go to stderr, so that the
+// text can be piped. With --json each token is an event, and the result repeats the whole text.
 
 #include <algorithm>
 #include <random>
@@ -35,12 +38,14 @@ std::string without_controls(std::string_view text) {
   return shown;
 }
 
+/// Layers may have different numbers of experts, or none; the counts are a table with room for most.
 std::uint64_t experts_max(const format::ModelDescription& description) {
   std::uint64_t most = 0;
   for (const auto& layer : description.layer_kinds) most = std::max(most, format::expert_count(layer));
   return most;
 }
 
+/// The shares of all experts: one array a layer, [layer, expert].
 Json routing_json(const RoutingCounts& counts) {
   Json layers = Json::array();
   for (std::size_t layer = 0; layer < counts.layer_count(); ++layer) {
@@ -105,22 +110,29 @@ class Run {
         trained_tokens_(trained_tokens),
         invocation_(invocation),
         console_(invocation.console) {
+    // The trace file is created before the prompt is computed, so that a path that cannot be written fails at
+    // once.
     if (!values.trace.empty()) trace_.emplace(values.trace);
     if (values.stats) counts_.emplace(model.description().layer_count(), experts_max(model.description()));
   }
 
   int execute(const std::string& prompt) {
     const auto ids = prompt_ids(prompt);
+    // The number of prompt tokens decides about the context, so the prompt is encoded before the session is
+    // made.
     const Budget budget = plan_context(values_, trained_tokens_, ids.size(), console_);
     runtime::Session session(model_, session_options(budget));
     runtime::PromptCacheUse cache;
     if (keeps_prompt()) cache = runtime::load_prompt_cache(session, values_.prompt_cache, ids);
+    // A cache that does not fit this model or prompt costs time and not correctness: the prompt is computed
+    // again.
     if (cache.warning) console_.warn(*cache.warning + "; it is not used");
     if (!console_.quiet() && !values_.chat) show_text(prompt);
     const auto generation = runtime::generate(
         session, model_, ids, budget.tokens_max, values_.sampling,
         [this](runtime::TokenId id, std::string_view text) { show_token(id, text); }, invocation_.stop,
         values_.stop_texts);
+    // generate() holds back unfinished UTF-8 and what may begin a stop text.
     show_text(
         generation.text.substr(shown_bytes_));  // text that was held back when the generation was interrupted
     show_text("\n");
@@ -128,6 +140,8 @@ class Run {
     if (keeps_prompt()) keep_prompt(session, ids, cache.cached_tokens);
     residency_ = session.residency_stats();
     print_result(generation, ids, cache.reused_tokens);
+    // Text that was interrupted is still a result and is printed, and the exit code says that it is not
+    // complete.
     const bool interrupted_early = generation.stop == runtime::StopReason::interrupt;
     return interrupted_early ? base::exit_code(base::ErrorKind::interrupted) : 0;
   }
@@ -158,6 +172,7 @@ class Run {
     options.context_tokens = budget.context_tokens;
     options.kv = runtime::parse_kv_type(values_.kv);
     options.memory_bytes = values_.memory_bytes;
+    // A cache holds all positions of the prompt, also those that a sliding window has left.
     options.keep_positions = keeps_prompt();
     options.isa = forced_isa();
     options.matmul = matmul_engine();
@@ -172,6 +187,7 @@ class Run {
   }
 
   void show_text(std::string_view text) {
+    // In a file or pipe the bytes stay as the model wrote them: nothing there obeys control characters.
     if (console_.output_is_terminal()) {
       console_.write(without_controls(text));
     } else {
@@ -234,9 +250,13 @@ int run_command(const Invocation& invocation) {
 
   apply(values.network, values.model.network);
   const LibraryAccess access(invocation);
+  // Everything that can be wrong with the command line was checked above: this call may download and convert
+  // for hours.
   const auto path = library::prepare_model(values.model, access.context());
   const auto model =
       runtime::Model::open(path, model_options(path, values.verify, values.model.thread_count));
+  // The longest context that the model was trained for stands in the manifest of its origin. Nothing has
+  // proven that origin here; a wrong one can only lead to a wrong warning or default.
   const auto release = library::find_origin(path, access.context());
   const auto trained_tokens = release ? release->manifest.context_tokens : std::nullopt;
   return Run(values, model, trained_tokens, invocation).execute(prompt);

@@ -1,3 +1,7 @@
+// The options of run in groups, and what has to be known before a session is made: the prompt and the
+// context. Limits that CLI11 cannot express, such as options that need each other's value, are in
+// require_sensible().
+
 #include "cli/run_options.h"
 
 #include <poll.h>
@@ -20,6 +24,7 @@ namespace {
 constexpr std::uint64_t kDefaultContextMax = 32768;
 // Room for text that is to go on until the model ends it.
 constexpr std::uint64_t kUnlimitedTextTokens = 4096;
+// 64 MiB of text are far more tokens than a context holds.
 constexpr std::uint64_t kPromptBytesMax = 64u << 20;
 constexpr std::uint64_t kCountMax = 1u << 30;
 
@@ -91,6 +96,7 @@ std::string read_standard_input(const std::stop_token& stop) {
     struct pollfd input {
       STDIN_FILENO, POLLIN, 0
     };
+    // read() alone would not return on Ctrl-C, because the handler is installed with SA_RESTART.
     if (::poll(&input, 1, kPollMs) <= 0) continue;  // nothing yet, or a signal
     const ssize_t count = ::read(STDIN_FILENO, buffer.data(), buffer.size());
     if (count < 0) base::throw_errno("standard input", "read", errno);
@@ -130,6 +136,8 @@ void require_sensible(const RunOptions& values) {
   if (!values.system.empty() && !values.chat) refuse("--system needs --chat");
   if (std::ranges::find(values.stop_texts, std::string()) != values.stop_texts.end())
     refuse("--stop: the text is empty");
+  // A prompt cache outlives this run. States that unverified weights gave would be used by later runs that do
+  // verify.
   if (!values.prompt_cache.empty() && values.verify == "off")
     refuse("--prompt-cache keeps nothing that was computed with --verify off");
 }
@@ -140,10 +148,13 @@ Budget plan_context(const RunOptions& values, std::optional<std::uint64_t> train
   // Without a limit of tokens the text may fill the given context, or else the usual length.
   const std::uint64_t tokens_max = !unlimited ? static_cast<std::uint64_t>(values.tokens_max)
                                               : values.context_tokens.value_or(kUnlimitedTextTokens) + 1;
+  // The last token is sampled and never fed (run_options.h), so it needs no place. checked_add() keeps a huge
+  // --tokens from wrapping around.
   const std::uint64_t needed =
       base::checked_add(prompt_tokens, tokens_max - 1).value_or(std::numeric_limits<std::uint64_t>::max());
   const std::uint64_t context =
       values.context_tokens.value_or(std::min(needed, trained_tokens.value_or(kDefaultContextMax)));
+  // Only a warning: the user has asked for this context, and the runtime can compute it.
   if (trained_tokens && context > *trained_tokens) {
     console.warn("a context of " + std::to_string(context) + " tokens is more than the " +
                  std::to_string(*trained_tokens) + " that the model was trained for");
@@ -152,6 +163,7 @@ Budget plan_context(const RunOptions& values, std::optional<std::uint64_t> train
     base::throw_malformed("prompt", "has " + std::to_string(prompt_tokens) + " tokens, the context holds " +
                                         std::to_string(context) + "; raise it with --context");
   }
+  // Who asked for a number of tokens is told that they do not fit; without a number nothing was promised.
   if (needed > context && !unlimited) {
     console.warn("the context of " + std::to_string(context) + " tokens ends the text after " +
                  std::to_string(context - prompt_tokens + 1) + " tokens");

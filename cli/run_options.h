@@ -15,6 +15,8 @@
 
 namespace sluice::cli {
 
+/// Empty texts and optionals mean "not given". The pairs that exclude each other are checked by Options or by
+/// require_sensible().
 struct RunOptions {
   library::ModelRequest model;
   NetworkOptions network;

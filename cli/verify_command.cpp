@@ -1,3 +1,6 @@
+// verify: declares the options, lets the library verify and repair, and prints the findings. Signs of damage
+// are printed before the exit code is decided, so that a failure always comes with its list of files.
+
 #include "base/error.h"
 #include "base/stopwatch.h"
 #include "cli/commands.h"
@@ -61,6 +64,7 @@ void declare(Options& options, VerifyOptions& values) {
 /// Says who vouches for what was verified.
 void print_trust(const library::Verification& verified, Console& console) {
   const auto& root = verified.report.root_sha256;
+  // The first signature is the weakest one (Verification::signatures), so it decides.
   const bool is_signed = verified.signatures.front().state == library::SignatureState::valid;
   if (!root.empty() && !is_signed && verified.root_pinned_by.empty()) {
     console.print("consistent with itself; nothing outside the file pins its root " + root);
@@ -88,6 +92,7 @@ format::Json make_result(const library::Verification& verified, double seconds) 
 
 [[noreturn]] void refuse_without_references(const fs::path& path, const library::Verification& verified,
                                             Console& console) {
+  // A pickle that runs code is the graver finding, and it needs no reference, so it is reported first.
   refuse_acting_pickles(find_acting_pickles(path, {}));
   print_files(verified.report, console);
   throw base::Error(base::ErrorKind::verification,
@@ -122,12 +127,15 @@ int verify_command(const Invocation& invocation) {
   const auto verified = library::verify_path(request, access.context());
   if (!verified.has_references) refuse_without_references(request.path, verified, console);
   print_files(verified.report, console);
+  // Digests show that a file is the published one, not that it is harmless. In a damaged release the damage
+  // decides the exit code, and the pickles are warnings.
   const auto acting = find_acting_pickles(request.path, verified.report);
   if (verified.report.ok) refuse_acting_pickles(acting);
   for (const auto& sentence : acting) console.warn(sentence);
   print_chain(verified.chain, console);
   console.event(make_result(verified, watch.seconds()));
   console.print(library::summarize(verified.report));
+  // Who vouches matters only for files that are right.
   if (verified.report.ok && !verified.signatures.empty()) print_trust(verified, console);
   return verified.report.ok ? 0 : base::exit_code(base::ErrorKind::verification);
 }

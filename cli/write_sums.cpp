@@ -28,6 +28,8 @@ struct Outputs {
 
 Outputs choose_outputs(const fs::path& path, const std::string& stem) {
   const fs::path base = stem.empty() ? library::parent_of(path) / library::own_name(path) : fs::path(stem);
+  // An output inside the folder would be a file of it: it would change the times and be missing from its own
+  // list.
   const fs::path inside = fs::weakly_canonical(base).lexically_relative(fs::canonical(path));
   if (!stem.empty() && fs::is_directory(path) && !inside.empty() && *inside.begin() != "..") {
     throw base::Error(base::ErrorKind::usage,
@@ -36,6 +38,7 @@ Outputs choose_outputs(const fs::path& path, const std::string& stem) {
   return {base.string() + ".SHA256SUMS", base.string() + ".manifest.json"};
 }
 
+/// Times of all files, for comparing before with after. A file that is added or removed changes the map, too.
 Times modification_times(const fs::path& path) {
   Times times;
   if (!fs::is_directory(path)) return {{path, fs::last_write_time(path)}};
@@ -61,6 +64,8 @@ void print_unproven(const std::vector<format::ManifestFile>& files, Console& con
 bool must_write(const fs::path& path, const std::string& text, bool overwrite) {
   std::error_code absent;
   if (!fs::exists(path, absent)) return true;
+  // A file with this content already is left alone, so repeating the command changes nothing and a signature
+  // stays valid.
   if (base::read_text_file(path, format::kManifestBytesMax) == text) return false;
   if (!overwrite) {
     throw base::Error(base::ErrorKind::usage,
@@ -80,6 +85,7 @@ void write_text(const fs::path& path, const std::string& text, Console& console)
 format::Manifest make_manifest(const fs::path& path, const library::References& references,
                                std::vector<format::ManifestFile> files) {
   format::Manifest manifest;
+  // What an earlier manifest knows (licence, source, containers) is kept.
   if (references.expected.manifest) manifest = *references.expected.manifest;
   if (manifest.name.empty()) manifest.name = format::to_release_name(library::own_name(path));
   if (references.expected.layout) {
@@ -88,6 +94,7 @@ format::Manifest make_manifest(const fs::path& path, const library::References& 
     manifest.infohash_v2 = references.expected.layout->infohash_v2;
   }
   for (auto& file : files)
+    // MD5 is not computed anew, only kept: verify_release() has compared it.
     if (const auto* known = manifest.find_file(file.path)) file.md5 = known->md5;
   manifest.files = std::move(files);
   return manifest;
@@ -100,6 +107,7 @@ int write_sums(const fs::path& path, const library::NamedReferences& named, cons
   Console& console = invocation.console;
   const base::Stopwatch watch;
   const Outputs outputs = choose_outputs(path, request.output);
+  // Taken before anything is read.
   const Times times = modification_times(path);
   const LibraryAccess access(invocation);
   const auto& context = access.context();
@@ -112,6 +120,7 @@ int write_sums(const fs::path& path, const library::NamedReferences& named, cons
   if (!references.empty()) {
     report = library::verify_release(references, options, context);
     print_files(report, console);
+    // New references for a release that differs from its old ones would make the damage official.
     if (!report.ok) {
       throw base::Error(base::ErrorKind::verification, path.string() + ": " + library::summarize(report) +
                                                            "; nothing is written, since " +
@@ -133,6 +142,7 @@ int write_sums(const fs::path& path, const library::NamedReferences& named, cons
   // parse_manifest refuses unsafe names; a checksum list can escape them, so it is written first.
   const bool sums_new = must_write(outputs.sums, sums, request.overwrite);
   const std::string text = to_text(manifest);
+  // Both checks come before the first write, so that a refusal leaves both files as they were.
   const bool manifest_new = must_write(outputs.manifest, text, request.overwrite);
   if (sums_new) write_text(outputs.sums, sums, console);
   static_cast<void>(format::parse_manifest(text, "no manifest for " + path.string()));

@@ -32,8 +32,8 @@ bool is_file_name(const std::string& name) {
 }
 
 /// Recognises a release by its tokenizer, which is the first section of a container and starts right behind
-/// the header, where it is found without the directory. Damage may have changed some bytes of it, so up to 1
-/// % of them may differ. A wrong guess does no harm, since convert::repair verifies before it writes.
+/// the header, where it is found without the directory. Damage may have changed some bytes of it, so one byte
+/// in a hundred may differ. A wrong guess does no harm, since convert::repair verifies before it writes.
 bool has_tokenizer_of(const base::File& container, const fs::path& release) {
   // A stranger's folder may hold a file of any size under this name.
   constexpr std::uint64_t kTokenizerBytesMax = 64u << 20;
