@@ -1,3 +1,7 @@
+// bench: opens the model once and measures it with one matmul engine or with both in turn. Absolute speeds
+// say little about another machine, so each is printed with what this machine can do: bandwidth of plain
+// reads for decode, int8 arithmetic for prefill (runtime::BenchResult says how these are measured).
+
 #include <span>
 #include <string>
 #include <vector>
@@ -26,6 +30,8 @@ format::Json parts_json(const runtime::PartSeconds& parts) {
                                {"head", parts.head}});
 }
 
+/// The parts are printed as shares, because the seconds of one repetition do not add up to the medians that
+/// are printed above them.
 std::string parts_text(const runtime::PartSeconds& parts) {
   const double all = parts.attention + parts.router + parts.experts + parts.head;
   return format_number("attention %.1f %%", parts.attention / all * 100) +
@@ -59,6 +65,7 @@ format::Json result_json(const runtime::BenchResult& result, double load_s) {
 /// One column a result.
 std::string result_text(std::span<const runtime::BenchResult> results, double load_s) {
   Table table;
+  // A row is one measure, so that results of two engines stand side by side.
   const auto row = [&](std::string name, auto cell) {
     std::vector<std::string> cells{std::move(name)};
     for (const runtime::BenchResult& result : results) cells.push_back(cell(result));
@@ -123,14 +130,18 @@ int bench_command(const Invocation& invocation) {
   options.add_threads(request.thread_count);
   options.parse(invocation);
 
+  // Wrong variables are reported before a long conversion, not after it.
   const auto isa = forced_isa();
   const auto engines = chosen_engines(engine);
   apply(NetworkOptions(), request.network);
   const auto path = library::prepare_model(request, LibraryAccess(invocation).context());
+  // Loading includes what --verify compares when the model is opened, and no conversion.
   const base::Stopwatch load_watch;
   const auto model = runtime::Model::open(path, model_options(path, verify, request.thread_count));
   const double load_s = load_watch.seconds();
   session.thread_count = request.thread_count;
+  // The context holds exactly the measured tokens: under --memory, a larger KV cache would leave less for the
+  // expert cache.
   session.context_tokens = bench.prompt_tokens + bench.decode_tokens;
   session.isa = isa;
   std::vector<runtime::BenchResult> results;

@@ -34,11 +34,14 @@ CalibrationRun::CalibrationRun(const fs::path& text_path, base::Progress& progre
 convert::Result CalibrationRun::convert(convert::Request request) {
   if (request.quant != convert::Quant::q4)
     throw base::Error(base::ErrorKind::usage, "--calibrate: only q4 can be calibrated");
+  // The q8 conversion is scratch: its container is resumed by the same conversion and by no other
+  // (convert::Request::scratch).
   convert::Request aside = request;
   aside.output = container_beside(request.output);
   aside.quant = convert::Quant::q8;
   aside.scratch = true;
   convert::Calibration calibration;
+  // The recipe records the text, because another text gives another container.
   calibration.text_sha256 = base::to_hex(base::hash<base::Sha256>(base::as_bytes(text_)));
   calibration.begin = [&] { begin(aside); };
   calibration.statistics = [this](std::uint64_t) { return calibrator_->next_layer(); };
@@ -48,6 +51,7 @@ convert::Result CalibrationRun::convert(convert::Request request) {
     remove_calibration(request.output);
     return result;
   } catch (const base::Error& error) {
+    // A run that can be resumed finds the q8 container again and need not make it twice.
     if (!convert::is_resumable(error.kind())) remove_calibration(request.output);
     throw;
   }
@@ -71,8 +75,10 @@ void CalibrationRun::begin(const convert::Request& aside) {
 
 void remove_calibration(const fs::path& output) {
   const fs::path container = container_beside(output);
+  // The container may be finished or still a part file, depending on when the run was killed.
   base::discard_part_file(container);
   std::error_code ignored;
+  // A file of the user may have this name; only what convert itself made as scratch is removed.
   if (convert::is_scratch(container)) fs::remove(container, ignored);
 }
 

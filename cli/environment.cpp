@@ -26,6 +26,9 @@ fs::path user_folder(const char* name, const char* default_below_home) {
   return {};
 }
 
+/// Finds manifests/ from the place of the program, so that an installation can be moved: PREFIX/bin and
+/// PREFIX/share/sluice when installed, and share/ beside the program in a build tree. Empty when there is
+/// none; then no release is known by name.
 fs::path data_folder() {
   if (const auto forced = variable("SLUICE_DATA_DIR")) return *forced;
   const auto folder = executable_path().parent_path();
@@ -39,11 +42,13 @@ fs::path data_folder() {
 
 fs::path executable_path() {
   std::error_code code;
+  // argv[0] may be relative or anything else; the kernel's link is the file that runs (proc(5)).
   auto path = fs::read_symlink("/proc/self/exe", code);
   if (code) base::throw_errno("/proc/self/exe", "read", code.value());
   return path;
 }
 
+/// This program itself is the worker, so both always speak the same version of the protocol.
 std::vector<std::string> worker_command() { return {executable_path().string(), "fetch-worker"}; }
 
 library::Folders library_folders() {
@@ -63,6 +68,7 @@ std::optional<runtime::Isa> forced_isa() {
     throw base::Error(base::ErrorKind::usage,
                       "SLUICE_ISA is '" + *text + "', expected avx512, avxvnni, avx2 or generic");
   }
+  // The check is made here, because the kernels would end the process with an illegal instruction.
   if (!runtime::is_supported(*isa))
     throw base::Error(base::ErrorKind::usage, "SLUICE_ISA is " + *text + ", which this CPU has not");
   return isa;

@@ -1,3 +1,6 @@
+// eval: perplexity of a model on a text, and with --reference how far its predictions and its routing are
+// from those of another model. Both models are open at the same time and score the same tokens.
+
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/commands.h"
@@ -55,6 +58,8 @@ int eval_command(const Invocation& invocation) {
   std::string verify = "first-use";
   std::string kv;
   runtime::SessionOptions session;
+  // Perplexity depends on the length of a chunk, so figures compare only at equal length. Calibration cuts
+  // its text into chunks of 256, too.
   session.context_tokens = 256;
   Options options("eval",
                   "Measures perplexity on a text, and with --reference the distance to another model.",
@@ -78,6 +83,7 @@ int eval_command(const Invocation& invocation) {
   session.matmul = matmul_engine();
   session.kv = runtime::parse_kv_type(kv);
   session.thread_count = request.thread_count;
+  // The text is read before the models are prepared, so that a wrong path fails at once.
   const std::string text = base::read_text_file(text_file, kTextBytesMax);
   apply(NetworkOptions(), request.network);
   const LibraryAccess access(invocation);
@@ -97,6 +103,8 @@ int eval_command(const Invocation& invocation) {
   ProgressLine progress(console);
   std::uint64_t total = 0;
   const auto on_progress = [&](std::uint64_t tokens_done, std::uint64_t tokens_total) {
+    // The number of tokens is known only when the text has been encoded, so the phase begins with the first
+    // report.
     if (total != tokens_total) progress.begin("evaluating", total = tokens_total);
     progress.set_done(tokens_done);
   };

@@ -1,3 +1,6 @@
+// convert --to gguf and --to safetensors. The options were declared and checked by convert; types that only
+// one format has are refused here. convert::export_model() uses threads of its own.
+
 #include "cli/export_command.h"
 
 #include <filesystem>
@@ -20,6 +23,8 @@ using convert::ExportFormat;
 using convert::ExportType;
 using format::Json;
 
+/// No type means the values exactly as the input has them. q8 exists in GGUF only (Q8_0), because safetensors
+/// has no blocks.
 std::optional<ExportType> parse_type(const ExportArguments& arguments) {
   const std::string& text = arguments.quant;
   if (text.empty()) return std::nullopt;
@@ -42,6 +47,7 @@ void set_output(const ExportArguments& arguments, convert::ExportRequest& reques
   const bool gguf = request.format == ExportFormat::gguf;
   request.output = arguments.output;
   if (!arguments.output.empty()) {
+    // A trailing slash names a folder that does not exist yet.
     const bool names_folder = arguments.output.ends_with('/') || fs::is_directory(arguments.output);
     if (names_folder && gguf)
       throw base::Error(base::ErrorKind::usage, arguments.output + ": is a folder, --to gguf writes a file");
@@ -50,6 +56,7 @@ void set_output(const ExportArguments& arguments, convert::ExportRequest& reques
     const std::string type = request.type ? "-" + std::string(convert::to_string(*request.type)) : "";
     request.output = input_name(request.input) + type + ".gguf";
   } else {
+    // A folder gets the other files of a release, too; a file gets the weights alone.
     request.output = input_name(request.input) + "-safetensors";
     request.output_is_folder = true;
   }

@@ -35,6 +35,7 @@ void FetchObserver::on_preflight(const fetch::Preflight& preflight) {
   console_.note(line + "; " + base::to_human_bytes(preflight.free_bytes) + " free on " +
                 preflight.file_system);
   if (!console_.json())
+    // With --json the event above has them already.
     for (const std::string& warning : preflight.warnings) console_.warn(warning);
 }
 
@@ -53,6 +54,8 @@ void FetchObserver::on_swarm(const fetch::Swarm& swarm) {
   line += std::to_string(swarm.peers) + " connected, " + std::to_string(swarm.seeds) + " of them complete";
   if (swarm.availability) {
     event.set("availability", *swarm.availability);
+    // The number is rounded down: 0.999 copies are not a whole copy, and 1.00 says that the swarm has every
+    // piece.
     line += "; availability " + format_number("%.2f", std::floor(*swarm.availability * 100) / 100);
   }
   console_.event(event);
@@ -65,6 +68,7 @@ void FetchObserver::on_status(const fetch::FetchStatus& status) {
 }
 
 /// The rate of finished bytes, whether they came from peers or from the disk; while seeding, of sent bytes.
+/// Each phase is measured anew, so that bytes that are there when it begins do not count as speed.
 double FetchObserver::rate(const fetch::FetchStatus& status) {
   if (status.phase == "seeding") return static_cast<double>(status.rate_bytes_per_s);
   const auto now = RateMeter::Clock::now();

@@ -21,6 +21,7 @@ std::string lay_out(const HelpEntry& entry, std::size_t columns, std::size_t tex
   const bool long_only = entry.names.starts_with("--");
   const std::string names = std::string(kEntryIndent + (long_only ? 4 : 0), ' ') + entry.names;
   std::string text = wrap(entry.text, columns, text_column);
+  // At least two spaces separate names and text; names that leave no room for them get a line of their own.
   if (base::display_columns(names) + 2 > text_column) return names + "\n" + text;
   return names + text.substr(base::display_columns(names));
 }
@@ -30,6 +31,7 @@ std::string lay_out(const HelpEntry& entry, std::size_t columns, std::size_t tex
 std::string wrap(std::string_view text, std::size_t columns, std::size_t indent) {
   std::string lines;
   std::string line(indent, ' ');
+  // `empty` says that the line has no word yet. Such a line takes a word of any length.
   bool empty = true;
   while (!text.empty()) {
     const std::size_t start = text.starts_with(kDefault) ? kDefault.size() : 0;
@@ -64,6 +66,7 @@ std::string lay_out(const HelpPage& page, std::size_t columns) {
 }
 
 std::size_t help_columns() {
+  // A pipe or file has no size, and a terminal that does not know its own reports 0.
   struct winsize size {};
   if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kColumnsUnknown;
   return std::clamp<std::size_t>(size.ws_col, kColumnsMin, kColumnsMax);

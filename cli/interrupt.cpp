@@ -22,6 +22,7 @@ namespace {
 // timeout(1) signals the process and then its group, so a second signal that follows this soon is the same
 // request.
 constexpr std::int64_t kSameRequestNs = 100'000'000;
+// 128 + SIGINT, as shells report a process that Ctrl-C has ended.
 constexpr int kSecondInterruptExit = 130;
 
 std::atomic<std::int64_t> first_signal_ns{0};
@@ -30,11 +31,13 @@ static_assert(std::atomic<std::int64_t>::is_always_lock_free);  // used in a sig
 
 // Only async-signal-safe calls (signal-safety(7)): requesting a stop is not one of them, so a thread does it.
 extern "C" void on_signal(int) {
+  // write() may change errno, which the interrupted code may be about to read.
   const int saved_errno = errno;
   struct timespec now {};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   const std::int64_t now_ns = std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
   std::int64_t first_ns = 0;
+  // Only one signal can be the first, even if two threads get one at the same time.
   if (first_signal_ns.compare_exchange_strong(first_ns, now_ns)) {
     const char byte = 0;
     static_cast<void>(!::write(wake_descriptor.load(), &byte, 1));
@@ -47,9 +50,11 @@ extern "C" void on_signal(int) {
 }  // namespace
 
 std::stop_token InterruptHandler::install() {
+  // The source is static, because the detached thread may use it until the process ends.
   static std::stop_source source;
   int ends[2] = {-1, -1};
   if (::pipe2(ends, O_CLOEXEC) != 0) base::throw_errno("pipe", "create", errno);
+  // The handler writes to the pipe, so the descriptor is stored before the handler is installed.
   wake_descriptor = ends[1];
   // The thread runs until the process ends; it holds nothing that has to be released.
   std::thread([descriptor = ends[0]] {
@@ -60,6 +65,7 @@ std::stop_token InterruptHandler::install() {
   }).detach();
   struct sigaction action {};
   action.sa_handler = on_signal;
+  // System calls go on after a signal, so that code that knows nothing of signals does not fail with EINTR.
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);

@@ -1,3 +1,6 @@
+// keygen: makes a key pair in minisign's format. A secret key is encrypted unless the user says otherwise,
+// and neither file is ever overwritten.
+
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/commands.h"
@@ -42,6 +45,7 @@ Password new_password(const KeygenOptions& values, const Console& console) {
 // A secret key that is overwritten is lost, and with it every signature that should still be made by it.
 void require_absent(const fs::path& path) {
   std::error_code absent;
+  // symlink_status() also sees a link that leads nowhere; without it such a name would pass for a free one.
   if (fs::exists(fs::symlink_status(path, absent)))
     throw base::Error(base::ErrorKind::usage, path.string() + ": is there already, and is not overwritten");
 }
@@ -62,11 +66,14 @@ int keygen_command(const Invocation& invocation) {
 
   const fs::path secret_path = values.name + ".key";
   const fs::path public_path = values.name + ".pub";
+  // The names are checked before the password is asked for. write_new_file() refuses as well, should a file
+  // appear meanwhile.
   require_absent(secret_path);
   require_absent(public_path);
   const Password password = new_password(values, console);
   const base::SecretKey key = base::new_secret_key();
   const Password secret_text(to_text(key, password.text()));
+  // The secret key comes first: a public key without its secret key would be of no use.
   base::write_new_file(secret_path, base::as_bytes(secret_text.text()), kOwnerOnly);
   base::write_new_file(public_path, base::as_bytes(to_text(key.public_key())));
 

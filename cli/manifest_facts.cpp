@@ -1,3 +1,6 @@
+// What a manifest says in addition to names and digests of files: licence, source, pinned containers and the
+// digests of tensors. publish and verify --write-sums share it.
+
 #include "cli/manifest_facts.h"
 
 #include <algorithm>
@@ -57,10 +60,13 @@ void add_facts(const ManifestFacts& facts, format::Manifest& manifest) {
   if (!facts.licence.empty()) manifest.licence = checked_text("--licence", facts.licence);
   if (!facts.source.empty()) manifest.source = checked_text("--source", facts.source);
   for (const std::string& path : facts.containers) {
+    // A container that was made anew takes the place of the one with its name; the manifest would otherwise
+    // pin both roots.
     auto container = describe_container(path);
     std::erase_if(manifest.containers, [&](const auto& known) { return known.name == container.name; });
     manifest.containers.push_back(std::move(container));
   }
+  // The containers are sorted, so that the order of options does not change the manifest.
   std::ranges::sort(manifest.containers, {}, &format::ManifestContainer::name);
 }
 
@@ -70,6 +76,7 @@ void add_tensors(const std::filesystem::path& release, unsigned thread_count, Co
   try {
     manifest.tensors = digest_release(release, thread_count, progress, stop);
   } catch (const base::Error& error) {
+    // A release need not be a model. Its manifest then lists files alone.
     if (error.kind() != base::ErrorKind::malformed) throw;
     console.clear_status();
     console.note(std::string("no tensors in the manifest: ") + error.what());

@@ -1,3 +1,6 @@
+// Looks for pickles that call functions when they are loaded (torch checkpoints are pickles). Sluice executes
+// none; the check protects those who load the same file with other programs.
+
 #include "cli/pickle_check.h"
 
 #include "base/error.h"
@@ -11,6 +14,7 @@ using verify::FileState;
 
 void scan(const fs::path& file, std::vector<std::string>& found) {
   std::error_code not_there;
+  // Links are not followed, because the file behind a link is not part of the release.
   if (!fs::is_regular_file(fs::symlink_status(file, not_there))) return;
   const std::string acts = format::to_sentence(format::scan_pickles(file));
   if (!acts.empty()) found.push_back(file.string() + ": is no plain state dict: " + acts);
@@ -25,6 +29,7 @@ std::vector<std::string> find_acting_pickles(const fs::path& path, const verify:
     return found;
   }
   for (const verify::FileReport& file : report.files) {
+    // A damaged file is reported as damaged; the calls in its bytes say nothing about the release.
     const bool whole =
         file.state == FileState::ok || file.state == FileState::unproven || file.state == FileState::extra;
     if (whole) scan(path / file.path, found);

@@ -12,6 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// 128 bits of the path's digest: no two paths share a record by chance.
 constexpr std::size_t kKeyCharacters = 32;
 
 }  // namespace
@@ -25,10 +26,12 @@ void declare_verify(Options& options, std::string& value) {
 runtime::ModelOptions model_options(const fs::path& path, const std::string& verify, unsigned thread_count) {
   runtime::ModelOptions options;
   const auto when = runtime::parse_verify(verify);
+  // declare_verify() allows these texts only.
   INVARIANT(when.has_value());
   options.verify = *when;
   options.thread_count = thread_count;
   std::error_code not_there;  // opening the model reports a missing file
+  // The record is found by the real path, so that a link to a model shares the model's record.
   const fs::path file = fs::canonical(path, not_there);
   if (not_there) return options;
   options.proof_records.push_back(file.parent_path() / ".sluice" / (file.filename().string() + ".proofs"));

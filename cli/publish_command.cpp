@@ -1,3 +1,6 @@
+// publish: makes all references of a release at once. The tensors are digested before fetch::publish() reads
+// the files, because the manifest that it writes includes them.
+
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"

@@ -14,6 +14,7 @@ double hit_rate(const runtime::ResidencyStats& stats) {
 }  // namespace
 
 format::Json residency_json(const runtime::ResidencyStats& stats) {
+  // Counts of an expert cache would be zeros that look like measurements.
   if (!stats.streams) return format::Json::object({{"streams", false}});
   return format::Json::object({{"streams", true},
                                {"experts", stats.expert_count},

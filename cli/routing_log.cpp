@@ -12,6 +12,7 @@
 namespace sluice::cli {
 namespace {
 
+// A token writes a line for each layer; 64 KiB keep that from being a system call each.
 constexpr std::size_t kTraceBufferBytes = 1 << 16;
 
 // Colours of the xterm 256-colour palette from cold to hot, all dark enough for white digits.
@@ -20,6 +21,7 @@ constexpr std::array kHeat = {17, 18, 19, 55, 91, 127, 161, 160, 196};
 std::string cell(double share, double share_max, bool color) {
   std::string text = format_number("%5.1f ", share * 100);
   if (!color) return text;
+  // The scale ends at the largest share of the table, since shares depend on the number of experts.
   const double heat = share_max > 0 ? share / share_max : 0;
   const auto step = static_cast<std::size_t>(std::lround(heat * static_cast<double>(kHeat.size() - 1)));
   return "\x1b[48;5;" + std::to_string(kHeat[step]) + "m\x1b[97m" + text + "\x1b[0m";
@@ -45,6 +47,7 @@ void TraceFile::add(const runtime::RoutingEvent& event) {
   if (buffer_.size() >= kTraceBufferBytes) flush();
 }
 
+/// finish() is a function of its own, because a destructor could not report that the disk is full.
 void TraceFile::finish() { flush(); }
 
 void TraceFile::flush() {
@@ -57,6 +60,7 @@ RoutingCounts::RoutingCounts(std::uint64_t layer_count, std::uint64_t expert_cou
     : expert_count_(expert_count), tokens_(layer_count), chosen_(layer_count * expert_count) {}
 
 void RoutingCounts::add(const runtime::RoutingEvent& event) {
+  // Events come from the runtime, so an index out of range is a bug and not bad input.
   INVARIANT(event.layer < tokens_.size());
   ++tokens_[event.layer];
   for (const std::uint32_t expert : event.experts) {

@@ -21,6 +21,7 @@ class SeedObserver final : public fetch::SeedObserver {
   }
   void on_status(std::uint64_t uploaded_bytes, std::uint64_t rate_bytes_per_s, unsigned peers) override {
     uploaded_bytes_ = uploaded_bytes;
+    // Seeding has no end, so the total is 0 (not known).
     line_.show({"seeding", uploaded_bytes, 0, static_cast<double>(rate_bytes_per_s), peers, true});
   }
   void on_warning(std::string_view message) override { console_.warn(message); }
@@ -38,6 +39,7 @@ class SeedObserver final : public fetch::SeedObserver {
 fs::path find_folder(const fs::path& torrent, const fs::path& given, const std::string& name) {
   const auto beside = fs::absolute(torrent).parent_path();
   const auto start = given.empty() ? beside : fs::absolute(given).lexically_normal();
+  // "DIR/" and "DIR" name the same folder.
   const auto named = start.has_filename() ? start : start.parent_path();
   if (fs::exists(start / name)) return start;
   if (given.empty() && fs::exists(beside.parent_path() / name)) return beside.parent_path();

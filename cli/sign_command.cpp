@@ -1,3 +1,7 @@
+// sign: writes a detached signature in minisign's format. The file is read in pieces and only its BLAKE2b-512
+// digest is signed (algorithm "ED", base/signature.h), so its size does not matter. Key text and password are
+// kept in Password objects, which overwrite their memory.
+
 #include <ctime>
 
 #include "base/error.h"
@@ -26,6 +30,7 @@ struct SignOptions {
 };
 
 base::SecretKey open_secret_key(const SignOptions& values) {
+  // A key without a password is a secret by itself, so its text is overwritten, too.
   const Password text(base::read_text_file(values.key, kKeyFileBytesMax));
   if (!base::is_locked(text.text(), values.key)) return base::parse_secret_key(text.text(), values.key, {});
   const Password password =
@@ -46,6 +51,8 @@ base::Blake2b512 hash_file(const fs::path& path, const std::stop_token& stop) {
   }
 }
 
+/// The comment is one line of the signature file and is shown to others, so it may not hold line ends or
+/// control characters.
 void check_comment(const std::string& comment) {
   if (comment.size() > base::kTrustedCommentBytesMax) {
     throw base::Error(base::ErrorKind::usage, "--comment has " + std::to_string(comment.size()) +
@@ -56,7 +63,7 @@ void check_comment(const std::string& comment) {
     throw base::Error(base::ErrorKind::usage, "--comment is one line of characters that can be shown");
 }
 
-// The default comment of minisign.
+// minisign has the same default comment, so both programs describe a signature alike.
 std::string default_comment(const fs::path& file) {
   return "timestamp:" + std::to_string(std::time(nullptr)) +
          "\tfile:" + base::to_printable(file.filename().string()) + "\thashed";
@@ -78,6 +85,7 @@ int sign_command(const Invocation& invocation) {
   options.parse(invocation);
 
   if (values.key.empty()) throw base::Error(base::ErrorKind::usage, "--key is required (sluice sign --help)");
+  // A bad comment is refused before the password is asked for and the file is hashed.
   check_comment(values.comment);
   const base::SecretKey key = open_secret_key(values);
   const auto signature = base::sign(hash_file(values.file, invocation.stop), key,

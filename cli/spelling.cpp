@@ -17,6 +17,8 @@ std::string only_completion(std::string_view start, std::span<const std::string>
 
 }  // namespace
 
+/// Computes the Levenshtein distance with one row of its table: row[j] is the distance between the first i
+/// letters of a and the first j of b.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
@@ -38,6 +40,8 @@ std::string nearest_name(std::string_view misspelt, std::span<const std::string>
   std::size_t best_distance = misspelt.size();
   for (const std::string& name : names) {
     const std::size_t letters = name.size() - std::min(name.find_first_not_of('-'), name.size());
+    // One wrong letter in three, at most three: more would suggest names that have nothing in common. Dashes
+    // do not count as letters.
     const std::size_t allowed = std::clamp<std::size_t>(letters / 3, 1, 3);
     const std::size_t distance = edit_distance(misspelt, name);
     if (distance <= allowed && distance < best_distance) {

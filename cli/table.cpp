@@ -23,6 +23,7 @@ std::string Table::text() const {
       const bool right = std::ranges::find(right_aligned_, i) != right_aligned_.end();
       if (right) text += padding;
       text += row[i];
+      // The last cell of a row gets no spaces behind it.
       if (i + 1 == row.size()) break;
       if (!right) text += padding;
       text += "  ";

@@ -24,6 +24,7 @@ std::string read_line() {
     char byte = 0;
     const auto got = ::read(STDIN_FILENO, &byte, 1);
     if (got < 0 && errno == EINTR) continue;
+    // The end of the input ends the line as well, so `printf PASSWORD |` works without a newline.
     if (got <= 0 || byte == '\n') break;
     line += byte;
   }
@@ -39,10 +40,12 @@ class EchoOff final {
                         "there is no terminal to ask for the password: give it by --password-stdin");
     termios silent = before_;
     silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+    // TCSAFLUSH drops what was typed before the question, which was echoed already.
     ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
   }
   ~EchoOff() {
     ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
+    // The newline that ended the answer was not echoed, either.
     std::fputc('\n', stderr);
   }
   EchoOff(const EchoOff&) = delete;
@@ -77,6 +80,7 @@ Password read_password() { return Password(read_line()); }
 bool ask_yes_no(const std::string& question) {
   std::fputs((question + " [y/N] ").c_str(), stderr);
   std::fflush(stderr);
+  // Everything but a clear yes counts as a no, also an empty line and the end of the input.
   const std::string answer = read_line();
   return answer == "y" || answer == "Y" || answer == "yes";
 }

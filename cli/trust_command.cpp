@@ -1,3 +1,6 @@
+// trust: adds a key to the trusted keys, or lists them. A key that only looks right is worthless, so a person
+// has to compare it with what its owner publishes; --yes says that this was done (docs/decisions/0008).
+
 #include <algorithm>
 
 #include "base/error.h"
@@ -50,6 +53,7 @@ std::string name_of(const TrustOptions& values, const base::PublicKey& key) {
 }
 
 void ask_for_trust(const base::PublicKey& key, const TrustOptions& values, Console& console) {
+  // The key is shown even with --yes, so that a log says which key was trusted.
   console.note(library::describe_key(key));
   if (values.yes) return;
   if (!can_ask(console)) {
