@@ -26,8 +26,9 @@ namespace {
 
 constexpr std::string_view kVersion = "sluice " SLUICE_VERSION;  // cli/CMakeLists.txt
 
-// In the order of --help: from getting a model to running it, then publishing and measuring. Commands that
-// only print end with 0 when their reader closes the pipe (Command::closed_output_exit).
+// The commands stand in the order of --help: from getting a model to running it, then publishing and
+// measuring. Commands that only print end with 0 when their reader closes the pipe
+// (Command::closed_output_exit).
 constexpr std::array kCommands = {
     Command{"fetch", "Download a release by magnet link, .torrent or name", fetch_command},
     Command{"verify", "Verify a release folder or a .sluice file, and repair it", verify_command},
@@ -129,7 +130,8 @@ int dispatch(const std::vector<std::string>& arguments, Console& console, const 
                   "\noneDNN " + matmul.onednn_version + ": " + matmul.onednn_isa + "\n");
     return 0;
   }
-  // Set before the call, so that run_command_line() knows whose exit code counts after OutputClosed.
+  // The command is set before the call, so that run_command_line() knows whose exit code counts after
+  // OutputClosed.
   command = find_command(*name);
   if (command == nullptr) throw_unknown_command(*name);
   // The options before the name are passed to the command, whose Options parse them as well.

@@ -12,7 +12,7 @@
 
 namespace sluice::cli {
 
-/// What every command gets. Ctrl-C and SIGTERM request a stop of `stop`.
+/// The input of every command. Ctrl-C and SIGTERM request a stop of `stop`.
 struct Invocation {
   std::vector<std::string> arguments;  ///< after the command's name
   Console& console;
@@ -33,7 +33,7 @@ struct Command {
 
 [[nodiscard]] std::span<const Command> commands();
 
-/// The command that somebody may have meant by a name that is none; empty when nothing is near.
+/// Suggests the command that somebody may have meant by an unknown name; empty when no name is near.
 [[nodiscard]] std::string suggest_command(std::string_view name);
 
 int fetch_command(const Invocation& invocation);

@@ -104,8 +104,8 @@ int Console::fail(base::ErrorKind kind, std::string_view message) {
 void Console::show_status(std::string_view line) {
   if (!live()) return;
   const std::lock_guard lock(mutex_);
-  // Back to the first column, then erase to the end of the line (ECMA-48 EL), so that a shorter line leaves
-  // no rest of the longer one.
+  // The sequence goes back to the first column and erases to the end of the line (ECMA-48 EL), so that a
+  // shorter line leaves no rest of the longer one.
   write_error_locked("\r\x1b[K" + std::string(line));
   status_shown_ = true;
 }
@@ -123,7 +123,7 @@ std::size_t Console::status_columns() {
 
 void Console::write_locked(std::string_view text) {
   const int cause = write_all(STDOUT_FILENO, text);
-  // Remembered even if the write failed: fail() would at worst print one empty line.
+  // line_begun_ is set even if the write fails; fail() then prints one empty line at worst.
   if (!text.empty()) line_begun_ = text.back() != '\n';
   // SIGPIPE is ignored (run_command_line), so a closed pipe arrives here and ends the command in good order.
   if (cause == EPIPE) throw OutputClosed();

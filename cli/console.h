@@ -63,8 +63,8 @@ class Console final {
   void write_error_locked(std::string_view text);
   void clear_status_locked();
 
-  // Held for every write, so that lines of different threads do not mix. json_ and quiet_ are set before
-  // threads start and are then read without it.
+  // The mutex is held for every write, so that lines of different threads do not mix. json_ and quiet_ are
+  // set before threads start and are then read without it.
   std::mutex mutex_;
   bool json_ = false;
   bool quiet_ = false;

@@ -152,7 +152,7 @@ int convert_command(const Invocation& invocation) {
   // An earlier calibrated conversion to this output may have been killed.
   if (!calibrated) remove_calibration(request.output);
   const double seconds = watch.seconds();
-  // Erased before the result, which must not share its line.
+  // The live line is erased before the result, which must not share its line.
   console.clear_status();
   print_result(request.output, result, calibrated, seconds, console);
   return 0;

@@ -193,7 +193,8 @@ Inspection inspect_file(const fs::path& path) {
       "is neither a checkpoint (.pth, safetensors, GGUF), a .sluice file, a torrent nor a manifest");
 }
 
-/// 0 for a shape whose product does not fit into 64 bits: the file is hostile, and the count is for people.
+/// Returns 0 for a shape whose product does not fit into 64 bits: the file is hostile, and the count is for
+/// people.
 std::uint64_t elements(const format::Shape& shape) { return format::element_count(shape).value_or(0); }
 
 void print_tensors(const Inspection& found, const std::string& glob, Console& console) {

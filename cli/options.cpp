@@ -26,8 +26,7 @@ constexpr unsigned kThreadsMax = 1024;
 // TCP and UDP ports have 16 bits.
 constexpr int kPortMax = 65535;
 
-// Spellings of other programs (llama.cpp). They are suggested and not accepted, so that each option keeps one
-// name in scripts and documentation.
+// Spellings of other programs (llama.cpp). They are suggested and not accepted.
 constexpr std::pair<std::string_view, std::string_view> kHabits[] = {
     {"-t", "--threads"}, {"-c", "--context"}, {"--n-predict", "--tokens"}, {"--ctx-size", "--context"}};
 
@@ -204,7 +203,7 @@ Options::Options(const std::string& command, const std::string& summary, const s
     : impl_(std::make_unique<Impl>(command)) {
   impl_->summary = summary;
   impl_->examples = lines_of(example);
-  // The heading for options that are declared before the first group().
+  // This is the heading for options that are declared before the first group().
   impl_->groups.push_back({"Options", {}});
   // Each command has these three, so that no command can lack them. help_text() lists them itself.
   impl_->app.set_help_flag("-h,--help");
@@ -288,8 +287,8 @@ void Options::add_number(const std::string& names, double& value, double low, do
   impl_->add_value(names, with_default(help, format_number("%g", value)),
                    [&value, low, high](const std::string& name, const std::string& text) {
                      const auto number = parse_whole<double>(text);
-                     // Written so that NaN, which from_chars() accepts and which compares with nothing, is
-                     // refused.
+                     // The condition is written so that it refuses NaN, which from_chars() accepts and for
+                     // which every comparison is false.
                      if (!number || !(*number >= low && *number <= high)) {
                        throw CLI::ValidationError(name, "'" + text + "' is not a number from " +
                                                             format_number("%g", low) + " to " +
@@ -372,8 +371,8 @@ void Options::parse(const Invocation& invocation) {
   } catch (const CLI::ParseError& error) {
     refuse(error.what());
   }
-  // Only now is it certain that the options were understood. run_command_line() has set the same for errors
-  // until here.
+  // It is certain only now that --json was an option and not the value of another one. Until here the
+  // settings of run_command_line() hold.
   invocation.console.configure(impl_->json, impl_->quiet);
 }
 

@@ -20,7 +20,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kLivePeriod{100};
 constexpr milliseconds kEventPeriod{1000};
-// The time constant of the average: long enough for bursts of pieces, short enough to follow a change of
+// The time constant of the average is long enough for bursts of pieces and short enough to follow a change of
 // speed.
 constexpr double kRateMemory_s = 5.0;
 constexpr std::size_t kBarColumns = 24;

@@ -83,7 +83,7 @@ void print_file(const verify::FileReport& file, Console& console) {
     if (!file.problem.empty()) line += ", " + base::to_printable(file.problem);
   }
   console.print(line);
-  // Its one range is the whole file, which the problem says already.
+  // The one damaged range of a missing file is the whole file, which the problem says already.
   if (file.state == FileState::missing) return;
   for (std::size_t i = 0; i < std::min(file.damaged.size(), kRangesShown); ++i) {
     const auto& range = file.damaged[i];

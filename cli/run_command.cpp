@@ -38,14 +38,15 @@ std::string without_controls(std::string_view text) {
   return shown;
 }
 
-/// Layers may have different numbers of experts, or none; the counts are a table with room for most.
+/// Layers may have different numbers of experts, or none. The counts have one column for each expert of the
+/// layer with most of them.
 std::uint64_t experts_max(const format::ModelDescription& description) {
   std::uint64_t most = 0;
   for (const auto& layer : description.layer_kinds) most = std::max(most, format::expert_count(layer));
   return most;
 }
 
-/// The shares of all experts: one array a layer, [layer, expert].
+/// Returns the shares [layer, expert] of all experts.
 Json routing_json(const RoutingCounts& counts) {
   Json layers = Json::array();
   for (std::size_t layer = 0; layer < counts.layer_count(); ++layer) {

@@ -154,7 +154,7 @@ Budget plan_context(const RunOptions& values, std::optional<std::uint64_t> train
       base::checked_add(prompt_tokens, tokens_max - 1).value_or(std::numeric_limits<std::uint64_t>::max());
   const std::uint64_t context =
       values.context_tokens.value_or(std::min(needed, trained_tokens.value_or(kDefaultContextMax)));
-  // Only a warning: the user has asked for this context, and the runtime can compute it.
+  // This is only a warning, because the user has asked for this context and the runtime can compute it.
   if (trained_tokens && context > *trained_tokens) {
     console.warn("a context of " + std::to_string(context) + " tokens is more than the " +
                  std::to_string(*trained_tokens) + " that the model was trained for");

@@ -22,7 +22,7 @@ struct RunOptions {
   NetworkOptions network;
   std::optional<std::string> prompt;
   std::string prompt_file;
-  std::int64_t tokens_max = 128;
+  std::int64_t tokens_max = 128;  ///< -1: until the model ends the text
   runtime::SamplingOptions sampling;
   std::optional<std::uint64_t> seed;
   std::optional<std::uint64_t> context_tokens;

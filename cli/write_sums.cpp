@@ -38,7 +38,8 @@ Outputs choose_outputs(const fs::path& path, const std::string& stem) {
   return {base.string() + ".SHA256SUMS", base.string() + ".manifest.json"};
 }
 
-/// Times of all files, for comparing before with after. A file that is added or removed changes the map, too.
+/// Returns the times of all files, to compare them before and after. A file that is added or removed changes
+/// the map, too.
 Times modification_times(const fs::path& path) {
   Times times;
   if (!fs::is_directory(path)) return {{path, fs::last_write_time(path)}};
@@ -107,7 +108,7 @@ int write_sums(const fs::path& path, const library::NamedReferences& named, cons
   Console& console = invocation.console;
   const base::Stopwatch watch;
   const Outputs outputs = choose_outputs(path, request.output);
-  // Taken before anything is read.
+  // The times are taken before anything is read.
   const Times times = modification_times(path);
   const LibraryAccess access(invocation);
   const auto& context = access.context();

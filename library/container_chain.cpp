@@ -34,7 +34,8 @@ verify::ChainInputs find_inputs(const format::ContainerReader& container, const 
   auto found = find_references(place, named, context);
   inputs.release = std::move(found.expected);
   if (const auto& manifest = inputs.release.manifest)
-    // The manifest's own signature was verified by find_references(), which makes its roots pins.
+    // find_references() has verified the signature of the manifest, if there is one, so the roots count as
+    // pins.
     for (const format::ManifestContainer& known : manifest->containers)
       inputs.pins.push_back({known.root, "manifest '" + manifest->name + "'"});
   for (const auto& file : found.found_in) inputs.source += (inputs.source.empty() ? "" : " and ") + file;

@@ -1,6 +1,6 @@
 #pragma once
-// What each task of the library is given by its caller. The library reads no environment variables: which
-// folders a user has is the caller's decision.
+// Each task of the library gets a Context from its caller. The library reads no environment variables,
+// because the caller decides which folders a user has.
 
 #include <filesystem>
 #include <stop_token>

@@ -23,7 +23,8 @@ class TorrentCheck final : public fetch::FetchObserver {
       : observer_(observer), manifest_(manifest) {}
 
   void on_layout(const format::ReleaseLayout& layout) override {
-    // An Error thrown here ends the fetch. It is the first point at which a magnet link's file list is known.
+    // An Error thrown here ends the fetch. A magnet link alone names no files, so an earlier comparison is
+    // not possible.
     require_named(manifest_, layout);
     observer_.on_layout(layout);
   }
@@ -102,7 +103,7 @@ FetchedRelease fetch_release(const FetchReleaseRequest& request, const Context& 
   const Source source = find_source(request.source, context.folders);
   fetch::FetchRequest fetch_request = request.fetch;
   fetch_request.source = choose_fetch_source(source);
-  // From here on nothing has been downloaded, and every signature at hand was verified.
+  // This verifies every signature at hand before the first download.
   const KnownRelease known = read_references(request, source, context);
   if (known.signature && known.signature->state == SignatureState::valid)
     context.observer.on_note(to_sentence(*known.signature));

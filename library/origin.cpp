@@ -14,7 +14,7 @@ namespace {
 
 /// The files of the release with the digests that either reference knows.
 std::vector<convert::SourceFile> list_files(const verify::Expectations& expected) {
-  // Sorted by path, so that equal releases give equal records, and with them equal containers.
+  // The map sorts by path, so that equal releases give equal records, and with them equal containers.
   std::map<std::string, convert::SourceFile> files;
   if (expected.layout) {
     for (const auto& file : expected.layout->files) {
@@ -52,7 +52,8 @@ void record_origin(const References& references, OriginPolicy policy, convert::R
   }
   verify::Options options;
   options.thread_count = request.thread_count;
-  // Verified here and now: a report that a caller passed in could be about another state of the files.
+  // The release is verified here and now, because a report that a caller passed in could be about another
+  // state of the files.
   const auto report = verify_release(references, options, context);
   if (!report.ok) {
     const std::string problem = subject + summarize(report);

@@ -103,8 +103,8 @@ class ModelMaker {
     if (const auto model = store_.find(source)) return model->path;
 
     fetch_request.output_folder = store_.release_folder(infohash);
-    // Below the info-hash, so that releases of one name do not collide, and an interrupted download is
-    // resumed by the next run.
+    // The folder lies below the info-hash, so that releases of one name do not collide and the next run
+    // resumes an interrupted download.
     base::make_directories(fetch_request.output_folder);
     const auto fetched = fetch::fetch(fetch_request, context_.observer.fetch_progress(), context_.stop);
     References references;
@@ -150,7 +150,7 @@ fs::path prepare_model(const ModelRequest& request, const Context& context) {
     case Source::Kind::url: return maker.from_url(source.text);
     case Source::Kind::release: {
       auto release = source.release;
-      // Read once more by the reader, which verifies the signature; the catalog does not.
+      // The manifest is read once more by the reader, because only the reader verifies its signature.
       release->manifest = ReferenceReader("", context).read_manifest(release->manifest_path);
       if (const auto& why = release->manifest.unsupported; !why.empty())
         throw base::Error(base::ErrorKind::malformed,

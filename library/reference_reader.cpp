@@ -70,7 +70,7 @@ std::vector<SignatureReport> ReferenceReader::conclude(const format::ReleaseLayo
               "verifies against a signed file alone");
     }
   }
-  // false sorts before true: what is not valid comes first.
+  // false sorts before true, so reports that are not valid come first.
   std::ranges::stable_sort(all, {}, is_signed);
   return all;
 }

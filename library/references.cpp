@@ -205,7 +205,7 @@ References find_references(const fs::path& path, const NamedReferences& named, c
   const bool single = expected.layout && expected.layout->single_file;
   if (!folder && !found.empty() && !single && !expected.only_expected) keep_only(own_name(path), found);
   if (expected.layout) find_leaves(path, named.leaves, found, context);
-  // The last step, because find_leaves() adds to found_in.
+  // This is the last step, because find_leaves() adds to found_in.
   ignore_reference_files(found);
   return found;
 }

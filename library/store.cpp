@@ -183,8 +183,8 @@ StoreLock Store::lock(const std::string& name, const std::string& quant, Observe
 
 fs::path Store::unfinished_path(const ModelSource& source) {
   base::make_directories(folder_ / "models");
-  // The same name in each run, so that convert finds the part file and journal of a run that was killed. The
-  // lock of this name and quantization keeps other processes away.
+  // The name is the same in each run, so that convert finds the part file and journal of a run that was
+  // killed. The lock of this name and quantization keeps other processes away.
   return folder_ / "models" / (file_stem(source.name, source.quant) + ".unfinished");
 }
 

@@ -12,6 +12,7 @@ namespace fs = std::filesystem;
 
 std::vector<TrustedKey> list_trusted_keys(const Context& context) {
   std::vector<TrustedKey> keys;
+  // A folder that does not exist holds no keys, as on the first run.
   std::error_code absent;
   for (const auto& item : fs::directory_iterator(context.folders.trusted_keys, absent)) {
     if (item.path().extension() != ".pub") continue;
@@ -33,6 +34,7 @@ fs::path add_trusted_key(const std::string& name, const base::PublicKey& key, co
   }
   const fs::path path = folder / (name + ".pub");
   std::error_code absent;
+  // Adding the same key twice is no error, so that scripts can repeat it.
   if (fs::exists(path, absent)) {
     if (base::read_public_key(path) == key) return path;
     throw base::Error(base::ErrorKind::usage,

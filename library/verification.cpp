@@ -64,11 +64,13 @@ Verification verify_release_at(const VerifyRequest& request, const Context& cont
   result.signatures = references.signatures;
   result.report = verify_release(references, request.options, context);
   if (request.repair && can_repair(result.report)) repair_release(request, references, result, context);
+  // Parts that an interrupted repair has fetched are of no use once the release is whole.
   if (request.repair && result.report.ok) discard_repair(references);
   return result;
 }
 
 Verification verify_container_at(const VerifyRequest& request, const Context& context) {
+  // Trust comes first: it refuses a bad signature before the payload is compared.
   const ContainerTrust trust(request.path, request.references, context);
   Verification result;
   result.signatures = trust.signatures();
@@ -82,7 +84,9 @@ Verification verify_container_at(const VerifyRequest& request, const Context& co
     context.observer.on_repair(*result.repaired);
     result.report = verify_container(request, context);
   }
+  // The pins are compared after the repair, since a repair can restore a damaged root.
   trust.require_pinned(result.report);
+  // The chain of a damaged container is not checked: it takes minutes and could not make the report ok.
   if (!result.report.ok) return result;
   result.chain = check_chain(request.path, request.references, ReleaseFiles::read, request.options, context);
   result.report.ok = !differs(result.chain);

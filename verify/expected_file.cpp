@@ -14,7 +14,8 @@
 namespace sluice::verify {
 namespace {
 
-// A limit of plausibility: 1 TiB is far above the piece lengths in use, and fetch accepts at most 512 MiB.
+// This limit is one of plausibility: 1 TiB is far above the piece lengths in use, and fetch accepts at most
+// 512 MiB.
 constexpr std::uint64_t kPieceBytesMax = std::uint64_t{1} << 40;
 
 /// A torrent that contradicts itself cannot tell right from wrong bytes, so it is refused as a whole instead

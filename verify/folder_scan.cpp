@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kOwnFolder = ".sluice";
 constexpr std::string_view kTemporaryMark = ".part-";  // base::AtomicFile's ".NAME.part-PID-COUNT"
 
-/// Files that Sluice makes itself while it works: they would be reported as extra files of the release. The
+/// True for files that Sluice makes while it works; they would be reported as extra files of the release. The
 /// patterns are exact, because a file that is left out is not verified.
 bool is_own(const std::string& path, std::string_view name) {
   if (path == kOwnFolder) return true;

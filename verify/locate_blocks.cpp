@@ -102,7 +102,7 @@ void locate_blocks(const std::filesystem::path& folder, const Expectations& expe
     const ExpectedFile& expected_file = expected_files[i];
     if (findings[i].bad.empty() || expected_file.released == nullptr || !expected_file.released->root)
       continue;
-    // A file that is missing here has no bad ranges: those come only from files that were read.
+    // A file that is missing has no bad ranges, because these come only from files that were read.
     const base::File file = base::File::open_read(folder / expected_file.path);
     findings[i].bad =
         BlockLocator(*expectations.layout, *expectations.leaves, expected_file, file).locate(findings[i].bad);

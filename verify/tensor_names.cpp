@@ -52,7 +52,8 @@ void name_in_container(const format::ContainerCheck& examined, std::uint64_t fil
   if (examined.reader) {
     const format::ContainerReader& container = *examined.reader;
     std::uint64_t named_bytes = 0;
-    // Counts what the named parts cover. The rest of the range is padding, which the directory does not list.
+    // `named_bytes` counts the bytes that named parts cover. The rest of the range is padding, which the
+    // directory does not list.
     const auto count = [&](std::uint64_t offset_bytes, std::uint64_t length_bytes) {
       const std::uint64_t shared_bytes =
           intersection(damage.range, {offset_bytes, length_bytes}).length_bytes;

@@ -82,8 +82,8 @@ base::Sha256 root_of(const base::FileDigests& digests) {
   return digests.leaves.empty() ? base::Sha256{} : base::merkle_root(digests.leaves);
 }
 
-/// The digest that padding must have. Comparing digests lets padding go through the same parallel read as
-/// tensors; bytes that no digest covers could carry something hidden.
+/// Returns the digest that padding must have. Comparing digests lets padding go through the same parallel
+/// read as tensors; bytes that no digest covers could carry something hidden.
 base::Sha256 root_of_zeros(std::uint64_t length_bytes) {
   static const std::vector<std::byte> block(base::kMerkleBlockBytes);  // zeros
   std::vector<base::Sha256> leaves(length_bytes / block.size(), base::hash<base::Sha256>(block));
@@ -135,7 +135,7 @@ std::string describe(const PayloadPart& part) {
   return "the padding at byte " + std::to_string(part.range.offset_bytes) + " is not zero";
 }
 
-/// Always the whole part: a container stores one digest for each tensor, and no leaves.
+/// The damage is always the whole part, because a container stores one digest for each tensor and no leaves.
 DamagedRange to_damage(const format::ContainerReader& container, const PayloadPart& part) {
   DamagedRange damage{.range = part.range};
   if (part.tensor != nullptr) {

@@ -20,8 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 using base::ByteRange;
 
-// 1024 blocks of 16 KiB: nodes of 16 MiB when no torrent states the length of its pieces. Leaves alone would
-// take 1/512 of the release in memory, 174 MiB for 87 GiB.
+// Nodes cover 1024 blocks of 16 KiB (16 MiB) when no torrent states the length of its pieces. Leaves alone
+// would take 1/512 of the release in memory, 174 MiB for 87 GiB.
 constexpr std::uint64_t kBlocksPerNode = 1024;
 
 FolderScan scan(const fs::path& folder, const Expectations& expectations,
@@ -34,8 +34,9 @@ FolderScan scan(const fs::path& folder, const Expectations& expectations,
   return FolderScan::look_up(folder, paths);
 }
 
-/// The digests that some reference needs, and no others: each kind costs time for every byte. They are chosen
-/// for the release and not for each file, because compute_digests() takes one choice for a stream.
+/// Asks for the digests that some reference needs, and for no others: each kind costs time for every byte.
+/// The choice is made for the release and not for each file, because compute_digests() takes one choice for a
+/// stream.
 base::DigestWants wants_of(const Expectations& expectations) {
   base::DigestWants wants;
   wants.blocks_per_node = kBlocksPerNode;
