@@ -42,6 +42,7 @@ void print_result(const runtime::Evaluation& evaluation, Console& console) {
                        double factor) {
     if (value) table.add_row({name, format_number(format, *value * factor)});
   };
+  // These three compare with the reference and are absent without one.
   add("KL divergence", evaluation.kl_divergence, "%.5f", 1);
   add("same best token", evaluation.top1_agreement, "%.2f %%", 100);
   add("same experts", evaluation.routing_agreement, "%.2f %%", 100);

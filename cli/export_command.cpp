@@ -66,6 +66,7 @@ void print_result(const ExportArguments& arguments, const convert::ExportRequest
                   const convert::ExportResult& result, double seconds, Console& console) {
   Json files = Json::array();
   const auto add_file = [&](const convert::ExportedFile& file) {
+    // Each file comes with its SHA-256, because exported formats hold no digests of their own.
     files.push_back(Json::object(
         {{"path", file.path.string()}, {"bytes", file.bytes}, {"sha256", base::to_hex(file.sha256)}}));
   };

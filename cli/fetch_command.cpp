@@ -75,6 +75,7 @@ Json make_result(const library::FetchedRelease& release, double seconds) {
 void list_files(const format::ReleaseLayout& layout, Console& console) {
   Table table({0});
   for (const auto& file : layout.files) {
+    // Pad files (BEP 47) are zeros between the files of a v1 torrent and never on disk.
     if (file.pad) continue;
     console.event(Json::object({{"event", "file"}, {"path", file.path}, {"bytes", file.length_bytes}}));
     table.add_row({base::to_human_bytes(file.length_bytes), base::to_printable(file.path)});
@@ -101,6 +102,7 @@ int fetch_command(const Invocation& invocation) {
 
   const base::Stopwatch watch;
   const LibraryAccess access(invocation);
+  // The library decides which torrent is meant and verifies signatures before the first byte of payload.
   const auto release =
       library::fetch_release({values.source, values.manifest, values.key, request}, access.context());
   const auto& fetched = release.result;

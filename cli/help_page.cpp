@@ -1,3 +1,6 @@
+// Lays out help pages. Widths are counted in columns of the terminal (base::display_columns), and texts are
+// wrapped between words only, so that options and paths can be copied as a whole.
+
 #include "cli/help_page.h"
 
 #include <sys/ioctl.h>
@@ -34,6 +37,8 @@ std::string wrap(std::string_view text, std::size_t columns, std::size_t indent)
   // `empty` says that the line has no word yet. Such a line takes a word of any length.
   bool empty = true;
   while (!text.empty()) {
+    // "(default: X)" counts as one word, because a value at the start of a line would look like a text of its
+    // own.
     const std::size_t start = text.starts_with(kDefault) ? kDefault.size() : 0;
     const std::size_t length = std::min(text.find(' ', start), text.size());
     const std::string_view word = text.substr(0, length);

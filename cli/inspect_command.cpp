@@ -150,6 +150,7 @@ Inspection inspect_release(const fs::path& folder, const library::Context& conte
   // This verifies signatures, and no digest of the release: inspect does not read weights.
   const auto known = library::find_references(folder, {}, context);
   Inspection found{"release", list_tensors(index), Json::object(), {}};
+  // null says that nobody has stated the value; an empty text would look like a value.
   const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
   found.provenance = Json::object({{"name", or_null(known.release_name())},
                                    {"infohash_v1", or_null(known.infohash_v1())},
@@ -315,6 +316,7 @@ int inspect_command(const Invocation& invocation) {
     parameters += elements(tensor.shape);
     ++type_counts[tensor.type];
   }
+  // std::map sorts the types, so equal files give equal output.
   Json dtypes = Json::object();
   for (const auto& [type, count] : type_counts) dtypes.set(type, count);
 
@@ -325,6 +327,8 @@ int inspect_command(const Invocation& invocation) {
                               {"parameters", parameters},
                               {"dtypes", dtypes},
                               {"provenance", found.provenance}});
+  // Facts of a kind are members of the result itself, so a program finds "params" or "files" without knowing
+  // the kind.
   for (const auto& [key, value] : found.facts) result.set(key, value);
   if (!found.chain.empty()) result.set("chain", chain_json(found.chain));
   // Only the key id is read. The state is "unchecked", because a signature covers the whole file, and inspect
@@ -347,6 +351,7 @@ int inspect_command(const Invocation& invocation) {
   } else {
     print_origin(found.provenance, table);
   }
+  // With --quiet and a glob the list of tensors is the result.
   if (glob.empty() || !console.quiet()) console.write(table.text());
   print_chain(found.chain, console);
   if (signer) {

@@ -10,9 +10,11 @@
 namespace sluice::cli {
 
 void LibraryObserver::on_signature(const library::SignatureReport& report) {
+  // People see the outcome elsewhere: as a note, in the result, or in the Error that refuses the file.
   console_.event(format::Json::object({{"event", "signature"}, {"signature", signature_json(report)}}));
 }
 
+/// The damage is printed before the repair starts, which can take hours and overwrites the evidence.
 void LibraryObserver::on_damage(const verify::Report& report) { print_damage(report, console_); }
 
 void LibraryObserver::on_repair(const fetch::RepairResult& result) {

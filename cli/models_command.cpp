@@ -25,6 +25,7 @@ int models_command(const Invocation& invocation) {
                                    {"bytes", model.bytes},
                                    {"root_sha256", model.root_sha256},
                                    {"made_from", model.source.identity}}));
+    // The path is in the table, because deleting that file is the way to free its space.
     table.add_row(
         {model.source.name, model.source.quant, base::to_human_bytes(model.bytes), model.path.string()});
   }

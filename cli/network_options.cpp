@@ -1,3 +1,6 @@
+// The network options that fetch, verify and run share, and what this program adds to a fetch request: its
+// worker command and its cache folder, which the library does not look for itself.
+
 #include "cli/network_options.h"
 
 #include "cli/environment.h"
@@ -32,6 +35,7 @@ void apply(const NetworkOptions& values, fetch::FetchRequest& request) {
   request.peers = values.peers;
   request.trackers = values.trackers;
   request.mirrors = values.mirrors;
+  // The options are negative, because flags are off by default and these three are on.
   request.dht = !values.no_dht;
   request.pex = !values.no_pex;
   request.lsd = !values.no_lsd;

@@ -42,6 +42,7 @@ int publish_command(const Invocation& invocation) {
     throw base::Error(base::ErrorKind::usage, folder + ": does not exist");
   request.folder = folder;
   request.torrent = torrent;
+  // Facts are checked first: a bad --licence must not be found after the release was read.
   add_facts(facts, request.facts);
   add_tensors(folder, request.thread_count, console, invocation.stop, request.facts);
   ProgressLine progress(console);

@@ -1,3 +1,6 @@
+// Prints what rounding has cost. Errors are relative RMS errors of the weights, so kinds of tensors with
+// different magnitudes compare; the figures for every tensor are in the container and in --json of inspect.
+
 #include "cli/quality_table.h"
 
 #include <string>
@@ -9,11 +12,13 @@ namespace sluice::cli {
 void print_quality(const convert::QualityReport& quality, Console& console) {
   if (console.quiet()) return;
   Table table({2, 3});
+  // One row stands for all tensors of a kind: a model has thousands of tensors.
   for (const auto& kind : quality.kinds)
     table.add_row({"  " + kind.name, kind.type, format_number("%.2f", kind.bits_per_weight),
                    format_number("%.5f", kind.relative_error)});
   console.print("types, bits a weight and relative RMS error of the weights:");
   console.write(table.text());
+  // A mean over a kind hides a single bad expert, so the worst ones are named.
   std::string worst = "worst experts (layer.expert):";
   for (const auto& expert : quality.worst_experts)
     worst += " " + std::to_string(expert.layer) + "." + std::to_string(expert.expert) +

@@ -9,6 +9,7 @@ namespace {
 
 using format::Json;
 
+/// Returns the rounded number for people; --json has the exact one. Empty when nobody has published it.
 std::string parameters_text(const format::Manifest& manifest) {
   if (!manifest.parameter_count) return "";
   const auto count = static_cast<double>(*manifest.parameter_count);

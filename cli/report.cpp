@@ -54,6 +54,7 @@ Json file_event(const char* event_name, const verify::FileReport& file) {
   return event;
 }
 
+/// Rows count from 0, as in the matrix of the checkpoint; the last row belongs to the range.
 std::string place_text(const verify::TouchedTensor& tensor) {
   std::string text = base::to_printable(tensor.name);
   if (!tensor.rows) return text;

@@ -6,6 +6,7 @@
 namespace sluice::cli {
 namespace {
 
+/// Returns 0 before the first use, because 0 / 0 would be NaN, which JSON cannot hold.
 double hit_rate(const runtime::ResidencyStats& stats) {
   const double uses = static_cast<double>(stats.hits + stats.misses);
   return uses > 0 ? static_cast<double>(stats.hits) / uses : 0;

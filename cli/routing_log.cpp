@@ -1,3 +1,7 @@
+// This file has both consumers of routing events. The runtime calls them on the thread that feeds the
+// session, in order of layer, then position, so neither of them locks. The trace is written through a buffer;
+// the counts take one number for each layer and expert, however long the text is.
+
 #include "cli/routing_log.h"
 
 #include <algorithm>
@@ -70,6 +74,7 @@ void RoutingCounts::add(const runtime::RoutingEvent& event) {
 }
 
 double RoutingCounts::share(std::size_t layer, std::size_t expert) const {
+  // A dense layer has no router, so no token is ever counted for it.
   if (tokens_[layer] == 0) return 0;
   return static_cast<double>(chosen_[layer * expert_count_ + expert]) / static_cast<double>(tokens_[layer]);
 }

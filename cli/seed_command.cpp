@@ -1,3 +1,6 @@
+// seed: shares a release until it is stopped. The command only finds the folder and prints; fetch::seed()
+// checks that the release is complete and talks to peers.
+
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
@@ -17,6 +20,7 @@ class SeedObserver final : public fetch::SeedObserver {
 
   void on_listening(int port) override {
     console_.event(format::Json::object({{"event", "listening"}, {"port", port}}));
+    // With --port 0 the system chooses the port, so others can learn it only from here.
     console_.print("listening on port " + std::to_string(port));
   }
   void on_status(std::uint64_t uploaded_bytes, std::uint64_t rate_bytes_per_s, unsigned peers) override {
@@ -41,6 +45,8 @@ fs::path find_folder(const fs::path& torrent, const fs::path& given, const std::
   const auto start = given.empty() ? beside : fs::absolute(given).lexically_normal();
   // "DIR/" and "DIR" name the same folder.
   const auto named = start.has_filename() ? start : start.parent_path();
+  // The order decides when several places have the name: the folder that contains the release comes before
+  // the release's own folder.
   if (fs::exists(start / name)) return start;
   if (given.empty() && fs::exists(beside.parent_path() / name)) return beside.parent_path();
   if (!given.empty() && named.filename() == name && fs::exists(named)) return named.parent_path();
@@ -78,6 +84,7 @@ int seed_command(const Invocation& invocation) {
 
   if (!fs::exists(torrent)) throw base::Error(base::ErrorKind::usage, torrent + ": does not exist");
   request.torrent = torrent;
+  // The torrent is read here for its name alone.
   request.folder = find_folder(torrent, folder, fetch::read_torrent(torrent).name);
   request.dht = !no_dht;
   request.pex = !no_pex;

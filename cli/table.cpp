@@ -10,6 +10,8 @@
 namespace sluice::cli {
 
 std::string Table::text() const {
+  // Widths are counted in columns of the terminal and not in bytes: a character may take several bytes, and
+  // up to two columns.
   std::vector<std::size_t> widths;
   for (const auto& row : rows_) {
     widths.resize(std::max(widths.size(), row.size()));

@@ -28,6 +28,8 @@ Json key_json(const std::string& name, const base::PublicKey& key) {
 }
 
 int list_keys(const LibraryAccess& access, Console& console) {
+  // The whole key is listed and not only its id: ids are chosen by whoever makes a key, and two keys may
+  // share one.
   Json keys = Json::array();
   Table table;
   for (const auto& trusted : library::list_trusted_keys(access.context())) {
@@ -56,6 +58,7 @@ void ask_for_trust(const base::PublicKey& key, const TrustOptions& values, Conso
   // The key is shown even with --yes, so that a log says which key was trusted.
   console.note(library::describe_key(key));
   if (values.yes) return;
+  // Silence is never a yes: without a terminal the user has to say --yes.
   if (!can_ask(console)) {
     throw base::Error(base::ErrorKind::usage, "nobody is there to be asked: compare the key " + to_line(key) +
                                                   " with what its owner publishes, and repeat with --yes");

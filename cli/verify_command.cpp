@@ -48,6 +48,7 @@ void declare(Options& options, VerifyOptions& values) {
   options.add_text("-o,--output STEM", values.sums.output,
                    "With --write-sums: write STEM.SHA256SUMS and STEM.manifest.json");
   options.add_flag("--overwrite", values.sums.overwrite, "With --write-sums: replace files that differ");
+  // These options would be ignored without --write-sums; an error shows the mistake.
   options.require("--output", "--write-sums");
   options.require("--overwrite", "--write-sums");
   declare_facts(options, values.sums.facts);
@@ -66,6 +67,8 @@ void print_trust(const library::Verification& verified, Console& console) {
   const auto& root = verified.report.root_sha256;
   // The first signature is the weakest one (Verification::signatures), so it decides.
   const bool is_signed = verified.signatures.front().state == library::SignatureState::valid;
+  // A container that matches its own digests can still be a forgery: whoever changes weights can compute new
+  // digests.
   if (!root.empty() && !is_signed && verified.root_pinned_by.empty()) {
     console.print("consistent with itself; nothing outside the file pins its root " + root);
     return;
@@ -125,6 +128,7 @@ int verify_command(const Invocation& invocation) {
   const base::Stopwatch watch;
   const LibraryAccess access(invocation);
   const auto verified = library::verify_path(request, access.context());
+  // Nothing was compared, which must not pass for a success.
   if (!verified.has_references) refuse_without_references(request.path, verified, console);
   print_files(verified.report, console);
   // Digests show that a file is the published one, not that it is harmless. In a damaged release the damage
