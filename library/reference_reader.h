@@ -28,8 +28,8 @@ class ReferenceReader final {
   [[nodiscard]] std::optional<format::ReleaseLayout> read_torrent(
       const std::filesystem::path& path,
       const std::function<bool(const format::ReleaseLayout&)>& wanted = {});
-  /// Verifies a torrent's signature without parsing the torrent, which fetch does within --memory. Returns the
-  /// bytes that were signed; empty when there is no signature.
+  /// Verifies a torrent's signature without parsing the torrent, which fetch does within --memory. Returns
+  /// the bytes that were signed; empty when there is no signature.
   std::string verify_torrent(const std::filesystem::path& path);
   /// The manifest or list that was read last belongs to another release: its signature does not count.
   void forget_last() { reports_.pop_back(); }
