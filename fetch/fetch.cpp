@@ -2,6 +2,9 @@
 // checks of names and space, the payload job, and the final check of the journal. It runs in the caller's
 // thread and opens no connection to peers; only workers do. While a worker runs, the metadata are dropped
 // from memory.
+//
+// Invariant: what a worker delivers is used only after a check here. Its metadata must have the info-hash and
+// pass the strict reader, its piece layers must hash to the roots, and its journal must match the torrent.
 
 #include "fetch/fetch.h"
 
@@ -41,6 +44,8 @@ bool is_url(std::string_view source) {
 }
 
 // A glob applies to the whole path or to the file's name, so "*.json" selects JSON files in all folders.
+// Without flags, fnmatch() lets '*' match a slash, so "model/*" selects the files of all folders below
+// "model".
 bool matches_any(const std::vector<std::string>& globs, const std::string& path) {
   const std::string name = fs::path(path).filename().string();
   return std::ranges::any_of(globs, [&](const std::string& glob) {
@@ -61,6 +66,8 @@ class Fetch {
       jobs_.add_endpoints(magnet_.peers, magnet_.trackers, magnet_.web_seeds);
       // A magnet link with a v1 hash has the key of its torrent, so a fetch by either continues the other.
       const OutputFolder folder(request_.output_folder, magnet_key());
+      // An interrupted fetch of the same link has saved the .torrent, so peers need not be asked for it
+      // again.
       if (!find_saved_torrent(folder)) fetch_metadata(folder);
       return fetch_release(folder);
     }
@@ -104,6 +111,8 @@ class Fetch {
 
   // ---- Metadata ----
 
+  // A saved .torrent is used only if it has all info-hashes of the link. The file's name has only one of
+  // them, and anybody may have written to the folder; a damaged file is replaced and is not an error.
   bool find_saved_torrent(const OutputFolder& folder) {
     if (!fs::exists(folder.torrent_path())) return false;
     try {
@@ -153,6 +162,8 @@ class Fetch {
     return wanted;
   }
 
+  // Everything that can refuse the release comes before the payload job: the user's selection, memory,
+  // symbolic links and space. A dry run reports the layout and the disk, and ends before anything is written.
   FetchResult fetch_release(const OutputFolder& folder) {
     jobs_.add_endpoints({}, torrent_.trackers, torrent_.web_seeds);
     observer_.on_layout(torrent_.layout);
@@ -175,6 +186,9 @@ class Fetch {
       result.downloaded_bytes = outcome.downloaded_bytes;
       result.rehashed_bytes = outcome.rehashed_bytes;
       take_piece_layers(folder);
+      // The order matters: a layer from peers is complete at once, and only a hybrid torrent's journal can
+      // supply what they did not send. check_journal() comes last, since without its layers a v2 piece cannot
+      // be verified.
       make_piece_layers(folder);
       check_journal(folder, wanted);
     }
@@ -191,6 +205,8 @@ class Fetch {
     const JobOutcome outcome =
         run_supervised(request_, std::move(job), folder.lock_descriptor(), observer_, stop_);
     torrent_ = load(folder.torrent_path());
+    // The file lay on the disk while the worker ran, and the worker must not be able to give the parent
+    // another torrent, whose hashes fit what it has written.
     if (torrent_.layout.infohash_v1 != infohash_v1 || torrent_.layout.infohash_v2 != infohash_v2)
       base::throw_malformed(folder.torrent_path().string(), "has become another torrent");
     return outcome;
@@ -206,6 +222,8 @@ class Fetch {
     const Journal journal(*storage, folder.journal_path().lexically_relative(folder.path()), torrent_.layout,
                           [&](const JournalRecord& record) { state.take(record); });
     for (std::size_t i = 0; i < wanted.size(); ++i) {
+      // Every piece that holds bytes of a wanted file must be verified; pieces that lie in unwanted files
+      // alone may be missing.
       const auto [first, last] = wanted[i] ? map.pieces_of(i) : PieceMap::Range();
       for (std::uint64_t piece = first; piece < last; ++piece)
         if (!state.verified(piece))

@@ -113,11 +113,14 @@ Preflight OutputFolder::preflight(const format::ReleaseLayout& layout,
   }
   struct statvfs disk {};
   if (::statvfs(folder_.c_str(), &disk) != 0) base::throw_errno(folder_, "ask for free space of", errno);
+  // f_bavail and not f_bfree: the difference is reserved for root.
   report.free_bytes = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
   return report;
 }
 
 void OutputFolder::check_space(const Preflight& report) const {
+  // The check is an early message and no promise: other programs can fill the disk later, and a write that
+  // fails then is reported as no_space, too.
   const std::uint64_t needed_bytes = report.wanted_bytes - report.present_bytes;
   if (needed_bytes > report.free_bytes)
     throw Error(ErrorKind::no_space, folder_.string() + ": " + base::to_human_bytes(needed_bytes) +

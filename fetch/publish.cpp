@@ -1,7 +1,12 @@
 // Publishes a folder: lists its files, hashes every byte once (with a pool of threads), and writes the
 // .torrent, manifest, SHA256SUMS and, on request, leaves. The output is deterministic, because it depends on
-// names and bytes of the files alone; the .torrent is parsed again by the reader that fetch uses before
-// anything is written.
+// names and bytes of the files alone: whoever publishes the same folder gets the same info-hash, and joins
+// the same swarm.
+//
+// The .torrent is parsed again by the reader that fetch uses before anything is written, so that a release
+// that cannot be fetched is not published.
+//
+// Invariant: nothing is written into the folder that is published.
 
 #include <algorithm>
 #include <bit>
@@ -41,6 +46,8 @@ fs::path to_source(const fs::path& path) {
 }
 
 void add_entry(const fs::directory_entry& entry, const fs::path& root, ReleaseLayout& layout) {
+  // symlink_status() and not status(): what a link leads to may lie outside of the folder, and a torrent has
+  // no place for links here (BEP 47 has one, which fetch refuses).
   const auto status = entry.symlink_status();
   const std::string path = entry.path().lexically_relative(root).generic_string();
   if (fs::is_directory(status)) return;
@@ -109,7 +116,11 @@ base::StreamDigests read_release(const PublishRequest& request, const fs::path& 
   inputs.reserve(layout.files.size());
   const fs::path folder = layout.single_file ? source.parent_path() : source;
   for (const ReleaseFile& file : layout.files)
+    // An empty path stands for zeros: pad files are part of the stream of a v1 torrent, but are not on the
+    // disk.
     inputs.push_back({.path = file.pad ? fs::path() : folder / file.path, .length_bytes = file.length_bytes});
+  // One pass computes three kinds of digests: SHA-1 of the pieces for v1, BEP 52 leaves or layers for v2, and
+  // SHA-256 of each file for SHA256SUMS and the manifest, which can be verified without BitTorrent.
   base::DigestWants wants;
   wants.sha256 = true;
   wants.leaves = !request.v1_only;
@@ -137,6 +148,8 @@ void take_digests(base::StreamDigests& digests, bool v1_only, ReleaseLayout& lay
     layout.v1_pieces.push_back(*piece);
   }
   if (v1_only) return;
+  // The layer of pieces lies `height` levels above the leaves. merkle_root() needs the number to fill up the
+  // layer with roots of subtrees of that height, as BEP 52 asks.
   const std::uint64_t blocks_per_piece = layout.piece_bytes / base::kMerkleBlockBytes;
   const auto height = static_cast<unsigned>(std::countr_zero(blocks_per_piece));
   for (std::size_t i = 0; i < layout.files.size(); ++i) {
@@ -189,6 +202,7 @@ format::Manifest make_manifest(const PublishRequest& request, const ReleaseLayou
 fs::path choose_output(const PublishRequest& request, const fs::path& source) {
   fs::path output =
       request.torrent.empty() ? fs::path(source.string() + ".torrent") : to_source(request.torrent);
+  // Both paths are made canonical, because a symbolic link could lead back into the folder.
   const fs::path inside = fs::weakly_canonical(output).lexically_relative(fs::canonical(source));
   if (fs::is_directory(source) && !inside.empty() && *inside.begin() != "..")
     throw_usage(output.string() + ": lies inside the folder that is published");
@@ -229,6 +243,8 @@ PublishResult publish_source(const PublishRequest& request, const fs::path& sour
   if (!request.v1_only) torrent.layout.infohash_v2 = base::hash<base::Sha256>(base::as_bytes(torrent.info));
   torrent.trackers = request.trackers;
   torrent.web_seeds = request.web_seeds;
+  // What was written is read back from memory. The result has the layout that others will read, and not the
+  // one that was put in.
   const std::string content = to_text(torrent);
   result.layout = parse_torrent(content, result.torrent.string());
   result.manifest = make_manifest(request, result.layout, digests);

@@ -1,9 +1,11 @@
 // Repairs a release in place. A worker fetches the damaged pieces into a staging folder, with a journal, like
 // any release; the correct blocks of these pieces are copied there first. Only verified pieces are applied,
-// and only the bytes that differ are written.
+// and only the bytes that differ are written. docs/decisions/0009 compares this with fetching in place.
 //
 // Invariant: a kill at any instant loses no correct byte. The verified pieces stay in the staging folder
 // until all of them are applied, so the same command applies them again.
+//
+// Everything here runs in the caller's thread, except the two committers, which have threads of their own.
 
 #include <algorithm>
 #include <set>
@@ -37,6 +39,8 @@ constexpr std::uint64_t kApplyBytes = 64 * kBlockBytes;  // one read: 1 MiB
 /// The damaged pieces with a flag per block: true when the block is right.
 using DamagedPieces = std::map<std::uint64_t, std::vector<bool>>;
 
+/// Translates damaged byte ranges of files to damaged blocks of pieces, because pieces are what the torrent
+/// can verify and blocks are what peers send.
 class DamageMap {
  public:
   DamageMap(const format::ReleaseLayout& layout, const PieceMap& map) : layout_(layout), map_(map) {}
@@ -81,6 +85,7 @@ class DamageMap {
   DamagedPieces pieces_;
 };
 
+/// Joins neighbouring pieces to half-open ranges, since a job is one line and can name millions of pieces.
 std::vector<PieceMap::Range> to_ranges(const DamagedPieces& pieces) {
   std::vector<PieceMap::Range> ranges;
   for (const auto& [piece, blocks] : pieces) {
@@ -127,6 +132,7 @@ class Repair {
     }
     // Also without damaged pieces: a file can be too long, or empty and missing.
     result.written_bytes = apply();
+    // The last step of all. Until here the folder is the redo log of the repair.
     fs::remove_all(own_.repair_path());
     return result;
   }
@@ -145,6 +151,8 @@ class Repair {
     return own_.repair_path().lexically_relative(own_.path()) / release_below(torrent_.layout);
   }
 
+  /// The staging folder has the whole layout, but its files are sparse, so only the damaged pieces take
+  /// space.
   void check_space() const {
     const std::vector<bool> all(torrent_.layout.files.size(), true);
     Preflight preflight = staging_.preflight(torrent_.layout, all);
@@ -173,6 +181,7 @@ class Repair {
         {.on_durable = [](auto) {}, .on_failure = [&](const Error& error) { failure = error; }});
     for (const auto& [piece, right] : pieces_) {
       if (stop_.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
+      // An interrupted repair has these blocks or the whole piece already.
       if (state.verified(piece) || state.partial().contains(piece)) continue;
       if (std::ranges::find(right, true) == right.end()) continue;
       // Durable piece by piece, so that an interrupted repair does not copy again.
@@ -216,10 +225,15 @@ class Repair {
 
   // ---- Applying ----
 
+  /// Runs again from the start after a kill. That is harmless, because it writes only bytes that differ from
+  /// verified ones.
   std::uint64_t apply() {
     // Nothing is written before all pieces are verified.
     const std::map<std::uint64_t, PieceDigest> digests = verify_pieces();
     const std::set<std::size_t> files = files_to_write();
+    // The order protects the journal of the release. open_journal() first marks the files as opened, so that
+    // a kill during the writes makes the next fetch distrust their stamps. Pieces and new stamps are recorded
+    // only after the data is durable.
     PieceCommitter* const committer = open_journal(files);
     for (const std::size_t file : files) apply(file);
     if (committer != nullptr) {
@@ -283,6 +297,7 @@ class Repair {
     for (auto piece = pieces_.lower_bound(first); piece != pieces_.end() && piece->first < last; ++piece)
       for (const PieceSlice& slice : map_.slices(piece->first))
         if (slice.file_index == file) apply(piece->first, slice);
+    // Once per file and not per piece: until all files are done the staging folder is kept anyway.
     target->sync();
   }
 
@@ -295,6 +310,7 @@ class Repair {
       found.resize(wanted.size());
       staging_files_.read(piece, offset, wanted);
       target_files_.read(piece, offset, found);
+      // Block by block, so that correct blocks between two damaged ones are not written.
       for (std::uint64_t at = 0; at < wanted.size(); at += kBlockBytes) {
         const std::uint64_t length = std::min<std::uint64_t>(kBlockBytes, wanted.size() - at);
         write_difference(piece, offset + at, base::Bytes(wanted).subspan(at, length),
@@ -344,6 +360,8 @@ RepairResult repair(const RepairRequest& request, FetchObserver& observer, const
 bool discard_repair(const fs::path& output_folder, const format::ReleaseLayout& layout) {
   const fs::path own = output_folder / ".sluice" / (torrent_key(layout) + ".repair");
   std::error_code error;
+  // symlink_status() does not follow a link: a link in place of the folder is not ours, and what it leads to
+  // must not be removed.
   if (!fs::is_directory(fs::symlink_status(own, error))) return false;
   // The lock makes sure that no repair is using the folder.
   const OutputFolder locked(output_folder, torrent_key(layout));

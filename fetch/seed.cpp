@@ -1,6 +1,9 @@
 // Shares a release. It runs in the caller's process and thread, without a worker: it has no journal and
-// writes nothing, so a crash costs nothing. The store reads and hashes with its own threads. Invariant: only
-// bytes that match the torrent are sent.
+// writes nothing, so a crash costs nothing. libtorrent's network thread and the threads of the store do the
+// work; this thread only reads alerts and reports.
+//
+// Invariant: only bytes that match the torrent are sent. seed_mode makes libtorrent verify each piece before
+// it sends the first block of it.
 
 #include <sys/stat.h>
 
@@ -61,6 +64,8 @@ std::vector<std::filesystem::path> release_paths(const format::ReleaseLayout& la
   return paths;
 }
 
+// The members are in the order of their use: the session is destroyed before the store, and the store before
+// the files.
 class Seeder {
  public:
   Seeder(const SeedRequest& request, SeedObserver& observer, Torrent& torrent)
@@ -77,6 +82,7 @@ class Seeder {
     bootstrap_.emplace(*session_, request.dht);
     lt::add_torrent_params params = load_torrent(torrent, kTreeBytesMax);
     params.save_path = request.folder.string();
+    // The two lists are parallel; trackers without a tier of their own get tier 0.
     params.trackers.insert(params.trackers.end(), request.trackers.begin(), request.trackers.end());
     params.tracker_tiers.resize(params.trackers.size(), 0);
     // seed_mode hashes each piece when a peer first requests it, so that the start is fast and no wrong piece

@@ -1,6 +1,13 @@
-// Runs in the caller's thread: reads one event at a time, with a pause of at most 100 ms, and calls the
-// observer. A worker is not trusted, because a hostile peer may have taken it over: its lines and their
-// values are bounded, the number of warnings is bounded, and a line that is not an event counts as a crash.
+// Runs in the caller's thread: starts a worker, reads one event at a time, with a pause of at most 100 ms,
+// and calls the observer. A worker that crashes is replaced by a new one with the same job; the journal says
+// where that continues. fetch/job/worker_pipe.h describes the protocol.
+//
+// A worker is not trusted, because a hostile peer may have taken it over: its lines and their values are
+// bounded, the number of warnings is bounded, and a line that is not an event counts as a crash.
+//
+// Invariants: at most one worker runs at a time, and none survives run_supervised(), because ~WorkerProcess
+// kills it. While pieces are fetched, the progress that the observer sees never runs backwards, not even
+// across a crash.
 
 #include "fetch/supervisor.h"
 
@@ -58,6 +65,8 @@ class Supervisor {
                                                    std::to_string(restarts + 1) +
                                                    " times in a row, the last time: " + crash_cause_);
       warn("the transfer process crashed (" + crash_cause_ + ") and is started again");
+      // The limit is meant for a worker that crashes at the same point each time. One that received 16 MiB
+      // has come further, and its successor will, too.
       if (run_.downloaded_bytes >= kProgressBytes) restarts = 0;
       add_counts();
       downloaded_mark_ = 0;
@@ -65,6 +74,8 @@ class Supervisor {
   }
 
  private:
+  // Runs one worker to its end. An exception leaves through the destructor of `worker`, which ends the
+  // process.
   RunEnd run_worker_once(const std::string& job) {
     constexpr auto kStopPatience = std::chrono::seconds(90);  // a slow disk needs time for the last pieces
     WorkerProcess worker(request_.worker_command, job, lock_descriptor_);
@@ -78,6 +89,7 @@ class Supervisor {
       }
       if (state == WorkerProcess::ReadState::ended) {
         if (stop_deadline) return end_stopped();  // a worker that was asked to stop may end in any way
+        // No final event: whatever the exit code says, the worker has not finished its job.
         crash_cause_ = worker.wait();
         return RunEnd::crashed;
       }
@@ -111,6 +123,7 @@ class Supervisor {
 
   // ---- Events of the worker ----
 
+  // Returns how the run has ended, or nothing while it goes on.
   std::optional<RunEnd> handle_line(const std::string& line) {
     std::optional<WorkerEvent> event;
     try {
@@ -147,6 +160,7 @@ class Supervisor {
   /// A worker that runs out of memory after some progress is replaced by a fresh one, which continues from
   /// the journal.
   std::optional<RunEnd> handle(const ErrorEvent& event) {
+    // Any other error would come again, and so would a lack of memory at the start: they end the fetch.
     if (event.message != kOutOfMemory || run_.downloaded_bytes < kProgressBytes)
       throw base::Error(event.kind, event.message);
     crash_cause_ = event.message;
@@ -159,6 +173,8 @@ class Supervisor {
     return event.done ? RunEnd::done : RunEnd::stopped;
   }
 
+  // The values are those that parse_event() has checked. Counts of this run are kept apart from those of
+  // earlier workers, because each worker counts from zero.
   std::optional<RunEnd> handle(const StatusEvent& event) {
     FetchStatus status = event.status;
     run_ = event.counts;

@@ -24,6 +24,8 @@ namespace {
 
 constexpr int kLockDescriptor = 3;  // in the worker
 
+// What posix_spawn() does in the new process before the program starts. fork() would need code that runs
+// between fork and exec, which may only call async-signal-safe functions in a process with threads.
 class SpawnSetup {
  public:
   SpawnSetup(int input, int output, int lock) {
@@ -79,6 +81,7 @@ WorkerProcess::WorkerProcess(const std::vector<std::string>& command, std::strin
   for (const std::string& argument : command) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   const SpawnSetup setup(sockets[1], pipes[1], lock_descriptor);
+  // posix_spawnp() returns its error and does not set errno.
   const int error =
       ::posix_spawnp(&process_, argv.front(), &setup.actions_, &setup.attributes_, argv.data(), environ);
   // Only the worker may hold these ends: the parent learns of its end by the end of its output.
@@ -113,6 +116,8 @@ bool WorkerProcess::take_line(std::string& line) {
 WorkerProcess::ReadState WorkerProcess::read_line(std::string& line, std::chrono::milliseconds wait) {
   if (take_line(line)) return ReadState::line;
   pollfd output{.fd = output_, .events = POLLIN, .revents = 0};
+  // A signal that interrupts poll() counts as "nothing yet": the caller looks at its stop token and calls
+  // again.
   if (::poll(&output, 1, static_cast<int>(wait.count())) <= 0) return ReadState::nothing_yet;
   char chunk[16384];
   const auto got = ::read(output_, chunk, sizeof chunk);
@@ -137,6 +142,8 @@ void WorkerProcess::send(std::string_view text) {
 void WorkerProcess::ask_to_stop() { send("stop\n"); }
 
 std::string WorkerProcess::wait() {
+  // A worker that has closed its output is about to end. It gets two seconds before it is killed, so that an
+  // exit code or signal of its own can be reported.
   constexpr int kTries = 200;
   int status = 0;
   for (int i = 0; i < kTries; ++i) {

@@ -1,7 +1,12 @@
-// Reading and writing of the journal file. A journal is read once, when a fetch starts, and then appended to
-// by the committer's thread. Invariants: a record is written only after the data it describes is durable,
-// each append is itself synced, and a reader never trusts a record whose checksum does not match, so that a
-// torn write at the end of the file loses only that record.
+// Reading and writing of the journal file, whose format docs/fetch.md has as a table. A journal is read once,
+// when a fetch starts, and then appended to by the committer's thread.
+//
+// A record says what the bytes on the disk hash to, and not that they are right. The reader compares with the
+// torrent, so the record of a wrong piece is not believed (docs/decisions/0005).
+//
+// Invariants: a record is written only after the data it describes is durable, each append is itself synced,
+// and a reader never trusts a record whose checksum does not match, so that a torn write at the end of the
+// file loses only that record.
 
 #include "fetch/disk/journal.h"
 
@@ -65,6 +70,7 @@ namespace {
 
 base::Bytes salt_of(base::Bytes header) { return header.last(kCheckBytes); }
 
+// Every record has the same length, so that a damaged one does not hide those behind it.
 void store_record(const JournalRecord& record, base::Bytes salt, base::MutableBytes out) {
   std::ranges::fill(out, std::byte{0});
   out[0] = static_cast<std::byte>(record.kind);
@@ -170,6 +176,7 @@ void Journal::append(std::span<const JournalRecord> records) {
   for (std::size_t i = 0; i < records.size(); ++i)
     store_record(records[i], salt_of(header_),
                  base::MutableBytes(bytes).subspan(i * kRecordBytes, kRecordBytes));
+  // One write and one sync for all records of a batch.
   file_->write_at(end_bytes_, bytes);
   file_->sync();
   end_bytes_ += bytes.size();

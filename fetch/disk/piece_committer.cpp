@@ -1,7 +1,15 @@
-// The committer's thread takes everything that was queued since its last round as one batch. Two mutexes:
-// `mutex_` guards the queues and is never held during disk access, so add() returns at once; `journal_mutex_`
-// serializes appends, because open_files() and lose_pieces() append from the caller's thread. After the first
-// failure nothing more is committed: the journal then ends with the last batch that is known to be durable.
+// Makes pieces durable in batches: fdatasync() of the files, then the records, then the page cache is
+// dropped. A sync per piece would hold the disk up for each of them; the committer's thread takes everything
+// that was queued since its last round as one batch, so a slow disk makes batches larger and not the queue of
+// syncs longer.
+//
+// Two mutexes: `mutex_` guards the queues and is never held during disk access, so add() returns at once;
+// `journal_mutex_` serializes appends, because open_files() and lose_pieces() append from the caller's
+// thread.
+//
+// After the first failure nothing more is committed: the journal then ends with the last batch that is known
+// to be durable. Linux reports a failed write-back only once per open file, so a later fdatasync() that
+// succeeds would prove nothing.
 
 #include "fetch/disk/piece_committer.h"
 
@@ -12,6 +20,7 @@
 namespace sluice::fetch {
 namespace {
 
+// A record has one bit for each of PartialBlocks::kMax blocks; a larger piece takes several.
 void add_records(const PartialPiece& piece, std::vector<JournalRecord>& records) {
   for (std::size_t first = 0; first < piece.blocks.size(); first += PartialBlocks::kMax) {
     JournalRecord record{.kind = JournalRecord::Kind::piece_partial,
@@ -166,6 +175,8 @@ void PieceCommitter::commit(const std::vector<Finished>& finished, const std::ve
   // Data first, records second: a record must never describe bytes that a power loss can take back.
   for (const std::size_t file : touched) files_.open_for_writing(file)->sync();
   append(records);
+  // The pages are clean now, and nobody reads them soon. Dropping them keeps a large fetch from pushing
+  // everything else out of the page cache.
   for (const std::uint64_t piece : pieces)
     for (const PieceSlice& slice : map_.slices(piece))
       files_.open_for_writing(slice.file_index)->drop_cache(slice.file_offset_bytes, slice.length_bytes);

@@ -22,6 +22,8 @@
 namespace sluice::fetch {
 namespace {
 
+// The first two trade memory for fewer system calls: a write gathers up to kRunBlocks blocks in one buffer,
+// and a read that hashes a whole piece never holds more than kReadBytes of it.
 constexpr std::size_t kRunBlocks = 32;                  // one write: 512 KiB
 constexpr std::uint64_t kReadBytes = 64 * kBlockBytes;  // one read: 1 MiB
 constexpr std::uint64_t kRoomBytesMin = 1u << 20;       // beyond the store's memory, before write() blocks
@@ -29,6 +31,8 @@ constexpr std::uint64_t kRoomBytesMin = 1u << 20;       // beyond the store's me
 }  // namespace
 
 /// A piece that has some blocks, or for which a request is queued.
+/// The fields fall into two groups with two rules. The first group belongs to the queue and needs mutex_. The
+/// second holds the state of the hashes; only the thread that has set `busy` touches it, without the mutex.
 struct PieceStore::ActivePiece {
   std::uint64_t index = 0;
   std::uint64_t block_count = 0;
@@ -36,6 +40,8 @@ struct PieceStore::ActivePiece {
   // Guarded by mutex_.
   std::vector<PendingBlock> fresh;  // as they arrived from the network
   std::vector<Job> jobs;            // to be run when no fresh block is left
+  // Bytes of all blocks that arrived or were restored since the piece was last closed, written or not. The
+  // piece stays in `pieces_` as long as this is not zero.
   std::uint64_t seen_bytes = 0;
   std::vector<bool> written;   // one flag per block
   bool written_dirty = false;  // changed since take_partial()
@@ -54,6 +60,7 @@ struct PieceStore::ActivePiece {
     for (const auto& [block, bytes] : kept) total += bytes.size();
     return total;
   }
+  // Starts the hashes again from nothing. final() is called for its side effect: it resets the hasher.
   void forget() {
     leaves = {};
     static_cast<void>(sha1.final());
@@ -73,6 +80,8 @@ PieceStore::PieceStore(ReleaseFiles& files, const PieceMap& map, const PieceVeri
   for (unsigned i = 0; i < options.thread_count; ++i) threads_.emplace_back([this] { work(); });
 }
 
+// The threads end only when the queue is empty (work()), so every block that has arrived is written and every
+// request is answered before the members are destroyed.
 PieceStore::~PieceStore() {
   {
     const std::lock_guard lock(mutex_);
@@ -88,6 +97,8 @@ PieceStore::~PieceStore() {
 bool PieceStore::write(std::uint64_t piece, std::uint64_t offset_bytes, base::Bytes block, Done done,
                        std::function<void()> on_room) {
   INVARIANT(offset_bytes % kBlockBytes == 0 && block.size() <= kBlockBytes);
+  // The block is copied, because libtorrent owns the buffer and reuses it when this function returns. The
+  // copy is made before the mutex is taken, so that it does not hold up the store's threads.
   PendingBlock fresh{offset_bytes / kBlockBytes, {block.begin(), block.end()}, std::move(done)};
   std::unique_lock lock(mutex_);
   ActivePiece& found = find_or_add(piece);
@@ -111,6 +122,9 @@ bool PieceStore::write(std::uint64_t piece, std::uint64_t offset_bytes, base::By
 }
 
 void PieceStore::read(std::uint64_t piece, std::uint64_t offset_bytes, base::MutableBytes out, Done done) {
+  // A read takes its turn in the queue of its piece, behind the blocks that arrived before it. A peer that
+  // asks for a block that was received a moment ago therefore gets its bytes and not those that the disk had
+  // before.
   add_job(piece, [this, offset_bytes, out, done = std::move(done)](ActivePiece& found) {
     Failure failure;
     try {
@@ -139,7 +153,8 @@ void PieceStore::hash_block(std::uint64_t piece, std::uint64_t offset_bytes,
     base::Sha256 digest;
     Failure failure;
     try {
-      // BEP 52: a piece holds bytes of one file, and only these have leaves.
+      // BEP 52: a piece holds bytes of one file, and only these have leaves. The digest is computed from the
+      // disk and not taken from `leaves`, which are dropped when the piece is complete.
       const PieceSlice slice = map_.slices(found.index).front();
       INVARIANT(offset_bytes < slice.length_bytes);
       std::vector<std::byte> block(std::min(kBlockBytes, slice.length_bytes - offset_bytes));
@@ -152,6 +167,8 @@ void PieceStore::hash_block(std::uint64_t piece, std::uint64_t offset_bytes,
   });
 }
 
+// libtorrent calls this when a piece had the wrong hash. It fetches the piece again, so nothing that was
+// learnt of the old blocks may survive: neither leaves and kept blocks, nor the flags in the journal.
 void PieceStore::forget(std::uint64_t piece, std::function<void()> done) {
   add_job(piece, [this, done = std::move(done)](ActivePiece& found) {
     drop_kept(found);
@@ -166,6 +183,7 @@ void PieceStore::forget(std::uint64_t piece, std::function<void()> done) {
   });
 }
 
+// The waiters are called here, too: if the store is idle already, no thread would come by and call them.
 void PieceStore::flush(std::function<void()> done) {
   std::unique_lock lock(mutex_);
   flush_waiters_.push_back(std::move(done));
@@ -232,6 +250,7 @@ void PieceStore::enqueue_all() {
     if (!piece->fresh.empty() || !piece->jobs.empty()) enqueue(*piece);
 }
 
+// The blocks are on the disk, and complete_sha1() reads back whatever it does not find in `kept`.
 void PieceStore::free_kept(ActivePiece& piece) {
   memory_bytes_ -= piece.kept_bytes();
   piece.kept.clear();
@@ -247,10 +266,14 @@ void PieceStore::add_job(std::uint64_t piece, Job job) {
 
 // ---- The threads ----
 
+// The main loop of a thread. The mutex is held except inside work_on(), where requests are executed, and
+// inside call_waiters(). A piece is removed from `pieces_` only here, at a moment when it is neither queued
+// nor busy, so a pointer in `ready_` is always valid.
 void PieceStore::work() {
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return ending_ || !ready_.empty(); });
+    // The destructor has set ending_; with requests left the threads go on.
     if (ready_.empty()) return;
     ActivePiece& piece = *ready_.front();
     ready_.pop_front();
@@ -286,6 +309,9 @@ void PieceStore::work_on(ActivePiece& piece, std::unique_lock<std::mutex>& lock)
   }
 }
 
+/// Hashes the blocks, writes them, and answers their requests, in this order. `leaf_bytes` is the length of
+/// the piece's part of its file: BEP 52 hashes the last block of a file without padding, while SHA-1 covers
+/// the padding.
 void PieceStore::process_blocks(ActivePiece& piece, std::vector<PendingBlock>& blocks) {
   std::ranges::sort(blocks, {}, &PendingBlock::index);
   const std::uint64_t leaf_bytes = verifier_.uses_node() ? map_.slices(piece.index).front().length_bytes : 0;
@@ -301,6 +327,8 @@ void PieceStore::process_blocks(ActivePiece& piece, std::vector<PendingBlock>& b
   base::hash_each(messages, digests);
   piece.leaves.resize(verifier_.leaf_count(piece.index));
   for (std::size_t i = 0; i < digests.size(); ++i) piece.leaves.at(blocks[i].index) = digests[i];
+  // A failed write is remembered in the piece before any request is answered. The leaves in memory say
+  // nothing about it, and finish() must not find the piece right.
   const Failure failure = write_blocks(piece, blocks);
   if (failure) piece.failure = failure;
   if (failure && on_failure_) on_failure_(*failure);
@@ -312,6 +340,8 @@ void PieceStore::process_blocks(ActivePiece& piece, std::vector<PendingBlock>& b
 /// Writes adjacent blocks with one call.
 PieceStore::Failure PieceStore::write_blocks(ActivePiece& piece, std::vector<PendingBlock>& blocks) {
   try {
+    // A run is one buffer, because files_.write() splits plain bytes where the run crosses the border of two
+    // files.
     std::vector<std::byte> run;
     run.reserve(std::min(blocks.size(), kRunBlocks) * kBlockBytes);
     for (std::size_t i = 0; i < blocks.size(); ++i) {
@@ -336,9 +366,13 @@ void PieceStore::record_written(ActivePiece& piece, const std::vector<PendingBlo
   piece.written_dirty = true;
 }
 
+// SHA-1 runs over the piece from front to back, so a block that arrives early is kept until the blocks before
+// it are there. A v2 torrent needs none of this: its leaves are independent of each other.
 void PieceStore::keep_or_free(ActivePiece& piece, std::vector<PendingBlock>& blocks) {
   std::uint64_t free_bytes = 0;
   for (PendingBlock& block : blocks) {
+    // A block can arrive twice, and try_emplace() moves its bytes only when it inserts them. The bytes of the
+    // second copy stay in `block` and are counted as free.
     if (verifier_.uses_sha1() && block.index >= piece.sha1_blocks &&
         piece.kept.try_emplace(block.index, std::move(block.bytes)).second)
       continue;
@@ -383,6 +417,8 @@ void PieceStore::release(std::uint64_t bytes) {
 PieceStore::HashResult PieceStore::finish(ActivePiece& piece) {
   HashResult result;
   result.failure = piece.failure;
+  // After a failed write the digest is not even computed: libtorrent gets the error, and the committer never
+  // hears of the piece.
   if (!piece.failure) compute(piece, result);
   drop_kept(piece);
   piece.forget();
@@ -391,6 +427,8 @@ PieceStore::HashResult PieceStore::finish(ActivePiece& piece) {
   return result;
 }
 
+/// Sets the digests of `result`, and hands the piece to the committer when it arrived through this store and
+/// does not contradict the torrent.
 void PieceStore::compute(ActivePiece& piece, HashResult& result) {
   try {
     if (verifier_.uses_node()) {
@@ -414,7 +452,8 @@ void PieceStore::compute(ActivePiece& piece, HashResult& result) {
   }
 }
 
-// Hashes the blocks that did not arrive in this run from the disk.
+// Hashes from the disk the blocks that have no leaf: they arrived in an earlier run of the worker and were
+// restored from the journal.
 void PieceStore::complete_leaves(ActivePiece& piece) const {
   const std::uint64_t end = map_.slices(piece.index).front().length_bytes;
   piece.leaves.resize(verifier_.leaf_count(piece.index));
@@ -434,6 +473,7 @@ base::Sha1 PieceStore::complete_sha1(ActivePiece& piece) {
   std::vector<std::byte> buffer;
   while (piece.sha1_blocks < piece.block_count) {
     const std::uint64_t start = piece.sha1_blocks * kBlockBytes;
+    // The gap before the next kept block; advance_sha1() then takes the kept blocks behind it.
     const std::uint64_t next = piece.kept.empty() ? piece_bytes : piece.kept.begin()->first * kBlockBytes;
     buffer.resize(std::min(next - start, kReadBytes));
     files_.read(piece.index, start, buffer);
@@ -471,6 +511,8 @@ void PieceStore::call_waiters(std::unique_lock<std::mutex>& lock) {
   if (calling_ == 0 && !flush_waiters_.empty()) call_waiters(lock);
 }
 
+// This function uses neither the queue nor an ActivePiece, so several threads may call it at once; resume()
+// does.
 std::optional<PieceDigest> PieceStore::digest_on_disk(std::uint64_t piece) const {
   const std::uint64_t piece_bytes = map_.piece_bytes(piece);
   const std::uint64_t leaf_bytes = verifier_.uses_node() ? map_.slices(piece).front().length_bytes : 0;

@@ -1,7 +1,14 @@
 // Decides which pieces a fetch need not get again. It runs in the worker before the session starts: it
 // compares the files with the journal, samples a few verified pieces, and hashes doubtful files with a pool
-// of threads. Invariants: result_.verified names only pieces that the torrent's hashes prove, and partial_
-// only pieces of files that have not changed since their blocks were recorded.
+// of threads. docs/fetch.md lists the rules.
+//
+// Hashing everything would be simpler, but that takes many minutes for a large release, at each start. The
+// journal's digests were compared with the torrent when they were read, so the only doubt left is whether the
+// files still hold those bytes.
+//
+// Invariants: result_.verified names only pieces that the torrent's hashes prove, and partial_ only pieces of
+// files that have not changed since their blocks were recorded. Losses are recorded at the end, so that a
+// kill during the check only repeats it.
 
 #include "fetch/disk/resume.h"
 
@@ -15,6 +22,8 @@
 namespace sluice::fetch {
 namespace {
 
+// The sample bounds the delay at the start: 8 MiB, in at most 16 pieces. It finds a file that was damaged as
+// a whole and not a single flipped bit; `sluice verify` is there for that.
 constexpr std::uint64_t kSampleBytes = 8u << 20;
 constexpr std::uint64_t kSamplesMax = 16;
 constexpr std::size_t kUnverifiedMax = 16'384;  // bounds the memory for their block lists
@@ -71,6 +80,7 @@ class Resume {
       case JournalState::File::State::unknown:
         if (found->size_bytes > 0) mark_for_rehash(index, "");
         break;
+      // A closed file has a stamp: its size and time when the last fetch or repair had synced it.
       case JournalState::File::State::closed:
         if (*found != known.stamp) mark_for_rehash(index, "has changed since it was fetched");
         break;
@@ -86,6 +96,8 @@ class Resume {
   [[nodiscard]] std::uint64_t verified_end_bytes(std::size_t index) const {
     const auto [first, last] = map_.pieces_of(index);
     for (std::uint64_t piece = last; piece > first; --piece) {
+      // From the end: the last verified piece decides, and in a file that is nearly complete it comes at
+      // once.
       if (!result_.verified[piece - 1]) continue;
       for (const PieceSlice& slice : map_.slices(piece - 1))
         if (slice.file_index == index) return slice.file_offset_bytes + slice.length_bytes;
@@ -108,6 +120,8 @@ class Resume {
     ++lost_verified_;
   }
 
+  // Blocks of a partial piece have no digests of their own (docs/decisions/0005), so nothing can show that
+  // they survived a change of their file. They are fetched again.
   void forget_blocks(std::uint64_t piece) {
     if (partial_.erase(piece) > 0 && !result_.verified[piece]) lost_.push_back(piece);
   }
@@ -131,6 +145,8 @@ class Resume {
                         std::mt19937_64(std::random_device()()));
     for (const std::uint32_t piece : chosen) {
       result_.sampled_bytes += payload_bytes(piece);
+      // One wrong piece is reason to doubt all files that it touches; rehash() then finds which of their
+      // pieces are right.
       if (matches(piece)) continue;
       for (const PieceSlice& slice : map_.slices(piece))
         mark_for_rehash(slice.file_index, "does not hold what the journal says");
@@ -170,6 +186,7 @@ class Resume {
       const bool right = digest && verifier_.verify(piece, *digest) == MatchResult::match;
       observer_.on_progress(done_bytes += payload_bytes(piece), total_bytes);
       const std::lock_guard lock(mutex);
+      // lose() does nothing for a piece that was not verified before, so unknown files lose nothing.
       if (!right) return lose(piece);
       result_.verified[piece] = true;
       committer_.add(piece, *digest);
@@ -233,6 +250,8 @@ std::uint64_t JournalState::block_count(std::uint64_t piece) const {
 void JournalState::take_blocks(const JournalRecord& record) {
   if (record.index >= verified_.size() || verified_[record.index]) return;
   const std::uint64_t count = block_count(record.index);
+  // A record covers up to kMax blocks, so a large piece has several, which are merged. A later record of the
+  // same blocks replaces the earlier one.
   std::vector<bool>& blocks = partial_.try_emplace(record.index, count, false).first->second;
   for (std::size_t i = 0; i < PartialBlocks::kMax && record.blocks.first + i < count; ++i)
     blocks[record.blocks.first + i] = record.blocks.present[i];

@@ -74,6 +74,7 @@ StatusEvent parse_status(const Json& event) {
   FetchStatus& status = out.status;
   status.phase = parse_phase(event);
   status.total_bytes = parse_bytes(event, "total");
+  // Clamped and not refused: the two numbers are measured one after the other.
   status.done_bytes = std::min(parse_bytes(event, "done"), status.total_bytes);
   status.rate_bytes_per_s = parse_bytes(event, "rate");
   status.peers = parse_peers(event, "peers");

@@ -1,6 +1,9 @@
 // Writes and parses jobs, and moves lines over the worker's stdin and stdout. parse_job() checks types and
 // ranges of every field, so that a worker started by hand fails with a message; to_json() and parse_job() are
-// inverses.
+// inverses. A worker and its parent are always the same program, so the format needs no version.
+//
+// send() may be called by any thread. read_line() and stop_requested() share `input_` without a mutex and
+// belong to one thread at a time.
 
 #include "fetch/job/worker_pipe.h"
 
@@ -21,6 +24,8 @@ using format::Json;
 
 constexpr std::size_t kLineBytesMax = 64u << 20;  // a job can name 262,144 unwanted files
 constexpr std::string_view kSubject = "worker job";
+// A process id that does not fit pid_t would become another one, or a negative number that stands for a
+// group.
 constexpr std::uint64_t kProcessMax = std::numeric_limits<pid_t>::max();
 
 Json to_json(const std::vector<Endpoint>& endpoints) {
@@ -169,6 +174,7 @@ std::optional<std::string> WorkerPipe::read_line() {
     char buffer[65536];
     const auto got = ::read(STDIN_FILENO, buffer, sizeof buffer);
     if (got < 0 && errno == EINTR) continue;
+    // The end of the input means that the parent is gone. Both that and a line without end stop the worker.
     if (got <= 0 || input_.size() > kLineBytesMax) return std::nullopt;
     input_.append(buffer, static_cast<std::size_t>(got));
   }

@@ -37,11 +37,15 @@ constexpr std::uint64_t kRunBytesMax = 8 << 20;
 constexpr auto kRunTime = milliseconds(4'000);
 /// If a transfer fails after this many bytes, it is resumed immediately instead of after a pause.
 constexpr std::uint64_t kResumeBytesMin = 256 << 10;
+// A server can send a wrong piece by accident, but one with another version of the release sends nothing
+// else.
 constexpr std::size_t kWrongPiecesMax = 3;
 constexpr std::size_t kAbsentFilesMax = 3;  // counts only before the first file that exists
 constexpr std::size_t kFileWarningsMax = 5;
 
 /// Sleeps until the time has passed or a stop is requested.
+/// The condition variable is never notified; it is here because its wait can be ended by a stop token, which
+/// a plain sleep cannot.
 void pause(milliseconds duration, const std::stop_token& stop) {
   std::mutex mutex;
   std::condition_variable_any never;
@@ -84,6 +88,7 @@ class RateLimiter {
     const auto now = Clock::now();
     const std::chrono::duration<double> passed = now - settled_at_;
     settled_at_ = now;
+    // No credit is saved up while nothing arrives: a burst after a pause would exceed the limit.
     debt_bytes_ = bytes_per_s_ > 0 ? std::max(0.0, debt_bytes_ - passed.count() * bytes_per_s_) : 0;
   }
 
@@ -186,6 +191,7 @@ std::vector<std::string> file_urls(const format::ReleaseLayout& layout, std::siz
   const std::string below = with_slash(root) + path + query;
   if (layout.single_file) {
     const std::string itself = root + query;
+    // BEP 19: a URL that ends in '/' is a folder, to which the name of the file is appended.
     if (rule == UrlRule::web_seed) return {root.ends_with('/') ? below : itself};
     return {below, itself};
   }
@@ -195,6 +201,8 @@ std::vector<std::string> file_urls(const format::ReleaseLayout& layout, std::siz
   return {below, in_folder};
 }
 
+/// What the threads of all mirrors share. The layout, map, verifier and options are only read; the scheduler
+/// and the limiter lock themselves; the counters are atomic.
 struct MirrorPool::Shared {
   const format::ReleaseLayout& layout;
   const PieceMap& map;
@@ -217,6 +225,7 @@ class MirrorPool::Mirror {
         http_(http_options(shared.options, source), stop_),
         pause_(shared.options.pause_min) {}
 
+  // `has` must be fast, because the scheduler calls it under its mutex for each piece that it considers.
   void run() {
     const std::function<bool(std::uint64_t)> has = [this](std::uint64_t piece) { return may_have(piece); };
     while (!dropped_ && !stop_.stop_requested()) {
@@ -254,6 +263,8 @@ class MirrorPool::Mirror {
            });
   }
 
+  /// In a v2 torrent from a magnet link the hashes of a piece may not be known yet. A file of at most one
+  /// piece needs no piece layer: its root is the hash of the piece.
   [[nodiscard]] bool can_verify(const std::vector<PieceSlice>& slices) const {
     if (shared_.verifier.uses_sha1()) return true;
     const format::ReleaseFile& file = shared_.layout.files[slices.front().file_index];
@@ -263,6 +274,8 @@ class MirrorPool::Mirror {
   // ---- Fetching a run ----
 
   void get_run(PieceRun run) {
+    // The claim outlives everything below: whatever throws or returns early, its destructor gives the pieces
+    // back to the other mirrors and to the peers.
     ClaimedRun claimed(shared_.scheduler, run);
     RunBuffer buffer(shared_.map, run);
     const auto start = Clock::now();
@@ -272,6 +285,7 @@ class MirrorPool::Mirror {
     for (const FilePart& part : file_parts(shared_.map, shared_.layout.piece_bytes, run)) {
       answer = get_part(part, buffer);
       if (answer.outcome == RangeOutcome::complete) continue;
+      // The parts are fetched in the order of the run, so all bytes in front of the failed one are there.
       complete_bytes = part.run_offset_bytes + answer.received_bytes;
       record_problem(part.file_index, answer);
       break;
@@ -286,6 +300,8 @@ class MirrorPool::Mirror {
     }
   }
 
+  /// Doubles the run of a fast server and halves that of a slow one. The run may fall to a single byte, which
+  /// run() rounds up to one piece. Success also ends a series of failures.
   void adapt_run_length(Clock::duration took) {
     failures_ = 0;
     pause_ = shared_.options.pause_min;
@@ -298,6 +314,8 @@ class MirrorPool::Mirror {
     for (std::uint64_t i = 0; i < run.count; ++i) {
       std::vector<char>& bytes = buffer.piece(i);
       const bool complete = i * shared_.layout.piece_bytes + bytes.size() <= complete_bytes;
+      // A run must be completed or released in order, so a wrong piece is released before the next one is
+      // looked at.
       if (complete && is_right(run.first + i, bytes))
         claimed.complete_next(std::move(bytes));
       else
@@ -316,6 +334,8 @@ class MirrorPool::Mirror {
 
   /// Resumes a broken transfer as long as each attempt makes progress.
   RangeAnswer get_part(const FilePart& part, RunBuffer& buffer) {
+    // Without this, one broken connection would throw away up to 8 MiB. An attempt must bring at least
+    // kResumeBytesMin, or a server that breaks off at once would be asked without a pause.
     FilePart rest = part;
     for (;;) {
       RangeAnswer answer = get_at_any_url(rest, buffer);
@@ -339,6 +359,7 @@ class MirrorPool::Mirror {
         url_index_ = index;
         found_any_ = true;
       }
+      // A failure that may pass says nothing about the place, so the other URL is not tried.
       if (answer.outcome != RangeOutcome::file_unusable) return answer;
       // Of two problems, "the file has another length" says more than "the file is absent".
       if (!first || (first->absent && !answer.absent)) first = std::move(answer);
@@ -354,6 +375,8 @@ class MirrorPool::Mirror {
     return http_.get(request, [&](std::uint64_t offset, std::span<const char> bytes) {
       buffer.write(part.run_offset_bytes + offset, bytes);
       shared_.downloaded_bytes += bytes.size();
+      // This blocks inside libcurl's callback on purpose: while the callback does not return, libcurl does
+      // not read from the socket.
       shared_.rate_limiter.take(bytes.size(), stop_);
     });
   }
@@ -369,6 +392,8 @@ class MirrorPool::Mirror {
     }
   }
 
+  // A file that the server lacks is not asked for again. A server that has none of the first few files is at
+  // the wrong URL, or is no mirror at all.
   void lose_file(std::size_t file_index, const RangeAnswer& answer) {
     lost_files_.insert(file_index);
     if (lost_files_.size() <= kFileWarningsMax)
@@ -434,6 +459,7 @@ MirrorPool::MirrorPool(const format::ReleaseLayout& layout, const PieceMap& map,
       continue;
     }
     ++shared_->used_count;
+    // An exception that left the thread would end the process, and one broken mirror must not end a fetch.
     threads_.emplace_back([shared = shared_.get(), source](const std::stop_token& stop) {
       try {
         Mirror(*shared, source, stop).run();

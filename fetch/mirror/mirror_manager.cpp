@@ -29,6 +29,7 @@ TransferActions to_actions(const lt::torrent_handle& torrent, WorkerPipe& pipe) 
     torrent.add_piece(to_lt(piece), std::move(bytes));
   };
   const auto reserve = [=](std::uint64_t piece, bool reserved) {
+    // Low and not zero: peers may still fetch the piece when they have nothing else to do.
     torrent.piece_priority(to_lt(piece), reserved ? lt::low_priority : lt::top_priority);
   };
   return {
@@ -80,6 +81,8 @@ void MirrorManager::update(std::vector<bool> durable, const lt::torrent_status& 
   // Less than an eighth of the user's limit is not worth the requests.
   const bool needed = swarm < kSlowBytesPerS && left >= limit / 8;
   std::set<std::uint64_t> partial;
+  // The download queue is a list of all pieces in progress, which is worth asking for only if a mirror could
+  // use it.
   if (needed)
     for (const lt::partial_piece_info& piece : torrent_.get_download_queue())
       partial.insert(static_cast<std::uint64_t>(static_cast<int>(piece.piece_index)));
@@ -134,6 +137,7 @@ std::uint64_t MirrorManager::measure(const lt::torrent_status& status) {
   };
   const auto swarm_bytes = static_cast<std::uint64_t>(status.total_payload_download);
   const auto swarm_now = static_cast<std::uint64_t>(rate_of(swarm_bytes, measured_swarm_bytes_));
+  // Exponential smoothing over about kSmoothed_s, whatever the pauses between the calls are.
   rate_ += (rate_of(downloaded_bytes(), measured_bytes_) - rate_) * std::min(1.0, seconds / kSmoothed_s);
   measured_at_ = now;
   measured_bytes_ = downloaded_bytes();

@@ -26,7 +26,7 @@ void MirrorScheduler::update(std::vector<bool> durable, std::set<std::uint64_t> 
   needed_ = needed;
   const auto& pieces = order_.pieces();
   while (first_missing_ < pieces.size() && durable_[pieces[first_missing_]]) ++first_missing_;
-  // The transfer does not say which pieces it has not claim.
+  // libtorrent does not report that it has refused a piece, so a claim of an added piece ends after a time.
   const auto refused_before = Clock::now() - options_.refused_after;
   std::erase_if(claims_, [&](const auto& entry) {
     return durable_[entry.first] || (entry.second.added && entry.second.since < refused_before);
@@ -94,11 +94,14 @@ void MirrorScheduler::complete(std::uint64_t piece, std::vector<char> bytes) {
     const std::lock_guard lock(mutex_);
     if (durable_[piece]) return;  // peers were faster
     Claim& claim = claims_[piece];
+    // The claim may be gone, after record_lost() or because the piece seemed to be refused. Then this makes a
+    // new one.
     if (claim.mirrors > 0) --claim.mirrors;
     if (claim.added) return;  // another mirror was faster
     claim.added = true;
     claim.since = Clock::now();
   }
+  // Outside of the mutex, so that a large piece does not keep the other mirrors from claiming.
   transfer_.add(piece, std::move(bytes));
 }
 

@@ -22,6 +22,7 @@ std::optional<std::uint16_t> parse_port(std::string_view text) {
   return port == 0 ? std::nullopt : port;
 }
 
+// RFC 1123 allows letters, digits and hyphens. The underscore is not allowed there but is found in practice.
 bool is_host_name(std::string_view text) {
   constexpr std::size_t kNameMax = 253;  // RFC 1035
   constexpr std::size_t kLabelMax = 63;
@@ -60,6 +61,8 @@ struct V4Block {
   std::uint32_t last;
 };
 
+// Addresses that a stranger must not make this machine connect to: its own, those of its network, and the
+// services of a cloud that hand out credentials (server-side request forgery).
 constexpr std::array kPrivateV4{
     V4Block{0x00000000, 0x00ffffff},  // 0.0.0.0/8, RFC 1122
     V4Block{0x0a000000, 0x0affffff},  // 10/8, RFC 1918

@@ -1,8 +1,13 @@
 // One request runs in the caller's thread: perform() adds the easy handle to the multi handle and polls it
 // until the transfer ends or a stop request wakes it. libcurl calls open_socket, take_header and take_body
 // from there. These callbacks must not throw through C code, so they store an exception in `thrown_` and
-// get() throws it again. Invariant: no connection is opened to a private address unless the options, or the
-// address of the first URL, allow it.
+// get() throws it again.
+//
+// Redirects are followed here and not by libcurl (CURLOPT_FOLLOWLOCATION stays off), because each hop has to
+// pass the same checks as the first URL: its scheme, and whether its address is private.
+//
+// Invariant: no connection is opened to a private address unless the options, or the address of the first
+// URL, allow it.
 
 #include "fetch/net/http_client.h"
 
@@ -27,6 +32,7 @@ namespace sluice::fetch {
 namespace {
 
 constexpr int kRedirectsMax = 5;
+// Bounds all heads of a request together, so that a server cannot keep a fetch busy with headers.
 constexpr std::uint64_t kHeadBytesMax = 64 << 10;
 /// Reading a redirect's body up to this size is cheaper than a new connection.
 constexpr std::uint64_t kRedirectBytesMax = 64 << 10;
@@ -146,11 +152,14 @@ class HttpClient::Impl {
       if (running == 0) break;
       if (curl_multi_poll(multi_.get(), nullptr, 0, 1000, nullptr) != CURLM_OK) return CURLE_FAILED_INIT;
     }
+    // libcurl queues one message per finished transfer. After a stop there is none.
     int left = 0;
     const CURLMsg* message = curl_multi_info_read(multi_.get(), &left);
     return message != nullptr ? message->data.result : CURLE_ABORTED_BY_CALLBACK;
   }
 
+  /// An answer counts as given once its head is complete. A body that breaks off is the caller's business,
+  /// who may resume it with another range.
   [[nodiscard]] HttpAnswer finish(CURLcode code) const {
     if (met_private_ && !head_complete_) return private_address();
     if (head_bytes_ > kHeadBytesMax) return unusable("the answer's head is too long");
@@ -161,6 +170,8 @@ class HttpClient::Impl {
             .stalled = code == CURLE_OPERATION_TIMEDOUT};
   }
 
+  /// A transfer without an answer. `failed`, the default outcome, means that a later attempt may succeed. A
+  /// certificate that is not trusted stays so, and asking again would only hide it.
   [[nodiscard]] HttpAnswer check_failure(CURLcode code) const {
     switch (code) {
       case CURLE_COULDNT_RESOLVE_HOST: return {.why = "the server's name cannot be looked up"};
@@ -182,6 +193,8 @@ class HttpClient::Impl {
     // 304 Not Modified is not a redirect; 300 Multiple Choices has no single target.
     if (!head_complete_ || head_.status < 301 || head_.status > 308 || head_.status == 304)
       return std::nullopt;
+    // libcurl has resolved the Location header against the URL of the request, so a relative one arrives as a
+    // whole URL.
     char* url = nullptr;
     curl_easy_getinfo(easy_.get(), CURLINFO_REDIRECT_URL, &url);
     return url != nullptr ? std::optional<std::string>(url) : std::nullopt;
@@ -197,6 +210,9 @@ class HttpClient::Impl {
     return std::nullopt;
   }
 
+  /// The first URL may be private if the user named it; a redirect only if the first URL was. A public server
+  /// must not be able to send the client to a service of the user's own network (server-side request
+  /// forgery).
   [[nodiscard]] bool may_be_private() const {
     return options_.allow_private || (hop_ == 0 ? options_.trusted : first_is_private_);
   }
@@ -212,6 +228,9 @@ class HttpClient::Impl {
 
   // ---- Callbacks of libcurl ----
 
+  // libcurl calls this with the address that it is about to connect to. Checking the name's addresses
+  // beforehand would not suffice: a hostile name server can give another answer to the second look-up (DNS
+  // rebinding).
   static curl_socket_t open_socket(void* client, curlsocktype, curl_sockaddr* address) noexcept {
     auto& self = *static_cast<Impl*>(client);
     try {
@@ -230,6 +249,7 @@ class HttpClient::Impl {
     }
   }
 
+  // A callback of libcurl ends the transfer by returning anything else than the length.
   static std::size_t take_header(const char* data, std::size_t, std::size_t length, void* client) noexcept {
     auto& self = *static_cast<Impl*>(client);
     try {
@@ -254,6 +274,9 @@ class HttpClient::Impl {
     }
   }
 
+  // Takes one line of a head, as RFC 9112 defines it. A line that begins with "HTTP/" starts a new head; an
+  // empty line ends it. Interim responses (status 1xx) are followed by the real one, so they never complete a
+  // head.
   void take_header_line(std::string_view line) {
     while (!line.empty() && (line.back() == '\r' || line.back() == '\n' || line.back() == ' '))
       line.remove_suffix(1);
@@ -276,6 +299,8 @@ class HttpClient::Impl {
     if (is("content-encoding")) head_.content_encoding = value;
     if (is("content-length")) head_.content_length = base::parse_uint(value);
     if (is("retry-after")) {
+      // A server must not be able to put a mirror to sleep for hours. The HTTP-date form of the header (RFC
+      // 9110, 10.2.3) reads as 0.
       constexpr std::uint64_t kLongest = 300;
       head_.retry_after = std::chrono::seconds(std::min(base::parse_uint(value).value_or(0), kLongest));
     }

@@ -1,6 +1,7 @@
-// Checks the head of each response before a byte of its body is used: status, encoding, Content-Range and
-// length must fit the request, because a server that ignores a range would otherwise deliver the wrong bytes
-// of the right file.
+// Fetches a range of a file by HTTP (RFC 9110, section 14). It checks the head of each response before a byte
+// of its body is used: status, encoding, Content-Range and length must fit the request, because a server that
+// ignores a range would otherwise deliver the wrong bytes of the right file. The pieces' hashes would find
+// that out, but only after the traffic, and they would not say why.
 
 #include "fetch/net/http_ranges.h"
 
@@ -57,6 +58,7 @@ RangeAnswer other_length(std::uint64_t found, std::uint64_t expected) {
 RangeAnswer check_part(const HttpHead& head, const RangeRequest& request) {
   const auto range = parse_content_range(head.content_range);
   if (!range || !range->first_last) return unusable_file("the answer does not say which part it is");
+  // Another total means another file: a later version of the release, or a page with an error message.
   if (range->total && *range->total != request.file_bytes)
     return other_length(*range->total, request.file_bytes);
   if (*range->first_last != std::pair(request.offset_bytes, request.offset_bytes + request.length_bytes - 1))

@@ -1,6 +1,9 @@
-// A detached thread resolves names in rounds of 3 s: names that could not be resolved are tried again every
-// seventh round, and peers that the user named are offered to libtorrent in every round. The thread ends when
-// all is done, or by the exception that torrent_handle throws once the torrent is gone.
+// Resolves the names of peers and trackers, so that one that leads to a private address is left out with a
+// message, and hands the others to libtorrent.
+//
+// A detached thread works in rounds of 3 s: names that could not be resolved are tried again every seventh
+// round, and peers that the user named are offered to libtorrent in every round. The thread ends when all is
+// done, or by the exception that torrent_handle throws once the torrent is gone.
 
 #include "fetch/swarm/add_endpoints.h"
 
@@ -28,6 +31,7 @@ struct Pending {
   Endpoint endpoint;
 };
 
+// The numeric text of an address serves for IPv4 and IPv6 alike.
 std::vector<lt::address> resolve_host(const std::string& host) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;

@@ -45,6 +45,7 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
 
   void free_disk_buffer(char* buffer) override { const std::unique_ptr<char[]> owner(buffer); }
 
+  // A session of ours has one torrent, so one storage index serves, and the functions below ignore it.
   lt::storage_holder new_torrent(const lt::storage_params&, const std::shared_ptr<void>&) override {
     return {lt::storage_index_t{0}, *this};
   }
@@ -54,6 +55,9 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
                   std::function<void(lt::disk_buffer_holder, const lt::storage_error&)> handler,
                   lt::disk_job_flags_t) override {
     const auto length = static_cast<std::size_t>(request.length);
+    // The buffer goes to libtorrent at the end, which returns it to free_disk_buffer(). A shared pointer
+    // holds it until then, because std::function must be copyable and because the answer may never be
+    // delivered.
     const auto buffer = std::make_shared<std::unique_ptr<char[]>>(new char[length]);
     const base::MutableBytes out(reinterpret_cast<std::byte*>(buffer->get()), length);
     store_.read(to_index(request.piece), static_cast<std::uint64_t>(request.start), out,
@@ -75,6 +79,7 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
         [this, handler = std::move(handler)](const PieceStore::Failure& failure) {
           post([handler, error = to_lt(failure, lt::operation_t::file_write)] { handler(error); });
         },
+        // The observer is the connection of a peer. It may have been closed by the time that there is room.
         [this, waiting = std::weak_ptr<lt::disk_observer>(observer)] {
           post([waiting] {
             if (const auto peer = waiting.lock()) peer->on_disk();
@@ -90,6 +95,7 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
     store_.hash(to_index(piece), [this, piece, v2,
                                   handler = std::move(handler)](const PieceStore::HashResult& result) {
       // The owner of `v2` does not touch it before the handler is called.
+      // libtorrent wants the leaves and builds the tree itself; for a v1 torrent `v2` is empty.
       const auto count = std::min(static_cast<std::size_t>(v2.size()), result.leaves.size());
       for (std::size_t i = 0; i < count; ++i)
         v2[static_cast<std::ptrdiff_t>(i)] = lt::sha256_hash(base::as_text(result.leaves[i].bytes).data());

@@ -1,9 +1,13 @@
-// The ut_metadata protocol (BEP 9) over libtorrent's plugin interface. All of it runs in libtorrent's network
-// thread; the mutex guards only the results that the worker's thread takes. A Peer is one connection: it
-// announces its metadata size in the extension handshake, waits until start_requests() lets it begin, and
-// then requests all blocks, sixteen ahead. Invariants: at most eight peers are asked at a time and their
-// announced sizes together fit `bytes_max`; the blocks of different peers are never mixed; a result is
-// published only if it has the info-hash.
+// The ut_metadata protocol (BEP 9) over libtorrent's plugin interface; docs/decisions/0007 says why it is not
+// libtorrent's own. All of it runs in libtorrent's network thread; the mutex guards only the results that the
+// worker's thread takes.
+//
+// A Peer is one connection: it announces its metadata size in the extension handshake, waits until
+// start_requests() lets it begin, and then requests all blocks, sixteen ahead. A message is a dictionary
+// {"msg_type", "piece"}, behind which a data message carries the block.
+//
+// Invariants: at most eight peers are asked at a time and their announced sizes together fit `bytes_max`; the
+// blocks of different peers are never mixed; a result is published only if it has the info-hash.
 
 #include "fetch/swarm/metadata_exchange.h"
 
@@ -24,14 +28,19 @@ namespace {
 using base::Clock;
 
 constexpr std::uint64_t kMetadataBlockBytes = 16 << 10;  // BEP 9
+// A block and the dictionary before it.
 constexpr int kMessageBytesMax = 17 << 10;
 constexpr char kExtended = 20;  // BEP 10
 constexpr char kOurId = 2;
+// Requests that are under way while answers travel back. One request at a time would cost a round trip per
+// block, and metadata of 80 MB have 5,000 blocks.
 constexpr std::uint64_t kBlocksAhead = 16;
 constexpr int kKindRequest = 0;
 constexpr int kKindData = 1;
 constexpr int kKindReject = 2;
 
+// Several peers send the same metadata at once, because any of them may be slow or lie. The number of liars
+// is bounded only to bound the memory for their addresses.
 constexpr std::size_t kAskedMax = 8;
 constexpr std::size_t kLiarsMax = 1000;
 constexpr std::chrono::seconds kBlockPatience{10};
@@ -78,6 +87,8 @@ class MetadataExchange::Peer final : public lt::peer_plugin {
 
   void add_handshake(lt::entry& handshake) override { handshake["m"]["ut_metadata"] = kOurId; }
 
+  // Returning true keeps the plugin for this connection. A peer without metadata, or with more than fits, is
+  // kept and never asked.
   bool on_extension_handshake(const lt::bdecode_node& handshake) override {
     const lt::bdecode_node messages = handshake.dict_find_dict("m");
     const std::int64_t id = messages ? messages.dict_find_int_value("ut_metadata") : 0;
@@ -91,6 +102,8 @@ class MetadataExchange::Peer final : public lt::peer_plugin {
     return true;
   }
 
+  // Messages carry the number that the receiver chose in its handshake (BEP 10), so ours have kOurId and
+  // theirs their_id_. Returning false leaves other extensions to their own plugins.
   bool on_extended(int length, int message, lt::span<const char> body) override {
     if (message != kOurId) return false;
     // libtorrent buffers a message until it is complete, so a long one is cut off at its start.
@@ -102,6 +115,7 @@ class MetadataExchange::Peer final : public lt::peer_plugin {
     return true;
   }
 
+  // A place among the asked peers is free, and perhaps memory for one that waited.
   void on_disconnect(const lt::error_code& /*reason*/) override {
     closed_ = true;
     blocks_.clear();
@@ -114,6 +128,7 @@ class MetadataExchange::Peer final : public lt::peer_plugin {
       send("d8:msg_typei" + std::to_string(kKindRequest) + "e5:piecei" + std::to_string(next_) + "ee");
   }
 
+  // BEP 10: length (big-endian, without itself), message 20, the extended message's number, the dictionary.
   void send(const std::string& body) {
     std::string message;
     for (int shift = 24; shift >= 0; shift -= 8) message += static_cast<char>((body.size() + 2) >> shift);
@@ -139,12 +154,16 @@ class MetadataExchange::Peer final : public lt::peer_plugin {
 
   /// Accepts blocks in any order, because libtorrent does not answer requests in order.
   void take(std::uint64_t index, std::string_view block) {
+    // A block that was not requested or has come before, or has the wrong length, is a broken peer or an
+    // attack.
     if (index >= next_ || !blocks_[index].empty()) return close();
     if (block.size() != std::min(kMetadataBlockBytes, size_ - index * kMetadataBlockBytes)) return close();
     blocks_[index] = block;
     ++received_blocks_;
     received_bytes_ += block.size();
     last_block_ = Clock::now();
+    // For the display, the progress of the peer that is furthest ahead: the sum over all peers would exceed
+    // the size.
     if (received_bytes_ > exchange_->received_bytes_) exchange_->received_bytes_ = received_bytes_;
     if (received_bytes_ < size_)
       ask();
@@ -185,6 +204,8 @@ std::shared_ptr<lt::peer_plugin> MetadataExchange::new_connection(
   if (connection.type() != lt::connection_type::bittorrent) return nullptr;
   // By address and not by port: a liar could otherwise return with each new connection.
   if (liars_.contains(connection.remote().address())) return nullptr;
+  // libtorrent owns the plugin. The peer shares the ownership of the exchange, which it calls, and the
+  // exchange has only weak references to its peers.
   auto peer = std::make_shared<Peer>(shared_from_this(), connection);
   peers_.push_back(peer);
   return peer;

@@ -43,6 +43,7 @@ std::vector<base::Sha256> find_row(const std::vector<lt::sha256_hash>& nodes, co
   const auto begin = mask.begin() + static_cast<std::ptrdiff_t>(first);
   const auto end = begin + static_cast<std::ptrdiff_t>(count);
   if (std::find(begin, end, false) != end) return {};
+  // `nodes` has only the known nodes, so a node's place there is the number of known nodes before it.
   const auto before = static_cast<std::size_t>(std::count(mask.begin(), begin, true));
   if (before + count > nodes.size()) return {};
   std::vector<base::Sha256> row(count);
@@ -115,6 +116,8 @@ void PieceLayerFetcher::save(const lt::add_torrent_params& params) {
     const format::ReleaseFile& file = layout_.files[i];
     if (!lacks_layer(layout_, file)) continue;
     if (index >= params.merkle_trees.end_index() || index >= params.merkle_tree_mask.end_index()) return;
+    // The layers are not compared with the roots here: the worker is not trusted anyway, and the parent
+    // checks them when it adds them to the .torrent.
     const auto layer = find_piece_layer(params.merkle_trees[index], params.merkle_tree_mask[index],
                                         file.length_bytes, layout_.piece_bytes);
     all_known = all_known && !layer.empty();
@@ -129,6 +132,7 @@ void PieceLayerFetcher::save(const lt::add_torrent_params& params) {
     bencode::append(out, layer);
   }
   out += 'e';
+  // Written at each progress and not only at the end: a worker that is killed has then saved what it knew.
   base::write_file(result_, base::as_bytes(out));
   complete_ = all_known;
   if (complete_) on_complete_(out);

@@ -50,14 +50,18 @@ void set_network(Settings& settings, const SessionOptions& options) {
   // A tool on a server must not reconfigure a router.
   settings.set_bool(Settings::enable_upnp, false);
   settings.set_bool(Settings::enable_natpmp, false);
+  // libtorrent_faults.h says what is wrong with uTP. Peers are then reached by TCP alone.
   settings.set_bool(Settings::enable_incoming_utp, !kUtpUnsafe);
   settings.set_bool(Settings::enable_outgoing_utp, !kUtpUnsafe);
+  // These four settings guard against what trackers of strangers could lead to: requests to local addresses,
+  // certificates that nobody has signed, names that look like others, and addresses that the filter forbids.
   settings.set_bool(Settings::ssrf_mitigation, true);
   settings.set_bool(Settings::validate_https_trackers, true);
   settings.set_bool(Settings::allow_idna, false);
   settings.set_bool(Settings::apply_ip_filter_to_trackers, true);
   settings.set_bool(Settings::announce_to_all_tiers, true);  // mangled lists put good trackers last
   settings.set_bool(Settings::announce_to_all_trackers, true);
+  // The end of a worker must not wait for trackers that do not answer the last announce.
   settings.set_int(Settings::stop_tracker_timeout, 1);
   settings.set_int(Settings::max_http_recv_buffer_size, 4 << 20);
   // Several peers can share an address: behind NAT, and in every test on loopback.
@@ -79,6 +83,7 @@ void set_sizes(Settings& settings, const SessionOptions& options) {
   settings.set_int(Settings::metadata_token_limit, kTokensMax);
   settings.set_int(Settings::alert_queue_size, 20'000);  // alerts are dropped when it is full
   settings.set_int(Settings::file_pool_size, 500);
+  // Buffers and the number of peers come from the shares of --memory (fetch/job/memory_budget.h).
   settings.set_int(Settings::send_buffer_watermark, to_setting(options.send_bytes));
   settings.set_int(Settings::max_peer_recv_buffer_size, to_setting(options.receive_bytes));
   settings.set_int(Settings::connections_limit, to_setting(options.peers_max));
@@ -112,6 +117,7 @@ void start_dht(lt::session& session) {
 
 }  // namespace
 
+// Later rules override earlier ones, so the allowed addresses come last.
 lt::ip_filter make_ip_filter(const std::vector<lt::address>& allowed) {
   lt::ip_filter filter;
   for (const AddressRange& range : private_ranges()) {

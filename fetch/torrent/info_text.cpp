@@ -93,6 +93,7 @@ void add_pad_files(ReleaseLayout& layout) {
     const std::uint64_t rest_bytes = base::align_up(length_bytes, layout.piece_bytes) - length_bytes;
     if (last || rest_bytes == 0) continue;  // padding at the end would only make the release larger
     ReleaseFile& pad = padded.emplace_back();
+    // BEP 47 recommends this name, and programs that do not know pad files then collect them in one folder.
     pad.path = ".pad/" + std::to_string(rest_bytes);
     pad.length_bytes = rest_bytes;
     pad.pad = true;

@@ -1,5 +1,9 @@
 // Parses magnet links (BEP 9, and BEP 52 for btmh), including links that chat programs and web pages have
-// altered: keys in upper case, numbered keys ("tr.1"), "&amp;" in place of "&".
+// altered: keys in upper case, numbered keys ("tr.1"), "&amp;" in place of "&". A link is text that strangers
+// write, so its length and the number of its entries are bounded.
+//
+// Only the info-hash is needed. Whatever else cannot be used costs a warning, because the rest of the link
+// may still lead to peers.
 
 #include <algorithm>
 #include <array>
@@ -92,6 +96,7 @@ class MagnetParser {
     constexpr std::string_view kMultihashSha256 = "1220";  // multiformats: sha2-256, 32 bytes
     const std::string prefix = base::to_lower(value.substr(0, kV1.size()));
     const std::string_view hash = std::string_view(value).substr(std::min(kV1.size(), value.size()));
+    // Unknown kinds of xt are ignored: links may name the same files in other networks, too.
     if (prefix == kV1) {
       auto digest = base::parse_digest<base::Sha1>(hash);
       set(magnet_.infohash_v1, digest ? digest : parse_base32(hash), value);

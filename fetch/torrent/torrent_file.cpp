@@ -1,7 +1,12 @@
-// Reader and writer of .torrent files. The reader uses libtorrent's bdecode() for the syntax alone and checks
-// every field itself; the layout that it returns is complete and consistent: lengths fit, pieces and layers
-// have the number that the lengths ask for, and each piece layer hashes to its root. The writer emits the
-// parts in order, so that the info dictionary is never copied.
+// Reader and writer of .torrent files (BEP 3, BEP 52). The reader uses libtorrent's bdecode() for the syntax
+// alone and checks every field itself; the layout that it returns is complete and consistent: lengths fit,
+// pieces and layers have the number that the lengths ask for, and each piece layer hashes to its root. The
+// writer emits the parts in order, so that the info dictionary is never copied.
+//
+// The input comes from strangers. Everything that the rest of the program derives from it (allocations,
+// loops, paths) is bounded by a limit that is checked here or in torrent_files.cpp.
+//
+// All functions are pure, except those that read or write a file, and may be called by any thread.
 
 #include "fetch/torrent/torrent_file.h"
 
@@ -35,6 +40,8 @@ lt::bdecode_node decode(std::string_view content, std::string_view subject, cons
     base::throw_malformed(subject, "has " + std::to_string(content.size()) + " bytes, expected at most " +
                                        std::to_string(limits.bytes_max));
   lt::error_code error;
+  // The limits of bdecode() bound its recursion and its list of tokens, which would otherwise take several
+  // times the memory of the text.
   int position = 0;
   lt::bdecode_node root = lt::bdecode({content.data(), static_cast<std::ptrdiff_t>(content.size())}, error,
                                       &position, kDepthMax, limits.tokens_max);
@@ -51,6 +58,7 @@ lt::bdecode_node decode(std::string_view content, std::string_view subject, cons
 
 template <typename D>
 std::vector<D> split_digests(std::string_view text) {
+  // The callers have checked that the length is a multiple of the digest's.
   std::vector<D> digests(text.size() / D::kBytes);
   for (std::size_t i = 0; i < digests.size(); ++i)
     std::ranges::copy(base::as_bytes(text.substr(i * D::kBytes, D::kBytes)), digests[i].bytes.begin());
@@ -76,6 +84,8 @@ void check_piece_count(std::uint64_t pieces, const std::string& subject) {
 
 void read_v1_pieces(const Fields& info, ReleaseLayout& layout) {
   const std::string_view pieces = info.string("pieces");
+  // The number of pieces follows from the lengths of the files. It is computed from them and compared, so
+  // that no later code finds a piece without a hash or a hash without a piece.
   const std::uint64_t expected = base::divide_up(stream_bytes(layout, info.subject()), layout.piece_bytes);
   check_piece_count(expected, info.subject());
   if (pieces.size() != expected * base::Sha1::kBytes)
@@ -85,6 +95,8 @@ void read_v1_pieces(const Fields& info, ReleaseLayout& layout) {
   layout.v1_pieces = split_digests<base::Sha1>(pieces);
 }
 
+// BEP 52: "meta version" is 2 for this revision, and a higher one is an incompatible change that a client
+// must refuse. Version 1 is not assigned, so a lower number is read as v1.
 bool read_v2_version(const Fields& info) {
   if (!info.has("meta version")) return false;
   const std::uint64_t version = info.number("meta version");
@@ -111,12 +123,16 @@ ReleaseLayout read_info(const lt::bdecode_node& node, std::string_view subject) 
       pieces += base::divide_up(file.length_bytes, layout.piece_bytes);
     check_piece_count(pieces, info.subject());
   }
+  // The info-hashes cover the bytes as they are in the file. A dictionary that was decoded and written again
+  // could differ from them, for example in the order of its keys.
   const auto bytes = base::as_bytes(section_of(node));
   if (has_v1) layout.infohash_v1 = base::hash<base::Sha1>(bytes);
   if (has_v2) layout.infohash_v2 = base::hash<base::Sha256>(bytes);
   return layout;
 }
 
+// Adds one piece layer after comparing it with the file's root, which the info-hash covers. The layers
+// themselves lie outside of the info dictionary, so anybody could have changed them.
 void add_layer(ReleaseFile& file, std::string_view layer, std::uint64_t piece_bytes,
                std::string_view subject) {
   const std::uint64_t pieces = base::divide_up(file.length_bytes, piece_bytes);
@@ -144,6 +160,8 @@ void add_layers(ReleaseLayout& layout, const lt::bdecode_node& layers, std::stri
     by_root.emplace(to_view(root), to_view(layer.string_value()));
   }
   for (ReleaseFile& file : layout.files) {
+    // BEP 52: a file of at most one piece has no layer. A layer that is missing is not an error, because a
+    // magnet link brings none; the fetch gets it from peers.
     if (!file.root || file.length_bytes <= layout.piece_bytes) continue;
     const auto found = by_root.find(base::as_text(file.root->bytes));
     if (found != by_root.end()) add_layer(file, found->second, layout.piece_bytes, subject);
@@ -169,6 +187,7 @@ void add_strings(const lt::bdecode_node& node, std::vector<std::string>& out) {
 using Sink = std::function<void(std::string_view)>;
 
 void emit_layers(const ReleaseLayout& layout, const Sink& sink) {
+  // Sorted by root, as bencode requires; files with equal content write their common layer once.
   std::map<std::string_view, const ReleaseFile*> by_root;
   for (const ReleaseFile& file : layout.files)
     if (!file.piece_layer.empty()) by_root.emplace(base::as_text(file.root->bytes), &file);
@@ -187,6 +206,7 @@ void emit_layers(const ReleaseLayout& layout, const Sink& sink) {
 std::string trackers_text(const std::vector<std::string>& trackers) {
   std::string out;
   if (!trackers.empty()) {
+    // BEP 12 readers ignore "announce" when there is a list; older ones know only "announce".
     bencode::append(out, "announce");
     bencode::append(out, trackers.front());
   }
@@ -234,6 +254,8 @@ struct Parts {
 };
 
 Parts parse_parts(std::string_view content, std::string_view subject, const TorrentLimits& limits) {
+  // `root` owns the tokens and refers to `content`; every view below is copied into the result before it
+  // ends.
   const lt::bdecode_node root = decode(content, subject, limits);
   const Fields fields(root.non_owning(), std::string(subject));
   const lt::bdecode_node info = fields.dictionary("info");

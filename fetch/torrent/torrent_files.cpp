@@ -1,6 +1,9 @@
-// Reads the two file lists of an info dictionary. The metadata come from strangers, so every name is checked
-// before it is used, the numbers of files and of path bytes are bounded, and nothing is corrected: what is
-// not clean is refused.
+// Reads the two file lists of an info dictionary: "files" or "length" of v1 (BEP 3, with the attributes of
+// BEP 47) and "file tree" of v2 (BEP 52). The metadata come from strangers, so every name is checked before
+// it is used, the numbers of files and of path bytes are bounded, and nothing is corrected: what is not clean
+// is refused, since each program would correct it in another way.
+//
+// All functions are pure and may be called by any thread.
 
 #include "fetch/torrent/torrent_files.h"
 
@@ -103,6 +106,8 @@ std::vector<ReleaseFile> read_v1_files(const Fields& info, const std::string& na
   return files.take();
 }
 
+/// BEP 52: a dictionary per folder, in which the keys are names. A file is a dictionary with the single key
+/// "", which no name can be.
 class FileTree {
  public:
   explicit FileTree(const Fields& info) : info_(info), files_(info.subject()) {}
@@ -121,6 +126,7 @@ class FileTree {
       const auto element = to_view(key);
       check_element(element, info_.subject());
       const std::string path = prefix.empty() ? std::string(element) : prefix + '/' + std::string(element);
+      // Only the root of the tree can have an empty key here; below it such a dictionary is read as a file.
       if (element.empty()) refuse(prefix, "is both a file and a folder");
       format::check_release_path(path, info_.subject());
       if (node.type() != lt::bdecode_node::dict_t) refuse(path, "is not a dictionary");
@@ -156,6 +162,7 @@ class FileTree {
 /// BEP 52, "Upgrade path": the v1 list must have the files of the tree, and each must start at a piece
 /// border.
 void merge_tree(ReleaseLayout& layout, std::vector<ReleaseFile> tree, const std::string& subject) {
+  // BEP 52 asks for the same files in the same order, so one walk compares both lists.
   auto in_tree = tree.begin();
   std::uint64_t offset_bytes = 0;
   for (ReleaseFile& file : layout.files) {

@@ -1,5 +1,8 @@
 // The worker's first job: gets the info dictionary of a magnet link from peers (BEP 9). Nothing else is
 // fetched, and the session cannot write to the disk.
+//
+// The main thread runs MetadataWorker::run(); MetadataExchange works in libtorrent's network thread. The
+// parent verifies the result again, because this process has talked to strangers.
 
 #include <algorithm>
 #include <chrono>

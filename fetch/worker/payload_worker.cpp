@@ -51,8 +51,14 @@ using base::Clock;
 using format::Json;
 using std::chrono::milliseconds;
 
+// How long a seeder that has reached its ratio waits for libtorrent to send the blocks that are counted
+// already.
 constexpr auto kLastBlocksWait = milliseconds(3'000);
+// How often the blocks of partial pieces are recorded in the journal. A kill loses at most what arrived since
+// then.
 constexpr auto kPartialPause = milliseconds(10'000);
+// A v2 magnet link brings no piece layers. Peers that are still connected at the end get this long to send
+// the last of them.
 constexpr auto kPieceLayersWait = milliseconds(2'000);
 
 StoreOptions store_options(const MemoryShares& shares, std::function<void(const base::Error&)> on_failure) {
@@ -63,6 +69,9 @@ StoreOptions store_options(const MemoryShares& shares, std::function<void(const 
 
 class PayloadWorker {
  public:
+  // The order of the members is the order of these steps. place_files() reads wanted_ and storage_. The
+  // constructor of the journal reads the existing records into journal_state_. The committer and the store
+  // come after the journal, because their threads start at once.
   PayloadWorker(const WorkerJob& job, WorkerPipe& pipe)
       : job_(job),
         pipe_(pipe),
@@ -86,6 +95,8 @@ class PayloadWorker {
     for (const std::uint32_t piece : order_.pieces()) wanted_bytes_ += order_.wanted_bytes(piece);
   }
 
+  // The disk is checked before the session starts, because libtorrent takes over the list of present pieces
+  // and does not look at the files itself (set_pieces()).
   void run() {
     if (!check_disk()) return send_end("stopped");
     start_session();
@@ -95,6 +106,8 @@ class PayloadWorker {
       handle_alerts();
       session_manager_->tick();
       throw_failure();
+      // Complete means durable: libtorrent may consider itself finished before the last pieces are on the
+      // disk.
       if (!complete_ && missing_pieces() == 0) finish();
       if (Clock::now() >= next_status || complete_) {
         next_status = Clock::now() + milliseconds(250);
@@ -146,6 +159,8 @@ class PayloadWorker {
     return paths;
   }
 
+  /// The pieces that the job names, which only a repair does. An empty result means every piece of the wanted
+  /// files.
   [[nodiscard]] std::vector<bool> wanted_pieces() const {
     if (job_.pieces.empty()) return {};
     std::vector<bool> wanted(map_.piece_count(), false);
@@ -159,6 +174,8 @@ class PayloadWorker {
     std::atomic<bool> stopped = false;
     std::mutex mutex;
     auto next_status = Clock::now();
+    // The threads that hash call on_progress. The pipe's stop_requested() belongs to one thread at a time, so
+    // it is called under the mutex, and the others read its result from `stopped`.
     const ResumeObserver observer{.on_progress =
                                       [&](std::uint64_t done, std::uint64_t total) {
                                         const std::lock_guard lock(mutex);
@@ -196,8 +213,12 @@ class PayloadWorker {
       if (file.pad) continue;
       const auto found = files_.find(i);
       if (wanted_[i] && !found && file.length_bytes == 0) static_cast<void>(files_.open_for_writing(i));
+      // Also a file that nothing will be written to is opened, unless the journal has closed it:
+      // close_files() writes a stamp only for opened files, and without a stamp the next fetch would hash the
+      // file again.
       if (will_be_written(i) || too_long(i) || (found && !known_closed(i))) to_write.push_back(i);
     }
+    // Before the first change: the journal must call a file open while its size or time can change.
     committer_.open_files(to_write);
     for (const std::size_t i : to_write) {
       if (!too_long(i)) continue;
@@ -255,6 +276,8 @@ class PayloadWorker {
     for (int i = 0; i < count; ++i) {
       const auto piece = static_cast<std::size_t>(i);
       if (durable_[piece]) params.have_pieces.set_bit(lt::piece_index_t(i));
+      // A priority of zero keeps libtorrent from requesting a piece. Mirrors ask order_ instead, so both
+      // agree.
       params.piece_priorities.push_back(order_.wanted(piece) ? lt::default_priority : lt::dont_download);
     }
     std::set<lt::piece_index_t> partial_pieces;
@@ -265,6 +288,8 @@ class PayloadWorker {
       for (std::size_t i = 0; i < partial.blocks.size(); ++i)
         if (partial.blocks[i]) blocks.set_bit(static_cast<int>(i));
     }
+    // Partial pieces hold blocks from earlier runs, whose senders are not known. The plugin sees to it that
+    // no peer of this run is blamed for them.
     if constexpr (kTrustPointsOverflow)
       params.extensions.emplace_back(
           [partial_pieces](const lt::torrent_handle&,
@@ -288,6 +313,8 @@ class PayloadWorker {
     if (layer_fetcher_->handle(alert)) return;
     if (const auto* bad = lt::alert_cast<lt::hash_failed_alert>(&alert)) {
       const auto piece = static_cast<std::uint64_t>(static_cast<int>(bad->piece_index));
+      // Only libtorrent knows which peers sent the piece and bans them. The piece's claim by a mirror is
+      // void.
       pipe_.warn("piece " + std::to_string(piece) + " arrived damaged and is fetched again");
       record_wrong(piece);
       mirrors_->record_lost(piece);
@@ -320,6 +347,8 @@ class PayloadWorker {
   /// right.
   void record_wrong(std::uint64_t piece) {
     if (verifier_.verify(piece, {}) != MatchResult::unknown) return;
+    // The committer may be about to record the piece as durable. After flush() it has done so, and the loss
+    // comes behind it in the journal, where the later record wins.
     committer_.flush();
     const std::lock_guard lock(mutex_);
     if (!durable_[piece]) return;
@@ -365,6 +394,7 @@ class PayloadWorker {
     lt::torrent_status status = handle_.status(lt::torrent_handle::query_distributed_copies);
     status.num_peers = count_peers(handle_);
     if (!complete_) mirrors_->update(durable_pieces(), status);
+    // libtorrent counts what peers sent; the pieces that mirrors added are not among these bytes.
     downloaded_bytes_ =
         static_cast<std::uint64_t>(status.total_payload_download) + mirrors_->downloaded_bytes();
     std::uint64_t done = wanted_bytes_;
@@ -413,11 +443,15 @@ class PayloadWorker {
   void finish() {
     complete_ = true;
     complete_since_ = Clock::now();
+    // The mirrors end first, since none of their pieces is needed; close_files() then stamps files that
+    // nobody writes to.
     mirrors_->stop();
     committer_.close_files();
     wait_for_piece_layers();
   }
 
+  /// True when the ratio or the time is reached, whichever comes first; without either the worker does not
+  /// share.
   [[nodiscard]] bool seeding_done(const lt::torrent_status& status) {
     if (job_.seed_ratio <= 0 && job_.seed_time_min <= 0) return true;
     const double minutes = base::seconds_since(complete_since_) / 60;
