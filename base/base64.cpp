@@ -18,6 +18,7 @@ std::string to_base64(Bytes bytes) {
 }
 
 std::optional<std::vector<std::byte>> parse_base64(std::string_view text) {
+  // Four characters stand for three bytes; padding makes it fewer, and libsodium returns their number.
   std::vector<std::byte> bytes(text.size() / 4 * 3);
   std::size_t length = 0;
   // Without a place for the end of the parsed text, libsodium refuses whatever does not belong to it.

@@ -25,6 +25,8 @@ void normalize(std::vector<ByteRange>& ranges) {
   std::ranges::sort(ranges, {}, &ByteRange::offset_bytes);
   std::vector<ByteRange> joined;
   for (const ByteRange& range : ranges) {
+    // Ranges that only touch are joined, too. After sorting, a range can only overlap the last one that was
+    // joined.
     if (!joined.empty() && range.offset_bytes <= joined.back().end_bytes()) {
       ByteRange& last = joined.back();
       last.length_bytes = std::max(last.end_bytes(), range.end_bytes()) - last.offset_bytes;
@@ -47,6 +49,7 @@ ByteRange find_difference(Bytes a, Bytes b) {
   if (first == a.end()) return {};
   const auto offset_bytes = static_cast<std::uint64_t>(std::distance(a.begin(), first));
   std::size_t end = a.size();
+  // Ends at `first` at the latest, where the two differ.
   while (a[end - 1] == b[end - 1]) --end;
   return {offset_bytes, end - offset_bytes};
 }

@@ -44,6 +44,8 @@ const OpenInput* DigestFiles::acquire(std::size_t index) {
   if (inputs_[index].skip) return nullptr;
   Entry& entry = entries_[index];
   const std::scoped_lock lock(entry.mutex);
+  // Tried once per input: a file that cannot be opened is one problem, however many units have a part of it.
+  // The mutex makes other threads wait until the first one has opened the file.
   if (!std::exchange(entry.open_tried, true)) open(index, entry);
   return entry.open ? &*entry.open : nullptr;
 }
@@ -71,6 +73,8 @@ void DigestFiles::open(std::size_t index, Entry& entry) {
   FileDigests& digests = digests_[index];
   digests.found_bytes = entry.open->found_bytes;
   if (!wants_.leaves) return;
+  // Sized here, by the first thread that needs the file, so that all threads can write their parts without a
+  // lock.
   const std::uint64_t leaves = divide_up(entry.open->known_bytes, kMerkleBlockBytes);
   if (has_layer(input, wants_)) {
     digests.layer.resize(divide_up(leaves, wants_.blocks_per_node));
@@ -90,6 +94,7 @@ void DigestFiles::finish(std::size_t index, Entry& entry) {
   if (entry.open) {
     try {
       const OpenInput& open = *entry.open;
+      // Compared after the last read: a comparison before it could miss a change.
       if (stamp_of(open.file) != open.stamp) {
         fail(entry, ReadState::changed, {});
       } else if (open.cached && open.cached->mapping().is_broken()) {
@@ -121,6 +126,7 @@ void DigestFiles::fail(std::size_t index, ReadState state, const std::string& pr
 }
 
 void DigestFiles::fail(Entry& entry, ReadState state, const std::string& problem) {
+  // The first failure of an input is kept; later ones are often its consequences.
   if (entry.failure != ReadState::complete) return;
   entry.failure = state;
   entry.problem = problem;

@@ -1,6 +1,9 @@
 // Cuts the stream into work units. A unit grows until it has unit_bytes_ and the next allowed cut is reached;
 // files that may not be cut end up in one unit, whatever their length. The whole plan is computed before the
 // first read, so that the threads need nothing but a counter to share the work.
+//
+// Invariants: the units cover the stream without gaps and in order, and no v1 piece, leaf or node belongs to
+// two units. The second one is what lets every unit write its results without a lock.
 
 #include "base/digest_plan.h"
 
@@ -33,6 +36,8 @@ class Planner {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       const bool pad = inputs_[i].path.empty();
       if (pad && !pieces_) continue;
+      // Small files share a unit until it is long enough. A release of many small files would otherwise have
+      // as many units.
       if (unit_.length_bytes >= unit_bytes_ && may_end_here()) end_unit();
       add_input(i);
     }
@@ -79,12 +84,14 @@ class Planner {
       return {};
     // A cut must end a piece and a node at once.
     const std::uint64_t period_bytes = std::lcm(piece_bytes, node_bytes);
+    // With a longer period there would be too few units to share out, so such a file is one unit.
     return period_bytes <= kCutPeriodBytesMax ? Cuts{period_bytes, 0} : Cuts{};
   }
 
   /// The first cut that makes the unit at least unit_bytes_ long.
   [[nodiscard]] std::uint64_t next_cut(const Cuts& cuts, std::uint64_t at_bytes) const {
     if (cuts.period_bytes == 0) return kNowhere;
+    // At least one byte, so that each segment makes progress even when the unit is long enough already.
     const std::uint64_t missing_bytes = unit_bytes_ - std::min(unit_bytes_ - 1, unit_.length_bytes);
     return align_up(at_bytes + missing_bytes + cuts.phase_bytes, cuts.period_bytes) - cuts.phase_bytes;
   }

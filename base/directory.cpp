@@ -60,6 +60,7 @@ enum class Missing { fail, create, report };
 /// descriptor.
 Descriptor open_parent(int root, const fs::path& root_path, const fs::path& relative, Missing missing) {
   INVARIANT(relative.is_relative() && relative.has_filename());
+  // A descriptor of its own, so that the loop can close each folder on the way, also this first one.
   Descriptor folder = open_folder(root, ".");
   if (folder.get() < 0) throw_errno(root_path, "open folder", errno);
   fs::path path = root_path;
@@ -68,6 +69,7 @@ Descriptor open_parent(int root, const fs::path& root_path, const fs::path& rela
     path /= element;
     Descriptor next = open_folder(folder.get(), element.c_str());
     if (next.get() < 0 && errno == ENOENT && missing == Missing::create) {
+      // EEXIST is fine: another thread has created the folder between the two calls.
       if (::mkdirat(folder.get(), element.c_str(), 0777) != 0 && errno != EEXIST)
         throw_errno(path, "create folder", errno);
       sync_folder(folder.get(), path.parent_path());
@@ -86,6 +88,7 @@ Descriptor open_parent(int root, const fs::path& root_path, const fs::path& rela
 
 Directory::Directory(int descriptor, fs::path path) : descriptor_(descriptor), path_(std::move(path)) {}
 
+// The root itself is the user's choice and may be a link. Everything below it may not.
 Directory Directory::open(const fs::path& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) throw_errno(path, "open folder", errno);
@@ -118,6 +121,7 @@ File Directory::open_update(const fs::path& relative) const {
 File Directory::open_or_create(const fs::path& relative) const {
   const Descriptor parent = open_parent(descriptor_, path_, relative, Missing::create);
   struct stat status {};
+  // Asked only to know whether the folder must be synced; the answer may be out of date without harm.
   const bool exists = ::fstatat(parent.get(), relative.filename().c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
   File file = File::open_at(parent.get(), path_ / relative, O_RDWR | O_CREAT | O_NOFOLLOW, "create");
   if (!exists) sync_folder(parent.get(), (path_ / relative).parent_path());
@@ -144,6 +148,8 @@ void Directory::rename(const fs::path& from, const fs::path& to) const {
   const Descriptor target = open_parent(descriptor_, path_, to, Missing::create);
   if (::renameat(source.get(), from.filename().c_str(), target.get(), to.filename().c_str()) != 0)
     throw_errno(path_ / from, "rename", errno);
+  // The new name first: a power loss between the two syncs may leave the file under both names, but never
+  // under none.
   sync_folder(target.get(), (path_ / to).parent_path());
   sync_folder(source.get(), (path_ / from).parent_path());
 }

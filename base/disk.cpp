@@ -40,6 +40,7 @@ bool is_network(const File& file) {
   return std::ranges::find(kNetworkFileSystems, type) != std::end(kNetworkFileSystems);
 }
 
+// The rotational flag of a virtio disk says nothing about the disk behind it, and is set by default.
 bool is_virtual(const fs::path& disk) {
   std::error_code none;
   return fs::read_symlink(disk / "device/driver", none).filename() == "virtio_blk";
@@ -66,6 +67,8 @@ bool wants_one_reader(const File& file) { return is_network(file) || spins(file)
 
 DiskQueue::Turn::Turn(DiskQueue& queue, std::uint64_t position) : queue_(queue) {
   std::unique_lock lock(queue_.mutex_);
+  // The waiting thread with the lowest position goes first, so that the readers move over the disk in one
+  // direction. waiting_ is a multiset, and its iterators stay valid while others come and go.
   const auto mine = queue_.waiting_.insert(position);
   queue_.changed_.wait(lock, [&] { return !queue_.taken_ && queue_.waiting_.begin() == mine; });
   queue_.waiting_.erase(mine);
@@ -75,6 +78,7 @@ DiskQueue::Turn::Turn(DiskQueue& queue, std::uint64_t position) : queue_(queue) 
 DiskQueue::Turn::~Turn() {
   const std::scoped_lock lock(queue_.mutex_);
   queue_.taken_ = false;
+  // All of them, because only the first in the order may go on.
   queue_.changed_.notify_all();
 }
 
@@ -87,6 +91,7 @@ DiskQueue* DiskQueues::queue_for(const File& file) {
   struct stat status {};
   if (::fstat(file.descriptor(), &status) != 0) return nullptr;
   const std::scoped_lock lock(mutex_);
+  // A null pointer is kept for disks that serve several readers well, so that sysfs is asked once per disk.
   const auto [entry, is_new] = queues_.try_emplace(status.st_dev);
   if (is_new && wants_one_reader(file)) entry->second = std::make_unique<DiskQueue>();
   return entry->second.get();

@@ -29,6 +29,8 @@ namespace {
 // What one system call takes at the most; Linux stops at 2 GiB - 4 KiB anyway.
 constexpr std::size_t kTransferBytesMax = std::size_t{1} << 30;
 
+// The descriptor is asked and not the path: between a check of the path and open(), the path could get
+// another file.
 void require_regular(int descriptor, const std::filesystem::path& path) {
   struct stat status {};
   if (fstat(descriptor, &status) != 0) throw_errno(path, "stat", errno);
@@ -77,6 +79,7 @@ File::~File() {
 File::File(File&& other) noexcept
     : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
 
+// The swap leaves the old descriptor to `other`, whose destructor closes it.
 File& File::operator=(File&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
   std::swap(path_, other.path_);
@@ -150,6 +153,8 @@ void File::resize(std::uint64_t size_bytes) {
   if (::ftruncate(descriptor_, static_cast<off_t>(size_bytes)) != 0) throw_errno(path_, "resize", errno);
 }
 
+// fdatasync() writes the content and the size, which is what a reader needs; it leaves out the times, and so
+// saves a write of the inode.
 void File::sync() {
   if (::fdatasync(descriptor_) != 0) throw_errno(path_, "sync", errno);
 }
@@ -170,17 +175,21 @@ void File::use_cache() {
     throw_errno(path_, "go back to the cache of", errno);
 }
 
+// The kernel drops only clean pages. Pages that were written must be synced first.
 void File::drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
   ::posix_fadvise(descriptor_, static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes),
                   POSIX_FADV_DONTNEED);
 }
 
+// Starts the write and does not wait for it. That makes nothing durable: sync_file_range() does not write
+// metadata and does not flush the disk's cache.
 void File::start_writeback(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
   ::sync_file_range(descriptor_, static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes),
                     SYNC_FILE_RANGE_WRITE);
 }
 
 FileIdentity to_identity(const struct stat& status) {
+  // Nanoseconds since 1970 fit 63 bits until the year 2262.
   const auto ns = [](const struct timespec& time) {
     return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
   };
@@ -209,6 +218,7 @@ MappedFile MappedFile::open_read(const std::filesystem::path& path) {
   if (::fstat(file.descriptor(), &status) != 0) throw_errno(path, "look at", errno);
   mapped.identity_ = to_identity(status);
   if (size == 0) return mapped;
+  // The mapping stays when `file` closes its descriptor.
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (address == MAP_FAILED) throw_errno(path, "map", errno);
   mapped.bytes_ = Bytes(static_cast<const std::byte*>(address), size);
@@ -217,6 +227,8 @@ MappedFile MappedFile::open_read(const std::filesystem::path& path) {
 
 void advise_huge_pages(Bytes mapped) {
   const auto address = reinterpret_cast<std::uintptr_t>(mapped.data());
+  // madvise() wants whole pages. The beginning is rounded up and not down, so that no memory in front of the
+  // bytes is affected.
   const std::uintptr_t begin = align_up(address, kPageBytes);
   if (begin < address + mapped.size())
     ::madvise(reinterpret_cast<void*>(begin), address + mapped.size() - begin, MADV_HUGEPAGE);
@@ -249,12 +261,15 @@ AtomicFile::~AtomicFile() {
   if (!committed_) ::unlink(temporary_path_.c_str());
 }
 
+// The order makes the file appear as a whole or not at all, also after a power loss: content first, then the
+// name, then the folder that holds the name.
 void AtomicFile::commit() {
   file_.sync();
   place();
   sync_folder(parent_or_dot(final_path_));
 }
 
+// Without the syncs, a power loss can leave an empty file under the final name.
 void AtomicFile::place() {
   if (::rename(temporary_path_.c_str(), final_path_.c_str()) != 0)
     throw_errno(final_path_, "rename into place", errno);
@@ -263,6 +278,8 @@ void AtomicFile::place() {
 
 void AtomicFile::commit_new() {
   file_.sync();
+  // A check that the name is free, followed by rename(), would be a race: two processes could both find it
+  // free.
   if (::renameat2(AT_FDCWD, temporary_path_.c_str(), AT_FDCWD, final_path_.c_str(), RENAME_NOREPLACE) == 0) {
     committed_ = true;
   } else if (errno != EINVAL || ::link(temporary_path_.c_str(), final_path_.c_str()) != 0) {

@@ -10,6 +10,8 @@
 
 namespace sluice::base {
 
+// flock() and not fcntl(): a lock of flock() belongs to the open file. It is inherited by child processes,
+// works between threads, and is not lost when some other descriptor of the same file is closed.
 bool try_lock(const File& file) {
   while (::flock(file.descriptor(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return false;
@@ -28,6 +30,7 @@ bool wait_for_lock(const File& file, const std::function<bool()>& keep_waiting) 
 }
 
 bool wait_for_lock(const File& file) {
+  // About a second: long enough for a process that was just killed to be gone.
   int tries_left = 20;
   return wait_for_lock(file, [&] { return --tries_left > 0; });
 }

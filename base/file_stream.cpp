@@ -52,6 +52,7 @@ void FileStream::flush() {
   const std::size_t pages = whole_pages(staged_bytes_);
   write(Bytes(staging_.bytes()).first(pages));
   staged_bytes_ -= pages;
+  // Less than a page stays behind. A direct write takes only whole pages, and later appends fill this one up.
   std::memmove(staging_.bytes().data(), staging_.bytes().data() + pages, staged_bytes_);
 }
 

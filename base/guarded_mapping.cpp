@@ -36,6 +36,8 @@ static_assert(std::atomic<std::uintptr_t>::is_always_lock_free);
 /// Maps a page of zeros at an address of a guarded range; false for other addresses.
 bool map_zeros(std::uintptr_t address) {
   for (GuardedRange& range : guarded_ranges) {
+    // Unsigned: an address in front of the range wraps around to a large number. A free entry has length 0
+    // and matches nothing.
     if (address - range.begin.load() >= range.length.load()) continue;
     void* page = reinterpret_cast<void*>(address / kPageBytes * kPageBytes);
     // Another thread may be reading the page: it reads zeros, or comes here too. The raw system call is for
@@ -51,6 +53,7 @@ bool map_zeros(std::uintptr_t address) {
 
 // Runs in the thread that touched the page. Only system calls are allowed in a signal handler.
 void on_bus_error(int signal, siginfo_t* info, void* context) {
+  // The interrupted code may be about to read errno.
   const int saved_errno = errno;
   if (!map_zeros(reinterpret_cast<std::uintptr_t>(info->si_addr))) {
     if ((previous_action.sa_flags & SA_SIGINFO) != 0) {
@@ -79,6 +82,7 @@ std::size_t add_range(std::uintptr_t begin, std::uintptr_t length) {
   const std::scoped_lock lock(guarded_ranges_mutex);
   for (std::size_t i = 0; i < guarded_ranges.size(); ++i) {
     if (guarded_ranges[i].length.load() != 0) continue;
+    // The length is stored last: it publishes the entry, and from then on the handler may find it.
     guarded_ranges[i].broken_at.store(0);
     guarded_ranges[i].begin.store(begin);
     guarded_ranges[i].length.store(length);
@@ -109,6 +113,8 @@ std::optional<std::uint64_t> MappingGuard::broken_at_bytes() const {
 
 GuardedMapping::GuardedMapping(const File& file, std::uint64_t length_bytes) {
   if (length_bytes == 0) return;
+  // A mapping that cannot be guarded is given up, and the caller reads instead: a fault would end the
+  // process.
   void* address = ::mmap(nullptr, length_bytes, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (address == MAP_FAILED) return;
   const Bytes mapped(static_cast<const std::byte*>(address), length_bytes);
@@ -127,6 +133,8 @@ GuardedMapping::~GuardedMapping() {
 void GuardedMapping::release_pages(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
   const std::uint64_t begin_bytes = offset_bytes / kPageBytes * kPageBytes;
   std::byte* begin = const_cast<std::byte*>(bytes_.data()) + begin_bytes;
+  // For a shared mapping of a file this drops only the entries of the page table. The pages stay in the page
+  // cache.
   ::madvise(begin, offset_bytes + length_bytes - begin_bytes, MADV_DONTNEED);
 }
 

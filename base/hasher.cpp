@@ -92,6 +92,7 @@ D Hasher<D>::final() {
   return digest;
 }
 
+// The instances for which hasher.h has `extern template`: OpenSSL and libsodium stay out of the header.
 template class Hasher<Md5>;
 template class Hasher<Sha1>;
 template class Hasher<Sha256>;
@@ -111,10 +112,14 @@ std::size_t count_equal_lengths(std::span<const Bytes> messages) {
 
 void hash_each(std::span<const Bytes> messages, std::span<Sha256> digests) {
   INVARIANT(messages.size() == digests.size());
+  // Two hashers serve all messages, because final() resets them; making one allocates nothing where there is
+  // a SHA unit.
   PairedHasher<Sha256> a;
   PairedHasher<Sha256> b;
   while (!messages.empty()) {
     std::size_t count = has_wide_sha() ? count_equal_lengths(messages) : 0;
+    // The wide code computes sixteen lanes whatever the number of messages, so a few messages are faster in
+    // pairs.
     if (count >= kWideShaLeast) {
       hash_wide(messages.first(count), digests.first(count));
     } else if (count = std::min<std::size_t>(messages.size(), 2); count == 2) {

@@ -52,6 +52,8 @@ void LeafQueue::hash() {
   while (is_waiting()) hash_some();
 }
 
+// Each turn hashes some leaves and feeds the chain as many bytes as fit into the same time. When no leaf
+// waits, the rest of the chain follows alone.
 void LeafQueue::hash_interleaved(PairedHasher<Sha256>& chain, Bytes bytes) {
   while (!bytes.empty()) {
     const Leaves leaves = take();

@@ -1,5 +1,8 @@
 // BEP 52 trees. Rows are computed bottom up; nodes that stand for missing leaves are equal on each level, so
-// one pad digest per level replaces them.
+// one pad digest per level replaces them. A tree of few leaves and a large width therefore costs little more
+// than its leaves.
+//
+// The functions keep no state; a LeafHasher belongs to one thread at a time.
 
 #include "base/merkle.h"
 
@@ -27,6 +30,7 @@ static_assert(sizeof(Sha256) == Sha256::kBytes);  // two neighbours in a row are
 /// Replaces a row of even length by the row of its parents. Hashes many parents at once: all are messages of
 /// the same length.
 void replace_by_parents(std::vector<Sha256>& row) {
+  // In place: the parents of a group overwrite nodes at the front of the row, which have been hashed already.
   constexpr std::size_t kAtOnce = 32;
   std::array<Bytes, kAtOnce> children;
   std::array<Sha256, kAtOnce> parents;
@@ -53,6 +57,8 @@ Sha256 merkle_root(std::span<const Sha256> nodes, unsigned height, std::uint64_t
 
   std::vector<Sha256> row(nodes.begin(), nodes.end());
   for (; width > 1; width /= 2) {
+    // At most one pad per row: pairs that consist of two pads are not computed, because their parent is the
+    // next pad.
     if (row.size() % 2 != 0) row.push_back(pad);
     replace_by_parents(row);
     pad = merkle_parent(pad, pad);

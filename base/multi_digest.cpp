@@ -36,6 +36,8 @@ constexpr std::uint64_t kSharedChunkBytesMax = std::uint64_t{4} << 20;
 /// The largest chunk with which `count` readers fit the memory. Whole leaves, so that no leaf spans two
 /// chunks.
 std::size_t chunk_bytes(std::uint64_t memory_bytes, std::size_t count, std::uint64_t max_bytes) {
+  // A reader takes the memory of kCachedReaderChunks chunks, because mapped pages count as memory until they
+  // are released (page_cache.h).
   const std::uint64_t share =
       memory_bytes / (count * kCachedReaderChunks) / kMerkleBlockBytes * kMerkleBlockBytes;
   return static_cast<std::size_t>(std::clamp<std::uint64_t>(share, kMerkleBlockBytes, max_bytes));
@@ -125,6 +127,8 @@ class Engine {
     for (const std::size_t unit : order) rest_bytes += length_of(unit);
     for (const std::size_t unit : order) {
       rest_bytes -= length_of(unit);
+      // Only units at the head of the order are processed together: once one is left to a single thread, all
+      // later ones are, so that the two phases do not alternate.
       const bool alone = may_share && length_of(unit) > rest_bytes && separate_.empty();
       (alone ? together_ : separate_).push_back(unit);
     }
@@ -139,6 +143,7 @@ class Engine {
         wide ? std::max(kChunkBytesMax, kWideShaMessages * kMerkleBlockBytes) : kChunkBytesMax;
     const std::uint64_t max_bytes = options_.direct ? kSharedChunkBytesMax : cached_bytes;
     const std::size_t chunk = chunk_bytes(options_.memory_bytes, buffers, max_bytes);
+    // Each worker has pipelines of its own, so that only the results are shared between threads.
     Pipeline a(*this, files_, pieces_, chunk);
     std::optional<Pipeline> b;
     if (pipeline_count > 1) b.emplace(*this, files_, pieces_, chunk);
@@ -163,6 +168,8 @@ class Engine {
   /// that a chunk needs is done here.
   bool prepare(Pipeline& pipeline) {
     while (pipeline.hasher.pending().empty()) {
+      // The reader lets go of the chunk before end() does: end() may close the file, on which the reader
+      // depends.
       if (std::exchange(pipeline.in_chunk, false)) {
         pipeline.reader.release_chunk();
         pipeline.hasher.end();
@@ -201,6 +208,8 @@ class Engine {
     hasher.start(unit);
     std::optional<StreamChunk> chunk = reader.next(now.bytes());
     while (chunk) {
+      // Two buffers take turns: one is hashed while the next chunk is read into the other. Each task writes a
+      // state of its own, so the tasks of a round need no lock.
       std::optional<StreamChunk> next;
       hasher.begin(*chunk);
       const std::size_t leaves = hasher.leaf_count();

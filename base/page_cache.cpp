@@ -1,6 +1,9 @@
 // Reads a range window by window. While a window is read, the next one is prefetched; when a window is left,
 // it is dropped unless it was cached before. Whether it was is asked when it is opened, which is before its
 // own prefetch; the kernel's read-ahead is off, so nothing else can have brought it in.
+//
+// A CachedSource is shared by the readers of a file and does not change; a CachedRangeReader belongs to one
+// thread.
 
 #include "base/page_cache.h"
 
@@ -48,11 +51,14 @@ CachedSource::CachedSource(const File& file, std::uint64_t length_bytes, DiskQue
       mapping_(file, length_bytes),
       disk_queue_(disk_queue),
       may_query_cache_(may_query_cache(file)) {
+  // Turns the read-ahead of this descriptor off; windows are prefetched explicitly.
   ::posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_RANDOM);
 }
 
 double CachedSource::cached_share(std::uint64_t offset_bytes, std::uint64_t length_bytes) const {
   if (length_bytes == 0) return 1;
+  // Not knowing counts as not cached: such a window is read and then dropped. That can only drop pages that
+  // somebody else had brought in, and never leaves pages of ours.
   if (!may_query_cache_ || mapping_.bytes().empty()) return 0;
   unsigned count = 0;
   unsigned cached = 0;

@@ -1,6 +1,9 @@
 // Streaming on top of compress() and compress_pair(), which take whole blocks of 64 bytes: bytes that do not
 // fill a block wait in partial_block_. A pair first completes the partial blocks of both streams and then
 // feeds as many whole blocks as both have; the rest of the longer one follows alone.
+//
+// Invariant: fed_bytes_ counts all bytes, those in partial_block_ included, so fed_bytes_ % 64 is the number
+// of bytes that wait there.
 
 #include "base/paired_hasher.h"
 
@@ -45,6 +48,7 @@ void PairedHasher<D>::update_pair(PairedHasher& a, Bytes bytes_of_a, PairedHashe
   if (!a.openssl_ && !b.openssl_) {
     bytes_of_a = a.fill_partial_block(bytes_of_a);
     bytes_of_b = b.fill_partial_block(bytes_of_b);
+    // Both hashers now stand on a block's border, or one of them has no bytes left and the count is 0.
     const std::size_t count = std::min(whole_blocks(bytes_of_a), whole_blocks(bytes_of_b));
     compress_pair(a.state_, bytes_of_a.data(), b.state_, bytes_of_b.data(), count);
     a.fed_bytes_ += count * kShaBlockBytes;
@@ -92,6 +96,8 @@ template <typename D>
 D PairedHasher<D>::final() {
   if (openssl_) return openssl_->final();
   const std::size_t partial_bytes = fed_bytes_ % kShaBlockBytes;
+  // The length of the message needs 9 bytes with the first bit of the padding, so a rest of more than 55
+  // bytes takes a second block.
   std::array<std::byte, 2 * kShaBlockBytes> tail;
   const std::size_t blocks = sha_tail_blocks(partial_bytes);
   write_sha_tail(Bytes(partial_block_).first(partial_bytes), fed_bytes_,

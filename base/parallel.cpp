@@ -1,7 +1,11 @@
 // The worker pool. The caller of run() publishes the body and the tasks, then raises generation_; every
 // worker waits for that, takes tasks until none is left and lowers busy_, for which the caller waits. All of
 // it is atomic counters: a region of a forward pass takes microseconds, which a mutex and a condition
-// variable would double. Invariant: body_ and shares_ change only while busy_ is 0.
+// variable would double.
+//
+// Invariants: body_ and shares_ change only while busy_ is 0. No worker can miss a generation, because the
+// next one begins only after all workers have lowered busy_. The raise of generation_ and the loads that see
+// it order everything that the caller wrote before, so body_ and in_order_ need not be atomic.
 
 #include "base/parallel.h"
 
@@ -35,6 +39,8 @@ void relax() {
 
 }  // namespace
 
+// Both ends of a share are in one atomic word. An owner and a thief that meet at the last task therefore
+// cannot both get it: one of the two exchanges fails.
 std::optional<std::uint32_t> TaskShare::take_first() {
   Tasks now = tasks_.load();
   while (now.count() > 0)
@@ -45,6 +51,7 @@ std::optional<std::uint32_t> TaskShare::take_first() {
 TaskShare::Tasks TaskShare::take_half() {
   Tasks now = tasks_.load();
   while (now.count() > 0) {
+    // Rounded down, so the last task can be stolen, too: its owner may be busy with a long one.
     const std::uint32_t middle = now.begin + now.count() / 2;
     if (tasks_.compare_exchange_weak(now, {now.begin, middle})) return {middle, now.end};
   }
@@ -84,6 +91,8 @@ void WorkerPool::pin() {
 
 WorkerPool::~WorkerPool() { end(); }
 
+// Workers that sleep wait for a change of generation_, so it is raised although there is no work; they look
+// at ending_ first.
 void WorkerPool::end() {
   ending_.store(true);
   generation_.fetch_add(1);
@@ -93,6 +102,7 @@ void WorkerPool::end() {
 
 void WorkerPool::run(std::size_t task_count, TaskRef body) {
   INVARIANT(task_count <= kTasksMax);
+  // All tasks are in one share, from whose front all workers take: this keeps the order of their numbers.
   in_order_ = true;
   shares_.front().deal({0, static_cast<std::uint32_t>(task_count)});
   run_dealt(task_count, body);
@@ -139,6 +149,7 @@ void WorkerPool::run_dealt(std::size_t task_count, const TaskRef& body) {
 
 void WorkerPool::work(unsigned worker) {
   std::uint32_t seen = 0;
+  // A worker spins before it sleeps: waking a sleeping thread takes longer than most regions.
   while (true) {
     for (int spins = 0; generation_.load() == seen && spins < kSpinsMax; ++spins) relax();
     generation_.wait(seen);  // returns at once when the generation has changed while spinning
@@ -156,6 +167,7 @@ void WorkerPool::take_tasks(unsigned worker) {
       (*body_)(*task, worker);
     }
   } catch (...) {
+    // Other workers finish the task that they are in, and take no further one.
     stopping_.store(true);
     const std::scoped_lock lock(exception_mutex_);
     if (!exception_) exception_ = std::current_exception();
@@ -173,6 +185,7 @@ std::optional<std::uint32_t> WorkerPool::next_task(unsigned worker) {
       // From the fullest share, so that few steals are needed.
       const TaskShare::Tasks taken = std::ranges::max_element(shares_, {}, &TaskShare::left)->take_half();
       if (taken.count() > 0) {
+        // The own share is empty at this point, and only its owner deals to it.
         own.deal({taken.begin + 1, taken.end});
         return taken.begin;
       }

@@ -55,6 +55,7 @@ PartFile::PartFile(const fs::path& final_path)
       file_(open_locked(final_path)),
       journal_(Directory::open(folder_of(final_path))
                    .open_or_create(hidden_name(final_path, kPartJournalEnding))) {
+  // A journal without its file describes bytes that do not exist.
   if (file_.size_bytes() == 0) journal_.resize(0);
 }
 
@@ -67,6 +68,8 @@ void PartFile::commit() {
   sync_folder(folder_of(final_path_));
 }
 
+// The journal goes first: a part file without a journal is only unproven, while a journal must not outlive
+// its file.
 void PartFile::discard() {
   ::unlink(journal_.path().c_str());
   ::unlink(file_.path().c_str());
@@ -77,6 +80,7 @@ void discard_part_file(const fs::path& final_path) {
   std::error_code unreadable;
   if (!fs::is_regular_file(fs::symlink_status(path, unreadable))) return;
   const File file = File::open_read(path);
+  // A process that holds the lock is still making the file.
   if (!try_lock(file) || !still_has_its_name(file)) return;
   ::unlink((folder_of(final_path) / hidden_name(final_path, kPartJournalEnding)).c_str());
   ::unlink(path.c_str());

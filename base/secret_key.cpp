@@ -1,5 +1,7 @@
 // Secret keys in minisign's file format (signature.h has the layout of the record). Everything secret lies in
 // SecretBytes or SecretRecord, which wipe themselves; error messages never contain bytes of a record.
+//
+// The functions keep no state and may be called by several threads at once.
 
 #include <sodium.h>
 
@@ -16,6 +18,8 @@
 namespace sluice::base {
 namespace {
 
+// The record: algorithm 2, key derivation 2, checksum algorithm 2, salt 32, operations 8, memory 8; then the
+// secret part: key id 8, seed 32, public key 32, checksum 32.
 constexpr std::size_t kRecordBytes = 158;
 constexpr std::size_t kKdfOffset = 2;
 constexpr std::size_t kSaltOffset = 6;
@@ -24,6 +28,8 @@ constexpr std::size_t kSecretBytes = kRecordBytes - kSecretOffset;
 constexpr std::string_view kScrypt = "Sc";
 constexpr std::string_view kNoPassword{"\0\0", 2};
 constexpr std::string_view kChecksumAlgorithm = "B2";
+// A key file says itself what its password costs. These limits, four times the memory and 256 times the
+// operations of minisign's default, keep a file of somebody else from taking the machine down.
 constexpr std::uint64_t kMemoryBytesMax = std::uint64_t{4} << 30;
 constexpr std::uint64_t kOperationsMax = std::uint64_t{1} << 33;
 
@@ -68,6 +74,8 @@ void apply_password(std::string_view password, const Salt& salt, const PasswordC
   for (std::size_t i = 0; i < secret.size(); ++i) secret[i] ^= stream.bytes[i];
 }
 
+// The checksum finds a wrong password. It is itself inside the locked part, so that it says nothing about the
+// seed to whoever does not have the password.
 Checksum checksum_of(Bytes secret) {
   SecretRecord message;
   append(message.bytes, as_bytes(kKeyAlgorithm));
@@ -133,6 +141,7 @@ SecretKey parse_secret_key(std::string_view text, std::string_view subject, std:
   reader.read(checksum.bytes);
   // minisign 0.11 writes a checksum of zeros when the key has no password.
   const bool has_checksum = locked || !all_zero(checksum.bytes);
+  // With a wrong password the whole secret part is noise, which looks the same as damage.
   if (has_checksum && checksum.bytes != checksum_of(record.secret()).bytes)
     throw_malformed(subject, locked ? "the password is wrong, or the file is damaged"
                                     : "is damaged: its checksum does not fit");
@@ -147,6 +156,8 @@ std::string to_text(const SecretKey& key, std::string_view password, const Passw
   Salt salt{};
   std::array<std::byte, 16> limits{};
   if (locked) {
+    // A new salt each time: with the salt and password of an older file, both would be XORed with the same
+    // key stream, and their difference would be the difference of the keys.
     fill_random(salt);
     store_le(limits, 0, cost.operations);
     store_le(limits, 8, cost.memory_bytes);
@@ -160,6 +171,8 @@ std::string to_text(const SecretKey& key, std::string_view password, const Passw
   append(record.bytes, key.id.bytes);
   append(record.bytes, key.seed.bytes);
   append(record.bytes, key.public_key().key.bytes);
+  // The checksum covers the fields above, so its place is filled last, and the password is applied after
+  // that.
   record.bytes.resize(kRecordBytes);
   std::ranges::copy(checksum_of(record.secret()).bytes, record.secret().last<32>().begin());
   if (locked) apply_password(password, salt, cost, record.secret());

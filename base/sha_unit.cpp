@@ -38,6 +38,8 @@ struct Sha1Lane {
 template <int kFunction, std::size_t kLanes>
 SHA_INLINE void twenty_rounds(Sha1Lane (&lanes)[kLanes], __m128i (&schedule)[kLanes][4],
                               const std::byte* const (&blocks)[kLanes]) {
+  // Reverses all 16 bytes: SHA-1 reads its words as big-endian, and the instructions want the first word
+  // highest.
   const __m128i big_endian = _mm_set_epi64x(0x0001020304050607, 0x08090a0b0c0d0e0f);
 #pragma GCC unroll 5
   for (int step = 5 * kFunction; step < 5 * kFunction + 5; ++step) {  // four rounds each
@@ -47,6 +49,8 @@ SHA_INLINE void twenty_rounds(Sha1Lane (&lanes)[kLanes], __m128i (&schedule)[kLa
       if (step < 4) {
         now = _mm_shuffle_epi8(load(blocks[i] + 16 * step), big_endian);
       } else {
+        // FIPS 180-4, 6.1.2, step 1, for four words at once. The schedule is a ring of the last sixteen
+        // words.
         const __m128i sum = _mm_sha1msg1_epu32(now, schedule[i][(step + 1) % 4]);
         now =
             _mm_sha1msg2_epu32(_mm_xor_si128(sum, schedule[i][(step + 2) % 4]), schedule[i][(step + 3) % 4]);
@@ -110,6 +114,8 @@ bool detect() {
   unsigned c = 0;
   unsigned d = 0;
   if (__get_cpuid(1, &a, &b, &c, &d) == 0) return false;
+  // CPUID leaf 1, ECX: SSSE3 and SSE4.1, which the byte shuffles and extracts need. Leaf 7, EBX, bit 29: the
+  // SHA extensions.
   const bool ssse3 = (c >> 9 & 1) != 0;
   const bool sse41 = (c >> 19 & 1) != 0;
   if (!ssse3 || !sse41 || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;

@@ -1,5 +1,8 @@
-// Public keys and signatures in minisign's formats. Text is parsed strictly, so that one signature has one
-// representation; every Error names the subject that the caller gives, usually the file's path.
+// Public keys and signatures in minisign's formats (signature.h has them as a grammar). Text is parsed
+// strictly, so that one signature has one representation; every Error names the subject that the caller
+// gives, usually the file's path.
+//
+// The functions keep no state and may be called by several threads at once.
 
 #include "base/signature.h"
 
@@ -35,6 +38,7 @@ std::vector<std::byte> commented(const Ed25519Signature& content, std::string_vi
 
 std::string to_string(const KeyId& id) {
   char text[17];
+  // minisign takes the eight bytes as one little-endian number and leaves out leading zeros.
   std::snprintf(text, sizeof text, "%llX", static_cast<unsigned long long>(load_le<std::uint64_t>(id.bytes)));
   return text;
 }
@@ -74,6 +78,8 @@ Signature parse_signature(std::string_view text, std::string_view subject) {
   Signature signature;
   signature.untrusted_comment = comment_of(lines[0], 1, kUntrustedComment, subject);
   const auto record = record_of(lines[1], 2, kSignatureBytes, subject);
+  // New signatures are made over the BLAKE2b-512 digest ("ED"). Older ones cover the content itself ("Ed"),
+  // which then has to be in memory as a whole.
   signature.prehashed = as_text(record).starts_with(kPrehashed);
   if (!signature.prehashed) require_mark(record, 0, kKeyAlgorithm, "algorithm", subject);
   RecordReader reader(record);
@@ -97,6 +103,7 @@ std::string to_text(const Signature& signature) {
 
 Signature sign(const Blake2b512& content_hash, const SecretKey& key, std::string_view trusted_comment) {
   INVARIANT(trusted_comment.size() <= kTrustedCommentBytesMax);
+  // A line end in the comment would begin another line of the file, and the signature could not be read back.
   INVARIANT(trusted_comment.find_first_of("\r\n") == std::string_view::npos);
   Signature signature;
   signature.untrusted_comment = "signature from minisign secret key";
@@ -108,11 +115,13 @@ Signature sign(const Blake2b512& content_hash, const SecretKey& key, std::string
 }
 
 SignatureCheck check_signature(const Signature& signature, const PublicKey& key, Bytes content) {
+  // The id only finds the key. Anybody can make a key with this id, so it proves nothing by itself.
   if (signature.key_id != key.id) return SignatureCheck::other_key;
   const bool right = signature.prehashed
                          ? ed25519_verify(key.key, hash<Blake2b512>(content).bytes, signature.content)
                          : ed25519_verify(key.key, content, signature.content);
   if (!right) return SignatureCheck::wrong_content;
+  // Only after the content: the comment of a signature that does not fit its content must not be believed.
   const auto comment = commented(signature.content, signature.trusted_comment);
   return ed25519_verify(key.key, comment, signature.comment) ? SignatureCheck::valid
                                                              : SignatureCheck::wrong_comment;

@@ -14,6 +14,7 @@ std::vector<std::string_view> split_lines(std::string_view text, std::size_t cou
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
     std::string_view line = text.substr(0, end);
+    // Windows tools and mail programs end lines with CR LF.
     if (line.ends_with('\r')) line.remove_suffix(1);
     lines.push_back(line);
     text.remove_prefix(std::min(end + 1, text.size()));

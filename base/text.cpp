@@ -17,6 +17,8 @@ struct Unit {
   double factor;
 };
 
+// Single letters are powers of 1024, as in most tools that take a size. Only an explicit "B" after K, M, G or
+// T means powers of 1000 (SI), and "iB" those of 1024 (IEC 80000-13).
 constexpr std::array kUnits = {
     Unit{"", 1.0},
     Unit{"B", 1.0},
@@ -51,6 +53,7 @@ std::optional<std::uint64_t> parse_bytes(std::string_view text) {
   if (const auto whole = parse_uint(text)) return *whole < (1ull << 63) ? whole : std::nullopt;
 
   double number = 0;
+  // from_chars() does not know the locale: "1.5" has a point in every country.
   const auto [end, code] = std::from_chars(text.data(), last, number, std::chars_format::fixed);
   if (code != std::errc{}) return std::nullopt;
   const std::string_view unit_name(end, static_cast<std::size_t>(last - end));
@@ -72,6 +75,7 @@ std::string to_human_bytes(std::uint64_t bytes) {
     ++unit;
   }
   std::array<char, 32> text{};
+  // About three digits: one decimal below 100, none above, and never a fraction of a byte.
   std::snprintf(text.data(), text.size(), unit == 0 || value >= 100 ? "%.0f %s" : "%.1f %s", value,
                 kNames[unit]);
   return text.data();
@@ -134,12 +138,16 @@ bool is_utf8(std::string_view text) {
 
 char32_t decode_utf8(std::string_view character) {
   if (character.size() == 1) return byte_at(character, 0);
+  // The lead byte has as many leading ones as the character has bytes, and then a zero: what is left after
+  // the mask are its bits of the code point.
   char32_t code_point = byte_at(character, 0) & (0x7Fu >> character.size());
   for (std::size_t i = 1; i < character.size(); ++i)
     code_point = code_point << 6 | (byte_at(character, i) & 0x3Fu);
   return code_point;
 }
 
+// A name with such a character can look like another name (U+202E shows what follows from right to left), or
+// control a terminal.
 bool is_deceptive(char32_t code_point) {
   if (code_point < 0x20 || (code_point >= 0x7F && code_point < 0xA0)) return true;
   if (code_point >= 0x202A && code_point <= 0x202E) return true;  // embeddings and overrides

@@ -32,6 +32,7 @@ void PieceHasher::update_pair(PieceHasher& a, Bytes bytes_of_a, PieceHasher& b, 
   b.advance(bytes_of_b.size());
 }
 
+// A gap counts like bytes, so that the pieces behind it keep their borders.
 void PieceHasher::skip(std::uint64_t length_bytes) {
   while (length_bytes > 0) {
     const std::uint64_t take = std::min(length_bytes, piece_bytes_ - filled_bytes_);
@@ -66,6 +67,7 @@ std::span<Sha256> LeafCollector::add(const StreamChunk& chunk) {
 }
 
 void LeafCollector::flush(const StreamChunk& chunk, std::uint64_t blocks_per_node, FileDigests& digests) {
+  // A node can span chunks: leaves that do not make up a node yet stay for the next chunk.
   std::span<const Sha256> rest = leaves_;
   if (digests.layer.empty()) {  // the file gets leaves
     std::ranges::copy(rest, digests.leaves.begin() + static_cast<std::ptrdiff_t>(first_block_));
@@ -95,6 +97,7 @@ void UnitHasher::begin(const StreamChunk& chunk) {
 }
 
 void UnitHasher::hash_leaves(std::size_t first, std::size_t last) {
+  // Groups of sixteen, which hash_each() computes at once where the CPU can.
   std::array<Bytes, kWideShaMessages> messages;
   while (first < last) {
     const std::size_t count = std::min(last - first, messages.size());
@@ -124,6 +127,7 @@ void UnitHasher::update_pieces() {
   }
 }
 
+// Never beyond the end of a piece, so that step() can feed one piece without a look at its border.
 Bytes UnitHasher::pending() const { return has_pieces() ? pieces_.within_piece(pending_) : pending_; }
 
 void UnitHasher::step(std::size_t count) {
@@ -158,6 +162,8 @@ void UnitHasher::end() {
   FileDigests& digests = files_.digests(chunk_.input);
   if (wants_.leaves) leaf_collector_.flush(chunk_, wants_.blocks_per_node, digests);
   if (!chunk_.ends_segment) return;
+  // A file of which a digest is wanted is never cut (digest_plan.cpp), so the end of its segment is the end
+  // of the file.
   if (wants_.md5) digests.md5 = md5_.final();
   if (wants_.sha256) digests.sha256 = sha256_.final();
   files_.release(chunk_.input);

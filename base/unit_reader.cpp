@@ -18,6 +18,8 @@ namespace {
 constexpr std::array<std::byte, 65536> kZeros{};
 
 /// Reads from a file that bypasses the cache. `buffer` has room for the whole pages around the bytes.
+// O_DIRECT wants offset, length and memory on page borders, so this reads the whole pages around the bytes
+// and returns the part that was asked for.
 Bytes read_pages(const File& file, std::uint64_t offset_bytes, std::uint64_t count, MutableBytes buffer) {
   const std::uint64_t skip = offset_bytes % kPageBytes;
   const std::uint64_t want = align_up(skip + count, kPageBytes);
@@ -83,6 +85,7 @@ bool UnitReader::enter_segment() {
   if (files_.input(segment_->input).path.empty()) return true;
   open_ = files_.acquire(segment_->input);
   if (open_ == nullptr) return true;
+  // Bytes behind known_bytes do not exist on the disk; next() returns them as a gap.
   known_end_bytes_ = std::clamp(open_->known_bytes, at_bytes_, at_bytes_ + segment_->length_bytes);
   if (open_->cached) {
     cached_.emplace(*open_->cached, open_->begin_bytes + at_bytes_, known_end_bytes_ - at_bytes_,

@@ -28,6 +28,8 @@ using Pointers = std::array<const std::byte*, kWideShaMessages>;
 using State = __m512i[8];
 using Schedule = __m512i[16];
 
+// The instruction computes any function of three bits. Its last argument is the truth table: bit 4x + 2y + z
+// is the result for the bits x, y and z.
 WIDE_INLINE __m512i exclusive_or(__m512i a, __m512i b, __m512i c) {
   return _mm512_ternarylogic_epi32(a, b, c, 0x96);
 }
@@ -41,6 +43,7 @@ WIDE_INLINE __m512i majority(__m512i x, __m512i y, __m512i z) {
   return _mm512_ternarylogic_epi32(x, y, z, 0xE8);
 }
 
+// FIPS 180-4, 4.1.2: the capital sigmas have three rotations, and the small ones two rotations and a shift.
 template <int kFirst, int kSecond, int kThird>
 WIDE_INLINE __m512i big_sigma(__m512i x) {
   return exclusive_or(_mm512_ror_epi32(x, kFirst), _mm512_ror_epi32(x, kSecond), _mm512_ror_epi32(x, kThird));
@@ -77,6 +80,7 @@ struct NoChain {
 /// Loads the next block of every message and transposes 16 messages x 16 words: words[i] holds word i of
 /// every message.
 WIDE_INLINE void load(const Pointers& messages, std::size_t offset_bytes, Schedule& words) {
+  // Reverses the bytes of each 32-bit word: SHA-256 reads its words as big-endian.
   const __m512i big_endian = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203));
   __m512i pairs[16];
 #pragma GCC unroll 8
@@ -122,6 +126,8 @@ WIDE_INLINE void take_block(State& state, Schedule& words, Chain& chain) {
 #pragma GCC unroll 16
     for (int t = 0; t < 16; ++t) {
       const auto at = [t](int letter) { return (letter + 16 - t) % 8; };
+      // FIPS 180-4, 6.2.2, step 1. The schedule is a ring of sixteen words, in which word t replaces word t -
+      // 16; the first sixteen are the block itself.
       if (first > 0) {
         const __m512i sum = _mm512_add_epi32(words[t], words[(t + 9) % 16]);
         const __m512i sigmas = _mm512_add_epi32(small_sigma<17, 19, 10>(words[(t + 14) % 16]),
@@ -163,6 +169,8 @@ WIDE_TARGET void hash_interleaved(std::span<const Bytes> messages, std::span<Sha
   const std::size_t tail_blocks = sha_tail_blocks(rest_bytes);
   Pointers pointers;
   Pointers tail_pointers;
+  // The whole blocks are read where they lie. Only the tails with the padding are copied: at most two blocks
+  // per message.
   std::byte tails[kWideShaMessages][2 * kShaBlockBytes];
   for (std::size_t lane = 0; lane < kWideShaMessages; ++lane) {
     const Bytes message = messages[std::min(lane, messages.size() - 1)];
@@ -179,6 +187,7 @@ WIDE_TARGET void hash_interleaved(std::span<const Bytes> messages, std::span<Sha
   // The tails have other lengths than the messages' blocks, so the chain has no part in them.
   NoChain nothing;
   compress(state, tail_pointers, tail_blocks, nothing);
+  // Transposes the states back: from a register per word to a state per message.
   std::array<ShaState<Sha256>, kWideShaMessages> of_message;
   for (std::size_t word = 0; word < 8; ++word) {
     std::uint32_t lanes[kWideShaMessages];
