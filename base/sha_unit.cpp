@@ -73,6 +73,8 @@ SHA_INLINE void take_block(Sha1Lane (&lanes)[kLanes], const std::byte* const (&b
   twenty_rounds<2>(lanes, schedule, blocks);
   twenty_rounds<3>(lanes, schedule, blocks);
   for (std::size_t i = 0; i < kLanes; ++i) {
+    // FIPS 180-4, 6.1.2, step 4: the state before the block is added. Here sha1nexte rotates the last A to E
+    // and adds the old E.
     lanes[i].e = _mm_sha1nexte_epu32(lanes[i].e, before[i].e);
     lanes[i].abcd = _mm_add_epi32(lanes[i].abcd, before[i].abcd);
   }
@@ -86,6 +88,8 @@ SHA_INLINE void take_block(Sha256Lane (&lanes)[kLanes], const std::byte* const (
 #pragma GCC unroll 16
   for (int step = 0; step < 16; ++step) {
 #pragma GCC unroll 2
+    // The loop over lanes is the inner one: the rounds of the two messages alternate in the instruction
+    // stream, and each fills the time in which the other waits for its last result.
     for (std::size_t i = 0; i < kLanes; ++i) four_rounds(step, blocks[i], schedule[i], lanes[i]);
   }
   for (std::size_t i = 0; i < kLanes; ++i) add(before[i], lanes[i]);

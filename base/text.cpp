@@ -96,6 +96,8 @@ std::string to_counted(std::uint64_t count, std::string_view noun) {
   return std::to_string(count) + ' ' + std::string(noun) + (count == 1 ? "" : "s");
 }
 
+// Unicode 15, table 3-7. A decoder that accepted other forms would let one character have several encodings,
+// so that a check of a name could be evaded.
 int utf8_length(std::string_view text) {
   if (text.empty()) return -1;
   const unsigned lead = byte_at(text, 0);

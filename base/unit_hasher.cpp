@@ -1,6 +1,9 @@
 // The digests of one work unit. A chunk is processed between begin() and end(); end() moves the results that
-// are complete into the digests of the file. PieceHasher numbers pieces by the stream, LeafCollector numbers
-// leaves by the file, and both write only elements that belong to this unit: no lock is needed.
+// are complete into the digests of the file.
+//
+// PieceHasher numbers pieces by the stream, LeafCollector numbers leaves by the file, and both write only
+// elements that belong to this unit: no lock is needed. A piece hash or leaf is never wrong because of bytes
+// that could not be read: it is then absent, or the whole file fails (digest_files.cpp).
 
 #include "base/unit_hasher.h"
 
@@ -59,6 +62,7 @@ void PieceHasher::finish_piece() {
   filled_bytes_ = 0;
 }
 
+// The span is valid until the next call, which may move the leaves.
 std::span<Sha256> LeafCollector::add(const StreamChunk& chunk) {
   if (leaves_.empty()) first_block_ = chunk.offset_bytes / kMerkleBlockBytes;
   const std::size_t before = leaves_.size();
@@ -140,6 +144,7 @@ void UnitHasher::step_pair(UnitHasher& a, UnitHasher& b, std::size_t count) {
   const Bytes bytes_of_a = a.take_pending(count);
   const Bytes bytes_of_b = b.take_pending(count);
   if (a.has_pieces()) PieceHasher::update_pair(a.pieces_, bytes_of_a, b.pieces_, bytes_of_b);
+  // One of the two may be at a pad file, which belongs to no file's digest.
   if (a.has_file_digest() && b.has_file_digest()) {
     PairedHasher<Sha256>::update_pair(a.sha256_, bytes_of_a, b.sha256_, bytes_of_b);
   } else if (a.has_file_digest()) {

@@ -17,9 +17,9 @@ namespace {
 
 constexpr std::array<std::byte, 65536> kZeros{};
 
-/// Reads from a file that bypasses the cache. `buffer` has room for the whole pages around the bytes.
-// O_DIRECT wants offset, length and memory on page borders, so this reads the whole pages around the bytes
-// and returns the part that was asked for.
+// Reads from a file that bypasses the cache. O_DIRECT wants offset, length and memory on page borders, so
+// this reads the whole pages around the bytes, for which `buffer` has room, and returns the part that was
+// asked for.
 Bytes read_pages(const File& file, std::uint64_t offset_bytes, std::uint64_t count, MutableBytes buffer) {
   const std::uint64_t skip = offset_bytes % kPageBytes;
   const std::uint64_t want = align_up(skip + count, kPageBytes);

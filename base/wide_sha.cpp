@@ -126,8 +126,8 @@ WIDE_INLINE void take_block(State& state, Schedule& words, Chain& chain) {
 #pragma GCC unroll 16
     for (int t = 0; t < 16; ++t) {
       const auto at = [t](int letter) { return (letter + 16 - t) % 8; };
-      // FIPS 180-4, 6.2.2, step 1. The schedule is a ring of sixteen words, in which word t replaces word t -
-      // 16; the first sixteen are the block itself.
+      // FIPS 180-4, 6.2.2, step 1. The schedule is a ring of sixteen words: each new word replaces the one
+      // sixteen before it. The first sixteen words are the block itself.
       if (first > 0) {
         const __m512i sum = _mm512_add_epi32(words[t], words[(t + 9) % 16]);
         const __m512i sigmas = _mm512_add_epi32(small_sigma<17, 19, 10>(words[(t + 14) % 16]),

@@ -28,6 +28,7 @@ constexpr std::string_view kCopyOnWrite =
 constexpr std::string_view kMemory = "lies in memory: what is fetched takes RAM and is gone after a restart";
 constexpr std::string_view kFat = "cannot hold files of 4 GiB or more, nor files with holes";
 constexpr std::string_view kNoHoles = "cannot hold files with holes: the first write to a file may take long";
+// A FAT directory entry has 32 bits for the length of a file.
 constexpr std::uint64_t kFatFileBytesMax = 0xffffffff;
 
 struct Known {

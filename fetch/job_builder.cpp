@@ -1,5 +1,8 @@
-// The user's endpoints are checked strictly, since a typing error should end the command. Endpoints that the
-// release names are only advice: an unusable one costs a warning.
+// Makes the jobs of workers. The user's endpoints are checked strictly, since a typing error should end the
+// command. Endpoints that the release names are only advice: an unusable one costs a warning.
+//
+// A private address is recognised here only if it is written as an address or a reserved name. Other names
+// are resolved and checked in the worker (swarm/add_endpoints.cpp), because the parent opens no connections.
 
 #include "fetch/job_builder.h"
 
@@ -83,6 +86,7 @@ WorkerJob JobBuilder::make_job(JobKind kind, const OutputFolder& folder) const {
   if (kind == JobKind::payload) {
     job.torrent = folder.torrent_path();
     job.folder = folder.path();
+    // Relative to the folder: the worker opens both below it, without following a symbolic link.
     job.journal = folder.journal_path().lexically_relative(folder.path());
     job.parts = folder.parts_path().lexically_relative(folder.path());
   }

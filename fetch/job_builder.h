@@ -13,7 +13,8 @@
 
 namespace sluice::fetch {
 
-/// Error{usage} when there is no worker command, or too little memory for one.
+/// Error{usage} when the request has too little memory for a worker. A request without a worker command is a
+/// bug of the caller.
 void check_request(const FetchRequest& request);
 
 class JobBuilder final {

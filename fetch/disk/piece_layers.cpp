@@ -22,6 +22,7 @@ bool add_layers_from_journal(format::ReleaseLayout& layout, Storage& storage,
   // A node counts only beside a matching SHA-1: the journal says what the disk holds, and only the torrent's
   // v1 hashes say whether that is right.
   const PieceMap map(layout);
+  // The last record of a piece wins, as everywhere: an older one may describe bytes that were overwritten.
   std::vector<std::optional<base::Sha256>> nodes(map.piece_count());
   const Journal journal(storage, path, layout, [&](const JournalRecord& record) {
     if (record.kind == JournalRecord::Kind::piece && record.index < nodes.size() &&

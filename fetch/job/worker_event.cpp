@@ -1,5 +1,8 @@
 // A worker may have been taken over by a peer. Each field is therefore checked for its type and range here,
 // in one place, and the rest of the parent uses only the resulting values.
+//
+// All functions are pure. A line that is not an event is Error{malformed}, and the supervisor takes that for
+// a crash.
 
 #include "fetch/job/worker_event.h"
 
@@ -19,9 +22,12 @@ using format::Json;
 
 constexpr std::string_view kSubject = "worker event";
 constexpr std::uint64_t kBytesMax = std::uint64_t{1} << 56;  // so that sums of a few numbers cannot overflow
+// Far above what a swarm can have; the limit keeps a made-up number from overflowing a conversion.
 constexpr std::uint64_t kPeersMax = 100'000'000;
 constexpr double kAvailabilityMax = 1e6;
 
+// Texts go to the user's terminal, so control characters are replaced. They may come from a tracker or a
+// peer, also if the worker is honest.
 std::string parse_text(const Json& event, std::string_view key) {
   const std::string& text = event.at(key, kSubject).as_string(kSubject);
   if (text.size() > kEventTextMax) base::throw_malformed(kSubject, "'" + std::string(key) + "' is too long");
@@ -97,6 +103,7 @@ ErrorKind parse_error_kind(const std::string& name) {
 }  // namespace
 
 WorkerEvent parse_event(std::string_view line) {
+  // Before the line is parsed: a parser takes a multiple of the memory of its input.
   if (line.size() > kEventBytesMax) base::throw_malformed(kSubject, "is too long");
   const Json event = format::parse_json(line, kSubject);
   const std::string& name = event.at("event", kSubject).as_string(kSubject);

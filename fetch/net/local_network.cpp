@@ -63,6 +63,7 @@ std::vector<std::uint32_t> parse_gateways(std::string_view route) {
 }
 
 bool is_neighbour(std::uint32_t address) {
+  // Read anew each time: a laptop changes its network, and the call is rare.
   std::ifstream file("/proc/net/route");
   const std::string route{std::istreambuf_iterator<char>(file), {}};
   if (route.empty()) return false;

@@ -20,6 +20,7 @@ constexpr int kPointsForRight = 1;
 constexpr int kPointsMin = -7;
 constexpr int kPointsMax = 6;
 
+// The points of one connection. A peer that connects again has a new plugin and begins at zero.
 class PeerPoints final : public lt::peer_plugin {
  public:
   PeerPoints(lt::peer_connection_handle connection,
@@ -34,6 +35,8 @@ class PeerPoints final : public lt::peer_plugin {
 
   void on_piece_failed(lt::piece_index_t piece) override {
     if (*excused_ == piece) {
+      // libtorrent is about to take two points, so it is given two more: the piece leaves the count as it
+      // was.
       put(std::min(points_ - kPointsForWrong, kPointsMax));
       return;
     }

@@ -2,13 +2,12 @@
 // Keeps libtorrent 2.0 from banning honest peers for wrong pieces that others have sent.
 //
 // libtorrent gives a peer one point for each correct piece in which it had a part, takes two for each wrong
-// one, and bans the peer at -7 (torrent::piece_failed). Two things go wrong:
-// - The points are stored in four signed bits (torrent_peer::trust_points), so the eighth correct piece makes
-// them -8.
-//   The peer that has sent most is then banned at the first wrong piece in which it had any part.
-// - The first blocks of a partial piece from an earlier run have no known sender. A peer that completes such
-// a piece is
-//   blamed for them, and is banned at the fourth.
+// one, and bans the peer at -7 (torrent::piece_failed). Two things go wrong. First, the points are stored in
+// four signed bits (torrent_peer::trust_points), so the eighth correct piece makes them -8, and the peer that
+// has sent most is banned at the first wrong piece in which it had any part. Second, the first blocks of a
+// partial piece from an earlier run have no known sender. A peer that completes such a piece is blamed for
+// them, and is banned at the fourth.
+//
 // This plugin counts the points itself and writes them to the field just before libtorrent reads it. The
 // field is internal to libtorrent, so the plugin is compiled only for versions that have it and the fault
 // (libtorrent_faults.h).

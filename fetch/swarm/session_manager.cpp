@@ -59,6 +59,8 @@ void SessionManager::save() {
   save_dht_state(session_, job_.dht_state, [this](const std::string& message) { pipe_.warn(message); });
 }
 
+// libtorrent announces from each listening socket, IPv4 and IPv6, and reports a skipped announce like a
+// failure. It is one only if every socket has skipped the tracker.
 bool other_socket_asks(const lt::tracker_error_alert& alert) {
   if (alert.error != lt::errors::announce_skipped) return false;
   for (const lt::announce_entry& tracker : alert.handle.trackers()) {

@@ -1,5 +1,6 @@
-// The keys of each dictionary are appended by hand in sorted order, as bencode requires. The result must not
-// change between versions: a new field would give every published release another info-hash.
+// Writes the info dictionary of v1 and hybrid torrents (BEP 3, BEP 47, BEP 52). The keys of each dictionary
+// are appended by hand in sorted order, as bencode requires. The result must not change between versions: a
+// new field would give every published release another info-hash.
 
 #include "fetch/torrent/info_text.h"
 
@@ -22,6 +23,7 @@ struct Folder {
   const ReleaseFile* file = nullptr;
 };
 
+// The names have been checked, so no path is empty and no name is both a file and a folder.
 Folder make_tree(const ReleaseLayout& layout) {
   Folder root;
   for (const ReleaseFile& file : layout.files) {
@@ -104,6 +106,7 @@ void add_pad_files(ReleaseLayout& layout) {
 std::string to_info_text(const ReleaseLayout& layout) {
   const bool has_v2 =
       std::ranges::any_of(layout.files, [](const ReleaseFile& file) { return file.root.has_value(); });
+  // In sorted order: file tree, files or length, meta version, name, piece length, pieces.
   std::string out = "d";
   if (has_v2) {
     bencode::append(out, "file tree");

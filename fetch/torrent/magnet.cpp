@@ -94,6 +94,8 @@ class MagnetParser {
     constexpr std::string_view kV1 = "urn:btih:";
     constexpr std::string_view kV2 = "urn:btmh:";
     constexpr std::string_view kMultihashSha256 = "1220";  // multiformats: sha2-256, 32 bytes
+    // Both prefixes have the same length. The hash after them keeps its case, since the digits of base32 and
+    // hex are parsed in either.
     const std::string prefix = base::to_lower(value.substr(0, kV1.size()));
     const std::string_view hash = std::string_view(value).substr(std::min(kV1.size(), value.size()));
     // Unknown kinds of xt are ignored: links may name the same files in other networks, too.
@@ -114,6 +116,7 @@ class MagnetParser {
     if (!digest) {
       problem_ = "has the malformed info-hash '" + base::to_printable(value) + "'";
       magnet_.warnings.push_back("the magnet link " + problem_);
+      // Two hashes of one kind would name two torrents, and picking one would be a guess.
     } else if (field && field != digest) {
       fail("has two different info-hashes of the same kind");
     } else {

@@ -40,6 +40,8 @@ PieceDigest PieceVerifier::digest(std::uint64_t piece, base::Bytes bytes) const 
 MatchResult PieceVerifier::verify(std::uint64_t piece, const PieceDigest& found) const {
   MatchResult result = MatchResult::unknown;
   if (uses_sha1()) {
+    // In a hybrid torrent both hashes must match. Otherwise its halves could describe different content, and
+    // the result would depend on the half that was looked at.
     if (found.sha1 != layout_.v1_pieces.at(piece)) return MatchResult::mismatch;
     result = MatchResult::match;
   }
