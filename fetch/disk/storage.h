@@ -23,6 +23,7 @@ class StorageFile {
   /// All earlier writes, the file's length and its name are durable on return.
   virtual void sync() = 0;
   [[nodiscard]] virtual base::FileStamp stamp() const = 0;
+  /// Both are hints to the kernel, as in base::File; failures are ignored.
   virtual void start_writeback(std::uint64_t offset_bytes, std::uint64_t length_bytes) const = 0;
   virtual void drop_cache(std::uint64_t offset_bytes, std::uint64_t length_bytes) const = 0;
 };
@@ -31,9 +32,13 @@ class StorageFile {
 class Storage {
  public:
   virtual ~Storage() = default;
+  /// The file must exist.
   [[nodiscard]] virtual std::shared_ptr<StorageFile> open_read(const std::filesystem::path& path) = 0;
+  /// Creates the file and its folders when they do not exist; their names are durable on return.
   [[nodiscard]] virtual std::shared_ptr<StorageFile> open_or_create(const std::filesystem::path& path) = 0;
+  /// Nothing when the file does not exist.
   [[nodiscard]] virtual std::optional<base::FileStamp> find(const std::filesystem::path& path) const = 0;
+  /// Creates the folders of `to`; the new name is durable on return.
   virtual void rename(const std::filesystem::path& from, const std::filesystem::path& to) = 0;
 };
 

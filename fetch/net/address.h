@@ -37,7 +37,7 @@ struct Url {
 
 /// Why a tracker's URL cannot be used; empty when it can (udp, http or https).
 [[nodiscard]] std::string tracker_problem(std::string_view url);
-/// The same for a web seed (http or https).
+/// Why a web seed's URL cannot be used; empty when it can (http or https).
 [[nodiscard]] std::string web_seed_problem(std::string_view url);
 
 /// A closed range of IPv6 addresses in network order; IPv4 addresses are in ::ffff:0:0/96.

@@ -29,6 +29,7 @@ namespace sluice::fetch {
   return options;
 }
 
+/// The torrent is neither paused nor auto-managed: libtorrent's queue is for clients with many torrents.
 [[nodiscard]] inline lt::torrent_flags_t torrent_flags(const WorkerJob& job) {
   lt::torrent_flags_t flags = lt::torrent_flags::apply_ip_filter;
   if (!job.dht) flags |= lt::torrent_flags::disable_dht;
