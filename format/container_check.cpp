@@ -1,3 +1,10 @@
+// Finds out which bytes of header, directory or footer are wrong, for verify and repair.
+//
+// ContainerReader::open() stops at the first contradiction. This check goes on: the header has only one
+// possible content, and the footer follows from the directory, so either can be damaged and the tensors can
+// still be verified. The directory has no copy; when it is damaged, the check names its bytes, and the
+// tensors cannot be found. Everything runs on the caller's thread.
+
 #include "format/container_check.h"
 
 #include <algorithm>
@@ -10,7 +17,7 @@
 namespace sluice::format {
 namespace {
 
-/// The fault from the first to the last byte that differs.
+/// The fault from the first to the last byte that differs. At least one must differ.
 ContainerFault fault_between(std::string part, std::uint64_t offset_bytes, base::Bytes found,
                              base::Bytes expected) {
   std::size_t first = 0;
@@ -44,6 +51,8 @@ class ContainerChecker final {
       } else if (base::hash<base::Sha256>(directory_text(bytes, *footer)) != footer->directory_sha256) {
         found.faults.push_back({"directory", footer->directory_offset_bytes, footer->directory_length_bytes});
       } else {
+        // The directory is as it was written and yet contradicts itself: this is no damage, and open() says
+        // what is wrong.
         return std::nullopt;
       }
       return found;
@@ -80,8 +89,10 @@ class ContainerChecker final {
     }
   }
 
-  /// Searches the directory without the footer, page by page from the end, and makes the footer that belongs
-  /// to it.
+  /// Searches the directory without the footer, page by page from the end, because a directory begins on a
+  /// page and ends where the footer begins. A candidate must have the fixed beginning and be the exact text
+  /// that to_text() writes for its content. Text inside of the directory cannot pass for it: a proper suffix
+  /// of a JSON object has a closing brace too many.
   [[nodiscard]] bool rebuild_footer(ContainerCheck& found) {
     const base::Bytes bytes = file_.bytes();
     const std::uint64_t end = bytes.size() - kContainerFooterBytes;

@@ -1,3 +1,13 @@
+// The directory of a container as JSON and back, and the check that it is consistent (docs/container.md,
+// "Directory").
+//
+// Parsing and checking are separate: parse_directory() looks at types and keys, check_directory() at what the
+// values mean together. The check derives the list of tensors from the model's description, and accepts
+// nothing else: names, shapes, order, experts and the root all follow from the description and the tensors'
+// own entries. After it, the runtime may index, slice and multiply without looking at a bound again, so
+// whatever the runtime relies on must be refused here. All sums over offsets and lengths are checked for
+// overflow, because the numbers come from the file. Everything runs on the caller's thread.
+
 #include "format/container_directory.h"
 
 #include <algorithm>
@@ -66,6 +76,7 @@ std::uint64_t uint_of(const Json& object, std::string_view key, std::string_view
 Storage storage_of(const Json& object, std::string_view subject) {
   const std::string& type = object.at("type", subject).as_string(subject);
   const std::string& layout = object.at("layout", subject).as_string(subject);
+  // The pair decides: "bf16" occurs in rows (the embedding) and in tiles (a matrix).
   for (const Storage storage : {Storage::f32_rows, Storage::bf16_rows, Storage::bf16_tiles, Storage::q8_tiles,
                                 Storage::q6_tiles, Storage::q4_tiles}) {
     if (type_name(storage) == type && layout_name(storage) == layout) return storage;
@@ -111,11 +122,14 @@ struct PayloadRange {
   std::uint64_t length_bytes;
 };
 
+/// Gaps are permitted, because experts are aligned to 2 MiB; overlaps are not. `ranges` may come in any
+/// order, as sections and tensors are listed separately.
 void check_ranges(std::vector<PayloadRange> ranges, std::uint64_t payload_end_bytes,
                   std::string_view subject) {
   std::ranges::sort(ranges, {}, &PayloadRange::offset_bytes);
   std::uint64_t end = kContainerHeaderBytes;
   for (const PayloadRange& range : ranges) {
+    // Sorted ranges overlap if and only if one begins before its predecessor ends.
     const auto next = base::checked_add(range.offset_bytes, range.length_bytes);
     if (range.offset_bytes < end || !next || *next > payload_end_bytes) {
       base::throw_malformed(subject, "'" + std::string(range.name) + "' at byte " +
@@ -129,7 +143,7 @@ void check_ranges(std::vector<PayloadRange> ranges, std::uint64_t payload_end_by
   }
 }
 
-/// Whether convert can store a tensor of this class so.
+/// The storages that convert can choose for a tensor of this class, and for which the runtime has code.
 bool is_possible(QuantizationClass quantization, Storage storage) {
   switch (quantization) {
     case QuantizationClass::unquantized: return storage == Storage::f32_rows;
@@ -158,6 +172,8 @@ void check_tensor(const ContainerTensor& tensor, const ModelTensor& expected, st
   }
 }
 
+/// Compares entries one by one with the model's tensors: the order of the directory is fixed, too, since the
+/// runtime finds a tensor by its index in model_tensors().
 void check_tensors(const ContainerDirectory& directory, std::span<const ModelTensor> expected,
                    std::string_view subject) {
   if (directory.tensors.size() != expected.size()) {
@@ -167,7 +183,9 @@ void check_tensors(const ContainerDirectory& directory, std::span<const ModelTen
   for (std::size_t i = 0; i < expected.size(); ++i) check_tensor(directory.tensors[i], expected[i], subject);
 }
 
-/// Matrices that read the same activations must agree whether these are floats (bf16) or integers.
+/// Matrices that read the same activations must agree whether these are floats (bf16) or integers: the
+/// runtime prepares the input rows once for all of them. The inputs of down matrices are exempt, because each
+/// expert has input rows of its own.
 void check_shared_inputs(const ContainerDirectory& directory, std::span<const ModelTensor> expected,
                          std::string_view subject) {
   std::map<std::pair<std::uint64_t, MatrixInput>, const ContainerTensor*> first_by_input;
@@ -186,6 +204,8 @@ void check_shared_inputs(const ContainerDirectory& directory, std::span<const Mo
   }
 }
 
+/// Derives the experts from the tensors: the tensors of one expert follow one another, and its extent reaches
+/// from the first to the last of them. `digests` collects those of the current expert.
 std::vector<ContainerExpert> experts_of(const std::vector<ContainerTensor>& tensors,
                                         std::span<const ModelTensor> expected) {
   INVARIANT(tensors.size() == expected.size());
@@ -216,8 +236,11 @@ void check_experts(const ContainerDirectory& directory, std::span<const ModelTen
     base::throw_malformed(subject, "the list of experts does not follow from the tensors");
 }
 
-/// The model as the file says it, in either form or in both, which must agree.
+/// Reads the model in either form or in both, which must then agree. Containers from before there were
+/// descriptions have `params` alone. A model that `params` can express must have them, so that older programs
+/// can still read the container.
 void parse_model(const Json& json, ContainerDirectory& directory, std::string_view subject) {
+  // The key must come first in the file (kDirectoryStarts); to_text() below writes it so.
   const Json* params = json.find("params");
   const Json* description = json.find("description");
   directory.has_description = description != nullptr;
@@ -235,6 +258,9 @@ void parse_model(const Json& json, ContainerDirectory& directory, std::string_vi
 
 }  // namespace
 
+/// The order of the keys is part of the format: check_container() searches for the directory's beginning and
+/// compares the whole text when the footer is damaged. has_description keeps the text of older containers as
+/// it was.
 std::string to_text(const ContainerDirectory& directory) {
   Json json = Json::object();
   if (const auto params = mistral_params(directory.description)) json.set("params", to_json(*params));
@@ -281,10 +307,13 @@ void check_directory(const ContainerDirectory& directory, std::uint64_t payload_
     ranges.push_back({tensor.name, tensor.offset_bytes, tensor.length_bytes});
   for (const ContainerSection& section : directory.sections)
     ranges.push_back({section.name, section.offset_bytes, section.length_bytes});
+  // The order of the forward pass is what makes reading ahead and the experts' extents work.
   if (!std::ranges::is_sorted(directory.tensors, {}, &ContainerTensor::offset_bytes))
     base::throw_malformed(subject, "tensors do not lie in the order of the directory");
   check_ranges(std::move(ranges), payload_end_bytes, subject);
   check_experts(directory, expected, subject);
+  // The footer's own SHA-256 does not cover the directory; only this comparison connects the root that a
+  // manifest pins with the digests that prove tensors.
   if (root_digest(directory.tensors) != root)
     base::throw_malformed(subject, "the root digest does not follow from the tensors' digests");
 }

@@ -1,3 +1,7 @@
+// Names, sizes and fixed records of a container (docs/container.md). Header and footer are encoded field by
+// field at fixed offsets, little-endian, so that the bytes do not depend on a compiler's padding. Pure
+// functions; any number of threads may call them.
+
 #include "format/container_format.h"
 
 #include <algorithm>

@@ -33,6 +33,8 @@ constexpr std::int64_t kTickNs = 20'000'000;
 constexpr std::int64_t kCoarseTickNs = 2'000'000'000;
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 
+/// Time since the last change of content (modified) or of content or metadata (changed). Negative for a stamp
+/// in the future.
 std::int64_t age_ns(const base::FileIdentity& file) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count() -
@@ -41,6 +43,8 @@ std::int64_t age_ns(const base::FileIdentity& file) {
 
 /// Waits until any later change of the file would change its stamps. False when that would take too long.
 bool settle(const base::FileIdentity& file) {
+  // Whole seconds in both stamps are a sign of a file system with coarse stamps; a mistake only costs the
+  // record.
   const bool coarse = file.modified_ns % kSecondNs == 0 && file.changed_ns % kSecondNs == 0;
   const std::int64_t missing_ns = (coarse ? kCoarseTickNs : kTickNs) - age_ns(file);
   if (missing_ns > kTickNs) return false;  // for a stamp in the future, too
@@ -55,6 +59,7 @@ struct LeafTask {
   std::span<base::Sha256> leaves;
 };
 
+/// Hashes as many leaves at once as the wide SHA-256 takes messages. The last leaf of a tensor may be short.
 void hash_leaves(const LeafTask& task) {
   std::array<base::Bytes, base::kWideShaMessages> blocks;
   for (std::size_t done = 0; done < task.leaves.size();) {
@@ -78,6 +83,7 @@ ContainerProofs::ContainerProofs(const ContainerReader& container, Options optio
   const auto& tensors = container.tensors();
   auto expert = container.experts().begin();
   for (std::size_t i = 0; i < tensors.size();) {
+    // Tensors and experts are both in payload order, so one pass over both finds the parts.
     PartTensors part{.first_tensor = i};
     if (expert != container.experts().end() && tensors[i].offset_bytes == expert->offset_bytes) {
       const std::uint64_t end_bytes = expert->offset_bytes + expert->length_bytes;
@@ -105,6 +111,8 @@ ContainerProofs::ContainerProofs(const ContainerReader& container, Options optio
 
 ContainerProofs::~ContainerProofs() { save(); }
 
+// A record of another file or of another state of this file is as good as none. It is never an error:
+// verification simply starts from nothing.
 std::optional<ProofRecord> ContainerProofs::read_record(const std::filesystem::path& path) const {
   try {
     auto record = decode_proof_record(base::read_file(path, kRecordBytesMax));
@@ -128,6 +136,7 @@ void ContainerProofs::load_record() {
   }
 }
 
+// The list has no duplicates after this, so no part is hashed twice by one call.
 void ContainerProofs::prove(std::span<const Part> parts, base::WorkerPool& pool) {
   std::vector<Part> open;
   for (const Part part : parts)
@@ -191,9 +200,12 @@ void ContainerProofs::prove_open(std::span<const Part> open,
 
 void ContainerProofs::check_tensor(const ContainerTensor& tensor, base::Bytes bytes,
                                    std::span<const base::Sha256> leaves) const {
+  // Pages that could not be read look like zeros; say so, before the digest is blamed on the file's content.
   container_.require_whole();
   if ((leaves.empty() ? base::Sha256{} : base::merkle_root(leaves)) != tensor.digest) {
     std::string place;
+    // The subtraction wraps around for experts behind the tensor, so one comparison covers both ends of the
+    // extent.
     for (const ContainerExpert& expert : container_.experts()) {
       if (tensor.offset_bytes - expert.offset_bytes >= expert.length_bytes) continue;
       place = "layer " + std::to_string(expert.layer) + ", expert " + std::to_string(expert.expert) + ": ";

@@ -1,3 +1,11 @@
+// Opens a container: header, footer, directory, in this order, each checked with what is known before it. The
+// footer comes first among the checks of content, because everything that is known only after the payload
+// stands at the end (docs/decisions/0001-footer.md). Opening reads none of the payload.
+//
+// All tensors are views into one mapping of the file. A page of a mapped file that can no longer be read (the
+// file was cut, its disk failed) would kill the process with SIGBUS; Impl::guard catches that, and
+// require_whole() reports it. After construction nothing changes, so any number of threads may read.
+
 #include "format/container_reader.h"
 
 #include <algorithm>
@@ -22,6 +30,8 @@ void check_footer(const ContainerFooter& footer, std::uint64_t file_bytes, std::
 
 }  // namespace
 
+// A digest proves that the footer is as it was written, not that an honest program wrote it; slices of the
+// mapping are made from these numbers.
 bool is_possible(const ContainerFooter& footer) {
   const auto end = base::checked_add(footer.directory_offset_bytes, footer.directory_length_bytes);
   return end && *end == footer.file_bytes - kContainerFooterBytes &&
@@ -37,6 +47,7 @@ base::Bytes directory_text(base::Bytes file, const ContainerFooter& footer) {
 ContainerReader::Impl::Impl(base::MappedFile file_in, const ContainerFooter& footer_in,
                             ContainerDirectory directory_in)
     : file(std::move(file_in)), guard(file.bytes()), footer(footer_in), directory(std::move(directory_in)) {
+  // An index of its own, because `tensors` must stay in payload order.
   for (std::size_t i = 0; i < directory.tensors.size(); ++i) by_name.push_back(i);
   std::ranges::sort(by_name, {},
                     [&](std::size_t i) -> std::string_view { return directory.tensors[i].name; });
@@ -112,6 +123,8 @@ bool ContainerReader::matches_digest(const ContainerSection& section) const {
   return base::hash<base::Sha256>(bytes(section)) == section.sha256;
 }
 
+// Either magic is enough, so that a container with a damaged header or a cut end is recognised and then
+// refused with the right message, rather than taken for a file of another kind.
 bool is_container(const std::filesystem::path& path) {
   const auto file = base::File::open_read(path);
   const std::uint64_t file_bytes = file.size_bytes();

@@ -1,10 +1,14 @@
 // Writes a container in one pass and computes all its digests on the way: SHA-256 of the file, and for each
-// tensor the root of a tree over leaves of 16 KiB.
+// tensor the root of a tree over leaves of 16 KiB (docs/decisions/0001-footer.md, 0004-tree-digests.md).
 //
 // Two positions advance independently: the stream's (bytes written) and hashed_bytes_ (bytes fed to the
-// file's hash), so that one thread can write a tensor while another hashes it. At end_tensor() both stand
-// behind the tensor. Padding is written by pad_to() or finish_write() and hashed as zeros when it is known
-// that the tensor is complete.
+// file's hash), so that one thread can write a tensor while another hashes it. The two threads touch disjoint
+// members: write() and finish_write() the stream, hash() the hashers and leaves. At end_tensor() both
+// positions stand behind the tensor. Padding is written by pad_to() or finish_write() and hashed as zeros
+// when it is known that the tensor is complete.
+//
+// SHA-256 of the file is one chain from the first byte to the last, so hash() must see all bytes in file
+// order, and only one thread at a time can be in it. Leaves have no such order.
 
 #include "format/container_writer.h"
 
@@ -19,6 +23,7 @@ namespace sluice::format {
 namespace {
 
 constexpr std::array<std::byte, 4096> kZeros{};
+// At most this much of an adopted tensor is in memory.
 constexpr std::size_t kReadBytes = 1u << 20;
 
 }  // namespace
@@ -26,6 +31,7 @@ constexpr std::size_t kReadBytes = 1u << 20;
 std::uint64_t expert_extent_bytes(const ModelDescription& description, std::uint64_t layer, Storage storage) {
   std::uint64_t end = 0;
   for (const ModelTensor& tensor : expert_tensors(description, layer, 0)) {
+    // Aligned before each tensor, not after the last: the extent ends with the last tensor's bytes.
     end = base::align_up(end, kTensorAlignmentBytes) +
           storage_bytes(tensor.is_matrix() ? storage : Storage::f32_rows, tensor.shape);
   }
@@ -73,6 +79,8 @@ void ContainerWriter::add_section(std::string_view name, base::Bytes bytes) {
 
 void ContainerWriter::begin_tensor(const ModelTensor& tensor, Storage storage, DType source_dtype,
                                    std::uint64_t expert_bytes) {
+  // A large expert starts on a huge page, so that it can lie in huge pages as a whole; a small one would
+  // waste more than it occupies.
   pad_to(expert_bytes > kLargeExpertBytes ? kLargeExpertBytes : kTensorAlignmentBytes);
   ContainerTensor entry;
   entry.name = tensor.name;
@@ -100,6 +108,7 @@ void ContainerWriter::hash(base::Bytes bytes) {
 /// Whole leaves go to the queue, where many are hashed at once; only the parts of leaves at the start and the
 /// end of `bytes` are hashed here.
 void ContainerWriter::hash(base::Bytes bytes, base::LeafQueue& leaves) {
+  // The padding behind a tensor is not part of its tree.
   INVARIANT(bytes.size() <= tensors_.back().offset_bytes + tensors_.back().length_bytes - hashed_bytes_);
   hashed_bytes_ += bytes.size();
   if (leaf_bytes_ > 0) bytes = hash_in_leaf(bytes);
@@ -107,6 +116,8 @@ void ContainerWriter::hash(base::Bytes bytes, base::LeafQueue& leaves) {
   const base::Bytes whole = bytes.first(count * base::kMerkleBlockBytes);
   leaves.add(whole, std::span(leaves_).subspan(leaf_count_, count));
   leaf_count_ += count;
+  // The rounds of the chain and of waiting leaves alternate, which keeps the SHA unit busy; the chain alone
+  // would leave it waiting for its own results.
   leaves.hash_interleaved(file_hasher_, whole);
   hash_in_leaf(bytes.subspan(whole.size()));
 }
@@ -125,6 +136,8 @@ void ContainerWriter::end_leaf() {
   leaf_bytes_ = 0;
 }
 
+// The caller may be in hash() on another thread, so only the stream is used here, and the padding's bytes are
+// hashed later, by end_tensor().
 void ContainerWriter::finish_write() {
   INVARIANT(offset_bytes() == tensors_.back().offset_bytes + tensors_.back().length_bytes);
   stream_.append(
@@ -132,7 +145,11 @@ void ContainerWriter::finish_write() {
   stream_.flush();
 }
 
+// Reads a tensor that an earlier run has written, and hashes it as if it had just been made: SHA-256 of the
+// file needs its bytes in any case, and the digest tells whether they have reached the disk
+// (docs/decisions/0010-finished-tensors-are-hashed-again.md).
 bool ContainerWriter::adopt_tensor(const base::Sha256& digest, const base::Sha256& source_digest) {
+  // A copy, not a reference: end_tensor() writes to the entry.
   const ContainerTensor tensor = tensors_.back();
   INVARIANT(offset_bytes() == tensor.offset_bytes);
   // A second descriptor: the stream's own may bypass the page cache, which would read without read-ahead.
@@ -167,6 +184,7 @@ base::Sha256 ContainerWriter::end_tensor(const base::Sha256& source_digest) {
 
 WrittenContainer ContainerWriter::finish() {
   ContainerDirectory directory;
+  // Before the members are moved from.
   directory.experts = experts_of(tensors_, description_);
   directory.description = std::move(description_);
   directory.tensors = std::move(tensors_);
@@ -190,6 +208,7 @@ WrittenContainer ContainerWriter::finish() {
   written.file_bytes = footer.file_bytes;
   written.root = footer.root;
   written.file_sha256 = file_hasher_.final();
+  // The file takes its name only now: a conversion that is killed leaves no file that looks finished.
   if (output_) output_->commit();
   return written;
 }

@@ -1,9 +1,11 @@
-// Reads the head of a GGUF file: key-value pairs and the list of tensors.
+// Reads the head of a GGUF file: key-value pairs and the list of tensors (format: ggml-org/ggml,
+// docs/gguf.md, versions 2 and 3; version 1 had counts of 32 bits).
 //
 // The head has no length of its own, so it is read into memory as far as parsing gets, doubling the buffer,
 // up to 256 MiB. take() is the only way to get bytes and checks each length against the rest of the file;
-// counts are checked against the smallest size of their items before anything is allocated for them. For a
-// damaged file (`whole` false) tensors need not end with the file. Everything runs on the caller's thread.
+// counts are checked against the smallest size of their items before anything is allocated for them. Views
+// that take() returns are valid until the next call, which may move the buffer. For a damaged file (`whole`
+// false) tensors need not end with the file. Everything runs on the caller's thread.
 
 #include "format/gguf.h"
 
@@ -59,12 +61,15 @@ class GgufReader final {
       refuse("is of GGUF version " + std::to_string(version) +
              ((version & 0xFFFF) == 0 ? " (big-endian)" : "") + ", expected 2 or 3");
     }
+    // The order of the fields is that of the file: version, number of tensors, number of pairs, pairs,
+    // tensors.
     const auto tensor_count = number<std::uint64_t>("tensor count");
     const auto pair_count = number<std::uint64_t>("pair count");
     // A tensor takes at least 33 bytes, a pair at least 13.
     require_count(tensor_count, 33, "tensors");
     require_count(pair_count, 13, "pairs");
     for (std::uint64_t i = 0; i < pair_count; ++i) read_pair(i, checkpoint.gguf_pairs);
+    // Before the tensors, whose data begins at the next multiple of it.
     read_alignment(checkpoint.gguf_pairs);
     checkpoint.kind = CheckpointKind::gguf;
     checkpoint.files = {file_.path()};
@@ -102,6 +107,7 @@ class GgufReader final {
     return base::load_le<T>(take(sizeof(T), what));
   }
 
+  /// A string is its length in 8 bytes and its bytes, without a NUL at the end.
   std::string string(const std::string& what, std::uint64_t bytes_max) {
     const auto length = number<std::uint64_t>(what);
     if (length > bytes_max)
@@ -110,6 +116,7 @@ class GgufReader final {
     return std::string(base::as_text(take(length, what)));
   }
 
+  /// Refuses a count for which the rest of the file is too short, before memory is reserved for it.
   void require_count(std::uint64_t count, std::uint64_t bytes_each, const std::string& what) const {
     if (count <= (file_bytes_ - at_) / bytes_each) return;
     refuse("names " + std::to_string(count) + " " + what + ", for which its " + std::to_string(file_bytes_) +
@@ -149,7 +156,9 @@ class GgufReader final {
     refuse(what + ": has the value type " + std::to_string(type) + ", which is not known");
   }
 
-  /// Reads the elements one by one, as scalars, so that every element is checked like any other value.
+  /// Reads the elements one by one, as scalars, so that every element is checked like any other value. Whole
+  /// numbers of all widths share one vector; u64 values above 2^63 keep their bits and change their sign,
+  /// which no key that is read here can have.
   GgufValue array(const std::string& what) {
     const auto type = number<std::uint32_t>(what);
     const auto count = number<std::uint64_t>(what);
@@ -195,6 +204,7 @@ class GgufReader final {
     const auto axes = number<std::uint32_t>(what);
     if (axes > kAxesMax) refuse(what + ": has " + std::to_string(axes) + " axes, at most 4 are allowed");
     for (std::uint32_t axis = 0; axis < axes; ++axis) tensor.shape.push_back(number<std::uint64_t>(what));
+    // GGUF lists the innermost axis first.
     std::ranges::reverse(tensor.shape);
     const auto type = number<std::uint32_t>(what);
     const auto known = std::ranges::find(kTypes, static_cast<GgufTensorType>(type), &KnownType::type);
@@ -204,6 +214,7 @@ class GgufReader final {
     tensor.dtype = known->dtype;
     tensor.offset_bytes = number<std::uint64_t>(what);
     const auto count = element_count(tensor.shape);
+    // No supported type takes more than 4 bytes a weight, so stored_bytes() below cannot overflow.
     const auto bytes = count ? base::checked_mul(*count, 4) : std::nullopt;
     if (!bytes || *count == 0) refuse(what + ": has the impossible shape " + to_string(tensor.shape));
     if (block_weights(tensor.dtype) > 1 &&
@@ -228,6 +239,7 @@ class GgufReader final {
       if (tensor.offset_bytes != expected)
         refuse(what + ": begins at byte " + std::to_string(tensor.offset_bytes) + " of the data, expected " +
                std::to_string(expected));
+      // Of a damaged file the true size is not known; the bound only prevents overflow.
       const std::uint64_t room = whole_ ? file_bytes_ - std::min(start, file_bytes_) : kDataBytesMax;
       if (tensor.offset_bytes > room || tensor.extent_bytes > room - tensor.offset_bytes)
         refuse(what + ": ends beyond the end of the file");
@@ -235,6 +247,7 @@ class GgufReader final {
       expected = base::align_up(tensor.offset_bytes + tensor.extent_bytes, alignment_);
       tensor.offset_bytes += start;
     }
+    // Writers differ in whether they pad behind the last tensor; anything else there is refused.
     if (whole_ && !tensors.empty() && file_bytes_ != end && file_bytes_ != start + expected)
       refuse("has " + std::to_string(file_bytes_ - end) + " bytes behind its last tensor");
     std::ranges::sort(tensors, {}, &CheckpointTensor::name);

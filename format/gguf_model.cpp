@@ -1,3 +1,11 @@
+// What the keys of a GGUF file say about the model: its parameters (keys "llama.*") and its tokenizer (keys
+// "tokenizer.ggml.*", which are made into a SentencePiece model). Key names are those of llama.cpp
+// (src/llama-arch.cpp); Mixtral and Mistral have the architecture "llama" there.
+//
+// As in params.json, a key under "llama." that is not known is refused, because it may change the result.
+// Keys in other name spaces ("general.*") describe the file and are ignored. Everything runs on the caller's
+// thread.
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -32,6 +40,7 @@ class Pairs final {
     return found == pairs_.end() ? nullptr : &found->second;
   }
 
+  /// Writers choose any integer type for a key, so signed numbers are accepted as well.
   [[nodiscard]] std::optional<std::uint64_t> find_uint(std::string_view key) const {
     const GgufValue* value = find(key);
     if (value == nullptr) return std::nullopt;
@@ -47,7 +56,8 @@ class Pairs final {
     return *value;
   }
 
-  /// The decimal number that an f32 stands for: 1e-05, not 9.99999974737875e-06.
+  /// The decimal number that an f32 stands for: 1e-05, not 9.99999974737875e-06. GGUF stores f32, params.json
+  /// decimals; without this step the same model would have two descriptions.
   [[nodiscard]] std::optional<double> find_float(std::string_view key) const {
     const GgufValue* value = find(key);
     if (value == nullptr) return std::nullopt;
@@ -93,6 +103,8 @@ class Pairs final {
   std::string subject_;
 };
 
+/// RoPE over a part of a head and keys of another width than values are mechanisms that MistralParams has no
+/// field for.
 void require_equal(const Pairs& pairs, const std::string& key, std::uint64_t expected) {
   const auto value = pairs.find_uint(key);
   if (value && *value != expected) {
@@ -112,6 +124,7 @@ void refuse_unknown(const Pairs& pairs, const std::vector<std::string>& known) {
   }
 }
 
+/// Older files do not have the size of the vocabulary; there it is the number of tokens.
 std::uint64_t rows_of_vocabulary(const Pairs& pairs) {
   if (const auto size = pairs.find_uint("llama.vocab_size")) return *size;
   return pairs.list<std::string>("tokenizer.ggml.tokens").size();
@@ -137,6 +150,7 @@ std::vector<SentencePiece> read_pieces(const Pairs& pairs) {
   }
   std::vector<SentencePiece> pieces;
   for (std::size_t i = 0; i < texts.size(); ++i) {
+    // The numbers are those of SentencePiece's own types (PieceType).
     if (types[i] < 1 || types[i] > 6) {
       pairs.refuse("tokenizer.ggml.token_type", "token " + std::to_string(i) + " has the type " +
                                                     std::to_string(types[i]) + ", expected 1 to 6");
@@ -154,6 +168,7 @@ MistralParams gguf_params(const CheckpointIndex& checkpoint) {
     pairs.refuse("general.architecture", "is '" + base::to_printable(name) + "', supported is 'llama'");
   MistralParams params;
   std::vector<std::string> known{"llama.vocab_size"};
+  // Every key that is read is noted on the way, so that the list of known keys cannot fall behind.
   const auto key = [&](std::string_view rest) {
     return known.emplace_back(std::string(kPrefix) + std::string(rest));
   };
@@ -165,6 +180,7 @@ MistralParams gguf_params(const CheckpointIndex& checkpoint) {
   const std::string rope = key("rope.dimension_count");
   const std::string key_length = key("attention.key_length");
   const std::string value_length = key("attention.value_length");
+  // The width of a head: the width of a key if it is given, then the rotated part, then width / heads.
   const std::uint64_t divided = params.n_heads == 0 ? 0 : params.dim / params.n_heads;
   params.head_dim = pairs.find_uint(key_length).value_or(pairs.find_uint(rope).value_or(divided));
   for (const std::string& width : {rope, key_length, value_length})
@@ -192,6 +208,7 @@ std::vector<std::byte> gguf_tokenizer(const CheckpointIndex& checkpoint) {
   }
   SentencePieceModel model;
   model.pieces = read_pieces(pairs);
+  // llama.cpp's model "llama" is SentencePiece's BPE with byte fallback; its keys do not repeat that.
   model.algorithm = SentencePieceModel::Algorithm::bpe;
   model.byte_fallback =
       std::ranges::find(model.pieces, PieceType::byte, &SentencePiece::type) != model.pieces.end();

@@ -81,6 +81,8 @@ void GgufHeader::set_i32s(std::string_view key, std::span<const std::int32_t> va
   for (const std::int32_t value : values) put(pairs_, value);
 }
 
+// Tensors must be added in the order in which their data is written: each one's offset is the sum of the
+// padded sizes before it. Axes are stored innermost first, the reverse of a Shape.
 void GgufHeader::add_tensor(std::string_view name, GgufTensorType type, const Shape& shape) {
   put_string(tensors_, name);
   put(tensors_, static_cast<std::uint32_t>(shape.size()));
@@ -98,6 +100,7 @@ std::string GgufHeader::encode() const {
   put(text, pair_count_);
   text += pairs_;
   text += tensors_;
+  // Padding before the data. std::string fills with zeros, which GGUF expects.
   text.resize(base::align_up(text.size(), kGgufAlignmentBytes));
   return text;
 }

@@ -2,7 +2,11 @@
 //
 // nlohmann's SAX parser drives Builder, which keeps a stack of open arrays and objects, refuses duplicate
 // keys and more than kJsonDepthMax levels, and so bounds the recursion of everything that walks a value
-// later. Values are plain data without shared state.
+// later. nlohmann's own document type would keep the last of two equal keys without a word; other programs
+// keep the first, so the same manifest could mean two things.
+//
+// Objects keep the order of their keys, because directories and manifests are compared byte for byte. Values
+// are plain data without shared state; several threads may read one value at the same time.
 
 #include "format/json.h"
 
@@ -37,11 +41,14 @@ std::string describe(const Json& value) {
   return value.dump();
 }
 
+/// Every as_*() and at() of Json ends here or in throw_malformed(): callers pass the place of the value as
+/// `subject`, and never have to check kinds themselves.
 [[noreturn]] void throw_kind(std::string_view subject, std::string_view expected, const Json& found) {
   base::throw_malformed(subject, "expected " + std::string(expected) + ", found " + describe(found));
 }
 
-/// Builds a Json from the parser's events.
+/// Builds a Json from the parser's events. A true result asks the parser to continue; refuse() leaves it by
+/// an exception.
 class Builder final : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit Builder(std::string_view subject) : subject_(subject) {}
@@ -95,6 +102,7 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
     Json::Object members;
     Json::Array items;
     std::string next_key;
+    // Members lie in a vector, where a search for each new key would be quadratic in hostile input.
     std::unordered_set<std::string> keys;
   };
 
@@ -129,6 +137,8 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
 // The writer is our own, because containers and manifests are compared byte for byte and nlohmann's dump()
 // writes some values otherwise: 1e6 as "1000000.0", DEL unescaped, one U+FFFD for a whole malformed sequence.
 
+// Escapes what JSON demands, and DEL, which a terminal would swallow. Each byte that is not part of a UTF-8
+// character becomes one U+FFFD, so the result is valid whatever the text is.
 void write_string(std::string& out, std::string_view text) {
   out += '"';
   while (!text.empty()) {
@@ -264,6 +274,7 @@ std::uint64_t Json::as_uint(std::string_view subject) const {
 
 double Json::as_double(std::string_view subject) const {
   if (const auto* value = std::get_if<double>(&value_)) return *value;
+  // Whole numbers that are not negative are always unsigned here, whether they were parsed or constructed.
   if (const auto* value = std::get_if<std::uint64_t>(&value_)) return static_cast<double>(*value);
   if (const auto* value = std::get_if<std::int64_t>(&value_)) return static_cast<double>(*value);
   throw_kind(subject, "a number", *this);

@@ -1,3 +1,12 @@
+// Reads params.json and config.json of Mistral's and Mixtral's releases, and translates between them and a
+// ModelDescription (docs/checkpoints.md, "Parameters").
+//
+// There are two dialects, Mistral's own and that of Hugging Face's transformers, told apart by the key of the
+// model's width; a file with keys of both is refused. A key whose meaning is not known is refused as well,
+// unless its value is known to change nothing: ignoring, for example, a new kind of RoPE scaling would give a
+// model that runs and answers nonsense. Every default in this file is the one that the original program
+// applied to the releases of that dialect. Everything runs on the caller's thread.
+
 #include "format/mistral_params.h"
 
 #include <algorithm>
@@ -25,11 +34,12 @@ struct Dialect {
 };
 
 constexpr Dialect kNative{"dim", "n_layers", "head_dim", "hidden_dim", "n_heads", "n_kv_heads", "norm_eps"};
-// Beside the early upload in eight shards; transformers' convert_mixtral_weights_to_hf.py reads it.
+// The dialect of config.json, and of the params.json of the early upload of Mixtral in eight shards;
+// transformers' convert_mixtral_weights_to_hf.py reads it.
 constexpr Dialect kHub{"hidden_size",         "num_hidden_layers",   "head_dim",    "intermediate_size",
                        "num_attention_heads", "num_key_value_heads", "rms_norm_eps"};
 
-// Keys that say nothing about the result, whatever their value.
+// Keys that say nothing about the result, whatever their value: they concern training, memory or the program.
 constexpr std::array<std::string_view, 15> kHarmless{
     "_name_or_path",
     "architectures",
@@ -48,7 +58,7 @@ constexpr std::array<std::string_view, 15> kHarmless{
     "use_cache",
 };
 
-/// Keys that change the result unless they have this value.
+/// Keys that change the result unless they have this value, which is that of every supported release.
 bool is_neutral(const Json::Member& member) {
   const auto& [key, value] = member;
   if (key == "use_biases" || key == "attention_bias" || key == "mlp_bias") return value == Json(false);
@@ -101,9 +111,12 @@ class ParamsReader final {
     params.n_heads = number(dialect.n_heads);
     params.vocab_size = number("vocab_size");
     params.norm_eps = json_.at(dialect.norm_eps, subject_).as_double(place_of(subject_, dialect.norm_eps));
+    // Files of the hub's dialect may leave these two out; in Mistral's own both are required.
     params.n_kv_heads = hub && !has(dialect.n_kv_heads) ? params.n_heads : number(dialect.n_kv_heads);
     params.head_dim = hub && !has_value("head_dim") ? divided_head_dim(params) : number("head_dim");
     params.sliding_window = read_sliding_window(json_, subject_);
+    // mistral-inference chose like this on the day of Mixtral's release; its later default of 1e6 is wrong
+    // for Mistral-7B-v0.1, whose params.json has a window and no rope_theta.
     params.rope_theta = read_rope_theta().value_or(params.sliding_window ? 1e4 : 1e6);
     read_experts(params, hub);
     if (has_value("quantization"))
@@ -111,6 +124,7 @@ class ParamsReader final {
     if (has_value("quantization_config"))
       check_quantization_config(*json_.find("quantization_config"),
                                 place_of(subject_, "quantization_config"));
+    // Last, so that a missing or wrong known key is reported before an unknown one.
     refuse_unknown_keys(dialect, hub);
     validate(params, subject_);
     return params;
@@ -170,6 +184,7 @@ class ParamsReader final {
         moe->at("num_experts_per_tok", where).as_uint(where + ": 'num_experts_per_tok'");
   }
 
+  /// Knows the keys of one dialect only: "moe" in a config.json is as suspicious as a misspelt key.
   void refuse_unknown_keys(const Dialect& dialect, bool hub) const {
     std::vector<std::string_view> known{dialect.dim,        dialect.n_layers,     dialect.head_dim,
                                         dialect.hidden_dim, dialect.n_heads,      dialect.n_kv_heads,
@@ -230,6 +245,7 @@ void validate(const MistralParams& params, std::string_view subject) {
   require_range(params.n_heads, kWidthMax, "n_heads", subject);
   require_range(params.n_kv_heads, kWidthMax, "n_kv_heads", subject);
   require_range(params.head_dim, kWidthMax, "head_dim", subject);
+  // Both factors are at most kWidthMax here, so the product does not overflow.
   require_range(params.n_heads * params.head_dim, kWidthMax, "n_heads x head_dim", subject);
   require_range(params.vocab_size, kVocabularyMax, "vocab_size", subject);
   if (params.sliding_window) require_range(*params.sliding_window, kTokensMax, "sliding_window", subject);
@@ -247,6 +263,8 @@ void validate(const MistralParams& params, std::string_view subject) {
   if (params.num_experts == 0 && params.num_experts_per_tok == 0) return;  // dense
   require_range(params.num_experts, kExpertsMax, "num_experts", subject);
   require_range(params.num_experts_per_tok, params.num_experts, "num_experts_per_tok", subject);
+  // The limit of one layer and the limit of all layers are separate, because the directory lists every
+  // expert.
   require_range(params.n_layers * params.num_experts, kExpertsTotalMax, "n_layers x num_experts", subject);
 }
 
@@ -271,6 +289,8 @@ ModelDescription describe(const MistralParams& params) {
     mixture.experts = params.num_experts;
     mixture.experts_per_token = params.num_experts_per_tok;
     mixture.width = params.hidden_dim;
+    // Mixtral takes the softmax over the chosen experts only (arXiv 2401.04088, section 2.1), which equals a
+    // softmax over all of them that is then divided by its sum over the chosen ones.
     mixture.router.renormalise = true;
   }
   ModelDescription description;
@@ -281,7 +301,9 @@ ModelDescription describe(const MistralParams& params) {
   return description;
 }
 
-// Takes what the first layer says, and looks whether the whole description follows from it.
+// Takes the parameters from the first kind of layer, and then compares what they describe with the whole
+// description. The comparison covers every field, present and future ones, so this function does not list
+// what MistralParams cannot express.
 std::optional<MistralParams> mistral_params(const ModelDescription& description) {
   if (description.layer_kinds.size() != 1) return std::nullopt;
   const LayerDescription& layer = description.layer_kinds.front();

@@ -1,6 +1,11 @@
 // The data-only pickle machine. Like Python's it has a stack, marks and a memo, but values are of a closed
 // variant: numbers, texts, tuples, dicts, tags for globals, storages and tensors.
 //
+// A pickle is a program, and Python's own machine lets it import and call anything. This one knows only the
+// opcodes that torch.save writes for a state dict (protocol 2), and calls nothing: each permitted "call" is a
+// pattern that is replaced by a value. Everything else is an error, not a warning, because a partly
+// understood pickle could describe other tensors than torch would load.
+//
 // All values live in one list and are referred to by index, so that a value in the memo, on the stack and in
 // a dict is one object and its copies cost nothing. That keeps memo bombs harmless: opcodes cost time and
 // memory in proportion to their bytes, and limits bound values, marks, strings and axes. Tuples are inspected
@@ -27,6 +32,7 @@ namespace {
 
 // A release of 1,739 tensors makes about 20,000 values of about 100 bytes each.
 constexpr std::size_t kValuesMax = 1u << 20;
+// State dicts nest a few marks deep, and their tensors have a few axes; both bounds leave ample room.
 constexpr std::size_t kMarksMax = 64;
 constexpr std::size_t kRankMax = 16;
 
@@ -45,6 +51,7 @@ struct Tuple {
 };
 struct Dict {
   bool ordered = false;  ///< made by OrderedDict: BUILD may set its attributes
+  // In the order of the pickle; `keys` only finds duplicates, of which Python would silently keep the last.
   std::vector<std::pair<std::string_view, Ref>> members;
   std::set<std::string_view> keys;
 };
@@ -61,6 +68,7 @@ struct Tensor {
 };
 using Value = std::variant<None, bool, std::int64_t, Text, Tuple, Dict, const Global*, Storage, Tensor>;
 
+// In the order of the variant's alternatives.
 constexpr std::array<std::string_view, std::variant_size_v<Value>> kValueNames{
     "None",   "a truth value", "a number",  "a string", "a tuple",
     "a dict", "a global",      "a storage", "a tensor"};
@@ -69,6 +77,7 @@ std::string_view kind_of(const Value& value) { return kValueNames[value.index()]
 
 std::string quote(std::string_view text) { return "'" + base::to_printable(text.substr(0, 200)) + "'"; }
 
+/// The key becomes part of a zip member's name, so it must not contain '/' or "..".
 bool is_storage_key(std::string_view key) {
   const auto plain = [](char c) { return base::is_alphanumeric(c) || c == '_'; };
   return !key.empty() && key.size() <= 64 && std::ranges::all_of(key, plain);
@@ -84,6 +93,7 @@ class Machine final {
     if (stream_.rest_bytes() != 0) {
       stream_.refuse(std::to_string(stream_.rest_bytes()) + " bytes follow STOP");
     }
+    // Values left below the result would have been made for nothing; no pickler leaves them.
     if (stack_.size() != 1 || !marks_.empty())
       stream_.refuse("STOP with more or less than one value on the stack");
     return to_tensors(value(stack_.back()));
@@ -152,6 +162,7 @@ class Machine final {
 
   // The stack. Opcodes cannot reach below the last mark, as in Python.
 
+  /// The reference is valid until the next push(), which may move all values.
   [[nodiscard]] Value& value(Ref ref) { return values_[ref]; }
 
   template <typename T>
@@ -205,6 +216,7 @@ class Machine final {
 
   void get(std::size_t index) {
     if (index >= memo_.size()) stream_.refuse("memo index " + std::to_string(index) + " is not set");
+    // get() makes no new value, so push()'s limit does not cover it.
     if (stack_.size() >= kValuesMax) stream_.refuse("more than " + std::to_string(kValuesMax) + " values");
     stack_.push_back(memo_[index]);
   }
@@ -217,6 +229,7 @@ class Machine final {
       const auto* key = std::get_if<Text>(&value(items[i]));
       if (key == nullptr)
         stream_.refuse("a dict key is " + std::string(kind_of(value(items[i]))) + ", expected a string");
+      // Python would let the second value win; a reader that keeps the first would load another tensor.
       if (!dict->keys.insert(key->bytes).second) {
         stream_.refuse("key " + quote(key->bytes) + " occurs twice in one dict");
       }
@@ -224,7 +237,8 @@ class Machine final {
     }
   }
 
-  /// ('storage', type, key, location, number of elements)
+  /// ('storage', type, key, location, number of elements): what torch.save writes in place of a storage's
+  /// bytes. The location ("cpu", "cuda:0") is where the tensor was, and does not matter here.
   void persistent_id() {
     const Ref id = pop();
     const auto* tuple = std::get_if<Tuple>(&value(id));
@@ -245,7 +259,7 @@ class Machine final {
   }
 
   /// A call is legal only for three tags of the allow-list, each with the arguments that torch writes, and
-  /// gives a value of the variant: nothing is called.
+  /// gives a value of the variant: no code runs.
   void reduce() {
     const std::vector<Ref> call = pop_many(2);
     const auto* callee = std::get_if<const Global*>(&value(call[0]));
@@ -290,7 +304,8 @@ class Machine final {
     return items[0];
   }
 
-  /// Attributes of an OrderedDict: a module's state dict carries `_metadata`, which loads nothing.
+  /// Attributes of an OrderedDict: a module's state dict carries `_metadata` (versions of its modules), which
+  /// affects no tensor and is dropped.
   void build() {
     const Ref state = pop();
     const auto* attributes = std::get_if<Dict>(&value(state));

@@ -21,6 +21,8 @@
 namespace sluice::format {
 namespace {
 
+// Bounds on what a hostile pickle can cost. An opcode of one byte can make a description of 160, so the
+// length of the pickle alone is no useful bound.
 constexpr std::size_t kActsMax = 64;
 constexpr std::size_t kStepsMax = 1u << 24;
 constexpr std::size_t kStackMax = 1u << 18;
@@ -67,7 +69,8 @@ class Scanner final {
   }
 
  private:
-  /// Follows one opcode; false after STOP. The names are those of pickletools.
+  /// Follows one opcode; false after STOP. The names are those of pickletools. The functions below each know
+  /// one group of opcodes and return false for all others.
   [[nodiscard]] bool step() {
     opcode_offset_ = stream_.offset_bytes();
     const base::Bytes code = stream_.take(1);
@@ -81,6 +84,7 @@ class Scanner final {
     return false;
   }
 
+  /// Numbers, None, truth values, and the frame marks, which only help Python to read ahead.
   [[nodiscard]] bool scalar(std::uint8_t opcode) {
     switch (opcode) {
       case 0x80: stream_.take(1); break;                  // PROTO
@@ -163,6 +167,7 @@ class Scanner final {
     return true;
   }
 
+  /// The opcodes that import, call or change objects: all that can execute code.
   [[nodiscard]] bool action(std::uint8_t opcode) {
     switch (opcode) {
       case 'c': global_line(); break;                                // GLOBAL
@@ -188,6 +193,8 @@ class Scanner final {
 
   // Texts.
 
+  // Texts. Descriptions go into error messages, so everything that comes from the pickle is made printable
+  // and cut to kTextMax bytes.
   static std::string_view unquoted(std::string_view text) {
     const bool quoted =
         text.size() >= 2 && text.front() == text.back() && (text.front() == '\'' || text.front() == '"');
@@ -246,8 +253,10 @@ class Scanner final {
     return values;
   }
 
+  /// Without a mark Python would stop with an error; this machine takes the whole stack and goes on.
   std::vector<Value> pop_to_mark() {
     std::vector<Value> values;
+    // Collected from the top down, then turned into the order in which they were pushed.
     while (!stack_.empty() && stack_.back().kind != Kind::mark) values.push_back(pop());
     pop();
     std::ranges::reverse(values);
@@ -306,6 +315,8 @@ class Scanner final {
     if (callee.import_act >= 0) called_[static_cast<std::size_t>(callee.import_act)] = true;
   }
 
+  /// Imports of the allow-list (pickle_globals.h) are no acts: they occur in every checkpoint and only build
+  /// data.
   Value import_global(std::string_view module, std::string_view name) {
     if (is_plain_global(module, name)) return {Kind::plain, shown(name), -1};
     const std::string full =
@@ -334,12 +345,15 @@ class Scanner final {
 
   /// Records the call of `callee` and pushes its result.
   void call(const Value& callee, const std::string& arguments, const char* verb) {
+    // The result of a harmless call is data, whatever the arguments are: their own acts have been recorded
+    // already.
     if (callee.kind == Kind::plain) return push(callee.text);
     mark_called(callee);
     act(verb + describe(callee), " with " + arguments);
     push_value({Kind::made, keep("what " + describe(callee) + " gave"), -1});
   }
 
+  /// INST of protocol 0: the names of the class follow as lines, the arguments lie above the mark.
   void instance() {
     const std::string_view module = stream_.line();
     const std::string_view name = stream_.line();
@@ -347,6 +361,7 @@ class Scanner final {
     call(import_global(module, name), describe_group(arguments, "(", ")"), "call ");
   }
 
+  /// OBJ: the class is the lowest value above the mark.
   void object() {
     std::vector<Value> values = pop_to_mark();
     const Value callee = values.empty() ? kUnknown : values.front();
@@ -370,7 +385,8 @@ class Scanner final {
     call(pop(), describe(arguments) + " and " + describe(names), "make an object of ");
   }
 
-  /// BUILD calls __setstate__ of an object that has it, else it sets attributes.
+  /// BUILD calls __setstate__ of an object that has it, otherwise it sets attributes. For data that the
+  /// machine itself has built neither executes code of the pickle's choice, so only other targets are acts.
   void build() {
     const Value state = pop();
     const Value target = top();
@@ -379,7 +395,8 @@ class Scanner final {
     act("set the state of " + describe(target), " to " + describe(state));
   }
 
-  /// The opcode calls append(), __setitem__() or add() of the object on top.
+  /// The opcode calls append(), __setitem__() or add() of the object on top, which may be of any class with
+  /// code of its own.
   void change(const char* verb) {
     const Value target = top();
     if (target.kind == Kind::data || target.kind == Kind::text) return;
@@ -387,6 +404,7 @@ class Scanner final {
     act(std::string(verb) + " " + describe(target));
   }
 
+  /// The codes stand for globals that a program registers with copyreg; the pickle does not say which.
   void extension(std::uint64_t code) {
     const std::int32_t told = act("import what the extension code " + std::to_string(code) + " stands for");
     push_value({Kind::import, keep("extension " + std::to_string(code)), told});

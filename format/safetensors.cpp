@@ -1,9 +1,11 @@
-// Reads the header of a safetensors file.
+// Reads the header of a safetensors file (format: huggingface/safetensors, README, "Format"): 8 bytes with
+// the header's length, the header in JSON, then the data of all tensors without gaps.
 //
 // The header comes from strangers and may have 100 MB, so it is parsed event by event: HeaderReader keeps the
-// tensors and a small state (Place), and refuses the first event that does not fit. Then check_tiling()
-// checks that the tensors fill the data exactly. All arithmetic is checked for overflow. Runs on the caller's
-// thread.
+// tensors and a small state (Place), and refuses the first event that does not fit. A document tree would
+// take many times the header's size before anything could be refused. Then check_tiling() checks that the
+// tensors fill the data exactly, as the format demands: a gap could hide a second file, and an overlap would
+// give two names to one byte. All arithmetic is checked for overflow. Runs on the caller's thread.
 
 #include "format/safetensors.h"
 
@@ -26,6 +28,7 @@ namespace fs = std::filesystem;
 using base::checked_add;
 using base::checked_mul;
 
+// Far above any release, and enough to keep the memory for a hostile header of 100 MB small.
 constexpr std::size_t kTensorsMax = 1u << 19;
 constexpr std::size_t kAxesMax = 16;
 constexpr std::size_t kNameBytesMax = 512;
@@ -36,6 +39,7 @@ struct KnownDType {
   std::optional<DType> dtype;  ///< nothing for types that are not supported
 };
 
+// All types that the format names, so that a message can tell an unsupported type from a misspelt one.
 constexpr std::array<KnownDType, 22> kDTypes{{
     {"BOOL", DType::boolean},
     {"U8", DType::u8},
@@ -82,6 +86,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool number_unsigned(number_unsigned_t value) override {
     if (place_ == Place::shape) {
       if (tensor_.shape.size() == kAxesMax) refuse_tensor("has more than 16 axes");
+      // Values may be as large as 2^64 - 1; add_tensor() checks their product.
       tensor_.shape.push_back(value);
     } else if (place_ == Place::offsets) {
       if (offset_count_ == 2) refuse_tensor("has more than two data_offsets");
@@ -92,6 +97,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
+  // Values of __metadata__ are free text and are ignored.
   bool string(string_t& value) override {
     if (place_ == Place::metadata) return true;
     if (place_ != Place::tensor || key_ != "dtype") refuse_value("the string " + to_quoted(value));
@@ -113,6 +119,8 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     }
   }
 
+  // Arrays end in Place::tensor again, so an object can only end as a tensor, the metadata, or the header
+  // itself.
   bool end_object() override {
     if (place_ == Place::header) {
       place_ = Place::end;
@@ -141,6 +149,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool key(string_t& value) override {
+    // Two equal keys are refused here, because the format leaves open which of them counts.
     auto& keys = place_ == Place::header ? names_ : keys_;
     if (place_ == Place::tensor && value != "dtype" && value != "shape" && value != "data_offsets")
       refuse_tensor("has the unknown key " + to_quoted(value));
@@ -160,6 +169,8 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
+  /// Where the parser is. start -> header -> metadata or tensor -> header ...; tensor -> shape or offsets ->
+  /// tensor; header -> end. Any deeper nesting is refused, so the parser's stack stays small, too.
   enum class Place : std::uint8_t { start, header, metadata, tensor, shape, offsets, end };
 
   [[noreturn]] void refuse(const std::string& cause) const { base::throw_malformed(subject_, cause); }
@@ -195,6 +206,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     if (end < begin) {
       refuse_tensor("ends at " + std::to_string(end) + " before it begins at " + std::to_string(begin));
     }
+    // data_offsets and shape x dtype state the length twice, and must agree.
     const auto count = element_count(tensor_.shape);
     const auto bytes = count ? checked_mul(*count, size_bytes(tensor_.dtype)) : std::nullopt;
     if (!bytes) refuse_tensor("shape " + to_string(tensor_.shape) + " is too large");
@@ -265,6 +277,7 @@ Header read_header(const fs::path& path) {
   header.file_bytes = file.size_bytes();
   const std::string head = read_head(file);
   if (head.empty()) base::throw_malformed(subject, "is empty");
+  // A header that merely looks wrong is left to the checks below, whose messages are more exact.
   if (!looks_like_safetensors(head)) {
     if (is_zip(head)) base::throw_malformed(subject, "is a zip file, not a safetensors file");
     if (const auto what = describe_lookalike(head); !what.empty()) base::throw_malformed(subject, what);
@@ -309,8 +322,11 @@ CheckpointIndex parse_safetensors(std::string_view header, std::optional<std::ui
   // The parser would also skip a byte order mark.
   if (first == std::string_view::npos || header[first] != '{')
     base::throw_malformed(subject, "its header does not begin with '{'");
+  // data_offsets count from here, not from the start of the file.
   const std::uint64_t data_offset_bytes = sizeof(std::uint64_t) + header.size();
   HeaderReader reader(subject, data_offset_bytes);
+  // The parser is strict: after the object only white space may follow, with which writers pad the header to
+  // 8 bytes.
   static_cast<void>(nlohmann::json::sax_parse(header.begin(), header.end(), &reader));
   CheckpointIndex index;
   index.kind = CheckpointKind::safetensors;

@@ -1,10 +1,16 @@
-// Reads a zip file's directory and headers.
+// Reads a zip file's directory and headers (PKWARE APPNOTE.TXT 6.3; section numbers below are of that
+// document).
 //
 // read() is for loading: it finds the directory from the end record, reads its entries, and then checks every
 // local header and data descriptor against them, and that members fill the file from its first byte to the
 // directory. read_outline() is for damaged files: it uses the directory only and computes each payload's
 // place from the neighbouring headers. Either way each length is checked against what encloses it before it
-// is used, and the directory is limited to 16 MiB. Reads are positional; runs on the caller's thread.
+// is used, and the directory is limited to 16 MiB.
+//
+// A zip file states most facts twice, in the directory and in front of each member, and programs differ in
+// which of the two they believe. A file in which the two differ can show one content to a scanner and another
+// to torch. The strict reader therefore accepts only files that every reader understands in the same way.
+// Reads are positional; everything runs on the caller's thread.
 
 #include "format/zip_index.h"
 
@@ -22,6 +28,8 @@ namespace {
 using base::Bytes;
 using base::load_le;
 
+// Signatures and fixed lengths of the records: 4.3.7 (local header), 4.3.12 (entry of the directory), 4.3.16
+// (end record), 4.3.14 and 4.3.15 (zip64 end record and its locator), 4.3.9 (data descriptor).
 constexpr std::uint32_t kLocalSignature = 0x04034b50;
 constexpr std::uint32_t kCentralSignature = 0x02014b50;
 constexpr std::uint32_t kDescriptorSignature = 0x08074b50;
@@ -36,17 +44,20 @@ constexpr std::uint64_t kEnd64Bytes = 56;
 constexpr std::uint64_t kLocator64Bytes = 20;
 constexpr std::uint64_t kDescriptorBytes = 16;
 constexpr std::uint64_t kDescriptor64Bytes = 24;
+// torch pads the extra field of each local header until the payload starts on this multiple.
 constexpr std::uint64_t kTorchAlignmentBytes = 64;
 
 // Far above any checkpoint (1,000 to 10,000 members of about 90 bytes), and harmless to read.
 constexpr std::uint64_t kDirectoryBytesMax = 16u << 20;
 constexpr std::uint16_t kNameBytesMax = 1024;
 
+// A field with this value is too narrow for its number, which then stands in the zip64 record.
 constexpr std::uint32_t kSaturated32 = 0xFFFFFFFF;
 constexpr std::uint16_t kSaturated16 = 0xFFFF;
 
-// Bit 3: sizes and CRC follow the payload in a data descriptor, as torch writes them. Bit 11: the name is
-// UTF-8.
+// General purpose flags (4.4.4). Bit 3: sizes and CRC follow the payload in a data descriptor, as torch
+// writes them. Bit 11: the name is UTF-8. Bits 0, 6 and 13 announce encryption of the payload or of the
+// directory.
 constexpr std::uint16_t kFlagDescriptor = 1u << 3;
 constexpr std::uint16_t kFlagUtf8 = 1u << 11;
 constexpr std::uint16_t kFlagsEncryption = (1u << 0) | (1u << 6) | (1u << 13);
@@ -64,7 +75,8 @@ struct Entry {
   std::uint16_t flags = 0;
 };
 
-/// The zip64 field among the extra fields, empty when there is none. Nothing when the fields are damaged.
+/// The zip64 field (id 1, 4.5.3) among the extra fields, empty when there is none. Nothing when the fields
+/// are damaged. A second zip64 field counts as damage, because readers differ in which one they take.
 std::optional<Bytes> find_zip64_field(Bytes extra) {
   Bytes found;
   bool seen = false;
@@ -146,6 +158,7 @@ class ZipReader final {
     Directory directory{.offset_bytes = load_le<std::uint32_t>(end, 16),
                         .length_bytes = load_le<std::uint32_t>(end, 12),
                         .count = load_le<std::uint16_t>(end, 10)};
+    // The two counts, of this disk and of all disks, are equal in an archive of one file.
     if (count_here != directory.count) refuse("zip end record: two counts of members differ");
     const std::uint64_t directory_end = read_end64(end_offset, directory);
     const auto stated_end = base::checked_add(directory.offset_bytes, directory.length_bytes);
@@ -162,7 +175,8 @@ class ZipReader final {
   }
 
   /// Replaces saturated fields by those of the zip64 end record, if there is one. Returns the offset at which
-  /// the end records begin.
+  /// the end records begin. The record must stand directly before its locator: a locator that points
+  /// elsewhere would leave room for a second directory.
   [[nodiscard]] std::uint64_t read_end64(std::uint64_t end_offset, Directory& directory) const {
     const bool saturated = directory.count == kSaturated16 || directory.length_bytes == kSaturated32 ||
                            directory.offset_bytes == kSaturated32;
@@ -192,6 +206,8 @@ class ZipReader final {
     const auto agrees = [](std::uint64_t narrow, std::uint64_t saturated, std::uint64_t full) {
       return narrow == full || narrow == saturated;
     };
+    // The record's own length field excludes the signature and itself (12 bytes). Any other length means
+    // extension fields, which torch does not write.
     const bool ok = load_le<std::uint32_t>(end64, 0) == kEnd64Signature &&
                     load_le<std::uint64_t>(end64, 4) == kEnd64Bytes - 12 &&
                     load_le<std::uint32_t>(end64, 16) == 0 && load_le<std::uint32_t>(end64, 20) == 0 &&
@@ -206,6 +222,7 @@ class ZipReader final {
   /// Reads all entries; they must fill the directory exactly, and no name may occur twice.
   [[nodiscard]] std::vector<Entry> read_directory(const Directory& directory) const {
     const auto bytes = read_bytes(directory.offset_bytes, directory.length_bytes);
+    // Without this limit a count of 2^64 - 1 would be passed to reserve().
     if (directory.count > directory.length_bytes / kCentralBytes) {
       refuse("zip directory of " + std::to_string(directory.length_bytes) + " bytes cannot hold " +
              std::to_string(directory.count) + " members");
@@ -257,7 +274,8 @@ class ZipReader final {
     }
   }
 
-  /// Sizes and offset of an entry, each from the zip64 field when its own field is saturated.
+  /// Sizes and offset of an entry, each from the zip64 field when its own field is saturated. The zip64 field
+  /// contains only the saturated ones, in this fixed order (4.5.3), so the calls below must not be reordered.
   void read_sizes(Entry& entry, Bytes header, Bytes extra) const {
     const auto zip64 = find_zip64_field(extra);
     if (!zip64) refuse(entry.member, "has damaged extra fields");
@@ -274,13 +292,16 @@ class ZipReader final {
     entry.member.header_offset_bytes = widen(load_le<std::uint32_t>(header, 42));
     if (!wide.empty()) refuse(entry.member, "has more in its zip64 field than it needs");
     if (load_le<std::uint16_t>(header, 34) != 0) refuse(entry.member, "lies on another disk");
+    // Method 0 stores the payload as it is, so both sizes are the same number.
     if (packed_bytes != entry.member.length_bytes) {
       refuse(entry.member, "is stored, but has two sizes: " + std::to_string(packed_bytes) + " and " +
                                std::to_string(entry.member.length_bytes));
     }
   }
 
-  /// Checks the local header against the entry, and adds the place of the payload to the entry.
+  /// Checks the local header against the entry, and adds the place of the payload to the entry. Only the
+  /// local header says how long its extra field is (torch's padding), so the payload's offset does not follow
+  /// from the directory alone.
   void check_local_header(Entry& entry, const Directory& directory) const {
     ZipMember& member = entry.member;
     const auto name_offset =
@@ -309,9 +330,11 @@ class ZipReader final {
     entry.member.end_offset_bytes = *end + descriptor_bytes(entry, *end, directory);
   }
 
-  /// Finds the payload between this member's header and the next one's, which is at `end_offset`: directly
-  /// before a data descriptor that is recognised there; otherwise where the local header puts it, if that
-  /// leaves no gap, or on a multiple of 64 bytes, as torch aligns it.
+  /// Finds the payload between this member's header and the next one's, which is at `end_offset`. The local
+  /// header may be damaged, so its length of the extra field is only one of three hints, tried in the order
+  /// of their reliability: a data descriptor that ends at `end_offset` and has its signature; the place that
+  /// the local header gives, if that leaves no gap; a place on a multiple of 64 bytes, as torch aligns
+  /// payloads.
   void place_payload(Entry& entry, std::uint64_t end_offset, const Directory& directory) const {
     ZipMember& member = entry.member;
     const std::uint64_t name_end = member.header_offset_bytes + kLocalBytes + member.name.size();
@@ -322,6 +345,8 @@ class ZipReader final {
     const std::uint64_t extra_bytes =
         load_le<std::uint16_t>(read_bytes(member.header_offset_bytes, kLocalBytes), 28);
 
+    // Each hint is asked for a width of the data descriptor: the payload ends `width` bytes before
+    // `end_offset`.
     const auto is_described = [&](std::uint64_t width) {
       return width == 0 || load_le<std::uint32_t>(read_bytes(end_offset - width, 4)) == kDescriptorSignature;
     };
@@ -329,6 +354,8 @@ class ZipReader final {
     const auto is_aligned = [&](std::uint64_t width) {
       return (end_offset - width - member.length_bytes) % kTorchAlignmentBytes == 0;
     };
+    // A descriptor ends at `end_offset`, so its width decides where its signature must stand. Both widths
+    // occur with any size.
     std::vector<std::uint64_t> widths{0};
     if ((entry.flags & kFlagDescriptor) != 0) widths = {kDescriptor64Bytes, kDescriptorBytes};
     std::erase_if(widths, [&](std::uint64_t width) { return width > room_bytes; });
@@ -351,6 +378,7 @@ class ZipReader final {
       return found == expected || (may_be_zero && found == 0);
     };
     bool ok = agrees(load_le<std::uint32_t>(header, 14), entry.member.crc32);
+    // Uncompressed size before compressed size: the order of the zip64 field.
     for (const std::size_t field : {std::size_t{22}, std::size_t{18}}) {
       std::uint64_t length_bytes = load_le<std::uint32_t>(header, field);
       if (length_bytes == kSaturated32 && wide.size() >= 8) {
@@ -363,6 +391,8 @@ class ZipReader final {
   }
 
   /// The length of the data descriptor at `offset_bytes`; 0 when the entry has none.
+  /// The descriptor must repeat the directory's CRC and sizes; the width for which it does is the width it
+  /// has.
   [[nodiscard]] std::uint64_t descriptor_bytes(const Entry& entry, std::uint64_t offset_bytes,
                                                const Directory& directory) const {
     if ((entry.flags & kFlagDescriptor) == 0) return 0;
@@ -426,6 +456,7 @@ std::vector<std::byte> read_zip_member(const base::File& file, const ZipMember& 
   }
   std::vector<std::byte> bytes(member.length_bytes);
   file.read_exact_at(member.offset_bytes, bytes);
+  // torch writes a CRC of 0 when it is told not to compute one; 0 therefore says nothing.
   if (member.crc32 != 0 && base::crc32(bytes) != member.crc32) {
     base::throw_malformed(subject, "is damaged: its CRC-32 does not match");
   }
