@@ -41,6 +41,7 @@ NamePattern read_name(const std::string& name) {
   static const std::regex numbered(R"((.+)\.(\d\d)(\.(pth|pt|safetensors)))");
   std::smatch match;
   if (std::regex_match(name, match, of_count)) {
+    // These numbers begin with 1. A 0 wraps around to 2^64 - 1, which find_gap() does not accept.
     const std::uint64_t count = to_number(match[3]);
     return {match.str(1) + "-of-" + match.str(3) + match.str(4), to_number(match[2]) - 1, count};
   }
@@ -147,6 +148,7 @@ std::vector<CheckpointFiles> find_checkpoints(const fs::path& folder) {
   std::vector<CheckpointFiles> checkpoints;
   for (auto& [key, members] : groups) checkpoints.push_back(to_checkpoint(key.first, std::move(members)));
   for (const auto& [whole, parts] : cut_files)
+    // When the joined file is there, the parts are leftovers.
     if (!fs::exists(whole)) checkpoints.push_back(cut_file(whole, parts));
   for (const fs::path& map : weight_maps) attach_weight_map(map, checkpoints);
   return checkpoints;

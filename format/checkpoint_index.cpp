@@ -1,3 +1,6 @@
+// Opens checkpoints of one or more files, and chooses one of several in a folder (docs/checkpoints.md, "Which
+// files"). Everything runs on the caller's thread.
+
 #include "format/checkpoint_index.h"
 
 #include <algorithm>
@@ -31,6 +34,7 @@ CheckpointIndex merge(std::vector<CheckpointIndex> parts) {
     }
     merged.files.insert(merged.files.end(), part.files.begin(), part.files.end());
   }
+  // Stable, so that of two equal names the one in the earlier file comes first in the message.
   std::ranges::stable_sort(merged.tensors, {}, &CheckpointTensor::name);
   const auto twice = std::ranges::adjacent_find(merged.tensors, {}, &CheckpointTensor::name);
   if (twice != merged.tensors.end()) {
@@ -42,7 +46,8 @@ CheckpointIndex merge(std::vector<CheckpointIndex> parts) {
   return merged;
 }
 
-/// Checks that the index file names every tensor, in the file in which it is.
+/// Checks that the index file names every tensor, in the file in which it is. Sluice does not need the map to
+/// find tensors; a difference shows that a shard is of another upload.
 void check_weight_map(const fs::path& path, const CheckpointIndex& index) {
   const std::string subject = path.string();
   const Json json = parse_json(base::read_text_file(path, kWeightMapBytesMax), subject);

@@ -1,4 +1,6 @@
-// The table of checkpoint kinds, and what people have instead of a checkpoint.
+// The table of checkpoint kinds, and the files that people have instead of a checkpoint. A kind is told by
+// its first bytes, not by its name, because downloads get arbitrary names; the name only decides which error
+// message a file without known bytes gets.
 
 #include "format/checkpoint_kind.h"
 
@@ -116,6 +118,7 @@ bool is_zip(std::string_view head) { return head.starts_with("PK\x03\x04"sv); }
 bool is_gguf(std::string_view head) { return head.starts_with(kGgufMagic); }
 
 bool looks_like_safetensors(std::string_view head) {
+  // safetensors has no magic: 8 bytes of length, then a JSON object, perhaps after white space.
   if (head.size() < 10) return false;
   const auto length_bytes = base::load_le<std::uint64_t>(base::as_bytes(head));
   if (length_bytes < 2 || length_bytes > kSafetensorsHeaderBytesMax) return false;

@@ -1,10 +1,11 @@
 // Two independent things: the arithmetic of strided views (does a range of bytes touch an element, and which
 // rows), and the maps of damaged files of each kind.
 //
-// The arithmetic works without enumerating elements: axes are sorted by their step, and because the index has
-// checked that each step leads past everything inside it, the first index that can touch the range follows by
-// division. The maps trust only what is outside the damage; a reader's Error{malformed} becomes the map's
-// `problem`. Everything runs on the caller's thread.
+// The arithmetic works without enumerating elements, of which a tensor has up to 10^9: axes are sorted by
+// their step, and because the index has checked that each step leads past everything inside it, the first
+// index that can touch the range follows by division. The maps trust only what is outside the damage: a
+// damaged header could assign bytes to the wrong tensors, which is worse than no assignment. A reader's
+// Error{malformed} becomes the map's `problem`. Everything runs on the caller's thread.
 
 #include "format/checkpoint_map.h"
 
@@ -55,6 +56,9 @@ std::uint64_t first_index(std::uint64_t start_bytes, std::uint64_t inner_bytes, 
   return begin_bytes < end_bytes ? 0 : (begin_bytes - end_bytes) / step_bytes + 1;
 }
 
+/// Descends from the longest step to the shortest. At each axis it moves to the first index whose elements
+/// end behind `begin_bytes`; the cases that decide at once return, and only a range that begins inside of
+/// that index goes one axis deeper.
 bool touches(std::uint64_t start_bytes, const std::vector<Axis>& axes, std::uint64_t item_bytes,
              std::uint64_t begin_bytes, std::uint64_t end_bytes) {
   if (std::ranges::any_of(axes, [](const Axis& axis) { return axis.extent == 0; })) return false;
@@ -84,6 +88,7 @@ std::vector<FilePart> parts_of(std::vector<ZipMember> members, std::uint64_t fil
   std::ranges::sort(members, {}, &ZipMember::header_offset_bytes);
   std::vector<FilePart> parts;
   std::uint64_t at = 0;
+  // Parts of no length are left out, and overlapping members of a damaged file do not make `at` go back.
   const auto add = [&](std::uint64_t end_bytes, std::string name, bool storage = false) {
     if (end_bytes > at) parts.push_back({at, end_bytes - at, std::move(name), storage});
     at = std::max(at, end_bytes);
@@ -116,7 +121,8 @@ std::vector<FilePart> parts_around_data(std::uint64_t data_offset_bytes, std::st
   return parts;
 }
 
-/// Turns a tensor of quantized blocks, which have no separate elements, into rows of bytes.
+/// Turns a tensor of quantized blocks, which have no separate elements, into rows of bytes. Only rows are
+/// named for damage, and a row is a whole number of blocks.
 CheckpointTensor as_bytes(CheckpointTensor tensor) {
   if (block_weights(tensor.dtype) == 1) return tensor;
   const std::uint64_t cols = tensor.shape.back();
@@ -139,12 +145,14 @@ CheckpointMap map_damaged_safetensors(const std::filesystem::path& path, const I
     return map;
   }
   constexpr std::uint64_t kLengthBytes = sizeof(std::uint64_t);
+  // The header has been read successfully, so its length is plausible even if it is damaged.
   const auto header_bytes = base::load_le<std::uint64_t>(base::as_bytes(head));
   map.parts = {{0, kLengthBytes, "length of the safetensors header", false},
                {kLengthBytes, header_bytes, "safetensors header", false}};
   const std::uint64_t data_offset_bytes = kLengthBytes + header_bytes;
   if (file.size_bytes() > data_offset_bytes)
     map.parts.push_back({data_offset_bytes, file.size_bytes() - data_offset_bytes, "tensor data", true});
+  // Well-formed JSON is not proof: a changed digit in an offset moves a tensor.
   if (is_damaged(0, data_offset_bytes)) {
     map.tensors.clear();
     map.problem = "which tensors it touches is not known: the header, which says so, is damaged";
@@ -185,6 +193,7 @@ std::optional<RowSpan> touched_rows(const CheckpointTensor& tensor, std::uint64_
   const std::vector<Axis> inner = axes_of(tensor, 1);
   const std::uint64_t inner_bytes = span_bytes(inner, 0, item_bytes);
   const std::uint64_t step_bytes = tensor.strides[0] * item_bytes;
+  // Rows of a transposed tensor interleave; the damage touches parts of many, so none is named.
   if (step_bytes < inner_bytes) return std::nullopt;
   RowSpan rows{first_index(tensor.offset_bytes, inner_bytes, step_bytes, begin_bytes),
                std::min(tensor.shape[0], (end_bytes - tensor.offset_bytes - 1) / step_bytes + 1) - 1};
@@ -197,6 +206,8 @@ std::optional<RowSpan> touched_rows(const CheckpointTensor& tensor, std::uint64_
 std::optional<CheckpointMap> map_damaged_pth(const std::filesystem::path& path, const IsDamaged& is_damaged) {
   const auto file = base::File::open_read(path);
   std::array<std::byte, 4> magic{};
+  // A file whose directory is unreadable still counts as .pth if it begins like one; otherwise it is of
+  // unknown kind.
   const bool zip_start = file.read_at(0, magic) == magic.size() && base::as_text(magic) == "PK\x03\x04";
   CheckpointMap map;
   std::vector<ZipMember> members;

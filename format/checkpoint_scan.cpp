@@ -26,6 +26,8 @@ bool starts_with_protocol(base::Bytes bytes) {
          std::to_integer<unsigned>(bytes[1]) <= kProtocolMax;
 }
 
+/// Scans the pickles in a zip. The outline is used because the strict reader refuses exactly the files that
+/// are worth a look; a file without an outline has nothing that could be scanned.
 std::vector<ScannedPickle> scan_members(const std::filesystem::path& path, base::Bytes bytes) {
   std::vector<ScannedPickle> pickles;
   std::vector<ZipMember> members;
@@ -43,7 +45,9 @@ std::vector<ScannedPickle> scan_members(const std::filesystem::path& path, base:
   return pickles;
 }
 
-/// Scans pickles one after another. Offsets count from the start of the file.
+/// Scans pickles one after another, as in torch's old format. Offsets count from the start of the file. A
+/// further pickle must begin with a protocol, otherwise the payload behind the last one would be scanned as
+/// well.
 std::vector<ScannedPickle> scan_sequence(base::Bytes bytes) {
   std::vector<ScannedPickle> pickles;
   std::size_t start = 0;

@@ -1,4 +1,6 @@
-// Reads and writes lists of checksums: SHA256SUMS, md5sum's lists, RELEASE texts.
+// Reads and writes lists of checksums: SHA256SUMS, md5sum's lists, RELEASE texts. Such a list has no grammar,
+// so every line is searched for a digest of 32 or 64 hex digits that two spaces, or a space and '*', separate
+// from a file name (GNU coreutils, "md5sum invocation"); other lines are ignored.
 
 #include <algorithm>
 
@@ -98,6 +100,8 @@ std::vector<ManifestFile> parse_sums(std::string_view text) {
     if (line.ends_with('\r')) line.remove_suffix(1);
     const auto sum = find_sum(line);
     if (!sum) continue;
+    // An escaped name may contain characters that are otherwise refused, because the list has stated them
+    // openly.
     if (line.starts_with('\\')) {
       check_listed_path(sum->path, kSubject);
     } else {

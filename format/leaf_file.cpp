@@ -1,3 +1,9 @@
+// Reads and writes files of leaves: a header of 16 bytes, a table of (root, number of leaves), then the
+// leaves of all files one after the other, all little-endian (format in leaf_file.h).
+//
+// A leaf file is not trusted and needs no digest of its own: whoever uses leaves must compute their root and
+// compare it with the torrent's. Here only structure is checked.
+
 #include "format/leaf_file.h"
 
 #include <algorithm>
@@ -36,6 +42,7 @@ void append(std::vector<std::byte>& out, base::Bytes bytes) {
   out.insert(out.end(), bytes.begin(), bytes.end());
 }
 
+// A file of one leaf has that leaf as its root, which the torrent states already.
 bool has_row(const ReleaseFile& file) { return !file.pad && file.leaves.size() > 1; }
 
 }  // namespace
@@ -54,6 +61,7 @@ LeafFile LeafFile::open(const std::filesystem::path& path) {
     base::throw_malformed(
         subject, "has version " + std::to_string(version) + ", expected " + std::to_string(kVersion));
   const auto file_count = base::load_le<std::uint32_t>(header, kMagic.size() + sizeof(version));
+  // Before memory is allocated for the table.
   if (file_count > (file_bytes - kHeaderBytes) / kRowBytes)
     base::throw_malformed(subject, "is too short for " + std::to_string(file_count) + " files");
 

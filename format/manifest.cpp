@@ -1,6 +1,7 @@
-// Reads manifests. A manifest may come from anywhere, so unknown keys, wrong types, bad digests, names that
-// could not be shown and unsafe paths are all refused, with the place in the file. The writer is in
-// manifest_text.cpp, lists of checksums are in checksum_list.cpp.
+// Reads manifests (docs/manifest.md). A manifest may come from anywhere, so unknown keys, wrong types, bad
+// digests, names that could not be shown and unsafe paths are all refused, with the place in the file. A key
+// that this version does not know could change what the others mean, so it is not skipped. The writer is in
+// manifest_text.cpp, lists of checksums are in checksum_list.cpp. Pure functions on the caller's thread.
 
 #include "format/manifest.h"
 
@@ -18,6 +19,7 @@ namespace {
 
 constexpr std::uint64_t kManifestVersion = 1;
 
+/// A release's name becomes a file name and an argument of commands.
 void check_name(const std::string& name, std::string_view subject) {
   const auto allowed = [](char c) {
     return (base::is_alphanumeric(c) && base::to_lower(c) == c) || c == '.' || c == '_' || c == '-';
@@ -64,6 +66,7 @@ std::optional<D> digest_of(const Json& object, std::string_view key, const std::
   return to_digest<D>(*value, subject + ": " + std::string(key));
 }
 
+/// The URL is put into a magnet link and printed, so it must be visible ASCII.
 void check_tracker(const std::string& url, const std::string& subject) {
   constexpr std::string_view kSchemes[] = {"udp://", "http://", "https://", "ws://", "wss://"};
   const bool known = std::ranges::any_of(kSchemes, [&](std::string_view scheme) {
@@ -92,6 +95,7 @@ ManifestFile read_manifest_file(const Json& json, const std::string& subject) {
   require_known_keys(json, {"path", "bytes", "md5", "sha256", "root"}, subject);
   ManifestFile file;
   file.path = json.at("path", subject).as_string(subject + ": path");
+  // Before the path is used in messages: it may contain terminal escapes or lead out of the release's folder.
   check_release_path(file.path, subject);
   const std::string place = subject + ": '" + file.path + "'";
   file.length_bytes = uint_of(json, "bytes", place);
@@ -127,6 +131,7 @@ ManifestContainer read_container(const Json& json, const std::string& subject) {
   require_known_keys(json, {"name", "quant", "root"}, subject);
   ManifestContainer container;
   container.name = json.at("name", subject).as_string(subject + ": name");
+  // The name is a file name, too.
   check_release_path(container.name, subject);
   const std::string place = subject + ": '" + container.name + "'";
   container.quant = json.at("quant", place).as_string(place + ": quant");

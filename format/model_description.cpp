@@ -1,3 +1,12 @@
+// Bounds and contradictions of a ModelDescription.
+//
+// validate() checks in three passes. BoundsCheck compares every field with the bounds in model_fields.h, one
+// field at a time; this pass comes first, so that the products in the second pass cannot overflow and no
+// divisor is 0. The checks of kinds, mixers and mixtures then compare fields with each other. The last pass
+// bounds sums over all layers. Descriptions come from files of strangers, and everything that allocates
+// memory for a model (tensor lists, caches, activations) relies on these bounds. Pure functions; any number
+// of threads may call them.
+
 #include "format/model_description.h"
 
 #include <algorithm>
@@ -8,7 +17,8 @@
 namespace sluice::format {
 namespace {
 
-/// The archive that compares every field with its bounds.
+/// The archive (model_fields.h) that compares every field with its bounds. Flags and enumerators have none:
+/// each of their values is valid.
 class BoundsCheck final {
  public:
   template <typename T>
@@ -94,6 +104,8 @@ void check_mixer(const GroupedQueryAttention& mixer, std::string_view subject) {
   if (mixer.rope) check_rope(*mixer.rope, mixer.head_dim, place_of(subject, "rope"));
 }
 
+// Latent attention has a rotary part of its own width next to the plain dims, so only the general bound
+// applies.
 void check_mixer(const LatentAttention& mixer, std::string_view subject) {
   check_rope(mixer.rope, kWidthMax, place_of(subject, "rope"));
   require_range(mixer.heads * (mixer.plain_dims + mixer.rope.rotary_dims), kWidthMax,
@@ -116,6 +128,7 @@ void check_mixture(const Mixture& mixture, std::string_view subject) {
   if (!groups) return;
   require_multiple(mixture.experts, "experts", groups->groups, "groups", subject);
   require_range(groups->kept, groups->groups, "kept", place_of(subject, "groups"));
+  // Experts are chosen inside of the kept groups only, so these must have enough of them.
   require_range(mixture.experts_per_token, mixture.experts / groups->groups * groups->kept,
                 "experts_per_token", subject);
   if (groups->score == GroupScore::best_two && mixture.experts / groups->groups < 2)
@@ -130,7 +143,8 @@ void check_layer(const LayerDescription& layer, std::string_view subject) {
   if (layer.feed_forward.mixture) check_mixture(*layer.feed_forward.mixture, place_of(place, "mixture"));
 }
 
-/// Kinds stand in the order in which they first occur, all occur, and no two are equal.
+/// Kinds stand in the order in which they first occur, all occur, and no two are equal. A model then has one
+/// description only, and descriptions can be compared as text.
 void check_kinds(const ModelDescription& description, std::string_view subject) {
   std::uint32_t seen = 0;
   for (std::size_t layer = 0; layer < description.layers.size(); ++layer) {
@@ -159,6 +173,7 @@ std::string_view activation_name(const Activation& activation) {
   return kActivationNames[activation.index()];
 }
 
+// Looks for an equal kind first, which keeps the rules of check_kinds() without any effort of the caller.
 void ModelDescription::add_layers(std::uint64_t count, const LayerDescription& layer) {
   const auto found = std::ranges::find(layer_kinds, layer);
   const auto kind = static_cast<std::uint32_t>(found - layer_kinds.begin());
@@ -172,6 +187,7 @@ void validate(const ModelDescription& description, std::string_view subject) {
   check_kinds(description, subject);
   for (std::size_t i = 0; i < description.layer_kinds.size(); ++i)
     check_layer(description.layer_kinds[i], place_of(subject, "layer_kinds[" + std::to_string(i) + "]"));
+  // The lists of tensors and experts grow with this sum, so it has a bound of its own.
   std::uint64_t experts = 0;
   for (std::uint64_t layer = 0; layer < description.layer_count(); ++layer)
     if (const auto& mixture = description.layer(layer).feed_forward.mixture) experts += mixture->experts;

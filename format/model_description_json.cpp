@@ -11,6 +11,8 @@
 namespace sluice::format {
 namespace {
 
+/// Leaves out neutral values, so that a field which is added later does not change the text of existing
+/// models.
 class Writer final {
  public:
   template <typename T>
@@ -79,7 +81,8 @@ class Writer final {
   Json json_ = Json::object();
 };
 
-/// Reads an object: types only, the bounds are validate()'s business.
+/// Reads an object. It checks types only; the bounds are checked by validate() afterwards, with the same
+/// messages as for a description that was not read from JSON.
 class Reader final {
  public:
   template <typename T>
@@ -139,6 +142,7 @@ class Reader final {
     if (find(key) == nullptr && first == FirstIs::neutral) return;
     Reader inner(at(key), place_of(subject_, key));
     const std::string place = place_of(inner.subject_, "kind");
+    // "kind" is not among the fields of the alternatives; it chooses whose fields are read.
     set_alternative(value, index_of(inner.at("kind"), place, names));
     std::visit([&](auto& alternative) { fields(inner, alternative); }, value);
     inner.refuse_others();
@@ -167,6 +171,7 @@ class Reader final {
   }
 
  private:
+  // Every key that is asked for is noted, also when it is missing: refuse_others() refuses all others.
   [[nodiscard]] const Json* find(const char* key) {
     known_.emplace_back(key);
     return json_.find(key);
@@ -187,6 +192,7 @@ class Reader final {
   }
 
   template <std::size_t I = 0, typename... Ts>
+  /// Gives the variant its alternative number `index`, which is known at run time only.
   static void set_alternative(std::variant<Ts...>& value, std::size_t index) {
     if constexpr (I < sizeof...(Ts)) {
       if (I == index) {
@@ -210,6 +216,7 @@ ModelDescription description_from_json(const Json& json, std::string_view subjec
   ModelDescription description;
   Reader::read(json, std::string(subject), description);
   validate(description, subject);
+  // Objects compare with the order of their keys, so this covers order, neutral values and spellings at once.
   if (to_json(description) != json) {
     base::throw_malformed(
         subject, "is not in canonical form: keys are in another order, or neutral values are written");

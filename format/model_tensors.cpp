@@ -1,5 +1,10 @@
 // The list of a model's tensors. kRoles says for each role everything that does not depend on the model;
 // LayerTensors walks through a layer in the order of the forward pass and adds what its description asks for.
+//
+// The order is part of the container's format: tensors lie in it, directories list it, and the runtime finds
+// a tensor by its index in it. A new role or a new mechanism must therefore not move the tensors of models
+// that exist. Shapes are [out, in] as in model_description.h. Pure functions; any number of threads may call
+// them.
 
 #include "format/model_tensors.h"
 
@@ -87,6 +92,7 @@ constexpr std::array kRoles{
     RoleFacts{TensorRole::output_scale, "output_scale", unquantized, Input::none},
 };
 
+// The table is written by hand, and facts_of() trusts the position of each row.
 constexpr bool in_order() {
   for (std::size_t i = 0; i < kRoles.size(); ++i)
     if (static_cast<std::size_t>(kRoles[i].role) != i) return false;
@@ -117,6 +123,7 @@ class LayerTensors final {
   LayerTensors(const ModelDescription& description, std::uint64_t layer, std::vector<ModelTensor>& out)
       : width_(description.width), description_(description.layer(layer)), layer_(layer), out_(out) {}
 
+  /// The order in which a forward pass needs the tensors, so that a container is read from front to back.
   void add_all() {
     add(TensorRole::mixer_norm, {width_});
     std::visit([this](const auto& mixer) { add_mixer(mixer); }, description_.mixer);
@@ -131,6 +138,8 @@ class LayerTensors final {
   void add_expert(std::uint64_t expert) {
     const auto& mixture = description_.feed_forward.mixture;
     if (!mixture) return add_dense(*description_.feed_forward.dense);
+    // Gate, up, down, each with its bias: the order of use within an expert, and that of its extent in a
+    // container.
     const std::size_t first = out_.size();
     add(TensorRole::expert_gate, {mixture->width, width_}, expert);
     if (mixture->expert_biases) add(TensorRole::expert_gate_bias, {mixture->width}, expert);
@@ -138,6 +147,7 @@ class LayerTensors final {
     if (mixture->expert_biases) add(TensorRole::expert_up_bias, {mixture->width}, expert);
     add(TensorRole::expert_down, {width_, mixture->width}, expert);
     if (mixture->expert_biases) add(TensorRole::expert_down_bias, {width_}, expert);
+    // Where the experts have a norm of their own, they read other activations than the dense feed-forward.
     if (!has_norm_for_experts()) return;
     for (std::size_t i = first; i < out_.size(); ++i)
       if (out_[i].input == MatrixInput::feed_forward) out_[i].input = MatrixInput::experts;
@@ -151,6 +161,7 @@ class LayerTensors final {
   void add_mixer(const GroupedQueryAttention& mixer) {
     const std::uint64_t query_rows = mixer.heads * mixer.head_dim;
     const std::uint64_t key_rows = mixer.key_heads * mixer.head_dim;
+    // The output gate is computed by the query matrix: query and gate, head by head.
     const std::uint64_t gated_rows = mixer.output_gate ? 2 * query_rows : query_rows;
     add(TensorRole::query, {gated_rows, width_});
     if (mixer.input_biases) add(TensorRole::query_bias, {gated_rows});
@@ -177,6 +188,8 @@ class LayerTensors final {
     } else {
       add(TensorRole::query, {query_rows, width_});
     }
+    // One matrix makes the latent vector and the rotary part of the keys, which all heads share (DeepSeek-V2,
+    // arXiv 2405.04434, section 2.1).
     add(TensorRole::key_value_latent, {mixer.latent_rank + mixer.rope.rotary_dims, width_});
     add(TensorRole::key_value_latent_norm, {mixer.latent_rank});
     add(TensorRole::latent_key_value,
@@ -186,6 +199,8 @@ class LayerTensors final {
 
   void add_mixer(const GatedDeltaNet& mixer) {
     const std::uint64_t value_rows = mixer.value_heads * mixer.value_dim;
+    // The convolution runs over queries, keys and values; queries have the heads of the keys (arXiv
+    // 2412.06464).
     const std::uint64_t channels = 2 * mixer.key_heads * mixer.key_dim + value_rows;
     if (mixer.inputs == DeltaInputs::packed) {
       add(TensorRole::delta_packed, {channels + value_rows, width_});
@@ -204,6 +219,7 @@ class LayerTensors final {
   }
 
   void add_mixer(const ShortConvolution& mixer) {
+    // Two gates and the values.
     add(TensorRole::convolution_input, {3 * width_, width_});
     add(TensorRole::convolution_kernel, {width_, mixer.convolution_tokens});
     add(TensorRole::convolution_output, {width_, width_});
@@ -228,6 +244,8 @@ class LayerTensors final {
   }
 
   void add_dense(const DenseFeedForward& dense) {
+    // A dense layer counts as one expert, which every token uses; next to a mixture its matrices belong to no
+    // expert.
     const auto expert = description_.feed_forward.mixture ? std::nullopt : std::optional<std::uint64_t>(0);
     add(TensorRole::dense_gate, {dense.width, width_}, expert);
     add(TensorRole::dense_up, {dense.width, width_}, expert);
@@ -235,6 +253,7 @@ class LayerTensors final {
     if (has_norm_for_experts()) add(TensorRole::dense_post_norm, {width_});
   }
 
+  /// Layers with post norms and with both kinds of feed-forward normalize the two separately.
   [[nodiscard]] bool has_norm_for_experts() const {
     return description_.post_norms && description_.feed_forward.dense && description_.feed_forward.mixture;
   }
@@ -284,6 +303,7 @@ std::string tensor_name(TensorRole role, std::uint64_t layer, std::uint64_t expe
   return full += name.substr(star + 1);
 }
 
+/// "layers.*.feed_forward.experts.*.w1.weight" -> "w1".
 std::string_view matrix_label(TensorRole role) {
   std::string_view name = facts_of(role).name;
   name = name.substr(0, name.rfind('.'));

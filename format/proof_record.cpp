@@ -1,3 +1,8 @@
+// The record of proven parts as bytes (layout in proof_record.h). Any difference from what
+// encode_proof_record() writes makes the record void, since a wrong bit would let unverified weights pass as
+// verified. The trailing SHA-256 detects torn writes and damage; it is no protection against somebody who can
+// write the record.
+
 #include "format/proof_record.h"
 
 #include <algorithm>

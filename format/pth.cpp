@@ -27,11 +27,13 @@ namespace {
 using base::checked_add;
 using base::checked_mul;
 
+// Far above any state dict, whose pickle has names, shapes and strides only.
 constexpr std::uint64_t kPickleBytesMax = 16u << 20;
 constexpr std::uint64_t kSmallRecordBytesMax = 64;
 constexpr std::size_t kNameBytesMax = 512;
 constexpr std::uint64_t kTorchVersionMax = 10;  // caffe2/serialize/versions.h: kMaxSupportedFileFormatVersion
 
+/// Checks the magic first, so that a web page or an archive of another kind gets its own message.
 void require_zip(const base::File& file) {
   const std::string head = read_head(file);
   const std::string subject = file.path().string();
@@ -78,6 +80,7 @@ class PthReader final {
     return read_tensors();
   }
 
+  /// No check of version and byte order: their members may be what is damaged.
   [[nodiscard]] CheckpointIndex read_damaged(std::vector<ZipMember> members) {
     sort_members(std::move(members));
     return read_tensors();
@@ -118,6 +121,7 @@ class PthReader final {
     if (members_.contains("constants.pkl")) refuse("is a TorchScript program, not a state dict");
     if (!members_.contains("data.pkl")) refuse("has no member 'data.pkl': not a torch file");
     for (const auto& [name, member] : members_) {
+      // Other members (code, constants, extra files) belong to programs, not to a plain state dict.
       const bool known = name == "data.pkl" || name == "version" || name == "byteorder" ||
                          name.starts_with("data/") || name == ".data/serialization_id" ||
                          name == ".format_version" || name == ".storage_alignment";
@@ -165,6 +169,7 @@ class PthReader final {
     if (storage == members_.end()) refuse_tensor("its storage 'data/" + tensor.storage_key + "' is missing");
     const std::uint64_t item_bytes = size_bytes(tensor.dtype);
     const std::uint64_t storage_bytes = storage->second.length_bytes;
+    // The pickle and the zip directory state the length of a storage independently; both must agree.
     if (checked_mul(tensor.storage_elements, item_bytes) != storage_bytes) {
       refuse_tensor("its storage 'data/" + tensor.storage_key + "' has " + std::to_string(storage_bytes) +
                     " bytes, expected " + std::to_string(tensor.storage_elements) + " x " +
@@ -204,6 +209,7 @@ CheckpointIndex open_pth(const std::filesystem::path& path) {
     return PthReader(path).read();
   } catch (const base::Error& error) {
     if (error.kind() != base::ErrorKind::malformed) throw;
+    // The scan reads the file again, because the strict reader may have stopped before it saw any pickle.
     const std::string acts = to_sentence(scan_pickles(path));
     if (acts.empty()) throw;
     throw base::Error(base::ErrorKind::malformed,

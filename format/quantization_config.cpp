@@ -1,3 +1,8 @@
+// Checks the keys that describe quantized weights in params.json and config.json. Only FP8 E4M3 with the
+// scales that released_model.cpp finds can be read; where the scales are follows from the files, so nothing
+// is taken from these keys. Settings for activations and the KV cache describe approximations of other
+// programs and are ignored (docs/checkpoints.md, "params.json and config.json").
+
 #include "format/quantization_config.h"
 
 #include <string>

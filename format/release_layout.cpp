@@ -1,3 +1,8 @@
+// The rules for the paths of a release (docs/fetch.md). Torrents and manifests come from strangers, and their
+// paths become files on disk and lines on a terminal: a path must stay inside of its folder, must be
+// printable, and must name one file only, on every file system that a user may have. All readers of torrents
+// and manifests call these functions, so the rules are the same everywhere.
+
 #include "format/release_layout.h"
 
 #include <algorithm>
@@ -23,6 +28,7 @@ void check_characters(std::string_view path, std::string_view subject) {
     const int length = base::utf8_length(rest);
     if (length <= 0) refuse(path, subject, "is not UTF-8");
     const auto character = rest.substr(0, static_cast<std::size_t>(length));
+    // Windows would take it for a separator.
     if (character == "\\") refuse(path, subject, "has a backslash");
     if (base::is_deceptive(base::decode_utf8(character))) refuse(path, subject, "has a control character");
     rest.remove_prefix(character.size());
@@ -51,12 +57,14 @@ FoldedPath fold(const std::string& path, std::string_view subject) {
   if (!folded) refuse(path, subject, "is not UTF-8");
   FoldedPath folded_path{std::move(*folded), &path};
   const std::string& key = folded_path.key;
+  // Compared after folding case: ".SLUICE" is the same folder where case is ignored.
   if (key == kOwnFolder || key.starts_with(std::string(kOwnFolder) + '/'))
     refuse(path, subject, "stands where Sluice keeps its own files");
   return folded_path;
 }
 
-/// Refuses two equal paths, and a file where another path has a folder.
+/// Refuses two equal paths, and a file where another path has a folder. Either would make one file overwrite
+/// another, on some file systems only.
 void check_distinct(std::vector<FoldedPath> paths, std::string_view subject) {
   // '/' sorts first, so that everything below a folder "a" directly follows "a".
   const auto rank = [](char c) { return c == '/' ? 0 : static_cast<unsigned char>(c) + 1; };

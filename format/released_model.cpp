@@ -1,3 +1,12 @@
+// Finds the model's tensors in a release, whatever layout it has (docs/checkpoints.md, "Layouts").
+//
+// The search starts from the model, not from the files: model_tensors() lists what the parameters ask for,
+// tensor_names.h says under which names each tensor may stand, and ModelFinder takes the first name that
+// exists and checks shape, type and scale. Afterwards no tensor of the files may be left over
+// (refuse_others), because a tensor that nobody asked for means that the parameters describe another model.
+// Only heads and indices of the files are read here, never their payload. Everything runs on the caller's
+// thread.
+
 #include "format/released_model.h"
 
 #include <algorithm>
@@ -18,6 +27,7 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kParamsBytesMax = 1u << 20;
 constexpr std::uint64_t kScaleBlock = 128;  // DeepSeek-V3, quantization_config.weight_block_size
 
+/// Every model has an embedding, and only transformers calls it so.
 bool has_native_names(const CheckpointIndex& checkpoint) {
   return checkpoint.find("model.embed_tokens.weight") == nullptr;
 }
@@ -31,6 +41,8 @@ struct Slice {
   std::uint64_t col_stride = 1;
 };
 
+/// Strides of a matrix inside a tensor of two axes, or of three with the experts as the first. Exchanging the
+/// strides is all that a transposed placement needs: TensorSource reads along the shorter one.
 Slice slice_of(const CheckpointTensor& source, const Placement& place) {
   Slice slice;
   slice.col_stride = source.strides.back();
@@ -83,6 +95,7 @@ class ModelFinder final {
     if (place == places.end())
       base::throw_malformed(subject(), "tensor '" + places.front().name + "' is missing");
     const CheckpointTensor& source = *checkpoint_.find(place->name);
+    // Several targets may lie in one tensor (stacked or fused experts), so this is a set.
     known_.insert(source.name);
     layout_ = target.expert ? place->layout : layout_;
     if (source.shape != place->shape) {
@@ -111,7 +124,8 @@ class ModelFinder final {
     return view;
   }
 
-  /// One scale for all, one a row, or one for each block of 128 x 128, as its shape says.
+  /// FP8 weights are code x scale, and the scale is a tensor of its own, which must exist exactly once.
+  /// Scales of inputs are approximations that other programs make at run time; they are accepted and ignored.
   [[nodiscard]] TensorScale find_scale(const CheckpointTensor& tensor, const Placement& place) {
     if (place.transposed || tensor.shape.size() < 2)
       refuse(tensor, "has dtype f8_e4m3, which is not supported there");
@@ -144,6 +158,8 @@ class ModelFinder final {
       scale.offset_bytes += *place.outer_index * source.strides.front() * size_bytes(source.dtype);
       shape.erase(shape.begin());
     }
+    // The shape decides the scope: one scale for all weights, one for each row, or one for each block of 128
+    // x 128.
     const std::uint64_t count = element_count(shape).value_or(0);
     const Shape blocks{base::divide_up(rows, kScaleBlock), base::divide_up(cols, kScaleBlock)};
     if (count == 1) {
@@ -162,6 +178,7 @@ class ModelFinder final {
                          std::to_string(rows) + " rows or " + to_string(blocks) +
                          ", one for each block of 128 x 128");
     }
+    // read_scales() reads all of them at once.
     if (!source.row_major()) refuse(source, "does not lie in one piece");
     scale.file = checkpoint_.files[source.file_index];
     scale.name = source.name;
@@ -188,8 +205,8 @@ class ModelFinder final {
   std::set<std::string_view> known_;
 };
 
-/// Native names come with params.json, those of transformers with config.json; where the right one is not
-/// there the other says the same.
+/// Native names come with params.json, those of transformers with config.json. Where the expected file is
+/// missing, the other one serves as well: both state the same parameters.
 fs::path find_params(const fs::path& folder, bool native) {
   const fs::path first = folder / (native ? "params.json" : "config.json");
   const fs::path second = folder / (native ? "config.json" : "params.json");
@@ -212,7 +229,7 @@ std::vector<std::byte> read_tokenizer(const fs::path& folder) {
   base::throw_malformed(folder.string(), cause);
 }
 
-/// A GGUF file has all in it: parameters and tokenizer are not looked for beside it.
+/// A GGUF file contains everything: parameters and tokenizer are not looked for next to it.
 ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   ReleasedModel model;
   const MistralParams params = gguf_params(checkpoint);
@@ -236,6 +253,7 @@ std::uint64_t ReleasedModel::value_bytes() const {
 }
 
 ReleasedModel open_released_model(const fs::path& path) {
+  // The layout must be known before the parameters are looked for, since it decides which file is preferred.
   const CheckpointIndex checkpoint = open_checkpoint(path);
   if (checkpoint.kind == CheckpointKind::gguf) return open_gguf_model(checkpoint);
   const fs::path folder = fs::is_directory(path) ? path : (path.has_parent_path() ? path.parent_path() : ".");

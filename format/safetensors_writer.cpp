@@ -22,6 +22,8 @@ std::string_view safetensors_name(DType dtype) {
 
 }  // namespace
 
+// Larger types first, as huggingface's own writer orders them: every tensor is then aligned to the size of
+// its elements without any padding.
 void sort_as_safetensors(std::vector<SafetensorsEntry>& entries) {
   std::ranges::sort(entries, [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
     const auto a_bytes = size_bytes(a.dtype);
@@ -43,6 +45,7 @@ std::string encode_safetensors_header(const std::vector<SafetensorsEntry>& entri
     offset_bytes = end_bytes;
   }
   std::string text = header.dump();
+  // Spaces behind the object, so that the data begins at a multiple of 8.
   text.resize(base::align_up(text.size(), 8), ' ');
   std::string length(8, '\0');
   base::store_le(std::as_writable_bytes(std::span(length)), 0, std::uint64_t{text.size()});

@@ -1,8 +1,9 @@
-// A reader and writer of the protobuf message sentencepiece.ModelProto, for the fields that Sluice needs.
+// A reader and writer of the protobuf message sentencepiece.ModelProto, for the fields that Sluice needs,
+// without protobuf's library and generated code.
 //
 // Message iterates over the fields of one message and checks every length before it uses it; nested messages
-// are views into the same bytes, parsed by functions of their own, so nothing recurses on input. Runs on the
-// caller's thread.
+// are views into the same bytes, parsed by functions of their own, so nothing recurses on input. Unknown
+// fields are skipped, as protobuf demands. Runs on the caller's thread.
 
 #include "format/sentencepiece_model.h"
 
@@ -19,6 +20,8 @@ namespace {
 constexpr std::size_t kPiecesMax = 1u << 24;
 constexpr std::size_t kPieceBytesMax = 1024;
 
+// Protocol Buffers encoding: https://protobuf.dev/programming-guides/encoding. Types 3 and 4 (groups) are
+// obsolete.
 enum class WireType : std::uint8_t { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
 
 /// One field of a message: a number, or a view of its bytes.
@@ -71,6 +74,7 @@ class Message final {
       value |= std::uint64_t{byte & 0x7Fu} << shift;
       if (byte < 0x80) return value;
     }
+    // Ten groups of 7 bits hold any 64-bit number.
     refuse("has a number of more than ten bytes");
   }
 
@@ -78,6 +82,7 @@ class Message final {
   std::string_view subject_;
 };
 
+/// A known field with another wire type is damage; an unknown one is not looked at.
 void require_type(const Message& message, const Field& field, WireType type, std::string_view what) {
   if (field.type != type) message.refuse(std::string(what) + " has the wrong wire type");
 }
@@ -113,7 +118,7 @@ SentencePiece parse_piece(std::string_view text, std::size_t id, std::string_vie
   return piece;
 }
 
-// int32 is written as the varint of its 64-bit two's complement.
+// protobuf writes an int32 as the varint of its 64-bit two's complement, so -1 takes ten bytes.
 std::int32_t to_int32(std::uint64_t value) { return static_cast<std::int32_t>(value); }
 
 /// Field numbers are those of TrainerSpec in sentencepiece_model.proto.
@@ -152,6 +157,7 @@ void parse_normalizer_spec(std::string_view text, SentencePieceModel& model, std
   }
 }
 
+/// Ids are indices into the pieces; -1 means that the model has no such token.
 void check_ids(const SentencePieceModel& model, std::string_view subject) {
   for (const auto& [name, id] : {std::pair{"unk_id", model.unk_id},
                                  {"bos_id", model.bos_id},
@@ -241,6 +247,7 @@ SentencePieceModel parse_sentencepiece(base::Bytes bytes, std::string_view subje
 }
 
 std::vector<std::byte> encode_sentencepiece(const SentencePieceModel& model) {
+  // The map itself is not kept when a model is parsed, so it could not be written.
   INVARIANT(!model.has_charsmap);
   std::string out;
   for (const SentencePiece& piece : model.pieces) put_bytes(out, 1, encode_piece(piece));

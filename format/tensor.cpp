@@ -48,6 +48,7 @@ std::size_t size_bytes(DType dtype) {
 
 std::size_t block_weights(DType dtype) { return dtype == DType::q8_0 || dtype == DType::q4_0 ? 32 : 1; }
 
+// `count` is a multiple of the block's weights; readers refuse other shapes.
 std::uint64_t stored_bytes(DType dtype, std::uint64_t count) {
   return count / block_weights(dtype) * row_of(dtype).size_bytes;
 }
@@ -70,6 +71,7 @@ std::string to_string(const Shape& shape) {
 }
 
 std::optional<std::uint64_t> element_count(const Shape& shape) {
+  // First, because an overflow of the other axes does not matter then.
   if (std::ranges::find(shape, 0u) != shape.end()) return 0;
   std::uint64_t count = 1;
   for (const std::uint64_t extent : shape) {
@@ -82,6 +84,8 @@ std::optional<std::uint64_t> element_count(const Shape& shape) {
   return count;
 }
 
+// IEEE 754 binary16: 5 bits of exponent with bias 15 (127 - 15 = 112), 10 of fraction. Every value has an
+// exact f32.
 float f16_to_f32(std::uint16_t bits) {
   const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000) << 16;
   const std::uint32_t exponent = (bits >> 10) & 31;
@@ -95,6 +99,8 @@ float f16_to_f32(std::uint16_t bits) {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
 }
 
+// FP8 E4M3 (arXiv 2209.05433): 4 bits of exponent with bias 7 (127 - 7 = 120), 3 of fraction, no infinities;
+// only the code with all bits set is NaN.
 float f8_e4m3_to_f32(std::uint8_t bits) {
   const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x80) << 24;
   const std::uint32_t exponent = (bits >> 3) & 15;
@@ -119,6 +125,8 @@ std::uint16_t f32_to_f16(float value) {
     const float sum = std::bit_cast<float>(magnitude) + 0.5F;
     return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(sum) - 0x3F000000));
   }
+  // Rounds 13 bits away to nearest, ties to even: the last kept bit decides a tie. A carry may run into the
+  // exponent, which gives the next power of two.
   const std::uint32_t rounded = magnitude + 0xFFF + (magnitude >> 13 & 1);
   return static_cast<std::uint16_t>(sign | ((rounded >> 13) - (112u << 10)));
 }

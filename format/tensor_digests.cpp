@@ -1,3 +1,7 @@
+// Digests of tensors over their values in the model's order, which do not depend on files or layouts
+// (docs/checkpoints.md, "Layouts"). Each worker reads and hashes whole tensors, one chunk at a time, with
+// buffers of its own; files are shared, because all reads are positional.
+
 #include "format/tensor_digests.h"
 
 #include <algorithm>
@@ -18,7 +22,8 @@ constexpr std::uint64_t kChunkBytes = kChunkBlocks * base::kMerkleBlockBytes;
 // A read of a transposed matrix has as many elements as a chunk has rows, so larger chunks give longer reads.
 constexpr std::uint64_t kTransposedChunkBytes = 4 * kChunkBytes;
 
-/// Computes the tree of a message that comes in parts; hashes many leaves at a time.
+/// Computes the SHA-256 tree (BEP 52) of a message that comes in parts of any length. It hashes many leaves
+/// at a time, which is several times faster than one after another.
 class BlockHasher {
  public:
   void update(base::Bytes bytes) {
@@ -60,7 +65,8 @@ class BlockHasher {
 };
 
 /// Views of a tensor of the files as matrices, whose values follow one another. A row of many elements
-/// becomes a column, because rows are read whole and columns in parts.
+/// becomes a column, because rows are read whole and columns in parts. Tensors of three axes (fused experts)
+/// become one matrix for each index of the outer axes, in row-major order.
 std::vector<TensorView> matrices_of(const CheckpointTensor& tensor) {
   const std::uint64_t count = element_count(tensor.shape).value();
   if (count == 0) return {};

@@ -69,7 +69,8 @@ Placement whole(std::string layout, std::string name, const ModelTensor& tensor)
           .rotary_width = 0};
 }
 
-/// The early upload in eight shards: all experts of a layer one above the other, down transposed.
+/// The early upload in eight shards: [experts x width, model width], the experts of a layer one above the
+/// other. Down has the same shape and is transposed in it.
 Placement stacked(const ModelTensor& tensor, const ModelDescription& description) {
   const Mixture& mixture = mixture_of(tensor, description);
   Placement place = whole(
@@ -81,7 +82,7 @@ Placement stacked(const ModelTensor& tensor, const ModelDescription& description
   return place;
 }
 
-/// transformers, version 5: [expert, gate and up, in] and [expert, out, in]
+/// transformers, version 5: [expert, gate and up, in] and [expert, out, in], with gate above up.
 Placement fused(const ModelTensor& tensor, const ModelDescription& description) {
   const Mixture& mixture = mixture_of(tensor, description);
   const bool down = tensor.role == TensorRole::expert_down;
@@ -122,6 +123,7 @@ std::vector<Placement> native_placements(const ModelTensor& tensor, const ModelD
   return places;
 }
 
+// Rows of query and key need no reordering here: llama.cpp's converter has undone the order of transformers.
 std::vector<Placement> gguf_placements(const ModelTensor& tensor, const ModelDescription& description) {
   const std::string base_name(names_of(tensor, "gguf").gguf);
   if (is_of_model(tensor.role)) return {whole("gguf", base_name, tensor)};

@@ -3,8 +3,13 @@
 // read_rows() chooses a path: contiguous rows take one read; rows with a stride take one read each; a
 // transposed view is read along its columns, strip by strip, and transposed in memory (read_columns, turn); q
 // and k in transformers' order are read row by row (file_row); FP8 codes are read as stored and then decoded
-// with their scales; GGUF's blocks are decoded as they are read. All reads are positional on a shared
-// descriptor and use memory of their own, so any number of threads may read at once.
+// with their scales; GGUF's blocks are decoded as they are read. Reading element by element would be simpler,
+// but would take one call for each weight. All reads are positional on a shared descriptor and use memory of
+// their own, so any number of threads may read at once.
+//
+// Whatever the layout, the values are those of the model in its own order, so all layouts of a release give
+// the same digests (docs/checkpoints.md, "Layouts"). A view has two types: `stored_dtype` is that of the
+// file, `dtype` that of the values which read_rows() returns.
 
 #include "format/tensor_source.h"
 
@@ -21,9 +26,11 @@ namespace sluice::format {
 namespace {
 
 // The strip of a transposed view that is read and transposed at once: 64 columns, whose elements of one row
-// make two cache lines of bf16, and 1024 rows, so that a read has 1 to 4 KiB.
+// make two cache lines of bf16, and 1024 rows, so that a read has 1 to 4 KiB. Measured: docs/checkpoints.md,
+// "Layouts".
 constexpr std::uint64_t kStripColumns = 64;
 constexpr std::uint64_t kStripRows = 1024;
+// The most bytes that read_line() reads at once to pick strided elements out of them.
 constexpr std::uint64_t kSpanBytes = 64u << 10;
 
 std::string place(std::uint64_t row, std::uint64_t col) {
@@ -49,8 +56,8 @@ void turn(base::Bytes lines, std::size_t line_count, std::size_t row_bytes, std:
 
 typedef std::uint16_t Eight __attribute__((vector_size(16)));
 
-/// Transposes eight lines of eight 2-byte elements. The place of (line, element) has a number of 3 + 3 bits;
-/// each round of interleaving rotates its bits by one, and three rounds swap the halves.
+/// Transposes eight lines of eight 2-byte elements in registers. The place of (line, element) has a number of
+/// 3 + 3 bits; each round of interleaving rotates its bits by one, and three rounds swap the halves.
 void turn_eight(const std::byte* lines, std::size_t line_bytes, std::byte* out, std::size_t row_bytes) {
   Eight places[8];
   for (std::size_t l = 0; l < 8; ++l) std::memcpy(&places[l], lines + l * line_bytes, sizeof(Eight));
@@ -68,6 +75,7 @@ void turn_eight(const std::byte* lines, std::size_t line_bytes, std::byte* out, 
 /// The fast path for 2-byte elements, which most weights are.
 void turn_pairs_of_bytes(base::Bytes lines, std::size_t line_count, std::size_t row_bytes, std::byte* out) {
   const std::size_t line_bytes = lines.size() / line_count;
+  // Other numbers of lines, and the columns behind the last whole group of eight, take the plain loop.
   const std::size_t eights = line_count % 8 == 0 ? line_bytes / sizeof(Eight) : 0;
   for (std::size_t i = 0; i < eights; ++i)
     for (std::size_t l = 0; l < line_count; l += 8)
@@ -96,6 +104,7 @@ float load_float(DType dtype, base::Bytes bytes, std::size_t at) {
   }
 }
 
+/// All values of FP8 E4M3, by code. A function-local static is initialized once, also with several threads.
 const std::array<float, 256>& e4m3_values() {
   static const std::array<float, 256> values = [] {
     std::array<float, 256> table{};
@@ -116,6 +125,8 @@ TensorSource::TensorSource(const TensorView& view, const base::File& file)
       stored_bytes_(block_weights(view.stored_dtype) > 1 ? 0 : size_bytes(view.stored_dtype)),
       value_bytes_(size_bytes(view.dtype)) {
   INVARIANT(view.shape.size() == 1 || view.shape.size() == 2);
+  // Blocks cannot be strided or reordered, and only FP8 has scales; released_model.cpp refuses other
+  // combinations.
   INVARIANT(block_weights(view.stored_dtype) > 1
                 ? view.dtype == DType::f32 && !view.scale && view.rotary_width == 0 && view.col_stride == 1
             : view.scale ? view.stored_dtype == DType::f8_e4m3 && view.dtype == DType::f32
@@ -126,6 +137,7 @@ TensorSource::TensorSource(const TensorView& view, const base::File& file)
 void TensorSource::read_scales(const TensorScale& scale) {
   const base::File file = base::File::open_read(scale.file);
   const std::uint64_t element_bytes = size_bytes(scale.dtype);
+  // All scales are read at once: there is at most one for each row or block of weights.
   const std::uint64_t span = (scale.rows - 1) * scale.row_stride + (scale.cols - 1) * scale.col_stride + 1;
   INVARIANT(span <= scale.rows * scale.cols);  // released_model.cpp refuses scales that are not row-major
   std::vector<std::byte> bytes(span * element_bytes);
@@ -158,7 +170,8 @@ void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, base::Mut
   decode(codes, first, out);
 }
 
-/// The row of the file that has row `row` of the tensor (TensorView::rotary_width).
+/// The row of the file that has row `row` of the tensor (TensorView::rotary_width). transformers' converter
+/// has permuted the rows of q and k, so that RoPE's pairs are half a head apart; this undoes the permutation.
 std::uint64_t TensorSource::file_row(std::uint64_t row) const {
   if (view_.rotary_width == 0) return row;
   const std::uint64_t in_head = row % view_.rotary_width;
@@ -173,6 +186,7 @@ void TensorSource::read_stored(std::uint64_t first, std::uint64_t count, base::M
 }
 
 void TensorSource::read_block(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
+  // Strides along axes of one element have no effect and may have any value.
   const bool row_whole = view_.col_stride == 1 || cols_ == 1;
   if (row_whole && (rows_ == 1 || view_.row_stride == cols_)) {
     file_.read_exact_at(view_.offset_bytes + first * cols_ * stored_bytes_, out);
@@ -185,6 +199,8 @@ void TensorSource::read_block(std::uint64_t first, std::uint64_t count, base::Mu
     read_line((first + i) * view_.row_stride, view_.col_stride, out.subspan(i * line_bytes, line_bytes));
 }
 
+// Rows of the tensor are strided in the file and its columns contiguous. Reads follow the columns; the strip
+// keeps the columns of a few cache lines until they have been transposed into the rows of `out`.
 void TensorSource::read_columns(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
   const std::size_t row_bytes = cols_ * stored_bytes_;
   std::vector<std::byte> strip(std::min(kStripColumns, cols_) * std::min(kStripRows, count) * stored_bytes_);
@@ -223,6 +239,8 @@ void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::Muta
   const auto& values = e4m3_values();
   for (std::size_t at = 0; at < codes.size(); at += cols_) {
     const std::uint64_t row = first_row + at / cols_;
+    // `first_row` of the scale is where the view begins in the scaled tensor, since a view may be a slice of
+    // it.
     const float* factors = &scales_[(scale.first_row + file_row(row)) / scale.row_block * scale.cols];
     for (std::uint64_t block = 0; block < cols_; block += scale.col_block, ++factors) {
       const std::uint64_t end = std::min(block + scale.col_block, cols_);
@@ -237,7 +255,9 @@ void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::Muta
   }
 }
 
-// GGUF's tensors are dense, so the rows of a view follow one another in the file.
+// GGUF's tensors are dense, so the rows of a view follow one another in the file. A block of Q8_0 is an f16
+// scale and 32 codes; one of Q4_0 is an f16 scale and 16 bytes, with weights 0 to 15 in the low nibbles and
+// 16 to 31 in the high ones (ggml-quants.c).
 void TensorSource::read_quantized(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
   std::vector<std::byte> blocks(static_cast<std::size_t>(stored_bytes(view_.stored_dtype, count * cols_)));
   file_.read_exact_at(view_.offset_bytes + stored_bytes(view_.stored_dtype, first * cols_), blocks);
@@ -274,7 +294,8 @@ void TensorSource::to_floats(base::Bytes bytes, std::uint64_t first_row, std::sp
       break;
     default: INVARIANT(!"the model's tensors are floats: released_model.cpp has seen to it");
   }
-  // Larger f32 values would become infinity in bf16.
+  // Larger f32 values would become infinity in bf16. NaN fails the comparison too: it must be written so, not
+  // as `> kBf16Max`.
   constexpr float kBf16Max = 0x1.FEp127f;
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (std::fabs(out[i]) <= kBf16Max) continue;

@@ -1,3 +1,7 @@
+// Offsets in tiles, as tile.h defines them, and the reference implementation that decodes one weight at a
+// time. Every kernel and encoder is compared with these functions in the tests, so they are written for
+// comparison with the specification (docs/container.md), not for speed.
+
 #include "format/tile.h"
 
 #include <bit>
@@ -43,6 +47,7 @@ TileLayout::TileLayout(TileType type_in, std::uint64_t rows_in, std::uint64_t co
       panels(padded_rows / kPanelRows),
       panel_tiles(padded_cols / kTileCols),
       panel_code_bytes(code_bytes(type, kPanelRows * padded_cols)) {
+  // Each plane covers the whole matrix, so that codes have a constant step within a panel.
   const std::uint64_t codes = panels * panel_code_bytes;
   magnitudes_offset_bytes = codes;
   signs_offset_bytes = magnitudes_offset_bytes + panels * panel_magnitude_bytes();
@@ -74,6 +79,7 @@ std::uint64_t TileLayout::code_offset_bytes(std::uint64_t row, std::uint64_t col
       return panel + (col / kBf16TileCols * 2048 + col % kBf16TileCols / 2 * 128 + n * 2 + col % 2) * 2;
     case TileType::q8:
       return panel + col / kTileCols * kQ8TileBytes + col % kTileCols / 4 * 256 + n * 4 + col % 4;
+    // Pairs of quads have no gap between tiles, so the tile's number does not occur.
     case TileType::q6: return panel + col / 8 * kQ6PairBytes + n * 4 + col % 4;
     case TileType::q4:
       return panel + col / kTileCols * kQ4TileBytes + col % kTileCols / 8 * 256 + n * 4 + col % 4;

@@ -1,5 +1,4 @@
-// Reads a zip file's directory and headers (PKWARE APPNOTE.TXT 6.3; section numbers below are of that
-// document).
+// Reads a zip file's directory and headers (PKWARE APPNOTE.TXT; section numbers below are of that document).
 //
 // read() is for loading: it finds the directory from the end record, reads its entries, and then checks every
 // local header and data descriptor against them, and that members fill the file from its first byte to the
@@ -9,8 +8,8 @@
 //
 // A zip file states most facts twice, in the directory and in front of each member, and programs differ in
 // which of the two they believe. A file in which the two differ can show one content to a scanner and another
-// to torch. The strict reader therefore accepts only files that every reader understands in the same way.
-// Reads are positional; everything runs on the caller's thread.
+// to torch (CVE-2025-1944, CVE-2025-1945). The strict reader therefore accepts only files that every reader
+// understands in the same way. Reads are positional; everything runs on the caller's thread.
 
 #include "format/zip_index.h"
 

@@ -1,5 +1,7 @@
-// Mistral's instruction formats. Versions 2 and 3 differ from each other only in how they write tool calls,
-// which Sluice does not have.
+// Mistral's instruction formats, as mistral-common builds them (tokens/tokenizers/instruct.py). Versions 2
+// and 3 differ from each other only in how they write tool calls, which Sluice does not have. A model answers
+// well only to the exact ids that it was trained on, so a difference of one space matters here. Thread-safe
+// after construction, like the tokenizer.
 
 #include <algorithm>
 #include <iterator>
@@ -42,6 +44,8 @@ std::string_view to_string(Role role) {
   INVARIANT(!"a Role without name");
 }
 
+// The tokenizer decides, because a model with control pieces for the marks was trained with them, and one
+// without cannot have been.
 ChatFormat::ChatFormat(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
   const auto begin = tokenizer.control_id("[INST]");
   const auto end = tokenizer.control_id("[/INST]");
@@ -55,9 +59,12 @@ std::vector<TokenId> ChatFormat::encode(std::span<const Message> conversation) c
   const bool has_system = !conversation.empty() && conversation[0].role == Role::system;
   const std::span<const Message> turns = conversation.subspan(has_system ? 1 : 0);
   check_turns(turns, has_system ? 2 : 1);
+  // Turns alternate from the user on, so user messages have even indices.
   const std::size_t last_user = (turns.size() - 1) / 2 * 2;
   const std::size_t with_system = kind_ == Kind::mistral_v1 ? 0 : last_user;
 
+  // BOS alone. Each message is tokenized by itself, as in training: one text for all would join pieces across
+  // messages.
   std::vector<TokenId> ids = tokenizer_.encode_prompt({});
   for (std::size_t i = 0; i < turns.size(); ++i) {
     const std::string& content = turns[i].content;
@@ -79,12 +86,14 @@ void ChatFormat::append_user(std::string_view content, std::vector<TokenId>& ids
                       std::back_inserter(ids));
     return;
   }
+  // Marks are pushed as ids, so no text of a user can produce one.
   ids.push_back(begin_instruction_);
   std::ranges::copy(tokenizer_.encode(content), std::back_inserter(ids));
   ids.push_back(end_instruction_);
 }
 
 void ChatFormat::append_assistant(std::string_view content, std::vector<TokenId>& ids) const {
+  // mistral-common strips spaces behind an answer in these versions only.
   if (kind_ == Kind::mistral_v3) content = content.substr(0, content.find_last_not_of(' ') + 1);
   std::ranges::copy(tokenizer_.encode(content), std::back_inserter(ids));
   ids.push_back(tokenizer_.eos());

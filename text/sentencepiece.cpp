@@ -1,5 +1,7 @@
 // The tokenizer of tokenizer.model files, behind which Google's SentencePiece library stands. No other file
-// sees the library.
+// sees the library. The library encodes and looks up pieces; decoding is done here, piece by piece, since the
+// library's own Decode() takes whole texts and drops the space before the first word. The processor does not
+// change after it is loaded, so any number of threads may use it.
 
 #include "text/sentencepiece.h"
 
@@ -12,6 +14,7 @@
 namespace sluice::text {
 namespace {
 
+// U+2581, which stands for a space inside of pieces.
 constexpr std::string_view kWordMark = "\u2581";
 
 class SentencePieceTokenizer final : public Tokenizer {
@@ -41,6 +44,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::string piece_bytes(TokenId id) const override {
     if (id < 0 || id >= processor_.GetPieceSize() || processor_.IsControl(id)) return {};
     const std::string& piece = processor_.IdToPiece(id);
+    // U+2047, as the library itself shows an unknown piece.
     if (processor_.IsUnknown(id)) return "\u2047";
     if (processor_.IsByte(id)) return byte_of(piece);
     std::string bytes;

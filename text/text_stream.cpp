@@ -1,3 +1,7 @@
+// Text that grows token by token (rules in text.h). Bytes pass through two buffers: `bytes_` holds the start
+// of a character until it is whole, and `held_` holds whole characters as long as they could be the start of
+// a stop text. Both are short, so the searches below cost little for each token.
+
 #include <algorithm>
 #include <utility>
 
@@ -25,6 +29,7 @@ std::string TextStream::finish() {
   return text;
 }
 
+// utf8_length() is negative for bytes that may still become a character, and 0 for bytes that never will.
 std::string TextStream::take_characters(bool at_end) {
   std::string text;
   std::string_view rest = bytes_;
@@ -50,6 +55,8 @@ std::string TextStream::pass(std::string_view text) {
   for (const std::string& stop : stop_texts_) {
     const std::size_t at = held_.find(stop);
     if (at == std::string::npos) continue;
+    // The stop text that is complete first ends the text, whatever the order of the list; of two that end
+    // together the longer one, so that none of it is shown.
     if (at + stop.size() < end || (at + stop.size() == end && at < begin)) {
       begin = at;
       end = at + stop.size();
@@ -65,6 +72,7 @@ std::string TextStream::pass(std::string_view text) {
 std::size_t TextStream::stop_prefix_bytes() const {
   std::size_t longest = 0;
   for (const std::string& stop : stop_texts_) {
+    // A whole stop text cannot stand at the end: pass() has looked for it before.
     for (std::size_t length = std::min(stop.size() - 1, held_.size()); length > longest; --length) {
       if (held_.ends_with(std::string_view(stop).substr(0, length))) longest = length;
     }
