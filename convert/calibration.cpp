@@ -37,6 +37,7 @@ std::vector<std::uint64_t> fill_under_calibrated(LayerStatistics& statistics) {
   if (found.empty()) return found;
   INVARIANT(tokens > 0);
   for (const MomentsMember member : {&format::ExpertStatistics::up, &format::ExpertStatistics::down}) {
+    // Computed before any expert is filled up, so the order of experts does not matter.
     const InputMoments total = layer_total(statistics, member);
     for (const std::uint64_t e : found) {
       const auto missing = static_cast<double>(kExpertTokensMin - statistics.experts[e].tokens);
@@ -73,6 +74,7 @@ const GptqFactors& CalibrationFeed::find(const format::ModelTensor& tensor) {
     while (!statistics_ || statistics_->layer < tensor.layer) load_next_layer();
     static_cast<void>(fill_under_calibrated(*statistics_));
   }
+  // Factors are made once for each expert and dropped for the next; keeping all would take gigabytes.
   if (!up_ || expert_ != *tensor.expert) {
     expert_ = *tensor.expert;
     up_ = std::make_unique<GptqFactors>(statistics_->experts[expert_].up);

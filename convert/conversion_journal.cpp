@@ -13,6 +13,7 @@ namespace sluice::convert {
 namespace {
 
 constexpr std::string_view kMagic = "SLUICEC1";
+// Eight bytes of a SHA-256 detect accidents; the container's bytes are proven by full digests.
 constexpr std::size_t kCheckBytes = 8;
 constexpr std::size_t kDigestBytes = base::Sha256::kBytes;
 // Offsets in the header:
@@ -118,6 +119,7 @@ std::vector<std::byte> conversion_journal_header(const ConversionIdentity& ident
 
 JournalContent parse_conversion_journal(base::Bytes content, const ConversionIdentity& identity) {
   JournalContent result;
+  // A header that was torn by a crash: nothing was finished, and nobody needs a warning.
   if (content.size() < kHeaderBytes) return result;
   const base::Bytes header = content.first(kHeaderBytes);
   result.refusal = find_refusal(header, identity);
@@ -125,6 +127,7 @@ JournalContent parse_conversion_journal(base::Bytes content, const ConversionIde
   base::Bytes rest = content.subspan(kHeaderBytes);
   while (rest.size() >= kRecordBytes && result.finished.size() < identity.tensors) {
     const auto tensor = load_record(rest.first(kRecordBytes), result.finished.size(), salt_of(header));
+    // Records behind a torn one may be whole, but tensors are finished in order only.
     if (!tensor) break;
     result.finished.push_back(*tensor);
     rest = rest.subspan(kRecordBytes);
@@ -135,6 +138,7 @@ JournalContent parse_conversion_journal(base::Bytes content, const ConversionIde
 ConversionJournal::ConversionJournal(base::File& file, const ConversionIdentity& identity)
     : file_(file), header_(conversion_journal_header(identity)) {
   std::vector<std::byte> bytes(kHeaderBytes + identity.tensors * kRecordBytes);
+  // No more than this conversion can have written, whatever the file's size is.
   bytes.resize(file_.read_at(0, bytes));
   content_ = parse_conversion_journal(bytes, identity);
   if (content_.finished.empty()) {

@@ -136,6 +136,7 @@ class Conversion {
   }
 
   Result run(std::string conversion, base::Progress& progress, const std::stop_token& stop) {
+    // First of all: it decides which jobs are left.
     container_.resume(plan_, jobs_, progress, stop);
     const std::size_t resumed = container_.finished().size();
     const auto jobs = std::span<const TensorJob>(jobs_).subspan(resumed);
@@ -149,6 +150,8 @@ class Conversion {
         recipe_json(request_.quant, types_of(request_), result.bits_per_weight, result.relative_error);
     if (feed_) recipe.set("calibration", feed_->to_json());
     recipe.set("quality", to_json(result.quality));
+    // Only scratch containers record their conversion; in others it would make equal containers differ
+    // between builds.
     if (request_.scratch) recipe.set(std::string(kConversionKey), std::move(conversion));
     const auto written = container_.finish(provenance_json(request_), std::move(recipe));
     result.output_bytes = written.file_bytes;
@@ -224,6 +227,7 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
     throw base::Error(base::ErrorKind::usage, "conversion needs at least 64 MiB of memory");
   if (request.calibration && request.quant != Quant::q4)
     throw base::Error(base::ErrorKind::usage, "only q4 can be calibrated");
+  // Everything that can be refused is refused here, before the first byte is written.
   const Plan plan = Plan::make(request.input, types_of(request));
   const ConversionIdentity identity = identify(request, plan);
   const std::string conversion = base::to_hex(digest_of(identity));

@@ -73,7 +73,8 @@ format::DType dtype_of(ExportType type) {
   INVARIANT(!"safetensors hold no blocks");
 }
 
-/// Writes the tensors under native names, as a release's consolidated.safetensors has them.
+/// Writes the tensors under native names, as a release's consolidated.safetensors has them. The header comes
+/// first in the file and needs all offsets, so the tensors are listed and sorted before the first is opened.
 ExportedTensors write_safetensors(const ModelRows& model, const ExportRequest& request,
                                   ExportStream& stream) {
   std::vector<format::SafetensorsEntry> entries;
@@ -85,6 +86,7 @@ ExportedTensors write_safetensors(const ModelRows& model, const ExportRequest& r
     entries.push_back({tensor.name, dtype_of(type), tensor.shape});
     types[tensor.name] = type;
     tensors[tensor.name] = tensor;
+    // The experts are most of the weights, so their type stands for the file.
     if (tensor.expert || done.count == 0) done.type = type;
     ++done.count;
   }

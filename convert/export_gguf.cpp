@@ -51,8 +51,10 @@ ExportType type_for(const ModelTensor& tensor, const ModelRows& model, const Exp
 std::vector<GgufTensor> list_tensors(const ModelRows& model, const ExportRequest& request) {
   std::vector<GgufTensor> tensors;
   for (const ModelTensor& tensor : format::model_tensors(model.description())) {
+    // The first placement is the current one: all experts of a matrix merged into one tensor.
     const format::Placement place = format::gguf_placements(tensor, model.description()).front();
     const ExportType type = type_for(tensor, model, request);
+    // From the back, where the tensors of the same layer are.
     const auto found = std::ranges::find(tensors.rbegin(), tensors.rend(), place.name, &GgufTensor::name);
     if (found == tensors.rend()) {
       tensors.push_back({place.name, place.shape, type, {tensor}});
@@ -172,6 +174,7 @@ void set_tokenizer(const ModelRows& model, const std::string& subject, GgufHeade
     if (id >= 0)
       header.set_u32("tokenizer.ggml." + std::string(key) + "_token_id", static_cast<std::uint32_t>(id));
   }
+  // Mistral's models were trained with BOS before every text and produce EOS themselves.
   header.set_bool("tokenizer.ggml.add_bos_token", true);
   header.set_bool("tokenizer.ggml.add_eos_token", false);
   header.set_bool("tokenizer.ggml.add_space_prefix", tokenizer.add_dummy_prefix);

@@ -54,6 +54,8 @@ void ExportStream::write(const RowSource& source, ExportType type) {
     reading->rows = std::min(step, source.rows() - next_row);
     encoding->encoded.resize(encoded_bytes(type, encoding->rows * source.cols()));
     constexpr std::size_t kStages = 2;
+    // One task for each of the two other stages, and one for every 64 rows that are encoded. Writing is a
+    // task of its own because it hashes the whole file in one chain.
     pool_.run(kStages + base::divide_up(encoding->rows, kPartRows), [&](std::size_t task, unsigned) {
       if (task == 0) {
         if (writing->rows > 0) write(writing->encoded);
@@ -63,6 +65,7 @@ void ExportStream::write(const RowSource& source, ExportType type) {
         encode(source, type, *encoding, task - kStages);
       }
     });
+    // After run() all three stages are done, so the blocks may change places.
     progress_.advance(encoding->rows * source.cols());
     next_row += reading->rows;
     writing->rows = 0;

@@ -1,12 +1,12 @@
-// Rounds q4 rows by GPTQ: for each block of 128 inputs it factorizes the inverse of the damped second moments
-// once (GptqFactors), then rounds every row group after group with those factors.
+// Rounds q4 rows by GPTQ (arXiv 2210.17323; the formulas are in gptq.h): for each block of 128 inputs it
+// factorizes the inverse of the damped second moments once (GptqFactors), then rounds every row group after
+// group with those factors.
 //
 // Each group tries 16 sub-scales at once, one a lane, and keeps the one whose weights, compensated within the
 // group, leave the least error; then its errors are subtracted from the rest of the block. A row is tried
 // with three row scales and keeps the one that fits best under H. Rows are independent, so any thread may
 // round any row, and the result does not depend on which. The arithmetic uses only IEEE operations in a fixed
-// order
-// (-ffp-contract=off), because the container's bytes must be the same on every machine.
+// order (-ffp-contract=off), because the container's bytes must be the same on every machine.
 
 #include "convert/gptq.h"
 
@@ -27,14 +27,18 @@ constexpr std::size_t kCandidates = 16;  ///< sub-scales that are tried for a gr
 constexpr int kMagnitudeMax = 16;
 constexpr float kCodeMin = -8;
 constexpr float kCodeMax = 7;
+// Of H's mean diagonal, as in the paper: it bounds the factors where inputs hardly vary.
 constexpr double kDamping = 0.01;
 
-// Adding and subtracting 1.5 * 2^23 rounds to nearest, ties to even.
+// Adding and subtracting 1.5 * 2^23 rounds to nearest, ties to even, in two additions that the compiler
+// vectorizes.
 constexpr float kRoundMagic = 12582912.0f;
 
 using Lanes = std::array<float, kCandidates>;
 
-/// Replaces H by V with H = V V', V upper triangular, from the last column to the first.
+/// Replaces H by V with H = V V', V upper triangular, from the last column to the first. This is Cholesky's
+/// factorization with rows and columns in reverse, so that V^-1 is the upper triangular U of H^-1 = U' U
+/// without H^-1 ever being computed. Only the upper triangle of `h` is read and written.
 void factorize(std::vector<double>& h, std::size_t n) {
   for (std::size_t k = n; k-- > 0;) {
     const double pivot = std::sqrt(h[k * n + k]);
@@ -60,6 +64,7 @@ std::vector<double> invert_upper(const std::vector<double>& v, std::size_t n) {
   return u;
 }
 
+/// In double: the factorization loses digits where inputs are nearly dependent.
 GptqBlock make_block(std::span<const float> moments, std::size_t width) {
   double mean = 0;
   for (std::size_t i = 0; i < width; ++i) mean += static_cast<double>(moments[i * width + i]);
@@ -86,7 +91,9 @@ float extreme(const float* weights) {
   return best;
 }
 
-/// The sub-scales of both signs around the one that puts code -8 on the extreme weight.
+/// The sub-scales of both signs around the one that puts code -8 on the extreme weight. Codes reach -8 but
+/// only +7, so the sign is chosen for which the extreme weight needs the negative end; the opposite sign is
+/// tried as well. Smaller sub-scales clip the extreme weight and round all others more finely.
 std::array<int, kCandidates> candidates(const float* weights, float row_scale) {
   const float most = extreme(weights);
   const int sign = most > 0 ? -1 : 1;
@@ -115,6 +122,7 @@ GroupResult round_group(const float* weights, float row_scale, const GptqBlock& 
   for (std::size_t c = 0; c < kCandidates; ++c) {
     step[c] = row_scale * static_cast<float>(sub_scales[c]);
     inverse_step[c] = 1.0f / step[c];
+    // The pair (-8, -16) would be +128, which is no int8 (format/tile.h).
     lowest[c] = sub_scales[c] == -kMagnitudeMax ? kCodeMin + 1 : kCodeMin;
   }
   std::array<Lanes, kGroup> w;
@@ -138,6 +146,7 @@ GroupResult round_group(const float* weights, float row_scale, const GptqBlock& 
     for (std::size_t j = i + 1; j < kGroup; ++j)
       for (std::size_t c = 0; c < kCandidates; ++c) w[j][c] -= errors[i][c] * factor[j];
   }
+  // The first of equal losses, so the choice is the same everywhere.
   const auto best = static_cast<std::size_t>(std::ranges::min_element(loss) - loss.begin());
   GroupResult result{sub_scales[best], {}, {}};
   for (std::size_t i = 0; i < kGroup; ++i) {
@@ -148,6 +157,7 @@ GroupResult round_group(const float* weights, float row_scale, const GptqBlock& 
 }
 
 /// Rounds one block of a row. `weights` change, because they compensate the errors of those before them.
+/// Errors reach the end of the block only: the moments have no products between blocks.
 void round_block(std::span<float> weights, float row_scale, const GptqBlock& block, std::int8_t* codes,
                  std::int8_t* sub_scales) {
   for (std::size_t first = 0; first < block.width; first += kGroup) {
@@ -172,6 +182,8 @@ struct Fit {
   [[nodiscard]] double gain() const { return square > 0 ? product * product / square : 0; }
 };
 
+/// Rounding has used the trial's row scale; now that the integers are known, a better scale follows in closed
+/// form: <w, z> / <z, z>.
 Fit fit(std::span<const float> row, const GptqFactors& factors, const Q4Row& result) {
   Fit total;
   std::array<float, format::kMomentBlock> sums;
@@ -208,6 +220,7 @@ void quantize_row_q4(std::span<const float> row, const GptqFactors& factors, Q4R
   float most = 0;
   for (const float w : row) most = std::max(most, std::fabs(w));
   const float full = most / (-kCodeMin * static_cast<float>(kMagnitudeMax));
+  // A row of zeros, or one whose scale would be subnormal and lose digits.
   if (full < std::numeric_limits<float>::min()) return;
 
   // The search works on the row in units of its full scale, as the search without calibration does.
@@ -225,6 +238,7 @@ void quantize_row_q4(std::span<const float> row, const GptqFactors& factors, Q4R
       first += block.width;
     }
     const Fit fitted = fit(unit, factors, trial);
+    // All trials have the same <w, w>, so the largest gain is the smallest error.
     if (fitted.gain() <= best) continue;
     best = fitted.gain();
     trial.scale = static_cast<float>(fitted.scale() * static_cast<double>(full));

@@ -26,6 +26,7 @@ using format::ContainerTensor;
 using format::DType;
 using format::ModelTensor;
 
+/// Stored rows are the bytes of the release in the model's order; decoding only widens them.
 class ReleasedRows final : public RowSource {
  public:
   ReleasedRows(const format::TensorView& view, const base::File& file) : source_(view, file) {}
@@ -68,6 +69,7 @@ class Release final : public ModelRows {
  private:
   format::ReleasedModel release_;
   std::vector<base::File> files_;
+  // The views point into release_, which must not change after construction.
   std::map<std::string, const format::TensorView*, std::less<>> views_;
 };
 
@@ -165,6 +167,7 @@ class Container final : public ModelRows {
   explicit Container(const std::filesystem::path& path)
       : reader_(format::ContainerReader::open(path)), file_(base::File::open_read(path)) {
     params_text_ = base::as_text(section("params.json"));
+    // Verifies the section, so that a damaged one is refused before anything is written.
     static_cast<void>(section("tokenizer"));
   }
 
@@ -177,11 +180,13 @@ class Container final : public ModelRows {
   DType exact_dtype(const ModelTensor& tensor) const override {
     const ContainerTensor& stored = *reader_.find(tensor.name);
     switch (stored.storage) {
+      // Conversion has widened these values from their released type, so it holds them exactly.
       case format::Storage::f32_rows: return stored.source_dtype;
       case format::Storage::bf16_rows:
       case format::Storage::bf16_tiles: return DType::bf16;
       case format::Storage::q8_tiles:
       case format::Storage::q6_tiles:
+      // Integer times row scale: only f32 holds the product exactly.
       case format::Storage::q4_tiles: return DType::f32;
     }
     INVARIANT(!"a Storage without values");
@@ -189,6 +194,7 @@ class Container final : public ModelRows {
 
   std::unique_ptr<RowSource> open_tensor(const ModelTensor& tensor) const override {
     const ContainerTensor& stored = *reader_.find(tensor.name);
+    // Before anything is decoded: an export of damaged weights would be a sound file of wrong values.
     verify(stored);
     if (format::is_tiled(stored.storage)) return std::make_unique<TileRows>(stored, file_);
     return std::make_unique<PlainRows>(stored, file_);

@@ -1,3 +1,6 @@
+// Decodes panels for exports. The offsets are those of format/tile.h with everything constant taken out of
+// the loops; the tests compare every weight with format::weight_at(). Pure functions, thread-safe.
+
 #include "convert/panel_decoder.h"
 
 #include <algorithm>
@@ -54,6 +57,7 @@ void decode_q4(const TileLayout& layout, const StoredPanel& panel, std::uint64_t
 }
 
 void decode_q6(const TileLayout& layout, const StoredPanel& panel, std::uint64_t n, float scale, float* out) {
+  // The shift has a part for the row and one for the quad; only the latter changes within a row.
   const unsigned shift = TileLayout::high_bits_shift(n, 0);
   for (std::uint64_t col = 0; col < layout.cols; ++col) {
     const std::byte* const pair = panel.codes.data() + col / 8 * format::kQ6PairBytes;

@@ -45,6 +45,7 @@ std::size_t words_of_row(const TileLayout& layout) {
 
 bool has_sub_scales(const TileLayout& layout) { return layout.panel_magnitude_bytes() > 0; }
 
+/// The words of a row of zeros, as the code 0 is stored: q4 stores code + 8, q6 code + 32.
 std::uint32_t zero_codes(TileType type) {
   switch (type) {
     case TileType::bf16:
@@ -97,6 +98,7 @@ void interleave_q6(const std::uint32_t* words, std::size_t stride, std::size_t p
   }
 }
 
+/// Packs four rows, 16 apart, into each byte: sub-scales are 1 to 4, stored as 0 to 3.
 void store_q6_sub_scales(const TileLayout& layout, EncodedPanel& panel) {
   const std::size_t stride = sub_scales_of_row(layout);
   for (std::size_t group = 0; group < layout.padded_cols / format::kGroupCols; ++group) {
@@ -109,6 +111,8 @@ void store_q6_sub_scales(const TileLayout& layout, EncodedPanel& panel) {
   }
 }
 
+/// Packs the magnitudes of rows n and n + 32 into one byte, and the signs of eight neighbouring rows into
+/// another.
 void store_q4_sub_scales(const TileLayout& layout, EncodedPanel& panel) {
   const std::size_t stride = sub_scales_of_row(layout);
   for (std::size_t group = 0; group < layout.padded_cols / format::kGroupCols; ++group) {
@@ -139,6 +143,7 @@ void EncodedPanel::begin(const TileLayout& layout) {
   magnitudes.assign(layout.panel_magnitude_bytes(), std::byte{0});
   signs.assign(layout.panel_sign_bytes(), std::byte{0});
   row_scales.assign(layout.type == TileType::bf16 ? 0 : format::kPanelRows * sizeof(float), std::byte{0});
+  // Sub-scale 1 for rows of padding: 0 does not exist, and their codes are 0.
   sub_scales.assign(has_sub_scales(layout) ? format::kPanelRows * sub_scales_of_row(layout) : 0, 1);
   errors = {};
   strips_left = kPanelStrips;
@@ -184,7 +189,7 @@ void PanelEncoder::fill_rows(const Strip& strip, std::size_t row_count, base::Mu
 }
 
 /// The thread that ends the last strip of a panel packs the sub-scales, of which rows of all strips share
-/// bytes.
+/// bytes. fetch_sub orders the other threads' sub-scales before it.
 void PanelEncoder::end(const Strip& strip) {
   if (std::atomic_ref(strip.panel.strips_left).fetch_sub(1) > 1) return;
   if (strip.layout.type == TileType::q6) store_q6_sub_scales(strip.layout, strip.panel);
@@ -225,11 +230,14 @@ bool PanelEncoder::encode_bf16(const TileLayout& layout, std::size_t index, base
     if (!even) std::memcpy(copy.data(), bytes.data(), row_bytes);
     const auto* bits = even ? reinterpret_cast<const std::uint16_t*>(bytes.data()) : copy.data();
     finite &= kernels_.widen_bf16(bits, layout.cols, row_.data());
+    // After the first value that is not finite, the caller takes the path that names it, so nothing more is
+    // computed.
     if (finite) quantize(strip, row);
   });
   if (finite) {
     end(strip);
   } else {
+    // The caller encodes the strip once more, from floats.
     strip.error = {};
   }
   return finite;

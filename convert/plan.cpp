@@ -35,6 +35,7 @@ std::optional<Quant> parse_quant(std::string_view name) {
 }
 
 MatrixTypes types_for(Quant quant) {
+  // Four bits for attention cost more than four bits for all experts: docs/quantization.md, decision 0014.
   const Quant others = quant == Quant::q4 ? Quant::q6 : quant;
   return {.experts = quant, .attention = others, .head = others};
 }

@@ -99,6 +99,7 @@ QualityReport QualityTally::report() const {
   }
   for (const auto& [at, error] : experts)
     report.worst_experts.push_back({at.first, at.second, relative(error)});
+  // Stable, so that equal errors keep the order of layers and the recipe has one text.
   std::ranges::stable_sort(report.worst_experts, std::greater<>(), &QualityReport::Expert::relative_error);
   report.worst_experts.resize(std::min(report.worst_experts.size(), kWorstExperts));
   return report;

@@ -63,6 +63,7 @@ class SpareFileSink final : public TensorSink {
 
   void begin_tensor(const format::ModelTensor& tensor, format::Storage storage, format::DType source_dtype,
                     std::uint64_t) override {
+    // A difference in type or shape is found before any byte of the tensor is converted.
     tensor_ = container_.find(tensor.name);
     if (tensor_ == nullptr || tensor_->shape != tensor.shape || tensor_->storage != storage ||
         tensor_->source_dtype != source_dtype)
@@ -73,8 +74,10 @@ class SpareFileSink final : public TensorSink {
     file_.write_at(at_bytes_, bytes);
     at_bytes_ += bytes.size();
   }
+  // The queue is not needed: there is no chain over the whole file to interleave leaves with.
   void hash(base::Bytes bytes, base::LeafQueue&) override { hasher_.update(bytes); }
   void end_tensor(const base::Sha256& source_digest, const QuantError&) override {
+    // Both digests: the source's says that the release is the same, the tensor's that the bytes are.
     if (base::merkle_root(hasher_.final()) != tensor_->digest || source_digest != tensor_->source_digest)
       refuse(tensor_->name);
   }
@@ -165,6 +168,8 @@ class ContainerRepairer {
       convert(*plan, tensors, *made);
       for (const auto* section : sections) verify(*plan, *section);
     }
+    // From here on the container is written. apply() writes only bytes that differ, so header and footer need
+    // no check of their own.
     Patcher patcher(request_.container);
     patcher.apply(0, format::encode_header());
     for (const auto* tensor : tensors) patcher.apply(*made, {tensor->offset_bytes, tensor->length_bytes});
@@ -263,7 +268,8 @@ std::optional<Quant> find_quant(std::string_view directory, std::string_view key
   return std::nullopt;
 }
 
-/// Sets the types that the container was made with, from what can still be read in its directory.
+/// Sets the types that the container was made with, from what can still be read in its directory. A wrong
+/// guess does no harm: the directory made with it would not have the digest in the footer.
 void restore_recipe(Request& conversion, const RepairRequest& request, const base::File& file,
                     const format::ContainerFooter& footer) {
   std::vector<std::byte> bytes(footer.directory_length_bytes);
@@ -289,6 +295,7 @@ RepairResult repair_directory(const RepairRequest& request, base::Progress& prog
   std::vector<std::byte> end(format::kContainerFooterBytes);
   file.read_exact_at(file_bytes - end.size(), end);
   const auto footer = format::decode_footer(end, request.container.string());
+  // The whole release is converted, since a damaged directory does not say where which tensor lies.
   const SpareFile spare(request.container);
   Request conversion = request.conversion;
   conversion.output = spare.path();

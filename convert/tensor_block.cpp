@@ -39,6 +39,8 @@ bool stays_as_released(const PlannedTensor& tensor) {
   return tensor.storage == Storage::bf16_rows && tensor.source->dtype == DType::bf16;
 }
 
+/// Bytes that a block's rows take in encoded_. 0 for tensors that stay as released: they are written from
+/// where they were read.
 std::uint64_t encoded_bytes(const InFlightTensor& tensor, std::uint64_t rows) {
   const PlannedTensor& planned = tensor.planned();
   if (is_tiled(tensor))
@@ -52,7 +54,10 @@ bool is_finite_bf16(base::Bytes bytes) {
   return kernels().finite_bf16(reinterpret_cast<const std::uint16_t*>(bytes.data()), bytes.size() / 2);
 }
 
-/// As many rows as fit the block size, rounded to whole panels and, if possible, to whole leaves.
+/// As many rows as fit the block size, rounded to whole panels and, if possible, to whole leaves. Whole
+/// panels are necessary, because the planes of a panel are packed at once. With whole leaves any worker can
+/// hash any leaf of the released bytes; without them one worker must hash the blocks in their order
+/// (source_hasher).
 std::uint64_t choose_block_rows(const PlannedTensor& tensor, const TensorSource& source, BlockSize size) {
   const std::uint64_t leaf_rows = kMerkleBlockBytes / std::gcd(source.row_bytes(), kMerkleBlockBytes);
   const std::uint64_t panel_rows = format::is_tiled(tensor.storage) ? format::kPanelRows : 1;
@@ -103,6 +108,7 @@ void TensorBlock::begin_encoding() {
   if (panels_.size() < panel_count()) panels_.resize(panel_count());
   for (EncodedPanel& panel : std::span(panels_).first(panel_count()))
     panel.begin(tensor_layout(tensor_->planned()));
+  // The release's leaves are hashed with the container's, by whichever worker is free.
   if (!tensor_->whole_leaves) return;
   const std::uint64_t first = first_row_ * tensor_->source.row_bytes() / kMerkleBlockBytes;
   const std::uint64_t count = base::divide_up(released_bytes(), kMerkleBlockBytes);
@@ -147,6 +153,7 @@ void TensorBlock::encode_rows(std::size_t strip, BlockEncoder& encoder) {
   const PlannedTensor& planned = tensor_->planned();
   std::uint64_t first_row = 0;
   const base::Bytes rows = rows_of_strip(strip, first_row);
+  // Values that are not finite go on to to_floats(), which refuses them and names their place.
   if (stays_as_released(planned) && is_finite_bf16(rows)) return;
   std::vector<float>& values = encoder.values;
   values.resize(static_cast<std::size_t>(rows.size() / format::size_bytes(planned.source->dtype)));
@@ -178,6 +185,7 @@ void TensorBlock::end_encoding() {
   const format::TileLayout layout = tensor_layout(tensor_->planned());
   planes_ = std::move(tensor_->magnitudes);
   append(planes_, tensor_->signs);
+  // Fills the gap in front of the row scales, which begin at a multiple of 64.
   planes_.resize(layout.row_scales_offset_bytes - layout.magnitudes_offset_bytes);
   append(planes_, tensor_->row_scales);
 }

@@ -67,6 +67,7 @@ void TensorPipeline::run(std::span<const TensorJob> jobs, FindGptqFactors find_f
 void TensorPipeline::work(unsigned worker) {
   Lock lock(mutex_);
   try {
+    // The condition is checked under the lock, so a notification cannot be lost between check and wait.
     while (!failure_) {
       if (stop_.stop_requested() && !is_finished())
         throw base::Error(base::ErrorKind::interrupted, "interrupted");
@@ -75,6 +76,7 @@ void TensorPipeline::work(unsigned worker) {
       if (!take_turn(lock, worker)) changed_.wait(lock);
     }
   } catch (...) {
+    // An exception may come from inside of without(), where the lock is released.
     if (!lock.owns_lock()) lock.lock();
     if (!failure_) failure_ = std::current_exception();
   }
@@ -101,6 +103,8 @@ bool TensorPipeline::hash_block(Lock& lock) {
       sink_.begin_tensor(job.tensor->target, job.tensor->storage, job.tensor->source->dtype,
                          job.expert_bytes);
     }
+    // Posted before hashing: the write and the hash of one block run at the same time. Both only read its
+    // bytes.
     writer_.post([this, &hashed] { write(hashed); });
     sink_.hash(block.codes(), block.leaves());
     sink_.hash(block.planes(), block.leaves());
@@ -113,6 +117,8 @@ bool TensorPipeline::hash_block(Lock& lock) {
 }
 
 bool TensorPipeline::encode_strip(Lock& lock, unsigned worker) {
+  // Only the youngest block can have strips left: begin_block() runs when no strip is left to begin, because
+  // a turn prefers strips.
   if (begun_ == retired_) return false;
   BlockSlot& encoded = slot(begun_ - 1);
   if (encoded.strips_begun == encoded.block.strip_count()) return false;

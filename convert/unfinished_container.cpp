@@ -1,3 +1,8 @@
+// Part file, journal and writer of a conversion (protocol in unfinished_container.h). The pipeline calls
+// write() and finish_write() on its writer thread, the other functions one at a time on any worker; the
+// counters of unsynced bytes belong to the writer thread, and the flag that the journal is due is handed over
+// by the pipeline's own locking.
+
 #include "convert/unfinished_container.h"
 
 #include <string>
@@ -27,6 +32,7 @@ std::uint64_t stored_bytes(std::span<const TensorJob> jobs) {
 
 }  // namespace
 
+// The same input gives the same result, so errors of content would only come again; these three can go away.
 bool is_resumable(ErrorKind kind) {
   return kind == ErrorKind::interrupted || kind == ErrorKind::no_space || kind == ErrorKind::io;
 }
@@ -83,6 +89,8 @@ void UnfinishedContainer::write(base::Bytes bytes) {
 void UnfinishedContainer::finish_write() {
   writer_->finish_write();
   if (unsynced_bytes_ < kSyncBytes) return;
+  // The data first, then the journal (end_tensor): in the other order a power loss would leave records
+  // without their bytes. The next run would notice that, but would have to convert these tensors again.
   part_.file().sync();
   unsynced_bytes_ = 0;
   journal_is_due_ = true;

@@ -29,6 +29,7 @@ struct KnownKind {
   CheckpointIndex (*open)(const fs::path& file);
 };
 
+// A new kind of checkpoint is one more row here.
 constexpr std::array<KnownKind, 3> kKinds{{
     {CheckpointKind::pth, "pth", is_zip, {".pth", ".pt"}, open_pth},
     {CheckpointKind::safetensors,

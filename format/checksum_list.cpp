@@ -48,6 +48,7 @@ struct SumLine {
 
 /// The first digest of a line and the file name after it.
 std::optional<SumLine> find_sum(std::string_view line) {
+  // Word by word: a digest must stand alone, not inside of a longer run of letters and digits.
   for (std::size_t start = 0; start < line.size();) {
     if (!base::is_alphanumeric(line[start])) {
       ++start;
@@ -76,6 +77,7 @@ std::optional<SumLine> find_sum(std::string_view line) {
 template <typename D>
 void set_sum(std::optional<D>& digest, const SumLine& line, std::string_view subject) {
   const auto stated = base::parse_digest<D>(line.hex);
+  // A line may occur twice, a contradiction may not.
   if (digest && digest != stated)
     base::throw_malformed(subject, "has two different digests for '" + std::string(line.path) + "'");
   digest = stated;
@@ -124,6 +126,7 @@ std::vector<ManifestFile> parse_sums(std::string_view text) {
 std::string sums_text(const std::vector<ManifestFile>& files) {
   std::string text;
   for (const ManifestFile& file : files) {
+    // sha256sum reads the result, and knows no other digests.
     if (!file.sha256) continue;
     const std::string path = escaped(file.path);
     if (path != file.path) text += '\\';

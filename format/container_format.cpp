@@ -36,6 +36,7 @@ base::Sha256 take_digest(base::Bytes bytes, std::size_t offset) {
 
 }  // namespace
 
+// Type and layout are two words in the directory, because bf16 occurs in both layouts.
 std::string_view type_name(Storage storage) {
   switch (storage) {
     case Storage::f32_rows: return "f32";
@@ -102,6 +103,7 @@ void check_header(base::Bytes header, std::string_view subject) {
     base::throw_malformed(subject, "has container version " + std::to_string(version) +
                                        ", this program reads version " + std::to_string(kContainerVersion));
   }
+  // All of the header is known, so comparing it as a whole finds every flipped bit.
   const auto expected = encode_header();
   if (!std::ranges::equal(header.first(kContainerHeaderBytes), expected))
     base::throw_malformed(subject, "header is damaged");
@@ -121,6 +123,7 @@ std::array<std::byte, kContainerFooterBytes> encode_footer(const ContainerFooter
 }
 
 ContainerFooter decode_footer(base::Bytes bytes, std::string_view subject) {
+  // The end magic first: it is missing in every file that was cut, which deserves a message of its own.
   if (bytes.size() != kContainerFooterBytes ||
       base::as_text(bytes.subspan(kEndMagicAt)) != kContainerEndMagic)
     base::throw_malformed(subject, "is cut off or damaged: the end marker is missing");

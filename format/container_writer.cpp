@@ -116,8 +116,8 @@ void ContainerWriter::hash(base::Bytes bytes, base::LeafQueue& leaves) {
   const base::Bytes whole = bytes.first(count * base::kMerkleBlockBytes);
   leaves.add(whole, std::span(leaves_).subspan(leaf_count_, count));
   leaf_count_ += count;
-  // The rounds of the chain and of waiting leaves alternate, which keeps the SHA unit busy; the chain alone
-  // would leave it waiting for its own results.
+  // The SHA unit works on the chain while the vector units hash waiting leaves, so both together cost little
+  // more than either alone (docs/decisions/0013-conversions-take-what-there-is.md).
   leaves.hash_interleaved(file_hasher_, whole);
   hash_in_leaf(bytes.subspan(whole.size()));
 }

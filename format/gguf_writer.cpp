@@ -1,3 +1,7 @@
+// The head of a GGUF file, built in memory (docs/export.md; format: ggml-org/ggml, docs/gguf.md). Pairs and
+// tensors are collected as bytes in two strings, because the counts come before both in the file and are
+// known only at the end.
+
 #include "format/gguf_writer.h"
 
 #include <type_traits>

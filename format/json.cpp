@@ -28,6 +28,7 @@ namespace {
 constexpr std::size_t kQuotedBytesMax = 60;
 constexpr std::size_t kParserMessageBytesMax = 240;
 
+// Control characters of a foreign text must not reach a terminal.
 std::string quote(std::string_view text) {
   std::string shown = base::to_printable(text.substr(0, kQuotedBytesMax));
   if (text.size() > kQuotedBytesMax) shown += "...";
@@ -118,6 +119,7 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
+  // Adds a finished value to the innermost open container; without one it is the root.
   bool place(Json value) {
     if (open_.empty()) {
       root_ = std::move(value);
@@ -309,8 +311,10 @@ const Json& Json::at(std::string_view key, std::string_view subject) const {
   base::throw_malformed(subject, "key " + quote(key) + " is missing");
 }
 
+// Replaces an existing member in its place, so that its position, and with it the text, stays the same.
 Json& Json::set(std::string key, Json value) {
   if (is_null()) value_ = Object{};
+  // A caller that sets a member of a number is a bug, not bad input.
   INVARIANT(is_object());
   auto& members = std::get<Object>(value_);
   const auto found = std::ranges::find(members, key, &Member::first);
@@ -352,6 +356,8 @@ Json parse_json(std::string_view text, std::string_view subject) {
   return builder.take();
 }
 
+// Refuses instead of ignoring: a key that is misspelt or comes from a later version would otherwise have no
+// effect.
 void require_known_keys(const Json& object, std::initializer_list<std::string_view> known,
                         std::string_view subject) {
   for (const auto& [key, value] : object.as_object(subject)) {

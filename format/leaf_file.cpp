@@ -71,6 +71,7 @@ LeafFile LeafFile::open(const std::filesystem::path& path) {
   for (std::uint32_t i = 0; i < file_count; ++i) {
     const base::Bytes row = base::Bytes(table).subspan(i * kRowBytes, kRowBytes);
     const auto leaf_count = base::load_le<std::uint64_t>(row, kLeafBytes);
+    // `offset_bytes` never exceeds the file's size, so neither the subtraction nor the sum below overflows.
     if (leaf_count > (file_bytes - offset_bytes) / kLeafBytes)
       base::throw_malformed(subject, "is too short for the " + std::to_string(leaf_count) +
                                          " leaves of file " + std::to_string(i));
@@ -85,6 +86,7 @@ LeafFile LeafFile::open(const std::filesystem::path& path) {
 
 std::vector<base::Sha256> LeafFile::read(const base::Sha256& root, std::uint64_t first,
                                          std::uint64_t count) const {
+  // Leaves are found by root, not by name: names differ between releases, and equal files share a row.
   const auto row = rows_.find(root);
   if (row == rows_.end() || first >= row->second.leaf_count) return {};
   std::vector<std::byte> bytes(std::min(count, row->second.leaf_count - first) * kLeafBytes);

@@ -1,4 +1,5 @@
-// A manifest as text: canonical JSON and the magnet link.
+// A manifest as text: canonical JSON and the magnet link. The order of keys is fixed and unknown values are
+// left out, so that equal manifests have equal bytes and can be signed and compared.
 
 #include "format/manifest.h"
 
@@ -62,6 +63,7 @@ Json torrent_json(const Manifest& manifest) {
 
 }  // namespace
 
+// Magnet links: BEP 9 for v1 (btih), BEP 52 for v2 (btmh); a hybrid torrent has both topics.
 std::string Manifest::magnet() const {
   if (!infohash_v1 && !infohash_v2) return {};
   std::string uri = "magnet:?";
@@ -92,6 +94,8 @@ std::string to_text(const Manifest& manifest) {
   return json.dump_pretty();
 }
 
+// Keeps what check_name() in manifest.cpp accepts; runs of other characters become one '-', and the first
+// character is a letter or digit.
 std::string to_release_name(std::string_view name) {
   std::string out;
   for (const char c : name) {

@@ -1,3 +1,6 @@
+// What one token costs: bytes that decoding reads, and operations of a prefill. Both are estimates for
+// messages and benchmarks; nothing is allocated by them.
+
 #include "format/model_cost.h"
 
 #include "base/invariant.h"
@@ -39,6 +42,7 @@ std::uint64_t decode_bytes_per_token(const ModelDescription& description,
   INVARIANT(described.size() == tensors.size());
   UsedSize bytes(description);
   for (std::size_t i = 0; i < tensors.size(); ++i)
+    // Only one row of the embedding is read for each token.
     if (described[i].role != TensorRole::embedding) bytes.add(described[i], tensors[i].length_bytes);
   return bytes.total();
 }
@@ -49,6 +53,7 @@ std::uint64_t prefill_operations_per_token(const ModelDescription& description) 
     const bool in_layer = tensor.role != TensorRole::embedding && tensor.role != TensorRole::head;
     if (in_layer && tensor.shape.size() == 2) weights.add(tensor, tensor.shape[0] * tensor.shape[1]);
   }
+  // A multiplication and an addition for each weight. Most tokens of a prompt do not go through the head.
   return 2 * weights.total();
 }
 

@@ -1,6 +1,10 @@
 // A description as JSON and back: two archives over the list of fields in model_fields.h. What was read is
 // compared with what would be written, so that each description has one text only; a container's directory
 // relies on that when it looks for where it begins.
+//
+// The members of Writer and Reader are those that model_fields.h lists for an archive, with the same meaning;
+// a new field needs no change here. Bounds are parameters of the archives that only the check of bounds uses.
+// Everything runs on the caller's thread.
 
 #include <algorithm>
 #include <limits>

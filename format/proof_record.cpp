@@ -69,6 +69,7 @@ std::optional<ProofRecord> decode_proof_record(base::Bytes bytes) {
       base::load_le<std::uint32_t>(bytes, kVersionAt) != kProofRecordVersion)
     return std::nullopt;
   const std::size_t part_count = base::load_le<std::uint32_t>(bytes, kCountAt);
+  // Before anything is allocated: the count comes from the file.
   if (bytes.size() != record_bytes(part_count)) return std::nullopt;
   const std::size_t end = bytes.size() - kDigestBytes;
   if (base::hash<base::Sha256>(bytes.first(end)) != take(bytes, end)) return std::nullopt;

@@ -19,6 +19,7 @@ namespace {
                             ", which is not supported, expected " + std::string(expected));
 }
 
+/// A missing key is accepted: published files leave out what is usual.
 void require_value(const Json& json, const char* key, const Json& expected, std::string_view subject) {
   const Json* value = json.find(key);
   if (value == nullptr || value->is_null() || *value == expected) return;

@@ -1,3 +1,7 @@
+// The names of tensors in the layouts of releases, as tables and a few rules (docs/checkpoints.md,
+// "Layouts"). Only roles of Mistral's and Mixtral's models have names here; model_tensors.h knows more roles
+// than can be found in files today. Pure functions; any number of threads may call them.
+
 #include "format/tensor_names.h"
 
 #include <algorithm>
@@ -116,6 +120,7 @@ std::string without_weight(std::string_view tensor) {
 
 std::vector<Placement> native_placements(const ModelTensor& tensor, const ModelDescription& description) {
   std::vector<Placement> places{whole("native", tensor.name, tensor)};
+  // The early upload renames routers and experts only; all its other tensors have native names.
   if (tensor.role == TensorRole::router)
     places.push_back(
         whole("stacked", layer_prefix("layers.", tensor) + "block_sparse_moe.gate.weight", tensor));
@@ -136,6 +141,7 @@ std::vector<Placement> gguf_placements(const ModelTensor& tensor, const ModelDes
   const Placement single =
       whole("gguf-per-expert", block + base_name + "." + std::to_string(*tensor.expert) + ".weight", tensor);
   if (tensor.role == TensorRole::expert_down) return {merged, single};
+  // Gate above up in one tensor.
   Placement both = merged;
   both.name = block + "ffn_gate_up_exps.weight";
   both.shape[1] = 2 * mixture.width;

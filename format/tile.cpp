@@ -118,6 +118,7 @@ int sub_scale_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row
 int integer_weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row, std::uint64_t col) {
   const unsigned packed = byte_at(matrix, layout.code_offset_bytes(row, col));
   if (layout.type == TileType::q8) return static_cast<std::int8_t>(packed);
+  // q4 and q6 keep the low four bits in the same way.
   const unsigned nibble = TileLayout::in_high_nibble(col) ? packed >> 4 : packed & 15;
   if (layout.type == TileType::q4)
     return (static_cast<int>(nibble) - 8) * sub_scale_at(layout, matrix, row, col);
@@ -145,6 +146,7 @@ double bits_per_weight(TileType type, std::uint64_t rows, std::uint64_t cols) {
     case TileType::bf16: return 16;
     case TileType::q8: return 8 + row_scales / weights;
     case TileType::q6: return 6 + (2 * groups + row_scales) / weights;
+    // Magnitude and sign of each group.
     case TileType::q4: return 4 + (5 * groups + row_scales) / weights;
   }
   INVARIANT(!"a TileType without bits");
