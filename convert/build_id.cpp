@@ -1,3 +1,6 @@
+// Reads the build id from the program's own notes in memory. A version number would not do: two builds of one
+// version, with other flags or compilers, may round differently.
+
 #include "convert/build_id.h"
 
 #include <elf.h>

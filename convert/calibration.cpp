@@ -1,3 +1,8 @@
+// From the statistics of a calibration text to GPTQ factors (docs/quantization.md, "Calibration"). The
+// pipeline asks for factors in container order, layer by layer and expert by expert, so one layer's
+// statistics and one expert's factors are in memory at a time. CalibrationFeed has no lock: the pipeline
+// calls find() under its own.
+
 #include "convert/calibration.h"
 
 #include <numeric>
@@ -13,6 +18,7 @@ using format::InputMoments;
 using format::LayerStatistics;
 using MomentsMember = InputMoments format::ExpertStatistics::*;
 
+/// Adds in double and stores floats: moments are sums over thousands of tokens.
 void add_scaled(const InputMoments& from, double factor, InputMoments& to) {
   for (std::size_t i = 0; i < to.sums.size(); ++i)
     to.sums[i] =

@@ -29,15 +29,16 @@ class Fingerprint {
   base::Hasher<base::Sha256> hasher_;
 };
 
-/// Another build may encode differently; tensors of two builds must not meet in one container.
+/// Another build may encode differently, and tensors of two builds must not meet in one container.
 base::Sha256 digest_of_program() {
   Fingerprint print;
   print.add(build_id());
   return print.digest();
 }
 
-/// Files by stamps rather than content: hashing a release would cost a good part of what converting it costs.
-/// A release whose files have new stamps starts over, which costs time and never correctness.
+/// Identifies files by their stamps, not by content: hashing a release would cost a good part of what
+/// converting it costs. A release whose files have new stamps starts over, which costs time and never
+/// correctness.
 base::Sha256 digest_of_release(const Plan& plan) {
   Fingerprint print;
   for (const base::File& file : plan.files) {

@@ -1,3 +1,8 @@
+// The bytes of a conversion's journal (layout in conversion_journal.h). Records have one size, so record i
+// lies at a fixed place and a torn write damages one record only. The check of a record covers the header's
+// check as well, so that records of an earlier journal in the same file cannot be taken for current ones. A
+// journal is never repaired: whatever is behind the first bad record is converted again.
+
 #include "convert/conversion_journal.h"
 
 #include <algorithm>
@@ -95,6 +100,8 @@ std::string find_refusal(base::Bytes header, const ConversionIdentity& identity)
   if (base::as_text(header.first(kMagic.size())) != kMagic)
     return "its journal is not one that this version writes";
   if (!is_sealed({}, header)) return "its journal is damaged";
+  // From the most general difference to the most particular, so that the message names the cause and not a
+  // consequence.
   if (load_digest(header, kProgramAt) != identity.program) return "another build of this program began it";
   if (load_digest(header, kReleaseAt) != identity.release)
     return "it was made of another release, or of other files";
@@ -148,6 +155,7 @@ ConversionJournal::ConversionJournal(base::File& file, const ConversionIdentity&
   keep(content_.finished.size());
 }
 
+// The bytes of the tensor must be in the part file already (UnfinishedContainer::end_tensor).
 void ConversionJournal::append(const FinishedTensor& tensor) {
   const std::size_t index = content_.finished.size();
   file_.write_at(kHeaderBytes + index * kRecordBytes, make_record(index, tensor, salt_of(header_)));

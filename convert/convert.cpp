@@ -136,7 +136,7 @@ class Conversion {
   }
 
   Result run(std::string conversion, base::Progress& progress, const std::stop_token& stop) {
-    // First of all: it decides which jobs are left.
+    // This comes first: it decides which jobs are left.
     container_.resume(plan_, jobs_, progress, stop);
     const std::size_t resumed = container_.finished().size();
     const auto jobs = std::span<const TensorJob>(jobs_).subspan(resumed);

@@ -1,3 +1,7 @@
+// Exports a model as safetensors, alone or as a whole release folder, and hands GGUF to export_gguf.cpp
+// (docs/export.md). The caller's thread runs this file; ExportStream has the workers. The file gets its name
+// in commit(), when it is complete and durable.
+
 #include "convert/export.h"
 
 #include <algorithm>
@@ -36,6 +40,7 @@ void prepare_folder(const ExportRequest& request) {
   }
   const fs::path source =
       fs::is_directory(request.input) ? request.input : fs::absolute(request.input).parent_path();
+  // Writing there would overwrite the release while it is read.
   if (fs::equivalent(source, request.output)) {
     throw base::Error(base::ErrorKind::usage,
                       request.output.string() + ": is the folder that the model comes from");

@@ -54,7 +54,7 @@ std::vector<GgufTensor> list_tensors(const ModelRows& model, const ExportRequest
     // The first placement is the current one: all experts of a matrix merged into one tensor.
     const format::Placement place = format::gguf_placements(tensor, model.description()).front();
     const ExportType type = type_for(tensor, model, request);
-    // From the back, where the tensors of the same layer are.
+    // The search begins at the back, where the tensors of the same layer are.
     const auto found = std::ranges::find(tensors.rbegin(), tensors.rend(), place.name, &GgufTensor::name);
     if (found == tensors.rend()) {
       tensors.push_back({place.name, place.shape, type, {tensor}});

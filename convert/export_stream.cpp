@@ -1,3 +1,8 @@
+// Three blocks of rows move through three stages: read, encode, write. One call of the pool runs all tasks of
+// the three stages and returns when they are done, so blocks need no lock. Sizes are multiples of 64 rows,
+// because tiles can only be decoded panel by panel; they depend on the memory, never on the number of
+// threads. RowSource::read() and decode() run at the same time on different blocks.
+
 #include "convert/export_stream.h"
 
 #include <algorithm>

@@ -27,7 +27,7 @@ constexpr std::size_t kCandidates = 16;  ///< sub-scales that are tried for a gr
 constexpr int kMagnitudeMax = 16;
 constexpr float kCodeMin = -8;
 constexpr float kCodeMax = 7;
-// Of H's mean diagonal, as in the paper: it bounds the factors where inputs hardly vary.
+// Relative to the mean diagonal of H, as in the paper. It bounds the factors where inputs hardly vary.
 constexpr double kDamping = 0.01;
 
 // Adding and subtracting 1.5 * 2^23 rounds to nearest, ties to even, in two additions that the compiler
@@ -122,7 +122,7 @@ GroupResult round_group(const float* weights, float row_scale, const GptqBlock& 
   for (std::size_t c = 0; c < kCandidates; ++c) {
     step[c] = row_scale * static_cast<float>(sub_scales[c]);
     inverse_step[c] = 1.0f / step[c];
-    // The pair (-8, -16) would be +128, which is no int8 (format/tile.h).
+    // The pair (-8, -16) would be +128, which does not fit an int8 (format/tile.h).
     lowest[c] = sub_scales[c] == -kMagnitudeMax ? kCodeMin + 1 : kCodeMin;
   }
   std::array<Lanes, kGroup> w;

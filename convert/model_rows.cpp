@@ -194,7 +194,8 @@ class Container final : public ModelRows {
 
   std::unique_ptr<RowSource> open_tensor(const ModelTensor& tensor) const override {
     const ContainerTensor& stored = *reader_.find(tensor.name);
-    // Before anything is decoded: an export of damaged weights would be a sound file of wrong values.
+    // The digest is compared before anything is decoded: otherwise damaged weights would become a sound file
+    // of wrong values.
     verify(stored);
     if (format::is_tiled(stored.storage)) return std::make_unique<TileRows>(stored, file_);
     return std::make_unique<PlainRows>(stored, file_);

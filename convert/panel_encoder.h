@@ -49,8 +49,8 @@ class PanelEncoder {
   void encode(const format::TileLayout& layout, std::size_t strip, std::span<const float> rows,
               base::MutableBytes codes, EncodedPanel& panel, const GptqFactors* factors = nullptr);
 
-  /// As encode(), for rows of bf16 values. False when one of them is NaN or infinity; the strip is then not
-  /// encoded.
+  /// Does the same as encode() for rows of bf16 values. False when one of them is NaN or infinity; the strip
+  /// is then not encoded.
   [[nodiscard]] bool encode_bf16(const format::TileLayout& layout, std::size_t strip, base::Bytes rows,
                                  base::MutableBytes codes, EncodedPanel& panel,
                                  const GptqFactors* factors = nullptr);

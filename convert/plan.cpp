@@ -58,6 +58,7 @@ Plan Plan::make(const std::filesystem::path& input, const MatrixTypes& types) {
   plan.release = format::open_released_model(input);
   for (const auto& file : plan.release.files) plan.files.push_back(base::File::open_read(file));
   for (const format::ReleasedTensor& tensor : plan.release.tensors)
+    // The pointers lead into plan.release, whose tensors do not move when the plan is moved.
     plan.tensors.push_back({tensor.target, &tensor.view, storage_for(tensor.target.quantization, types)});
   plan.input_bytes = plan.release.value_bytes();
   return plan;

@@ -1,3 +1,6 @@
+// Sums rounding errors by kind of tensor, by matrix and by expert. Errors are sums of squares until the very
+// end, so that sums over tensors of different sizes weigh every weight alike.
+
 #include "convert/quality.h"
 
 #include <algorithm>

@@ -77,7 +77,8 @@ class SpareFileSink final : public TensorSink {
   // The queue is not needed: there is no chain over the whole file to interleave leaves with.
   void hash(base::Bytes bytes, base::LeafQueue&) override { hasher_.update(bytes); }
   void end_tensor(const base::Sha256& source_digest, const QuantError&) override {
-    // Both digests: the source's says that the release is the same, the tensor's that the bytes are.
+    // Both digests must match: the source's shows that the release is the same, the tensor's that the bytes
+    // are.
     if (base::merkle_root(hasher_.final()) != tensor_->digest || source_digest != tensor_->source_digest)
       refuse(tensor_->name);
   }

@@ -89,7 +89,8 @@ bool TensorPipeline::take_turn(Lock& lock, unsigned worker) {
   return hash_block(lock) || encode_strip(lock, worker) || begin_block() || hash_leaves(lock);
 }
 
-// Also ends the encoding of the block, which must happen in the order of blocks, and posts it to the writer.
+// Feeds the next block to the file's hash. It also ends the encoding of the block, which must happen in the
+// order of blocks, and posts the block to the writer.
 bool TensorPipeline::hash_block(Lock& lock) {
   if (hashing_ || hashed_ == begun_ || !slot(hashed_).is_encoded()) return false;
   BlockSlot& hashed = slot(hashed_);

@@ -21,7 +21,7 @@ int round_away(float value) { return static_cast<int>(value + std::copysign(0x1.
 void encode_q8_block(const float* values, std::byte* out) {
   float greatest = 0;
   for (std::uint64_t i = 0; i < kGgufBlockWeights; ++i) greatest = std::max(greatest, std::fabs(values[i]));
-  // As quantize_row_q8_0_ref in ggml: codes use the scale before its rounding to f16, so that the bytes are
+  // Codes use the scale before its rounding to f16, like quantize_row_q8_0_ref in ggml, so that the bytes are
   // those of llama.cpp.
   const float scale = greatest / 127.0F;
   const float inverse = scale != 0 ? 1.0F / scale : 0.0F;

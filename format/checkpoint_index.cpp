@@ -1,5 +1,7 @@
 // Opens checkpoints of one or more files, and chooses one of several in a folder (docs/checkpoints.md, "Which
-// files"). Everything runs on the caller's thread.
+// files"). A folder may hold the same model in two layouts, as repositories on the hub do, so a choice is
+// better than a refusal, but only where an order of preference decides it. Everything runs on the caller's
+// thread.
 
 #include "format/checkpoint_index.h"
 

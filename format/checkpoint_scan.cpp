@@ -1,3 +1,7 @@
+// Finds the pickles of a file for pickle_scan.h. Nothing in the file is executed, and no content of it is an
+// error: a file that cannot be understood simply has no pickles to report. Everything runs on the caller's
+// thread.
+
 #include "format/checkpoint_scan.h"
 
 #include <algorithm>

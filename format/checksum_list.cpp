@@ -85,6 +85,7 @@ void set_sum(std::optional<D>& digest, const SumLine& line, std::string_view sub
 
 }  // namespace
 
+/// Applies the rules for release paths, apart from the characters that such a list can escape.
 void check_listed_path(std::string_view path, std::string_view subject) {
   std::string plain(path);
   for (char& c : plain)

@@ -172,8 +172,8 @@ void check_tensor(const ContainerTensor& tensor, const ModelTensor& expected, st
   }
 }
 
-/// Compares entries one by one with the model's tensors: the order of the directory is fixed, too, since the
-/// runtime finds a tensor by its index in model_tensors().
+/// Compares entries one by one with the model's tensors. The order of the directory is fixed, too: the
+/// functions below, and those of model_cost.h, pair both lists by index.
 void check_tensors(const ContainerDirectory& directory, std::span<const ModelTensor> expected,
                    std::string_view subject) {
   if (directory.tensors.size() != expected.size()) {
@@ -184,8 +184,8 @@ void check_tensors(const ContainerDirectory& directory, std::span<const ModelTen
 }
 
 /// Matrices that read the same activations must agree whether these are floats (bf16) or integers: the
-/// runtime prepares the input rows once for all of them. The inputs of down matrices are exempt, because each
-/// expert has input rows of its own.
+/// runtime prepares the input rows once for all of them. Down matrices are exempt, because no other matrix
+/// reads their input.
 void check_shared_inputs(const ContainerDirectory& directory, std::span<const ModelTensor> expected,
                          std::string_view subject) {
   std::map<std::pair<std::uint64_t, MatrixInput>, const ContainerTensor*> first_by_input;

@@ -138,6 +138,7 @@ ContainerFooter decode_footer(base::Bytes bytes, std::string_view subject) {
   return footer;
 }
 
+// Digests of digests: a reader that has verified the tensors needs no bytes of the expert for it.
 base::Sha256 expert_digest(std::span<const base::Sha256> tensors) {
   base::Hasher<base::Sha256> hasher;
   for (const base::Sha256& digest : tensors) hasher.update(digest.bytes);

@@ -33,8 +33,7 @@ constexpr std::int64_t kTickNs = 20'000'000;
 constexpr std::int64_t kCoarseTickNs = 2'000'000'000;
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 
-/// Time since the last change of content (modified) or of content or metadata (changed). Negative for a stamp
-/// in the future.
+/// Time since the file's last change, by the later of its two stamps. Negative for a stamp in the future.
 std::int64_t age_ns(const base::FileIdentity& file) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count() -
@@ -136,7 +135,7 @@ void ContainerProofs::load_record() {
   }
 }
 
-// The list has no duplicates after this, so no part is hashed twice by one call.
+// Leaves out proven and repeated parts first, so that one call hashes no part twice.
 void ContainerProofs::prove(std::span<const Part> parts, base::WorkerPool& pool) {
   std::vector<Part> open;
   for (const Part part : parts)
@@ -200,7 +199,8 @@ void ContainerProofs::prove_open(std::span<const Part> open,
 
 void ContainerProofs::check_tensor(const ContainerTensor& tensor, base::Bytes bytes,
                                    std::span<const base::Sha256> leaves) const {
-  // Pages that could not be read look like zeros; say so, before the digest is blamed on the file's content.
+  // Pages that could not be read look like zeros. This is reported first, so that the content of the file is
+  // not blamed for it.
   container_.require_whole();
   if ((leaves.empty() ? base::Sha256{} : base::merkle_root(leaves)) != tensor.digest) {
     std::string place;

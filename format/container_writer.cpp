@@ -184,7 +184,7 @@ base::Sha256 ContainerWriter::end_tensor(const base::Sha256& source_digest) {
 
 WrittenContainer ContainerWriter::finish() {
   ContainerDirectory directory;
-  // Before the members are moved from.
+  // Computed before the members that it needs are moved away.
   directory.experts = experts_of(tensors_, description_);
   directory.description = std::move(description_);
   directory.tensors = std::move(tensors_);

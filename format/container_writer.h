@@ -54,9 +54,9 @@ class ContainerWriter final {
   /// The two halves of append(). One thread may be in write() while another is in hash().
   void write(base::Bytes bytes) { stream_.append(bytes); }
   void hash(base::Bytes bytes);
-  /// As hash(bytes), but puts the leaves into `leaves`; any thread hashes them before end_tensor(). The call
-  /// itself hashes some waiting leaves, interleaved with the file's hash, which costs little more than either
-  /// alone.
+  /// Does the same as hash(bytes), but puts the leaves into `leaves`; any thread hashes them before
+  /// end_tensor(). The call itself hashes some waiting leaves, interleaved with the file's hash, which costs
+  /// little more than either alone.
   void hash(base::Bytes bytes, base::LeafQueue& leaves);
   /// Optional, after the last write(): hands the tensor to the system, up to the page on which the next one
   /// begins.

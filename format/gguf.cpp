@@ -69,7 +69,7 @@ class GgufReader final {
     require_count(tensor_count, 33, "tensors");
     require_count(pair_count, 13, "pairs");
     for (std::uint64_t i = 0; i < pair_count; ++i) read_pair(i, checkpoint.gguf_pairs);
-    // Before the tensors, whose data begins at the next multiple of it.
+    // The alignment decides where the data begins and how tensors follow one another.
     read_alignment(checkpoint.gguf_pairs);
     checkpoint.kind = CheckpointKind::gguf;
     checkpoint.files = {file_.path()};
@@ -80,6 +80,7 @@ class GgufReader final {
   }
 
  private:
+  // Enough for the head of most files; those with long vocabularies take a few more reads.
   static constexpr std::uint64_t kFirstRead = 1u << 20;
 
   [[noreturn]] void refuse(const std::string& cause) const { base::throw_malformed(subject_, cause); }
@@ -239,7 +240,7 @@ class GgufReader final {
       if (tensor.offset_bytes != expected)
         refuse(what + ": begins at byte " + std::to_string(tensor.offset_bytes) + " of the data, expected " +
                std::to_string(expected));
-      // Of a damaged file the true size is not known; the bound only prevents overflow.
+      // The true size of a damaged file is not known; its bound only prevents overflow.
       const std::uint64_t room = whole_ ? file_bytes_ - std::min(start, file_bytes_) : kDataBytesMax;
       if (tensor.offset_bytes > room || tensor.extent_bytes > room - tensor.offset_bytes)
         refuse(what + ": ends beyond the end of the file");

@@ -88,6 +88,7 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
   bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception& error) override {
     // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error ..."
     std::string_view cause = error.what();
+    // The user gets the position and the cause, without the library's name and number for it.
     for (const std::string_view introduction : {"] ", "parse error at "}) {
       const std::size_t found = cause.find(introduction);
       if (found != std::string_view::npos) cause.remove_prefix(found + introduction.size());
@@ -185,6 +186,7 @@ void write_double(std::string& out, double value) {
   if (digits.find_first_of(".e") == std::string_view::npos) out += ".0";
 }
 
+// The indentation of compact text, which has no line breaks at all.
 constexpr int kOnOneLine = -1;
 
 void new_line(std::string& out, int indent) {

@@ -61,7 +61,7 @@ LeafFile LeafFile::open(const std::filesystem::path& path) {
     base::throw_malformed(
         subject, "has version " + std::to_string(version) + ", expected " + std::to_string(kVersion));
   const auto file_count = base::load_le<std::uint32_t>(header, kMagic.size() + sizeof(version));
-  // Before memory is allocated for the table.
+  // This bounds the memory for the table.
   if (file_count > (file_bytes - kHeaderBytes) / kRowBytes)
     base::throw_malformed(subject, "is too short for " + std::to_string(file_count) + " files");
 

@@ -95,7 +95,8 @@ ManifestFile read_manifest_file(const Json& json, const std::string& subject) {
   require_known_keys(json, {"path", "bytes", "md5", "sha256", "root"}, subject);
   ManifestFile file;
   file.path = json.at("path", subject).as_string(subject + ": path");
-  // Before the path is used in messages: it may contain terminal escapes or lead out of the release's folder.
+  // The path is checked before it appears in messages: it may contain terminal escapes or lead out of the
+  // release's folder.
   check_release_path(file.path, subject);
   const std::string place = subject + ": '" + file.path + "'";
   file.length_bytes = uint_of(json, "bytes", place);

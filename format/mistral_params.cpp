@@ -1,5 +1,5 @@
 // Reads params.json and config.json of Mistral's and Mixtral's releases, and translates between them and a
-// ModelDescription (docs/checkpoints.md, "Parameters").
+// ModelDescription (docs/checkpoints.md, "params.json and config.json").
 //
 // There are two dialects, Mistral's own and that of Hugging Face's transformers, told apart by the key of the
 // model's width; a file with keys of both is refused. A key whose meaning is not known is refused as well,
@@ -88,7 +88,7 @@ std::optional<std::uint64_t> read_sliding_window(const Json& json, std::string_v
   return number;
 }
 
-/// Not 0, which would stand for a dense model.
+/// Refuses 0, which would stand for a dense model.
 std::uint64_t number_of_experts(std::uint64_t number, std::string_view key, std::string_view subject) {
   require_range(number, kExpertsMax, key, subject);
   return number;
@@ -124,7 +124,7 @@ class ParamsReader final {
     if (has_value("quantization_config"))
       check_quantization_config(*json_.find("quantization_config"),
                                 place_of(subject_, "quantization_config"));
-    // Last, so that a missing or wrong known key is reported before an unknown one.
+    // This check comes last, so that a missing or wrong known key is reported before an unknown one.
     refuse_unknown_keys(dialect, hub);
     validate(params, subject_);
     return params;
@@ -135,7 +135,8 @@ class ParamsReader final {
 
   [[nodiscard]] bool has_value(const char* key) const { return has(key) && !json_.find(key)->is_null(); }
 
-  /// Also as transformers 5 writes it: {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}.
+  /// Reads the key itself and the form of transformers 5: {"rope_parameters": {"rope_theta": 1e6,
+  /// "rope_type": "default"}}. When a file has both, they must agree.
   [[nodiscard]] std::optional<double> read_rope_theta() const {
     const std::string where = place_of(subject_, "rope_parameters");
     std::optional<double> theta;

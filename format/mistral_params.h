@@ -35,7 +35,7 @@ struct MistralParams {
 /// divide, or more experts a token than experts throw Error{malformed} naming `subject` and the key.
 [[nodiscard]] MistralParams parse_params(std::string_view text, std::string_view subject);
 
-/// The same values under the native keys, and back.
+/// The parameters as JSON under the native keys, and back.
 [[nodiscard]] Json to_json(const MistralParams& params);
 [[nodiscard]] MistralParams params_from_json(const Json& json, std::string_view subject);
 

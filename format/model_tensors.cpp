@@ -1,10 +1,9 @@
 // The list of a model's tensors. kRoles says for each role everything that does not depend on the model;
 // LayerTensors walks through a layer in the order of the forward pass and adds what its description asks for.
 //
-// The order is part of the container's format: tensors lie in it, directories list it, and the runtime finds
-// a tensor by its index in it. A new role or a new mechanism must therefore not move the tensors of models
-// that exist. Shapes are [out, in] as in model_description.h. Pure functions; any number of threads may call
-// them.
+// The order is part of the container's format: tensors lie in it, and a directory in any other order is
+// refused. A new role or a new mechanism must therefore not move the tensors of models that exist. Shapes are
+// [out, in] as in model_description.h. Pure functions; any number of threads may call them.
 
 #include "format/model_tensors.h"
 
@@ -219,7 +218,7 @@ class LayerTensors final {
   }
 
   void add_mixer(const ShortConvolution& mixer) {
-    // Two gates and the values.
+    // The matrix makes two gates and the values.
     add(TensorRole::convolution_input, {3 * width_, width_});
     add(TensorRole::convolution_kernel, {width_, mixer.convolution_tokens});
     add(TensorRole::convolution_output, {width_, width_});

@@ -119,8 +119,9 @@ struct ModelTensor {
   QuantizationClass quantization = QuantizationClass::unquantized;
   MatrixInput input = MatrixInput::none;
   std::uint64_t layer = 0;  ///< 0 for those that are of no layer
-  /// Of which expert of its layer. The only feed-forward of a dense layer counts as expert 0: it lies and is
-  /// read like one. Shared experts and a dense feed-forward in addition to experts are of none.
+  /// The expert of its layer that it belongs to. The only feed-forward of a dense layer counts as expert 0:
+  /// it lies and is read like one. Shared experts and a dense feed-forward in addition to experts are of
+  /// none.
   std::optional<std::uint64_t> expert;
 
   [[nodiscard]] bool is_matrix() const { return input != MatrixInput::none; }

@@ -1,6 +1,6 @@
 // The record of proven parts as bytes (layout in proof_record.h). Any difference from what
 // encode_proof_record() writes makes the record void, since a wrong bit would let unverified weights pass as
-// verified. The trailing SHA-256 detects torn writes and damage; it is no protection against somebody who can
+// verified. The trailing SHA-256 detects torn writes and damage; it does not protect against somebody who can
 // write the record.
 
 #include "format/proof_record.h"
@@ -69,7 +69,7 @@ std::optional<ProofRecord> decode_proof_record(base::Bytes bytes) {
       base::load_le<std::uint32_t>(bytes, kVersionAt) != kProofRecordVersion)
     return std::nullopt;
   const std::size_t part_count = base::load_le<std::uint32_t>(bytes, kCountAt);
-  // Before anything is allocated: the count comes from the file.
+  // This bounds the number of parts, which comes from the file, before memory is allocated for them.
   if (bytes.size() != record_bytes(part_count)) return std::nullopt;
   const std::size_t end = bytes.size() - kDigestBytes;
   if (base::hash<base::Sha256>(bytes.first(end)) != take(bytes, end)) return std::nullopt;

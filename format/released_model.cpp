@@ -153,7 +153,7 @@ class ModelFinder final {
     Shape shape = source.shape;
     TensorScale scale;
     scale.offset_bytes = source.offset_bytes;
-    // Of the experts in one tensor each has its own, or all have the same.
+    // Experts that share a tensor have one scale each, or the same scale.
     if (place.outer_index && shape.size() == 3 && shape.front() == tensor.shape.front()) {
       scale.offset_bytes += *place.outer_index * source.strides.front() * size_bytes(source.dtype);
       shape.erase(shape.begin());

@@ -1,6 +1,6 @@
 #pragma once
 // A released model, whatever layout it came in: its parameters, its tokenizer, and where each of the model's
-// tensors lies in the files. From here on a layout makes no difference any more.
+// tensors lies in the files. From here on the layout makes no difference.
 //
 //   files and their tensors (checkpoint_index.h)  +  params.json or config.json (mistral_params.h)
 //       -> the model's tensors under their native names (model_tensors.h), each a view (tensor_source.h)
@@ -33,7 +33,7 @@ struct ReleasedModel {
   std::vector<std::filesystem::path> files;
   std::vector<ReleasedTensor> tensors;  ///< all that model_tensors() asks for, in its order
 
-  /// Of all tensors as they are read.
+  /// Bytes of all tensors, as they are read.
   [[nodiscard]] std::uint64_t value_bytes() const;
 };
 

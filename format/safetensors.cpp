@@ -28,7 +28,7 @@ namespace fs = std::filesystem;
 using base::checked_add;
 using base::checked_mul;
 
-// Far above any release, and enough to keep the memory for a hostile header of 100 MB small.
+// Far above any release; this bounds the memory that a hostile header of 100 MB can cost.
 constexpr std::size_t kTensorsMax = 1u << 19;
 constexpr std::size_t kAxesMax = 16;
 constexpr std::size_t kNameBytesMax = 512;
@@ -39,7 +39,8 @@ struct KnownDType {
   std::optional<DType> dtype;  ///< nothing for types that are not supported
 };
 
-// All types that the format names, so that a message can tell an unsupported type from a misspelt one.
+// All types that the format has named so far, so that a message can tell an unsupported type from a misspelt
+// one.
 constexpr std::array<KnownDType, 22> kDTypes{{
     {"BOOL", DType::boolean},
     {"U8", DType::u8},
@@ -149,7 +150,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool key(string_t& value) override {
-    // Two equal keys are refused here, because the format leaves open which of them counts.
+    // The format forbids equal keys, and not every parser notices them: two readers could then see two files.
     auto& keys = place_ == Place::header ? names_ : keys_;
     if (place_ == Place::tensor && value != "dtype" && value != "shape" && value != "data_offsets")
       refuse_tensor("has the unknown key " + to_quoted(value));

@@ -71,7 +71,7 @@ std::string to_string(const Shape& shape) {
 }
 
 std::optional<std::uint64_t> element_count(const Shape& shape) {
-  // First, because an overflow of the other axes does not matter then.
+  // This test comes first, because an overflow of the other axes does not matter then.
   if (std::ranges::find(shape, 0u) != shape.end()) return 0;
   std::uint64_t count = 1;
   for (const std::uint64_t extent : shape) {

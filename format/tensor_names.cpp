@@ -167,6 +167,7 @@ std::vector<std::string> scale_names(std::string_view tensor) {
   // Mistral's own; compressed-tensors and vLLM; DeepSeek and transformers.
   if (stem.size() < tensor.size())
     return {stem + ".qscale_weight", stem + ".weight_scale", stem + ".weight_scale_inv"};
+  // Fused experts of transformers 5 have names without ".weight".
   return {stem + "_scale_inv", stem + "_scale"};
 }
 

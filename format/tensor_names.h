@@ -28,11 +28,11 @@ struct Placement {
 /// for, like those below.
 [[nodiscard]] std::vector<Placement> native_placements(const ModelTensor& tensor,
                                                        const ModelDescription& description);
-/// The same under the names of llama.cpp: experts merged, merged with gate and up in one, or one by one as in
-/// older files.
+/// The places of a tensor under the names of llama.cpp: experts merged, merged with gate and up in one, or
+/// one by one as in older files.
 [[nodiscard]] std::vector<Placement> gguf_placements(const ModelTensor& tensor,
                                                      const ModelDescription& description);
-/// The same under the names of Hugging Face's transformers: experts one by one, or fused.
+/// The places of a tensor under the names of Hugging Face's transformers: experts one by one, or fused.
 [[nodiscard]] std::vector<Placement> hub_placements(const ModelTensor& tensor,
                                                     const ModelDescription& description);
 

@@ -146,7 +146,7 @@ double bits_per_weight(TileType type, std::uint64_t rows, std::uint64_t cols) {
     case TileType::bf16: return 16;
     case TileType::q8: return 8 + row_scales / weights;
     case TileType::q6: return 6 + (2 * groups + row_scales) / weights;
-    // Magnitude and sign of each group.
+    // A group has 4 bits of magnitude and a sign.
     case TileType::q4: return 4 + (5 * groups + row_scales) / weights;
   }
   INVARIANT(!"a TileType without bits");

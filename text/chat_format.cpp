@@ -44,8 +44,8 @@ std::string_view to_string(Role role) {
   INVARIANT(!"a Role without name");
 }
 
-// The tokenizer decides, because a model with control pieces for the marks was trained with them, and one
-// without cannot have been.
+// The tokenizer decides, because a model whose tokenizer has control pieces for the marks was trained with
+// them.
 ChatFormat::ChatFormat(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
   const auto begin = tokenizer.control_id("[INST]");
   const auto end = tokenizer.control_id("[/INST]");
