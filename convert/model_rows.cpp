@@ -110,6 +110,7 @@ class TileRows final : public RowSource {
   TileRows(const ContainerTensor& tensor, const base::File& file)
       : tensor_(tensor), file_(file), layout_(tensor.tile_layout()) {
     const bool scaled = layout_.type != format::TileType::bf16;
+    // A plane that the type does not have has 0 bytes a panel, and is read and skipped like the others.
     planes_ = {Plane{0, layout_.panel_code_bytes},
                {layout_.magnitudes_offset_bytes, layout_.panel_magnitude_bytes()},
                {layout_.signs_offset_bytes, layout_.panel_sign_bytes()},
@@ -138,6 +139,7 @@ class TileRows final : public RowSource {
   void decode(base::Bytes stored, std::uint64_t block_first, std::uint64_t block_rows, std::uint64_t first,
               std::span<float> out) const override {
     const std::uint64_t panels = base::divide_up(block_rows, format::kPanelRows);
+    // `first` is at a panel's start, because ranges begin at multiples of row_step().
     const std::uint64_t panel = (first - block_first) / format::kPanelRows;
     std::array<base::Bytes, 4> parts;
     for (std::size_t i = 0; i < planes_.size(); ++i) {

@@ -33,6 +33,7 @@ void decode_q8(const TileLayout& layout, const std::byte* codes, std::uint64_t n
   }
 }
 
+/// The sub-scale of a q4 group, as format::sub_scale_at() computes it.
 int sub_scale(const StoredPanel& panel, std::uint64_t group, std::uint64_t n) {
   const std::uint64_t tile = group / format::kGroupsPerTile;
   const std::uint64_t in_tile = group % format::kGroupsPerTile;
@@ -46,6 +47,8 @@ int sub_scale(const StoredPanel& panel, std::uint64_t group, std::uint64_t n) {
 
 void decode_q4(const TileLayout& layout, const StoredPanel& panel, std::uint64_t n, float scale, float* out) {
   for (std::uint64_t begin = 0; begin < layout.cols; begin += format::kGroupCols) {
+    // Code times sub-scale is the integer that products use, so it is formed first, exactly; the float scale
+    // comes last, as in format::weight_at().
     const int sub = sub_scale(panel, begin / format::kGroupCols, n);
     const std::uint64_t end = std::min(begin + format::kGroupCols, layout.cols);
     for (std::uint64_t col = begin; col < end; ++col) {

@@ -93,6 +93,7 @@ QualityReport QualityTally::report() const {
     if (kind == kinds.end())
       kind = kinds.insert(kinds.end(), {{name, type, bits_of(entry.tensor, entry.storage), 0}, {}});
     kind->second += entry.error;
+    // Only matrices in tiles are rounded by a choice of the recipe, so only they are listed one by one.
     if (format::is_tiled(entry.storage)) report.tensors.push_back({entry.tensor.name, relative(entry.error)});
     if (entry.tensor.expert) experts[{entry.tensor.layer, *entry.tensor.expert}] += entry.error;
   }

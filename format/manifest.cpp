@@ -33,6 +33,7 @@ void check_name(const std::string& name, std::string_view subject) {
 std::string to_text(const Json& value, const std::string& place) {
   const std::string& text = value.as_string(place);
   if (text.empty()) base::throw_malformed(place, "is empty; what is not known is left out");
+  // Texts of a manifest are shown on terminals, where control characters could hide or forge lines.
   if (base::to_printable(text) != text) base::throw_malformed(place, "has characters that cannot be shown");
   return text;
 }
@@ -200,6 +201,7 @@ Manifest parse_manifest(std::string_view text, std::string_view subject_view) {
   manifest.licence = text_of(json, "licence", subject);
   manifest.source = text_of(json, "source", subject);
   manifest.unsupported = text_of(json, "unsupported", subject);
+  // All parts are optional: a manifest may know only an info-hash, only files, or only tensors.
   if (const Json* torrent = json.find("torrent")) read_torrent(*torrent, subject + ": torrent", manifest);
   manifest.tensor_count = uint_of(json, "tensor_count", subject);
   manifest.parameter_count = uint_of(json, "parameter_count", subject);

@@ -77,12 +77,11 @@ struct Manifest {
 /// Turns any text into a manifest's name: lower case, with '-' for characters that a name cannot have.
 [[nodiscard]] std::string to_release_name(std::string_view text);
 
-/// Reads SHA256SUMS and md5sum lists ("<hex>  path", "<hex> *path"), and RELEASE texts, of which only lines
-/// with
+/// Reads SHA256SUMS and md5sum lists ("<hex>  path", "<hex> *path"), and RELEASE texts: only lines with
 /// "<32 or 64 hex>  name" count, whatever else they contain. Fills in digests only. In a line that begins
 /// with a backslash, line ends and backslashes in names are escaped, as sha256sum does.
 [[nodiscard]] std::vector<ManifestFile> parse_sums(std::string_view text);
-/// check_release_path for a name in such a list, which may have backslashes and line ends.
+/// Does the same as check_release_path() for a name in such a list, which may have backslashes and line ends.
 void check_listed_path(std::string_view path, std::string_view subject);
 /// The files' SHA-256 as `sha256sum` lists them, in the order of `files`.
 [[nodiscard]] std::string sums_text(const std::vector<ManifestFile>& files);

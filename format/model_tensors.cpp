@@ -180,6 +180,7 @@ class LayerTensors final {
 
   void add_mixer(const LatentAttention& mixer) {
     const std::uint64_t query_rows = mixer.heads * (mixer.plain_dims + mixer.rope.rotary_dims);
+    // Where queries are made in two steps, a narrow latent vector with a norm of its own lies between them.
     if (mixer.query_rank) {
       add(TensorRole::query_latent, {*mixer.query_rank, width_});
       add(TensorRole::query_latent_norm, {*mixer.query_rank});
@@ -201,6 +202,8 @@ class LayerTensors final {
     // The convolution runs over queries, keys and values; queries have the heads of the keys (arXiv
     // 2412.06464).
     const std::uint64_t channels = 2 * mixer.key_heads * mixer.key_dim + value_rows;
+    // The two forms group the same rows into different matrices; a container keeps the grouping that was
+    // released.
     if (mixer.inputs == DeltaInputs::packed) {
       add(TensorRole::delta_packed, {channels + value_rows, width_});
       add(TensorRole::delta_packed_beta_decay, {2 * mixer.value_heads, width_});
@@ -271,6 +274,7 @@ std::vector<ModelTensor> model_tensors(const ModelDescription& description) {
   for (std::uint64_t layer = 0; layer < description.layer_count(); ++layer)
     LayerTensors(description, layer, tensors).add_all();
   tensors.push_back(make_tensor(TensorRole::final_norm, {description.width}));
+  // With tied embeddings the head is the embedding, which stands in the list once.
   if (!description.tied_embeddings)
     tensors.push_back(make_tensor(TensorRole::head, {description.vocabulary, description.width}));
   return tensors;

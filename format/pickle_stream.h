@@ -50,6 +50,7 @@ class PickleStream final {
 
   /// A two's-complement number of `length_bytes` bytes.
   [[nodiscard]] std::int64_t long_number(std::size_t length_bytes) {
+    // LONG1 permits 255 bytes; numbers of elements and strides fit 8.
     if (length_bytes > sizeof(std::int64_t)) refuse("a number of " + std::to_string(length_bytes) + " bytes");
     std::uint64_t value = 0;
     const base::Bytes digits = take(length_bytes);

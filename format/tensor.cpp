@@ -99,8 +99,8 @@ float f16_to_f32(std::uint16_t bits) {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
 }
 
-// FP8 E4M3 (arXiv 2209.05433): 4 bits of exponent with bias 7 (127 - 7 = 120), 3 of fraction, no infinities;
-// only the code with all bits set is NaN.
+// FP8 E4M3 (arXiv 2209.05433): 4 bits of exponent with bias 7 (127 - 7 = 120), 3 of fraction. The highest
+// exponent is an ordinary one, apart from NaN.
 float f8_e4m3_to_f32(std::uint8_t bits) {
   const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x80) << 24;
   const std::uint32_t exponent = (bits >> 3) & 15;

@@ -76,12 +76,15 @@ std::uint64_t TileLayout::code_offset_bytes(std::uint64_t row, std::uint64_t col
   const std::uint64_t n = row % kPanelRows;
   switch (type) {
     case TileType::bf16:
+      // A pair of inputs takes 128 elements (64 rows x 2); 16 pairs are a tile.
       return panel + (col / kBf16TileCols * 2048 + col % kBf16TileCols / 2 * 128 + n * 2 + col % 2) * 2;
     case TileType::q8:
+      // A quad takes 256 bytes (64 rows x 4 inputs); 16 quads are a tile.
       return panel + col / kTileCols * kQ8TileBytes + col % kTileCols / 4 * 256 + n * 4 + col % 4;
     // Pairs of quads have no gap between tiles, so the tile's number does not occur.
     case TileType::q6: return panel + col / 8 * kQ6PairBytes + n * 4 + col % 4;
     case TileType::q4:
+      // Two neighbouring quads share 256 bytes; in_high_nibble() says which of them has which nibble.
       return panel + col / kTileCols * kQ4TileBytes + col % kTileCols / 8 * 256 + n * 4 + col % 4;
   }
   INVARIANT(!"a TileType without codes");
