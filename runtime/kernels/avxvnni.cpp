@@ -110,10 +110,10 @@ std::uint64_t peak_q8(std::size_t rounds) {
 // Blocks of q4 are unpacked to bytes, so the innermost loop is the same.
 std::uint64_t peak_q4(std::size_t rounds) { return peak_q8(rounds); }
 
-// The numbers of AVX-512; other numbers were not tried.
+// q8 and q6 have the numbers of AVX-512; others were not tried. q4: see avx2.cpp.
 constexpr std::size_t kManyRowsQ8 = 4;
 constexpr std::size_t kManyRowsQ6 = 4;
-constexpr std::size_t kManyRowsQ4 = 4;
+constexpr std::size_t kManyRowsQ4 = 7;
 
 #include "runtime/kernels/bf16_products-inl.h"
 #include "runtime/kernels/integer_products-inl.h"

@@ -9,8 +9,8 @@
 //   q8_sums(weights, groups, codes, chunk_sum): Sums of one row and `groups` q8 groups
 //   q6_sums, q4_sums(panel, first_group, groups, codes, group_sums, group_stride):
 //     the same from packed weights
-//   q4_pair_sums(panel, first_group, groups, codes, codes_stride, group_sums, group_stride, sums):
-//     q4_sums of two neighbouring rows
+//   q4_rows_sums<n>(panel, first_group, groups, codes, codes_stride, group_sums, group_stride, sums):
+//     q4_sums of two to four neighbouring rows
 //   Q8Block, Q6Block, Q4Block: a panel's weights for a block of inputs, unpacked for many rows:
 //     kGroupBytes        bytes of a group in the panel's codes
 //     kCols              a block is as many whole chunks of one width as fit into so many inputs, one at
@@ -130,27 +130,20 @@ inline void multiply_many(const PanelView* panels, std::size_t count, const Quan
 }
 
 // Multiplies a few rows with a panel's packed weights, which are read once: all rows use a chunk before the
-// next one is read. sums_of(chunk, row) gives Sums, and sums_of(chunk, row, Sums[2]) those of two rows where
-// the type has a kernel for pairs.
+// next one is read. sums_of(chunk, row) gives Sums.
 template <std::size_t kRows, typename F>
 inline void multiply_rows(const QuantizedView& x, const float* row_scales, float* out, std::size_t out_stride,
                           F sums_of) {
-  // Instruction sets without a faster kernel for two rows of q4 define one that calls q4_sums twice; q8 and
-  // q6 have none.
-  constexpr bool kPairs = requires(const Chunks& chunk, Sums(&sums)[2]) { sums_of(chunk, kRows, sums); };
   Totals totals[kRows] = {};
   for_each_block(x, x.chunk_cols, [&](const Chunks& chunk) {
     const float* scales = x.scales + chunk.first * kRows;
-    std::size_t r = 0;
-    if constexpr (kPairs) {
-      for (; r + 2 <= kRows; r += 2) {
-        Sums sums[2];
-        sums_of(chunk, r, sums);
-        accumulate(sums[0], scales[r], totals[r]);
-        accumulate(sums[1], scales[r + 1], totals[r + 1]);
-      }
+    if constexpr (requires(Sums * sums) { sums_of.template all<kRows>(chunk, sums); }) {
+      Sums sums[kRows];
+      sums_of.template all<kRows>(chunk, sums);
+      for (std::size_t r = 0; r < kRows; ++r) accumulate(sums[r], scales[r], totals[r]);
+    } else {
+      for (std::size_t r = 0; r < kRows; ++r) accumulate(sums_of(chunk, r), scales[r], totals[r]);
     }
-    for (; r < kRows; ++r) accumulate(sums_of(chunk, r), scales[r], totals[r]);
   });
   for (std::size_t r = 0; r < kRows; ++r)
     for (std::size_t i = 0; i < 4; ++i)
@@ -191,18 +184,24 @@ void multiply_q6(const PanelView* panels, std::size_t count, const QuantizedView
   }
 }
 
-// A class instead of a lambda, since the two overloads tell multiply_rows() that there is a kernel for pairs.
+// A class instead of a lambda, since `all` tells multiply_rows() that rows of q4 are multiplied together.
 struct Q4Sums {
   const PanelView& panel;
   const QuantizedView& x;
 
-  Sums operator()(const Chunks& chunk, std::size_t r) const {
-    return q4_sums(panel, chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols,
-                   x.group_sums + chunk.first_group * x.rows + r, x.rows);
-  }
-  void operator()(const Chunks& chunk, std::size_t r, Sums (&sums)[2]) const {
-    q4_pair_sums(panel, chunk.first_group, chunk.groups(), chunk.codes + r * chunk.cols, chunk.cols,
-                 x.group_sums + chunk.first_group * x.rows + r, x.rows, sums);
+  // Up to four rows at a time.
+  template <std::size_t kRows>
+  void all(const Chunks& chunk, Sums* sums, std::size_t first_row = 0) const {
+    constexpr std::size_t kNow = kRows < 4 ? kRows : 4;
+    const std::int8_t* codes = chunk.codes + first_row * chunk.cols;
+    const std::int32_t* group_sums = x.group_sums + chunk.first_group * x.rows + first_row;
+    if constexpr (kNow == 1) {
+      sums[0] = q4_sums(panel, chunk.first_group, chunk.groups(), codes, group_sums, x.rows);
+    } else {
+      q4_rows_sums<kNow>(panel, chunk.first_group, chunk.groups(), codes, chunk.cols, group_sums, x.rows,
+                         sums);
+    }
+    if constexpr (kRows > kNow) all<kRows - kNow>(chunk, sums + kNow, first_row + kNow);
   }
 };
 

@@ -167,26 +167,31 @@ inline Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t
   return to_sums(total);
 }
 
-// q4_sums of two rows: weights and sub-scales, whose unpacking takes as long as the products of one row, are
-// unpacked once. Half of the outputs after the other, so that the sums of both rows stay in registers.
-inline void q4_pair_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
+// q4_sums of two to four rows. Unpacking nibbles and sub-scales takes as long as the products of one row, so
+// all rows share it. A few eighths of the outputs at a time, so that the sums of all rows stay in registers;
+// sub-scales are unpacked for all of them first.
+template <std::size_t kRows>
+inline void q4_rows_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
                          const std::int8_t* codes, std::size_t codes_stride, const std::int32_t* group_sums,
-                         std::size_t group_stride, Sums (&sums)[2]) {
+                         std::size_t group_stride, Sums* sums) {
+  static_assert(kRows >= 2 && kRows <= 4);
+  constexpr std::size_t kEighths = kRows == 2 ? 4 : 2;  // eighths; 8 sums, or 6 to 8
   const std::byte* packed = panel.codes + first_group * kQ4GroupBytes;
-  for (std::size_t half = 0; half < 2; ++half) {
-    __m256i total[2][4];
+  SubScales scales[kChunkColsMax / 16];
+  for (std::size_t group = 0; group < groups; ++group)
+    scales[group] = load_sub_scales(panel, first_group + group);
+  for (std::size_t part = 0; part < 8; part += kEighths) {
+    __m256i total[kRows][kEighths];
     for (auto& row : total)
       for (auto& t : row) t = _mm256_setzero_si256(), pin_to_register(t);
     for (std::size_t group = 0; group < groups; ++group) {
-      if (half == 0) prefetch<kQ4GroupBytes>(packed + group * kQ4GroupBytes);
-      __m256i scales[4];
-      load_half_sub_scales(panel, first_group + group, half, scales);
+      if (part == 0) prefetch<kQ4GroupBytes>(packed + group * kQ4GroupBytes);
       const std::int8_t* x = codes + group * 16;
-      const std::byte* bytes = packed + group * kQ4GroupBytes + half * 128;
-      for (std::size_t i = 0; i < 4; ++i) {
+      const std::byte* bytes = packed + group * kQ4GroupBytes + part * 32;
+      for (std::size_t i = 0; i < kEighths; ++i) {
         const Nibbles first = load_nibbles(bytes + i * 32);
         const Nibbles second = load_nibbles(bytes + kQ4PairBytes + i * 32);
-        for (std::size_t r = 0; r < 2; ++r) {
+        for (std::size_t r = 0; r < kRows; ++r) {
           const std::int8_t* row = x + r * codes_stride;
           const auto bias = static_cast<short>(-4 * group_sums[group * group_stride + r]);
           __m256i pairs = _mm256_add_epi16(_mm256_set1_epi16(bias),
@@ -194,12 +199,14 @@ inline void q4_pair_sums(const PanelView& panel, std::size_t first_group, std::s
           pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(first.odd, broadcast_quad(row + 4)));
           pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.even, broadcast_quad(row + 8)));
           pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.odd, broadcast_quad(row + 12)));
-          total[r][i] = _mm256_add_epi32(total[r][i], _mm256_madd_epi16(pairs, scales[i]));
+          total[r][i] = _mm256_add_epi32(total[r][i], _mm256_madd_epi16(pairs, scales[group].part[part + i]));
+          pin_to_register(total[r][i]);
         }
       }
     }
-    for (std::size_t r = 0; r < 2; ++r)
-      for (std::size_t i = 0; i < 4; ++i) sums[r].part[half * 4 + i] = reinterpret_cast<IntPart>(total[r][i]);
+    for (std::size_t r = 0; r < kRows; ++r)
+      for (std::size_t i = 0; i < kEighths; ++i)
+        sums[r].part[part + i] = reinterpret_cast<IntPart>(total[r][i]);
   }
 }
 
