@@ -3,8 +3,8 @@
 //
 // Three kinds of threads meet here. The engine's thread owns the bookkeeping: which expert is in which slot,
 // values and locks. Readers take pieces from queue_ and publish them. Workers only wait for pieces
-// (Layer::await). Readers touch a slot's `run` and memory while it is locked, and the engine's thread changes
-// `run` only when no read of that slot is queued or under way; so `run` needs no mutex.
+// (Cursor::await). Readers touch a slot's `extent` and memory while it is locked, and the engine's thread
+// changes `extent` only when no read of that slot is queued or under way; so `extent` needs no mutex.
 //
 // Publication: a reader writes the bytes, then raises pieces_there with release order; a worker that has
 // loaded the number with acquire order may read all pieces before it. pieces_there counts a prefix of the
@@ -85,7 +85,7 @@ struct ExpertCache::Slot {
   Slot(std::uint64_t bytes, std::size_t pieces) : memory(bytes), piece_is_there(pieces) {}
 
   SlotMemory memory;
-  std::size_t run = kNothing;
+  std::size_t extent = kNothing;
   std::uint64_t load = 0;  ///< the higher, the later it was read
   bool locked = false;     ///< belongs to a group that computes or is about to: must not be evicted
   /// Pieces in memory, counted from the first without a gap; kFailed when no more will come.
@@ -97,8 +97,8 @@ std::uint64_t ExpertCache::slot_bytes(const Model::Impl& model) {
   std::uint64_t largest = 0;
   for (const LayerWeights& layer : model.layers) {
     for (const ExpertWeights& expert : layer.experts) {
-      const ExpertExtent run(expert, model.container.bytes().data(), kPieceBytes);
-      largest = std::max(largest, run.length_bytes());
+      const ExpertExtent extent(expert, model.container.bytes().data(), kPieceBytes);
+      largest = std::max(largest, extent.length_bytes());
     }
   }
   return largest;
@@ -114,16 +114,16 @@ ExpertCache::ExpertCache(const Model::Impl& model, std::size_t slot_count)
   }
   for (const LayerWeights& layer : model.layers)
     for (const ExpertWeights& expert : layer.experts)
-      runs_.emplace_back(expert, model.container.bytes().data(), kPieceBytes);
-  values_.resize(runs_.size());
-  used_.resize(runs_.size());
-  slot_of_run_.resize(runs_.size());
+      extents_.emplace_back(expert, model.container.bytes().data(), kPieceBytes);
+  values_.resize(extents_.size());
+  used_.resize(extents_.size());
+  slot_of_extent_.resize(extents_.size());
   const std::uint64_t bytes = slot_bytes(model);
   std::size_t pieces = 0;
-  for (const ExpertExtent& run : runs_) pieces = std::max(pieces, run.pieces().size());
+  for (const ExpertExtent& extent : extents_) pieces = std::max(pieces, extent.pieces().size());
   for (std::size_t i = 0; i < slot_count; ++i) slots_.push_back(std::make_unique<Slot>(bytes, pieces));
   stats_.streams = true;
-  stats_.expert_count = runs_.size();
+  stats_.expert_count = extents_.size();
   stats_.experts_held = slots_.size();
   stats_.expert_bytes = bytes;
   // When a thread cannot be started, the destructor does not run, but the threads that did start use the
@@ -150,28 +150,28 @@ void ExpertCache::end_readers() {
 }
 
 void ExpertCache::begin_pass() {
-  for (std::size_t run = 0; run < runs_.size(); ++run) {
+  for (std::size_t i = 0; i < extents_.size(); ++i) {
     // An exponential moving average of "was used in this pass".
-    values_[run] = values_[run] * kDecay + (used_[run] ? 1.0f : 0.0f);
-    used_[run] = false;
+    values_[i] = values_[i] * kDecay + (used_[i] ? 1.0f : 0.0f);
+    used_[i] = false;
   }
 }
 
 /// An empty slot, or the unlocked one whose expert is worth least. Of equal values the expert that was read
 /// last goes, as the oldest will be needed first when the layers come round again.
-ExpertCache::Slot& ExpertCache::take_slot() {
+ExpertCache::Slot& ExpertCache::evict() {
   Slot* best = nullptr;
   const auto goes_before = [&](const Slot& a, const Slot& b) {
-    if (b.run == Slot::kNothing) return false;
-    if (a.run == Slot::kNothing) return true;
-    if (values_[a.run] != values_[b.run]) return values_[a.run] < values_[b.run];
+    if (b.extent == Slot::kNothing) return false;
+    if (a.extent == Slot::kNothing) return true;
+    if (values_[a.extent] != values_[b.extent]) return values_[a.extent] < values_[b.extent];
     return a.load > b.load;
   };
   for (const auto& slot : slots_)
     if (!slot->locked && (best == nullptr || goes_before(*slot, *best))) best = slot.get();
   INVARIANT(best != nullptr);  // two groups are locked at most, each of at most half the slots
-  if (best->run != Slot::kNothing) slot_of_run_[best->run] = nullptr;
-  best->run = Slot::kNothing;
+  if (best->extent != Slot::kNothing) slot_of_extent_[best->extent] = nullptr;
+  best->extent = Slot::kNothing;
   best->load = ++loads_;
   // Relaxed: nobody waits for this slot before enqueue() has taken the mutex, and workers start after that.
   best->pieces_there.store(0, std::memory_order_relaxed);
@@ -190,14 +190,14 @@ void ExpertCache::enqueue(std::span<Slot* const> missing) {
   {
     const std::scoped_lock lock(mutex_);
     for (Slot* slot : missing)
-      for (std::size_t piece = 0; piece < runs_[slot->run].first_down_piece(); ++piece)
+      for (std::size_t piece = 0; piece < extents_[slot->extent].first_down_piece(); ++piece)
         queue_.push_back({slot, piece});
     bool more = true;
     for (std::size_t i = 0; more; ++i) {
       more = false;
       for (Slot* slot : missing) {
-        const std::size_t piece = runs_[slot->run].first_down_piece() + i;
-        if (piece >= runs_[slot->run].pieces().size()) continue;
+        const std::size_t piece = extents_[slot->extent].first_down_piece() + i;
+        if (piece >= extents_[slot->extent].pieces().size()) continue;
         queue_.push_back({slot, piece});
         more = true;
       }
@@ -216,10 +216,10 @@ void ExpertCache::cancel() {
   }
   for (const auto& slot : slots_) {
     slot->locked = false;
-    if (slot->run == Slot::kNothing || slot->pieces_there.load() == runs_[slot->run].pieces().size())
+    if (slot->extent == Slot::kNothing || slot->pieces_there.load() == extents_[slot->extent].pieces().size())
       continue;
-    slot_of_run_[slot->run] = nullptr;
-    slot->run = Slot::kNothing;
+    slot_of_extent_[slot->extent] = nullptr;
+    slot->extent = Slot::kNothing;
   }
 }
 
@@ -254,7 +254,7 @@ void ExpertCache::read_in_background() {
 /// Publishes a piece. Call with the mutex held, and not after fail(): it would overwrite kFailed.
 void ExpertCache::finish(const Read& read) {
   Slot& slot = *read.slot;
-  const auto& piece = runs_[slot.run].pieces()[read.piece];
+  const auto& piece = extents_[slot.extent].pieces()[read.piece];
   stats_.bytes_read += piece.end_bytes - piece.begin_bytes;
   slot.piece_is_there[read.piece] = true;
   std::uint32_t there = slot.pieces_there.load(std::memory_order_relaxed);
@@ -276,9 +276,9 @@ void ExpertCache::fail(std::exception_ptr failure) {
 }
 
 void ExpertCache::read_piece(const Read& read) {
-  const ExpertExtent& run = runs_[read.slot->run];
-  const auto& piece = run.pieces()[read.piece];
-  const std::uint64_t offset_bytes = run.offset_bytes() + piece.begin_bytes;
+  const ExpertExtent& extent = extents_[read.slot->extent];
+  const auto& piece = extent.pieces()[read.piece];
+  const std::uint64_t offset_bytes = extent.offset_bytes() + piece.begin_bytes;
   const base::MutableBytes out =
       read.slot->memory.bytes().subspan(piece.begin_bytes, piece.end_bytes - piece.begin_bytes);
   const std::string path = file_.path().string();
@@ -315,59 +315,60 @@ ResidencyStats ExpertCache::stats() const {
   return stats;
 }
 
-ExpertCache::Layer::Layer(ExpertCache& stream, std::size_t layer, std::span<const std::uint32_t> experts)
-    : stream_(stream),
-      first_run_(layer * stream.model_.params.num_experts),
+ExpertCache::Cursor::Cursor(ExpertCache& cache, std::size_t layer, std::span<const std::uint32_t> experts)
+    : cache_(cache),
+      first_extent_(layer * cache.model_.params.num_experts),
       experts_(experts.begin(), experts.end()),
-      group_size_(group_size_for(stream.slots_.size(), stream.model_.params.num_experts_per_tok)) {
-  stream_.require_working();
+      group_size_(group_size_for(cache.slots_.size(), cache.model_.params.num_experts_per_tok)) {
+  cache_.require_working();
   try {
     // Two groups are in progress from the start: one to compute with, one to be read meanwhile.
     start(0);
     start(1);
   } catch (...) {
-    stream_.cancel();
+    cache_.cancel();
     throw;
   }
 }
 
-ExpertCache::Layer::~Layer() { stream_.cancel(); }
+ExpertCache::Cursor::~Cursor() { cache_.cancel(); }
 
-std::span<const std::uint32_t> ExpertCache::Layer::group(std::size_t index) const {
+std::span<const std::uint32_t> ExpertCache::Cursor::group(std::size_t index) const {
   const std::size_t first = std::min(index * group_size_, experts_.size());
   return std::span(experts_).subspan(first, std::min(group_size_, experts_.size() - first));
 }
 
-void ExpertCache::Layer::start(std::size_t group_index) {
+void ExpertCache::Cursor::start(std::size_t group_index) {
   std::vector<Slot*> missing;
-  // Locks the experts that are in memory before any slot is taken: otherwise take_slot() could evict one of
+  // Locks the experts that are in memory before any slot is taken: otherwise evict() could evict one of
   // this very group to make room for another.
   const auto experts = group(group_index);
   for (const std::uint32_t expert : experts) {
-    stream_.used_[run(expert)] = true;
-    if (Slot* slot = stream_.slot_of_run_[run(expert)]; slot != nullptr) slot->locked = true;
+    cache_.used_[extent_index(expert)] = true;
+    if (Slot* slot = cache_.slot_of_extent_[extent_index(expert)]; slot != nullptr) slot->locked = true;
   }
   for (const std::uint32_t expert : experts) {
-    if (stream_.slot_of_run_[run(expert)] != nullptr) continue;
-    Slot& slot = stream_.take_slot();
+    if (cache_.slot_of_extent_[extent_index(expert)] != nullptr) continue;
+    Slot& slot = cache_.evict();
     slot.locked = true;
-    slot.run = run(expert);
-    stream_.slot_of_run_[slot.run] = &slot;
+    slot.extent = extent_index(expert);
+    cache_.slot_of_extent_[slot.extent] = &slot;
     missing.push_back(&slot);
   }
   {
-    const std::scoped_lock lock(stream_.mutex_);
-    stream_.stats_.misses += missing.size();
-    stream_.stats_.hits += experts.size() - missing.size();
+    const std::scoped_lock lock(cache_.mutex_);
+    cache_.stats_.misses += missing.size();
+    cache_.stats_.hits += experts.size() - missing.size();
   }
-  stream_.enqueue(missing);
+  cache_.enqueue(missing);
 }
 
-void ExpertCache::Layer::release(std::size_t group_index) {
-  for (const std::uint32_t expert : group(group_index)) stream_.slot_of_run_[run(expert)]->locked = false;
+void ExpertCache::Cursor::release(std::size_t group_index) {
+  for (const std::uint32_t expert : group(group_index))
+    cache_.slot_of_extent_[extent_index(expert)]->locked = false;
 }
 
-std::span<const std::uint32_t> ExpertCache::Layer::next() {
+std::span<const std::uint32_t> ExpertCache::Cursor::next() {
   if (next_group_ > 0) {
     // The order matters: the slots of the group that is done are the room for the group after the next.
     release(next_group_ - 1);
@@ -379,33 +380,33 @@ std::span<const std::uint32_t> ExpertCache::Layer::next() {
   // the rest must stay in the order in which it is read. std::ranges::stable_partition does not compile with
   // clang 14.
   std::stable_partition(order_.begin(), order_.end(), [&](std::uint32_t expert) {
-    const Slot& slot = *stream_.slot_of_run_[run(expert)];
-    return slot.pieces_there.load() == stream_.runs_[slot.run].pieces().size();
+    const Slot& slot = *cache_.slot_of_extent_[extent_index(expert)];
+    return slot.pieces_there.load() == cache_.extents_[slot.extent].pieces().size();
   });
   return experts;
 }
 
-Matrix ExpertCache::Layer::matrix(std::uint32_t expert, ExpertMatrix matrix) const {
-  const Slot& slot = *stream_.slot_of_run_[run(expert)];
-  return stream_.runs_[slot.run].matrix_in(slot.memory.bytes().data(), matrix);
+Matrix ExpertCache::Cursor::matrix(std::uint32_t expert, ExpertMatrix matrix) const {
+  const Slot& slot = *cache_.slot_of_extent_[extent_index(expert)];
+  return cache_.extents_[slot.extent].matrix_in(slot.memory.bytes().data(), matrix);
 }
 
-base::Bytes ExpertCache::Layer::bytes(std::uint32_t expert) const {
-  const Slot& slot = *stream_.slot_of_run_[run(expert)];
-  return slot.memory.bytes().first(stream_.runs_[slot.run].length_bytes());
+base::Bytes ExpertCache::Cursor::bytes(std::uint32_t expert) const {
+  const Slot& slot = *cache_.slot_of_extent_[extent_index(expert)];
+  return slot.memory.bytes().first(cache_.extents_[slot.extent].length_bytes());
 }
 
-void ExpertCache::Layer::await(std::uint32_t expert, ExpertMatrix matrix, std::size_t panels_end) const {
-  const Slot& slot = *stream_.slot_of_run_[run(expert)];
-  await_pieces(slot, stream_.runs_[slot.run].pieces_for(matrix, panels_end));
+void ExpertCache::Cursor::await(std::uint32_t expert, ExpertMatrix matrix, std::size_t panels_end) const {
+  const Slot& slot = *cache_.slot_of_extent_[extent_index(expert)];
+  await_pieces(slot, cache_.extents_[slot.extent].pieces_for(matrix, panels_end));
 }
 
-void ExpertCache::Layer::await_all(std::uint32_t expert) const {
-  const Slot& slot = *stream_.slot_of_run_[run(expert)];
-  await_pieces(slot, stream_.runs_[slot.run].pieces().size());
+void ExpertCache::Cursor::await_all(std::uint32_t expert) const {
+  const Slot& slot = *cache_.slot_of_extent_[extent_index(expert)];
+  await_pieces(slot, cache_.extents_[slot.extent].pieces().size());
 }
 
-void ExpertCache::Layer::await_pieces(const Slot& slot, std::size_t count) const {
+void ExpertCache::Cursor::await_pieces(const Slot& slot, std::size_t count) const {
   std::uint32_t there = slot.pieces_there.load(std::memory_order_acquire);
   if (there >= count && there != kFailed) return;  // the usual case: no clock is read
   const auto start = Clock::now();
@@ -414,8 +415,8 @@ void ExpertCache::Layer::await_pieces(const Slot& slot, std::size_t count) const
     there = slot.pieces_there.load(std::memory_order_acquire);
   }
   const auto waited = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
-  stream_.waited_ns_.fetch_add(static_cast<std::uint64_t>(waited));
-  if (there == kFailed) stream_.require_working();
+  cache_.waited_ns_.fetch_add(static_cast<std::uint64_t>(waited));
+  if (there == kFailed) cache_.require_working();
 }
 
 }  // namespace sluice::runtime

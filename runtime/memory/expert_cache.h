@@ -10,7 +10,7 @@
 // A chunk of tokens may choose all experts of a layer. Then they are taken in groups, in ascending order, and
 // the next group is read while one computes.
 //
-//   ExpertCache::Layer use(stream, layer, experts);
+//   ExpertCache::Cursor use(cache, layer, experts);
 //   for (auto group = use.next(); !group.empty(); group = use.next()) {
 //     use.order()                     the group's experts, those that are in memory first
 //     use.matrix(e, ExpertMatrix::gate)  where it is, or will be
@@ -41,7 +41,7 @@
 
 namespace sluice::runtime {
 
-/// Used by one thread, except Layer::await.
+/// Used by one thread, except Cursor::await.
 class ExpertCache final {
  public:
   /// `slot_count`: experts that are held at once, at least 2, so that one is read while another computes.
@@ -52,7 +52,7 @@ class ExpertCache final {
   /// Call before each pass of a chunk of tokens through all layers: values change here and nowhere else.
   void begin_pass();
 
-  class Layer;
+  class Cursor;
 
   /// Uses so far. Bytes and seconds of reads count when the read is done.
   [[nodiscard]] ResidencyStats stats() const;
@@ -68,7 +68,7 @@ class ExpertCache final {
     std::size_t piece;
   };
 
-  [[nodiscard]] Slot& take_slot();
+  [[nodiscard]] Slot& evict();
   void enqueue(std::span<Slot* const> missing);
   void cancel();
   void end_readers();
@@ -83,10 +83,10 @@ class ExpertCache final {
   const Model::Impl& model_;
   base::File file_;
   bool direct_;
-  std::vector<ExpertExtent> runs_;  // [layer * experts + expert]
-  std::vector<float> values_;       // [run] how often it was used lately
-  std::vector<bool> used_;          // [run] in this pass
-  std::vector<Slot*> slot_of_run_;  // [run] null where it is not in memory
+  std::vector<ExpertExtent> extents_;  // [layer * experts + expert]
+  std::vector<float> values_;          // [extent] how often it was used lately
+  std::vector<bool> used_;             // [extent] in this pass
+  std::vector<Slot*> slot_of_extent_;  // [extent] null where it is not in memory
   std::vector<std::unique_ptr<Slot>> slots_;
   std::uint64_t loads_ = 0;
 
@@ -105,13 +105,13 @@ class ExpertCache final {
 
 /// The experts that a chunk of tokens has chosen in one layer. The destructor gives up what is still being
 /// read, so an error may unwind through it at any time. At most one exists at a time.
-class ExpertCache::Layer final {
+class ExpertCache::Cursor final {
  public:
   /// `experts` in ascending order. Begins to read the missing ones of the first two groups.
-  Layer(ExpertCache& stream, std::size_t layer, std::span<const std::uint32_t> experts);
-  ~Layer();
-  Layer(const Layer&) = delete;
-  Layer& operator=(const Layer&) = delete;
+  Cursor(ExpertCache& cache, std::size_t layer, std::span<const std::uint32_t> experts);
+  ~Cursor();
+  Cursor(const Cursor&) = delete;
+  Cursor& operator=(const Cursor&) = delete;
 
   /// The next experts to compute with, in ascending order; none when all are done. The previous group's slots
   /// may be evicted from then on, so nobody may read its matrices any longer.
@@ -128,14 +128,14 @@ class ExpertCache::Layer final {
   void await_all(std::uint32_t expert) const;
 
  private:
-  [[nodiscard]] std::size_t run(std::uint32_t expert) const { return first_run_ + expert; }
+  [[nodiscard]] std::size_t extent_index(std::uint32_t expert) const { return first_extent_ + expert; }
   [[nodiscard]] std::span<const std::uint32_t> group(std::size_t index) const;
   void start(std::size_t group_index);
   void release(std::size_t group_index);
   void await_pieces(const Slot& slot, std::size_t count) const;
 
-  ExpertCache& stream_;
-  std::size_t first_run_;
+  ExpertCache& cache_;
+  std::size_t first_extent_;
   std::vector<std::uint32_t> experts_;
   std::vector<std::uint32_t> order_;
   std::size_t group_size_;

@@ -77,8 +77,8 @@ std::size_t ExpertExtent::pieces_for(ExpertMatrix matrix, std::size_t panels_end
   return count;
 }
 
-Matrix ExpertExtent::matrix_in(const std::byte* run, ExpertMatrix matrix) const {
-  return {place(matrix).layout, run + place(matrix).begin_bytes};
+Matrix ExpertExtent::matrix_in(const std::byte* extent, ExpertMatrix matrix) const {
+  return {place(matrix).layout, extent + place(matrix).begin_bytes};
 }
 
 }  // namespace sluice::runtime

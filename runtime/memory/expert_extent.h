@@ -43,8 +43,8 @@ class ExpertExtent {
   /// `panels_end` need. A count of a prefix is enough to wait for, because pieces are read in order.
   [[nodiscard]] std::size_t pieces_for(ExpertMatrix matrix, std::size_t panels_end) const;
 
-  /// The matrix in a copy of the whole extent that begins at `run`.
-  [[nodiscard]] Matrix matrix_in(const std::byte* run, ExpertMatrix matrix) const;
+  /// The matrix in a copy of the whole extent that begins at `extent`.
+  [[nodiscard]] Matrix matrix_in(const std::byte* extent, ExpertMatrix matrix) const;
 
  private:
   struct Place {

@@ -125,7 +125,7 @@ class LayerExperts final {
   ResidentWeights& weights_;
   const std::vector<ExpertWeights>& experts_;
   std::span<const std::uint32_t> chosen_;
-  std::optional<ExpertCache::Layer> streamed_;
+  std::optional<ExpertCache::Cursor> streamed_;
   std::span<const std::uint32_t> group_;
   std::span<const std::uint32_t> order_;
   std::size_t group_count_ = 0;
