@@ -36,12 +36,12 @@ KvType default_kv(const Model& model) { return model.quant() == "bf16" ? KvType:
 /// The budget of the KV pages in bytes, checked against the memory that is free. The pages are only reserved
 /// address space at first, so without this check a context that does not fit would be accepted here and the
 /// process would be killed in the middle of an answer.
-std::uint64_t kv_bytes(const DecoderShape& params, const EngineOptions& options, KvType type) {
+std::uint64_t kv_bytes(const DecoderShape& shape, const EngineOptions& options, KvType type) {
   const std::uint64_t available = available_memory_bytes();
-  const auto page = KvPool::page_bytes(params, type);
-  const auto pages = KvCache::page_count_max(params, {.context_tokens = options.context_tokens,
-                                                      .step_tokens = options.step_tokens_max,
-                                                      .keep_positions = options.keep_positions});
+  const auto page = KvPool::page_bytes(shape, type);
+  const auto pages = KvCache::page_count_max(shape, {.context_tokens = options.context_tokens,
+                                                     .step_tokens = options.step_tokens_max,
+                                                     .keep_positions = options.keep_positions});
   const auto needed = options.kv_budget_bytes ? options.kv_budget_bytes
                                               : (page ? base::checked_mul(*page, pages) : std::nullopt);
   if (needed && *needed <= available) return *needed;
@@ -56,26 +56,26 @@ std::uint64_t kv_bytes(const DecoderShape& params, const EngineOptions& options,
 
 }  // namespace
 
-PaddedWidths::PaddedWidths(const DecoderShape& params)
-    : dim(padded_to_tiles(params.dim)),
-      query(padded_to_tiles(params.n_heads * params.head_dim)),
-      key_value(padded_to_tiles(params.n_kv_heads * params.head_dim)),
-      hidden(padded_to_tiles(params.hidden_dim)),
-      vocab(padded_to_tiles(params.vocab_size)) {}
+PaddedWidths::PaddedWidths(const DecoderShape& shape)
+    : dim(padded_to_tiles(shape.width)),
+      query(padded_to_tiles(shape.heads * shape.head_dim)),
+      key_value(padded_to_tiles(shape.key_heads * shape.head_dim)),
+      hidden(padded_to_tiles(shape.hidden_width)),
+      vocab(padded_to_tiles(shape.vocabulary)) {}
 
 Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
     : model(model_in),
-      params(model_in.impl().params),
+      shape(model_in.impl().shape),
       options(std::move(options_in)),
       isa(options.isa.value_or(detect_isa())),
       kernels(kernels_for(isa)),
       pool(options.thread_count, base::WorkerPool::Placement::a_core_each),
       onednn(kernels, options.thread_count),
       weights(model_in.impl(), pool),
-      kv_pool(params, options.kv.value_or(default_kv(model_in)),
-              kv_bytes(params, options, options.kv.value_or(default_kv(model_in)))),
-      rope(params.head_dim, params.rope_theta),
-      padded(params),
+      kv_pool(shape, options.kv.value_or(default_kv(model_in)),
+              kv_bytes(shape, options, options.kv.value_or(default_kv(model_in)))),
+      rope(shape.head_dim, shape.rope_base),
+      padded(shape),
       scratch(options.thread_count) {
   for (const LayerWeights& w : weights.model().layers)
     for (const ExpertWeights& expert : w.experts)
@@ -100,16 +100,16 @@ void Engine::Impl::reserve() {
   a.value.reserve(row_count * padded.key_value);
   a.heads.reserve(row_count * padded.query);
   a.block_out.reserve(row_count * padded.dim);
-  a.cosines.reserve(row_count * params.head_dim / 2);
-  a.sines.reserve(row_count * params.head_dim / 2);
+  a.cosines.reserve(row_count * shape.head_dim / 2);
+  a.sines.reserve(row_count * shape.head_dim / 2);
   a.logits.reserve(padded.vocab);
-  const std::size_t assignment_count = row_count * params.num_experts_per_tok;
+  const std::size_t assignment_count = row_count * shape.experts_per_token;
   routing.experts.reserve(assignment_count);
   routing.weights.reserve(assignment_count);
   routing.margins.reserve(row_count);
   routing.assignments.reserve(assignment_count);
-  routing.first_assignment.resize(params.num_experts + 1);
-  routing.used.reserve(params.num_experts);
+  routing.first_assignment.resize(shape.experts + 1);
+  routing.used.reserve(shape.experts);
   // A buffer keeps separate memory for floats and for integers, and reset() only grows it. So this loop
   // reserves for whatever types the matrices have.
   for (const LayerWeights& w : weights.model().layers) {
@@ -129,8 +129,8 @@ void Engine::Impl::reserve() {
     s.head.reserve(2 * kAttentionQueries * kv_pool.stride());
     s.gate.reserve(row_count * kSlicePanels * format::kPanelRows);
     s.up.reserve(row_count * kSlicePanels * format::kPanelRows);
-    s.router.reserve(params.num_experts);
-    s.chosen.reserve(base::align_up(params.num_experts_per_tok, kLanes));
+    s.router.reserve(shape.experts);
+    s.chosen.reserve(base::align_up(shape.experts_per_token, kLanes));
   }
 }
 
@@ -148,7 +148,7 @@ StepLogits Engine::Impl::step(std::span<const StepInput> inputs, const std::stop
   check(inputs);
   reserve_pages(inputs);
   begin(inputs);
-  for (std::size_t layer = 0; layer < params.n_layers; ++layer) {
+  for (std::size_t layer = 0; layer < shape.layers; ++layer) {
     if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
     run_layer(layer);
   }
@@ -185,14 +185,14 @@ void Engine::Impl::run_layer(std::size_t layer) {
 
 void Engine::Impl::embed() {
   const std::uint16_t* const embedding = weights.embedding();
-  const std::size_t half = params.head_dim / 2;
+  const std::size_t half = shape.head_dim / 2;
   for_each_row([&](std::size_t r, unsigned) {
     // Columns from dim to padded.dim stay zero: buffers start with zeros, and the padding rows of weights are
     // zero, so that block_out adds zeros. RoPE angles depend on the position alone and are computed once for
     // all layers.
-    const std::uint16_t* const in = embedding + static_cast<std::size_t>(rows[r].token) * params.dim;
+    const std::uint16_t* const in = embedding + static_cast<std::size_t>(rows[r].token) * shape.width;
     float* const x = &activations.x[r * padded.dim];
-    for (std::size_t i = 0; i < params.dim; ++i) x[i] = format::bf16_to_f32(in[i]);
+    for (std::size_t i = 0; i < shape.width; ++i) x[i] = format::bf16_to_f32(in[i]);
     rope.angles(rows[r].position, &activations.cosines[r * half], &activations.sines[r * half]);
   });
 }
@@ -205,8 +205,8 @@ void Engine::Impl::rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, c
   const InputRows input = out.reset(reader.layout.type, rows.size(), padded.dim, chunk);
   for_each_row([&](std::size_t r, unsigned) {
     float* const normed = &activations.normed[r * padded.dim];
-    kernels.rms_norm(&activations.x[r * padded.dim], weight.data(), static_cast<float>(params.norm_eps),
-                     params.dim, padded.dim, normed);
+    kernels.rms_norm(&activations.x[r * padded.dim], weight.data(), static_cast<float>(shape.norm_epsilon),
+                     shape.width, padded.dim, normed);
     input.fill(kernels, r, 0, padded.dim, normed);
   });
 }
@@ -227,7 +227,7 @@ StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
   // Only rows whose logits are wanted go through the head, which has as many outputs as the vocabulary has
   // pieces. A prompt needs one row.
   a.logits.reserve(count * padded.vocab);
-  const auto vocab = static_cast<std::size_t>(params.vocab_size);
+  const auto vocab = static_cast<std::size_t>(shape.vocabulary);
   if (count == 0) return {nullptr, 0, padded.vocab, vocab};
 
   const Matrix& matrix = weights.head();
@@ -236,8 +236,8 @@ StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
   std::size_t row = 0;
   const auto add_row = [&](std::size_t r) {
     float* const normed = &a.normed[r * padded.dim];
-    kernels.rms_norm(&a.x[r * padded.dim], weights.final_norm().data(), static_cast<float>(params.norm_eps),
-                     params.dim, padded.dim, normed);
+    kernels.rms_norm(&a.x[r * padded.dim], weights.final_norm().data(),
+                     static_cast<float>(shape.norm_epsilon), shape.width, padded.dim, normed);
     in.fill(kernels, out++, 0, padded.dim, normed);
   };
   for (const StepInput& input : inputs) {

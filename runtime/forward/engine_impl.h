@@ -69,7 +69,7 @@ struct StepRow {
 
 /// Widths of rows, padded to whole tiles.
 struct PaddedWidths {
-  explicit PaddedWidths(const DecoderShape& params);
+  explicit PaddedWidths(const DecoderShape& shape);
   std::size_t dim;
   std::size_t query;      ///< all query heads
   std::size_t key_value;  ///< all key heads, or all value heads
@@ -150,7 +150,7 @@ struct Engine::Impl {
   void run_layer(std::size_t layer);
 
   const Model& model;
-  const DecoderShape& params;
+  const DecoderShape& shape;
   EngineOptions options;
   const Isa isa;
   const Kernels& kernels;

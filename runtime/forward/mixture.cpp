@@ -66,7 +66,7 @@ void Engine::Impl::gate_and_up(const LayerExperts& experts) {
   static_assert(format::kPanelRows % format::kActivationChunkDown == 0);
   const std::size_t panels_total = padded.hidden / format::kPanelRows;
   // Decoding has k experts to share out; a prompt has more of them, and so more tasks of the same size.
-  const std::size_t slice = slice_panels(panels_total * params.num_experts_per_tok, pool.thread_count());
+  const std::size_t slice = slice_panels(panels_total * shape.experts_per_token, pool.thread_count());
   const std::size_t slices = base::divide_up(panels_total, slice);
   experts.run(experts.order().size() * slices, [&](std::size_t task, unsigned worker) {
     const std::uint32_t e = experts.order()[task / slices];

@@ -42,19 +42,19 @@ float margin_of(std::span<const float> logits, std::span<const std::uint32_t> ch
 }  // namespace
 
 void Engine::Impl::route(const LayerWeights& w, std::size_t layer) {
-  const std::size_t top = params.num_experts_per_tok;
+  const std::size_t top = shape.experts_per_token;
   routing.experts.assign(rows.size() * top, 0);
   routing.weights.assign(rows.size() * top, 1.0f);
   // A margin takes another pass over the logits, so it is computed only for somebody who listens.
-  const bool margins_wanted = top < params.num_experts && std::ranges::any_of(rows, [](const StepRow& row) {
+  const bool margins_wanted = top < shape.experts && std::ranges::any_of(rows, [](const StepRow& row) {
                                 return row.sequence->on_routing != nullptr;
                               });
   routing.margins.resize(margins_wanted ? rows.size() : 0);
   // A dense model is one expert with weight 1 for every row, as the vectors were filled above.
-  if (params.routed) {
+  if (shape.routed) {
     for_each_row([&](std::size_t r, unsigned worker) {
-      const std::span gate(scratch[worker].router.data(), params.num_experts);
-      for (std::size_t e = 0; e < params.num_experts; ++e) {
+      const std::span gate(scratch[worker].router.data(), shape.experts);
+      for (std::size_t e = 0; e < shape.experts; ++e) {
         gate[e] = kernels.dot(&activations.normed[r * padded.dim], &w.router[e * padded.dim], padded.dim);
         if (!std::isfinite(gate[e])) {
           throw base::Error(base::ErrorKind::malformed,
@@ -81,7 +81,7 @@ void Engine::Impl::route(const LayerWeights& w, std::size_t layer) {
 // first_assignment[e] moves from the begin of expert e to its end, which is the begin of the next one; the
 // shift afterwards puts the begins back.
 void Engine::Impl::sort_assignments() {
-  const std::size_t top = params.num_experts_per_tok;
+  const std::size_t top = shape.experts_per_token;
   auto& first = routing.first_assignment;
   std::ranges::fill(first, 0);
   for (const std::uint32_t e : routing.experts) ++first[e + 1];
@@ -93,13 +93,13 @@ void Engine::Impl::sort_assignments() {
   std::shift_right(first.begin(), first.end(), 1);
   first.front() = 0;
   routing.used.clear();
-  for (std::uint32_t e = 0; e < params.num_experts; ++e)
+  for (std::uint32_t e = 0; e < shape.experts; ++e)
     if (first[e + 1] > first[e]) routing.used.push_back(e);
 }
 
 void Engine::Impl::report_routing(std::size_t layer) {
-  if (!params.routed) return;
-  const std::size_t top = params.num_experts_per_tok;
+  if (!shape.routed) return;
+  const std::size_t top = shape.experts_per_token;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     // On the thread that called step(), after the parallel part: listeners need no lock, and events come in
     // order.

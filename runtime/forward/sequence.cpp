@@ -22,7 +22,7 @@ Sequence::Sequence(Engine& engine, SequenceOptions options) {
   impl_.reset(new Impl{.engine = e,
                        .context_tokens = context,
                        .on_routing = std::move(options.on_routing),
-                       .cache = KvCache(e.kv_pool, e.params, limits)});
+                       .cache = KvCache(e.kv_pool, e.shape, limits)});
 }
 Sequence::~Sequence() = default;
 Sequence::Sequence(Sequence&&) noexcept = default;
@@ -35,7 +35,7 @@ void Sequence::Impl::check(std::span<const TokenId> tokens) const {
                                                       " do not fit the context of " +
                                                       std::to_string(context_tokens));
   }
-  const std::uint64_t vocab_size = engine.params.vocab_size;
+  const std::uint64_t vocab_size = engine.shape.vocabulary;
   for (const TokenId token : tokens) {
     if (token >= 0 && static_cast<std::uint64_t>(token) < vocab_size) continue;
     throw base::Error(base::ErrorKind::malformed, "prompt: token id " + std::to_string(token) +

@@ -78,13 +78,7 @@ Sums q4_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
   return q8_sums(weights, groups, codes, 0);
 }
 
-template <std::size_t kRows>
-inline void q4_rows_sums(const PanelView& panel, std::size_t first_group, std::size_t groups,
-                         const std::int8_t* codes, std::size_t codes_stride, const std::int32_t* group_sums,
-                         std::size_t group_stride, Sums* sums) {
-  for (std::size_t r = 0; r < kRows; ++r)
-    sums[r] = q4_sums(panel, first_group, groups, codes + r * codes_stride, group_sums + r, group_stride);
-}
+#include "runtime/kernels/q4_rows-inl.h"
 
 Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups, const std::int8_t* codes,
              const std::int32_t*, std::size_t) {

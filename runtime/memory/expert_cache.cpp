@@ -317,9 +317,9 @@ ResidencyStats ExpertCache::stats() const {
 
 ExpertCache::Cursor::Cursor(ExpertCache& cache, std::size_t layer, std::span<const std::uint32_t> experts)
     : cache_(cache),
-      first_extent_(layer * cache.model_.params.num_experts),
+      first_extent_(layer * cache.model_.shape.experts),
       experts_(experts.begin(), experts.end()),
-      group_size_(group_size_for(cache.slots_.size(), cache.model_.params.num_experts_per_tok)) {
+      group_size_(group_size_for(cache.slots_.size(), cache.model_.shape.experts_per_token)) {
   cache_.require_working();
   try {
     // Two groups are in progress from the start: one to compute with, one to be read meanwhile.

@@ -56,18 +56,18 @@ std::optional<KvType> parse_kv_type(std::string_view text) {
   return std::nullopt;
 }
 
-std::optional<std::uint64_t> KvPool::page_bytes(const DecoderShape& params, KvType type) {
-  const std::uint64_t row = base::align_up(params.head_dim, kLanes) * element_bytes(type) + scale_bytes(type);
-  const auto bytes = base::checked_mul(2 * params.n_layers * params.n_kv_heads, row * kKvPageTokens);
+std::optional<std::uint64_t> KvPool::page_bytes(const DecoderShape& shape, KvType type) {
+  const std::uint64_t row = base::align_up(shape.head_dim, kLanes) * element_bytes(type) + scale_bytes(type);
+  const auto bytes = base::checked_mul(2 * shape.layers * shape.key_heads, row * kKvPageTokens);
   return bytes && *bytes < std::uint64_t{1} << 63 ? bytes : std::nullopt;
 }
 
-KvPool::KvPool(const DecoderShape& params, KvType type, std::uint64_t budget_bytes)
+KvPool::KvPool(const DecoderShape& shape, KvType type, std::uint64_t budget_bytes)
     : type_(type),
-      stride_(base::align_up(params.head_dim, kLanes)),
-      head_count_(params.n_layers * params.n_kv_heads),
+      stride_(base::align_up(shape.head_dim, kLanes)),
+      head_count_(shape.layers * shape.key_heads),
       row_bytes_(stride_ * element_bytes(type)),
-      page_bytes_(page_bytes(params, type).value()),
+      page_bytes_(page_bytes(shape, type).value()),
       page_count_(static_cast<std::size_t>(budget_bytes / page_bytes_)) {
   // NORESERVE: a long context is rarely filled, and pages that are never written take no memory. mmap refuses
   // a length of 0.
@@ -91,20 +91,20 @@ std::byte* KvPool::take() {
 
 void KvPool::give_back(std::byte* page) { free_.push_back(page); }
 
-KvCache::KvCache(KvPool& pool, const DecoderShape& params, const Limits& limits)
+KvCache::KvCache(KvPool& pool, const DecoderShape& shape, const Limits& limits)
     : pool_(pool),
-      kv_heads_(params.n_kv_heads),
-      window_tokens_(limits.keep_positions ? std::nullopt : params.sliding_window),
+      kv_heads_(shape.key_heads),
+      window_tokens_(limits.keep_positions ? std::nullopt : shape.window_tokens),
       pages_(static_cast<std::size_t>(base::divide_up(limits.context_tokens, kKvPageTokens))) {}
 
-std::uint64_t KvCache::page_count_max(const DecoderShape& params, const Limits& limits) {
+std::uint64_t KvCache::page_count_max(const DecoderShape& shape, const Limits& limits) {
   const std::uint64_t all =
       limits.context_tokens / kKvPageTokens + (limits.context_tokens % kKvPageTokens != 0);
-  if (!params.sliding_window || limits.keep_positions) return all;
+  if (!shape.window_tokens || limits.keep_positions) return all;
   // While the last token of a step is written, the first one still sees its whole window, so window + step -
   // 1 positions are held. n consecutive positions touch at most (n - 1) / page + 1 pages, the quotient
   // rounded up: one page more than they fill, when they begin at the last row of a page.
-  const auto seen = base::checked_add(*params.sliding_window, limits.step_tokens);
+  const auto seen = base::checked_add(*shape.window_tokens, limits.step_tokens);
   return seen ? std::min(all, (*seen + kKvPageTokens - 3) / kKvPageTokens + 1) : all;
 }
 

@@ -29,13 +29,13 @@ class KvPool final {
  public:
   /// Reserves address space for `budget_bytes` in whole pages; the kernel provides memory as positions are
   /// written. Throws std::bad_alloc when it refuses.
-  KvPool(const DecoderShape& params, KvType type, std::uint64_t budget_bytes);
+  KvPool(const DecoderShape& shape, KvType type, std::uint64_t budget_bytes);
   ~KvPool();
   KvPool(const KvPool&) = delete;
   KvPool& operator=(const KvPool&) = delete;
 
   /// The size of one page. Absent when it does not fit 63 bits.
-  [[nodiscard]] static std::optional<std::uint64_t> page_bytes(const DecoderShape& params, KvType type);
+  [[nodiscard]] static std::optional<std::uint64_t> page_bytes(const DecoderShape& shape, KvType type);
 
   [[nodiscard]] KvType type() const { return type_; }
   [[nodiscard]] std::size_t stride() const { return stride_; }  ///< elements of a row: head_dim padded
@@ -86,13 +86,13 @@ class KvCache final {
     bool keep_positions = false;
   };
 
-  KvCache(KvPool& pool, const DecoderShape& params, const Limits& limits);
+  KvCache(KvPool& pool, const DecoderShape& shape, const Limits& limits);
   ~KvCache() { clear(); }
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
 
   /// The most pages that a sequence can hold at the same time.
-  [[nodiscard]] static std::uint64_t page_count_max(const DecoderShape& params, const Limits& limits);
+  [[nodiscard]] static std::uint64_t page_count_max(const DecoderShape& shape, const Limits& limits);
 
   /// Pages that reserve() would take from the pool, less those that it would give back; negative when it
   /// gives back more.

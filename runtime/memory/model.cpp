@@ -87,9 +87,9 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
               .believe_record = verify == Verify::first_use,
               .check = [this](const format::ContainerTensor& t,
                               base::Bytes bytes) { check_values(container, t, bytes); }})),
-      params(require_supported(container.description(), path.string())),
+      shape(require_supported(container.description(), path.string())),
       tokenizer(open_tokenizer(container)),
-      dim_padded(base::align_up(params.dim, format::kTileCols)),
+      dim_padded(base::align_up(shape.width, format::kTileCols)),
       embedding(nullptr),
       embedding_part(proofs->part_of(find(TensorRole::embedding))),
       head(matrix(TensorRole::head)) {
@@ -98,7 +98,7 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
   embedding = reinterpret_cast<const std::uint16_t*>(
       container.bytes(container.tensors()[find(TensorRole::embedding)]).data());
   final_norm = padded_rows(TensorRole::final_norm);
-  for (std::uint64_t l = 0; l < params.n_layers; ++l) {
+  for (std::uint64_t l = 0; l < shape.layers; ++l) {
     LayerWeights layer{
         .attention_norm = padded_rows(TensorRole::mixer_norm, l),
         .query = matrix(TensorRole::query, l),
@@ -106,15 +106,13 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
         .value = matrix(TensorRole::value, l),
         .attention_output = matrix(TensorRole::attention_output, l),
         .ffn_norm = padded_rows(TensorRole::feed_forward_norm, l),
-        .router = params.routed ? padded_rows(TensorRole::router, l) : Buffer<float>(),
+        .router = shape.routed ? padded_rows(TensorRole::router, l) : Buffer<float>(),
         .experts = {},
     };
-    for (std::uint64_t e = 0; e < params.num_experts; ++e) {
-      const WeightMatrix gate =
-          matrix(params.routed ? TensorRole::expert_gate : TensorRole::dense_gate, l, e);
-      const WeightMatrix up = matrix(params.routed ? TensorRole::expert_up : TensorRole::dense_up, l, e);
-      const WeightMatrix down =
-          matrix(params.routed ? TensorRole::expert_down : TensorRole::dense_down, l, e);
+    for (std::uint64_t e = 0; e < shape.experts; ++e) {
+      const WeightMatrix gate = matrix(shape.routed ? TensorRole::expert_gate : TensorRole::dense_gate, l, e);
+      const WeightMatrix up = matrix(shape.routed ? TensorRole::expert_up : TensorRole::dense_up, l, e);
+      const WeightMatrix down = matrix(shape.routed ? TensorRole::expert_down : TensorRole::dense_down, l, e);
       // The three matrices of an expert are proven together, so any of them names the part.
       layer.experts.push_back({gate, up, down, gate.part});
     }

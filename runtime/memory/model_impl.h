@@ -57,7 +57,7 @@ struct Model::Impl {
   format::ContainerReader container;
   Verify verify;
   std::unique_ptr<format::ContainerProofs> proofs;
-  const DecoderShape params;
+  const DecoderShape shape;
   std::unique_ptr<text::Tokenizer> tokenizer;
 
   std::size_t dim_padded;

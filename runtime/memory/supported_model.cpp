@@ -101,22 +101,22 @@ DecoderShape require_supported(const ModelDescription& description, std::string_
   const LayerDescription& layer = description.layer(0);
   const auto& attention = std::get<GroupedQueryAttention>(layer.mixer);
   DecoderShape shape;
-  shape.dim = description.width;
-  shape.n_layers = description.layer_count();
+  shape.width = description.width;
+  shape.layers = description.layer_count();
   shape.head_dim = attention.head_dim;
-  shape.n_heads = attention.heads;
-  shape.n_kv_heads = attention.key_heads;
-  shape.vocab_size = description.vocabulary;
-  shape.norm_eps = description.norm.epsilon;
-  shape.rope_theta = attention.rope->base;
-  shape.sliding_window = attention.window_tokens;
+  shape.heads = attention.heads;
+  shape.key_heads = attention.key_heads;
+  shape.vocabulary = description.vocabulary;
+  shape.norm_epsilon = description.norm.epsilon;
+  shape.rope_base = attention.rope->base;
+  shape.window_tokens = attention.window_tokens;
   if (const auto& mixture = layer.feed_forward.mixture) {
     shape.routed = true;
-    shape.hidden_dim = mixture->width;
-    shape.num_experts = mixture->experts;
-    shape.num_experts_per_tok = mixture->experts_per_token;
+    shape.hidden_width = mixture->width;
+    shape.experts = mixture->experts;
+    shape.experts_per_token = mixture->experts_per_token;
   } else {
-    shape.hidden_dim = layer.feed_forward.dense->width;
+    shape.hidden_width = layer.feed_forward.dense->width;
   }
   return shape;
 }

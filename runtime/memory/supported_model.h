@@ -13,19 +13,19 @@ namespace sluice::runtime {
 /// The sizes of a model whose layers are all equal: grouped-query attention with interleaved RoPE over whole
 /// heads, then a dense feed-forward or a mixture of experts.
 struct DecoderShape {
-  std::uint64_t dim = 0;  ///< width of the residual stream
-  std::uint64_t n_layers = 0;
+  std::uint64_t width = 0;  ///< of the residual stream
+  std::uint64_t layers = 0;
+  std::uint64_t heads = 0;      ///< query heads
+  std::uint64_t key_heads = 0;  ///< heads of keys, and of values
   std::uint64_t head_dim = 0;
-  std::uint64_t hidden_dim = 0;  ///< inner width of the feed-forward, or of one expert
-  std::uint64_t n_heads = 0;
-  std::uint64_t n_kv_heads = 0;
-  std::uint64_t vocab_size = 0;
-  bool routed = false;            ///< false: a dense model, which is computed as one expert without router
-  std::uint64_t num_experts = 1;  ///< in a layer
-  std::uint64_t num_experts_per_tok = 1;
-  double norm_eps = 0;
-  double rope_theta = 0;
-  std::optional<std::uint64_t> sliding_window;  ///< tokens
+  std::optional<std::uint64_t> window_tokens;  ///< tokens that a token sees, itself included
+  double rope_base = 0;
+  bool routed = false;        ///< false: a dense model, which is computed as one expert without router
+  std::uint64_t experts = 1;  ///< in a layer
+  std::uint64_t experts_per_token = 1;
+  std::uint64_t hidden_width = 0;  ///< of the feed-forward, or of one expert
+  std::uint64_t vocabulary = 0;
+  double norm_epsilon = 0;
 };
 
 /// Error{malformed} "SUBJECT: layer 3: mixer gated-delta-net is not supported yet" for a description, valid

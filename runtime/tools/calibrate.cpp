@@ -37,8 +37,8 @@ EngineOptions engine_options(const Model& model, const CalibrationOptions& optio
   engine.isa = options.isa;
   engine.matmul = MatmulEngine::own;  // statistics, and so what is quantized, must not depend on the CPU
   engine.reserved_bytes = options.memory_bytes + options.context_tokens *
-                                                     model.impl().params.num_experts_per_tok *
-                                                     model.impl().params.hidden_dim * sizeof(float);
+                                                     model.impl().shape.experts_per_token *
+                                                     model.impl().shape.hidden_width * sizeof(float);
   return engine;
 }
 
@@ -146,10 +146,10 @@ std::uint64_t Calibrator::tokens_total() const { return impl_->tokens_total; }
 
 format::LayerStatistics Calibrator::next_layer() {
   const Engine::Impl& engine = impl_->engine.impl();
-  INVARIANT(impl_->layer < engine.params.n_layers);
+  INVARIANT(impl_->layer < engine.shape.layers);
   format::LayerStatistics statistics;
   statistics.layer = impl_->layer;
-  for (std::size_t e = 0; e < engine.params.num_experts; ++e)
+  for (std::size_t e = 0; e < engine.shape.experts; ++e)
     statistics.experts.push_back(
         {0, format::InputMoments(engine.padded.dim), format::InputMoments(engine.padded.hidden)});
   impl_->run_layer(statistics);

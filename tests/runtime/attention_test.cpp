@@ -59,10 +59,9 @@ void write(KvCache& cache, const Kernels& kernels, const Head& head, std::size_t
 
 /// A pool with room for one sequence, and that sequence's cache with pages for all of `positions`.
 struct OneSequence {
-  OneSequence(const DecoderShape& params, const KvCache::Limits& limits, KvType type)
-      : pool(params, type,
-             KvPool::page_bytes(params, type).value() * KvCache::page_count_max(params, limits)),
-        cache(pool, params, limits) {}
+  OneSequence(const DecoderShape& shape, const KvCache::Limits& limits, KvType type)
+      : pool(shape, type, KvPool::page_bytes(shape, type).value() * KvCache::page_count_max(shape, limits)),
+        cache(pool, shape, limits) {}
   KvPool pool;
   KvCache cache;
 };
@@ -112,7 +111,7 @@ std::vector<double> slow_attention(KvType type, const Head& head, std::size_t fi
   return out;
 }
 
-DecoderShape params_of(std::uint64_t head_dim) {
+DecoderShape shape_of(std::uint64_t head_dim) {
   format::MistralParams params = tests::tiny_params();
   params.head_dim = head_dim;
   return runtime::require_supported(format::describe(params), "test");
@@ -127,7 +126,7 @@ TEST_CASE("queries that share keys and values get the bits that each gets alone"
     for (const Kernels* kernels : all_kernels()) {
       CAPTURE(std::string(to_string(type)));
       CAPTURE(std::string(kernels->name));
-      OneSequence sequence(params_of(head_dim), {.context_tokens = 150, .step_tokens = 1}, type);
+      OneSequence sequence(shape_of(head_dim), {.context_tokens = 150, .step_tokens = 1}, type);
       KvCache& cache = sequence.cache;
       cache.reserve(0, 150);
       const Head kept(150, head_dim, 1);
@@ -159,7 +158,7 @@ TEST_CASE(
       std::vector<float> first_bits;
       for (const Kernels* kernels : all_kernels()) {
         CAPTURE(std::string(kernels->name));
-        OneSequence sequence(params_of(head_dim), {.context_tokens = 150, .step_tokens = 1}, type);
+        OneSequence sequence(shape_of(head_dim), {.context_tokens = 150, .step_tokens = 1}, type);
         KvCache& cache = sequence.cache;
         cache.reserve(0, 150);
         for (std::size_t p = 0; p < 150; ++p) write(cache, *kernels, head, p);
@@ -180,14 +179,14 @@ TEST_CASE(
 
 TEST_CASE(
     "a cache that gives back what its window has left gives the bits of one that keeps every position") {
-  DecoderShape params = params_of(24);
-  params.sliding_window = 70;
+  DecoderShape shape = shape_of(24);
+  shape.window_tokens = 70;
   const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
   const Head head(400, 24, 8);
   for (const KvType type : kTypes) {
     const KvCache::Limits limits{.context_tokens = 400, .step_tokens = 30};
-    OneSequence windowed(params, limits, type);
-    OneSequence complete(params, {.context_tokens = 400, .step_tokens = 30, .keep_positions = true}, type);
+    OneSequence windowed(shape, limits, type);
+    OneSequence complete(shape, {.context_tokens = 400, .step_tokens = 30, .keep_positions = true}, type);
     KvCache& window = windowed.cache;
     KvCache& whole = complete.cache;
     CHECK(windowed.pool.page_count() == 3);  // 99 positions, which may begin at the end of a page
@@ -208,11 +207,11 @@ TEST_CASE(
 }
 
 TEST_CASE("q8 takes a byte an element and four a row; keys that are not finite stay visible") {
-  const DecoderShape params = params_of(128);  // 2 layers, 2 key/value heads
-  CHECK(KvPool::page_bytes(params, KvType::bf16) == 2u * 2 * 2 * 64 * 256);
-  CHECK(KvPool::page_bytes(params, KvType::q8) == 2u * 2 * 2 * 64 * 132);
+  const DecoderShape shape = shape_of(128);  // 2 layers, 2 key/value heads
+  CHECK(KvPool::page_bytes(shape, KvType::bf16) == 2u * 2 * 2 * 64 * 256);
+  CHECK(KvPool::page_bytes(shape, KvType::q8) == 2u * 2 * 2 * 64 * 132);
   const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
-  OneSequence sequence(params, {.context_tokens = 10, .step_tokens = 1}, KvType::q8);
+  OneSequence sequence(shape, {.context_tokens = 10, .step_tokens = 1}, KvType::q8);
   KvCache& cache = sequence.cache;
   cache.reserve(0, 2);
   Head head(2, 128, 1);
@@ -223,14 +222,14 @@ TEST_CASE("q8 takes a byte an element and four a row; keys that are not finite s
 }
 
 TEST_CASE("pages are taken as positions come, and given back when a window leaves them or a sequence ends") {
-  DecoderShape params = params_of(16);
-  params.sliding_window = 64;
-  const std::uint64_t page = KvPool::page_bytes(params, KvType::f32).value();
-  KvPool pool(params, KvType::f32, 5 * page + page / 2);
+  DecoderShape shape = shape_of(16);
+  shape.window_tokens = 64;
+  const std::uint64_t page = KvPool::page_bytes(shape, KvType::f32).value();
+  KvPool pool(shape, KvType::f32, 5 * page + page / 2);
   REQUIRE(pool.page_count() == 5);
   {
-    KvCache kept(pool, params, {.context_tokens = 1000, .step_tokens = 10, .keep_positions = true});
-    KvCache windowed(pool, params, {.context_tokens = 1000, .step_tokens = 10});
+    KvCache kept(pool, shape, {.context_tokens = 1000, .step_tokens = 10, .keep_positions = true});
+    KvCache windowed(pool, shape, {.context_tokens = 1000, .step_tokens = 10});
     CHECK(kept.pages_needed(0, 65) == 2);
     CHECK(windowed.pages_needed(0, 64) == 1);
     kept.reserve(0, 65);

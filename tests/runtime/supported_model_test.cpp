@@ -184,16 +184,16 @@ TEST_CASE("the sizes of a supported model are those of its description") {
   params.sliding_window = 9;
   const DecoderShape routed = require_supported(describe(params), "m");
   CHECK(routed.routed);
-  CHECK(routed.num_experts == 4);
-  CHECK(routed.num_experts_per_tok == 2);
-  CHECK(routed.hidden_dim == 128);
-  CHECK(routed.sliding_window == 9);
-  CHECK(routed.rope_theta == params.rope_theta);
+  CHECK(routed.experts == 4);
+  CHECK(routed.experts_per_token == 2);
+  CHECK(routed.hidden_width == 128);
+  CHECK(routed.window_tokens == 9);
+  CHECK(routed.rope_base == params.rope_theta);
   params.num_experts = params.num_experts_per_tok = 0;
   const DecoderShape dense = require_supported(describe(params), "m");
   CHECK_FALSE(dense.routed);
-  CHECK(dense.num_experts == 1);
-  CHECK(dense.num_experts_per_tok == 1);
+  CHECK(dense.experts == 1);
+  CHECK(dense.experts_per_token == 1);
 }
 
 TEST_CASE("a container of another family opens, but does not run") {
