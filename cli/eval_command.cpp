@@ -49,55 +49,65 @@ void print_result(const runtime::Evaluation& evaluation, Console& console) {
   console.write(table.text());
 }
 
-}  // namespace
-
-int eval_command(const Invocation& invocation) {
-  Console& console = invocation.console;
-  library::ModelRequest request;
+struct EvalOptions {
+  library::ModelRequest model;
   std::string text_file;
   std::string reference_model;
   std::string verify = "first-use";
   std::string kv;
-  runtime::SessionOptions session;
   // Perplexity depends on the length of a chunk, so figures compare only at equal length. Calibration cuts
   // its text into chunks of 256, too.
-  session.context_tokens = 256;
-  Options options("eval",
-                  "Measures perplexity on a text, and with --reference the distance to another model.",
-                  "sluice eval model-q4.sluice valid.txt --reference model-bf16.sluice");
-  options.add_model(request.model);
-  options.add_argument("TEXT", text_file, "Text file to evaluate the model on");
+  std::uint64_t context_tokens = 256;
+};
+
+void declare(Options& options, EvalOptions& values) {
+  options.add_model(values.model.model);
+  options.add_argument("TEXT", values.text_file, "Text file to evaluate the model on");
   options.group("Evaluation");
-  options.add_integer("--context N", session.context_tokens, 2, kContextMax,
+  options.add_integer("--context N", values.context_tokens, 2, kContextMax,
                       "Tokens in a chunk, BOS included");
-  options.add_text("--reference MODEL", reference_model,
+  options.add_text("--reference MODEL", values.reference_model,
                    "Model to compare with: KL divergence, same best token, same experts; converted to bf16 "
                    "unless it is a .sluice file");
   options.group("Model, memory and threads");
-  options.add_quant(request.quant);
-  declare_verify(options, verify);
-  options.add_kv(kv);
-  options.add_threads(request.thread_count);
+  options.add_quant(values.model.quant);
+  declare_verify(options, values.verify);
+  options.add_kv(values.kv);
+  options.add_threads(values.model.thread_count);
+}
+
+}  // namespace
+
+int eval_command(const Invocation& invocation) {
+  Console& console = invocation.console;
+  EvalOptions values;
+  Options options("eval",
+                  "Measures perplexity on a text, and with --reference the distance to another model.",
+                  "sluice eval model-q4.sluice valid.txt --reference model-bf16.sluice");
+  declare(options, values);
   options.parse(invocation);
 
+  library::ModelRequest& request = values.model;
+  runtime::SessionOptions session;
+  session.context_tokens = values.context_tokens;
   session.isa = forced_isa();
   session.matmul = matmul_engine();
-  session.kv = runtime::parse_kv_type(kv);
+  session.kv = runtime::parse_kv_type(values.kv);
   session.thread_count = request.thread_count;
   // The text is read before the models are prepared, so that a wrong path fails at once.
-  const std::string text = base::read_text_file(text_file, kTextBytesMax);
+  const std::string text = base::read_text_file(values.text_file, kTextBytesMax);
   apply(NetworkOptions(), request.network);
   const LibraryAccess access(invocation);
   const auto open = [&](const library::ModelRequest& wanted) {
     const auto path = library::prepare_model(wanted, access.context());
-    return runtime::Model::open(path, model_options(path, verify, request.thread_count));
+    return runtime::Model::open(path, model_options(path, values.verify, request.thread_count));
   };
   const auto model = open(request);
   std::optional<runtime::Model> reference;
-  if (!reference_model.empty()) {
+  if (!values.reference_model.empty()) {
     // bf16 has the released weights, so the distance to it is what quantization costs.
     library::ModelRequest reference_request = request;
-    reference_request.model = reference_model;
+    reference_request.model = values.reference_model;
     reference_request.quant = "bf16";
     reference.emplace(open(reference_request));
   }

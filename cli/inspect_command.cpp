@@ -291,6 +291,27 @@ void print_origin(const Json& provenance, Table& table) {
   }
 }
 
+/// Parameters, and tensors of each type. std::map sorts the types, so equal files give equal output.
+struct Totals {
+  std::uint64_t parameters = 0;
+  std::map<std::string, std::uint64_t> types;
+
+  [[nodiscard]] Json types_json() const {
+    Json counts = Json::object();
+    for (const auto& [type, count] : types) counts.set(type, count);
+    return counts;
+  }
+};
+
+Totals add_up(const Inspection& found) {
+  Totals totals;
+  for (const auto& tensor : found.tensors) {
+    totals.parameters += elements(tensor.shape);
+    ++totals.types[tensor.type];
+  }
+  return totals;
+}
+
 }  // namespace
 
 int inspect_command(const Invocation& invocation) {
@@ -310,22 +331,13 @@ int inspect_command(const Invocation& invocation) {
   if (found.kind == "sluice")
     found.chain = library::check_chain(path, {}, library::ReleaseFiles::leave_closed, {}, access.context());
 
-  std::uint64_t parameters = 0;
-  std::map<std::string, std::uint64_t> type_counts;
-  for (const auto& tensor : found.tensors) {
-    parameters += elements(tensor.shape);
-    ++type_counts[tensor.type];
-  }
-  // std::map sorts the types, so equal files give equal output.
-  Json dtypes = Json::object();
-  for (const auto& [type, count] : type_counts) dtypes.set(type, count);
-
+  const Totals totals = add_up(found);
   if (!glob.empty()) print_tensors(found, glob, console);
   auto result = Json::object({{"event", "result"},
                               {"kind", found.kind},
                               {"tensors", found.tensors.size()},
-                              {"parameters", parameters},
-                              {"dtypes", dtypes},
+                              {"parameters", totals.parameters},
+                              {"dtypes", totals.types_json()},
                               {"provenance", found.provenance}});
   // Facts of a kind are members of the result itself, so a program finds "params" or "files" without knowing
   // the kind.
@@ -341,8 +353,8 @@ int inspect_command(const Invocation& invocation) {
   table.add_row({"kind", found.kind});
   if (!found.tensors.empty()) {
     table.add_row({"tensors", with_commas(found.tensors.size())});
-    table.add_row({"parameters", with_commas(parameters)});
-    for (const auto& [type, count] : type_counts) table.add_row({"of type " + type, with_commas(count)});
+    table.add_row({"parameters", with_commas(totals.parameters)});
+    for (const auto& [type, count] : totals.types) table.add_row({"of type " + type, with_commas(count)});
   }
   print_facts(found.facts, "", table);
   // The chain says more about a container's origin than its raw provenance.
