@@ -13,9 +13,9 @@
 #include "base/invariant.h"
 #include "base/text.h"
 #include "convert/export_gguf.h"
+#include "convert/safetensors_writer.h"
 #include "format/json.h"
 #include "format/mistral_params.h"
-#include "format/safetensors_writer.h"
 
 namespace sluice::convert {
 namespace {
@@ -82,7 +82,7 @@ format::DType dtype_of(ExportType type) {
 /// first in the file and needs all offsets, so the tensors are listed and sorted before the first is opened.
 ExportedTensors write_safetensors(const ModelRows& model, const ExportRequest& request,
                                   ExportStream& stream) {
-  std::vector<format::SafetensorsEntry> entries;
+  std::vector<SafetensorsEntry> entries;
   std::map<std::string, format::ModelTensor, std::less<>> tensors;
   std::map<std::string, ExportType, std::less<>> types;
   ExportedTensors done{0, ExportType::bf16};
@@ -95,10 +95,10 @@ ExportedTensors write_safetensors(const ModelRows& model, const ExportRequest& r
     if (tensor.expert || done.count == 0) done.type = type;
     ++done.count;
   }
-  format::sort_as_safetensors(entries);
+  sort_as_safetensors(entries);
   // The header fixes the order of the data, which is not the model's.
-  stream.write(base::as_bytes(format::encode_safetensors_header(entries)));
-  for (const format::SafetensorsEntry& entry : entries)
+  stream.write(base::as_bytes(encode_safetensors_header(entries)));
+  for (const SafetensorsEntry& entry : entries)
     stream.write(*model.open_tensor(tensors.at(entry.name)), types.at(entry.name));
   return done;
 }

@@ -173,7 +173,7 @@ void check_tensor(const ContainerTensor& tensor, const ModelTensor& expected, st
 }
 
 /// Compares entries one by one with the model's tensors. The order of the directory is fixed, too: the
-/// functions below, and those of model_cost.h, pair both lists by index.
+/// functions below, and those of runtime/memory/model_cost.h, pair both lists by index.
 void check_tensors(const ContainerDirectory& directory, std::span<const ModelTensor> expected,
                    std::string_view subject) {
   if (directory.tensors.size() != expected.size()) {

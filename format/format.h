@@ -3,7 +3,7 @@
 //
 //   json.h              JSON values                       tensor.h            element types and shapes
 //   model_description.h  what a model computes            model_tensors.h     which tensors a model has
-//   mistral_params.h    params.json, config.json          model_cost.h        bytes and operations a token
+//   mistral_params.h    params.json, config.json
 //   release_layout.h    what a .torrent promises          manifest.h          what is known of a release
 //   leaf_file.h         hashes of all 16 KiB blocks
 //   checkpoint_index.h  where a checkpoint's tensors lie  tile.h              matrices in tiles
@@ -16,25 +16,24 @@
 //   container_check.h   the same when it is damaged
 //   container_proofs.h        which parts of it have been proven
 
-#include "format/checkpoint_index.h"  // IWYU pragma: export
-#include "format/checkpoint_kind.h"   // IWYU pragma: export
-#include "format/checkpoint_map.h"    // IWYU pragma: export
-#include "format/checkpoint_scan.h"   // IWYU pragma: export
-#include "format/container_check.h"   // IWYU pragma: export
-#include "format/container_format.h"  // IWYU pragma: export
-#include "format/container_proofs.h"  // IWYU pragma: export
-#include "format/container_reader.h"  // IWYU pragma: export
-#include "format/container_writer.h"  // IWYU pragma: export
-#include "format/json.h"              // IWYU pragma: export
-#include "format/leaf_file.h"         // IWYU pragma: export
-#include "format/manifest.h"          // IWYU pragma: export
-#include "format/mistral_params.h"    // IWYU pragma: export
-#include "format/model_cost.h"        // IWYU pragma: export
+#include "format/checkpoint_index.h"   // IWYU pragma: export
+#include "format/checkpoint_kind.h"    // IWYU pragma: export
+#include "format/checkpoint_map.h"     // IWYU pragma: export
+#include "format/checkpoint_scan.h"    // IWYU pragma: export
+#include "format/container_check.h"    // IWYU pragma: export
+#include "format/container_format.h"   // IWYU pragma: export
+#include "format/container_proofs.h"   // IWYU pragma: export
+#include "format/container_reader.h"   // IWYU pragma: export
+#include "format/container_writer.h"   // IWYU pragma: export
+#include "format/json.h"               // IWYU pragma: export
+#include "format/leaf_file.h"          // IWYU pragma: export
+#include "format/manifest.h"           // IWYU pragma: export
+#include "format/mistral_params.h"     // IWYU pragma: export
 #include "format/model_description.h"  // IWYU pragma: export
-#include "format/model_tensors.h"     // IWYU pragma: export
-#include "format/release_layout.h"    // IWYU pragma: export
-#include "format/released_model.h"    // IWYU pragma: export
-#include "format/tensor.h"            // IWYU pragma: export
-#include "format/tensor_digests.h"    // IWYU pragma: export
-#include "format/tensor_source.h"     // IWYU pragma: export
-#include "format/tile.h"              // IWYU pragma: export
+#include "format/model_tensors.h"      // IWYU pragma: export
+#include "format/release_layout.h"     // IWYU pragma: export
+#include "format/released_model.h"     // IWYU pragma: export
+#include "format/tensor.h"             // IWYU pragma: export
+#include "format/tensor_digests.h"     // IWYU pragma: export
+#include "format/tensor_source.h"      // IWYU pragma: export
+#include "format/tile.h"               // IWYU pragma: export

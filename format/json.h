@@ -106,4 +106,11 @@ class Json {
 void require_known_keys(const Json& object, std::initializer_list<std::string_view> known,
                         std::string_view subject);
 
+/// "SUBJECT: key 'KEY'", as errors name a member of a JSON object.
+[[nodiscard]] std::string place_of(std::string_view subject, std::string_view key);
+/// Error{malformed} naming key, bounds and value unless 1 <= value <= max.
+void require_range(std::uint64_t value, std::uint64_t max, std::string_view key, std::string_view subject);
+/// Error{malformed} naming key, bounds and value unless low <= value <= high; NaN is refused.
+void require_between(double value, double low, double high, std::string_view key, std::string_view subject);
+
 }  // namespace sluice::format

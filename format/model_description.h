@@ -3,7 +3,8 @@
 //
 //   params.json, config.json, GGUF keys (mistral_params.h, gguf.h)  ->  ModelDescription
 //       -> tensors, their shapes, names and storage (model_tensors.h, tensor_names.h)
-//       -> the container's directory ("description"), bytes and operations a token (model_cost.h)
+//       -> the container's directory ("description"); bytes and operations a token
+//       (runtime/memory/model_cost.h)
 //       -> what the runtime computes, or refuses by naming layer and field
 //
 // This header can say more than the program computes. Which family needs which field, and what is computed

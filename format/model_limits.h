@@ -3,8 +3,6 @@
 // overflows 63 bits (3 x 2^20 x 2^20 weights an expert, 2^16 experts in all layers, 4 bytes each).
 
 #include <cstdint>
-#include <string>
-#include <string_view>
 
 namespace sluice::format {
 
@@ -22,12 +20,5 @@ constexpr double kRopeBaseMin = 1;
 constexpr double kRopeBaseMax = 1e12;
 constexpr double kFactorMin = 1e-6;  ///< scales, caps and the constants of activations and RoPE
 constexpr double kFactorMax = 1e6;
-
-/// "SUBJECT: key 'KEY'", as errors name a member of a JSON object.
-[[nodiscard]] std::string place_of(std::string_view subject, std::string_view key);
-/// Error{malformed} naming key, bounds and value unless 1 <= value <= max.
-void require_range(std::uint64_t value, std::uint64_t max, std::string_view key, std::string_view subject);
-/// Error{malformed} naming key, bounds and value unless low <= value <= high; NaN is refused.
-void require_between(double value, double low, double high, std::string_view key, std::string_view subject);
 
 }  // namespace sluice::format

@@ -12,7 +12,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/invariant.h"
-#include "format/model_cost.h"
+#include "runtime/memory/model_cost.h"
 #include "runtime/memory/model_impl.h"
 #include "text/text.h"
 
@@ -204,11 +204,11 @@ std::string_view Model::quant() const {
 format::ProofStats Model::proof_stats() const { return impl_->proofs->stats(); }
 
 std::uint64_t Model::decode_bytes_per_token() const {
-  return format::decode_bytes_per_token(description(), impl_->container.tensors());
+  return runtime::decode_bytes_per_token(description(), impl_->container.tensors());
 }
 
 std::uint64_t Model::prefill_operations_per_token() const {
-  return format::prefill_operations_per_token(description());
+  return runtime::prefill_operations_per_token(description());
 }
 
 }  // namespace sluice::runtime

@@ -7,12 +7,12 @@
 
 #include "format/tensor.h"
 
-namespace sluice::format {
+namespace sluice::convert {
 
 struct SafetensorsEntry {
   std::string name;
-  DType dtype = DType::bf16;  ///< f32, bf16 or f16
-  Shape shape;
+  format::DType dtype = format::DType::bf16;  ///< f32, bf16 or f16
+  format::Shape shape;
 };
 
 /// Sorts into the order in which huggingface's implementation writes: wide types first, then by name, so that
@@ -22,4 +22,4 @@ void sort_as_safetensors(std::vector<SafetensorsEntry>& entries);
 /// The header for data that follows in the order of `entries`, without gaps.
 [[nodiscard]] std::string encode_safetensors_header(const std::vector<SafetensorsEntry>& entries);
 
-}  // namespace sluice::format
+}  // namespace sluice::convert

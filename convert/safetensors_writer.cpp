@@ -1,4 +1,4 @@
-#include "format/safetensors_writer.h"
+#include "convert/safetensors_writer.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -8,14 +8,14 @@
 #include "base/invariant.h"
 #include "format/json.h"
 
-namespace sluice::format {
+namespace sluice::convert {
 namespace {
 
-std::string_view safetensors_name(DType dtype) {
+std::string_view safetensors_name(format::DType dtype) {
   switch (dtype) {
-    case DType::f32: return "F32";
-    case DType::f16: return "F16";
-    case DType::bf16: return "BF16";
+    case format::DType::f32: return "F32";
+    case format::DType::f16: return "F16";
+    case format::DType::bf16: return "BF16";
     default: INVARIANT(!"weights are f32, f16 or bf16");
   }
 }
@@ -26,22 +26,23 @@ std::string_view safetensors_name(DType dtype) {
 // its elements without any padding.
 void sort_as_safetensors(std::vector<SafetensorsEntry>& entries) {
   std::ranges::sort(entries, [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
-    const auto a_bytes = size_bytes(a.dtype);
-    const auto b_bytes = size_bytes(b.dtype);
+    const auto a_bytes = format::size_bytes(a.dtype);
+    const auto b_bytes = format::size_bytes(b.dtype);
     return std::tie(b_bytes, a.name) < std::tie(a_bytes, b.name);
   });
 }
 
 std::string encode_safetensors_header(const std::vector<SafetensorsEntry>& entries) {
   // "pt" means torch's layout; transformers refuses files without it.
-  Json header = Json::object({{"__metadata__", Json::object({{"format", "pt"}})}});
+  format::Json header = format::Json::object({{"__metadata__", format::Json::object({{"format", "pt"}})}});
   std::uint64_t offset_bytes = 0;
   for (const SafetensorsEntry& entry : entries) {
     const std::uint64_t end_bytes =
-        offset_bytes + element_count(entry.shape).value() * size_bytes(entry.dtype);
-    header.set(entry.name, Json::object({{"dtype", safetensors_name(entry.dtype)},
-                                         {"shape", Json::array_of(entry.shape)},
-                                         {"data_offsets", Json::array({offset_bytes, end_bytes})}}));
+        offset_bytes + format::element_count(entry.shape).value() * format::size_bytes(entry.dtype);
+    header.set(entry.name,
+               format::Json::object({{"dtype", safetensors_name(entry.dtype)},
+                                     {"shape", format::Json::array_of(entry.shape)},
+                                     {"data_offsets", format::Json::array({offset_bytes, end_bytes})}}));
     offset_bytes = end_bytes;
   }
   std::string text = header.dump();
@@ -52,4 +53,4 @@ std::string encode_safetensors_header(const std::vector<SafetensorsEntry>& entri
   return length + text;
 }
 
-}  // namespace sluice::format
+}  // namespace sluice::convert
