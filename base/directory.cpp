@@ -53,7 +53,7 @@ Descriptor open_folder(int parent, const char* name) {
   return Descriptor(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 }
 
-/// What open_parent() does when a folder on the way is missing.
+/// Says whether open_parent() makes a missing folder on the way.
 enum class Missing { fail, create, report };
 
 /// The folder that holds `relative`. With Missing::report, a folder that is missing gives a negative

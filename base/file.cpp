@@ -26,7 +26,7 @@
 namespace sluice::base {
 namespace {
 
-// What one system call takes at the most; Linux stops at 2 GiB - 4 KiB anyway.
+// One system call gets at most so many bytes; Linux stops at 2 GiB - 4 KiB anyway.
 constexpr std::size_t kTransferBytesMax = std::size_t{1} << 30;
 
 // The descriptor is asked and not the path: between a check of the path and open(), the path could get

@@ -13,8 +13,9 @@ namespace sluice::base {
 /// not UTF-8.
 [[nodiscard]] std::optional<std::string> to_nfc(std::string_view text);
 
-/// What file systems that ignore case, or the difference between composed and decomposed letters, see as one
-/// name: case folding, then normal form C (Unicode 15, D145). Nothing when `text` is not UTF-8.
+/// Returns the form that all names have in common which file systems take for one name, because they ignore
+/// case or the difference between composed and decomposed letters: case folding, then normal form C
+/// (Unicode 15, D145). Nothing when `text` is not UTF-8.
 [[nodiscard]] std::optional<std::string> fold_case(std::string_view text);
 
 /// The number of columns that the text takes on a terminal: 2 for East Asian wide characters, 0 for combining

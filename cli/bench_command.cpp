@@ -95,7 +95,7 @@ std::string result_text(std::span<const runtime::BenchResult> results, double lo
   return table.text();
 }
 
-/// What --engine names, else what SLUICE_ENGINE does.
+/// --engine decides; without it SLUICE_ENGINE does.
 std::vector<runtime::MatmulEngine> chosen_engines(const std::string& name) {
   if (name.empty()) return {matmul_engine()};
   if (name == "both") return {runtime::MatmulEngine::own, runtime::MatmulEngine::onednn};

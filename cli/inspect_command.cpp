@@ -40,7 +40,8 @@ struct TensorInfo {
   std::uint64_t offset_bytes = 0;
 };
 
-/// What is known about a file or folder of any kind. `facts`: further members of the result, in order.
+/// An inspection holds everything that was read of a file or folder of any kind. `facts` are further members
+/// of the result, in order.
 struct Inspection {
   std::string kind;
   std::vector<TensorInfo> tensors;

@@ -30,7 +30,7 @@ class LibraryObserver final : public library::Observer {
   FetchObserver fetch_;
 };
 
-/// What one command passes to the library: the user's folders, its console and its stop token.
+/// One command passes these to the library: the user's folders, its console and its stop token.
 class LibraryAccess final {
  public:
   explicit LibraryAccess(const Invocation& invocation);

@@ -1,5 +1,5 @@
-// What a manifest says in addition to names and digests of files: licence, source, pinned containers and the
-// digests of tensors. publish and verify --write-sums share it.
+// A manifest states facts in addition to names and digests of files: licence, source, pinned containers and
+// the digests of tensors. publish and verify --write-sums share it.
 
 #include "cli/manifest_facts.h"
 

@@ -12,7 +12,7 @@ namespace sluice::cli {
 /// Relative errors by kind of tensor, and the worst experts.
 void print_quality(const convert::QualityReport& quality, Console& console);
 
-/// What the experts saw of the calibration text.
+/// Prints how much of the calibration text the experts saw.
 void print_under_calibrated(std::uint64_t calibration_tokens,
                             const std::vector<convert::UnderCalibratedExpert>& experts, Console& console);
 

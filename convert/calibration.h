@@ -39,7 +39,7 @@ class CalibrationFeed {
 
   /// Number of tokens of the text that the model was run on.
   [[nodiscard]] std::uint64_t tokens_total() const;
-  /// What the container's recipe records: the text's digest, and how many tokens each expert saw.
+  /// The container's recipe records this: the text's digest, and how many tokens each expert saw.
   [[nodiscard]] format::Json to_json() const;
   [[nodiscard]] std::vector<UnderCalibratedExpert> under_calibrated() const;
 

@@ -34,8 +34,8 @@ struct MatrixTypes {
   Quant head = Quant::q6;
 };
 
-/// What `convert --quant` stands for: with q4 only the experts are q4, attention and head are q6. The choice
-/// follows from what each costs: docs/quantization.md, tests/bench/sensitivity.py.
+/// `convert --quant` stands for these types: with q4 only the experts are q4, attention and head are q6. The
+/// choice follows from what each costs: docs/quantization.md, tests/bench/sensitivity.py.
 [[nodiscard]] MatrixTypes types_for(Quant quant);
 
 /// A file of the release, as the caller has verified it; the container records it.
@@ -69,7 +69,7 @@ struct Request {
   /// A scratch container is for the caller alone, who removes it again: its recipe names the conversion that
   /// it belongs to, and a finished one of the same conversion is kept.
   bool scratch = false;
-  // What the container records about the origin of its input; empty when unknown.
+  // The container records these facts about the origin of its input; they are empty when unknown.
   std::string release_name;
   std::string infohash_v1;
   std::string infohash_v2;

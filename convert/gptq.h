@@ -23,7 +23,8 @@ struct GptqBlock {
   std::vector<float> moments;        ///< H damped, its mean diagonal scaled to 1
 };
 
-/// What the inputs of a matrix say about rounding its rows. Immutable, so threads may share it.
+/// Factors from the inputs of a matrix guide the rounding of its rows. They are immutable, so threads may
+/// share them.
 class GptqFactors {
  public:
   explicit GptqFactors(const format::InputMoments& moments);

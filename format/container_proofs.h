@@ -25,7 +25,7 @@
 
 namespace sluice::format {
 
-/// What verification has cost so far, and how much the record has saved.
+/// Counts what verification has cost so far, and how much the record has saved.
 struct ProofStats {
   std::uint64_t expert_count = 0;  ///< in the container
   std::uint64_t tensor_count = 0;  ///< tensors that belong to no expert

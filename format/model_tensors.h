@@ -13,7 +13,7 @@
 
 namespace sluice::format {
 
-/// What a tensor is in its layer or in the model. A matrix is named by what it makes.
+/// A role says which part of its layer, or of the model, a tensor is. A matrix is named by what it makes.
 enum class TensorRole : std::uint8_t {
   embedding,
   final_norm,
@@ -89,7 +89,7 @@ enum class TensorRole : std::uint8_t {
   output_scale,  ///< [1], LayerDescription::output_scale
 };
 
-/// What decides how a tensor is stored: convert chooses a type for each class.
+/// A class decides how its tensors are stored: convert chooses a type for each class.
 enum class QuantizationClass : std::uint8_t {
   unquantized,   ///< f32, row-major: norms, routers, biases, and other small tensors
   embedding,     ///< bf16, row-major

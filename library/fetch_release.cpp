@@ -38,7 +38,7 @@ class TorrentCheck final : public fetch::FetchObserver {
   const format::Manifest& manifest_;
 };
 
-/// What is known about the release before it is fetched.
+/// The manifest and signature of a release, which are known before it is fetched.
 struct KnownRelease {
   std::optional<format::Manifest> manifest;
   std::optional<SignatureReport> signature;

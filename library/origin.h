@@ -10,7 +10,7 @@
 
 namespace sluice::library {
 
-/// What becomes of a conversion whose release differs from its references.
+/// The policy decides what becomes of a conversion whose release differs from its references.
 enum class OriginPolicy : std::uint8_t {
   must_match,  ///< Error{verification}; a release without references is converted with a warning
   may_differ,  ///< it is converted without an origin and with a warning: its owner may have changed it

@@ -32,7 +32,7 @@ struct References {
   std::vector<SignatureReport> signatures;  ///< their signatures, those that are not valid first
 
   [[nodiscard]] bool empty() const { return !expected.layout && !expected.manifest; }
-  // What the references say about the release; empty when they do not say it.
+  // The references say these facts about the release; a member is empty when they do not say it.
   [[nodiscard]] std::string release_name() const;
   [[nodiscard]] std::string infohash_v1() const;
   [[nodiscard]] std::string infohash_v2() const;

@@ -1,5 +1,5 @@
 #pragma once
-// What the signature of a file is worth to the user.
+// A report says what the signature of a file is worth to the user.
 
 #include <cstdint>
 #include <filesystem>

@@ -21,7 +21,7 @@
 
 namespace sluice::library {
 
-/// What a model is made from. Equal sources give equal models.
+/// A model is made from its source. Equal sources give equal models.
 struct ModelSource {
   std::string name;      ///< the release's name, for people and the file name
   std::string quant;     ///< "bf16", "q8" or "q4"

@@ -67,7 +67,7 @@ struct Report {
   std::string root_sha256;
 };
 
-/// What the references of a release (torrent, manifest, leaf file) say it should be.
+/// The references of a release (torrent, manifest, leaf file) say that its files should be as in here.
 struct Expectations {
   std::optional<format::ReleaseLayout> layout;
   std::optional<format::Manifest> manifest;  ///< its files' sizes, SHA-256, MD5 and roots

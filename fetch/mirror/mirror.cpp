@@ -201,7 +201,7 @@ std::vector<std::string> file_urls(const format::ReleaseLayout& layout, std::siz
   return {below, in_folder};
 }
 
-/// What the threads of all mirrors share. The layout, map, verifier and options are only read; the scheduler
+/// The threads of all mirrors share this. The layout, map, verifier and options are only read; the scheduler
 /// and the limiter lock themselves; the counters are atomic.
 struct MirrorPool::Shared {
   const format::ReleaseLayout& layout;

@@ -1,5 +1,5 @@
-// What one token costs: bytes that decoding reads, and operations of a prefill. Both are estimates for
-// messages and benchmarks; nothing is allocated by them.
+// Computes what one token costs: bytes that decoding reads, and operations of a prefill. Both are estimates
+// for messages and benchmarks; nothing is allocated by them.
 
 #include "runtime/memory/model_cost.h"
 
