@@ -47,12 +47,15 @@ constexpr std::array kCommands = {
     Command{"fetch-worker", "Helper process of fetch", fetch_worker_command, 7, true},
 };
 
-// Commands of other programs that do something similar; suggested when one of them is typed.
+// Commands of other programs (ollama, llama.cpp, huggingface-cli, aria2) that do something similar; suggested
+// when one of them is typed.
 constexpr std::pair<std::string_view, std::string_view> kHabits[] = {
-    {"pull", "fetch"},     {"download", "fetch"},   {"get", "fetch"},      {"check", "verify"},
-    {"generate", "run"},   {"quantize", "convert"}, {"export", "convert"}, {"create", "publish"},
-    {"list", "models"},    {"ls", "models"},        {"show", "inspect"},   {"info", "inspect"},
-    {"perplexity", "eval"}};
+    {"pull", "fetch"},       {"download", "fetch"},     {"get", "fetch"},      {"add", "fetch"},
+    {"check", "verify"},     {"generate", "run"},       {"chat", "run"},       {"quantize", "convert"},
+    {"export", "convert"},   {"create", "publish"},     {"push", "publish"},   {"share", "seed"},
+    {"list", "models"},      {"ls", "models"},          {"rm", "models rm"},   {"remove", "models rm"},
+    {"delete", "models rm"}, {"prune", "models prune"}, {"show", "inspect"},   {"info", "inspect"},
+    {"ps", "models"},        {"benchmark", "bench"},    {"perplexity", "eval"}};
 
 std::string top_help() {
   HelpPage page{
@@ -114,7 +117,13 @@ int dispatch(const std::vector<std::string>& arguments, Console& console, const 
   const auto name = std::ranges::find_if(arguments, [](const std::string& text) {
     return text != "--json" && text != "--quiet" && text != "-q";
   });
-  if (name == arguments.end() || *name == "--help" || *name == "-h" || *name == "help") {
+  const auto is_help = [](const std::string& text) {
+    return text == "--help" || text == "-h" || text == "help";
+  };
+  // `sluice help run` means the same as `sluice run --help`.
+  if (name != arguments.end() && *name == "help" && name + 1 != arguments.end() && !is_help(*(name + 1)))
+    return dispatch({*(name + 1), "--help"}, console, command);
+  if (name == arguments.end() || is_help(*name)) {
     if (name == arguments.end()) {
       // Calling the program without a command is an error, so its help does not go to stdout, where a script
       // might take it for a result.

@@ -26,9 +26,48 @@ constexpr unsigned kThreadsMax = 1024;
 // TCP and UDP ports have 16 bits.
 constexpr int kPortMax = 65535;
 
-// Spellings of other programs (llama.cpp). They are suggested and not accepted.
-constexpr std::pair<std::string_view, std::string_view> kHabits[] = {
-    {"-t", "--threads"}, {"-c", "--context"}, {"--n-predict", "--tokens"}, {"--ctx-size", "--context"}};
+// Spellings of llama.cpp, aria2 and huggingface-cli that mean the same as an option of ours. They are
+// accepted wherever that option is, and --help does not list them.
+constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
+    {"--temperature", "--temp"},
+    {"--threads", "-t"},
+    {"--context", "-c,--ctx-size"},
+    {"--tokens", "--n-predict,--predict"},
+    {"--seed", "-s"},
+    {"--system", "--system-prompt"},
+    {"--select", "--include"},
+    {"--limit-down", "--max-download-limit"},
+    {"--limit-up", "--max-upload-limit"}};
+
+// Options of other programs that Sluice lacks, and what to do instead. They are looked up only after the
+// arguments were refused, so that none of them can hide an option of ours.
+constexpr std::pair<std::string_view, std::string_view> kAnswers[] = {
+    {"-ngl", "Sluice computes on the CPU and has no GPU layers; leave it out"},
+    {"--n-gpu-layers", "Sluice computes on the CPU and has no GPU layers; leave it out"},
+    {"--gpu-layers", "Sluice computes on the CPU and has no GPU layers; leave it out"},
+    {"-m", "the model is the first argument, without an option"},
+    {"--model", "the model is the first argument, without an option"},
+    {"-cnv", "--chat wraps the prompt as an instruction"},
+    {"--conversation", "--chat wraps the prompt as an instruction"},
+    {"-i", "--chat wraps the prompt as an instruction"},
+    {"--interactive", "--chat wraps the prompt as an instruction"},
+    {"-sys", "the system prompt is --system TEXT, with --chat"},
+    {"--no-display-prompt", "--quiet leaves the prompt out"},
+    {"-d", "the folder is -o DIR"},
+    {"--dir", "the folder is -o DIR"},
+    {"--local-dir", "the folder is -o DIR"},
+    {"--log-disable", "--quiet prints the text alone"},
+    {"--format", "--json prints JSON"},
+    {"--mlock", "the model is mapped; --memory SIZE limits how much of it is kept in memory"},
+    {"--no-mmap", "the model is mapped; --memory SIZE limits how much of it is kept in memory"},
+    {"-b", "prompts are computed in blocks of a fixed size; leave it out"},
+    {"--batch-size", "prompts are computed in blocks of a fixed size; leave it out"},
+    {"-ctk", "the type of the KV cache is --kv f32, bf16 or q8"},
+    {"-ctv", "the type of the KV cache is --kv f32, bf16 or q8"},
+    {"--cache-type-k", "the type of the KV cache is --kv f32, bf16 or q8"},
+    {"--cache-type-v", "the type of the KV cache is --kv f32, bf16 or q8"},
+    {"-fa", "attention has one implementation; leave it out"},
+    {"--flash-attn", "attention has one implementation; leave it out"}};
 
 // "-o,--output FILE" -> {"-o,--output", "FILE"}
 std::pair<std::string, std::string> split_names(const std::string& names) {
@@ -99,6 +138,14 @@ std::uint64_t parse_size(const std::string& name, const std::string& text) {
   return *bytes;
 }
 
+/// "-n,--tokens" -> "-n,--tokens,--n-predict,--predict"
+std::string with_aliases(const std::string& names) {
+  for (const auto& [ours, aliases] : kAliases) {
+    if (names == ours || names.ends_with("," + std::string(ours))) return names + "," + std::string(aliases);
+  }
+  return names;
+}
+
 // "--seed: 1 required N missing" and "--seed: At Most 1 required but received 2" in plain words.
 std::string describe_mismatch(const std::string& text) {
   const std::string name = text.substr(0, text.find(':'));
@@ -128,7 +175,8 @@ struct Options::Impl {
     const std::string name = plain.substr(plain.find(',') + 1);
     return app
         .add_option_function<std::string>(
-            plain, [name, read = std::move(read)](const std::string& text) { read(name, text); })
+            with_aliases(plain),
+            [name, read = std::move(read)](const std::string& text) { read(name, text); })
         ->type_name(value_name);
   }
 
@@ -158,6 +206,19 @@ struct Options::Impl {
     return lay_out(page, help_columns());
   }
 
+  /// What to do instead of an option of another program; empty when `arguments` hold none. CLI11 reads "-ngl"
+  /// as "-n gl", so the refusal itself may be about another option.
+  [[nodiscard]] std::string answer_habit(const std::vector<std::string>& arguments) const {
+    for (const std::string& argument : arguments) {
+      const std::string name = argument.substr(0, argument.find('='));
+      const auto habit =
+          std::ranges::find(kAnswers, name, &std::pair<std::string_view, std::string_view>::first);
+      if (habit != std::end(kAnswers) && app.get_option_no_throw(name) == nullptr)
+        return "unknown option " + name + ": " + std::string(habit->second);
+    }
+    return {};
+  }
+
   /// The message for arguments that no option has taken. CLI11 keeps them in another order, so the first one
   /// is looked up among `arguments`. An unknown option is named before an unexpected word, because the word
   /// is often the value of that option.
@@ -178,11 +239,9 @@ struct Options::Impl {
 
   [[nodiscard]] std::string suggest(const std::string& unknown) const {
     std::vector<std::string> names;
+    // The first long name is ours, and those after it are aliases.
     for (const CLI::Option* option : app.get_options()) {
-      for (const auto& name : option->get_lnames()) names.push_back("--" + name);
-    }
-    for (const auto& [habit, ours] : kHabits) {
-      if (unknown == habit && std::ranges::find(names, ours) != names.end()) return std::string(ours);
+      if (!option->get_lnames().empty()) names.push_back("--" + option->get_lnames().front());
     }
     // A short option is one letter, and every other letter would be as near.
     return unknown.starts_with("--") ? nearest_name(unknown, names) : std::string();
@@ -246,7 +305,7 @@ void Options::add_text(const std::string& names, std::optional<std::string>& val
 void Options::add_list(const std::string& names, std::vector<std::string>& values, const std::string& help) {
   const auto [plain, value_name] = split_names(names);
   impl_->list(with_spaces(plain) + " " + value_name, help + " (may be repeated)");
-  impl_->app.add_option(plain, values)
+  impl_->app.add_option(with_aliases(plain), values)
       ->type_name(value_name)
       ->expected(1)
       ->allow_extra_args(false)
@@ -255,16 +314,16 @@ void Options::add_list(const std::string& names, std::vector<std::string>& value
 
 void Options::add_choice(const std::string& names, std::string& value,
                          const std::vector<std::string>& choices, const std::string& help) {
-  impl_->add_value(names, with_default(help, value),
-                   [&value, choices](const std::string& name, const std::string& text) {
-                     if (std::ranges::find(choices, text) == choices.end()) {
-                       std::string known;
-                       for (const std::string& choice : choices)
-                         known += (known.empty() ? "" : ", ") + choice;
-                       throw CLI::ValidationError(name, "'" + text + "' is not one of " + known);
-                     }
-                     value = text;
-                   });
+  impl_->add_value(
+      names, with_default(help, value), [&value, choices](const std::string& name, const std::string& text) {
+        if (std::ranges::find(choices, text) == choices.end()) {
+          std::string known;
+          for (const std::string& choice : choices) known += (known.empty() ? "" : ", ") + choice;
+          throw CLI::ValidationError(
+              name, "'" + text + "' is not one of " + known + did_you_mean(nearest_choice(text, choices)));
+        }
+        value = text;
+      });
 }
 
 void Options::add_size(const std::string& names, std::uint64_t& bytes, const std::string& help) {
@@ -351,7 +410,9 @@ void Options::add_note(const std::string& text) { impl_->notes.push_back(text); 
 void Options::parse(const Invocation& invocation) {
   std::vector<std::string> reversed(invocation.arguments.rbegin(), invocation.arguments.rend());
   const auto refuse = [&](const std::string& message) {
-    throw base::Error(base::ErrorKind::usage, message + " (" + impl_->app.get_name() + " --help)");
+    const std::string answer = impl_->answer_habit(invocation.arguments);
+    throw base::Error(base::ErrorKind::usage,
+                      (answer.empty() ? message : answer) + " (" + impl_->app.get_name() + " --help)");
   };
   try {
     impl_->app.parse(reversed);  // CLI11 takes arguments from the back

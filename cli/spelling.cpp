@@ -1,7 +1,11 @@
 #include "cli/spelling.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <vector>
+
+#include "base/ascii.h"
 
 namespace sluice::cli {
 namespace {
@@ -13,6 +17,18 @@ std::string only_completion(std::string_view start, std::span<const std::string>
   const auto begins = [&](const std::string& name) { return name.starts_with(start); };
   if (std::ranges::count_if(names, begins) != 1) return {};
   return *std::ranges::find_if(names, begins);
+}
+
+/// The bits in the name of a type: 4 for "q4" and "iq4_xs", 16 for "bf16"; 0 when it is no such name.
+unsigned bits_in_name(std::string_view lower_case) {
+  const std::size_t digit = lower_case.find_first_of("0123456789");
+  if (digit == std::string_view::npos) return 0;
+  constexpr std::array<std::string_view, 9> kBegins = {"", "q", "iq", "f", "fp", "bf", "int", "mxfp", "tq"};
+  if (std::ranges::find(kBegins, lower_case.substr(0, digit)) == kBegins.end()) return 0;
+  unsigned bits = 0;
+  const std::string_view digits = lower_case.substr(digit);
+  std::from_chars(digits.data(), digits.data() + digits.size(), bits);
+  return bits;
 }
 
 }  // namespace
@@ -50,6 +66,22 @@ std::string nearest_name(std::string_view misspelt, std::span<const std::string>
     }
   }
   return best;
+}
+
+std::string nearest_choice(std::string_view text, std::span<const std::string> choices) {
+  std::string lower_case(text);
+  std::ranges::transform(lower_case, lower_case.begin(), [](char c) { return base::to_lower(c); });
+  if (std::ranges::find(choices, lower_case) != choices.end()) return lower_case;
+  if (const unsigned bits = bits_in_name(lower_case); bits > 0) {
+    // Of two types that are as near, the one with more bits keeps what the user asked for.
+    const auto distance = [&](const std::string& choice) {
+      const unsigned own = bits_in_name(choice);
+      return own == 0 ? ~0u : 2 * (own > bits ? own - bits : bits - own) + (own > bits ? 0 : 1);
+    };
+    const auto nearest = std::ranges::min_element(choices, {}, distance);
+    if (nearest != choices.end() && distance(*nearest) != ~0u) return *nearest;
+  }
+  return nearest_name(lower_case, choices);
 }
 
 std::string did_you_mean(std::string_view name) {

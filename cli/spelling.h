@@ -15,6 +15,10 @@ namespace sluice::cli {
 /// at most a third of its letters. Empty when nothing is near.
 [[nodiscard]] std::string nearest_name(std::string_view misspelt, std::span<const std::string> names);
 
+/// The nearest of an option's values: another spelling of one, or for a quantization of llama.cpp ("Q4_K_M",
+/// "f16") the type with the nearest number of bits a weight. Empty when nothing is near.
+[[nodiscard]] std::string nearest_choice(std::string_view text, std::span<const std::string> choices);
+
 /// "; did you mean X?", or nothing for an empty name.
 [[nodiscard]] std::string did_you_mean(std::string_view name);
 

@@ -104,6 +104,7 @@ class HelpTest(ProgramTest):
     def test_short_and_other_spellings(self):
         self.assertRegex(self.succeed("--version").stdout, r"^sluice \d+\.\d+\.\d+( \([0-9a-f]{10,}\))?\n")
         self.assertEqual(self.succeed("-V").stdout, self.succeed("version").stdout)
+        self.assertEqual(self.succeed("help", "fetch").stdout, self.help_of("fetch"))
         self.assertEqual(self.succeed("-q", "releases").stdout, self.succeed("releases", "--quiet").stdout)
 
 

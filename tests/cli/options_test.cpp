@@ -118,10 +118,33 @@ TEST_CASE("an error names the option, what was given and what was expected") {
 TEST_CASE("an unknown option is named, and the nearest one suggested") {
   check_refused({"--memry", "64MiB"}, "unknown option --memry; did you mean --memory?");
   check_refused({"--memry=64MiB"}, "unknown option --memry; did you mean --memory?");
-  check_refused({"--temp", "0"}, "unknown option --temp; did you mean --temperature?");
-  check_refused({"--n-predict", "5"}, "unknown option --n-predict; did you mean --tokens?");
+  check_refused({"--temperatur", "0"}, "unknown option --temperatur; did you mean --temperature?");
   check_refused({"--banana"}, "unknown option --banana (sluice test --help)");
   check_refused({"-t", "4"}, "unknown option -t (sluice test --help)");  // there is no --threads here
+}
+
+TEST_CASE("spellings of llama.cpp are taken where the option exists, and answered where it does not") {
+  CHECK(parse({"x", "--temp", "0.25"}).temperature == 0.25);
+  CHECK(parse({"x", "--n-predict", "5"}).tokens == 5);
+  CHECK(parse({"x", "-s", "7"}).seed == 7u);
+  check_refused({"--temp", "hot"}, "--temperature: 'hot' is not a number");
+  check_refused({"--temp", "1", "--temperature", "1"}, "--temperature may be given only once");
+  check_refused({"-ngl", "99"}, "unknown option -ngl: Sluice computes on the CPU");
+  check_refused({"--model=x"}, "unknown option --model: the model is the first argument");
+  check_refused({"-c", "512"}, "unknown option -c (sluice test --help)");  // there is no --context here
+}
+
+TEST_CASE("a value that is not one of the choices gets the nearest one") {
+  check_refused({"--type", "q5"}, "'q5' is not one of q4, q8; did you mean q4?");
+  check_refused({"--type", "Q4_K_M"}, "did you mean q4?");
+  const std::array<std::string, 3> types = {"q4", "q8", "bf16"};
+  CHECK(nearest_choice("Q8", types) == "q8");
+  CHECK(nearest_choice("Q6_K", types) == "q8");
+  CHECK(nearest_choice("IQ2_XS", types) == "q4");
+  CHECK(nearest_choice("fp16", types) == "bf16");
+  CHECK(nearest_choice("f32", types) == "bf16");
+  CHECK(nearest_choice("best", types).empty());
+  CHECK(nearest_choice("4", types) == "q4");  // one letter is missing
 }
 
 TEST_CASE("a misspelt command gets the nearest name, a strange one gets none") {
@@ -132,7 +155,8 @@ TEST_CASE("a misspelt command gets the nearest name, a strange one gets none") {
   CHECK(suggest_command("pull") == "fetch");
   CHECK(suggest_command("list") == "models");
   CHECK(suggest_command("banana").empty());
-  CHECK(suggest_command("rm").empty());
+  CHECK(suggest_command("rm") == "models rm");
+  CHECK(suggest_command("chat") == "run");
   CHECK(suggest_command("fetch-worke").empty());  // hidden commands are not suggested
 }
 
