@@ -20,7 +20,7 @@
 #include "format/checkpoint_kind.h"
 #include "format/checkpoint_scan.h"
 #include "format/container_reader.h"
-#include "format/gguf.h"
+#include "format/gguf/gguf.h"
 #include "format/manifest.h"
 #include "format/mistral_params.h"
 #include "format/released_model.h"

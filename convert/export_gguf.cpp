@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
-#include "format/gguf_writer.h"
+#include "format/gguf/gguf_writer.h"
 #include "format/json.h"
 #include "format/mistral_params.h"
 #include "format/sentencepiece_model.h"

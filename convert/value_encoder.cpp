@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/invariant.h"
-#include "format/gguf_format.h"
+#include "format/gguf/gguf_format.h"
 #include "format/tensor.h"
 
 namespace sluice::convert {

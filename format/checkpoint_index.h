@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "format/checkpoint_kind.h"
-#include "format/gguf_format.h"
+#include "format/gguf/gguf_format.h"
 #include "format/tensor.h"
 
 namespace sluice::format {

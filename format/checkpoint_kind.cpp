@@ -10,7 +10,7 @@
 #include "base/bytes.h"
 #include "base/invariant.h"
 #include "format/checkpoint_index.h"
-#include "format/gguf.h"
+#include "format/gguf/gguf.h"
 #include "format/safetensors.h"
 
 namespace sluice::format {

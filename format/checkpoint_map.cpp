@@ -16,7 +16,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/checkpoint_kind.h"
-#include "format/gguf.h"
+#include "format/gguf/gguf.h"
 #include "format/safetensors.h"
 #include "format/zip_index.h"
 

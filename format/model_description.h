@@ -1,7 +1,7 @@
 #pragma once
 // What a model computes, as one value: a model family is data, never a class or an `if` in the forward pass.
 //
-//   params.json, config.json, GGUF keys (mistral_params.h, gguf.h)  ->  ModelDescription
+//   params.json, config.json, GGUF keys (mistral_params.h, gguf/gguf.h)  ->  ModelDescription
 //       -> tensors, their shapes, names and storage (model_tensors.h, tensor_names.h)
 //       -> the container's directory ("description"); bytes and operations a token
 //       (runtime/memory/model_cost.h)

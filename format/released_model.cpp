@@ -15,7 +15,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "format/gguf.h"
+#include "format/gguf/gguf.h"
 #include "format/mistral_params.h"
 #include "format/tensor_names.h"
 

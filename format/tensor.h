@@ -14,7 +14,7 @@ namespace sluice::format {
 /// Element types of released checkpoints.
 enum class DType : std::uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, f8_e4m3, q8_0, q4_0 };
 
-/// Bytes of one element. Not for q8_0 and q4_0, whose elements share blocks (gguf_format.h).
+/// Bytes of one element. Not for q8_0 and q4_0, whose elements share blocks (gguf/gguf_format.h).
 [[nodiscard]] std::size_t size_bytes(DType dtype);
 /// Number of elements that are stored together: 32 for q8_0 and q4_0, else 1.
 [[nodiscard]] std::size_t block_weights(DType dtype);

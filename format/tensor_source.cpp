@@ -20,7 +20,7 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
-#include "format/gguf_format.h"
+#include "format/gguf/gguf_format.h"
 
 namespace sluice::format {
 namespace {

@@ -1,4 +1,4 @@
-#include "format/gguf.h"
+#include "format/gguf/gguf.h"
 
 #include <doctest/doctest.h>
 
@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "format/checkpoint_map.h"
-#include "format/gguf_writer.h"
+#include "format/gguf/gguf_writer.h"
 #include "format/sentencepiece_model.h"
 #include "tests/support/check_error.h"
 #include "tests/support/pth_writer.h"

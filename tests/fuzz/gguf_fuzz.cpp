@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/invariant.h"
 #include "format/checkpoint_map.h"
-#include "format/gguf.h"
+#include "format/gguf/gguf.h"
 
 using namespace sluice;
 

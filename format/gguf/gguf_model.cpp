@@ -14,7 +14,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "format/gguf.h"
+#include "format/gguf/gguf.h"
 #include "format/sentencepiece_model.h"
 
 namespace sluice::format {

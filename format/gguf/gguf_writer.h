@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "format/gguf_format.h"
+#include "format/gguf/gguf_format.h"
 #include "format/tensor.h"
 
 namespace sluice::format {

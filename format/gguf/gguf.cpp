@@ -7,7 +7,7 @@
 // that take() returns are valid until the next call, which may move the buffer. For a damaged file (`whole`
 // false) tensors need not end with the file. Everything runs on the caller's thread.
 
-#include "format/gguf.h"
+#include "format/gguf/gguf.h"
 
 #include <algorithm>
 #include <array>
@@ -18,7 +18,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "format/gguf_format.h"
+#include "format/gguf/gguf_format.h"
 
 namespace sluice::format {
 namespace {

@@ -2,7 +2,7 @@
 // tensors are collected as bytes in two strings, because the counts come before both in the file and are
 // known only at the end.
 
-#include "format/gguf_writer.h"
+#include "format/gguf/gguf_writer.h"
 
 #include <type_traits>
 
