@@ -63,7 +63,7 @@ format::Json result_json(const runtime::BenchResult& result, double load_s) {
 }
 
 /// One column a result.
-std::string result_text(std::span<const runtime::BenchResult> results, double load_s) {
+Table result_table(std::span<const runtime::BenchResult> results, double load_s) {
   Table table;
   // A row is one measure, so that results of two engines stand side by side.
   const auto row = [&](std::string name, auto cell) {
@@ -92,7 +92,7 @@ std::string result_text(std::span<const runtime::BenchResult> results, double lo
   row("a prompt's time", [](Result r) { return parts_text(r.prefill_parts); });
   row("a token's time", [](Result r) { return parts_text(r.decode_parts); });
   row("load", [&](Result) { return format_number("%.3f s", load_s); });
-  return table.text();
+  return table;
 }
 
 /// --engine decides; without it SLUICE_ENGINE does.
@@ -150,9 +150,9 @@ int bench_command(const Invocation& invocation) {
     results.push_back(runtime::bench(model, session, bench, invocation.stop));
     console.event(result_json(results.back(), load_s));
   }
-  console.write(result_text(results, load_s));
+  console.print(result_table(results, load_s));
   const runtime::ResidencyStats& residency = results.back().residency;
-  if (residency.streams) console.write("while decoding, " + residency_line(residency) + "\n");
+  if (residency.streams) console.print("while decoding, " + residency_line(residency));
   return 0;
 }
 

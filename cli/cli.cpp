@@ -8,7 +8,6 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <filesystem>
 #include <new>
 #include <system_error>
@@ -127,16 +126,17 @@ int dispatch(const std::vector<std::string>& arguments, Console& console, const 
     if (name == arguments.end()) {
       // Calling the program without a command is an error, so its help does not go to stdout, where a script
       // might take it for a result.
-      std::fputs(top_help().c_str(), stderr);
+      console.fail_with_page(top_help());
       throw base::Error(base::ErrorKind::usage, "a command is missing");
     }
-    console.write(top_help());
+    console.print_page(top_help());
     return 0;
   }
   if (*name == "--version" || *name == "-V" || *name == "version") {
     const runtime::MatmulInfo matmul = runtime::matmul_info();
-    console.write(std::string(kVersion) + "\nown kernels: " + std::string(runtime::to_string(matmul.isa)) +
-                  "\noneDNN " + matmul.onednn_version + ": " + matmul.onednn_isa + "\n");
+    console.print_page(std::string(kVersion) +
+                       "\nown kernels: " + std::string(runtime::to_string(matmul.isa)) + "\noneDNN " +
+                       matmul.onednn_version + ": " + matmul.onednn_isa + "\n");
     return 0;
   }
   // The command is set before the call, so that run_command_line() knows whose exit code counts after

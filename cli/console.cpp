@@ -7,10 +7,14 @@
 
 #include "cli/console.h"
 
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdio>
 #include <utility>
 
 #include "base/text.h"
@@ -33,14 +37,48 @@ int write_all(int descriptor, std::string_view text) {
   return 0;
 }
 
+// A JSON text with every character that could control a terminal as \uXXXX. Outside of strings JSON has none
+// of them, so this changes strings only, and not what they mean. All of them are below U+10000.
+std::string without_controls(const std::string& json) {
+  std::string shown;
+  shown.reserve(json.size());
+  std::string_view rest = json;
+  while (!rest.empty()) {
+    // Json::dump() writes valid UTF-8 only.
+    const auto character = rest.substr(0, static_cast<std::size_t>(std::max(1, base::utf8_length(rest))));
+    rest.remove_prefix(character.size());
+    const char32_t code_point = base::decode_utf8(character);
+    if (!base::is_deceptive(code_point)) {
+      shown += character;
+      continue;
+    }
+    std::array<char, 8> escape{};
+    std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned>(code_point));
+    shown += escape.data();
+  }
+  return shown;
+}
+
 }  // namespace
+
+void open_standard_streams() {
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(descriptor, F_GETFD) != -1 || errno != EBADF) continue;
+    // open() gives the lowest free number, which is this one, because those below it are open. Without the
+    // null device there is nothing better to be done.
+    const int mode = descriptor == STDIN_FILENO ? O_RDONLY : O_WRONLY;
+    static_cast<void>(::open("/dev/null", mode));
+  }
+}
 
 Console::Console()
     // stdout and stderr are looked at apart: results are often piped while the live line stays on the
     // terminal.
     : color_(::isatty(STDOUT_FILENO) == 1 && color_allowed()),
+      error_color_(::isatty(STDERR_FILENO) == 1 && color_allowed()),
       output_is_terminal_(::isatty(STDOUT_FILENO) == 1),
-      live_(::isatty(STDERR_FILENO) == 1) {}
+      error_is_terminal_(::isatty(STDERR_FILENO) == 1),
+      live_(error_is_terminal_ && cursor_moves_allowed()) {}
 
 Console::~Console() { clear_status(); }
 
@@ -53,23 +91,46 @@ void Console::configure(bool json, bool quiet) {
 void Console::event(const format::Json& object) {
   if (!json_) return;
   const std::lock_guard lock(mutex_);
-  write_locked(object.dump() + "\n");
+  write_locked(without_controls(object.dump()) + "\n");
 }
 
-void Console::write(std::string_view text) {
+void Console::print(const StyledText& line) {
   if (json_) return;
   const std::lock_guard lock(mutex_);
   clear_status_locked();
-  write_locked(text);
+  write_locked(line.render(color_) + "\n");
 }
 
-void Console::print(std::string_view line) { write(std::string(line) + "\n"); }
+void Console::print(const Table& table) { print_page(table.text()); }
 
-void Console::note(std::string_view line) {
-  if (json_ || quiet_) return;
+void Console::print_page(std::string_view text) {
+  if (json_) return;
   const std::lock_guard lock(mutex_);
   clear_status_locked();
-  write_error_locked(std::string(line) + "\n");
+  write_locked(to_printable_lines(text));
+}
+
+void Console::write_generated(std::string_view text) {
+  if (json_) return;
+  const std::lock_guard lock(mutex_);
+  clear_status_locked();
+  if (output_is_terminal_) {
+    write_locked(to_printable_lines(text));
+  } else {
+    write_locked(text);
+  }
+}
+
+void Console::note(const StyledText& line) {
+  if (json_ || quiet_) return;
+  const std::lock_guard lock(mutex_);
+  print_error_locked(line);
+}
+
+void Console::report(const StyledText& line) {
+  if (json_) return;
+  const std::lock_guard lock(mutex_);
+  print_error_locked(line);
 }
 
 void Console::warn(std::string_view message) {
@@ -80,8 +141,34 @@ void Console::warn(std::string_view message) {
   }
   if (quiet_) return;
   const std::lock_guard lock(mutex_);
+  print_error_locked(StyledText("sluice: warning: ", kWarning).add(message));
+}
+
+void Console::begin_step(std::string_view text) {
+  if (json_ || quiet_) return;
+  const std::lock_guard lock(mutex_);
   clear_status_locked();
-  write_error_locked("sluice: warning: " + base::to_printable(message) + "\n");
+  write_error_locked(StyledText(text).render(false) + " ...");
+}
+
+void Console::end_step() {
+  if (json_ || quiet_) return;
+  const std::lock_guard lock(mutex_);
+  // Another line may have come meanwhile and ended this one.
+  if (error_begun_) write_error_locked(" done\n");
+}
+
+void Console::ask(std::string_view question) {
+  const std::lock_guard lock(mutex_);
+  clear_status_locked();
+  write_error_locked(StyledText(question).render(false));
+  // What the user types ends the line.
+  error_begun_ = false;
+}
+
+void Console::end_answer() {
+  const std::lock_guard lock(mutex_);
+  write_error_locked("\n");
 }
 
 int Console::fail(base::ErrorKind kind, std::string_view message) {
@@ -92,21 +179,27 @@ int Console::fail(base::ErrorKind kind, std::string_view message) {
     const auto object = format::Json::object(
         {{"event", "error"}, {"kind", base::to_string(kind)}, {"message", message}, {"exit", code}});
     // A failed write is ignored: the exit code still says what happened.
-    static_cast<void>(write_all(STDOUT_FILENO, object.dump() + "\n"));
+    static_cast<void>(write_all(STDOUT_FILENO, without_controls(object.dump()) + "\n"));
   } else {
     // End an unfinished line of text, so that the message has a line of its own.
     if (std::exchange(line_begun_, false)) static_cast<void>(write_all(STDOUT_FILENO, "\n"));
-    write_error_locked("sluice: " + base::to_printable(message) + "\n");
+    print_error_locked(StyledText("sluice: ", kBad).add(message));
   }
   return code;
+}
+
+void Console::fail_with_page(std::string_view text) {
+  const std::lock_guard lock(mutex_);
+  write_error_locked(to_printable_lines(text));
 }
 
 void Console::show_status(std::string_view line) {
   if (!live()) return;
   const std::lock_guard lock(mutex_);
+  if (!status_shown_ && std::exchange(error_begun_, false)) write_error_locked("\n");
   // The sequence goes back to the first column and erases to the end of the line (ECMA-48 EL), so that a
   // shorter line leaves no rest of the longer one.
-  write_error_locked("\r\x1b[K" + std::string(line));
+  write_error_locked("\r\x1b[K" + base::to_printable(line));
   status_shown_ = true;
 }
 
@@ -132,12 +225,22 @@ void Console::write_locked(std::string_view text) {
 
 // Failures are ignored: there is no other place to report that stderr cannot be written, and the work itself
 // does not depend on it.
-void Console::write_error_locked(std::string_view text) { static_cast<void>(write_all(STDERR_FILENO, text)); }
+void Console::write_error_locked(std::string_view text) {
+  static_cast<void>(write_all(STDERR_FILENO, text));
+  if (!text.empty()) error_begun_ = text.back() != '\n';
+}
+
+void Console::print_error_locked(const StyledText& line) {
+  clear_status_locked();
+  const std::string end_begun = error_begun_ ? "\n" : "";
+  write_error_locked(end_begun + line.render(error_color_) + "\n");
+}
 
 void Console::clear_status_locked() {
   if (!status_shown_) return;
   write_error_locked("\r\x1b[K");
   status_shown_ = false;
+  error_begun_ = false;  // the cursor is in the first column of an empty line
 }
 
 }  // namespace sluice::cli

@@ -84,6 +84,8 @@ runtime::MatmulEngine matmul_engine() {
   return *engine;
 }
 
-bool color_allowed() { return !variable("NO_COLOR") && variable("TERM").value_or("dumb") != "dumb"; }
+bool color_allowed() { return !variable("NO_COLOR") && cursor_moves_allowed(); }
+
+bool cursor_moves_allowed() { return variable("TERM").value_or("dumb") != "dumb"; }
 
 }  // namespace sluice::cli

@@ -38,4 +38,7 @@ namespace sluice::cli {
 /// False when $NO_COLOR is set (no-color.org) or the terminal is dumb.
 [[nodiscard]] bool color_allowed();
 
+/// False when the terminal is dumb or unknown ($TERM), so that a line cannot be erased and written anew.
+[[nodiscard]] bool cursor_moves_allowed();
+
 }  // namespace sluice::cli

@@ -46,7 +46,7 @@ void print_result(const runtime::Evaluation& evaluation, Console& console) {
   add("KL divergence", evaluation.kl_divergence, "%.5f", 1);
   add("same best token", evaluation.top1_agreement, "%.2f %%", 100);
   add("same experts", evaluation.routing_agreement, "%.2f %%", 100);
-  console.write(table.text());
+  console.print(table);
 }
 
 struct EvalOptions {

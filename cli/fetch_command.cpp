@@ -80,7 +80,7 @@ void list_files(const format::ReleaseLayout& layout, Console& console) {
     console.event(Json::object({{"event", "file"}, {"path", file.path}, {"bytes", file.length_bytes}}));
     table.add_row({base::to_human_bytes(file.length_bytes), base::to_printable(file.path)});
   }
-  console.write(table.text());
+  console.print(table);
 }
 
 }  // namespace

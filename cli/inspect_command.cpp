@@ -214,7 +214,7 @@ void print_tensors(const Inspection& found, const std::string& glob, Console& co
     table.add_row({base::to_printable(tensor.name), tensor.type, format::to_string(tensor.shape),
                    with_commas(tensor.bytes), with_commas(tensor.offset_bytes)});
   }
-  console.write(table.text());
+  console.print(table);
 }
 
 // Prints one line for each kind of tensor. Members are checked, because the reader accepts any JSON object as
@@ -365,12 +365,12 @@ int inspect_command(const Invocation& invocation) {
     print_origin(found.provenance, table);
   }
   // With --quiet and a glob the list of tensors is the result.
-  if (glob.empty() || !console.quiet()) console.write(table.text());
+  if (glob.empty() || !console.quiet()) console.print(table);
   print_chain(found.chain, console);
   if (signer) {
-    console.print("? signature: by key " + *signer + "; sluice verify checks it");
+    console.print(marked('?', "signature: by key " + *signer + "; sluice verify checks it"));
   } else if (found.kind == "sluice" || found.kind == "manifest") {
-    console.print("? signature: there is none");
+    console.print(marked('?', "signature: there is none"));
   }
   return 0;
 }

@@ -56,6 +56,12 @@ std::stop_token InterruptHandler::install() {
   if (::pipe2(ends, O_CLOEXEC) != 0) base::throw_errno("pipe", "create", errno);
   // The handler writes to the pipe, so the descriptor is stored before the handler is installed.
   wake_descriptor = ends[1];
+  // The new thread inherits a mask that blocks all signals, so that they go to other threads: one of them may
+  // wait in a system call that a signal must end.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before);
   // The thread runs until the process ends; it holds nothing that has to be released.
   std::thread([descriptor = ends[0]] {
     char byte = 0;
@@ -63,6 +69,7 @@ std::stop_token InterruptHandler::install() {
     }
     source.request_stop();
   }).detach();
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   struct sigaction action {};
   action.sa_handler = on_signal;
   // System calls go on after a signal, so that code that knows nothing of signals does not fail with EINTR.

@@ -21,7 +21,7 @@ struct KeygenOptions {
   bool password_stdin = false;
 };
 
-Password new_password(const KeygenOptions& values, const Console& console) {
+Password new_password(const KeygenOptions& values, Console& console) {
   if (values.no_password) return Password();
   if (values.password_stdin) {
     Password password = read_password();
@@ -34,10 +34,10 @@ Password new_password(const KeygenOptions& values, const Console& console) {
                       "there is no terminal to ask for a password: --password-stdin, or --no-password for a "
                       "key that whoever has the file can use");
   }
-  Password password = ask_password("Password of the new key: ");
+  Password password = ask_password(console, "Password of the new key: ");
   if (password.text().empty())
     throw base::Error(base::ErrorKind::usage, "the password is empty; --no-password makes a key without one");
-  if (ask_password("The password again: ").text() != password.text())
+  if (ask_password(console, "The password again: ").text() != password.text())
     throw base::Error(base::ErrorKind::usage, "the two passwords differ");
   return password;
 }
@@ -72,7 +72,9 @@ int keygen_command(const Invocation& invocation) {
   require_absent(public_path);
   const Password password = new_password(values, console);
   const base::SecretKey key = base::new_secret_key();
+  if (!values.no_password) console.begin_step("Deriving a key from the password");
   const Password secret_text(to_text(key, password.text()));
+  if (!values.no_password) console.end_step();
   // The secret key comes first: a public key without its secret key would be of no use.
   base::write_new_file(secret_path, base::as_bytes(secret_text.text()), kOwnerOnly);
   base::write_new_file(public_path, base::as_bytes(to_text(key.public_key())));
@@ -84,7 +86,7 @@ int keygen_command(const Invocation& invocation) {
                                       {"key", to_line(key.public_key())}}));
   console.print("secret key   " + secret_path.string() + "  (keep it to yourself)");
   console.print("public key   " + public_path.string() + "  (publish it where people know you)");
-  console.print(library::describe_key(key.public_key()));
+  for (const std::string& line : library::describe_key(key.public_key())) console.print(line);
   return 0;
 }
 

@@ -25,11 +25,11 @@ void LibraryObserver::on_repair(const fetch::RepairResult& result) {
                  base::to_human_bytes(result.written_bytes) + " written; proving it again");
 }
 
-bool LibraryObserver::confirm(std::string_view explanation, std::string_view question) {
+bool LibraryObserver::confirm(const std::vector<std::string>& explanation, std::string_view question) {
   // With --json or without a terminal nobody sees the question: the safe answer is no.
   if (!can_ask(console_)) return false;
-  console_.note(explanation);
-  return ask_yes_no(std::string(question));
+  for (const std::string& line : explanation) console_.note(line);
+  return ask_yes_no(console_, std::string(question));
 }
 
 LibraryAccess::LibraryAccess(const Invocation& invocation)

@@ -19,7 +19,7 @@ class LibraryObserver final : public library::Observer {
   void on_signature(const library::SignatureReport& report) override;
   void on_damage(const verify::Report& report) override;
   void on_repair(const fetch::RepairResult& result) override;
-  [[nodiscard]] bool confirm(std::string_view explanation, std::string_view question) override;
+  [[nodiscard]] bool confirm(const std::vector<std::string>& explanation, std::string_view question) override;
   [[nodiscard]] base::Progress& progress() override { return line_; }
   [[nodiscard]] fetch::FetchObserver& fetch_progress() override { return fetch_; }
   void on_work_end() override { console_.clear_status(); }

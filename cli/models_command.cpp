@@ -29,7 +29,7 @@ int models_command(const Invocation& invocation) {
     table.add_row(
         {model.source.name, model.source.quant, base::to_human_bytes(model.bytes), model.path.string()});
   }
-  console.write(table.text());
+  console.print(table);
   console.note("the model store is " + store.folder().string());
   console.event(
       Json::object({{"event", "result"}, {"store", store.folder().string()}, {"models", std::move(models)}}));

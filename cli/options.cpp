@@ -419,7 +419,7 @@ void Options::parse(const Invocation& invocation) {
   } catch (const CLI::CallForHelp&) {
     // Help is for people: --json --help must not end without a word.
     invocation.console.configure(false, false);
-    invocation.console.write(impl_->help_text());
+    invocation.console.print_page(impl_->help_text());
     throw HelpPrinted();
     // The derived types come before ParseError, their base. CLI11 words them for the author of a program, so
     // they are worded anew.

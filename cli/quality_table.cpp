@@ -17,7 +17,7 @@ void print_quality(const convert::QualityReport& quality, Console& console) {
     table.add_row({"  " + kind.name, kind.type, format_number("%.2f", kind.bits_per_weight),
                    format_number("%.5f", kind.relative_error)});
   console.print("types, bits a weight and relative RMS error of the weights:");
-  console.write(table.text());
+  console.print(table);
   // A mean over a kind hides a single bad expert, so the worst ones are named.
   std::string worst = "worst experts (layer.expert):";
   for (const auto& expert : quality.worst_experts)

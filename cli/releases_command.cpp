@@ -46,7 +46,7 @@ int releases_command(const Invocation& invocation) {
     table.add_row({entry.manifest.name, parameters_text(entry.manifest), entry.manifest.licence,
                    entry.embedded_folder ? "embedded" : "by magnet link", entry.manifest.description});
   }
-  console.write(table.text());
+  console.print(table);
   console.event(Json::object({{"event", "result"}, {"releases", std::move(releases)}}));
   return 0;
 }

@@ -75,15 +75,14 @@ std::string places_text(const verify::DamagedRange& range) {
 }
 
 void print_file(const verify::FileReport& file, Console& console) {
-  std::string line(1, verify::to_mark(file.state));
-  line += " " + base::to_printable(file.path);
+  std::string line = file.path;
   if (file.state == FileState::ok) {
     line += "  " + base::to_human_bytes(file.bytes);
   } else {
     line += ": " + std::string(verify::to_string(file.state));
-    if (!file.problem.empty()) line += ", " + base::to_printable(file.problem);
+    if (!file.problem.empty()) line += ", " + file.problem;
   }
-  console.print(line);
+  console.print(marked(verify::to_mark(file.state), line));
   // The one damaged range of a missing file is the whole file, which the problem says already.
   if (file.state == FileState::missing) return;
   for (std::size_t i = 0; i < std::min(file.damaged.size(), kRangesShown); ++i) {
@@ -96,7 +95,22 @@ void print_file(const verify::FileReport& file, Console& console) {
   }
 }
 
+// Green for what is right, red for what is wrong or cannot be read, yellow for what nobody vouches for.
+Style mark_style(char mark) {
+  switch (mark) {
+    case '=': return kGood;
+    case '*':
+    case '-':
+    case '!': return kBad;
+    default: return kWarning;
+  }
+}
+
 }  // namespace
+
+StyledText marked(char mark, std::string_view text) {
+  return StyledText(std::string_view(&mark, 1), mark_style(mark)).add(" ").add(text);
+}
 
 void print_files(const verify::Report& report, Console& console) {
   for (const auto& file : report.files) {
@@ -144,8 +158,7 @@ Json signature_json(const library::SignatureReport& report) {
 
 void print_chain(const std::vector<verify::ChainLink>& chain, Console& console) {
   for (const auto& link : chain)
-    console.print(std::string(1, verify::to_mark(link.state)) + " " + link.link + ": " +
-                  base::to_printable(link.detail));
+    console.print(marked(verify::to_mark(link.state), link.link + ": " + link.detail));
 }
 
 Json chain_json(const std::vector<verify::ChainLink>& chain) {

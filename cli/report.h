@@ -19,6 +19,10 @@ template <typename D>
   return digest ? format::Json(base::to_hex(*digest)) : format::Json(nullptr);
 }
 
+/// A line that begins with a mark in its colour: = verified, * damaged, - missing, ! unreadable, + not part
+/// of the release, ? unproven, ~ changed.
+[[nodiscard]] StyledText marked(char mark, std::string_view text);
+
 /// One event or one line for each file, followed by its damaged ranges with the tensors that they touch. With
 /// --quiet only files that are not ok.
 void print_files(const verify::Report& report, Console& console);

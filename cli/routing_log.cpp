@@ -20,15 +20,15 @@ namespace {
 constexpr std::size_t kTraceBufferBytes = 1 << 16;
 
 // Colours of the xterm 256-colour palette from cold to hot, all dark enough for white digits.
-constexpr std::array kHeat = {17, 18, 19, 55, 91, 127, 161, 160, 196};
+constexpr std::array<std::uint8_t, 9> kHeat = {17, 18, 19, 55, 91, 127, 161, 160, 196};
 
-std::string cell(double share, double share_max, bool color) {
-  std::string text = format_number("%5.1f ", share * 100);
-  if (!color) return text;
+constexpr std::uint8_t kWhite = 15;
+
+void add_cell(double share, double share_max, StyledText& line) {
   // The scale ends at the largest share of the table, since shares depend on the number of experts.
   const double heat = share_max > 0 ? share / share_max : 0;
   const auto step = static_cast<std::size_t>(std::lround(heat * static_cast<double>(kHeat.size() - 1)));
-  return "\x1b[48;5;" + std::to_string(kHeat[step]) + "m\x1b[97m" + text + "\x1b[0m";
+  line.add(format_number("%5.1f ", share * 100), {.foreground = kWhite, .background = kHeat[step]});
 }
 
 }  // namespace
@@ -89,29 +89,30 @@ std::size_t RoutingCounts::least_used(std::size_t layer) const {
   return static_cast<std::size_t>(std::ranges::min_element(counts) - counts.begin());
 }
 
-std::string format_routing_table(const RoutingCounts& counts, bool color) {
+std::vector<StyledText> routing_table(const RoutingCounts& counts) {
   double share_max = 0;
   for (std::size_t layer = 0; layer < counts.layer_count(); ++layer) {
     for (std::size_t expert = 0; expert < counts.expert_count(); ++expert) {
       share_max = std::max(share_max, counts.share(layer, expert));
     }
   }
-  std::string text = "Share of the tokens that chose each expert, in percent\nlayer  expert";
+  std::vector<StyledText> lines{"Share of the tokens that chose each expert, in percent", "layer  expert"};
   // Each cell is six columns wide, so the header's first cell is aligned with "expert".
-  text += "\n     ";
+  std::string header = "     ";
   for (std::size_t expert = 0; expert < counts.expert_count(); ++expert) {
-    text += format_number("%5.0f ", static_cast<double>(expert));
+    header += format_number("%5.0f ", static_cast<double>(expert));
   }
-  text += "  most    least\n";
+  lines.emplace_back(header + "  most    least");
   for (std::size_t layer = 0; layer < counts.layer_count(); ++layer) {
-    text += format_number("%4.0f ", static_cast<double>(layer));
+    StyledText line(format_number("%4.0f ", static_cast<double>(layer)));
     for (std::size_t expert = 0; expert < counts.expert_count(); ++expert) {
-      text += cell(counts.share(layer, expert), share_max, color);
+      add_cell(counts.share(layer, expert), share_max, line);
     }
-    text += format_number("%6.0f", static_cast<double>(counts.most_used(layer)));
-    text += format_number("%9.0f\n", static_cast<double>(counts.least_used(layer)));
+    line.add(format_number("%6.0f", static_cast<double>(counts.most_used(layer))));
+    line.add(format_number("%9.0f", static_cast<double>(counts.least_used(layer))));
+    lines.push_back(std::move(line));
   }
-  return text;
+  return lines;
 }
 
 }  // namespace sluice::cli

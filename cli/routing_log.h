@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "cli/styled_text.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
@@ -57,8 +58,8 @@ class RoutingCounts final {
   std::vector<std::uint64_t> chosen_;  // [layer, expert]
 };
 
-/// A table of shares in percent: one row a layer, one column an expert, warmer colours for larger shares, and
-/// at the end of each row the most and the least used expert.
-[[nodiscard]] std::string format_routing_table(const RoutingCounts& counts, bool color);
+/// The lines of a table of shares in percent: one row a layer, one column an expert, warmer colours for
+/// larger shares, and at the end of each row the most and the least used expert.
+[[nodiscard]] std::vector<StyledText> routing_table(const RoutingCounts& counts);
 
 }  // namespace sluice::cli

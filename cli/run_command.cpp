@@ -1,14 +1,13 @@
 // run: prepares the model, runs one prompt and prints tokens as they come. Everything is printed by the
 // calling thread, one token after the other; the runtime's threads only compute.
 //
-// Stdout gets the text, and with --stats the tables after it; notes and warnings go to stderr, so that the
-// text can be piped. With --json each token is an event, and the result repeats the whole text.
+// Stdout gets the text; notes, warnings and the tables of --stats go to stderr, so that the text can be
+// piped. With --json each token is an event, and the result repeats the whole text.
 
 #include <algorithm>
 #include <random>
 
 #include "base/error.h"
-#include "base/text.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
 #include "cli/library_observer.h"
@@ -25,18 +24,6 @@ namespace sluice::cli {
 namespace {
 
 using format::Json;
-
-// Removes control characters except newlines and tabs: a model's text must not control the terminal.
-std::string without_controls(std::string_view text) {
-  std::string shown;
-  while (!text.empty()) {
-    const std::size_t plain = std::min(text.find_first_of("\n\t"), text.size());
-    shown += base::to_printable(text.substr(0, plain));
-    if (plain < text.size()) shown += text[plain];
-    text.remove_prefix(std::min(plain + 1, text.size()));
-  }
-  return shown;
-}
 
 /// Layers may have different numbers of experts, or none. The counts have one column for each expert of the
 /// layer with most of them.
@@ -128,15 +115,15 @@ class Run {
     // A cache that does not fit this model or prompt costs time and not correctness: the prompt is computed
     // again.
     if (cache.warning) console_.warn(*cache.warning + "; it is not used");
-    if (!console_.quiet() && !values_.chat) show_text(prompt);
+    if (!console_.quiet() && !values_.chat) console_.write_generated(prompt);
     const auto generation = runtime::generate(
         session, model_, ids, budget.tokens_max, values_.sampling,
         [this](runtime::TokenId id, std::string_view text) { show_token(id, text); }, invocation_.stop,
         values_.stop_texts);
     // generate() holds back unfinished UTF-8 and what may begin a stop text.
-    show_text(
+    console_.write_generated(
         generation.text.substr(shown_bytes_));  // text that was held back when the generation was interrupted
-    show_text("\n");
+    console_.write_generated("\n");
     if (trace_) trace_->finish();
     if (keeps_prompt()) keep_prompt(session, ids, cache.cached_tokens);
     residency_ = session.residency_stats();
@@ -187,27 +174,18 @@ class Run {
     return options;
   }
 
-  void show_text(std::string_view text) {
-    // In a file or pipe the bytes stay as the model wrote them: nothing there obeys control characters.
-    if (console_.output_is_terminal()) {
-      console_.write(without_controls(text));
-    } else {
-      console_.write(text);
-    }
-  }
-
   void show_token(runtime::TokenId id, std::string_view text) {
     console_.event(Json::object({{"event", "token"}, {"id", id}, {"text", text}}));
-    show_text(text);
+    console_.write_generated(text);
     shown_bytes_ += text.size();
   }
 
   void print_result(const runtime::Generation& generation, const std::vector<runtime::TokenId>& ids,
                     std::uint64_t reused_tokens) {
     if (counts_) {
-      console_.write(format_routing_table(*counts_, console_.color()));
-      console_.write(proofs_line(model_.proof_stats()) + "\n");
-      console_.write(residency_line(residency_) + "\n");
+      for (const StyledText& line : routing_table(*counts_)) console_.report(line);
+      console_.report(proofs_line(model_.proof_stats()));
+      console_.report(residency_line(residency_));
     }
     console_.note(statistics_line(generation, ids.size(), reused_tokens, values_));
     Json result = make_result(generation, ids, reused_tokens, values_.sampling.seed);

@@ -29,13 +29,16 @@ struct SignOptions {
   bool password_stdin = false;
 };
 
-base::SecretKey open_secret_key(const SignOptions& values) {
+base::SecretKey open_secret_key(const SignOptions& values, Console& console) {
   // A key without a password is a secret by itself, so its text is overwritten, too.
   const Password text(base::read_text_file(values.key, kKeyFileBytesMax));
   if (!base::is_locked(text.text(), values.key)) return base::parse_secret_key(text.text(), values.key, {});
   const Password password =
-      values.password_stdin ? read_password() : ask_password("Password of " + values.key + ": ");
-  return base::parse_secret_key(text.text(), values.key, password.text());
+      values.password_stdin ? read_password() : ask_password(console, "Password of " + values.key + ": ");
+  console.begin_step("Deriving a key from the password");
+  auto key = base::parse_secret_key(text.text(), values.key, password.text());
+  console.end_step();
+  return key;
 }
 
 base::Blake2b512 hash_file(const fs::path& path, const std::stop_token& stop) {
@@ -87,7 +90,7 @@ int sign_command(const Invocation& invocation) {
   if (values.key.empty()) throw base::Error(base::ErrorKind::usage, "--key is required (sluice sign --help)");
   // A bad comment is refused before the password is asked for and the file is hashed.
   check_comment(values.comment);
-  const base::SecretKey key = open_secret_key(values);
+  const base::SecretKey key = open_secret_key(values, console);
   const auto signature = base::sign(hash_file(values.file, invocation.stop), key,
                                     values.comment.empty() ? default_comment(values.file) : values.comment);
   const fs::path path = library::signature_path(values.file);

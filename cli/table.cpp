@@ -5,9 +5,15 @@
 #include <cstdint>
 #include <cstdio>
 
+#include "base/text.h"
 #include "base/unicode.h"
 
 namespace sluice::cli {
+
+void Table::add_row(std::vector<std::string> cells) {
+  for (std::string& cell : cells) cell = base::to_printable(cell);
+  rows_.push_back(std::move(cells));
+}
 
 std::string Table::text() const {
   // Widths are counted in columns of the terminal and not in bytes: a character may take several bytes, and

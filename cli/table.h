@@ -14,7 +14,9 @@ class Table {
   /// Columns listed in `right_aligned` hold numbers.
   explicit Table(std::vector<std::size_t> right_aligned = {}) : right_aligned_(std::move(right_aligned)) {}
 
-  void add_row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  /// Control characters of the cells, line ends among them, become U+FFFD: cells hold names and texts from
+  /// files.
+  void add_row(std::vector<std::string> cells);
   /// All rows, each with a line end.
   [[nodiscard]] std::string text() const;
 

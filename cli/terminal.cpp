@@ -1,10 +1,17 @@
+// Reads answers, and restores the terminal on every way out. While an answer is awaited, all signals that end
+// or stop the program are blocked except inside ppoll(), whose handler only notes the signal: so none of them
+// is lost between a check and the wait, and none ends the program while echo is off. What the signal asks for
+// is done after the terminal was restored.
+
 #include "cli/terminal.h"
 
+#include <poll.h>
+#include <signal.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
-#include <cstdio>
 #include <span>
 #include <utility>
 
@@ -15,21 +22,70 @@ namespace sluice::cli {
 namespace {
 
 constexpr std::size_t kLineBytesMax = 1024;
+constexpr std::array kAwaitedSignals = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
 
-/// Reads one line of stdin, byte by byte, so that later input stays unread.
-std::string read_line() {
-  std::string line;
-  line.reserve(kLineBytesMax);  // a growing string would leave copies of a password in freed memory
-  while (line.size() < kLineBytesMax) {
-    char byte = 0;
-    const auto got = ::read(STDIN_FILENO, &byte, 1);
-    if (got < 0 && errno == EINTR) continue;
-    // The end of the input ends the line as well, so `printf PASSWORD |` works without a newline.
-    if (got <= 0 || byte == '\n') break;
-    line += byte;
+volatile sig_atomic_t noted_signal = 0;
+
+extern "C" void note_signal(int number) { noted_signal = number; }
+
+/// While it lives, kAwaitedSignals arrive in wait_for_input() alone.
+class SignalsHeld final {
+ public:
+  SignalsHeld() {
+    sigset_t held;
+    ::sigemptyset(&held);
+    for (const int number : kAwaitedSignals) ::sigaddset(&held, number);
+    ::pthread_sigmask(SIG_BLOCK, &held, &before_);
+    noted_signal = 0;
+    for (std::size_t i = 0; i < kAwaitedSignals.size(); ++i) install(i);
   }
-  return line;
-}
+  ~SignalsHeld() {
+    for (std::size_t i = 0; i < kAwaitedSignals.size(); ++i)
+      ::sigaction(kAwaitedSignals[i], &actions_[i], nullptr);
+    // A signal that has arrived since then is delivered here, to the handler from before.
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  SignalsHeld(const SignalsHeld&) = delete;
+  SignalsHeld& operator=(const SignalsHeld&) = delete;
+
+  /// Returns 0 when stdin has something to read or has ended, else the signal that arrived.
+  [[nodiscard]] int wait_for_input() const {
+    struct pollfd input {
+      STDIN_FILENO, POLLIN, 0
+    };
+    noted_signal = 0;
+    const int ready = ::ppoll(&input, 1, nullptr, &before_);
+    return ready < 0 && errno == EINTR ? noted_signal : 0;
+  }
+
+  /// Does what `number` does to a program without handlers: SIGTSTP stops it until it is continued, the
+  /// others end it.
+  void obey(int number) const {
+    struct sigaction standard {};
+    standard.sa_handler = SIG_DFL;
+    struct sigaction noting {};
+    ::sigaction(number, &standard, &noting);
+    sigset_t one;
+    ::sigemptyset(&one);
+    ::sigaddset(&one, number);
+    ::raise(number);
+    ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+    ::pthread_sigmask(SIG_BLOCK, &one, nullptr);
+    ::sigaction(number, &noting, nullptr);
+  }
+
+ private:
+  void install(std::size_t i) {
+    struct sigaction noting {};
+    noting.sa_handler = note_signal;
+    ::sigaction(kAwaitedSignals[i], nullptr, &actions_[i]);
+    // What is ignored stays ignored: nohup(1) ignores SIGHUP, and a shell without job control SIGTSTP.
+    if (actions_[i].sa_handler != SIG_IGN) ::sigaction(kAwaitedSignals[i], &noting, nullptr);
+  }
+
+  sigset_t before_{};
+  std::array<struct sigaction, kAwaitedSignals.size()> actions_{};
+};
 
 /// Turns the terminal's echo off as long as the object lives.
 class EchoOff final {
@@ -43,17 +99,42 @@ class EchoOff final {
     // TCSAFLUSH drops what was typed before the question, which was echoed already.
     ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
   }
-  ~EchoOff() {
-    ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
-    // The newline that ended the answer was not echoed, either.
-    std::fputc('\n', stderr);
-  }
+  ~EchoOff() { ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_); }
   EchoOff(const EchoOff&) = delete;
   EchoOff& operator=(const EchoOff&) = delete;
 
  private:
   termios before_{};
 };
+
+struct Answer {
+  std::string line;
+  int signal = 0;  ///< the signal that ended the wait
+};
+
+/// Reads one line of stdin, byte by byte, so that later input stays unread.
+Answer read_line(const SignalsHeld& signals) {
+  Answer answer;
+  answer.line.reserve(kLineBytesMax);  // a growing string would leave copies of a password in freed memory
+  while (answer.line.size() < kLineBytesMax) {
+    answer.signal = signals.wait_for_input();
+    if (answer.signal != 0) break;
+    char byte = 0;
+    const auto got = ::read(STDIN_FILENO, &byte, 1);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    // The end of the input ends the line as well, so `printf PASSWORD |` works without a newline.
+    if (got <= 0 || byte == '\n') break;
+    answer.line += byte;
+  }
+  return answer;
+}
+
+/// Ctrl-C and SIGTERM end the command as they do elsewhere; the other signals do what they always do. Returns
+/// after SIGTSTP, when the program was continued.
+void act_on(int signal, const SignalsHeld& signals) {
+  if (signal == SIGINT || signal == SIGTERM) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+  signals.obey(signal);
+}
 
 }  // namespace
 
@@ -68,21 +149,43 @@ bool can_ask(const Console& console) {
   return !console.json() && !console.quiet() && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1;
 }
 
-Password ask_password(const std::string& question) {
-  const EchoOff hidden;
-  std::fputs(question.c_str(), stderr);
-  std::fflush(stderr);
-  return read_password();
+Password ask_password(Console& console, const std::string& question) {
+  const SignalsHeld signals;
+  while (true) {
+    Answer answer;
+    {
+      const EchoOff hidden;
+      console.ask(question);
+      answer = read_line(signals);
+    }
+    // The newline that ended the answer was not echoed.
+    console.end_answer();
+    Password password(std::move(answer.line));
+    if (answer.signal == 0) return password;
+    act_on(answer.signal, signals);
+  }
 }
 
-Password read_password() { return Password(read_line()); }
+Password read_password() {
+  const SignalsHeld signals;
+  while (true) {
+    Answer answer = read_line(signals);
+    Password password(std::move(answer.line));
+    if (answer.signal == 0) return password;
+    act_on(answer.signal, signals);
+  }
+}
 
-bool ask_yes_no(const std::string& question) {
-  std::fputs((question + " [y/N] ").c_str(), stderr);
-  std::fflush(stderr);
-  // Everything but a clear yes counts as a no, also an empty line and the end of the input.
-  const std::string answer = read_line();
-  return answer == "y" || answer == "Y" || answer == "yes";
+bool ask_yes_no(Console& console, const std::string& question) {
+  const SignalsHeld signals;
+  while (true) {
+    console.ask(question + " [y/N] ");
+    const Answer answer = read_line(signals);
+    // Everything but a clear yes counts as a no, also an empty line and the end of the input.
+    if (answer.signal == 0) return answer.line == "y" || answer.line == "Y" || answer.line == "yes";
+    console.end_answer();
+    act_on(answer.signal, signals);
+  }
 }
 
 }  // namespace sluice::cli

@@ -1,6 +1,7 @@
 #pragma once
 // Questions to the person at the terminal. They are asked on stderr and answered on stdin, because stdout is
-// for results.
+// for results. The first Ctrl-C at a question ends the wait (Error{interrupted}); on every way out of the
+// question for a password, the terminal shows again what is typed.
 
 #include <string>
 #include <string_view>
@@ -29,12 +30,12 @@ class Password final {
 [[nodiscard]] bool can_ask(const Console& console);
 
 /// Asks without echoing the answer. Error{usage} when there is no terminal.
-[[nodiscard]] Password ask_password(const std::string& question);
+[[nodiscard]] Password ask_password(Console& console, const std::string& question);
 
 /// Reads the first line of stdin.
 [[nodiscard]] Password read_password();
 
 /// True only when the answer is "y" or "yes".
-[[nodiscard]] bool ask_yes_no(const std::string& question);
+[[nodiscard]] bool ask_yes_no(Console& console, const std::string& question);
 
 }  // namespace sluice::cli

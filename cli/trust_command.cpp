@@ -38,7 +38,7 @@ int list_keys(const LibraryAccess& access, Console& console) {
   }
   console.event(Json::object(
       {{"event", "result"}, {"folder", access.folders().trusted_keys.string()}, {"keys", keys}}));
-  console.write(table.text());
+  console.print(table);
   return 0;
 }
 
@@ -56,14 +56,14 @@ std::string name_of(const TrustOptions& values, const base::PublicKey& key) {
 
 void ask_for_trust(const base::PublicKey& key, const TrustOptions& values, Console& console) {
   // The key is shown even with --yes, so that a log says which key was trusted.
-  console.note(library::describe_key(key));
+  for (const std::string& line : library::describe_key(key)) console.note(line);
   if (values.yes) return;
   // Silence is never a yes: without a terminal the user has to say --yes.
   if (!can_ask(console)) {
     throw base::Error(base::ErrorKind::usage, "nobody is there to be asked: compare the key " + to_line(key) +
                                                   " with what its owner publishes, and repeat with --yes");
   }
-  if (!ask_yes_no("Is this what its owner publishes, and do you trust it from now on?"))
+  if (!ask_yes_no(console, "Is this what its owner publishes, and do you trust it from now on?"))
     throw base::Error(base::ErrorKind::untrusted, "key " + base::to_string(key.id) + " is not trusted");
 }
 

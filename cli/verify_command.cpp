@@ -138,7 +138,7 @@ int verify_command(const Invocation& invocation) {
   for (const auto& sentence : acting) console.warn(sentence);
   print_chain(verified.chain, console);
   console.event(make_result(verified, watch.seconds()));
-  console.print(library::summarize(verified.report));
+  console.print(StyledText(library::summarize(verified.report), verified.report.ok ? kPlain : kBad));
   // Who vouches matters only for files that are right.
   if (verified.report.ok && !verified.signatures.empty()) print_trust(verified, console);
   return verified.report.ok ? 0 : base::exit_code(base::ErrorKind::verification);

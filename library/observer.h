@@ -2,7 +2,9 @@
 // How the library reports. It never prints and never asks a terminal: it calls an observer, which the program
 // implements with a console and a server with its own means (events of a response, "no" to every question).
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/progress.h"
 #include "fetch/fetch.h"
@@ -29,8 +31,10 @@ class Observer {
   /// A repair has ended; the files are verified once more after it.
   virtual void on_repair(const fetch::RepairResult& result) = 0;
 
-  /// A yes/no question to a person, and what the person must know to answer it. False when nobody is there.
-  [[nodiscard]] virtual bool confirm(std::string_view explanation, std::string_view question) = 0;
+  /// A yes/no question to a person, and in lines what the person must know to answer it. False when nobody is
+  /// there.
+  [[nodiscard]] virtual bool confirm(const std::vector<std::string>& explanation,
+                                     std::string_view question) = 0;
 
   /// Progress of work on files and of work with peers. Both live as long as the observer.
   [[nodiscard]] virtual base::Progress& progress() = 0;

@@ -124,12 +124,12 @@ std::optional<TrustedKey> SignatureVerifier::offer_key(const base::Signature& si
   for (const TrustedKey& key : find_keys_beside(file, signature.key_id)) {
     // A key that did not make this signature would gain trust for nothing.
     if (check_signature(signature, key.key, content) != SignatureCheck::valid) continue;
-    const bool accepted = context_.observer.confirm(
-        file.string() + " is signed by a key that you do not trust:\n" + describe_key(key.key) +
-            "\nThe key lies beside the file that it signed, in " + base::to_printable(key.name) +
-            ": whoever made the one could make the other.\n"
-            "Compare it with what its owner publishes elsewhere.",
-        "Trust it from now on?");
+    std::vector<std::string> explanation = describe_key(key.key);
+    explanation.insert(explanation.begin(), file.string() + " is signed by a key that you do not trust:");
+    explanation.push_back("The key lies beside the file that it signed, in " + base::to_printable(key.name) +
+                          ": whoever made the one could make the other.");
+    explanation.emplace_back("Compare it with what its owner publishes elsewhere.");
+    const bool accepted = context_.observer.confirm(explanation, "Trust it from now on?");
     if (!accepted) continue;
     // The key is kept first, so that a yes counts only when it could be recorded.
     const auto kept = add_trusted_key(choose_name(key), key.key, context_.folders);

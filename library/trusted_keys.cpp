@@ -57,9 +57,9 @@ base::PublicKey find_key(const std::string& text) {
   }
 }
 
-std::string describe_key(const base::PublicKey& key) {
-  return "key id       " + base::to_string(key.id) + "\nfingerprint  " + to_line(key) +
-         "  (the whole key, as minisign shows it)";
+std::vector<std::string> describe_key(const base::PublicKey& key) {
+  return {"key id       " + base::to_string(key.id),
+          "fingerprint  " + to_line(key) + "  (the whole key, as minisign shows it)"};
 }
 
 }  // namespace sluice::library

@@ -27,6 +27,6 @@ std::filesystem::path add_trusted_key(const std::string& name, const base::Publi
 [[nodiscard]] base::PublicKey find_key(const std::string& text);
 
 /// Two lines that a person compares before trusting a key: its id and its fingerprint.
-[[nodiscard]] std::string describe_key(const base::PublicKey& key);
+[[nodiscard]] std::vector<std::string> describe_key(const base::PublicKey& key);
 
 }  // namespace sluice::library

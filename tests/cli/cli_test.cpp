@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "cli/progress_line.h"
 #include "cli/routing_log.h"
+#include "cli/styled_text.h"
 #include "cli/table.h"
 #include "tests/support/check_error.h"
 #include "tests/support/temp_dir.h"
@@ -27,6 +28,21 @@ TEST_CASE("a table gives wide characters two columns and combining marks none") 
   table.add_row({"e\u0301e\u0301", "x"});  // two letters, each with an accent of its own
   table.add_row({"abcd", "x"});
   CHECK(table.text() == "\u6A21\u578B  x\ne\u0301e\u0301    x\nabcd  x\n");
+}
+
+TEST_CASE("a table replaces control characters of its cells, so that no cell begins a line") {
+  Table table;
+  table.add_row({"a\nforged  line", "\x1b[31m"});
+  CHECK(table.text() == "a\uFFFDforged  line  \uFFFD[31m\n");
+}
+
+TEST_CASE("a styled text has the sequences of its styles and no others") {
+  StyledText line("sluice: ", kBad);
+  line.add("a\x1b]0;title\x07\nb\xC2\x9B", kPlain).add("12", {.foreground = 15, .background = 17});
+  CHECK(line.render(false) == "sluice: a\uFFFD]0;title\uFFFD\uFFFDb\uFFFD12");
+  CHECK(line.render(true) ==
+        "\x1b[31msluice: \x1b[0ma\uFFFD]0;title\uFFFD\uFFFDb\uFFFD\x1b[48;5;17;38;5;15m12\x1b[0m");
+  CHECK(to_printable_lines("a\tb\nc\rd\xFF") == "a\tb\nc\uFFFDd\uFFFD");
 }
 
 TEST_CASE("numbers for people have commas in threes") {
@@ -76,10 +92,10 @@ TEST_CASE("routing counts are shares of the tokens a layer") {
   CHECK(counts.share(0, 1) == 1.0);
   CHECK(counts.share(0, 2) == 0.0);
   CHECK(counts.share(1, 0) == 0.0);  // a layer that saw no token
-  const std::string plain = format_routing_table(counts, false);
-  CHECK(plain.find("   0  50.0 100.0   0.0  50.0      1        2\n") != std::string::npos);
-  CHECK(plain.find('\x1b') == std::string::npos);
-  CHECK(format_routing_table(counts, true).find("\x1b[48;5;") != std::string::npos);
+  const std::vector<StyledText> table = routing_table(counts);
+  CHECK(table.size() == 5);
+  CHECK(table[3].render(false) == "   0  50.0 100.0   0.0  50.0      1        2");
+  CHECK(table[3].render(true).starts_with("   0 \x1b[48;5;91;38;5;15m 50.0 \x1b[0m"));
 }
 
 TEST_CASE("a trace file has one JSON object a line") {

@@ -21,8 +21,9 @@ class RecordingObserver final : public library::Observer, public fetch::FetchObs
   void on_signature(const library::SignatureReport& report) override { signatures.push_back(report); }
   void on_damage(const verify::Report& report) override { damage.push_back(report); }
   void on_repair(const fetch::RepairResult& result) override { repairs.push_back(result); }
-  bool confirm(std::string_view explanation, std::string_view) override {
-    explanations.emplace_back(explanation);
+  bool confirm(const std::vector<std::string>& explanation, std::string_view) override {
+    std::string& lines = explanations.emplace_back();
+    for (const std::string& line : explanation) lines += line + "\n";
     return answer;
   }
   base::Progress& progress() override { return progress_; }
