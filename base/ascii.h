@@ -16,6 +16,7 @@ namespace sluice::base {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 [[nodiscard]] std::string to_lower(std::string_view text);
+[[nodiscard]] std::string to_upper(std::string_view text);
 
 [[nodiscard]] constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
 [[nodiscard]] constexpr bool is_alphanumeric(char c) {
@@ -28,6 +29,9 @@ namespace sluice::base {
   const char lower = to_lower(c);
   return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
+
+/// Without blanks, tabs and line ends at both ends.
+[[nodiscard]] std::string_view trim_blanks(std::string_view text);
 
 /// True when `a` and `b` differ at most in the case of ASCII letters.
 [[nodiscard]] bool equals_ignoring_case(std::string_view a, std::string_view b);

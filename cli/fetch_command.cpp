@@ -35,7 +35,8 @@ struct FetchOptions {
 void declare(Options& options, FetchOptions& values) {
   auto& request = values.request;
   options.add_argument("SOURCE", values.source,
-                       "Magnet link, path or URL of a .torrent, or a name that sluice releases lists");
+                       "Magnet link, info-hash, path or URL of a .torrent, text file with a link, or a name "
+                       "that sluice releases lists");
   options.group("Files");
   options.add_text("-o,--output DIR", values.output, "Folder in which the release's folder is made");
   options.add_list("--select GLOB", request.select, "Download only files that match GLOB");

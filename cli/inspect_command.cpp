@@ -118,6 +118,11 @@ Inspection inspect_torrent(const fs::path& path) {
                  {"bytes", layout.payload_bytes()},
                  {"piece_bytes", layout.piece_bytes},
                  {"files", layout_files(layout)}};
+  if (!layout.warnings.empty()) {
+    Json warnings = Json::array();
+    for (const auto& warning : layout.warnings) warnings.push_back(warning);
+    found.facts.emplace_back("warnings", std::move(warnings));
+  }
   return found;
 }
 

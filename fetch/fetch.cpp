@@ -63,6 +63,8 @@ class Fetch {
     if (is_magnet(request_.source)) {
       magnet_ = parse_magnet(request_.source);
       for (const std::string& warning : magnet_.warnings) observer_.on_warning(warning);
+      if (!magnet_.selected.empty() && !request_.select.empty())
+        observer_.on_warning("--select is used instead of the selection in the magnet link (so=)");
       jobs_.add_endpoints(magnet_.peers, magnet_.trackers, magnet_.web_seeds);
       // A magnet link with a v1 hash has the key of its torrent, so a fetch by either continues the other.
       const OutputFolder folder(request_.output_folder, magnet_key());
@@ -80,8 +82,7 @@ class Fetch {
  private:
   [[nodiscard]] Torrent read_source() const {
     if (!request_.torrent.empty()) return parse(request_.torrent, request_.source);
-    if (is_url(request_.source))
-      return parse(download_torrent(request_.source, request_.allow_private, stop_), request_.source);
+    if (is_url(request_.source)) return parse(download_torrent(request_, stop_), request_.source);
     return load(request_.source);
   }
 
@@ -90,14 +91,8 @@ class Fetch {
   }
 
   [[nodiscard]] Torrent parse(std::string content, const std::string& subject) const {
-    const TorrentLimits limits = torrent_limits(request_.memory_bytes);
-    // Larger files are malformed for every --memory, and parse_torrent_file() says so.
-    if (content.size() > limits.bytes_max && content.size() <= kTorrentBytesMax)
-      throw Error(ErrorKind::usage,
-                  subject + ": metadata of up to " + base::to_human_bytes(limits.bytes_max) +
-                      " can be read with " + base::to_human_bytes(request_.memory_bytes) +
-                      " of memory (--memory), these are " + base::to_human_bytes(content.size()));
-    return parse_torrent_file(std::move(content), subject, limits);
+    check_metadata_memory(request_.memory_bytes, content, subject);
+    return parse_torrent_file(std::move(content), subject, torrent_limits(request_.memory_bytes));
   }
 
   [[nodiscard]] std::string magnet_key() const {
@@ -136,6 +131,7 @@ class Fetch {
     torrent_.info = base::read_text_file(folder.info_path(), limits.bytes_max);
     fs::remove(folder.info_path());  // even if the checks below fail: the next attempt must start anew
     const std::string subject = "metadata of " + magnet_key();
+    check_metadata_memory(request_.memory_bytes, torrent_.info, subject);
     torrent_.layout = parse_info(torrent_.info, subject, limits);
     if (!fits_magnet(torrent_.layout))
       base::throw_malformed(subject, "does not have the magnet link's info-hash");
@@ -148,17 +144,30 @@ class Fetch {
 
   // ---- Payload ----
 
+  /// --select takes the place of the magnet link's own selection (BEP 53), and --exclude applies to both.
+  [[nodiscard]] bool is_selected(std::size_t index) const {
+    const std::string& path = torrent_.layout.files[index].path;
+    if (!request_.select.empty()) return matches_any(request_.select, path);
+    return magnet_.selected.empty() ||
+           std::ranges::any_of(magnet_.selected, [&](const Magnet::IndexRange& range) {
+             return range.first <= index && index <= range.last;
+           });
+  }
+
   [[nodiscard]] std::vector<bool> choose_files() const {
     std::vector<bool> wanted;
     std::uint64_t wanted_bytes = 0;
-    for (const format::ReleaseFile& file : torrent_.layout.files) {
-      const bool chosen = !file.pad && (request_.select.empty() || matches_any(request_.select, file.path)) &&
-                          !matches_any(request_.exclude, file.path);
+    for (std::size_t index = 0; index < torrent_.layout.files.size(); ++index) {
+      const format::ReleaseFile& file = torrent_.layout.files[index];
+      const bool chosen = !file.pad && is_selected(index) && !matches_any(request_.exclude, file.path);
       wanted.push_back(chosen);
       if (chosen) wanted_bytes += file.length_bytes;
     }
     if (wanted_bytes == 0)
-      throw Error(ErrorKind::usage, "--select and --exclude leave no file of the release");
+      throw Error(ErrorKind::usage, magnet_.selected.empty() || !request_.select.empty()
+                                        ? "--select and --exclude leave no file of the release"
+                                        : "'so=' of the magnet link and --exclude leave no file of the " +
+                                              base::to_counted(torrent_.layout.files.size(), "file"));
     return wanted;
   }
 
@@ -166,6 +175,7 @@ class Fetch {
   // symbolic links and space. A dry run reports the layout and the disk, and ends before anything is written.
   FetchResult fetch_release(const OutputFolder& folder) {
     jobs_.add_endpoints({}, torrent_.trackers, torrent_.web_seeds);
+    for (const std::string& warning : torrent_.layout.warnings) observer_.on_warning(warning);
     observer_.on_layout(torrent_.layout);
     FetchResult result;
     result.path = folder.release_path(torrent_.layout);
@@ -177,6 +187,7 @@ class Fetch {
       // Throws when --memory is too small, before anything is written.
       static_cast<void>(share_memory(request_.memory_bytes, torrent_.layout));
       folder.check_paths(torrent_.layout);
+      folder.check_case(torrent_.layout);
       folder.check_space(preflight);
       take_piece_layers(folder);  // of an earlier fetch that was interrupted
       WorkerJob job = jobs_.make_job(JobKind::payload, folder);

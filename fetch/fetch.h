@@ -32,8 +32,24 @@ struct Magnet {
   std::vector<std::string> trackers;
   std::vector<std::string> web_seeds;
   std::vector<std::string> peers;  ///< x.pe, "host:port"
+  /// Indices of the wanted files in the torrent's list, pad files included; empty: all files.
+  struct IndexRange {
+    std::uint64_t first = 0;
+    std::uint64_t last = 0;  ///< inclusive
+  };
+  std::vector<IndexRange> selected;  ///< so (BEP 53)
   std::vector<std::string> warnings;
 };
+
+/// A link as programs expect it, from one as people paste it: without the white space, byte order mark,
+/// quotation marks and angle brackets around it, and without line ends inside. A bare info-hash (40 hex or 32
+/// base32 digits of v1, 64 hex digits of v2) becomes a magnet link, a file: URL a path. Other text comes back
+/// trimmed.
+[[nodiscard]] std::string clean_link(std::string_view text);
+
+/// The link in a text file, cleaned; nothing when `text` does not begin with a link. Blank lines and lines
+/// that begin with '#' are skipped. Error{usage} when there are several links.
+[[nodiscard]] std::optional<std::string> find_link(std::string_view text, std::string_view subject);
 
 /// Accepts btih as 40 hex digits of either case or 32 base32 characters. Error{usage} without a usable hash.
 [[nodiscard]] Magnet parse_magnet(std::string_view uri);
@@ -41,15 +57,10 @@ struct Magnet {
 /// The largest .torrent that is read anywhere. 4 Mi pieces take 80 MiB in v1 and 128 MiB in v2.
 constexpr std::uint64_t kTorrentBytesMax = std::uint64_t{160} << 20;
 
-/// Reads a .torrent. Error{malformed} for damage and for unsafe names, which are refused and not sanitised.
+/// Reads a .torrent. Error{malformed} for damage and for unsafe names. What careless makers write is
+/// corrected, and the layout's warnings say so (docs/fetch.md).
 [[nodiscard]] format::ReleaseLayout read_torrent(const std::filesystem::path& file);
 [[nodiscard]] format::ReleaseLayout parse_torrent(std::string_view content, std::string_view subject);
-
-/// Downloads the .torrent at an http(s) URL. The user named the URL, so it may be at a private address; a
-/// redirect may lead to a private address only if the URL itself is at one, or with `allow_private`. Errors:
-/// usage (not a URL), network, malformed (too large), interrupted.
-[[nodiscard]] std::string download_torrent(const std::string& url, bool allow_private,
-                                           const std::stop_token& stop);
 
 constexpr std::uint64_t kMemoryBytesMin = 64u << 20;
 
@@ -77,6 +88,13 @@ struct FetchRequest {
   bool dry_run = false;                     ///< gets the metadata only
   std::vector<std::string> worker_command;  ///< argv prefix, e.g. {"/usr/bin/sluice", "fetch-worker"}
 };
+
+/// Downloads the .torrent at the http(s) URL `request.source`, of which allow_private, timeout_s (for the
+/// whole download) and memory_bytes matter. The user named the URL, so it may be at a private address; a
+/// redirect may lead to a private address only if the URL itself is at one, or with allow_private. Errors:
+/// usage (not a URL, or larger than can be read in that memory), network, no_peers (timeout), malformed (too
+/// large), interrupted.
+[[nodiscard]] std::string download_torrent(const FetchRequest& request, const std::stop_token& stop);
 
 struct FetchStatus {
   std::string_view phase;  ///< "metadata", "checking", "fetching", "seeding"

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <set>
 
+#include "base/ascii.h"
 #include "base/directory.h"
 #include "base/error.h"
 #include "base/file_lock.h"
@@ -84,6 +85,19 @@ void OutputFolder::check_paths(const format::ReleaseLayout& layout) const {
     }
     check_entry(root / path, Expected::file);
   }
+}
+
+// The lock's name has letters in lower case. Where case is ignored, its upper case names the same file.
+void OutputFolder::check_case(const format::ReleaseLayout& layout) const {
+  const auto clash = format::find_case_clash(layout);
+  if (!clash) return;
+  const fs::path lock = own_file(".lock");
+  const auto found = base::identify(lock.parent_path() / base::to_upper(lock.filename().string()));
+  const auto expected = base::identify(lock);
+  if (!found || !expected || found->inode != expected->inode || found->device != expected->device) return;
+  throw Error(ErrorKind::usage, folder_.string() + ": the file system ignores case, so that '" +
+                                    clash->first + "' and '" + clash->second +
+                                    "' would be one file; name another folder (-o)");
 }
 
 Preflight OutputFolder::preflight(const format::ReleaseLayout& layout,

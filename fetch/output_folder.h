@@ -40,6 +40,9 @@ class OutputFolder final {
     return folder_ / layout.name;
   }
 
+  /// Error{usage} when two files of the release would be one file because the file system ignores case.
+  void check_case(const format::ReleaseLayout& layout) const;
+
   /// Error{io} when a path to a file contains a symbolic link, or a file in place of a folder.
   void check_paths(const format::ReleaseLayout& layout) const;
 

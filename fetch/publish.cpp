@@ -87,7 +87,7 @@ ReleaseLayout list_files(const fs::path& source) {
   // The directory's own order differs between file systems, and the info-hash depends on the order.
   std::ranges::sort(layout.files, in_tree_order);
   format::check_release_names(layout, source.string());
-  format::check_normal_names(layout, source.string());
+  format::check_portable_names(layout, source.string());
   if (layout.payload_bytes() == 0) base::throw_malformed(source.string(), "holds no bytes to publish");
   return layout;
 }

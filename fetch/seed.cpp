@@ -197,6 +197,7 @@ class Seeder {
 void seed(const SeedRequest& request, SeedObserver& observer, const std::stop_token& stop) {
   Torrent torrent =
       parse_torrent_file(base::read_text_file(request.torrent, kTorrentBytesMax), request.torrent.string());
+  for (const std::string& warning : torrent.layout.warnings) observer.on_warning(warning);
   check_files(torrent.layout, request.folder);
   // A v2 peer asks for the hashes of a piece before it can verify it; a v1 peer has them in the torrent.
   if (!torrent.layout.infohash_v1) {

@@ -46,38 +46,50 @@ void check_element(std::string_view element, std::string_view path, std::string_
   }
 }
 
-/// A path, and its form on file systems that ignore case.
-struct FoldedPath {
+/// A path and the form in which it is compared with others.
+struct ComparedPath {
   std::string key;
   const std::string* path = nullptr;
 };
 
-FoldedPath fold(const std::string& path, std::string_view subject) {
+/// Two paths of which one has the other's name, or lies in a folder of the other's name.
+struct Clash {
+  const std::string* first = nullptr;
+  const std::string* second = nullptr;
+  bool same = false;  ///< false: `first` is a file where `second` has a folder
+};
+
+std::string fold(const std::string& path, std::string_view subject) {
   auto folded = base::fold_case(path);
   if (!folded) refuse(path, subject, "is not UTF-8");
-  FoldedPath folded_path{std::move(*folded), &path};
-  const std::string& key = folded_path.key;
   // Compared after folding case: ".SLUICE" is the same folder where case is ignored.
-  if (key == kOwnFolder || key.starts_with(std::string(kOwnFolder) + '/'))
+  if (*folded == kOwnFolder || folded->starts_with(std::string(kOwnFolder) + '/'))
     refuse(path, subject, "stands where Sluice keeps its own files");
-  return folded_path;
+  return std::move(*folded);
 }
 
-/// Refuses two equal paths, and a file where another path has a folder. Either would make one file overwrite
-/// another, on some file systems only.
-void check_distinct(std::vector<FoldedPath> paths, std::string_view subject) {
+std::optional<Clash> find_clash(std::vector<ComparedPath> paths) {
   // '/' sorts first, so that everything below a folder "a" directly follows "a".
   const auto rank = [](char c) { return c == '/' ? 0 : static_cast<unsigned char>(c) + 1; };
-  std::ranges::stable_sort(paths, [&](const FoldedPath& a, const FoldedPath& b) {
+  std::ranges::stable_sort(paths, [&](const ComparedPath& a, const ComparedPath& b) {
     return std::ranges::lexicographical_compare(a.key, b.key, {}, rank, rank);
   });
   for (std::size_t i = 1; i < paths.size(); ++i) {
-    const FoldedPath& before = paths[i - 1];
-    const FoldedPath& path = paths[i];
-    if (path.key == before.key)
-      refuse(*path.path, subject, "is the same name as '" + *before.path + "' where case is ignored");
-    if (path.key.starts_with(before.key + '/')) refuse(*before.path, subject, "is both a file and a folder");
+    const ComparedPath& before = paths[i - 1];
+    const ComparedPath& path = paths[i];
+    if (path.key == before.key) return Clash{before.path, path.path, true};
+    if (path.key.starts_with(before.key + '/')) return Clash{before.path, path.path, false};
   }
+  return std::nullopt;
+}
+
+/// Pad files are left out: they are never created, and several may have one name (BEP 47).
+template <typename ToKey>
+std::vector<ComparedPath> list_paths(const ReleaseLayout& layout, ToKey to_key) {
+  std::vector<ComparedPath> paths;
+  for (const ReleaseFile& file : layout.files)
+    if (!file.pad) paths.push_back({to_key(file.path), &file.path});
+  return paths;
 }
 
 }  // namespace
@@ -110,17 +122,27 @@ void check_release_names(const ReleaseLayout& layout, std::string_view subject) 
   if (layout.name.find('/') != std::string::npos)
     refuse(layout.name, subject, "a release's name has one element");
   static_cast<void>(fold(layout.name, subject));
-
-  std::vector<FoldedPath> paths;
   for (const ReleaseFile& file : layout.files) {
     check_release_path(file.path, subject);
-    // Pad files are never created, and several may have one name (BEP 47).
-    if (!file.pad) paths.push_back(fold(file.path, subject));
+    if (!file.pad) static_cast<void>(fold(file.path, subject));
   }
-  check_distinct(std::move(paths), subject);
+  const auto clash = find_clash(list_paths(layout, [](const std::string& path) { return path; }));
+  if (!clash) return;
+  if (clash->same) refuse(*clash->second, subject, "stands twice in the list of files");
+  refuse(*clash->first, subject, "is both a file and a folder");
 }
 
-void check_normal_names(const ReleaseLayout& layout, std::string_view subject) {
+std::optional<CaseClash> find_case_clash(const ReleaseLayout& layout) {
+  // Names that are not UTF-8 do not pass check_release_names; their own form serves as the key.
+  const auto clash = find_clash(
+      list_paths(layout, [](const std::string& path) { return base::fold_case(path).value_or(path); }));
+  if (!clash) return std::nullopt;
+  return CaseClash{*clash->first, *clash->second};
+}
+
+void check_portable_names(const ReleaseLayout& layout, std::string_view subject) {
+  if (const auto clash = find_case_clash(layout))
+    refuse(clash->second, subject, "is the same name as '" + clash->first + "' where case is ignored");
   const auto check = [&](const std::string& path) {
     if (base::to_nfc(path) != path) refuse(path, subject, "is not in Unicode's normal form C");
   };

@@ -34,6 +34,9 @@ struct ReleaseLayout {
   std::optional<base::Sha256> infohash_v2;
   std::vector<ReleaseFile> files;     ///< in torrent order; v1 pieces run over them in this order
   std::vector<base::Sha1> v1_pieces;  ///< empty in a v2-only torrent
+  /// Sentences about what the reader corrected or ignored, such as names that are not in UTF-8. Few and
+  /// short.
+  std::vector<std::string> warnings;
 
   [[nodiscard]] std::uint64_t payload_bytes() const;  ///< without pad files
 };
@@ -43,12 +46,21 @@ struct ReleaseLayout {
 /// elements. Throws Error{malformed} "SUBJECT: unsafe file name 'x': why".
 void check_release_path(std::string_view path, std::string_view subject);
 
-/// Applies check_release_path to the name and all files, and refuses two paths that are equal when case is
-/// folded, and a file where another path has a folder. Throws Error{malformed}.
+/// Applies check_release_path to the name and all files, and refuses two equal paths, and a file where
+/// another path has a folder. Throws Error{malformed}.
 void check_release_names(const ReleaseLayout& layout, std::string_view subject);
 
-/// For names that are to be published: Error{malformed} when one is not in Unicode's normal form C, because
-/// file systems and clients treat such names differently.
-void check_normal_names(const ReleaseLayout& layout, std::string_view subject);
+/// Two paths that differ, but are one file where the file system ignores case, or would be a file and a
+/// folder of one name there.
+struct CaseClash {
+  std::string first;
+  std::string second;
+};
+/// Nothing when the names are distinct on every file system. The names have passed check_release_names.
+[[nodiscard]] std::optional<CaseClash> find_case_clash(const ReleaseLayout& layout);
+
+/// For names that are to be published: Error{malformed} when one is not in Unicode's normal form C, or two
+/// differ in case only, because file systems and clients treat such names differently.
+void check_portable_names(const ReleaseLayout& layout, std::string_view subject);
 
 }  // namespace sluice::format

@@ -58,7 +58,7 @@ class ModelMaker {
     fetch_request.source = url;
     // A URL says nothing about the content, so the torrent is downloaded first: its info-hash identifies the
     // release in the store.
-    fetch_request.torrent = fetch::download_torrent(url, request_.network.allow_private, context_.stop);
+    fetch_request.torrent = fetch::download_torrent(fetch_request, context_.stop);
     const auto layout = fetch::parse_torrent(fetch_request.torrent, url);
     return from_download(std::move(fetch_request), layout.name,
                          to_hex(layout.infohash_v1, layout.infohash_v2), std::nullopt);

@@ -204,7 +204,11 @@ References find_references(const fs::path& path, const NamedReferences& named, c
   // A single-file torrent describes this one file and needs no narrowing; its v1 pieces cover no other file.
   const bool single = expected.layout && expected.layout->single_file;
   if (!folder && !found.empty() && !single && !expected.only_expected) keep_only(own_name(path), found);
-  if (expected.layout) find_leaves(path, named.leaves, found, context);
+  if (expected.layout) {
+    for (const std::string& warning : expected.layout->warnings)
+      context.observer.on_warning(found.torrent.string() + ": " + warning);
+    find_leaves(path, named.leaves, found, context);
+  }
   // This is the last step, because find_leaves() adds to found_in.
   ignore_reference_files(found);
   return found;

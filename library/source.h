@@ -13,11 +13,12 @@ namespace sluice::library {
 struct Source {
   enum class Kind : std::uint8_t { magnet, url, path, release };
   Kind kind = Kind::path;
-  std::string text;                     ///< as given
+  std::string text;                     ///< the link, cleaned (fetch::clean_link), the path or the name
   std::optional<CatalogEntry> release;  ///< for Kind::release
 };
 
-/// Looks it up in this order: magnet link or URL, existing path, release name. Error{usage} when it is none.
+/// Looks it up in this order: magnet link or URL, existing path (of a text file, the link in it), info-hash,
+/// release name. Error{usage} when it is none.
 [[nodiscard]] Source find_source(const std::string& text, const Folders& folders);
 
 }  // namespace sluice::library

@@ -24,12 +24,20 @@ constexpr std::uint64_t kProcessesBytes = 40 * kMiB;  // both processes; pages o
 constexpr std::uint64_t kSessionBytes = 8 * kMiB;     // a session without a torrent, and its threads' stacks
 constexpr std::uint64_t kRestBytesMin = 8 * kMiB;     // the least that a transfer needs for its shares
 
+// What the worker holds of metadata: kReadings copies of the hashes, and state of each piece and file.
+constexpr std::uint64_t kReadings = 3;
+constexpr std::uint64_t kPieceBytes = 12;
+constexpr std::uint64_t kFileBytes = 1 * kKiB;
+
+// What reading metadata takes at its peak: the text, the digests read from it, and for each token of
+// bdecode() its place in the growing list and its share of names.
+constexpr std::uint64_t kReaderBytes = 32 * kMiB;
+constexpr std::uint64_t kReaderTextCopies = 3;
+constexpr std::uint64_t kReaderTokenBytes = 120;
+
 /// The memory for a torrent's metadata in the worker. At the peak it holds our layout, the text and
 /// libtorrent's torrent_info; later our layout, torrent_info and the state that both keep of each piece.
 std::uint64_t metadata_bytes(const format::ReleaseLayout& layout) {
-  constexpr std::uint64_t kReadings = 3;
-  constexpr std::uint64_t kPieceBytes = 12;
-  constexpr std::uint64_t kFileBytes = 1 * kKiB;
   std::uint64_t hash_bytes = layout.v1_pieces.size() * base::Sha1::kBytes;
   std::uint64_t pieces = 0;
   for (const format::ReleaseFile& file : layout.files) {
@@ -90,10 +98,33 @@ MemoryShares share_memory(std::uint64_t memory_bytes, const format::ReleaseLayou
 }
 
 TorrentLimits torrent_limits(std::uint64_t memory_bytes) {
-  // At the peak: the text, the digests read from it, the growing list of tokens, and names.
-  const std::uint64_t free_bytes = memory_bytes - std::min(memory_bytes, 32 * kMiB);
-  return {.bytes_max = std::min(free_bytes / 3, kTorrentBytesMax),
-          .tokens_max = static_cast<int>(std::min<std::uint64_t>(free_bytes / 120, kTokensMax))};
+  const std::uint64_t free_bytes = memory_bytes - std::min(memory_bytes, kReaderBytes);
+  return {
+      .bytes_max = std::min(free_bytes / kReaderTextCopies, kTorrentBytesMax),
+      .tokens_max = static_cast<int>(std::min<std::uint64_t>(free_bytes / kReaderTokenBytes, kTokensMax))};
+}
+
+void check_metadata_memory(std::uint64_t memory_bytes, std::string_view content, std::string_view subject) {
+  const TorrentLimits limits = torrent_limits(memory_bytes);
+  const std::uint64_t tokens = count_tokens(content);
+  // What exceeds the limits of the format is malformed whatever the memory, and the reader says so.
+  const bool too_large = content.size() > limits.bytes_max && content.size() <= kTorrentBytesMax;
+  const bool too_many = tokens > static_cast<std::uint64_t>(limits.tokens_max) && tokens <= kTokensMax;
+  if (!too_large && !too_many) return;
+  const std::uint64_t reader_bytes =
+      kReaderBytes + std::max(content.size() * kReaderTextCopies, tokens * kReaderTokenBytes);
+  // An upper bound of what share_memory() will ask for: every byte could belong to a hash, and a file takes
+  // at least nine tokens.
+  const std::uint64_t worker_bytes =
+      kProcessesBytes + kSessionBytes + kRestBytesMin + kReadings * content.size() +
+      content.size() / base::Sha1::kBytes * kPieceBytes + tokens / 9 * kFileBytes;
+  constexpr std::uint64_t kStepBytes = 16 * kMiB;
+  const std::uint64_t enough_bytes = base::align_up(std::max(reader_bytes, worker_bytes), kStepBytes);
+  throw base::Error(base::ErrorKind::usage,
+                    std::string(subject) + ": metadata of " + base::to_human_bytes(content.size()) + " in " +
+                        std::to_string(tokens) + " values is too large for --memory " +
+                        base::to_human_bytes(memory_bytes) + "; --memory " +
+                        std::to_string(enough_bytes / kMiB) + "MiB is enough");
 }
 
 }  // namespace sluice::fetch

@@ -37,4 +37,8 @@ struct MemoryShares {
 /// The largest metadata that can be read and checked within `memory_bytes`.
 [[nodiscard]] TorrentLimits torrent_limits(std::uint64_t memory_bytes);
 
+/// Error{usage}, with the memory that is enough, when the metadata of that size exceed torrent_limits() but
+/// could be read with more memory.
+void check_metadata_memory(std::uint64_t memory_bytes, std::string_view content, std::string_view subject);
+
 }  // namespace sluice::fetch

@@ -85,6 +85,7 @@ class HttpClient::Impl {
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
     set(CURLOPT_BUFFERSIZE, 256L << 10);
     set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_timeout.count()));
+    set(CURLOPT_TIMEOUT_MS, static_cast<long>(options.total_timeout.count()));
     set(CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(options.stall_below_bytes_per_s));
     set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(options.stall_timeout.count()));
     // libcurl ignores these variables; OpenSSL, and so libtorrent for trackers, honours them.

@@ -25,6 +25,7 @@ struct HttpOptions {
   std::chrono::milliseconds connect_timeout{15'000};
   std::chrono::seconds stall_timeout{30};        ///< a transfer fails after this time below the rate
   std::uint64_t stall_below_bytes_per_s = 1024;  ///< 0: a slow transfer never fails
+  std::chrono::milliseconds total_timeout{0};    ///< of a request with its redirects' bodies; 0: none
 };
 
 /// The parts of a response's status line and headers that matter here.

@@ -35,8 +35,8 @@ void check_files(const format::ReleaseLayout& layout, lt::add_torrent_params& pa
     if (ours == layout.files.end()) differ("the number of files");
     if (static_cast<std::uint64_t>(files.file_size(index)) != ours->length_bytes)
       differ("the length of '" + ours->path + "'");
-    // Our reader refuses both kinds, so this can only be a difference between the readers.
-    if (files.file_flags(index) & (lt::file_storage::flag_symlink | lt::file_storage::flag_executable))
+    // Our reader refuses symbolic links, so this can only be a difference between the readers.
+    if (files.file_flags(index) & lt::file_storage::flag_symlink)
       differ("the attributes of '" + ours->path + "'");
     const std::string path = path_in_folder(layout, *ours);
     if (files.file_path(index) != path) params.renamed_files[index] = path;

@@ -50,10 +50,12 @@ std::optional<base::Sha1> parse_base32(std::string_view text) {
 
 class MagnetParser {
  public:
-  Magnet parse(std::string_view uri) {
+  Magnet parse(std::string_view text) {
+    if (text.size() > kMagnetBytesMax) fail("is longer than 1 MiB");
+    const std::string link = clean_link(text);
+    std::string_view uri = link;
     constexpr std::string_view kScheme = "magnet:?";
     if (!base::starts_with_ignoring_case(uri, kScheme)) fail("is not a magnet link");
-    if (uri.size() > kMagnetBytesMax) fail("is longer than 1 MiB");
     uri.remove_prefix(kScheme.size());
     while (!uri.empty()) {
       const std::size_t end = std::min(uri.find('&'), uri.size());
@@ -75,7 +77,8 @@ class MagnetParser {
     if (equals == parameter.npos) return;
     std::string key = base::to_lower(base::percent_decode(parameter.substr(0, equals)));
     if (key.starts_with("amp;")) key.erase(0, 4);  // copied from the source of a web page
-    const std::string value = base::percent_decode(parameter.substr(equals + 1));
+    const std::string decoded = base::percent_decode(parameter.substr(equals + 1));
+    const std::string value(base::trim_blanks(decoded));
     if (key == "xt" || key.starts_with("xt.")) {
       read_topic(value);
     } else if (key == "dn") {
@@ -85,6 +88,8 @@ class MagnetParser {
       add(magnet_.trackers, "tracker", value, tracker_problem(value));
     } else if (key == "ws") {
       add(magnet_.web_seeds, "web seed", value, web_seed_problem(value));
+    } else if (key == "so") {
+      read_selection(value);
     } else if (key == "x.pe") {
       add(magnet_.peers, "peer", value, parse_host_port(value) ? "" : "is not HOST:PORT");
     }
@@ -107,6 +112,26 @@ class MagnetParser {
       if (hash.starts_with(kMultihashSha256))
         digest = base::parse_digest<base::Sha256>(hash.substr(kMultihashSha256.size()));
       set(magnet_.infohash_v2, digest, value);
+    }
+  }
+
+  // BEP 53: indices and ranges of indices, separated by commas, such as "0,2,4-6".
+  void read_selection(std::string_view value) {
+    while (!value.empty()) {
+      const std::size_t end = std::min(value.find(','), value.size());
+      const std::string_view part = value.substr(0, end);
+      const std::size_t dash = std::min(part.find('-'), part.size());
+      const auto first = base::parse_uint(part.substr(0, dash));
+      const auto last = dash == part.size() ? first : base::parse_uint(part.substr(dash + 1));
+      if (!first || !last || *last < *first) {
+        // Without its selection the link would mean all files, which can be a hundred times as many bytes.
+        fail("has the malformed selection 'so=" + base::to_printable(part) +
+             "', expected such as so=0,2,4-6");
+      }
+      if (magnet_.selected.size() >= kEntriesMax)
+        fail("selects files by more than " + std::to_string(kEntriesMax) + " ranges (so=)");
+      magnet_.selected.push_back({*first, *last});
+      value.remove_prefix(std::min(end + 1, value.size()));
     }
   }
 

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <span>
 #include <utility>
@@ -22,8 +23,10 @@
 #include "base/file.h"
 #include "base/hasher.h"
 #include "base/merkle.h"
+#include "base/text.h"
 #include "fetch/fetch.h"
 #include "fetch/torrent/bencode.h"
+#include "fetch/torrent/name_cleaner.h"
 #include "fetch/torrent/torrent_fields.h"
 #include "fetch/torrent/torrent_files.h"
 
@@ -49,11 +52,14 @@ lt::bdecode_node decode(std::string_view content, std::string_view subject, cons
     base::throw_malformed(subject,
                           "is not bencode: byte " + std::to_string(position) + ": " + error.message());
   if (root.type() != lt::bdecode_node::dict_t) base::throw_malformed(subject, "is not a dictionary");
+  return root;
+}
+
+/// bdecode() accepts trailing bytes, but the info-hash of an info dictionary would cover them.
+void require_no_more(const lt::bdecode_node& root, std::string_view content, std::string_view subject) {
   const std::size_t end = section_of(root).size();
-  // bdecode() accepts trailing bytes, but the info-hash of an info dictionary would cover them.
   if (end != content.size())
     base::throw_malformed(subject, "has " + std::to_string(content.size() - end) + " bytes after its end");
-  return root;
 }
 
 template <typename D>
@@ -104,7 +110,8 @@ bool read_v2_version(const Fields& info) {
   return version == 2;
 }
 
-ReleaseLayout read_info(const lt::bdecode_node& node, std::string_view subject) {
+/// `names` has read names when it returns, so that the caller can ask whether the encoding mattered.
+ReleaseLayout read_info(const lt::bdecode_node& node, NameCleaner& names, std::string_view subject) {
   const Fields info(node, std::string(subject));
   ReleaseLayout layout;
   // BEP 52: "meta version" 2 marks a v2 torrent, and "pieces" beside it makes it a hybrid.
@@ -112,9 +119,10 @@ ReleaseLayout read_info(const lt::bdecode_node& node, std::string_view subject) 
   const bool has_v1 = !has_v2 || info.has("pieces");
   if (!has_v1 && (info.has("files") || info.has("length")))
     base::throw_malformed(subject, "has a v1 file list without 'pieces'");
-  layout.name = info.string(info.utf8_key("name"));
+  layout.name = names.clean(info.string(info.utf8_key("name")));
   layout.piece_bytes = read_piece_bytes(info, has_v2);
-  read_files(info, has_v1, has_v2, layout);
+  read_files(info, has_v1, has_v2, names, layout);
+  std::ranges::move(names.warnings(), std::back_inserter(layout.warnings));
   format::check_release_names(layout, subject);
   if (has_v1) read_v1_pieces(info, layout);
   if (has_v2) {
@@ -223,10 +231,14 @@ std::string trackers_text(const std::vector<std::string>& trackers) {
   return out;
 }
 
-// The keys of the top level in sorted order, as bencode requires: announce, announce-list, info, piece
-// layers, url-list.
+// The keys of the top level in sorted order, as bencode requires: announce, announce-list, encoding, info,
+// piece layers, url-list.
 void emit(const Torrent& torrent, const Sink& sink) {
   std::string head = "d" + trackers_text(torrent.trackers);
+  if (!torrent.encoding.empty()) {
+    bencode::append(head, "encoding");
+    bencode::append(head, torrent.encoding);
+  }
   bencode::append(head, "info");
   sink(head);
   sink(torrent.info);
@@ -246,6 +258,12 @@ void emit(const Torrent& torrent, const Sink& sink) {
   sink(tail += 'e');
 }
 
+/// The encoding of names in old torrents; a value of another type is as good as none.
+std::string_view read_encoding(const Fields& torrent) {
+  const auto node = torrent.dict().dict_find("encoding");
+  return node && node.type() == lt::bdecode_node::string_t ? to_view(node.string_value()) : "";
+}
+
 /// A parsed .torrent, and the place of the info dictionary in its content.
 struct Parts {
   Torrent torrent;  // without info
@@ -263,7 +281,12 @@ Parts parse_parts(std::string_view content, std::string_view subject, const Torr
   parts.info_start = static_cast<std::size_t>(section_of(info).data() - content.data());
   parts.info_bytes = section_of(info).size();
   Torrent& torrent = parts.torrent;
-  torrent.layout = read_info(info, subject);
+  NameCleaner names(read_encoding(fields));
+  torrent.layout = read_info(info, names, subject);
+  torrent.encoding = names.encoding_to_keep();
+  if (const std::size_t end = section_of(root).size(); end != content.size())
+    torrent.layout.warnings.push_back("the torrent has " + base::to_counted(content.size() - end, "byte") +
+                                      " after its end, which are ignored");
   if (fields.has("piece layers")) add_layers(torrent.layout, root.dict_find("piece layers"), subject);
   add_strings(root.dict_find("announce"), torrent.trackers);
   add_strings(root.dict_find("announce-list"), torrent.trackers);
@@ -284,11 +307,34 @@ Torrent parse_torrent_file(std::string content, std::string_view subject, const 
 
 ReleaseLayout parse_info(std::string_view info, std::string_view subject, const TorrentLimits& limits) {
   const lt::bdecode_node node = decode(info, subject, limits);
-  return read_info(node.non_owning(), subject);
+  require_no_more(node, info, subject);
+  NameCleaner names("");
+  return read_info(node.non_owning(), names, subject);
 }
 
 void add_piece_layers(ReleaseLayout& layout, std::string_view layers, std::string_view subject) {
-  add_layers(layout, decode(layers, subject, {}), subject);
+  const lt::bdecode_node node = decode(layers, subject, {});
+  require_no_more(node, layers, subject);
+  add_layers(layout, node, subject);
+}
+
+std::uint64_t count_tokens(std::string_view bencode) {
+  std::uint64_t tokens = 1;  // bdecode() adds one at the end
+  for (std::size_t at = 0; at < bencode.size();) {
+    const char c = bencode[at];
+    ++tokens;
+    if (c == 'i') {
+      at = std::min(bencode.find('e', at), bencode.size() - 1) + 1;
+    } else if (base::is_digit(c)) {
+      const std::size_t colon = bencode.find(':', at);
+      const auto length = base::parse_uint(bencode.substr(at, std::min(colon, bencode.size()) - at));
+      if (colon == bencode.npos || !length || *length > bencode.size() - colon) break;  // not bencode
+      at = colon + 1 + *length;
+    } else {  // the start or the end of a list or dictionary
+      ++at;
+    }
+  }
+  return tokens;
 }
 
 std::string to_text(const Torrent& torrent) {

@@ -1,7 +1,7 @@
 #pragma once
 // Reads a .torrent or an info dictionary into format::ReleaseLayout, for v1 (BEP 3), v2 (BEP 52) and hybrid
-// torrents. It reads the raw bencode and refuses names that are not clean, which libtorrent would change.
-// libtorrent reads the same bytes again for the transfer.
+// torrents. It reads the raw bencode and decides about names itself (name_cleaner.h); libtorrent gets our
+// names. libtorrent reads the same bytes again for the transfer.
 
 #include <cstddef>
 #include <cstdint>
@@ -32,16 +32,21 @@ struct Torrent {
   format::ReleaseLayout layout;
   std::vector<std::string> trackers;
   std::vector<std::string> web_seeds;
+  std::string encoding;  ///< of names that are not in UTF-8, such as "GBK"; empty when all are, or unknown
 };
 
 /// Takes `content` by value so that the bytes are held only once. Error{malformed}, whose message begins with
-/// `subject`, for everything that read_torrent refuses.
+/// `subject`, for everything that read_torrent refuses. Bytes after the end are ignored with a warning.
 [[nodiscard]] Torrent parse_torrent_file(std::string content, std::string_view subject,
                                          const TorrentLimits& limits = {});
 
 /// Reads an info dictionary as peers send it (BEP 9), which has no piece layers.
 [[nodiscard]] format::ReleaseLayout parse_info(std::string_view info, std::string_view subject,
                                                const TorrentLimits& limits = {});
+
+/// The number of bdecode tokens that the text takes, counted without decoding it: a number and a string take
+/// one, a list and a dictionary two.
+[[nodiscard]] std::uint64_t count_tokens(std::string_view bencode);
 
 /// Adds the piece layers in a bencoded dictionary of pieces roots and layers (the value of "piece layers").
 /// Error{malformed} when a layer does not match its root.

@@ -1,7 +1,7 @@
 // Reads the two file lists of an info dictionary: "files" or "length" of v1 (BEP 3, with the attributes of
 // BEP 47) and "file tree" of v2 (BEP 52). The metadata come from strangers, so every name is checked before
-// it is used, the numbers of files and of path bytes are bounded, and nothing is corrected: what is not clean
-// is refused, since each program would correct it in another way.
+// it is used, and the numbers of files and of path bytes are bounded. Only what careless makers write is
+// corrected (name_cleaner.h); what could harm is refused.
 //
 // All functions are pure and may be called by any thread.
 
@@ -51,15 +51,15 @@ class FileList {
   std::vector<ReleaseFile> files_;
 };
 
-/// Reads the attributes of BEP 47. Pad files are accepted; symbolic links and executable files are refused.
+/// Reads the attributes of BEP 47. Symbolic links are refused. 'x' (executable) and 'h' (hidden) are advice,
+/// which is not followed: makers on Windows file systems set 'x' for every file, and a downloaded file is
+/// never made executable.
 bool is_pad(const Fields& file) {
   if (file.has("symlink path")) file.refuse("symlink path", "is not supported: the file is a symbolic link");
   if (!file.has("attr")) return false;
   const std::string_view attributes = file.string("attr");
   if (attributes.find('l') != attributes.npos)
     file.refuse("attr", "has 'l': symbolic links are not supported");
-  if (attributes.find('x') != attributes.npos)
-    file.refuse("attr", "has 'x': executable files are not supported");
   return attributes.find('p') != attributes.npos;
 }
 
@@ -69,14 +69,14 @@ void check_element(std::string_view element, const std::string& subject) {
     base::throw_malformed(subject, "unsafe file name '" + base::to_printable(element) + "': has a slash");
 }
 
-std::string read_path(const Fields& file) {
+std::string read_path(const Fields& file, NameCleaner& names) {
   const std::string key = file.utf8_key("path");
   const auto elements = file.list(key);
   std::string path;
   for (int i = 0; i < elements.list_size(); ++i) {
     const auto node = elements.list_at(i);
     if (node.type() != lt::bdecode_node::string_t) file.refuse(key, "has an element that is not a string");
-    const auto element = to_view(node.string_value());
+    const std::string element = names.clean(to_view(node.string_value()));
     check_element(element, file.subject());
     if (i > 0) path += '/';
     path += element;
@@ -85,12 +85,11 @@ std::string read_path(const Fields& file) {
   return path;
 }
 
-std::vector<ReleaseFile> read_v1_files(const Fields& info, const std::string& name) {
-  if (info.has("files") == info.has("length"))
-    base::throw_malformed(info.subject(), "expected one of the keys 'files' and 'length', found " +
-                                              std::string(info.has("files") ? "both" : "none"));
+std::vector<ReleaseFile> read_v1_files(const Fields& info, NameCleaner& names, const std::string& name) {
+  if (!info.has("files") && !info.has("length"))
+    base::throw_malformed(info.subject(), "expected one of the keys 'files' and 'length', found none");
   FileList files(info.subject());
-  if (info.has("length")) {
+  if (!info.has("files")) {
     files.add(name).length_bytes = info.number("length");
     // A pad file is never written, so such a torrent would be an empty release.
     if (is_pad(info)) info.refuse("attr", "makes the only file a pad file");
@@ -99,7 +98,7 @@ std::vector<ReleaseFile> read_v1_files(const Fields& info, const std::string& na
   const auto list = info.list("files");
   for (int i = 0; i < list.list_size(); ++i) {
     const Fields fields(list.list_at(i), info.subject() + ": file " + std::to_string(i));
-    ReleaseFile& file = files.add(read_path(fields));
+    ReleaseFile& file = files.add(read_path(fields, names));
     file.length_bytes = fields.number("length");
     file.pad = is_pad(fields);
   }
@@ -110,7 +109,7 @@ std::vector<ReleaseFile> read_v1_files(const Fields& info, const std::string& na
 /// "", which no name can be.
 class FileTree {
  public:
-  explicit FileTree(const Fields& info) : info_(info), files_(info.subject()) {}
+  FileTree(const Fields& info, NameCleaner& names) : info_(info), names_(names), files_(info.subject()) {}
 
   std::vector<ReleaseFile> read() {
     read_folder(info_.dictionary("file tree"), "");
@@ -123,9 +122,9 @@ class FileTree {
     if (folder.dict_size() == 0) refuse(prefix, "is an empty folder");
     for (int i = 0; i < folder.dict_size(); ++i) {
       const auto [key, node] = folder.dict_at(i);
-      const auto element = to_view(key);
+      const std::string element = names_.clean(to_view(key));
       check_element(element, info_.subject());
-      const std::string path = prefix.empty() ? std::string(element) : prefix + '/' + std::string(element);
+      const std::string path = prefix.empty() ? element : prefix + '/' + element;
       // Only the root of the tree can have an empty key here; below it such a dictionary is read as a file.
       if (element.empty()) refuse(prefix, "is both a file and a folder");
       format::check_release_path(path, info_.subject());
@@ -156,6 +155,7 @@ class FileTree {
   }
 
   const Fields& info_;
+  NameCleaner& names_;
   FileList files_;
 };
 
@@ -195,9 +195,9 @@ std::uint64_t stream_bytes(const ReleaseLayout& layout, std::string_view subject
   return total;
 }
 
-void read_files(const Fields& info, bool has_v1, bool has_v2, ReleaseLayout& layout) {
+void read_files(const Fields& info, bool has_v1, bool has_v2, NameCleaner& names, ReleaseLayout& layout) {
   std::vector<ReleaseFile> tree;
-  if (has_v2) tree = FileTree(info).read();
+  if (has_v2) tree = FileTree(info, names).read();
   if (!has_v1) {
     // BEP 52: a tree whose only entry is a file with the torrent's name is a single-file torrent.
     layout.single_file = tree.size() == 1 && tree.front().path == layout.name;
@@ -205,8 +205,11 @@ void read_files(const Fields& info, bool has_v1, bool has_v2, ReleaseLayout& lay
     static_cast<void>(stream_bytes(layout, info.subject()));
     return;
   }
-  layout.single_file = info.has("length");
-  layout.files = read_v1_files(info, layout.name);
+  // libtorrent and others read "files" where a careless maker wrote both.
+  layout.single_file = !info.has("files");
+  if (info.has("files") && info.has("length"))
+    layout.warnings.emplace_back("the torrent has both 'files' and 'length'; 'length' is ignored");
+  layout.files = read_v1_files(info, names, layout.name);
   static_cast<void>(stream_bytes(layout, info.subject()));
   if (has_v2) merge_tree(layout, std::move(tree), info.subject());
 }

@@ -214,3 +214,59 @@ TEST_CASE("private addresses are known in all their spellings") {
                            "::ffff:8.8.8.8", "example.org", "localhost.example.org", "local"})
     CHECK_MESSAGE(!fetch::is_private_host(host), host);
 }
+
+TEST_CASE("what stands around a pasted link is not a part of it") {
+  const std::string link = "magnet:?xt=urn:btih:" + kHex;
+  for (const std::string& pasted :
+       {" " + link, link + " \t", link + "\r\n", "\xef\xbb\xbf" + link, "\"" + link + "\"", "'" + link + "'",
+        "<" + link + ">", "\u201C" + link + "\u201D", "\u00A0" + link + "\u200B", "`" + link + "`\n",
+        link.substr(0, 30) + "\r\n" + link.substr(30)}) {
+    CAPTURE(pasted);
+    CHECK(fetch::clean_link(pasted) == link);
+    CHECK(v1_of(pasted) == kHex);
+  }
+  CHECK(fetch::clean_link("  https://a.example/x.torrent\n") == "https://a.example/x.torrent");
+  CHECK(fetch::clean_link("some words") == "some words");
+  // A line end behind a tracker must not cost the tracker.
+  const auto magnet = fetch::parse_magnet(link + "&tr=udp://a.example:1%0D%0A&tr=udp://b.example:2\r");
+  CHECK(magnet.trackers == Strings{"udp://a.example:1", "udp://b.example:2"});
+  CHECK(magnet.warnings.empty());
+}
+
+TEST_CASE("a bare info-hash is a magnet link, and a file: URL a path") {
+  CHECK(fetch::clean_link(kHex) == "magnet:?xt=urn:btih:" + kHex);
+  CHECK(fetch::clean_link("urn:btih:" + kHex + "\n") == "magnet:?xt=urn:btih:" + kHex);
+  CHECK(v1_of(fetch::clean_link("ZXXDAUWYLRUXXBHUYEMS6Q5CE5WA3LVA")) ==
+        "cdee3052d85c697b84f4c1192f43a2276c0daea0");
+  for (const std::string& v2 : {kHex256, "1220" + kHex256, "urn:btmh:1220" + kHex256})
+    CHECK(base::to_hex(fetch::parse_magnet(fetch::clean_link(v2)).infohash_v2.value()) == kHex256);
+  CHECK(fetch::clean_link(kHex.substr(1)) == kHex.substr(1));
+  CHECK(fetch::clean_link("file:///tmp/a%20b.torrent") == "/tmp/a b.torrent");
+  CHECK(fetch::clean_link("file://localhost/tmp/a") == "/tmp/a");
+  CHECK(fetch::clean_link("file:/tmp/a") == "/tmp/a");
+}
+
+TEST_CASE("a text file that begins with a link stands for it") {
+  const std::string link = "magnet:?xt=urn:btih:" + kHex;
+  CHECK(fetch::find_link("\xef\xbb\xbf\r\n# saved today\r\n" + link + "\r\n\r\n", "f") == link);
+  CHECK(fetch::find_link(link + "\nsome words\n" + link, "f") == link);
+  CHECK(fetch::find_link(kHex, "f") == link);
+  CHECK(fetch::find_link("some words\n" + link, "f") == std::nullopt);
+  CHECK(fetch::find_link("", "f") == std::nullopt);
+  CHECK_ERROR(fetch::find_link(link + "\nhttps://a.example/b.torrent\n", "f"), ErrorKind::usage,
+              "f: holds several links");
+}
+
+TEST_CASE("a magnet link can select files by index (BEP 53)") {
+  const std::string link = "magnet:?xt=urn:btih:" + kHex;
+  const auto selected = fetch::parse_magnet(link + "&so=0,2,4-6").selected;
+  REQUIRE(selected.size() == 3);
+  CHECK(selected[0].first == 0);
+  CHECK(selected[1].last == 2);
+  CHECK(selected[2].first == 4);
+  CHECK(selected[2].last == 6);
+  CHECK(fetch::parse_magnet(link).selected.empty());
+  for (const char* bad : {"x", "3-1", "-2", "1-", "0,,2", "18446744073709551616"})
+    CHECK_ERROR(fetch::parse_magnet(link + "&so=" + bad), ErrorKind::usage,
+                "has the malformed selection 'so=");
+}

@@ -17,7 +17,14 @@ using base::ErrorKind;
 
 namespace {
 
-std::string download(const std::string& url) { return fetch::download_torrent(url, false, {}); }
+std::string download(const std::string& url, std::uint64_t memory_bytes = 512u << 20, double timeout_s = 0,
+                     const std::stop_token& stop = {}) {
+  fetch::FetchRequest request;
+  request.source = url;
+  request.memory_bytes = memory_bytes;
+  request.timeout_s = timeout_s;
+  return fetch::download_torrent(request, stop);
+}
 
 TinyHttp::Handler always(const HttpResponse& response) {
   return [response](const HttpRequest&) { return response; };
@@ -26,7 +33,7 @@ TinyHttp::Handler always(const HttpResponse& response) {
 void check_network_error(const HttpResponse& response, const std::string& why) {
   const TinyHttp server(always(response));
   const std::string url = server.url() + "/x.torrent";
-  CHECK_ERROR(download(url), ErrorKind::network, url + ": cannot be had: " + why);
+  CHECK_ERROR(download(url), ErrorKind::network, url + ": cannot be downloaded: " + why);
 }
 
 }  // namespace
@@ -65,6 +72,18 @@ TEST_CASE("an answer that is larger than any .torrent is cut off") {
   CHECK_ERROR(download(server.url()), ErrorKind::malformed, "has more than 167772160 bytes");
 }
 
+TEST_CASE("no more of a .torrent is taken than may be held in memory") {
+  const TinyHttp server(always({.status = 200, .headers = {}, .body = std::string(12 << 20, 'x')}));
+  CHECK_ERROR(download(server.url(), 64u << 20), ErrorKind::usage,
+              "has more than 11184810 bytes, the most that can be read with --memory 64.0 MiB");
+}
+
+TEST_CASE("a .torrent that does not arrive in time ends the download") {
+  const TinyHttp server(always({.status = 200, .headers = {}, .stall = true}));
+  CHECK_ERROR(download(server.url(), 512u << 20, 0.3), ErrorKind::no_peers,
+              "did not arrive within --timeout");
+}
+
 TEST_CASE("the wait for a server can be ended") {
   const TinyHttp server(always({.status = 200, .headers = {}, .stall = true}));
   std::stop_source stop;
@@ -73,7 +92,7 @@ TEST_CASE("the wait for a server can be ended") {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     stop.request_stop();
   });
-  CHECK_ERROR(fetch::download_torrent(server.url(), false, stop.get_token()), ErrorKind::interrupted, "");
+  CHECK_ERROR(download(server.url(), 512u << 20, 0, stop.get_token()), ErrorKind::interrupted, "");
 }
 
 TEST_CASE("a release is fetched by the URL of its .torrent, from peers and from a mirror") {

@@ -120,7 +120,7 @@ TEST_CASE("damaged manifests are refused with place and cause") {
       {with(R"("files":{})"), "files: expected an array"},
       {with(R"("files":[{}])"), "key 'path' is missing"},
       {with(R"("files":[{"path":"../a"}])"), "unsafe file name '../a'"},
-      {with(R"("files":[{"path":"a"},{"path":"A"}])"), "same name"},
+      {with(R"("files":[{"path":"a"},{"path":"a"}])"), "stands twice"},
       {with(R"("files":[{"path":"a"},{"path":"a/b"}])"), "both a file and a folder"},
       {with(R"("files":[{"path":"a","size":1}])"), "unknown key 'size'"},
       {with(R"("files":[{"path":"a","bytes":"1"}])"), "'a': bytes: expected a whole number"},

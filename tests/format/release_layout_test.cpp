@@ -84,22 +84,29 @@ TEST_CASE("a refusal cannot itself write to the terminal") {
   }
 }
 
-TEST_CASE("two files that are one where case or composition is ignored are refused") {
-  const char* kRefused[][2] = {
-      {"a", "a"},
-      {"README", "readme"},
-      {"x/Weights.bin", "X/weights.BIN"},
+TEST_CASE("two files that are one where case or composition is ignored are found, and not published") {
+  const char* kClashes[][2] = {
+      {"README", "readme"},       {"x/Weights.bin", "X/weights.BIN"},
       {"stra\u00DFe", "STRASSE"},  // full case folding
       {"\u00E9", "e\u0301"},       // NFC against NFD
       {"\u00C9", "e\u0301"},       // both at once
       {"\u03A3", "\u03C2"},        // capital and final sigma
       {"\u212B", "\u00E5"},        // Angstrom sign
   };
-  for (const auto& [first, second] : kRefused) {
+  for (const auto& [first, second] : kClashes) {
     CAPTURE(first);
-    CHECK_ERROR(check_release_names(layout_of("r", {first, "other", second}), "t"), ErrorKind::malformed,
-                "where case is ignored");
+    const auto layout = layout_of("r", {first, "other", second});
+    CHECK_NOTHROW(check_release_names(layout, "t"));
+    const auto clash = format::find_case_clash(layout);
+    REQUIRE(clash);
+    CHECK(clash->first == first);
+    CHECK(clash->second == second);
+    CHECK_ERROR(format::check_portable_names(layout, "t"), ErrorKind::malformed, "where case is ignored");
   }
+  CHECK_ERROR(check_release_names(layout_of("r", {"a", "other", "a"}), "t"), ErrorKind::malformed,
+              "'a': stands twice in the list of files");
+  CHECK(format::find_case_clash(layout_of("r", {"A/b/c", "z", "a/B"})));
+  CHECK_FALSE(format::find_case_clash(layout_of("r", {"a/x", "b/x", "A/y", "x"})));
   CHECK_NOTHROW(check_release_names(layout_of("r", {"a/x", "b/x", "a/y", "x"}), "t"));
   CHECK_NOTHROW(check_release_names(layout_of("r", {"r", "r2"}), "t"));
 }
@@ -107,8 +114,8 @@ TEST_CASE("two files that are one where case or composition is ignored are refus
 TEST_CASE("a path cannot be a file and a folder") {
   CHECK_ERROR(check_release_names(layout_of("r", {"a", "a/b"}), "t"), ErrorKind::malformed,
               "both a file and a folder");
-  CHECK_ERROR(check_release_names(layout_of("r", {"A/b/c", "z", "a/B"}), "t"), ErrorKind::malformed,
-              "both a file and a folder");
+  CHECK_ERROR(check_release_names(layout_of("r", {"A/b/c", "z", "A/b"}), "t"), ErrorKind::malformed,
+              "'A/b': is both a file and a folder");
 }
 
 TEST_CASE("a release's name is one safe element") {
@@ -135,5 +142,5 @@ TEST_CASE("pad files may share a name, and do not count as payload") {
   layout.files[3].pad = false;
   CHECK_NOTHROW(check_release_names(layout, "t"));
   layout.files[1].pad = false;
-  CHECK_ERROR(check_release_names(layout, "t"), ErrorKind::malformed, "same name");
+  CHECK_ERROR(check_release_names(layout, "t"), ErrorKind::malformed, "stands twice");
 }

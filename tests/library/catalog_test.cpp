@@ -19,6 +19,13 @@ TEST_CASE("a source is a magnet link or URL, then a path, then a release name, a
   CHECK(kind("HTTP://example.org/x.torrent") == Source::Kind::url);
   CHECK(kind("/") == Source::Kind::path);
   CHECK_ERROR(kind("no-such-release"), ErrorKind::usage, "no-such-release");
+  CHECK(kind("0123456789abcdef0123456789abcdef01234567") == Source::Kind::magnet);
+  const std::string file = (user.dir / "link.txt").string();
+  tests::write_text(file, "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567\r\n");
+  CHECK(kind(file) == Source::Kind::magnet);
+  CHECK(kind("file://" + file) == Source::Kind::magnet);
+  tests::write_text(file, "words");
+  CHECK(kind("file://" + file) == Source::Kind::path);
   user.add_release("known");
   CHECK(kind("known") == Source::Kind::release);
 }
