@@ -11,6 +11,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -42,6 +43,7 @@ constexpr std::uint64_t kResumeBytesMin = 256 << 10;
 constexpr std::size_t kWrongPiecesMax = 3;
 constexpr std::size_t kAbsentFilesMax = 3;  // counts only before the first file that exists
 constexpr std::size_t kFileWarningsMax = 5;
+constexpr unsigned kRefusalsMax = 3;  // of one file
 
 /// Sleeps until the time has passed or a stop is requested.
 /// The condition variable is never notified; it is here because its wait can be ended by a stop token, which
@@ -175,6 +177,73 @@ std::vector<FilePart> file_parts(const PieceMap& map, std::uint64_t piece_bytes,
   return parts;
 }
 
+/// Cuts the bytes of one file, which arrive in order, into the pieces that begin in it. A piece that ends in
+/// a later file is kept for the caller.
+class PieceCutter {
+ public:
+  /// `begin` says whether a piece is wanted; `end` takes one that was.
+  PieceCutter(const PieceMap& map, std::size_t file_index, std::function<bool(std::uint64_t)> begin,
+              std::function<void(std::uint64_t, std::vector<char>)> end)
+      : map_(map), begin_(std::move(begin)), end_(std::move(end)) {
+    const PieceMap::Range pieces = map.pieces_of(file_index);
+    next_ = pieces.first;
+    last_ = pieces.last;
+    if (next_ < last_ && map.slices(next_).front().file_index != file_index) ++next_;
+  }
+
+  void write(std::uint64_t file_offset_bytes, std::span<const char> bytes) {
+    while (!bytes.empty() && next_ < last_) {
+      const PieceSlice slice = map_.slices(next_).front();
+      if (file_offset_bytes < slice.file_offset_bytes) {  // still in a piece that began in an earlier file
+        const auto skipped =
+            std::min<std::uint64_t>(bytes.size(), slice.file_offset_bytes - file_offset_bytes);
+        bytes = bytes.subspan(static_cast<std::size_t>(skipped));
+        file_offset_bytes += skipped;
+        continue;
+      }
+      const std::uint64_t at = file_offset_bytes - slice.file_offset_bytes;
+      if (at == 0) open_piece();
+      const auto count =
+          static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), slice.length_bytes - at));
+      if (is_wanted_) std::copy_n(bytes.begin(), count, piece_.begin() + static_cast<std::ptrdiff_t>(at));
+      bytes = bytes.subspan(count);
+      file_offset_bytes += count;
+      if (at + count == slice.length_bytes) close_piece();
+    }
+  }
+
+  /// The wanted piece whose begin has arrived whole and whose rest lies in later files.
+  [[nodiscard]] bool has_rest() const { return rest_.has_value(); }
+  [[nodiscard]] std::uint64_t rest_piece() const { return *rest_; }
+  [[nodiscard]] std::vector<char>& rest_bytes() { return piece_; }
+
+ private:
+  void open_piece() {
+    is_wanted_ = begin_(next_);
+    if (is_wanted_) piece_.assign(static_cast<std::size_t>(map_.piece_bytes(next_)), 0);
+  }
+
+  void close_piece() {
+    const std::uint64_t piece = next_++;
+    if (!is_wanted_) return;
+    if (map_.slices(piece).size() > 1) {
+      rest_ = piece;
+    } else {
+      end_(piece, std::move(piece_));
+    }
+    is_wanted_ = false;
+  }
+
+  const PieceMap& map_;
+  const std::function<bool(std::uint64_t)> begin_;
+  const std::function<void(std::uint64_t, std::vector<char>)> end_;
+  std::uint64_t next_ = 0;  // the piece in progress, or the next one
+  std::uint64_t last_ = 0;
+  bool is_wanted_ = false;
+  std::vector<char> piece_;
+  std::optional<std::uint64_t> rest_;
+};
+
 std::string with_slash(std::string url) {
   if (!url.ends_with('/')) url += '/';
   return url;
@@ -231,9 +300,11 @@ class MirrorPool::Mirror {
     while (!dropped_ && !stop_.stop_requested()) {
       // At least one piece, even if it is larger than a run should be.
       const auto count_max = std::max<std::uint64_t>(1, run_bytes_ / shared_.layout.piece_bytes);
-      const PieceRun run = shared_.scheduler.claim(count_max, has);
+      const PieceRun run = shared_.scheduler.claim(sends_whole_files_ ? 1 : count_max, has);
       if (run.count == 0)
         pause(shared_.options.ask_again_after, stop_);
+      else if (sends_whole_files_)
+        get_file_of(run);
       else
         get_run(run);
     }
@@ -291,13 +362,103 @@ class MirrorPool::Mirror {
       break;
     }
     pass_on(run, claimed, buffer, complete_bytes);
-    if (answer.outcome == RangeOutcome::complete) {
+    // After pass_on(): the pieces that failed are free for others while this mirror pauses.
+    if (answer.outcome == RangeOutcome::complete)
       adapt_run_length(Clock::now() - start);
-    } else if (answer.outcome == RangeOutcome::failed && !dropped_) {
-      // After pass_on(): the pieces that failed are free for others while this mirror pauses.
-      pause(std::max<milliseconds>(pause_, answer.retry_after), stop_);
+    else
+      pause_after(answer);
+  }
+
+  void pause_after(const RangeAnswer& answer) {
+    if (answer.outcome != RangeOutcome::failed || dropped_) return;
+    pause(std::max<milliseconds>(pause_, answer.retry_after.value_or(std::chrono::seconds(0))), stop_);
+    pause_ = std::min(pause_ * 2, shared_.options.pause_max);
+  }
+
+  // ---- A server without byte ranges ----
+
+  /// Reads the file in which the run begins from its start, and claims its pieces one by one as they come by,
+  /// so that reading a file once is enough for all of its pieces.
+  void get_file_of(PieceRun run) {
+    const std::size_t file_index = shared_.map.slices(run.first).front().file_index;
+    shared_.scheduler.release(run.first);  // it is claimed again when its turn comes
+    const std::uint64_t passed_on_before = passed_on_;
+    std::optional<ClaimedRun> claimed;
+    PieceCutter cutter(
+        shared_.map, file_index, [&](std::uint64_t piece) { return claim_only(piece, claimed); },
+        [&](std::uint64_t piece, std::vector<char> bytes) { pass_on_one(piece, claimed, std::move(bytes)); });
+    const std::uint64_t file_bytes = shared_.layout.files[file_index].length_bytes;
+    RangeAnswer answer = get_at_any_url(file_index, [&](const std::string& url) {
+      return get(url, {file_index, 0, 0, file_bytes},
+                 [&](std::uint64_t offset, std::span<const char> bytes) { cutter.write(offset, bytes); });
+    });
+    if (answer.outcome == RangeOutcome::complete && cutter.has_rest()) {
+      answer = get_rest(cutter.rest_piece(), cutter.rest_bytes());
+      if (answer.outcome == RangeOutcome::complete)
+        pass_on_one(cutter.rest_piece(), claimed, std::move(cutter.rest_bytes()));
+    } else if (answer.outcome != RangeOutcome::complete) {
+      record_problem(file_index, answer);
+    }
+    claimed.reset();
+    if (answer.outcome != RangeOutcome::complete) return pause_after(answer);
+    failures_ = 0;
+    if (passed_on_ > passed_on_before) {
+      pause_ = shared_.options.pause_min;
+    } else {
+      // Others have taken every piece meanwhile. Without a pause the file would be read over and over.
+      pause(pause_, stop_);
       pause_ = std::min(pause_ * 2, shared_.options.pause_max);
     }
+  }
+
+  /// Claims this piece alone. The server sends faster than pieces reach the disk, so the claim waits a little
+  /// while there is no memory for it; a piece that others have or fetch is left out.
+  bool claim_only(std::uint64_t piece, std::optional<ClaimedRun>& claimed) {
+    constexpr int kTries = 40;
+    for (int i = 0; i < kTries && !stop_.stop_requested(); ++i) {
+      bool is_missing = false;
+      const PieceRun run = shared_.scheduler.claim(1, [&](std::uint64_t offered) {
+        is_missing = is_missing || offered == piece;
+        return offered == piece && may_have(piece);
+      });
+      if (run.count > 0) {
+        claimed.emplace(shared_.scheduler, run);
+        return true;
+      }
+      // The scheduler offers nothing at all while it has no memory for claims.
+      if (is_missing || !shared_.scheduler.is_missing(piece)) return false;
+      pause(shared_.options.ask_again_after, stop_);
+    }
+    return false;
+  }
+
+  void pass_on_one(std::uint64_t piece, std::optional<ClaimedRun>& claimed, std::vector<char> bytes) {
+    if (is_right(piece, bytes)) {
+      claimed->complete_next(std::move(bytes));
+      ++passed_on_;
+    } else {
+      claimed->release_next();
+    }
+    claimed.reset();
+  }
+
+  /// The parts of a piece in later files, which begin at the start of their files.
+  RangeAnswer get_rest(std::uint64_t piece, std::vector<char>& bytes) {
+    const auto slices = shared_.map.slices(piece);
+    for (std::size_t i = 1; i < slices.size(); ++i) {
+      const PieceSlice& slice = slices[i];
+      const RangeAnswer answer = get_at_any_url(slice.file_index, [&](const std::string& url) {
+        return get(url, {slice.file_index, 0, 0, slice.length_bytes},
+                   [&](std::uint64_t offset, std::span<const char> part) {
+                     std::ranges::copy(part, bytes.begin() + static_cast<std::ptrdiff_t>(
+                                                                 slice.piece_offset_bytes + offset));
+                   });
+      });
+      if (answer.outcome == RangeOutcome::complete) continue;
+      record_problem(slice.file_index, answer);
+      return answer;
+    }
+    return {.outcome = RangeOutcome::complete};
   }
 
   /// Doubles the run of a fast server and halves that of a slow one. The run may fall to a single byte, which
@@ -338,7 +499,11 @@ class MirrorPool::Mirror {
     // kResumeBytesMin, or a server that breaks off at once would be asked without a pause.
     FilePart rest = part;
     for (;;) {
-      RangeAnswer answer = get_at_any_url(rest, buffer);
+      RangeAnswer answer = get_at_any_url(rest.file_index, [&](const std::string& url) {
+        return get(url, rest, [&](std::uint64_t offset, std::span<const char> bytes) {
+          buffer.write(rest.run_offset_bytes + offset, bytes);
+        });
+      });
       const bool made_progress = answer.received_bytes >= kResumeBytesMin;
       rest.file_offset_bytes += answer.received_bytes;
       rest.run_offset_bytes += answer.received_bytes;
@@ -348,13 +513,14 @@ class MirrorPool::Mirror {
     }
   }
 
-  RangeAnswer get_at_any_url(const FilePart& part, RunBuffer& buffer) {
-    const auto urls = file_urls(shared_.layout, part.file_index, source_.endpoint.address, source_.rule);
+  RangeAnswer get_at_any_url(std::size_t file_index,
+                             const std::function<RangeAnswer(const std::string&)>& get_from) {
+    const auto urls = file_urls(shared_.layout, file_index, source_.endpoint.address, source_.rule);
     // A server has its files at one of the possible places, so the place of the last file is tried first.
     std::optional<RangeAnswer> first;
     for (std::size_t i = 0; i < urls.size(); ++i) {
       const std::size_t index = (url_index_ + i) % urls.size();
-      RangeAnswer answer = get(urls[index], part, buffer);
+      RangeAnswer answer = get_from(urls[index]);
       if (answer.outcome == RangeOutcome::complete) {
         url_index_ = index;
         found_any_ = true;
@@ -367,13 +533,13 @@ class MirrorPool::Mirror {
     return *first;
   }
 
-  RangeAnswer get(const std::string& url, const FilePart& part, RunBuffer& buffer) {
+  RangeAnswer get(const std::string& url, const FilePart& part, const RangeSink& sink) {
     const RangeRequest request{.url = url,
                                .offset_bytes = part.file_offset_bytes,
                                .length_bytes = part.length_bytes,
                                .file_bytes = shared_.layout.files[part.file_index].length_bytes};
     return http_.get(request, [&](std::uint64_t offset, std::span<const char> bytes) {
-      buffer.write(part.run_offset_bytes + offset, bytes);
+      sink(offset, bytes);
       shared_.downloaded_bytes += bytes.size();
       // This blocks inside libcurl's callback on purpose: while the callback does not return, libcurl does
       // not read from the socket.
@@ -387,7 +553,8 @@ class MirrorPool::Mirror {
     switch (answer.outcome) {
       case RangeOutcome::file_unusable: return lose_file(file_index, answer);
       case RangeOutcome::server_unusable: return drop(answer.why);
-      case RangeOutcome::failed: return record_failure(answer.why);
+      case RangeOutcome::whole_only: return read_whole_files(answer.why);
+      case RangeOutcome::failed: return record_failure(file_index, answer);
       default: return;
     }
   }
@@ -402,8 +569,17 @@ class MirrorPool::Mirror {
     if (!found_any_ && absent_files_ == kAbsentFilesMax) drop("it has none of the files that were asked for");
   }
 
-  void record_failure(const std::string& why) {
-    ++failures_;
+  void read_whole_files(const std::string& why) {
+    if (!sends_whole_files_) warn(": " + why + "; files are read from their start");
+    sends_whole_files_ = true;
+  }
+
+  void record_failure(std::size_t file_index, const RangeAnswer& answer) {
+    const std::string& why = answer.why;
+    // A file that stays refused is not one whose signed URL has expired.
+    if (answer.refused && ++refusals_[file_index] >= kRefusalsMax) return lose_file(file_index, answer);
+    // A server that says when to come again does what it should.
+    if (!answer.retry_after) ++failures_;
     if (failures_ >= shared_.options.failures_max)
       return drop("it failed " + std::to_string(failures_) + " times in a row, the last time: " + why);
     // Only the first failure is reported: a slow network would otherwise fill the screen.
@@ -442,7 +618,10 @@ class MirrorPool::Mirror {
   std::set<std::uint64_t> wrong_pieces_;
   std::size_t absent_files_ = 0;
   bool found_any_ = false;
-  unsigned failures_ = 0;  // in a row
+  bool sends_whole_files_ = false;
+  std::uint64_t passed_on_ = 0;               // pieces out of whole files
+  std::map<std::size_t, unsigned> refusals_;  // by file
+  unsigned failures_ = 0;                     // in a row
   milliseconds pause_;
   bool failed_before_ = false;
   bool dropped_ = false;

@@ -4,6 +4,9 @@
 // given any. One thread per server claims pieces from a scheduler, fetches them as ranges of their files, and
 // passes on only pieces that match the torrent's hashes.
 //
+// A server that sends files only whole (without byte ranges) is read from the start of a file, once for all
+// pieces of it.
+//
 // A server is rated by its responses: a file that is absent or has another length is not requested again,
 // failures are retried after growing pauses, and a server that fails too often or has sent three wrong pieces
 // is dropped with a warning that says why. A server's thread holds at most one run of pieces in memory: 8
@@ -50,6 +53,8 @@ class PieceScheduler {
   /// little later. `has` is fast; it accepts every piece as long as the mirror has had no error.
   [[nodiscard]] virtual PieceRun claim(std::uint64_t count_max,
                                        const std::function<bool(std::uint64_t)>& has) = 0;
+  /// True while the piece is wanted and nobody has or fetches it.
+  [[nodiscard]] virtual bool is_missing(std::uint64_t piece) = 0;
   /// Passes on a whole piece, padding included, that matches the torrent.
   virtual void complete(std::uint64_t piece, std::vector<char> bytes) = 0;
   /// Gives up a claim, because the mirror could not get the piece now or does not have it at all (then its

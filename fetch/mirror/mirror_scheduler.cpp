@@ -89,6 +89,11 @@ PieceRun MirrorScheduler::claim_run(std::uint64_t first, std::uint64_t count_max
   return run;
 }
 
+bool MirrorScheduler::is_missing(std::uint64_t piece) {
+  const std::lock_guard lock(mutex_);
+  return needed_ && is_free(piece);
+}
+
 void MirrorScheduler::complete(std::uint64_t piece, std::vector<char> bytes) {
   {
     const std::lock_guard lock(mutex_);

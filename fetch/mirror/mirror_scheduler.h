@@ -45,6 +45,7 @@ class MirrorScheduler final : public PieceScheduler {
   void record_lost(std::uint64_t piece);
 
   PieceRun claim(std::uint64_t count_max, const std::function<bool(std::uint64_t)>& has) override;
+  [[nodiscard]] bool is_missing(std::uint64_t piece) override;
   void complete(std::uint64_t piece, std::vector<char> bytes) override;
   void release(std::uint64_t piece) override;
   void warn(const std::string& message) override { transfer_.warn(message); }

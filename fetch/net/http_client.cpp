@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <ctime>
 #include <exception>
 #include <optional>
 #include <string_view>
@@ -53,6 +54,18 @@ struct FreeEasy {
 };
 
 HttpAnswer unusable(std::string why) { return {.outcome = HttpOutcome::unusable, .why = std::move(why)}; }
+
+/// Seconds, or a date. A server must not be able to put a mirror to sleep for hours.
+std::chrono::seconds parse_retry_after(const std::string& value) {
+  constexpr std::int64_t kLongest = 300;
+  std::int64_t seconds = 0;
+  if (const auto number = base::parse_uint(value)) {
+    seconds = static_cast<std::int64_t>(std::min<std::uint64_t>(*number, kLongest));
+  } else if (const time_t date = curl_getdate(value.c_str(), nullptr); date != -1) {
+    seconds = std::int64_t{date} - std::int64_t{std::time(nullptr)};
+  }
+  return std::chrono::seconds(std::clamp<std::int64_t>(seconds, 0, kLongest));
+}
 
 std::string to_address(const sockaddr& address) {
   std::array<char, INET6_ADDRSTRLEN> text{};
@@ -102,12 +115,13 @@ class HttpClient::Impl {
     set(CURLOPT_WRITEFUNCTION, &take_body);
   }
 
-  HttpAnswer get(std::string url, const std::string& range, const HttpSink& sink) {
+  /// `first_hop` is 0 for a URL from the user or the release, 1 for the target of an earlier redirect.
+  HttpAnswer get(std::string url, int first_hop, const std::string& range, const HttpSink& sink) {
     // libcurl would accept more, such as a user name or a URL without a scheme.
     if (!parse_url(url)) return unusable("it is not a usable URL");
     sink_ = &sink;
     set(CURLOPT_RANGE, range.empty() ? nullptr : range.c_str());
-    for (hop_ = 0; hop_ <= kRedirectsMax; ++hop_) {
+    for (hop_ = first_hop; hop_ <= kRedirectsMax; ++hop_) {
       // A literal address is refused before it is connected to; open_socket() checks names once they are
       // resolved.
       if (!may_be_private() && host_is_private(url)) return private_address();
@@ -115,7 +129,11 @@ class HttpClient::Impl {
       if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
       if (stop_.stop_requested()) return {.outcome = HttpOutcome::stopped};
       const auto next = redirect();
-      if (!next) return finish(code);
+      if (!next) {
+        HttpAnswer answer = finish(code);
+        if (hop_ > 0) answer.redirected_to = url;
+        return answer;
+      }
       if (auto refused = check_redirect(url, *next)) return *refused;
       url = *next;
     }
@@ -300,10 +318,7 @@ class HttpClient::Impl {
     if (is("content-encoding")) head_.content_encoding = value;
     if (is("content-length")) head_.content_length = base::parse_uint(value);
     if (is("retry-after")) {
-      // A server must not be able to put a mirror to sleep for hours. The HTTP-date form of the header (RFC
-      // 9110, 10.2.3) reads as 0.
-      constexpr std::uint64_t kLongest = 300;
-      head_.retry_after = std::chrono::seconds(std::min(base::parse_uint(value).value_or(0), kLongest));
+      head_.retry_after = parse_retry_after(std::string(value));
     }
   }
 
@@ -342,7 +357,12 @@ HttpClient::HttpClient(const HttpOptions& options, std::stop_token stop)
 HttpClient::~HttpClient() = default;
 
 HttpAnswer HttpClient::get(const std::string& url, const std::string& range, const HttpSink& sink) {
-  return impl_->get(url, range, sink);
+  return impl_->get(url, 0, range, sink);
+}
+
+HttpAnswer HttpClient::get_redirected(const std::string& url, const std::string& range,
+                                      const HttpSink& sink) {
+  return impl_->get(url, 1, range, sink);
 }
 
 }  // namespace sluice::fetch

@@ -34,7 +34,8 @@ struct HttpHead {
   std::string content_range;
   std::string content_encoding;
   std::optional<std::uint64_t> content_length;
-  std::chrono::seconds retry_after{0};  ///< the Retry-After header, at most five minutes
+  /// The Retry-After header, as seconds or a date (RFC 9110, 10.2.3), at most five minutes.
+  std::optional<std::chrono::seconds> retry_after;
 
   /// True when the body has an encoding that the request did not accept.
   [[nodiscard]] bool is_encoded() const {
@@ -51,10 +52,11 @@ enum class HttpOutcome : std::uint8_t {
 
 struct HttpAnswer {
   HttpOutcome outcome = HttpOutcome::failed;
-  std::string why = {};   ///< set for failed and unusable, such as "the server does not answer"
-  HttpHead head = {};     ///< set for answered, like the members below
-  bool complete = false;  ///< the whole body arrived
-  bool stalled = false;   ///< the body is incomplete because the server stopped sending
+  std::string why = {};            ///< set for failed and unusable, such as "the server does not answer"
+  HttpHead head = {};              ///< set for answered, like the members below
+  std::string redirected_to = {};  ///< the URL that answered, where redirects led to it
+  bool complete = false;           ///< the whole body arrived
+  bool stalled = false;            ///< the body is incomplete because the server stopped sending
 };
 
 /// Receives the parts of the final response's body in order. Returns false to end the transfer.
@@ -71,6 +73,9 @@ class HttpClient final {
   /// `range` is a byte range such as "0-99", or empty for the whole file. Nothing that a server does makes it
   /// throw.
   [[nodiscard]] HttpAnswer get(const std::string& url, const std::string& range, const HttpSink& sink);
+  /// get() of a URL to which an earlier get() of this client was redirected: it is not trusted.
+  [[nodiscard]] HttpAnswer get_redirected(const std::string& url, const std::string& range,
+                                          const HttpSink& sink);
 
  private:
   class Impl;

@@ -67,16 +67,17 @@ RangeAnswer check_part(const HttpHead& head, const RangeRequest& request) {
 }
 
 RangeAnswer check_whole(const HttpHead& head, const RangeRequest& request) {
-  // A status of 200 means that the server ignores ranges. That is fine only if the whole file was requested.
+  // A status of 200 means that the server ignores ranges. The start of the file then serves a range that
+  // begins there.
   if (head.content_length && *head.content_length != request.file_bytes)
     return other_length(*head.content_length, request.file_bytes);
-  if (request.length_bytes != request.file_bytes)
-    return unusable_file("the server does not send parts of it");
+  if (request.offset_bytes != 0)
+    return {.outcome = RangeOutcome::whole_only, .why = "the server does not send parts of it"};
   return {.outcome = RangeOutcome::complete};
 }
 
 /// Returns complete when the body is the requested range, provided that its length is right.
-RangeAnswer check_head(const HttpHead& head, const RangeRequest& request) {
+RangeAnswer check_head(const HttpHead& head, const RangeRequest& request, bool redirected) {
   if ((head.status == 200 || head.status == 206) && head.is_encoded())
     return unusable_file("the server sends it in an encoding that was not asked for");
   const std::string why = "HTTP " + std::to_string(head.status);
@@ -86,6 +87,14 @@ RangeAnswer check_head(const HttpHead& head, const RangeRequest& request) {
     // Absent: another URL of the same server may have the file.
     case 404:
     case 410: return {.outcome = RangeOutcome::file_unusable, .why = why, .absent = true};
+    // A redirect to a signed URL that has expired meanwhile; the next request gets a new one.
+    case 401:
+    case 403:
+      if (!redirected) break;
+      return {.outcome = RangeOutcome::failed,
+              .why = why + " behind a redirect",
+              .refused = true,
+              .retry_after = head.retry_after};
     // Timeout, Too Early, Too Many Requests: the server asks for a later attempt.
     case 408:
     case 425:
@@ -114,7 +123,9 @@ class Answer {
 
   /// Returns false to end the transfer.
   bool take(const HttpHead& head, std::span<const char> bytes) {
-    if (check(head).outcome != RangeOutcome::complete) {
+    // Whether redirects led here matters only for heads whose body is not used.
+    if (!usable_) usable_ = check_head(head, request_, false).outcome == RangeOutcome::complete;
+    if (!*usable_) {
       unwanted_ += bytes.size();
       return unwanted_ <= kUnwantedBytesMax;
     }
@@ -123,7 +134,8 @@ class Answer {
     if (wanted > 0) sink_(received_, bytes.first(wanted));
     received_ += wanted;
     too_long_ = wanted < bytes.size();
-    return !too_long_;
+    // The rest of a whole file is not wanted, and ending the transfer is the way to say so.
+    return !too_long_ && !(is_start_of_whole(head) && received_ == request_.length_bytes);
   }
 
   RangeAnswer finish(const HttpAnswer& answer) {
@@ -133,10 +145,10 @@ class Answer {
       case HttpOutcome::stopped: return {.outcome = RangeOutcome::stopped, .received_bytes = received_};
       case HttpOutcome::answered: break;
     }
-    RangeAnswer result = check(answer.head);
+    RangeAnswer result = check_head(answer.head, request_, !answer.redirected_to.empty());
     result.received_bytes = received_;
     if (result.outcome != RangeOutcome::complete) return result;
-    if (too_long_) {
+    if (too_long_ && !is_start_of_whole(answer.head)) {
       result.outcome = RangeOutcome::failed;
       result.why = "the answer is longer than the " + std::to_string(request_.length_bytes) +
                    " bytes that were asked for";
@@ -149,14 +161,13 @@ class Answer {
   }
 
  private:
-  const RangeAnswer& check(const HttpHead& head) {
-    if (!checked_) checked_ = check_head(head, request_);
-    return *checked_;
+  [[nodiscard]] bool is_start_of_whole(const HttpHead& head) const {
+    return head.status == 200 && request_.length_bytes < request_.file_bytes;
   }
 
   const RangeRequest& request_;
   const RangeSink& sink_;
-  std::optional<RangeAnswer> checked_;
+  std::optional<bool> usable_;
   std::uint64_t received_ = 0;
   std::uint64_t unwanted_ = 0;
   bool too_long_ = false;
@@ -165,12 +176,30 @@ class Answer {
 }  // namespace
 
 RangeAnswer HttpRanges::get(const RangeRequest& request, const RangeSink& sink) {
+  constexpr std::size_t kRedirectsMax = 256;
   const std::string range = std::to_string(request.offset_bytes) + "-" +
                             std::to_string(request.offset_bytes + request.length_bytes - 1);
+  if (const auto known = redirects_.find(request.url); known != redirects_.end()) {
+    Answer answer(request, sink);
+    const RangeAnswer result = answer.finish(client_.get_redirected(
+        known->second, range,
+        [&](const HttpHead& head, std::span<const char> bytes) { return answer.take(head, bytes); }));
+    // Once bytes have gone to the sink, a second answer would repeat them.
+    if (result.outcome == RangeOutcome::complete || result.outcome == RangeOutcome::stopped ||
+        result.received_bytes > 0)
+      return result;
+    redirects_.erase(known);
+  }
   Answer answer(request, sink);
-  return answer.finish(client_.get(
+  const HttpAnswer answered = client_.get(
       request.url, range,
-      [&](const HttpHead& head, std::span<const char> bytes) { return answer.take(head, bytes); }));
+      [&](const HttpHead& head, std::span<const char> bytes) { return answer.take(head, bytes); });
+  RangeAnswer result = answer.finish(answered);
+  if (result.outcome == RangeOutcome::complete && !answered.redirected_to.empty()) {
+    if (redirects_.size() >= kRedirectsMax) redirects_.clear();
+    redirects_[request.url] = answered.redirected_to;
+  }
+  return result;
 }
 
 }  // namespace sluice::fetch

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "base/ascii.h"
 #include "fetch/mirror/mirror.h"
 #include "tests/fetch/mirror_support.h"
 #include "tests/fetch/tiny_tracker.h"
@@ -110,30 +111,89 @@ TEST_CASE("a mirror that has nothing of the release is left") {
         "mirror " + server.url() + " is no longer used: it has none of the files that were asked for");
 }
 
-TEST_CASE("a mirror that sends no parts of files can still give small files") {
-  const Release release(plain_files(), LtVersion::v2);
-  const TinyHttp server([](const HttpRequest& request) {
-    HttpRequest whole = request;
-    whole.headers.erase("range");
-    const Files files = plain_files();
-    return serve_content(whole, request.path == "/params.json" ? "{}" : model_bin());
+TEST_CASE("a mirror that sends no parts of files is read from their start, each file once or twice") {
+  for (const LtVersion version : {LtVersion::v1, LtVersion::v2, LtVersion::hybrid}) {
+    CAPTURE(static_cast<int>(version));
+    // In the v1 torrent pieces hold the end of one file and the start of the next.
+    const Release release(odd_files(), version);
+    const TinyHttp server([&](const HttpRequest& request) {
+      HttpRequest whole = request;
+      whole.headers.erase("range");
+      const auto file = release.files.find(request.path.substr(1));
+      return file != release.files.end() ? serve_content(whole, file->second)
+                                         : HttpResponse{.status = 404, .headers = {}};
+    });
+    Fetching fetching(release, {mirror(server.url())});
+    fetching.check_complete(release);
+    CHECK((fetching.scheduler.warnings() ==
+           Warnings{"mirror " + server.url() +
+                    ": the server does not send parts of it; files are read from their start"}));
+    const auto targets = server.targets();
+    CHECK(std::ranges::count(targets, "/large.bin") <=
+          4);  // two ranges, then whole, perhaps its start before
+  }
+}
+
+TEST_CASE("a web seed redirects to signed URLs of another server, which expire") {
+  const Release release(odd_files(), LtVersion::hybrid);
+  std::atomic<int> signatures = 0;
+  std::atomic<int> uses = 0;
+  const TinyHttp storage([&](const HttpRequest& request) {
+    // A signature is good for two requests.
+    const std::size_t query = request.target.find("?sig=");
+    if (query == std::string::npos || uses++ >= 2) return HttpResponse{.status = 403, .headers = {}};
+    return serve_content(request,
+                         release.files.at(base::percent_decode(request.target.substr(1, query - 1))));
+  });
+  std::atomic<int> busy = 1;
+  const TinyHttp hub([&](const HttpRequest& request) {
+    if (busy-- > 0) return HttpResponse{.status = 429, .headers = {"Retry-After: 0"}};
+    uses = 0;
+    ++signatures;
+    const std::string path = request.target.substr(std::string("/model").size());
+    return HttpResponse{.status = 302, .headers = {"Location: " + storage.url() + path + "?sig=1"}};
+  });
+  Fetching fetching(release, {{{hub.url(), true}, fetch::UrlRule::web_seed}});
+  fetching.check_complete(release);
+  CHECK(
+      (fetching.scheduler.warnings() == Warnings{"web seed " + hub.url() + ": HTTP 429; it is tried again"}));
+  // The signed URL of a file is used again until it expires.
+  CHECK(signatures < static_cast<int>(storage.targets().size()));
+}
+
+TEST_CASE("a file that stays refused behind redirects is left, and the others come") {
+  const Release release(odd_files(), LtVersion::v2);
+  const TinyHttp storage([&](const HttpRequest& request) {
+    if (request.path == "/deep/tiny") return HttpResponse{.status = 403, .headers = {}};
+    return serve_content(request, release.files.at(request.path.substr(1)));
+  });
+  const TinyHttp hub([&](const HttpRequest& request) {
+    return HttpResponse{.status = 302, .headers = {"Location: " + storage.url() + request.target}};
   });
   auto options = quick_options();
-  Fetching fetching(release, {mirror(server.url())}, options);
-  // The first run is of a megabyte: all of both files.
-  fetching.check_complete(release);
+  options.failures_max = 100;
+  Fetching fetching(release, {mirror(hub.url())}, options);
+  CHECK(wait_until([&] { return fetching.scheduler.delivered_count() + 1 == release.map->piece_count(); }));
+  CHECK(
+      (fetching.warnings_after(2) ==
+       Warnings{"mirror " + hub.url() + ": HTTP 403 behind a redirect; it is tried again",
+                "mirror " + hub.url() + ": 'deep/tiny' cannot be had from it: HTTP 403 behind a redirect"}));
+}
 
-  const Release larger(odd_files(), LtVersion::v2);
-  const TinyHttp other([&](const HttpRequest& request) {
-    HttpRequest whole = request;
-    whole.headers.erase("range");
-    const auto file = larger.files.find(request.path.substr(1));
-    return file != larger.files.end() ? serve_content(whole, file->second)
-                                      : HttpResponse{.status = 404, .headers = {}};
-  });
-  CHECK((Fetching(larger, {mirror(other.url())}).warnings_after(1) ==
-         Warnings{"mirror " + other.url() +
-                  ": 'large.bin' cannot be had from it: the server does not send parts of it"}));
+TEST_CASE("a server that says when to come again is not left, and a date says it as well as seconds") {
+  const auto busy = std::make_shared<std::atomic<int>>(8);  // more than quick_options() allows failures
+  const TinyHttp server(with_model_bin([busy](const HttpRequest& request) {
+    const int left = (*busy)--;
+    if (left > 4) return HttpResponse{.status = 429, .headers = {"Retry-After: 0"}};
+    if (left > 0)
+      return HttpResponse{.status = 503, .headers = {"Retry-After: Sun, 06 Nov 1994 08:49:37 GMT"}};
+    return serve_content(request, model_bin());
+  }));
+  const Release release(plain_files());
+  Fetching fetching(release, {mirror(server.url())});
+  fetching.check_complete(release);
+  CHECK((fetching.scheduler.warnings() ==
+         Warnings{"mirror " + server.url() + ": HTTP 429; it is tried again"}));
 }
 
 TEST_CASE("answers that are not what was asked for") {

@@ -64,13 +64,18 @@ class Customer final : public fetch::PieceScheduler {
 
   fetch::PieceRun claim(std::uint64_t count_max, const std::function<bool(std::uint64_t)>& has) override {
     const std::lock_guard lock(mutex_);
-    const auto first = std::ranges::find_if(missing_, has);
+    const auto first = std::ranges::find_if(missing_, std::cref(has));
     if (first == missing_.end()) return {};
     fetch::PieceRun run{*first, 0};
     while (run.count < count_max && missing_.contains(run.first + run.count) && has(run.first + run.count))
       missing_.erase(run.first + run.count++);
     claims_ += run.count;
     return run;
+  }
+
+  bool is_missing(std::uint64_t piece) override {
+    const std::lock_guard lock(mutex_);
+    return missing_.contains(piece);
   }
 
   void complete(std::uint64_t piece, std::vector<char> bytes) override {

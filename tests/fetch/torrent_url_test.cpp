@@ -3,10 +3,13 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "fetch/fetch.h"
+#include "fetch/torrent/torrent_file.h"
 #include "tests/fetch/fetch_support.h"
+#include "tests/fetch/lt_support.h"
 #include "tests/fetch/tiny_http.h"
 #include "tests/fetch/tiny_tracker.h"
 #include "tests/support/check_error.h"
@@ -111,6 +114,26 @@ TEST_CASE("a release is fetched by the URL of its .torrent, from peers and from 
     const TinyHttp mirror(sample_files());
     auto request = make_request(web.url() + "/model.torrent", dir / "out", {});
     request.mirrors = {mirror.url()};
+    const auto fetched = fetch::fetch(request, observer, {});
+    CHECK((read_files(dir / "out/model") == sample_files()));
+    CHECK(fetched.downloaded_bytes == fetched.layout.payload_bytes());
+    CHECK(observer.warnings.empty());
+  }
+  SUBCASE("one web seed that redirects, and no tracker, as a registry's torrents have") {
+    const TinyHttp storage(sample_files());
+    const TinyHttp hub([&](const HttpRequest& asked) {
+      const std::string path = asked.target.substr(std::string("/resolve/1a2b/model").size());
+      return HttpResponse{.status = 302, .headers = {"Location: " + storage.url() + path}};
+    });
+    auto torrent = fetch::parse_torrent_file(make_lt_torrent(dir / "model", LtVersion::hybrid), "x");
+    CHECK(std::ranges::any_of(torrent.layout.files, &format::ReleaseFile::pad));
+    // "url-list" is one string and not a list.
+    const std::string url = hub.url() + "/resolve/1a2b/";
+    std::string text = fetch::to_text(torrent);
+    text.insert(text.size() - 1, "8:url-list" + std::to_string(url.size()) + ":" + url);
+    write_text(dir / "x.torrent", text);
+    auto request = make_request((dir / "x.torrent").string(), dir / "out", {});
+    request.allow_private = true;
     const auto fetched = fetch::fetch(request, observer, {});
     CHECK((read_files(dir / "out/model") == sample_files()));
     CHECK(fetched.downloaded_bytes == fetched.layout.payload_bytes());
