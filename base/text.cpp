@@ -66,6 +66,54 @@ std::optional<std::uint64_t> parse_bytes(std::string_view text) {
   return std::nullopt;
 }
 
+std::optional<double> parse_duration(std::string_view text, double plain_unit_s) {
+  constexpr std::array kDurationUnits = {Unit{"d", 86400}, Unit{"h", 3600}, Unit{"m", 60}, Unit{"min", 60},
+                                         Unit{"s", 1}};
+  if (text.empty()) return std::nullopt;
+  double seconds = 0;
+  double last_unit_s = kDurationMax_s;
+  while (!text.empty()) {
+    // from_chars() also takes "-1", "inf" and "nan".
+    if (text.front() != '.' && !is_digit(text.front())) return std::nullopt;
+    double number = 0;
+    const auto [end, code] =
+        std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
+    if (code != std::errc{}) return std::nullopt;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    std::size_t name_length = 0;
+    while (name_length < text.size() && text[name_length] != '.' && !is_digit(text[name_length]))
+      ++name_length;
+    const std::string_view name = text.substr(0, name_length);
+    text.remove_prefix(name_length);
+    double unit_s = 0;
+    // "1h30" is refused: nobody can tell minutes from seconds there.
+    if (name.empty() && last_unit_s == kDurationMax_s) unit_s = plain_unit_s;
+    for (const Unit& unit : kDurationUnits)
+      if (unit.name == name) unit_s = unit.factor;
+    if (unit_s == 0 || unit_s >= last_unit_s) return std::nullopt;
+    last_unit_s = unit_s;
+    seconds += number * unit_s;
+  }
+  if (seconds > kDurationMax_s) return std::nullopt;
+  return seconds;
+}
+
+std::string to_duration_text(double seconds) {
+  std::string text;
+  const auto add = [&](double unit_s, const char* name) {
+    const auto count = static_cast<std::uint64_t>(seconds / unit_s);
+    if (count == 0) return;
+    text += std::to_string(count) + name;
+    seconds -= static_cast<double>(count) * unit_s;
+  };
+  add(3600, "h");
+  add(60, "m");
+  if (seconds <= 0 && !text.empty()) return text;
+  std::array<char, 32> rest{};
+  std::snprintf(rest.data(), rest.size(), "%gs", seconds);
+  return text + rest.data();
+}
+
 std::string to_human_bytes(std::uint64_t bytes) {
   constexpr std::array kNames = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
   auto value = static_cast<double>(bytes);

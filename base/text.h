@@ -12,6 +12,15 @@ namespace sluice::base {
 /// are powers of 1024; KB, MB, GB, TB powers of 1000. Nothing for any other text.
 [[nodiscard]] std::optional<std::uint64_t> parse_bytes(std::string_view text);
 
+/// "90s", "5m", "1h30m", "1d", "0.5h" -> seconds; a number without a unit counts in units of `plain_unit_s`.
+/// Units d, h, m or min, s, from the largest to the smallest. Nothing for any other text, and for more than
+/// kDurationMax_s.
+[[nodiscard]] std::optional<double> parse_duration(std::string_view text, double plain_unit_s);
+constexpr double kDurationMax_s = 1e9;  // 31 years
+
+/// As parse_duration() reads it: 600 -> "10m", 5400 -> "1h30m", 90 -> "1m30s", 0.5 -> "0.5s".
+[[nodiscard]] std::string to_duration_text(double seconds);
+
 /// 1536 -> "1.5 KiB". For text output; JSON output has plain numbers.
 [[nodiscard]] std::string to_human_bytes(std::uint64_t bytes);
 

@@ -133,7 +133,7 @@ int bench_command(const Invocation& invocation) {
   // Wrong variables are reported before a long conversion, not after it.
   const auto isa = forced_isa();
   const auto engines = chosen_engines(engine);
-  apply(NetworkOptions(), request.network);
+  apply(NetworkOptions(), console, request.network);
   const auto path = library::prepare_model(request, LibraryAccess(invocation).context());
   // Loading includes what --verify compares when the model is opened, and no conversion.
   const base::Stopwatch load_watch;

@@ -96,7 +96,7 @@ int eval_command(const Invocation& invocation) {
   session.thread_count = request.thread_count;
   // The text is read before the models are prepared, so that a wrong path fails at once.
   const std::string text = base::read_text_file(values.text_file, kTextBytesMax);
-  apply(NetworkOptions(), request.network);
+  apply(NetworkOptions(), console, request.network);
   const LibraryAccess access(invocation);
   const auto open = [&](const library::ModelRequest& wanted) {
     const auto path = library::prepare_model(wanted, access.context());

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 using format::Json;
 
 constexpr double kSeedRatioMax = 1e6;
-constexpr double kSeedMinutesMax = 1e9;
+constexpr double kSecondsPerMinute = 60;
 
 struct FetchOptions {
   std::string source;
@@ -52,8 +52,9 @@ void declare(Options& options, FetchOptions& values) {
   options.group("Sharing after the download");
   options.add_number("--seed-ratio R", request.seed_ratio, 0, kSeedRatioMax,
                      "Seed until R times the size has been sent (default: do not seed)");
-  options.add_number("--seed-time MINUTES", request.seed_time_min, 0, kSeedMinutesMax,
-                     "Seed for MINUTES after the download (default: do not seed)");
+  options.add_duration("--seed-time TIME", request.seed_time_min, kSecondsPerMinute,
+                       "Seed for TIME after the download, such as 1h30m; minutes without a unit (default: do "
+                       "not seed)");
   options.group("Memory");
   options.add_size("--memory SIZE", request.memory_bytes, "Memory limit of all processes together");
 }
@@ -97,7 +98,7 @@ int fetch_command(const Invocation& invocation) {
 
   auto& request = values.request;
   request.output_folder = values.output;
-  apply(values.network, request);
+  apply(values.network, console, request);
   // --list needs the metadata alone.
   request.dry_run = request.dry_run || values.list;
 

@@ -63,8 +63,9 @@ void FetchObserver::on_swarm(const fetch::Swarm& swarm) {
 }
 
 void FetchObserver::on_status(const fetch::FetchStatus& status) {
-  line_.show({status.phase, status.done_bytes, status.total_bytes, rate(status), status.peers, true,
-              status.stall_reason, status.availability});
+  const double rate_per_s = rate(status);
+  line_.show({status.phase, status.done_bytes, status.total_bytes, rate_per_s, status.peers, true,
+              status.stall_reason, status.availability, meter_.settled()});
 }
 
 /// The rate of finished bytes, whether they came from peers or from the disk; while seeding, of sent bytes.

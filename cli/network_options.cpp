@@ -8,7 +8,9 @@
 namespace sluice::cli {
 namespace {
 
-constexpr double kSecondsMax = 1e9;
+// Nobody may look at a job of cron or CI for days, so it ends. Trackers are asked again after half a minute
+// to some minutes, so that each is asked at least twice in this time.
+constexpr double kUnattendedTimeout_s = 600;
 
 }  // namespace
 
@@ -27,11 +29,13 @@ void declare_network(Options& options, NetworkOptions& values) {
   options.add_flag("--allow-private", values.allow_private,
                    "Allow private addresses for peers and trackers that the source names");
   options.add_port(values.port);
-  options.add_number("--timeout SECONDS", values.timeout_s, 0, kSecondsMax,
-                     "Give up when nothing has arrived for SECONDS (default: 0, wait for ever)");
+  options.add_duration(
+      "--timeout TIME", values.timeout_s, 1,
+      "Give up (exit code 5) when nothing has arrived for TIME, such as 90s or 5m; 0 waits for "
+      "ever (default: 10m; at a terminal, wait for ever)");
 }
 
-void apply(const NetworkOptions& values, fetch::FetchRequest& request) {
+void apply(const NetworkOptions& values, const Console& console, fetch::FetchRequest& request) {
   request.peers = values.peers;
   request.trackers = values.trackers;
   request.mirrors = values.mirrors;
@@ -41,7 +45,8 @@ void apply(const NetworkOptions& values, fetch::FetchRequest& request) {
   request.lsd = !values.no_lsd;
   request.allow_private = values.allow_private;
   request.port = values.port;
-  request.timeout_s = values.timeout_s;
+  // A person sees that nothing arrives, and can end the wait.
+  request.timeout_s = values.timeout_s.value_or(console.attended() ? 0 : kUnattendedTimeout_s);
   request.limit_down_bytes_per_s = values.limit_down_bytes_per_s;
   request.limit_up_bytes_per_s = values.limit_up_bytes_per_s;
   request.cache_folder = cache_folder();

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <limits>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -135,6 +136,9 @@ std::string to_option_text(std::uint64_t bytes) {
 std::uint64_t parse_size(const std::string& name, const std::string& text) {
   const auto bytes = base::parse_bytes(text);
   if (!bytes) throw CLI::ValidationError(name, "'" + text + "' is not a size such as 64MiB or 10M");
+  // 0 often means "no limit", which 0.5 does not.
+  if (*bytes == 0 && text.find_first_of("123456789") != std::string::npos)
+    throw CLI::ValidationError(name, "'" + text + "' is less than one byte");
   return *bytes;
 }
 
@@ -144,6 +148,12 @@ std::string with_aliases(const std::string& names) {
     if (names == ours || names.ends_with("," + std::string(ours))) return names + "," + std::string(aliases);
   }
   return names;
+}
+
+double parse_duration(const std::string& name, const std::string& text, double unit_s) {
+  const auto seconds = base::parse_duration(text, unit_s);
+  if (!seconds) throw CLI::ValidationError(name, "'" + text + "' is not a duration such as 90s, 5m or 1h30m");
+  return *seconds;
 }
 
 // "--seed: 1 required N missing" and "--seed: At Most 1 required but received 2" in plain words.
@@ -341,6 +351,19 @@ void Options::add_size(const std::string& names, std::optional<std::uint64_t>& b
   });
 }
 
+void Options::add_duration(const std::string& names, double& value, double unit_s, const std::string& help) {
+  impl_->add_value(names, help, [&value, unit_s](const std::string& name, const std::string& text) {
+    value = parse_duration(name, text, unit_s) / unit_s;
+  });
+}
+
+void Options::add_duration(const std::string& names, std::optional<double>& value, double unit_s,
+                           const std::string& help) {
+  impl_->add_value(names, help, [&value, unit_s](const std::string& name, const std::string& text) {
+    value = parse_duration(name, text, unit_s) / unit_s;
+  });
+}
+
 void Options::add_number(const std::string& names, double& value, double low, double high,
                          const std::string& help) {
   impl_->add_value(names, with_default(help, format_number("%g", value)),
@@ -372,6 +395,20 @@ void Options::add_integer(const std::string& names, const std::string& preset, s
                    });
 }
 
+void Options::add_seed(std::optional<std::uint64_t>& value, const std::string& help) {
+  impl_->add_value("--seed N", help, [&value](const std::string& name, const std::string& text) {
+    if (text == "-1") {
+      value.reset();
+      return;
+    }
+    value = parse_integer(text, 0, std::numeric_limits<std::uint64_t>::max());
+    if (!value) {
+      throw CLI::ValidationError(
+          name, "'" + text + "' is not an integer from 0 to 18446744073709551615, nor -1 (random)");
+    }
+  });
+}
+
 void Options::add_model_memory(std::optional<std::uint64_t>& bytes) {
   add_size(
       "--memory SIZE", bytes,
@@ -396,6 +433,8 @@ void Options::add_quant(std::string& value) {
   add_choice("--quant TYPE", value, {"q4", "q8", "bf16"},
              "Type of the weights if the model must be converted first: q4, q8 or bf16");
 }
+
+bool Options::is_given(const std::string& name) const { return impl_->app.count(name) > 0; }
 
 void Options::exclude(const std::string& option, const std::string& other) {
   impl_->app.get_option(option)->excludes(impl_->app.get_option(other));

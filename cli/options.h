@@ -50,6 +50,11 @@ class Options final {
   /// A size or a rate such as 64MiB or 10M/s. A default of 0 is not shown.
   void add_size(const std::string& names, std::uint64_t& bytes, const std::string& help);
   void add_size(const std::string& names, std::optional<std::uint64_t>& bytes, const std::string& help);
+  /// A duration such as 90s, 5m or 1h30m. `value` counts in units of `unit_s` seconds, and so does a number
+  /// without a unit. Defaults are told by `help`.
+  void add_duration(const std::string& names, double& value, double unit_s, const std::string& help);
+  void add_duration(const std::string& names, std::optional<double>& value, double unit_s,
+                    const std::string& help);
   /// A number in [low, high]. NaN lies in no range.
   void add_number(const std::string& names, double& value, double low, double high, const std::string& help);
   /// An integer in [low, high]; T must hold the whole range.
@@ -65,6 +70,13 @@ class Options final {
     add_integer(names, {}, low, high, help, [&value](std::uint64_t given) { value = static_cast<T>(given); });
   }
 
+  /// For options of which some values have a meaning of their own. `assign` gets a negative number as its
+  /// two's complement; an empty `preset` is not shown.
+  void add_integer(const std::string& names, const std::string& preset, std::int64_t low, std::uint64_t high,
+                   const std::string& help, std::function<void(std::uint64_t)> assign);
+
+  /// --seed, an integer of 64 bits. -1 stands for no seed, as in llama.cpp.
+  void add_seed(std::optional<std::uint64_t>& value, const std::string& help);
   /// --memory of the commands that run a model, see runtime::SessionOptions.
   void add_model_memory(std::optional<std::uint64_t>& bytes);
   /// --threads; the default is all that this process may use.
@@ -86,14 +98,11 @@ class Options final {
 
   /// Error{usage} for arguments that do not fit; HelpPrinted after --help.
   void parse(const Invocation& invocation);
+  /// True when the option was given. Only after parse().
+  [[nodiscard]] bool is_given(const std::string& name) const;
 
  private:
   struct Impl;
-
-  /// `assign` gets a negative number as its two's complement.
-  void add_integer(const std::string& names, const std::string& preset, std::int64_t low, std::uint64_t high,
-                   const std::string& help, std::function<void(std::uint64_t)> assign);
-
   std::unique_ptr<Impl> impl_;
 };
 

@@ -227,7 +227,7 @@ int run_command(const Invocation& invocation) {
   // A seed of 32 bits is represented exactly in every JSON reader.
   values.sampling.seed = values.seed ? *values.seed : std::random_device()();
 
-  apply(values.network, values.model.network);
+  apply(values.network, invocation.console, values.model.network);
   const LibraryAccess access(invocation);
   // Everything that can be wrong with the command line was checked above: this call may download and convert
   // for hours.

@@ -46,12 +46,14 @@ void declare_sampling(Options& options, RunOptions& values) {
                      "Sampling temperature; 0 always takes the most likely token");
   options.add_number("--top-p P", sampling.top_p, 0, 1,
                      "Nucleus sampling: keep the smallest set of tokens with this probability mass");
-  options.add_integer("--top-k K", sampling.top_k, 0, std::numeric_limits<std::uint64_t>::max(),
-                      "Keep the K most likely tokens; 0 keeps all");
+  options.add_integer("--top-k K", std::to_string(sampling.top_k), -1, kCountMax,
+                      "Keep the K most likely tokens; 0 or -1 keeps all", [&sampling](std::uint64_t count) {
+                        sampling.top_k = count == static_cast<std::uint64_t>(-1) ? 0 : count;
+                      });
   options.add_number("--min-p P", sampling.min_p, 0, 1,
                      "Drop tokens less likely than P times the most likely one");
-  options.add_integer("--seed N", values.seed, 0, std::numeric_limits<std::uint64_t>::max(),
-                      "Random seed; the same seed gives the same text (default: random, printed)");
+  options.add_seed(values.seed,
+                   "Random seed; the same seed gives the same text (default: -1, random, printed)");
   options.add_number("--repeat-penalty X", sampling.repeat_penalty, 0.01, 100,
                      "Make tokens that occurred less likely by this factor; 1 is off");
   options.add_number("--presence-penalty X", sampling.presence_penalty, -100, 100,

@@ -117,7 +117,7 @@ int verify_command(const Invocation& invocation) {
   library::VerifyRequest& request = values.verify;
   request.path = values.path;
   request.release = values.release;
-  apply(values.network, request.network);
+  apply(values.network, console, request.network);
   if (!fs::exists(request.path)) throw base::Error(base::ErrorKind::usage, values.path + ": does not exist");
   if (!values.write_sums && !values.sums.facts.empty()) {
     throw base::Error(base::ErrorKind::usage,

@@ -236,7 +236,11 @@ class Supervisor {
     const double waited_s = waiting_s();
     if (waited_s < kShown_s) return "";  // short pauses are normal
     std::string text = reason();
-    if (waited_s >= kWarned_s && reported_reasons_.insert(text).second) warn("nothing arrives: " + text);
+    if (waited_s >= kWarned_s && reported_reasons_.insert(text).second)
+      warn("nothing arrives: " + text +
+           (request_.timeout_s > 0
+                ? "; the fetch ends after " + base::to_duration_text(request_.timeout_s) + " without a byte"
+                : "; waiting goes on; Ctrl-C ends it, and the same command resumes"));
     return text;
   }
 

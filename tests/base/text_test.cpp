@@ -66,6 +66,34 @@ TEST_CASE("text that is not a size is refused") {
   }
 }
 
+TEST_CASE("durations are read as people write them") {
+  CHECK(parse_duration("5", 1) == 5.0);
+  CHECK(parse_duration("5", 60) == 300.0);
+  CHECK(parse_duration("0.1", 60) == doctest::Approx(6));
+  CHECK(parse_duration("90s", 60) == 90.0);
+  CHECK(parse_duration("5m", 1) == 300.0);
+  CHECK(parse_duration("5min", 1) == 300.0);
+  CHECK(parse_duration("1h30m", 1) == 5400.0);
+  CHECK(parse_duration("1d1h1m1s", 1) == 90061.0);
+  CHECK(parse_duration("1.5h", 1) == 5400.0);
+  CHECK(parse_duration("0", 1) == 0.0);
+  for (const char* text : {"", " ", "m", "-1", "-5m", "1h30", "30m1h", "1m1m", "1h 30m", "5 m", "5x", "1e3",
+                           "inf", "nan", "5M", "1000000001", "99999999999999999999h"}) {
+    CAPTURE(text);
+    CHECK_FALSE(parse_duration(text, 1).has_value());
+  }
+}
+
+TEST_CASE("durations are written as they are read") {
+  CHECK(to_duration_text(600) == "10m");
+  CHECK(to_duration_text(5400) == "1h30m");
+  CHECK(to_duration_text(90) == "1m30s");
+  CHECK(to_duration_text(7) == "7s");
+  CHECK(to_duration_text(0.5) == "0.5s");
+  CHECK(to_duration_text(0) == "0s");
+  CHECK(to_duration_text(86400) == "24h");
+}
+
 TEST_CASE("sizes and times are shown to people") {
   CHECK(to_human_bytes(0) == "0 B");
   CHECK(to_human_bytes(1023) == "1023 B");

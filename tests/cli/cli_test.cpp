@@ -1,4 +1,6 @@
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
@@ -14,6 +16,29 @@
 using namespace sluice;
 using namespace sluice::cli;
 using base::ErrorKind;
+
+namespace {
+
+/// While it lives, stderr is a file.
+class StderrToFile {
+ public:
+  explicit StderrToFile(const std::filesystem::path& path) : before_(::dup(STDERR_FILENO)) {
+    const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    ::dup2(file, STDERR_FILENO);
+    ::close(file);
+  }
+  ~StderrToFile() {
+    ::dup2(before_, STDERR_FILENO);
+    ::close(before_);
+  }
+  StderrToFile(const StderrToFile&) = delete;
+  StderrToFile& operator=(const StderrToFile&) = delete;
+
+ private:
+  int before_;
+};
+
+}  // namespace
 
 TEST_CASE("a table aligns its columns and counts characters, not bytes") {
   Table table({1});
@@ -56,9 +81,66 @@ TEST_CASE("the progress line shows share, amount, rate, time left and peers") {
   const ProgressState state{"fetching", 256u << 20, 1024u << 20, 64.0 * (1 << 20), 3, true};
   CHECK(format_progress(state, 200) ==
         "fetching  25 %  [######                  ]  256 MiB of 1.0 GiB  64.0 MiB/s  0:12 left  3 peers");
-  const std::string narrow = format_progress(state, 40);
-  CHECK(narrow.size() < 40);
-  CHECK(narrow.starts_with("fetching  25 %  256 MiB"));
+}
+
+TEST_CASE("on a narrow terminal the bar shrinks, then the total, peers, rate and amount go") {
+  const ProgressState state{"fetching", 256u << 20, 1024u << 20, 64.0 * (1 << 20), 3, true};
+  CHECK(format_progress(state, 80) ==
+        "fetching  25 %  [##       ]  256 MiB of 1.0 GiB  64.0 MiB/s  0:12 left  3 peers");
+  CHECK(format_progress(state, 80).size() == 79);
+  CHECK(format_progress(state, 70) ==
+        "fetching  25 %  [##        ]  256 MiB  64.0 MiB/s  0:12 left  3 peers");
+  CHECK(format_progress(state, 60) == "fetching  25 %  [##       ]  256 MiB  64.0 MiB/s  0:12 left");
+  CHECK(format_progress(state, 40) == "fetching  25 %  [##        ]  0:12 left");
+  CHECK(format_progress(state, 20).size() < 20);
+  CHECK(format_progress(state, 0) == "fetching  25 %  256 MiB of 1.0 GiB  64.0 MiB/s  0:12 left  3 peers");
+}
+
+TEST_CASE("a line that stands still says why, on a narrow terminal, too") {
+  const ProgressState state{"fetching", 0, 1024u << 20, 0, 0, true, "no peers"};
+  CHECK(format_progress(state, 60) == "fetching  0 %  [       ]  0 B of 1.0 GiB  waiting: no peers");
+}
+
+TEST_CASE("the remaining time is shown when the rate has settled") {
+  using namespace std::chrono_literals;
+  RateMeter meter;
+  auto now = RateMeter::Clock::time_point{};
+  meter.reset(500, now);
+  // Twenty seconds go by until peers are found; they are no part of the rate.
+  for (int i = 0; i < 20; ++i) CHECK(meter.update(500, now += 1s) == 0);
+  CHECK_FALSE(meter.settled());
+  CHECK(meter.update(600, now += 1s) == 100);
+  CHECK_FALSE(meter.settled());
+  CHECK(meter.update(700, now += 1s) == doctest::Approx(100));
+  CHECK_FALSE(meter.settled());
+  CHECK(meter.update(900, now += 2s) == doctest::Approx(100));
+  CHECK(meter.settled());
+  const ProgressState state{
+      .phase = "fetching", .done = 1, .total = 2, .rate_per_s = 1, .rate_settled = false};
+  CHECK(format_progress(state, 0) == "fetching  50 %  1 B of 2 B  1 B/s");
+}
+
+TEST_CASE("a plain line a minute comes where stderr is no terminal") {
+  using namespace std::chrono_literals;
+  const tests::TempDir dir;
+  auto now = RateMeter::Clock::time_point{};
+  {
+    const StderrToFile file(dir / "stderr");
+    Console console;
+    ProgressLine line(console, [&] { return now; });
+    line.begin("verifying", 1000);
+    for (int second = 1; second <= 150; ++second) {
+      now += 1s;
+      line.advance(5);
+      if (second == 100) line.begin("converting", 1000);  // another phase does not put the line off
+    }
+    console.configure(false, true);
+    now += 1h;
+    line.advance(5);  // nothing with --quiet
+  }
+  CHECK(base::read_text_file(dir / "stderr") ==
+        "verifying  30 %  300 B of 1000 B  5 B/s  2:20 left\n"
+        "converting  10 %  100 B of 1000 B  5 B/s  3:00 left\n");
 }
 
 TEST_CASE("progress is 100 % only when all is done, and never more") {

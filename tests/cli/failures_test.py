@@ -16,7 +16,7 @@ class ExitCodeTest(ProgramTest):
         self.fail_with(2, "usage", "q5", "convert", RELEASE, "--quant", "q5")
         self.fail_with(2, "usage", "'nan' is not a number from 0 to 100", "run", "stories-moe", "-p", "x",
                        "--temperature", "nan")
-        self.fail_with(2, "usage", "--seed", "run", "stories-moe", "-p", "x", "--seed", "-1")
+        self.fail_with(2, "usage", "--seed", "run", "stories-moe", "-p", "x", "--seed", "-2")
         self.fail_with(2, "usage", "is a folder", "fetch", RELEASE)
         self.fail_with(2, "usage", "does not exist", "verify", "nowhere")
         self.fail_with(2, "usage", "SLUICE_ISA", "run", "stories-moe", "-p", "x",

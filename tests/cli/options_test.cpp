@@ -24,6 +24,8 @@ struct Values {
   double temperature = 0.7;
   std::int64_t tokens = 128;
   std::optional<std::uint64_t> seed;
+  std::optional<double> timeout_s;
+  double seed_time_min = 0;
   bool list = false;
   bool overwrite = false;
 };
@@ -40,7 +42,9 @@ Values parse(Console& console, std::vector<std::string> arguments) {
   options.add_size("--memory SIZE", values.memory_bytes, "Memory");
   options.add_number("--temperature T", values.temperature, 0, 100, "Temperature");
   options.add_integer("-n,--tokens N", values.tokens, -1, 1000, "Tokens");
-  options.add_integer("--seed N", values.seed, 0, std::numeric_limits<std::uint64_t>::max(), "Seed");
+  options.add_seed(values.seed, "Seed");
+  options.add_duration("--timeout TIME", values.timeout_s, 1, "Timeout");
+  options.add_duration("--seed-time TIME", values.seed_time_min, 60, "Time");
   options.add_flag("--list", values.list, "List");
   options.add_flag("--overwrite", values.overwrite, "Overwrite");
   options.require("--overwrite", "--list");
@@ -78,6 +82,14 @@ TEST_CASE("options take sizes, numbers, repeated values and prompts that look li
   CHECK(parse({"x", "-p", ""}).prompt == "");
 }
 
+TEST_CASE("a seed of -1 is none, and durations have units") {
+  CHECK_FALSE(parse({"x", "--seed", "-1"}).seed.has_value());
+  CHECK(parse({"x", "--timeout", "5m"}).timeout_s == 300);
+  CHECK(parse({"x", "--timeout", "5"}).timeout_s == 5);
+  CHECK(parse({"x", "--seed-time", "1h"}).seed_time_min == 60);
+  CHECK(parse({"x", "--seed-time", "0.5"}).seed_time_min == 0.5);
+}
+
 TEST_CASE("options that are not given keep their values") {
   const auto values = parse({"x"});
   CHECK_FALSE(values.prompt.has_value());
@@ -105,8 +117,16 @@ TEST_CASE("an error names the option, what was given and what was expected") {
   check_refused({"-n", "-2"}, "--tokens: '-2' is not an integer from -1 to 1000");
   check_refused({"-n", "1001"}, "'1001' is not an integer");
   check_refused({"-n", "1.5"}, "'1.5' is not an integer");
-  check_refused({"--seed", "-1"}, "--seed: '-1' is not an integer from 0 to 18446744073709551615");
+  check_refused({"--seed", "-2"},
+                "--seed: '-2' is not an integer from 0 to 18446744073709551615, nor -1 (random)");
   check_refused({"--seed", "18446744073709551616"}, "is not an integer");
+  check_refused({"--memory", "16EiB"}, "--memory: '16EiB' is not a size such as 64MiB or 10M");
+  check_refused({"--memory", "0.5"}, "--memory: '0.5' is less than one byte");
+  check_refused({"--memory", "-1"}, "--memory: '-1' is not a size such as 64MiB or 10M");
+  check_refused({"--temperature", "1e400"}, "--temperature: '1e400' is not a number from 0 to 100");
+  check_refused({"--timeout", "-1"}, "--timeout: '-1' is not a duration such as 90s, 5m or 1h30m");
+  check_refused({"--timeout", "1e30"}, "--timeout: '1e30' is not a duration");
+  check_refused({"--timeout", "soon"}, "--timeout: 'soon' is not a duration");
   check_refused({"-p", "a", "-f", "b"}, "--prompt cannot be given together with --file");
   check_refused({"--overwrite"}, "--overwrite requires --list");
   check_refused({"--seed", "1", "--seed", "2"}, "--seed may be given only once");
