@@ -13,6 +13,7 @@
 #include "cli/network_options.h"
 #include "cli/options.h"
 #include "cli/proofs.h"
+#include "cli/quant_check.h"
 #include "cli/residency.h"
 #include "cli/table.h"
 #include "runtime/runtime.h"
@@ -135,6 +136,7 @@ int bench_command(const Invocation& invocation) {
   const auto engines = chosen_engines(engine);
   apply(NetworkOptions(), console, request.network);
   const auto path = library::prepare_model(request, LibraryAccess(invocation).context());
+  require_quant(path, options, request.quant);
   // Loading includes what --verify compares when the model is opened, and no conversion.
   const base::Stopwatch load_watch;
   const auto model = runtime::Model::open(path, model_options(path, verify, request.thread_count));
@@ -152,6 +154,7 @@ int bench_command(const Invocation& invocation) {
   }
   console.print(result_table(results, load_s));
   const runtime::ResidencyStats& residency = results.back().residency;
+  warn_of_memory(residency, console);
   if (residency.streams) console.print("while decoding, " + residency_line(residency));
   return 0;
 }

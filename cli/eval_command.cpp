@@ -10,6 +10,7 @@
 #include "cli/options.h"
 #include "cli/progress_line.h"
 #include "cli/proofs.h"
+#include "cli/quant_check.h"
 #include "cli/table.h"
 #include "runtime/runtime.h"
 
@@ -100,6 +101,7 @@ int eval_command(const Invocation& invocation) {
   const LibraryAccess access(invocation);
   const auto open = [&](const library::ModelRequest& wanted) {
     const auto path = library::prepare_model(wanted, access.context());
+    if (&wanted == &request) require_quant(path, options, wanted.quant);
     return runtime::Model::open(path, model_options(path, values.verify, request.thread_count));
   };
   const auto model = open(request);

@@ -47,6 +47,11 @@ int releases_command(const Invocation& invocation) {
                    entry.embedded_folder ? "embedded" : "by magnet link", entry.manifest.description});
   }
   console.print(table);
+  if (table.empty())
+    console.note(access.folders().data.empty()
+                     ? std::string("no release is known: there is no folder manifests/ beside the program")
+                     : "no release is known: " + (access.folders().data / "manifests").string() +
+                           " holds no manifest");
   console.event(Json::object({{"event", "result"}, {"releases", std::move(releases)}}));
   return 0;
 }

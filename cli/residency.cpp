@@ -29,6 +29,14 @@ format::Json residency_json(const runtime::ResidencyStats& stats) {
                                {"stall_s", stats.stall_s}});
 }
 
+void warn_of_memory(const runtime::ResidencyStats& stats, Console& console) {
+  if (stats.limit_too_low) {
+    console.warn(
+        "--memory has no effect, because attention weights, keys and values and two experts take more: the "
+        "whole file is mapped, and the kernel decides what stays in memory");
+  }
+}
+
 std::string residency_line(const runtime::ResidencyStats& stats) {
   if (!stats.streams) return "memory: the whole model is mapped";
   return "memory: holds " + std::to_string(stats.experts_held) + " of " + std::to_string(stats.expert_count) +

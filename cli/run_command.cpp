@@ -12,6 +12,7 @@
 #include "cli/environment.h"
 #include "cli/library_observer.h"
 #include "cli/proofs.h"
+#include "cli/quant_check.h"
 #include "cli/residency.h"
 #include "cli/routing_log.h"
 #include "cli/run_options.h"
@@ -110,6 +111,7 @@ class Run {
     // made.
     const Budget budget = plan_context(values_, trained_tokens_, ids.size(), console_);
     runtime::Session session(model_, session_options(budget));
+    warn_of_memory(session.residency_stats(), console_);
     runtime::PromptCacheUse cache;
     if (keeps_prompt()) cache = runtime::load_prompt_cache(session, values_.prompt_cache, ids);
     // A cache that does not fit this model or prompt costs time and not correctness: the prompt is computed
@@ -232,6 +234,7 @@ int run_command(const Invocation& invocation) {
   // Everything that can be wrong with the command line was checked above: this call may download and convert
   // for hours.
   const auto path = library::prepare_model(values.model, access.context());
+  require_quant(path, options, values.model.quant);
   const auto model =
       runtime::Model::open(path, model_options(path, values.verify, values.model.thread_count));
   // The longest context that the model was trained for stands in the manifest of its origin. Nothing has

@@ -70,7 +70,7 @@ void declare_output(Options& options, RunOptions& values) {
                       "Number of tokens to generate at most; -1 for until the model ends the text");
   options.add_list("--stop TEXT", values.stop_texts, "End the generated text before TEXT");
   options.add_flag("--stats", values.stats,
-                   "Print how tokens were routed to experts, and what verification cost");
+                   "Print on stderr how tokens were routed to experts, and what verification cost");
   options.add_text("--trace FILE", values.trace,
                    "Write the experts that each token chose to FILE, as JSON lines");
 }
@@ -117,7 +117,10 @@ void declare(Options& options, RunOptions& values) {
   declare_output(options, values);
   declare_model(options, values);
   declare_network(options, values.network);
-  options.add_note("The prompt is printed before the text, except with --chat; --quiet leaves it out.");
+  options.add_note(
+      "Standard output gets the prompt and then the text; --chat and --quiet leave the prompt out. On a "
+      "terminal, "
+      "control characters of both are replaced; in a file or pipe they stay as they are.");
 }
 
 std::string read_prompt(const RunOptions& values, const std::stop_token& stop) {

@@ -7,7 +7,9 @@
 #include "cli/environment.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
+#include "cli/report.h"
 #include "fetch/fetch.h"
+#include "format/manifest.h"
 
 namespace sluice::cli {
 namespace {
@@ -16,10 +18,26 @@ namespace fs = std::filesystem;
 
 class SeedObserver final : public fetch::SeedObserver {
  public:
-  explicit SeedObserver(Console& console) : console_(console), line_(console) {}
+  SeedObserver(const format::ReleaseLayout& layout, const std::vector<std::string>& trackers,
+               Console& console)
+      : console_(console), line_(console), layout_(layout) {
+    format::Manifest manifest;
+    manifest.torrent_name = layout.name;
+    manifest.infohash_v1 = layout.infohash_v1;
+    manifest.infohash_v2 = layout.infohash_v2;
+    manifest.trackers = trackers;
+    magnet_ = manifest.magnet();
+  }
 
   void on_listening(int port) override {
-    console_.event(format::Json::object({{"event", "listening"}, {"port", port}}));
+    console_.event(format::Json::object({{"event", "listening"},
+                                         {"port", port},
+                                         {"name", layout_.name},
+                                         {"infohash_v1", hex_or_null(layout_.infohash_v1)},
+                                         {"infohash_v2", hex_or_null(layout_.infohash_v2)},
+                                         {"magnet", magnet_}}));
+    console_.print("sharing " + layout_.name + ", " + base::to_human_bytes(layout_.payload_bytes()));
+    console_.print("magnet  " + magnet_);
     // With --port 0 the system chooses the port, so others can learn it only from here.
     console_.print("listening on port " + std::to_string(port));
   }
@@ -35,6 +53,8 @@ class SeedObserver final : public fetch::SeedObserver {
  private:
   Console& console_;
   ProgressLine line_;
+  const format::ReleaseLayout& layout_;
+  std::string magnet_;
   std::uint64_t uploaded_bytes_ = 0;
 };
 
@@ -84,17 +104,17 @@ int seed_command(const Invocation& invocation) {
 
   if (!fs::exists(torrent)) throw base::Error(base::ErrorKind::usage, torrent + ": does not exist");
   request.torrent = torrent;
-  // The torrent is read here for its name alone.
-  request.folder = find_folder(torrent, folder, fetch::read_torrent(torrent).name);
+  const format::ReleaseLayout layout = fetch::read_torrent(torrent);
+  request.folder = find_folder(torrent, folder, layout.name);
   request.dht = !no_dht;
   request.pex = !no_pex;
   request.lsd = !no_lsd;
   request.cache_folder = cache_folder();
-  SeedObserver observer(console);
+  SeedObserver observer(layout, request.trackers, console);
   fetch::seed(request, observer, invocation.stop);
   console.clear_status();
   console.event(format::Json::object({{"event", "result"}, {"uploaded_bytes", observer.uploaded_bytes()}}));
-  console.note("sent " + base::to_human_bytes(observer.uploaded_bytes()));
+  console.note(base::to_human_bytes(observer.uploaded_bytes()) + " sent");
   return 0;
 }
 

@@ -17,6 +17,7 @@ class Table {
   /// Control characters of the cells, line ends among them, become U+FFFD: cells hold names and texts from
   /// files.
   void add_row(std::vector<std::string> cells);
+  [[nodiscard]] bool empty() const { return rows_.empty(); }
   /// All rows, each with a line end.
   [[nodiscard]] std::string text() const;
 

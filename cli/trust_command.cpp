@@ -39,6 +39,9 @@ int list_keys(const LibraryAccess& access, Console& console) {
   console.event(Json::object(
       {{"event", "result"}, {"folder", access.folders().trusted_keys.string()}, {"keys", keys}}));
   console.print(table);
+  if (table.empty())
+    console.note("no key is trusted yet; sluice trust KEY.pub adds one to " +
+                 access.folders().trusted_keys.string());
   return 0;
 }
 

@@ -103,17 +103,22 @@ class Seeder {
       check_listening();
       if (Clock::now() < next_status) continue;
       next_status = Clock::now() + std::chrono::seconds(1);
-      const lt::torrent_status status = handle_.status({});
-      observer_.on_status(static_cast<std::uint64_t>(status.total_payload_upload),
-                          static_cast<std::uint64_t>(status.upload_payload_rate),
-                          static_cast<unsigned>(status.num_peers));
+      report_status();
       bootstrap_->tick();
       if (Clock::now() >= next_save_) save_dht();
     }
+    report_status();
     save_dht();
   }
 
  private:
+  void report_status() {
+    const lt::torrent_status status = handle_.status({});
+    observer_.on_status(static_cast<std::uint64_t>(status.total_payload_upload),
+                        static_cast<std::uint64_t>(status.upload_payload_rate),
+                        static_cast<unsigned>(status.num_peers));
+  }
+
   static SessionOptions session_options(const SeedRequest& request, SeedObserver& observer) {
     SessionOptions options;
     options.port = request.port;

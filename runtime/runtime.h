@@ -87,6 +87,8 @@ struct ModelOptions {
 /// How an engine gets the experts' bytes, and what that has cost since it was made.
 struct ResidencyStats {
   bool streams = false;  ///< false: the container is mapped, and the numbers below are 0
+  /// The given limit leaves no room for two experts, so it has no effect: the container is mapped.
+  bool limit_too_low = false;
   std::uint64_t expert_count = 0;
   std::uint64_t experts_held = 0;  ///< slots of the expert cache
   std::uint64_t expert_bytes = 0;  ///< of the largest

@@ -140,6 +140,7 @@ void Engine::Impl::reserve() {
 void Engine::Impl::decide_residency() {
   const MemoryNeeds needs = memory_needs(weights.model(), kv_pool.bytes() + options.reserved_bytes);
   const auto plan = plan_residency(needs, memory_left(options.memory_bytes));
+  limit_too_low = options.memory_bytes && plan.too_low;
   if (plan.expert_slots == 0 || (!options.memory_bytes && is_cached(weights.model()))) return;
   weights.stream(plan.expert_slots);
 }
@@ -322,7 +323,11 @@ KvPages Engine::kv_pages() const {
   const KvPool& pool = impl_->kv_pool;
   return {kKvPageTokens, pool.page_bytes(), pool.page_count(), pool.free_page_count()};
 }
-ResidencyStats Engine::residency_stats() const { return impl_->weights.stats(); }
+ResidencyStats Engine::residency_stats() const {
+  ResidencyStats stats = impl_->weights.stats();
+  stats.limit_too_low = impl_->limit_too_low;
+  return stats;
+}
 PartSeconds Engine::part_seconds() const { return impl_->part_seconds; }
 bool Engine::has_used_onednn() const { return impl_->onednn.calls() > 0; }
 

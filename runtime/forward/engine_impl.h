@@ -157,6 +157,7 @@ struct Engine::Impl {
   base::WorkerPool pool;
   OneDnnProducts onednn;
   ResidentWeights weights;
+  bool limit_too_low = false;  ///< options.memory_bytes has no effect
   KvPool kv_pool;
   Rope rope;
   PaddedWidths padded;

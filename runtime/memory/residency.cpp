@@ -57,10 +57,11 @@ MemoryNeeds memory_needs(const Model::Impl& model, std::uint64_t other_bytes) {
 ResidencyPlan plan_residency(const MemoryNeeds& needs, std::uint64_t memory_bytes) {
   const std::uint64_t usable = memory_bytes - memory_bytes / kKernelShare;
   const std::uint64_t taken = needs.pinned_bytes + needs.other_bytes;
-  if (usable < taken || needs.expert_bytes == 0) return {};
+  if (usable < taken || needs.expert_bytes == 0) return {.too_low = usable < taken};
   if (usable - taken >= needs.experts_bytes) return {};
   const std::uint64_t slots = std::min((usable - taken) / needs.expert_bytes, needs.expert_count);
-  return {slots >= kSlotsMin ? static_cast<std::size_t>(slots) : 0};
+  if (slots < kSlotsMin) return {.too_low = true};
+  return {.expert_slots = static_cast<std::size_t>(slots)};
 }
 
 std::uint64_t memory_left(std::optional<std::uint64_t> limit_bytes) {

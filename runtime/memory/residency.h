@@ -33,6 +33,7 @@ struct ResidencyPlan {
   /// Experts that the cache holds at once; the others are read when they are needed. 0: everything is mapped,
   /// because it fits, or because not even two experts do; then the page cache decides what stays.
   std::size_t expert_slots = 0;
+  bool too_low = false;  ///< not even two experts fit
 };
 
 /// `memory_bytes` is the memory for everything together; a share of it is left to the kernel.

@@ -128,6 +128,11 @@ TEST_CASE("what fits is mapped; else there are as many experts as the memory hol
   CHECK(slots(640) == 2);
   CHECK(slots(639) == 0);
   CHECK(slots(0) == 0);
+  const auto too_low = [&](std::uint64_t mib) { return runtime::plan_residency(needs, mib * kMiB).too_low; };
+  CHECK_FALSE(too_low(3840));
+  CHECK_FALSE(too_low(640));
+  CHECK(too_low(639));
+  CHECK(too_low(0));
 }
 
 TEST_CASE("logits are the same bits when experts are read as they are needed") {
