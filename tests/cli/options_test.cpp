@@ -5,6 +5,7 @@
 #include <array>
 
 #include "cli/help_page.h"
+#include "cli/network_options.h"
 #include "cli/spelling.h"
 #include "tests/support/check_error.h"
 
@@ -88,6 +89,22 @@ TEST_CASE("a seed of -1 is none, and durations have units") {
   CHECK(parse({"x", "--timeout", "5"}).timeout_s == 5);
   CHECK(parse({"x", "--seed-time", "1h"}).seed_time_min == 60);
   CHECK(parse({"x", "--seed-time", "0.5"}).seed_time_min == 0.5);
+}
+
+TEST_CASE("a fetch that nobody watches ends after ten minutes without a byte") {
+  Console console;
+  console.configure(false, true);
+  fetch::FetchRequest request;
+  NetworkOptions network;
+  apply(network, console, request);
+  CHECK(request.timeout_s == 600);
+  network.timeout_s = 0;
+  apply(network, console, request);
+  CHECK(request.timeout_s == 0);
+  console.configure(true, false);
+  network.timeout_s = 90;
+  apply(network, console, request);
+  CHECK(request.timeout_s == 90);
 }
 
 TEST_CASE("options that are not given keep their values") {
