@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/checkpoint_files.h"
+#include "format/gguf/gguf_split.h"
 #include "format/json.h"
 
 namespace sluice::format {
@@ -79,6 +80,7 @@ CheckpointIndex open_files(const CheckpointFiles& checkpoint) {
     base::throw_malformed(checkpoint.files.front().string(), checkpoint.problem);
   std::vector<CheckpointIndex> parts;
   for (const fs::path& file : checkpoint.files) parts.push_back(open_checkpoint_file(checkpoint.kind, file));
+  if (checkpoint.kind == CheckpointKind::gguf) check_gguf_split(parts);
   CheckpointIndex index = merge(std::move(parts));
   if (checkpoint.weight_map) check_weight_map(*checkpoint.weight_map, index);
   return index;

@@ -14,23 +14,36 @@ namespace {
 struct DTypeRow {
   DType dtype;
   std::string_view name;
-  std::size_t size_bytes;
+  std::size_t block_weights;
+  std::size_t block_bytes;
 };
 
-constexpr std::array<DTypeRow, 13> kDTypes{{
-    {DType::f64, "f64", 8},
-    {DType::f32, "f32", 4},
-    {DType::f16, "f16", 2},
-    {DType::bf16, "bf16", 2},
-    {DType::i64, "i64", 8},
-    {DType::i32, "i32", 4},
-    {DType::i16, "i16", 2},
-    {DType::i8, "i8", 1},
-    {DType::u8, "u8", 1},
-    {DType::boolean, "bool", 1},
-    {DType::f8_e4m3, "f8_e4m3", 1},
-    {DType::q8_0, "q8_0", 34},  // a block of 32
-    {DType::q4_0, "q4_0", 18},
+constexpr std::array<DTypeRow, 24> kDTypes{{
+    {DType::f64, "f64", 1, 8},
+    {DType::f32, "f32", 1, 4},
+    {DType::f16, "f16", 1, 2},
+    {DType::bf16, "bf16", 1, 2},
+    {DType::i64, "i64", 1, 8},
+    {DType::i32, "i32", 1, 4},
+    {DType::i16, "i16", 1, 2},
+    {DType::i8, "i8", 1, 1},
+    {DType::u8, "u8", 1, 1},
+    {DType::boolean, "bool", 1, 1},
+    {DType::f8_e4m3, "f8_e4m3", 1, 1},
+    // ggml-common.h, block_q8_0 and so on
+    {DType::q8_0, "q8_0", 32, 34},
+    {DType::q4_0, "q4_0", 32, 18},
+    {DType::q4_1, "q4_1", 32, 20},
+    {DType::q5_0, "q5_0", 32, 22},
+    {DType::q5_1, "q5_1", 32, 24},
+    {DType::q2_k, "q2_k", 256, 84},
+    {DType::q3_k, "q3_k", 256, 110},
+    {DType::q4_k, "q4_k", 256, 144},
+    {DType::q5_k, "q5_k", 256, 176},
+    {DType::q6_k, "q6_k", 256, 210},
+    {DType::iq4_nl, "iq4_nl", 32, 18},
+    {DType::iq4_xs, "iq4_xs", 256, 136},
+    {DType::mxfp4, "mxfp4", 32, 17},
 }};
 
 const DTypeRow& row_of(DType dtype) {
@@ -43,14 +56,14 @@ const DTypeRow& row_of(DType dtype) {
 
 std::size_t size_bytes(DType dtype) {
   INVARIANT(block_weights(dtype) == 1);
-  return row_of(dtype).size_bytes;
+  return row_of(dtype).block_bytes;
 }
 
-std::size_t block_weights(DType dtype) { return dtype == DType::q8_0 || dtype == DType::q4_0 ? 32 : 1; }
+std::size_t block_weights(DType dtype) { return row_of(dtype).block_weights; }
 
 // `count` is a multiple of the block's weights; readers refuse other shapes.
 std::uint64_t stored_bytes(DType dtype, std::uint64_t count) {
-  return count / block_weights(dtype) * row_of(dtype).size_bytes;
+  return count / block_weights(dtype) * row_of(dtype).block_bytes;
 }
 
 std::string_view to_string(DType dtype) { return row_of(dtype).name; }

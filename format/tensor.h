@@ -11,12 +11,38 @@
 
 namespace sluice::format {
 
-/// Element types of released checkpoints.
-enum class DType : std::uint8_t { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, f8_e4m3, q8_0, q4_0 };
+/// Element types of released checkpoints. From q8_0 on they are GGUF's quantized types, whose elements share
+/// blocks (gguf/dequantize.h).
+enum class DType : std::uint8_t {
+  f64,
+  f32,
+  f16,
+  bf16,
+  i64,
+  i32,
+  i16,
+  i8,
+  u8,
+  boolean,
+  f8_e4m3,
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl,
+  iq4_xs,
+  mxfp4,
+};
 
-/// Bytes of one element. Not for q8_0 and q4_0, whose elements share blocks (gguf/gguf_format.h).
+/// Bytes of one element. Not for types whose elements share blocks.
 [[nodiscard]] std::size_t size_bytes(DType dtype);
-/// Number of elements that are stored together: 32 for q8_0 and q4_0, else 1.
+/// Number of elements that are stored together: 32 or 256 for GGUF's quantized types, else 1.
 [[nodiscard]] std::size_t block_weights(DType dtype);
 /// Bytes of `count` elements; `count` is a multiple of block_weights().
 [[nodiscard]] std::uint64_t stored_bytes(DType dtype, std::uint64_t count);

@@ -20,7 +20,7 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
-#include "format/gguf/gguf_format.h"
+#include "format/gguf/dequantize.h"
 
 namespace sluice::format {
 namespace {
@@ -30,7 +30,8 @@ namespace {
 // "Layouts".
 constexpr std::uint64_t kStripColumns = 64;
 constexpr std::uint64_t kStripRows = 1024;
-// The most bytes that read_line() reads at once to pick strided elements out of them.
+// The most bytes that read_line() reads at once to pick strided elements out of them, and read_quantized() to
+// decode them.
 constexpr std::uint64_t kSpanBytes = 64u << 10;
 
 std::string place(std::uint64_t row, std::uint64_t col) {
@@ -255,27 +256,21 @@ void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::Muta
   }
 }
 
-// GGUF's tensors are dense, so the rows of a view follow one another in the file. A block of Q8_0 is an f16
-// scale and 32 codes; one of Q4_0 is an f16 scale and 16 bytes, with weights 0 to 15 in the low nibbles and
-// 16 to 31 in the high ones (ggml-quants.c).
+// GGUF's tensors are dense, so the rows of a view follow one another in the file. A few blocks are read and
+// decoded at a time, so that the codes of a large matrix need no memory of their own.
 void TensorSource::read_quantized(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
-  std::vector<std::byte> blocks(static_cast<std::size_t>(stored_bytes(view_.stored_dtype, count * cols_)));
-  file_.read_exact_at(view_.offset_bytes + stored_bytes(view_.stored_dtype, first * cols_), blocks);
-  const std::size_t block_bytes = view_.stored_dtype == DType::q8_0 ? kQ8BlockBytes : kQ4BlockBytes;
-  std::array<float, kGgufBlockWeights> values{};
-  for (std::size_t block = 0; block * block_bytes < blocks.size(); ++block) {
-    const auto bytes = base::Bytes(blocks).subspan(block * block_bytes, block_bytes);
-    const float scale = f16_to_f32(base::load_le<std::uint16_t>(bytes));
-    for (std::size_t i = 0; i < kGgufBlockWeights; ++i) {
-      const bool low = i < kGgufBlockWeights / 2;
-      const auto code = std::to_integer<unsigned>(
-          bytes[2 + (view_.stored_dtype == DType::q8_0 || low ? i : i - kGgufBlockWeights / 2)]);
-      const int weight = view_.stored_dtype == DType::q8_0
-                             ? static_cast<std::int8_t>(code)
-                             : static_cast<int>(low ? code & 15 : code >> 4) - 8;
-      values[i] = static_cast<float>(weight) * scale;
-    }
-    std::memcpy(&out[block * sizeof(values)], values.data(), sizeof(values));
+  const DType type = view_.stored_dtype;
+  const std::uint64_t block = block_weights(type);
+  const std::uint64_t step = std::max<std::uint64_t>(kSpanBytes / stored_bytes(type, block), 1) * block;
+  const std::uint64_t weights = count * cols_;
+  std::vector<std::byte> blocks(stored_bytes(type, std::min(step, weights)));
+  std::vector<float> values(std::min(step, weights));
+  for (std::uint64_t done = 0; done < weights; done += step) {
+    const std::uint64_t length = std::min(step, weights - done);
+    const auto bytes = base::MutableBytes(blocks).first(stored_bytes(type, length));
+    file_.read_exact_at(view_.offset_bytes + stored_bytes(type, first * cols_ + done), bytes);
+    dequantize(type, bytes, std::span(values).first(length));
+    std::memcpy(&out[done * sizeof(float)], values.data(), length * sizeof(float));
   }
 }
 

@@ -1,16 +1,17 @@
 // Reads the head of a GGUF file: key-value pairs and the list of tensors (format: ggml-org/ggml,
 // docs/gguf.md, versions 2 and 3; version 1 had counts of 32 bits).
 //
-// The head has no length of its own, so it is read into memory as far as parsing gets, doubling the buffer,
-// up to 256 MiB. take() is the only way to get bytes and checks each length against the rest of the file;
-// counts are checked against the smallest size of their items before anything is allocated for them. Views
-// that take() returns are valid until the next call, which may move the buffer. For a damaged file (`whole`
-// false) tensors need not end with the file. Everything runs on the caller's thread.
+// The head has no length of its own, so it is read through a window of 1 MiB that follows the parser. take()
+// and skip() are the only ways onwards and check each length against the rest of the file; counts are checked
+// against the smallest size of their items before anything is allocated for them. Views that take() returns
+// are valid until the next call, which may move the window. What is kept of keys, values and tensors is
+// counted and limited, and arrays of more elements than any model has are passed over, so memory is bounded
+// and time linear in the head. For a damaged file (`whole` false) tensors need not end with the file.
+// Everything runs on the caller's thread.
 
 #include "format/gguf/gguf.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <optional>
 
@@ -19,26 +20,39 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/gguf/gguf_format.h"
+#include "format/gguf/gguf_types.h"
 
 namespace sluice::format {
 namespace {
 
-constexpr std::uint64_t kHeadBytesMax = 256u << 20;  // pairs and tensor infos; 152,000 tokens take 6 MB
+constexpr std::uint64_t kWindowBytes = 1u << 20;
+constexpr std::uint64_t kKeptBytesMax = 128u << 20;  // in memory; 262,000 tokens with merges take 40 MiB
+constexpr std::uint64_t kItemBytes = 64;             // of memory management for each pair or tensor
+constexpr std::uint64_t kStringBytesMax = 16u << 20;
 constexpr std::uint64_t kDataBytesMax = 1ull << 62;  // of a damaged file, whose true size is not known
 constexpr std::uint64_t kKeyBytesMax = 65535;        // docs/gguf.md
 constexpr std::uint64_t kNameBytesMax = 512;
 constexpr std::uint64_t kAxesMax = 4;  // GGML_MAX_DIMS
 
-struct KnownType {
-  GgufTensorType type;
-  DType dtype;
-};
-
-constexpr std::array<KnownType, 5> kTypes{{{GgufTensorType::f32, DType::f32},
-                                           {GgufTensorType::f16, DType::f16},
-                                           {GgufTensorType::q4_0, DType::q4_0},
-                                           {GgufTensorType::q8_0, DType::q8_0},
-                                           {GgufTensorType::bf16, DType::bf16}}};
+/// Bytes of an element of an array of numbers; 0 for other types.
+std::uint64_t number_bytes(std::uint32_t type) {
+  switch (static_cast<GgufValueType>(type)) {
+    case GgufValueType::u8:
+    case GgufValueType::i8:
+    case GgufValueType::boolean: return 1;
+    case GgufValueType::u16:
+    case GgufValueType::i16: return 2;
+    case GgufValueType::u32:
+    case GgufValueType::i32:
+    case GgufValueType::f32: return 4;
+    case GgufValueType::u64:
+    case GgufValueType::i64:
+    case GgufValueType::f64: return 8;
+    case GgufValueType::string:
+    case GgufValueType::array: break;
+  }
+  return 0;
+}
 
 class GgufReader final {
  public:
@@ -46,10 +60,7 @@ class GgufReader final {
       : file_(base::File::open_read(path)),
         subject_(path.string()),
         file_bytes_(file_.size_bytes()),
-        whole_(whole) {
-    head_.resize(static_cast<std::size_t>(std::min(file_bytes_, kFirstRead)));
-    file_.read_exact_at(0, head_);
-  }
+        whole_(whole) {}
 
   [[nodiscard]] DamagedGguf read() {
     DamagedGguf result;
@@ -65,8 +76,8 @@ class GgufReader final {
     // tensors.
     const auto tensor_count = number<std::uint64_t>("tensor count");
     const auto pair_count = number<std::uint64_t>("pair count");
-    // A tensor takes at least 33 bytes, a pair at least 13.
-    require_count(tensor_count, 33, "tensors");
+    // A tensor takes at least 25 bytes (a scalar with a name of one byte), a pair at least 13.
+    require_count(tensor_count, 25, "tensors");
     require_count(pair_count, 13, "pairs");
     for (std::uint64_t i = 0; i < pair_count; ++i) read_pair(i, checkpoint.gguf_pairs);
     // The alignment decides where the data begins and how tensors follow one another.
@@ -80,27 +91,40 @@ class GgufReader final {
   }
 
  private:
-  // Enough for the head of most files; those with long vocabularies take a few more reads.
-  static constexpr std::uint64_t kFirstRead = 1u << 20;
-
   [[noreturn]] void refuse(const std::string& cause) const { base::throw_malformed(subject_, cause); }
 
-  /// The next bytes of the head, which is read from the file only as far as needed.
-  base::Bytes take(std::uint64_t count, const std::string& what) {
+  void require_bytes(std::uint64_t count, const std::string& what) const {
     if (count > file_bytes_ - at_)
       refuse(what + " at byte " + std::to_string(at_) + ": needs " + std::to_string(count) +
              " bytes, the file has " + std::to_string(file_bytes_ - at_) + " more");
-    if (count > kHeadBytesMax - at_) refuse("has more than 256 MiB before its tensors");
-    if (at_ + count > head_.size()) {
-      const std::size_t had = head_.size();
-      head_.resize(
-          static_cast<std::size_t>(std::min(file_bytes_, std::max<std::uint64_t>(2 * had, at_ + count))));
-      file_.read_exact_at(had, base::MutableBytes(head_).subspan(had));
+  }
+
+  /// The next bytes of the head.
+  base::Bytes take(std::uint64_t count, const std::string& what) {
+    require_bytes(count, what);
+    if (at_ < window_at_ || at_ + count > window_at_ + window_.size()) {
+      window_.resize(static_cast<std::size_t>(std::min(file_bytes_ - at_, std::max(kWindowBytes, count))));
+      file_.read_exact_at(at_, window_);
+      window_at_ = at_;
     }
-    const auto bytes =
-        base::Bytes(head_).subspan(static_cast<std::size_t>(at_), static_cast<std::size_t>(count));
+    const auto bytes = base::Bytes(window_).subspan(static_cast<std::size_t>(at_ - window_at_),
+                                                    static_cast<std::size_t>(count));
     at_ += count;
     return bytes;
+  }
+
+  void skip(std::uint64_t count, const std::string& what) {
+    require_bytes(count, what);
+    at_ += count;
+  }
+
+  /// Counts memory that the result takes.
+  void keep(std::uint64_t bytes) {
+    kept_bytes_ += bytes;
+    if (kept_bytes_ > kKeptBytesMax)
+      refuse(
+          "its keys and tensor names take more than the 128 MiB of memory that Sluice allows for them: "
+          "this is a limit of the reader, the file need not be damaged");
   }
 
   template <typename T>
@@ -114,6 +138,7 @@ class GgufReader final {
     if (length > bytes_max)
       refuse(what + ": has " + std::to_string(length) + " bytes, at most " + std::to_string(bytes_max) +
              " are allowed");
+    keep(sizeof(std::string) + length);
     return std::string(base::as_text(take(length, what)));
   }
 
@@ -128,6 +153,7 @@ class GgufReader final {
     const std::string key = string("key of pair " + std::to_string(index), kKeyBytesMax);
     const std::string what = "key '" + base::to_printable(key) + "'";
     if (key.empty() || base::to_printable(key) != key) refuse(what + ": is not a proper name");
+    keep(sizeof(GgufPairs::value_type) + kItemBytes);
     const auto type = number<std::uint32_t>(what);
     GgufValue value =
         type == static_cast<std::uint32_t>(GgufValueType::array) ? array(what) : scalar(type, what);
@@ -151,7 +177,7 @@ class GgufReader final {
         if (value > 1) refuse(what + ": is the truth value " + std::to_string(value) + ", expected 0 or 1");
         return value == 1;
       }
-      case GgufValueType::string: return string(what, kHeadBytesMax);
+      case GgufValueType::string: return string(what, kStringBytesMax);
       case GgufValueType::array: refuse(what + ": is an array of arrays, which is not supported");
     }
     refuse(what + ": has the value type " + std::to_string(type) + ", which is not known");
@@ -163,8 +189,11 @@ class GgufReader final {
   GgufValue array(const std::string& what) {
     const auto type = number<std::uint32_t>(what);
     const auto count = number<std::uint64_t>(what);
-    require_count(count, type == static_cast<std::uint32_t>(GgufValueType::string) ? 8 : 1,
+    // Arrays of arrays are refused with their first element.
+    require_count(count, std::max<std::uint64_t>(number_bytes(type), is_string(type) ? 8 : 1),
                   "elements of " + what);
+    if (count > kGgufElementsMax) return pass_over(type, count, what);
+    keep(count * sizeof(std::int64_t));
     std::vector<std::int64_t> whole;
     std::vector<double> floats;
     std::vector<std::string> strings;
@@ -187,6 +216,23 @@ class GgufReader final {
     return whole;
   }
 
+  static bool is_string(std::uint32_t type) {
+    return type == static_cast<std::uint32_t>(GgufValueType::string);
+  }
+
+  /// Goes to the end of an array that is too long to be kept. Strings must be walked one by one, because only
+  /// their lengths lead from one to the next.
+  GgufLongArray pass_over(std::uint32_t type, std::uint64_t count, const std::string& what) {
+    if (const std::uint64_t bytes = number_bytes(type); bytes > 0) {
+      skip(count * bytes, what);  // require_count() has seen to it that the product fits
+    } else if (is_string(type)) {
+      for (std::uint64_t i = 0; i < count; ++i) skip(number<std::uint64_t>(what), what);
+    } else {
+      static_cast<void>(scalar(type, what));  // refuses arrays of arrays and unknown types
+    }
+    return {count};
+  }
+
   void read_alignment(const GgufPairs& pairs) {
     const auto found = pairs.find("general.alignment");
     if (found == pairs.end()) return;
@@ -199,6 +245,7 @@ class GgufReader final {
   CheckpointTensor read_tensor(std::uint64_t index) {
     CheckpointTensor tensor;
     tensor.name = string("name of tensor " + std::to_string(index), kNameBytesMax);
+    keep(sizeof(CheckpointTensor) + kItemBytes);
     const std::string what = "tensor '" + base::to_printable(tensor.name) + "'";
     if (tensor.name.empty() || base::to_printable(tensor.name) != tensor.name)
       refuse(what + ": is not a proper name");
@@ -208,11 +255,9 @@ class GgufReader final {
     // GGUF lists the innermost axis first.
     std::ranges::reverse(tensor.shape);
     const auto type = number<std::uint32_t>(what);
-    const auto known = std::ranges::find(kTypes, static_cast<GgufTensorType>(type), &KnownType::type);
-    if (known == kTypes.end())
-      refuse(what + ": has the type " + std::to_string(type) +
-             ", supported are F32, F16, BF16, Q8_0 and Q4_0 (0, 1, 30, 8, 2)");
-    tensor.dtype = known->dtype;
+    const GgufType* known = find_gguf_type(type);
+    if (known == nullptr || !known->dtype) refuse(what + ": " + describe_unread_type(type));
+    tensor.dtype = *known->dtype;
     tensor.offset_bytes = number<std::uint64_t>(what);
     const auto count = element_count(tensor.shape);
     // No supported type takes more than 4 bytes a weight, so stored_bytes() below cannot overflow.
@@ -220,7 +265,8 @@ class GgufReader final {
     if (!bytes || *count == 0) refuse(what + ": has the impossible shape " + to_string(tensor.shape));
     if (block_weights(tensor.dtype) > 1 &&
         (tensor.shape.empty() || tensor.shape.back() % block_weights(tensor.dtype) != 0)) {
-      refuse(what + ": rows of " + to_string(tensor.shape) + " are no whole blocks of 32");
+      refuse(what + ": rows of " + to_string(tensor.shape) + " are no whole blocks of " +
+             std::to_string(block_weights(tensor.dtype)) + ", as " + std::string(known->name) + " needs");
     }
     tensor.extent_bytes = stored_bytes(tensor.dtype, *count);
     tensor.strides.assign(tensor.shape.size(), 1);
@@ -259,9 +305,11 @@ class GgufReader final {
   base::File file_;
   std::string subject_;
   std::uint64_t file_bytes_;
-  bool whole_;  // the tensors must end where the file ends
-  std::vector<std::byte> head_;
+  bool whole_;                     // the tensors must end where the file ends
+  std::vector<std::byte> window_;  // bytes of the file from window_at_ on
+  std::uint64_t window_at_ = 0;
   std::uint64_t at_ = 0;
+  std::uint64_t kept_bytes_ = 0;
   std::uint64_t alignment_ = kGgufAlignmentBytes;
 };
 

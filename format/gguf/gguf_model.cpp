@@ -90,6 +90,10 @@ class Pairs final {
   [[nodiscard]] const std::vector<T>& list(std::string_view key) const {
     const GgufValue* value = find(key);
     if (value == nullptr) refuse(key, "is missing");
+    if (const auto* passed = std::get_if<GgufLongArray>(value)) {
+      refuse(key, "has " + std::to_string(passed->count) + " elements, and Sluice reads at most " +
+                      std::to_string(kGgufElementsMax));
+    }
     const auto* list = std::get_if<std::vector<T>>(value);
     if (list == nullptr) refuse(key, "is not of the expected type");
     return *list;

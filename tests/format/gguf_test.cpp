@@ -2,7 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/bytes.h"
@@ -125,6 +128,107 @@ TEST_CASE("shards of a GGUF model make one checkpoint with the pairs of the firs
   CHECK(format::gguf_params(checkpoint).dim == 64);
 }
 
+TEST_CASE("the split keys of shards are checked") {
+  const TempDir folder(tests::fast_directory());
+  struct Row {
+    std::uint32_t number, count, tensors;  // of the second shard
+    std::string cause;
+  };
+  const Row rows[] = {
+      {1, 2, 2, ""},
+      {0, 2, 2, "m-00002-of-00002.gguf: key 'split.no': is 0, expected 1 by the number in the file's name"},
+      {1, 3, 2,
+       "m-00002-of-00002.gguf: key 'split.count': is 3, expected 2 by the number of shards in the file's "
+       "name"},
+      {1, 2, 9,
+       "m-00002-of-00002.gguf: key 'split.tensors.count': is 9, expected 2 by the tensors of all shards"},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.cause);
+    for (const std::uint32_t number : {0u, 1u}) {
+      GgufHeader header;
+      header.set_u32("split.no", number == 0 ? 0 : row.number);
+      header.set_u32("split.count", number == 0 ? 2 : row.count);
+      header.set_u32("split.tensors.count", number == 0 ? 2 : row.tensors);
+      header.add_tensor(number == 0 ? "b" : "a", GgufTensorType::f32, {8});
+      tests::write_plainly(folder / ("m-0000" + std::to_string(number + 1) + "-of-00002.gguf"),
+                           header.encode() + std::string(32, '\1'));
+    }
+    if (row.cause.empty()) {
+      CHECK(format::open_checkpoint(folder.path()).tensors.size() == 2);
+      CHECK(format::open_checkpoint(folder / "m-00001-of-00002.gguf").tensors.size() == 2);
+    } else {
+      CHECK_ERROR(format::open_checkpoint(folder.path()), ErrorKind::malformed, row.cause);
+    }
+  }
+  std::filesystem::rename(folder / "m-00002-of-00002.gguf", folder / "n.gguf");
+  CHECK_ERROR(format::open_checkpoint(folder / "m-00001-of-00002.gguf"), ErrorKind::malformed,
+              "shard 2 of the checkpoint of 'm-00001-of-00002.gguf' is missing: there must be 2");
+  CHECK_ERROR(
+      format::open_checkpoint(folder / "n.gguf"), ErrorKind::malformed,
+      "n.gguf: is shard 2 of 2 (keys split.no, split.count), and its name does not lead to the others: "
+      "the files of a split model lie in one folder as NAME-00001-of-00002.gguf and so on");
+}
+
+TEST_CASE("a scalar and a tensor with a short name are enough for a GGUF file") {
+  const TempDir folder(tests::fast_directory());
+  // 25 bytes of tensor infos; the count of tensors must not ask for more.
+  std::string bytes = "GGUF" + raw<std::uint32_t>(3) + raw<std::uint64_t>(1) + raw<std::uint64_t>(1) +
+                      pair("general.alignment", 4, raw<std::uint32_t>(1)) + info("s", {}, 0, 0);
+  const auto file = open(folder, bytes + raw(1.5F));
+  REQUIRE(file.tensors.size() == 1);
+  CHECK(file.tensors[0].shape.empty());
+  CHECK(file.tensors[0].extent_bytes == 4);
+}
+
+TEST_CASE("arrays that are longer than any model's are passed over") {
+  const TempDir folder(tests::fast_directory());
+  const auto write = [&](std::uint32_t type, std::uint64_t count, std::uint64_t bytes) {
+    const std::string head = "GGUF" + raw<std::uint32_t>(3) + raw<std::uint64_t>(0) + raw<std::uint64_t>(2) +
+                             text("long") + raw<std::uint32_t>(9) + raw(type) + raw(count);
+    tests::write_plainly(folder / "m.gguf", head);
+    std::filesystem::resize_file(folder / "m.gguf", head.size() + bytes);  // zeros, without disk space
+    const std::string rest = pair("after", 4, raw<std::uint32_t>(7));
+    std::ofstream(folder / "m.gguf", std::ios::app | std::ios::binary) << rest << std::string(32, '\0');
+    return format::open_gguf(folder / "m.gguf");
+  };
+  // A quarter of a GiB of bytes; 16 MiB of empty strings; numbers of eight bytes.
+  for (const auto& [type, count, bytes] : {std::tuple{1u, 250ull << 20, 250ull << 20},
+                                           {8u, 2ull << 20, 16ull << 20},
+                                           {12u, 2ull << 20, 16ull << 20}}) {
+    CAPTURE(type);
+    const auto file = write(type, count, bytes);
+    CHECK(std::get<format::GgufLongArray>(file.gguf_pairs.at("long")).count == count);
+    CHECK(std::get<std::uint64_t>(file.gguf_pairs.at("after")) == 7);
+  }
+  CHECK_ERROR(write(9, 2ull << 20, 24ull << 20), ErrorKind::malformed, "key 'long': is an array of arrays");
+  CHECK_ERROR(write(13, 2ull << 20, 24ull << 20), ErrorKind::malformed, "has the value type 13");
+  CHECK_ERROR(write(8, 4ull << 20, 16ull << 20), ErrorKind::malformed,
+              "names 4194304 elements of key 'long'");
+
+  GgufHeader header = full_header();
+  header.set_strings("tokenizer.ggml.merges", std::vector<std::string>((1u << 20) + 1));
+  CHECK(format::gguf_params(open(folder, header.encode())).dim == 64);
+  GgufHeader long_vocabulary;
+  long_vocabulary.set_string("tokenizer.ggml.model", "llama");
+  long_vocabulary.set_strings("tokenizer.ggml.tokens", std::vector<std::string>((1u << 20) + 1));
+  CHECK_ERROR(format::gguf_tokenizer(open(folder, long_vocabulary.encode())), ErrorKind::malformed,
+              "key 'tokenizer.ggml.tokens': has 1048577 elements, and Sluice reads at most 1048576");
+}
+
+TEST_CASE("keys that would take too much memory are refused as a limit") {
+  const TempDir folder(tests::fast_directory());
+  std::string bytes = "GGUF" + raw<std::uint32_t>(3) + raw<std::uint64_t>(0) + raw<std::uint64_t>(17);
+  const std::string million(1u << 20, '\0');
+  for (char key = 'a'; key < 'a' + 17; ++key)
+    bytes +=
+        text(std::string(1, key)) + raw<std::uint32_t>(9) + raw<std::uint32_t>(1) + raw(1ull << 20) + million;
+  CHECK_ERROR(
+      open(folder, bytes), ErrorKind::malformed,
+      "its keys and tensor names take more than the 128 MiB of memory that Sluice allows for them: this "
+      "is a limit of the reader, the file need not be damaged");
+}
+
 TEST_CASE("a GGUF file that is cut at any byte is refused") {
   const TempDir folder(tests::fast_directory());
   GgufHeader header = full_header();
@@ -167,10 +271,21 @@ TEST_CASE("bad GGUF files are refused with their cause") {
       {file(0, 1, pair("general.alignment", 4, raw<std::uint32_t>(24))), "expected a power of two"},
       {file(0, 1, pair("general.alignment", 4, raw<std::uint32_t>(0))), "expected a power of two"},
       {file(1, 0, info("t", {1, 1, 1, 1, 1}, 0, 0), 32), "tensor 't': has 5 axes, at most 4"},
-      {file(1, 0, info("t", {8}, 12, 0), 32), "tensor 't': has the type 12, supported are F32"},
+      {file(1, 0, info("t", {256}, 16, 0), 96), "tensor 't': has the type IQ2_XXS, which is not supported: "},
+      {file(1, 0, info("t", {32}, 4, 0), 32),
+       "tensor 't': has the type Q4_2, which ggml itself has removed: convert the released weights, or a "
+       "GGUF "
+       "file of a type from Q2_K to Q8_0, IQ4_NL, IQ4_XS, MXFP4, F16, BF16 or F32"},
+      {file(1, 0, info("t", {8}, 26, 0), 32), "tensor 't': has the type I32, which is not supported"},
+      {file(1, 0, info("t", {8}, 4711, 0), 32), "tensor 't': has the type 4711, which is not known"},
       {file(1, 0, info("t", {1ull << 40, 1ull << 40}, 0, 0), 32), "tensor 't': has the impossible shape"},
       {file(1, 0, info("t", {0}, 0, 0), 32), "tensor 't': has the impossible shape [0]"},
-      {file(1, 0, info("t", {16, 2}, 8, 0), 64), "tensor 't': rows of [2, 16] are no whole blocks of 32"},
+      {file(1, 0, info("t", {16, 2}, 8, 0), 64),
+       "tensor 't': rows of [2, 16] are no whole blocks of 32, as Q8_0 needs"},
+      {file(1, 0, info("t", {288}, 14, 0), 256),
+       "tensor 't': rows of [288] are no whole blocks of 256, as Q6_K needs"},
+      {file(1, 0, info("t", {}, 12, 0), 160), "tensor 't': rows of [] are no whole blocks of 256"},
+      {file(1, 0, info("t", {512}, 12, 0), 144), "tensor 't': ends beyond the end of the file"},
       {file(1, 0, info("t", {8}, 0, 32), 64), "tensor 't': begins at byte 32 of the data, expected 0"},
       {file(1, 0, info("t", {8}, 0, 0), 16), "tensor 't': ends beyond the end of the file"},
       {file(1, 0, info("t", {8}, 0, 0), 64), "has 32 bytes behind its last tensor"},

@@ -1,5 +1,6 @@
-// GGUF files from strangers: what is accepted lies inside the file, and parameters and tokenizer follow from
-// it or are refused. Damage in any of them has a name, or a reason why not.
+// GGUF files from strangers: what is accepted lies inside the file and can be read, blocks included; split
+// keys, parameters and tokenizer follow from it or are refused. Damage in any of them has a name, or a reason
+// why not.
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -7,11 +8,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/invariant.h"
 #include "format/checkpoint_map.h"
 #include "format/gguf/gguf.h"
+#include "format/gguf/gguf_split.h"
+#include "format/tensor_source.h"
 
 using namespace sluice;
 
@@ -27,6 +31,22 @@ void name_damage(const std::string& path, std::size_t size) {
   }
 }
 
+/// Reads the first row of a tensor as floats or refuses its values.
+void read_row(const format::CheckpointTensor& tensor, const base::File& file) {
+  if (format::block_weights(tensor.dtype) == 1) return;
+  format::TensorView view;
+  view.name = tensor.name;
+  view.shape = {1, tensor.shape.back()};
+  view.stored_dtype = tensor.dtype;
+  view.offset_bytes = tensor.offset_bytes;
+  view.row_stride = tensor.shape.back();
+  const format::TensorSource source(view, file);
+  std::vector<std::byte> bytes;
+  source.read_rows(0, 1, bytes);
+  std::vector<float> values(tensor.shape.back());
+  source.to_floats(bytes, 0, values);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -37,10 +57,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   name_damage(path, size);
   try {
     const auto file = format::open_gguf(path);
+    format::check_gguf_split({file});
     for (const auto& tensor : file.tensors)
       INVARIANT(tensor.offset_bytes <= size && tensor.extent_bytes <= size - tensor.offset_bytes);
+    const auto content = base::File::open_read(path);
+    for (const auto& tensor : file.tensors) read_row(tensor, content);
     static_cast<void>(format::gguf_params(file));
     static_cast<void>(format::gguf_tokenizer(file));
+  } catch (const base::Error& error) {
+    INVARIANT(error.kind() == base::ErrorKind::malformed);
+  }
+  try {
+    const auto file = format::open_gguf(path);
+    format::check_gguf_split({file, file});
   } catch (const base::Error& error) {
     INVARIANT(error.kind() == base::ErrorKind::malformed);
   }

@@ -188,9 +188,7 @@ std::string_view storage_type(DType dtype) {
     case DType::i8: return "torch\nCharStorage\n";
     case DType::u8: return "torch\nByteStorage\n";
     case DType::boolean: return "torch\nBoolStorage\n";
-    case DType::f8_e4m3:
-    case DType::q8_0:
-    case DType::q4_0: break;
+    default: break;
   }
   throw std::logic_error("no such dtype");
 }
