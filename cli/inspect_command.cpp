@@ -61,14 +61,24 @@ std::vector<TensorInfo> list_tensors(const format::CheckpointIndex& index) {
   return tensors;
 }
 
+/// Quantized blocks show that the weights are not the released ones.
+void add_lossy(const format::CheckpointIndex& index, Json::Object& facts) {
+  const auto quantized = [](const auto& tensor) { return format::block_weights(tensor.dtype) > 1; };
+  if (std::ranges::any_of(index.tensors, quantized)) facts.emplace_back("lossy", true);
+}
+
 Inspection inspect_checkpoint(const fs::path& path, format::CheckpointKind kind) {
-  const auto index = format::open_checkpoint_file(kind, path);
+  // A GGUF file is complete in itself, or with its shards. The other kinds need the files around them, which
+  // inspect_release() reads.
+  const bool complete = kind == format::CheckpointKind::gguf;
+  const auto index = complete ? format::open_checkpoint(path) : format::open_checkpoint_file(kind, path);
   Inspection found{std::string(format::to_string(kind)), list_tensors(index), Json::object(), {}};
-  found.facts = {{"bytes", fs::file_size(path)}};
-  // A GGUF file is complete in itself. The other kinds need the files around them, which inspect_release()
-  // reads.
-  if (kind == format::CheckpointKind::gguf)
-    found.facts.emplace_back("params", format::to_json(format::gguf_params(index)));
+  std::uint64_t bytes = 0;
+  for (const auto& file : index.files) bytes += fs::file_size(file);
+  found.facts = {{"bytes", bytes}};
+  if (index.files.size() > 1) found.facts.emplace_back("shards", index.files.size());
+  add_lossy(index, found.facts);
+  if (complete) found.facts.emplace_back("params", format::to_json(format::gguf_params(index)));
   return found;
 }
 
@@ -168,6 +178,7 @@ Inspection inspect_release(const fs::path& folder, const library::Context& conte
   Json checkpoint_files = Json::array();
   for (const auto& file : index.files) checkpoint_files.push_back(file.filename().string());
   found.facts.emplace_back("checkpoint_files", std::move(checkpoint_files));
+  add_lossy(index, found.facts);
   try {
     const auto model = format::open_released_model(folder);
     found.facts.emplace_back("layout", model.layout);

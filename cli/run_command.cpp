@@ -188,6 +188,8 @@ class Run {
       for (const StyledText& line : routing_table(*counts_)) console_.report(line);
       console_.report(proofs_line(model_.proof_stats()));
       console_.report(residency_line(residency_));
+      if (const std::string types = model_.quantized_source(); !types.empty())
+        console_.report("source: quantized before the conversion, " + types + " (lossy)");
     }
     console_.note(statistics_line(generation, ids.size(), reused_tokens, values_));
     Json result = make_result(generation, ids, reused_tokens, values_.sampling.seed);
@@ -196,6 +198,8 @@ class Run {
       result.set("expert_load", load_json(*counts_));
       result.set("proofs", proofs_json(model_.proof_stats()));
       result.set("memory", residency_json(residency_));
+      if (const std::string types = model_.quantized_source(); !types.empty())
+        result.set("quantized_source", types);
     }
     console_.event(result);
   }

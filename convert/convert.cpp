@@ -84,6 +84,25 @@ Json recipe_json(Quant quant, const MatrixTypes& types, double bits_per_weight, 
                        {"relative_error", relative_error}});
 }
 
+/// Says that the weights had been rounded before, which nothing in their values shows.
+void record_quantized_source(const format::ReleasedModel& release, Json& recipe) {
+  if (release.quantized_types.empty()) return;
+  Json types = Json::object();
+  for (const auto& [type, count] : release.quantized_types) types.set(type, count);
+  recipe.set("lossy_source", true);
+  recipe.set("source_types", std::move(types));
+}
+
+void warn_of_quantized_source(const format::ReleasedModel& release, base::Progress& progress) {
+  if (release.quantized_types.empty()) return;
+  std::string types;
+  for (const auto& [type, count] : release.quantized_types)
+    types += (types.empty() ? "" : ", ") + std::to_string(count) + " " + type;
+  progress.warn(release.files.front().string() +
+                ": its weights have been quantized before (tensors: " + types +
+                "); what that has lost stays lost, so prefer the released weights where you can get them");
+}
+
 MatrixTypes types_of(const Request& request) { return request.types.value_or(types_for(request.quant)); }
 
 std::vector<TensorJob> make_jobs(const Plan& plan, const MatrixTypes& types) {
@@ -149,6 +168,7 @@ class Conversion {
     Json recipe =
         recipe_json(request_.quant, types_of(request_), result.bits_per_weight, result.relative_error);
     if (feed_) recipe.set("calibration", feed_->to_json());
+    record_quantized_source(plan_.release, recipe);
     recipe.set("quality", to_json(result.quality));
     // Only scratch containers record their conversion; in others it would make equal containers differ
     // between builds.
@@ -236,6 +256,7 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
     result.resumed_tensors = plan.tensors.size();
     return result;
   }
+  if (!request.scratch) warn_of_quantized_source(plan.release, progress);
   UnfinishedContainer container(request.output, identity, progress);
   try {
     return Conversion(request, plan, container).run(conversion, progress, stop);

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "format/gguf/gguf.h"
+#include "format/gguf/gguf_types.h"
 #include "format/mistral_params.h"
 #include "format/tensor_names.h"
 
@@ -229,6 +230,14 @@ std::vector<std::byte> read_tokenizer(const fs::path& folder) {
   base::throw_malformed(folder.string(), cause);
 }
 
+std::map<std::string, std::uint64_t> quantized_types(const CheckpointIndex& checkpoint) {
+  const auto quantized = [](const CheckpointTensor& tensor) { return block_weights(tensor.dtype) > 1; };
+  if (std::ranges::none_of(checkpoint.tensors, quantized)) return {};
+  std::map<std::string, std::uint64_t> types;
+  for (const CheckpointTensor& tensor : checkpoint.tensors) ++types[std::string(gguf_name(tensor.dtype))];
+  return types;
+}
+
 /// A GGUF file contains everything: parameters and tokenizer are not looked for next to it.
 ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   ReleasedModel model;
@@ -237,6 +246,7 @@ ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   model.params_text = to_json(params).dump_pretty();
   model.tokenizer = gguf_tokenizer(checkpoint);
   model.kind = checkpoint.kind;
+  model.quantized_types = quantized_types(checkpoint);
   ModelFinder finder(checkpoint, model.description, "its metadata");
   model.tensors = finder.find();
   model.layout = finder.layout();

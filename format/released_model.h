@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,9 @@ struct ReleasedModel {
   CheckpointKind kind = CheckpointKind::pth;
   std::string layout;  ///< of the names: "native", "stacked", "hugging-face", "fused", "gguf"
   std::vector<std::filesystem::path> files;
+  /// The number of tensors of each type of a GGUF file, by ggml's names, when some of them are quantized: the
+  /// weights have been rounded before. Otherwise empty.
+  std::map<std::string, std::uint64_t> quantized_types;
   std::vector<ReleasedTensor> tensors;  ///< all that model_tensors() asks for, in its order
 
   /// Bytes of all tensors, as they are read.

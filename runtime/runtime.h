@@ -114,6 +114,9 @@ class Model {
   [[nodiscard]] const text::Tokenizer& tokenizer() const;
   /// "bf16", "q8" or "q4": the type of the expert weights.
   [[nodiscard]] std::string_view quant() const;
+  /// The types of the weights that the container was made of, when those had been quantized before ("Q4_K,
+  /// Q6_K"); otherwise empty.
+  [[nodiscard]] std::string quantized_source() const;
   /// Bytes of weights that computing one token reads: k experts a layer, attention, router, norms, head.
   [[nodiscard]] std::uint64_t decode_bytes_per_token() const;
   /// Operations of the products of a prompt token: two for each weight of attention, router and chosen

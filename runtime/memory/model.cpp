@@ -201,6 +201,17 @@ std::string_view Model::quant() const {
   return format::to_string(impl_->layers.front().experts.front().gate.matrix.layout.type);
 }
 
+std::string Model::quantized_source() const {
+  // The recipe is outside data without a fixed form; what has another form says nothing.
+  const format::Json* types = impl_->container.recipe().find("source_types");
+  std::string names;
+  if (types == nullptr || !types->is_object()) return names;
+  for (const auto& [name, count] : types->as_object("source_types")) {
+    if (name != "F32" && name != "F16" && name != "BF16") names += (names.empty() ? "" : ", ") + name;
+  }
+  return names;
+}
+
 format::ProofStats Model::proof_stats() const { return impl_->proofs->stats(); }
 
 std::uint64_t Model::decode_bytes_per_token() const {

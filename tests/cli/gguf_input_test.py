@@ -106,9 +106,30 @@ class GgufInputTest(ProgramTest):
         pairs, tensors = read_gguf(self.export("bf16"))
         names = list(tensors)
         halves = ({name: tensors[name] for name in names[::2]}, {name: tensors[name] for name in names[1::2]})
-        for number, (keys, shard) in enumerate(((pairs, halves[0]), ({"split.no": 1}, halves[1])), start=1):
-            write_gguf(self.folder / f"m-0000{number}-of-00002.gguf", keys, shard)
-        self.assertEqual(self.root("m-00001-of-00002.gguf"), expected)
+        (self.folder / "split").mkdir()
+        for number, (keys, shard) in enumerate(((pairs, halves[0]), ({}, halves[1]))):
+            keys = {**keys, "split.no": number, "split.count": 2, "split.tensors.count": len(names)}
+            write_gguf(self.folder / f"split/m-0000{number + 1}-of-00002.gguf", keys, shard)
+        for path in ("split", "split/m-00001-of-00002.gguf", "split/m-00002-of-00002.gguf"):
+            self.assertEqual(self.root(path), expected, path)
+        told = self.succeed("inspect", "split/m-00002-of-00002.gguf", "--json").result()
+        self.assertEqual((told["tensors"], told["shards"], told["params"]["n_layers"]), (len(names), 2, 4))
+        (self.folder / "split/m-00002-of-00002.gguf").unlink()
+        self.fail_with(9, "malformed", "shard 2 of the checkpoint of 'm-00001-of-00002.gguf' is missing", "convert",
+                       "split", "-o", "x")
+
+    def test_a_quantized_source_is_told(self):
+        model = self.export("q8")
+        self.assertTrue(self.succeed("inspect", model, "--json").result()["lossy"])
+        said = self.succeed("convert", model, "--quant", "q8", "-o", "out.sluice")
+        self.assertIn("q8.gguf: its weights have been quantized before (tensors: 13 F32, 30 Q8_0)", said.stderr)
+        recipe = self.succeed("inspect", "out.sluice", "--json").result()["recipe"]
+        self.assertEqual((recipe["lossy_source"], recipe["source_types"]), (True, {"F32": 13, "Q8_0": 30}))
+        said = self.succeed("run", "out.sluice", "-p", "Once", "-n", "1", "--stats")
+        self.assertIn("source: quantized before the conversion, Q8_0 (lossy)", said.stdout + said.stderr)
+        recipe = self.succeed("convert", self.export("bf16"), "-o", "out.sluice", "--quant", "q8")
+        self.assertNotIn("quantized before", recipe.stderr)
+        self.assertNotIn("lossy_source", self.succeed("inspect", "out.sluice", "--json").result()["recipe"])
 
     def test_blocks_are_read_as_what_they_stand_for(self):
         pairs, tensors = read_gguf(self.export("q8"))
