@@ -58,8 +58,10 @@ void declare(Options& options, ConvertOptions& values) {
   options.add_choice("--to FORMAT", values.to, {"sluice", "gguf", "safetensors"},
                      "Format to write: sluice, gguf or safetensors");
   options.group("Quantization");
-  options.add_choice("--quant TYPE", values.quant, {"q4", "q8", "bf16", "f32"},
-                     "Type of the weights: q4, q8 or bf16 (default: q4); for --to also f32 (default: exact)");
+  options.add_choice(
+      "--quant TYPE", values.quant, {"q4", "q8", "bf16", "f32", "q4_0", "q8_0"},
+      "Type of the weights: q4, q8 or bf16 (default: q4); for --to gguf f32, bf16, q8_0 or q4_0, "
+      "for --to safetensors f32 or bf16 (default: exact)");
   options.add_text("--calibrate TEXT", values.calibration_text,
                    "Text file to run through the model first; q4 is then rounded for the inputs that each "
                    "expert sees");
@@ -75,7 +77,8 @@ void require_sensible(const ConvertOptions& values) {
   if (values.to != "sluice" && !values.calibration_text.empty())
     refuse("--calibrate is for .sluice files, not for exports");
   // add_choice() takes the types of all formats, so the format decides here. run_export() refuses the rest.
-  if (values.to == "sluice" && values.quant == "f32") refuse("a .sluice file holds q4, q8 or bf16, not f32");
+  if (values.to == "sluice" && !values.quant.empty() && !convert::parse_quant(values.quant))
+    refuse("a .sluice file holds q4, q8 or bf16, not " + values.quant);
 }
 
 int run_export(ConvertOptions& values, const Invocation& invocation) {

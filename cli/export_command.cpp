@@ -23,17 +23,19 @@ using convert::ExportFormat;
 using convert::ExportType;
 using format::Json;
 
-/// No type means the values exactly as the input has them. q8 exists in GGUF only (Q8_0), because safetensors
-/// has no blocks.
+/// No type means the values exactly as the input has them. q8 and q4 exist in GGUF only (Q8_0, Q4_0), because
+/// safetensors has no blocks.
 std::optional<ExportType> parse_type(const ExportArguments& arguments) {
   const std::string& text = arguments.quant;
   if (text.empty()) return std::nullopt;
   if (text == "f32") return ExportType::f32;
   if (text == "bf16") return ExportType::bf16;
   const bool gguf = arguments.to == "gguf";
-  if (text == "q8" && gguf) return ExportType::q8_0;
+  if (gguf && (text == "q8" || text == "q8_0")) return ExportType::q8_0;
+  if (gguf && (text == "q4" || text == "q4_0")) return ExportType::q4_0;
   throw base::Error(base::ErrorKind::usage, "--to " + arguments.to + " writes " +
-                                                (gguf ? "f32, bf16 or q8" : "f32 or bf16") + ", not " + text);
+                                                (gguf ? "f32, bf16, q8_0 or q4_0" : "f32 or bf16") +
+                                                ", not " + text);
 }
 
 /// The name of the release folder, or of the .sluice file without its extension.

@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "convert/export_gguf.h"
 #include "convert/safetensors_writer.h"
+#include "convert/value_encoder.h"
 #include "format/json.h"
 #include "format/mistral_params.h"
 
@@ -73,22 +74,28 @@ format::DType dtype_of(ExportType type) {
     case ExportType::f32: return format::DType::f32;
     case ExportType::f16: return format::DType::f16;
     case ExportType::bf16: return format::DType::bf16;
-    case ExportType::q8_0: break;
+    case ExportType::q8_0:
+    case ExportType::q4_0: break;
   }
   INVARIANT(!"safetensors hold no blocks");
 }
 
 /// Writes the tensors under native names, as a release's consolidated.safetensors has them. The header comes
 /// first in the file and needs all offsets, so the tensors are listed and sorted before the first is opened.
-ExportedTensors write_safetensors(const ModelRows& model, const ExportRequest& request,
-                                  ExportStream& stream) {
+ExportedTensors write_safetensors(const ModelRows& model, const ExportRequest& request, ExportStream& stream,
+                                  base::Progress& progress) {
   std::vector<SafetensorsEntry> entries;
   std::map<std::string, format::ModelTensor, std::less<>> tensors;
   std::map<std::string, ExportType, std::less<>> types;
   ExportedTensors done{0, ExportType::bf16};
+  std::uint64_t data_bytes = 0;
+  std::uint64_t value_count = 0;
   for (const format::ModelTensor& tensor : format::model_tensors(model.description())) {
     const ExportType type = request.type.value_or(exact_type(model.exact_dtype(tensor)));
     entries.push_back({tensor.name, dtype_of(type), tensor.shape});
+    const std::uint64_t values = format::element_count(tensor.shape).value();
+    value_count += values;
+    data_bytes += encoded_bytes(type, values);
     types[tensor.name] = type;
     tensors[tensor.name] = tensor;
     // The experts are most of the weights, so their type stands for the file.
@@ -96,14 +103,35 @@ ExportedTensors write_safetensors(const ModelRows& model, const ExportRequest& r
     ++done.count;
   }
   sort_as_safetensors(entries);
+  const std::string header = encode_safetensors_header(entries);
+  const std::uint64_t file_bytes = header.size() + data_bytes;
+  if (done.type == ExportType::f32) {
+    const std::uint64_t bf16_bytes = encoded_bytes(ExportType::bf16, value_count);
+    warn_of_size(file_bytes, model.stored_bytes(), {{"bf16", bf16_bytes}}, progress);
+  }
+  stream.require_room(file_bytes);
   // The header fixes the order of the data, which is not the model's.
-  stream.write(base::as_bytes(encode_safetensors_header(entries)));
+  stream.write(base::as_bytes(header));
   for (const SafetensorsEntry& entry : entries)
     stream.write(*model.open_tensor(tensors.at(entry.name)), types.at(entry.name));
   return done;
 }
 
 }  // namespace
+
+void warn_of_size(std::uint64_t file_bytes, std::uint64_t input_bytes,
+                  const std::vector<SmallerExport>& smaller, base::Progress& progress) {
+  constexpr std::uint64_t kLargeBytes = 1u << 30;
+  if (file_bytes < kLargeBytes || file_bytes <= input_bytes) return;
+  std::string text = "this writes " + base::to_human_bytes(file_bytes) + " from " +
+                     base::to_human_bytes(input_bytes) + ", because f32 holds every value exactly";
+  const char* separator = "; ";
+  for (const SmallerExport& other : smaller) {
+    text += separator + ("--quant " + other.option) + " would write " + base::to_human_bytes(other.bytes);
+    separator = ", ";
+  }
+  progress.warn(text);
+}
 
 ExportType exact_type(format::DType dtype) {
   switch (dtype) {
@@ -134,7 +162,7 @@ ExportResult export_model(const ExportRequest& request, base::Progress& progress
   ExportStream stream(path, request.memory_bytes, request.thread_count, progress, stop);
   const ExportedTensors written = request.format == ExportFormat::gguf
                                       ? write_gguf(*model, request, request.input.string(), stream, progress)
-                                      : write_safetensors(*model, request, stream);
+                                      : write_safetensors(*model, request, stream, progress);
   result.tensors = written.count;
   result.type = written.type;
   result.weights = stream.commit();

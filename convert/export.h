@@ -18,8 +18,9 @@ namespace sluice::convert {
 
 enum class ExportFormat : std::uint8_t { gguf, safetensors };
 
-/// The type of the exported matrices. Norms are always f32 in GGUF, as its readers require.
-enum class ExportType : std::uint8_t { f32, f16, bf16, q8_0 };
+/// The type of the exported matrices. Norms are always f32 in GGUF, as its readers require; with q4_0 the
+/// embedding and the head are q8_0.
+enum class ExportType : std::uint8_t { f32, f16, bf16, q8_0, q4_0 };
 
 [[nodiscard]] std::string_view to_string(ExportType type);
 

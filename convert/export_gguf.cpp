@@ -42,10 +42,13 @@ struct GgufTensor {
 ExportType type_for(const ModelTensor& tensor, const ModelRows& model, const ExportRequest& request) {
   if (tensor.quantization == QuantizationClass::unquantized) return ExportType::f32;
   const ExportType type = request.type.value_or(exact_type(model.exact_dtype(tensor)));
-  // Q8_0 needs rows of whole blocks.
-  if (type == ExportType::q8_0 && tensor.shape.back() % format::kGgufBlockWeights != 0)
-    return ExportType::bf16;
-  return type;
+  if (type != ExportType::q8_0 && type != ExportType::q4_0) return type;
+  // Blocks lie within rows.
+  if (tensor.shape.back() % format::kGgufBlockWeights != 0) return ExportType::bf16;
+  // Four bits cost most where every token passes; embedding and head are a small part of the file.
+  const bool is_of_tokens =
+      tensor.quantization == QuantizationClass::embedding || tensor.quantization == QuantizationClass::head;
+  return is_of_tokens ? ExportType::q8_0 : type;
 }
 
 std::vector<GgufTensor> list_tensors(const ModelRows& model, const ExportRequest& request) {
@@ -73,8 +76,29 @@ GgufTensorType gguf_type(ExportType type) {
     case ExportType::f16: return GgufTensorType::f16;
     case ExportType::bf16: return GgufTensorType::bf16;
     case ExportType::q8_0: return GgufTensorType::q8_0;
+    case ExportType::q4_0: return GgufTensorType::q4_0;
   }
   INVARIANT(!"an ExportType without GGUF type");
+}
+
+/// Bytes of the tensors with the types of a request, which are nearly all of the file.
+std::uint64_t data_bytes(const std::vector<GgufTensor>& tensors) {
+  std::uint64_t bytes = 0;
+  for (const GgufTensor& tensor : tensors)
+    bytes += base::align_up(format::gguf_tensor_bytes(gguf_type(tensor.type), tensor.shape),
+                            format::kGgufAlignmentBytes);
+  return bytes;
+}
+
+/// What the file would have with other types.
+std::vector<SmallerExport> smaller_exports(const ModelRows& model, ExportRequest request) {
+  std::vector<SmallerExport> smaller;
+  for (const auto& [type, option] :
+       {std::pair{ExportType::bf16, "bf16"}, {ExportType::q8_0, "q8_0"}, {ExportType::q4_0, "q4_0"}}) {
+    request.type = type;
+    smaller.push_back({option, data_bytes(list_tensors(model, request))});
+  }
+  return smaller;
 }
 
 /// The type of most of the file's tensors (llama.h, enum llama_ftype). llama.cpp only shows it.
@@ -82,6 +106,7 @@ std::uint32_t file_type(ExportType type) {
   switch (type) {
     case ExportType::f32: return 0;
     case ExportType::f16: return 1;
+    case ExportType::q4_0: return 2;
     case ExportType::q8_0: return 7;
     case ExportType::bf16: return 32;
   }
@@ -209,7 +234,12 @@ ExportedTensors write_gguf(const ModelRows& model, const ExportRequest& request,
         " tokens: its results are the model's up to that length, which is the file's context_length");
   }
 
-  stream.write(base::as_bytes(header.encode()));
+  const std::string head = header.encode();
+  const std::uint64_t file_bytes = head.size() + data_bytes(tensors);
+  if (matrix->type == ExportType::f32)
+    warn_of_size(file_bytes, model.stored_bytes(), smaller_exports(model, request), progress);
+  stream.require_room(file_bytes);
+  stream.write(base::as_bytes(head));
   for (const GgufTensor& tensor : tensors) {
     for (const ModelTensor& source : tensor.sources) stream.write(*model.open_tensor(source), tensor.type);
     stream.pad_to(format::kGgufAlignmentBytes);

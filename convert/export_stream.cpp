@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "convert/value_encoder.h"
 
 namespace sluice::convert {
@@ -31,6 +32,16 @@ ExportStream::ExportStream(const std::filesystem::path& path, std::uint64_t memo
       pool_(thread_count),
       progress_(progress),
       stop_(stop) {}
+
+void ExportStream::require_room(std::uint64_t file_bytes) const {
+  const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
+  std::error_code error;  // a file system that does not tell is written to until it is full
+  const auto space = std::filesystem::space(folder, error);
+  if (error || space.available >= file_bytes) return;
+  throw base::Error(base::ErrorKind::no_space,
+                    path_.string() + ": the file will have " + base::to_human_bytes(file_bytes) + ", and " +
+                        base::to_human_bytes(space.available) + " are free in " + folder.string());
+}
 
 void ExportStream::write(base::Bytes bytes) {
   output_.file().write_at(offset_bytes_, bytes);

@@ -23,6 +23,8 @@ class ExportStream final {
   ExportStream(const std::filesystem::path& path, std::uint64_t memory_bytes, unsigned thread_count,
                base::Progress& progress, const std::stop_token& stop);
 
+  /// Error{no_space} when the disk of the output has fewer free bytes than the file will have.
+  void require_room(std::uint64_t file_bytes) const;
   void write(base::Bytes bytes);
   /// Writes all rows of a tensor in the given type.
   void write(const RowSource& source, ExportType type);

@@ -56,6 +56,11 @@ class Release final : public ModelRows {
   }
 
   const format::ModelDescription& description() const override { return release_.description; }
+  std::uint64_t stored_bytes() const override {
+    std::uint64_t bytes = 0;
+    for (const base::File& file : files_) bytes += file.size_bytes();
+    return bytes;
+  }
   const std::string& params_text() const override { return release_.params_text; }
   base::Bytes tokenizer() const override { return release_.tokenizer; }
   std::string name() const override { return {}; }
@@ -174,6 +179,7 @@ class Container final : public ModelRows {
   }
 
   const format::ModelDescription& description() const override { return reader_.description(); }
+  std::uint64_t stored_bytes() const override { return file_.size_bytes(); }
   const std::string& params_text() const override { return params_text_; }
   base::Bytes tokenizer() const override { return section("tokenizer"); }
   std::string name() const override { return origin("release"); }

@@ -43,6 +43,7 @@ class ModelRows {
   [[nodiscard]] static std::unique_ptr<ModelRows> open(const std::filesystem::path& path);
 
   [[nodiscard]] virtual const format::ModelDescription& description() const = 0;
+  [[nodiscard]] virtual std::uint64_t stored_bytes() const = 0;      ///< of the files that hold the model
   [[nodiscard]] virtual const std::string& params_text() const = 0;  ///< as released
   [[nodiscard]] virtual base::Bytes tokenizer() const = 0;           ///< tokenizer.model
   /// The name of the release that a container was made of, if it records one; else empty.

@@ -12,11 +12,18 @@ namespace sluice::convert {
 namespace {
 
 using format::kGgufBlockWeights;
+using format::kQ4BlockBytes;
 using format::kQ8BlockBytes;
 
 /// Rounds as roundf does, halves away from zero: adding the float just below 1/2 cannot carry a smaller
 /// fraction over. roundf itself is a call for each value; the compiler vectorizes this arithmetic.
 int round_away(float value) { return static_cast<int>(value + std::copysign(0x1.FFFFFEp-2F, value)); }
+
+/// 0 for scales whose reciprocal is infinite: in f16 they are 0, so the codes make no difference.
+float reciprocal(float scale) {
+  const float inverse = scale != 0 ? 1.0F / scale : 0.0F;
+  return std::isfinite(inverse) ? inverse : 0.0F;
+}
 
 void encode_q8_block(const float* values, std::byte* out) {
   float greatest = 0;
@@ -24,11 +31,32 @@ void encode_q8_block(const float* values, std::byte* out) {
   // Codes use the scale before its rounding to f16, like quantize_row_q8_0_ref in ggml, so that the bytes are
   // those of llama.cpp.
   const float scale = greatest / 127.0F;
-  const float inverse = scale != 0 ? 1.0F / scale : 0.0F;
+  const float inverse = reciprocal(scale);
   const std::uint16_t half = format::f32_to_f16(scale);
   std::memcpy(out, &half, sizeof(half));
   for (std::uint64_t i = 0; i < kGgufBlockWeights; ++i)
     out[2 + i] = static_cast<std::byte>(static_cast<std::int8_t>(round_away(values[i] * inverse)));
+}
+
+void encode_q4_block(const float* values, std::byte* out) {
+  float greatest = 0;
+  float extreme = 0;  // the value of largest magnitude, with its sign
+  for (std::uint64_t i = 0; i < kGgufBlockWeights; ++i) {
+    if (greatest >= std::fabs(values[i])) continue;
+    greatest = std::fabs(values[i]);
+    extreme = values[i];
+  }
+  // The extreme gets the code 0, which stands for -8, so its sign is that of the scale.
+  const float scale = extreme / -8.0F;
+  const float inverse = reciprocal(scale);
+  const std::uint16_t half = format::f32_to_f16(scale);
+  std::memcpy(out, &half, sizeof(half));
+  const auto code = [&](std::uint64_t i) {
+    return std::min(15, static_cast<int>(values[i] * inverse + 8.5F));
+  };
+  constexpr std::uint64_t kHalf = kGgufBlockWeights / 2;
+  for (std::uint64_t i = 0; i < kHalf; ++i)
+    out[2 + i] = static_cast<std::byte>(code(i) | code(i + kHalf) << 4);
 }
 
 }  // namespace
@@ -39,6 +67,7 @@ std::string_view to_string(ExportType type) {
     case ExportType::f16: return "f16";
     case ExportType::bf16: return "bf16";
     case ExportType::q8_0: return "q8";
+    case ExportType::q4_0: return "q4";
   }
   INVARIANT(!"an ExportType without name");
 }
@@ -49,6 +78,7 @@ std::uint64_t encoded_bytes(ExportType type, std::uint64_t count) {
     case ExportType::f16:
     case ExportType::bf16: return count * 2;
     case ExportType::q8_0: return count / kGgufBlockWeights * kQ8BlockBytes;
+    case ExportType::q4_0: return count / kGgufBlockWeights * kQ4BlockBytes;
   }
   INVARIANT(!"an ExportType without size");
 }
@@ -70,6 +100,11 @@ void encode_values(ExportType type, std::span<const float> values, base::Mutable
       INVARIANT(values.size() % kGgufBlockWeights == 0);
       for (std::size_t block = 0; block * kGgufBlockWeights < values.size(); ++block)
         encode_q8_block(values.data() + block * kGgufBlockWeights, to + block * kQ8BlockBytes);
+      return;
+    case ExportType::q4_0:
+      INVARIANT(values.size() % kGgufBlockWeights == 0);
+      for (std::size_t block = 0; block * kGgufBlockWeights < values.size(); ++block)
+        encode_q4_block(values.data() + block * kGgufBlockWeights, to + block * kQ4BlockBytes);
       return;
   }
 }

@@ -115,6 +115,18 @@ class ExportTest(ExportCase):
                 worst = max(abs(a - b) for a, b in zip(decoded[at:at + 32], released[at:at + 32]))
                 self.assertLessEqual(worst, bound, f"{name} at {at}")
 
+    def test_q4_0_has_embedding_and_head_in_q8_0(self):
+        result = self.export(RELEASE, "gguf", "--quant", "q4_0")
+        self.assertEqual((Path(result["output"]).name, result["type"]), (f"{RELEASE.name}-q4.gguf", "q4"))
+        pairs, tensors = read_gguf(self.folder / result["output"])
+        self.assertEqual(pairs["general.file_type"], 2)
+        types = {name: dtype for name, (_, dtype, _) in tensors.items()}
+        self.assertEqual({types["output.weight"], types["token_embd.weight"]}, {"Q8_0"})
+        self.assertEqual({types["blk.0.attn_q.weight"], types["blk.2.ffn_up_exps.weight"]}, {"Q4_0"})
+        self.assertEqual({types["blk.0.ffn_gate_inp.weight"], types["output_norm.weight"]}, {"F32"})
+        # What is written is read again.
+        self.succeed("convert", result["output"], "--quant", "q8", "-o", "back.sluice")
+
     def test_codes_are_exported_as_what_they_stand_for(self):
         for quant in ("q8", "q4"):
             source = self.container(quant)
@@ -163,10 +175,11 @@ class ExportTest(ExportCase):
         self.assertEqual([tokens[i] for i in prompt["ids"]], prompt["pieces"])
 
     def test_what_cannot_be_written_is_refused(self):
-        self.fail_with(2, "usage", "writes f32, bf16 or q8, not q4", "convert", RELEASE, "--to", "gguf", "--quant", "q4")
-        self.fail_with(2, "usage", "writes f32 or bf16, not q8", "convert", RELEASE, "--to", "safetensors",
-                       "--quant", "q8")
-        self.fail_with(2, "usage", "not f32", "convert", RELEASE, "--quant", "f32")
+        for quant in ("q8", "q4_0"):
+            self.fail_with(2, "usage", f"writes f32 or bf16, not {quant}", "convert", RELEASE, "--to", "safetensors",
+                           "--quant", quant)
+        for quant in ("f32", "q8_0"):
+            self.fail_with(2, "usage", f"not {quant}", "convert", RELEASE, "--quant", quant)
         copy = self.copy_release()
         self.fail_with(2, "usage", "a folder of its own", "convert", copy, "--to", "safetensors", "-o", f"{copy}/")
         damaged = self.folder / self.container("q8")

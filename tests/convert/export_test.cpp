@@ -2,12 +2,16 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
+#include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/file.h"
+#include "convert/export_gguf.h"
 #include "convert/panel_decoder.h"
 #include "convert/value_encoder.h"
 #include "format/container_reader.h"
@@ -111,6 +115,59 @@ TEST_CASE("Q8_0 blocks are those of its definition") {
       REQUIRE(static_cast<std::int8_t>(block[2 + i]) == static_cast<int>(expected));
     }
   }
+}
+
+TEST_CASE("Q4_0 blocks are those of ggml's reference") {
+  std::mt19937 random(2);
+  for (int round = 0; round < 20000; ++round) {
+    std::vector<float> values(32);
+    // Whole steps, halves of them and ties for the extreme in even rounds, any bits in odd ones.
+    for (float& value : values) value = static_cast<float>(static_cast<int>(random() % 33) - 16) / 2.0F;
+    if (round % 2 == 1) {
+      for (float& value : values) value *= static_cast<float>(random() % 4096) * 0x1p-20F;
+    }
+    std::vector<std::byte> block(18);
+    convert::encode_values(ExportType::q4_0, values, block);
+    // The first value of largest magnitude decides the scale and its sign.
+    const auto extreme = std::ranges::max_element(values, {}, [](float value) { return std::fabs(value); });
+    const float scale = *extreme / -8.0F;
+    REQUIRE(base::load_le<std::uint16_t>(block) == format::f32_to_f16(scale));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const float steps = scale == 0 ? 0.0F : values[i] * (1.0F / scale);
+      const auto expected = std::min(15.0F, std::floor(steps + 8.5F));
+      const auto byte = std::to_integer<int>(block[2 + i % 16]);
+      REQUIRE(static_cast<float>(i < 16 ? byte % 16 : byte / 16) == expected);
+    }
+  }
+}
+
+TEST_CASE("blocks of values too small for a scale are zero") {
+  for (const auto& [type, bytes, middle] :
+       {std::tuple{ExportType::q8_0, 34u, 0}, {ExportType::q4_0, 18u, 0x88}}) {
+    std::vector<float> values(32, std::numeric_limits<float>::denorm_min());
+    std::vector<std::byte> block(bytes);
+    convert::encode_values(type, values, block);
+    CHECK((base::load_le<std::uint16_t>(block) & 0x7FFF) == 0);
+    for (std::size_t i = 2; i < bytes; ++i) CHECK(std::to_integer<int>(block[i]) == middle);
+  }
+}
+
+TEST_CASE("the size of a large f32 export is told before it is written") {
+  struct Told final : base::Progress {
+    void begin(std::string_view, std::uint64_t) override {}
+    void advance(std::uint64_t) override {}
+    void warn(std::string_view message) override { text += message; }
+    std::string text;
+  };
+  const std::uint64_t gib = 1u << 30;
+  Told told;
+  convert::warn_of_size(gib - 1, 1, {}, told);  // small
+  convert::warn_of_size(gib, gib, {}, told);    // not larger than its input
+  CHECK(told.text.empty());
+  convert::warn_of_size(187 * gib, 26 * gib, {{"bf16", 94 * gib}, {"q8_0", 50 * gib}}, told);
+  CHECK(told.text ==
+        "this writes 187 GiB from 26.0 GiB, because f32 holds every value exactly; --quant bf16 would "
+        "write 94.0 GiB, --quant q8_0 would write 50.0 GiB");
 }
 
 TEST_CASE("an export has the same bytes whatever the threads and the memory") {
