@@ -52,32 +52,41 @@ std::string describe(const Json& value) {
 /// an exception.
 class Builder final : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit Builder(std::string_view subject) : subject_(subject) {}
+  Builder(std::string_view subject, std::uint64_t memory_bytes_max)
+      : subject_(subject), memory_bytes_max_(memory_bytes_max) {}
 
   bool null() override { return place(Json()); }
   bool boolean(bool value) override { return place(Json(value)); }
   bool number_integer(number_integer_t value) override { return place(Json(value)); }
   bool number_unsigned(number_unsigned_t value) override { return place(Json(value)); }
   bool number_float(number_float_t value, const string_t&) override { return place(Json(value)); }
-  bool string(string_t& value) override { return place(Json(std::move(value))); }
+  bool string(string_t& value) override {
+    charge(value.size());
+    return place(Json(std::move(value)));
+  }
   bool binary(binary_t&) override { return false; }  // never comes from text
 
   bool start_object(std::size_t) override { return open(); }
   bool start_array(std::size_t) override { return open(); }
 
   bool end_object() override {
+    if (is_too_large()) return true;
     Json::Object members = std::move(open_.back().members);
     open_.pop_back();
     return place(Json(std::move(members)));
   }
 
   bool end_array() override {
+    if (is_too_large()) return true;
     Json::Array items = std::move(open_.back().items);
     open_.pop_back();
     return place(Json(std::move(items)));
   }
 
   bool key(string_t& value) override {
+    // The key stands in the member and, while its object is open, in the set of keys.
+    charge(2 * value.size() + sizeof(Json::Member) + kSetNodeBytes);
+    if (is_too_large()) return true;
     Container& object = open_.back();
     if (!object.keys.insert(value).second) refuse("key " + quote(value) + " occurs twice in one object");
     object.next_key = std::move(value);
@@ -96,7 +105,14 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
     refuse(base::to_printable(cause.substr(0, kParserMessageBytesMax)));
   }
 
-  [[nodiscard]] Json take() { return std::move(root_); }
+  [[nodiscard]] Json take() {
+    if (is_too_large())
+      throw base::Error(base::ErrorKind::usage,
+                        std::string(subject_) + ": its JSON takes " + base::to_human_bytes(memory_bytes_) +
+                            " of memory, more than the " + base::to_human_bytes(memory_bytes_max_) +
+                            " that may be used for it");
+    return std::move(root_);
+  }
 
  private:
   struct Container {
@@ -112,7 +128,18 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
     base::throw_malformed(subject_, "is not valid JSON: " + cause);
   }
 
+  /// Counts before memory is taken. Once the limit is reached, nothing is kept, and the rest is only counted.
+  void charge(std::uint64_t bytes) {
+    memory_bytes_ += bytes;
+    if (!is_too_large() || released_) return;
+    open_ = {};
+    released_ = true;
+  }
+  [[nodiscard]] bool is_too_large() const { return memory_bytes_ > memory_bytes_max_; }
+
   bool open() {
+    charge(sizeof(Container));
+    if (is_too_large()) return true;
     if (open_.size() >= static_cast<std::size_t>(kJsonDepthMax)) {
       refuse("more than " + std::to_string(kJsonDepthMax) + " levels of arrays and objects");
     }
@@ -122,6 +149,8 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
 
   // Adds a finished value to the innermost open container; without one it is the root.
   bool place(Json value) {
+    charge(2 * sizeof(Json));  // a vector that grows has up to twice the places
+    if (is_too_large()) return true;
     if (open_.empty()) {
       root_ = std::move(value);
     } else if (Container& parent = open_.back(); parent.is_object) {
@@ -132,7 +161,12 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
+  static constexpr std::uint64_t kSetNodeBytes = 64;
+
   std::string_view subject_;
+  std::uint64_t memory_bytes_max_;
+  std::uint64_t memory_bytes_ = 0;
+  bool released_ = false;
   Json root_;
   std::vector<Container> open_;
 };
@@ -348,11 +382,11 @@ std::string Json::dump_pretty() const {
   return out;
 }
 
-Json parse_json(std::string_view text, std::string_view subject) {
+Json parse_json(std::string_view text, std::string_view subject, std::uint64_t memory_bytes_max) {
   // The parser takes a NUL for the end of the text, whatever follows it.
   if (const auto nul = text.find('\0'); nul != std::string_view::npos)
     base::throw_malformed(subject, "is not valid JSON: a NUL byte at offset " + std::to_string(nul));
-  Builder builder(subject);
+  Builder builder(subject, memory_bytes_max);
   nlohmann::json::sax_parse(text.begin(), text.end(), &builder, nlohmann::json::input_format_t::json,
                             /*strict=*/true, /*ignore_comments=*/false);
   return builder.take();

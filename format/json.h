@@ -99,8 +99,14 @@ class Json {
   std::variant<std::monostate, bool, std::int64_t, std::uint64_t, double, std::string, Array, Object> value_;
 };
 
-/// Throws Error{malformed} "SUBJECT: is not valid JSON: ..." with the position.
-[[nodiscard]] Json parse_json(std::string_view text, std::string_view subject);
+/// The memory for the values of one document where the caller has no limit of its own.
+constexpr std::uint64_t kJsonMemoryBytesMax = std::uint64_t{512} << 20;
+
+/// Throws Error{malformed} "SUBJECT: is not valid JSON: ..." with the position, and Error{usage} with the
+/// needed memory when the values take more than `memory_bytes_max`: two bytes of text can be a value of 40
+/// bytes.
+[[nodiscard]] Json parse_json(std::string_view text, std::string_view subject,
+                              std::uint64_t memory_bytes_max = kJsonMemoryBytesMax);
 
 /// Throws Error{malformed} "SUBJECT: unknown key 'x'" for an object with a key that is not in `known`.
 void require_known_keys(const Json& object, std::initializer_list<std::string_view> known,

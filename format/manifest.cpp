@@ -181,9 +181,10 @@ const ManifestFile* Manifest::find_file(std::string_view path) const {
   return found == files.end() ? nullptr : &*found;
 }
 
-Manifest parse_manifest(std::string_view text, std::string_view subject_view) {
+Manifest parse_manifest(std::string_view text, std::string_view subject_view,
+                        std::uint64_t memory_bytes_max) {
   const std::string subject(subject_view);
-  const Json json = parse_json(text, subject);
+  const Json json = parse_json(text, subject, memory_bytes_max);
   require_known_keys(
       json,
       {"manifest", "name", "description", "licence", "source", "unsupported", "torrent", "tensor_count",

@@ -70,7 +70,9 @@ struct Manifest {
 };
 
 /// Throws Error{malformed} naming `subject` for unknown keys, wrong types, bad digests and unsafe paths.
-[[nodiscard]] Manifest parse_manifest(std::string_view text, std::string_view subject);
+/// Error{usage} when reading it takes more memory than `memory_bytes_max`.
+[[nodiscard]] Manifest parse_manifest(std::string_view text, std::string_view subject,
+                                      std::uint64_t memory_bytes_max = kJsonMemoryBytesMax);
 [[nodiscard]] Manifest read_manifest(const std::filesystem::path& path);
 [[nodiscard]] std::string to_text(const Manifest& manifest);
 

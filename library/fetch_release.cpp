@@ -63,7 +63,7 @@ KnownRelease read_references(const FetchReleaseRequest& request, const Source& s
   KnownRelease known;
   const fs::path path = find_manifest(request, source, context.folders);
   if (!path.empty()) {
-    known.manifest = reader.read_manifest(path);
+    known.manifest = reader.read_manifest(path, request.fetch.memory_bytes);
     // Without a manifest the torrent itself may be signed. It is not parsed here: fetch does that within its
     // memory limit.
   } else if (source.kind == Source::Kind::path) {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "fetch/fetch.h"
 #include "library/infohash.h"
 
@@ -14,12 +15,22 @@ namespace sluice::library {
 
 namespace fs = std::filesystem;
 
-format::Manifest ReferenceReader::read_manifest(const fs::path& path) {
+format::Manifest ReferenceReader::read_manifest(const fs::path& path, std::uint64_t memory_bytes) {
+  // The text takes at most a quarter of the memory, its values a half; the rest is for the program and the
+  // manifest that is made of them.
+  const std::uint64_t text_bytes_max = std::min(memory_bytes / 4, format::kManifestBytesMax);
+  const std::uint64_t text_bytes = base::File::open_read(path).size_bytes();
+  if (text_bytes > text_bytes_max && text_bytes <= format::kManifestBytesMax)
+    throw base::Error(base::ErrorKind::usage,
+                      path.string() + ": has " + base::to_human_bytes(text_bytes) +
+                          ", the most that can be read with --memory " + base::to_human_bytes(memory_bytes) +
+                          " is " + base::to_human_bytes(text_bytes_max) + "; give at least --memory " +
+                          std::to_string((4 * text_bytes >> 20) + 1) + "MiB");
   // The text is read once. Reading the file again for parsing would let it be exchanged after its signature
   // was verified.
   const std::string text = base::read_text_file(path, format::kManifestBytesMax);
   reports_.push_back(verifier_.verify(path, base::as_bytes(text)));
-  return format::parse_manifest(text, path.string());
+  return format::parse_manifest(text, path.string(), memory_bytes / 2);
 }
 
 std::vector<format::ManifestFile> ReferenceReader::read_sums(const fs::path& path) {

@@ -14,13 +14,19 @@
 
 namespace sluice::library {
 
+/// Enough for any manifest that is no attack: one of 64 MiB whose text is names and digests.
+constexpr std::uint64_t kManifestMemoryBytes = std::uint64_t{1} << 30;
+
 class ReferenceReader final {
  public:
   /// `key`: the only key whose signature counts; empty: the trusted keys.
   ReferenceReader(const std::string& key, const Context& context) : verifier_(key, context) {}
 
   /// Errors: malformed, io; untrusted as SignatureVerifier says.
-  [[nodiscard]] format::Manifest read_manifest(const std::filesystem::path& path);
+  /// `memory_bytes`: --memory of a command that bounds all of its memory; Error{usage}, which says how much
+  /// is enough, when reading the manifest takes more.
+  [[nodiscard]] format::Manifest read_manifest(const std::filesystem::path& path,
+                                               std::uint64_t memory_bytes = kManifestMemoryBytes);
   [[nodiscard]] std::vector<format::ManifestFile> read_sums(const std::filesystem::path& path);
 
   /// A torrent's layout. When `wanted` is false for it, the torrent is not a reference, its signature is not

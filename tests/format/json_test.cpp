@@ -119,4 +119,16 @@ TEST_CASE("unknown keys are refused by name") {
 }
 
 }  // namespace
+
+TEST_CASE("values that take more memory than they may are a usage error that says how much") {
+  std::string text = "{\"a\":[0";
+  for (int i = 0; i < 100'000; ++i) text += ",0";
+  text += "],\"b\":{\"c\":\"" + std::string(1000, 'x') + "\"}}";
+  CHECK(parse_json(text, "x").at("a", "x").as_array("x").size() == 100'001);
+  CHECK_ERROR(parse_json(text, "x", 1 << 20), ErrorKind::usage,
+              "x: its JSON takes 7.6 MiB of memory, more than the 1.0 MiB that may be used for it");
+  // Damage behind the limit is still damage.
+  CHECK_ERROR(parse_json(text + "}", "x", 1 << 20), ErrorKind::malformed, "is not valid JSON");
+}
+
 }  // namespace sluice::format
