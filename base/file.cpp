@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/error.h"
+#include "base/guarded_mapping.h"
 
 namespace sluice::base {
 namespace {
@@ -209,6 +211,23 @@ FileStamp stamp_of(const File& file) {
   return to_identity(status).stamp();
 }
 
+bool only_this_user_writes(const File& file) {
+  struct stat status {};
+  if (::fstat(file.descriptor(), &status) != 0) return false;
+  // The user as whom this thread opens files. Asking for an impossible one changes nothing and is the only
+  // way to learn it.
+  const auto user = static_cast<uid_t>(::setfsuid(static_cast<uid_t>(-1)));
+  // An access control list that lets others write shows in the group's bits, which are its mask.
+  return (status.st_uid == user || status.st_uid == 0) && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+// A failure costs the next run its knowledge, and nothing else.
+void deny_others_writing(File& file) {
+  struct stat status {};
+  if (::fstat(file.descriptor(), &status) != 0) return;
+  ::fchmod(file.descriptor(), status.st_mode & 0777 & ~static_cast<mode_t>(S_IWGRP | S_IWOTH));
+}
+
 MappedFile MappedFile::open_read(const std::filesystem::path& path) {
   const File file = File::open_read(path);
   const auto size = static_cast<std::size_t>(file.size_bytes());
@@ -222,7 +241,20 @@ MappedFile MappedFile::open_read(const std::filesystem::path& path) {
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (address == MAP_FAILED) throw_errno(path, "map", errno);
   mapped.bytes_ = Bytes(static_cast<const std::byte*>(address), size);
+  mapped.guard_ = std::make_unique<MappingGuard>(mapped.bytes_);
+  // Without a guard, a fault would end the process.
+  if (!mapped.guard_->is_active()) throw Error(ErrorKind::io, path.string() + ": too many files are mapped");
   return mapped;
+}
+
+MappedFile::MappedFile() = default;
+
+void MappedFile::require_whole() const {
+  const auto at_bytes = guard_ ? guard_->broken_at_bytes() : std::nullopt;
+  if (!at_bytes) return;
+  throw Error(ErrorKind::io,
+              path_.string() + ": byte " + std::to_string(*at_bytes) +
+                  " can no longer be read: the file was cut, or its disk failed, while it was in use");
 }
 
 void advise_huge_pages(Bytes mapped) {
@@ -234,16 +266,23 @@ void advise_huge_pages(Bytes mapped) {
     ::madvise(reinterpret_cast<void*>(begin), address + mapped.size() - begin, MADV_HUGEPAGE);
 }
 
+// The guard goes first: another thread may get the addresses for a mapping of its own as soon as they are
+// free.
 MappedFile::~MappedFile() {
+  guard_.reset();
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})), identity_(other.identity_) {}
+    : path_(std::move(other.path_)),
+      bytes_(std::exchange(other.bytes_, {})),
+      guard_(std::move(other.guard_)),
+      identity_(other.identity_) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(bytes_, other.bytes_);
+  std::swap(guard_, other.guard_);
   std::swap(identity_, other.identity_);
   return *this;
 }

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -94,10 +95,23 @@ class File final {
 
 [[nodiscard]] FileStamp stamp_of(const File& file);
 
-/// A whole file mapped read-only. The bytes live as long as this object. A file that another process cuts
-/// short while it is mapped makes the process end with SIGBUS, as for every program that maps files.
+/// True when this user or root owns the file, and neither its group nor others may write it. What a program
+/// notes for its next run (which parts of a model are verified, which tensors are converted) counts only in
+/// such a file. The folder does not matter: who can write it can put other files there, but none of this
+/// user.
+[[nodiscard]] bool only_this_user_writes(const File& file);
+/// Takes the permission to write from group and others, which a umask of 002 gives them.
+void deny_others_writing(File& file);
+
+class MappingGuard;
+
+/// A whole file mapped read-only. The bytes live as long as this object. Another process can cut the file
+/// short while it is mapped, or its disk can fail. Such bytes read as zeros instead of ending the process
+/// with SIGBUS (guarded_mapping.h), so what was computed from bytes() counts only if require_whole() is
+/// called afterwards and does not throw.
 class MappedFile final {
  public:
+  /// Error{io} also when too many files are mapped already (256 in the process).
   [[nodiscard]] static MappedFile open_read(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
@@ -108,11 +122,15 @@ class MappedFile final {
   /// The file's identity when it was mapped.
   [[nodiscard]] const FileIdentity& identity() const { return identity_; }
 
+  /// Error{io} naming the place when a byte was read that the file could not give.
+  void require_whole() const;
+
  private:
-  MappedFile() = default;
+  MappedFile();
 
   std::filesystem::path path_;
   Bytes bytes_;
+  std::unique_ptr<MappingGuard> guard_;  // null for an empty file
   FileIdentity identity_;
 };
 

@@ -122,11 +122,13 @@ GuardedMapping::GuardedMapping(const File& file, std::uint64_t length_bytes) {
   if (guard_->is_active()) {
     bytes_ = mapped;
   } else {
+    guard_.reset();
     ::munmap(address, length_bytes);
   }
 }
 
 GuardedMapping::~GuardedMapping() {
+  guard_.reset();
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 

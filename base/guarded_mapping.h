@@ -1,8 +1,8 @@
 #pragma once
 // A file mapped read-only, whose bytes can be hashed where they lie in the page cache: the kernel's copy of a
-// read would cost a third of the time that hashing takes. With MappedFile, a file that is cut short while it
-// is mapped, or a disk that fails, ends the process. Here bytes that are no longer available read as zeros
-// and is_broken() becomes true. MappingGuard does the same for memory that other code has mapped.
+// read would cost a third of the time that hashing takes. A file can be cut short while it is mapped, or its
+// disk can fail. Then bytes that are no longer available read as zeros and is_broken() becomes true.
+// MappingGuard does the same for memory that other code has mapped, such as MappedFile.
 //
 // The first mapping installs a handler of SIGBUS. It maps a page of zeros at the faulting address and
 // continues; faults at other addresses go to the handler that was installed before, or end the process.
@@ -16,8 +16,9 @@
 
 namespace sluice::base {
 
-/// Guards mapped memory as long as it lives. The number of guards in a process is limited to 256, far above
-/// normal use; memory beyond that is not guarded, so a fault in it ends the process.
+/// Guards mapped memory as long as it lives, and must be destroyed before the memory is unmapped: its
+/// addresses may then belong to another mapping. The number of guards in a process is limited to 256, far
+/// above normal use; memory beyond that is not guarded, so a fault in it ends the process.
 class MappingGuard final {
  public:
   explicit MappingGuard(Bytes mapped);

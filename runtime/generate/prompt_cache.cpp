@@ -164,6 +164,7 @@ PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& 
     // A column in the file has all its tokens, also those that this prompt does not share.
     rows += content.tokens.size() * column.element_bytes;
   }
+  file.require_whole();
   s.position = use.reused_tokens = count;
   return use;
 }

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/file_lock.h"
+#include "tests/support/as_nobody.h"
 #include "tests/support/check_error.h"
 #include "tests/support/temp_dir.h"
 
@@ -108,6 +109,63 @@ TEST_CASE("a mapped file has the bytes of the file, also when it is empty") {
   auto moved = std::move(mapped);
   CHECK(as_text(moved.bytes()) == "mapped");
   CHECK(MappedFile::open_read(dir / "empty").bytes().empty());
+}
+
+TEST_CASE("a mapped file that is cut reads as zeros and says where, also after a move") {
+  const TempDir dir;
+  const std::vector<std::byte> content(100000, std::byte{7});
+  write_file(dir / "f", content);
+  auto mapped = MappedFile::open_read(dir / "f");
+  File::open_update(dir / "f").resize(20000);
+  CHECK(mapped.bytes()[19999] == std::byte{7});
+  CHECK_NOTHROW(mapped.require_whole());
+  CHECK(mapped.bytes()[50000] == std::byte{0});
+  const auto moved = std::move(mapped);
+  CHECK_ERROR(moved.require_whole(), ErrorKind::io, "f: byte 50000 can no longer be read: the file was cut");
+}
+
+TEST_CASE("a file counts as this user's alone when nobody else can have written it") {
+  const TempDir dir;
+  write_file(dir / "f", as_bytes("x"));
+  const auto alone = [&] { return only_this_user_writes(File::open_read(dir / "f")); };
+  const auto mode = [&](unsigned bits) {
+    std::filesystem::permissions(dir / "f", static_cast<std::filesystem::perms>(bits));
+  };
+  for (const unsigned bits : {0600u, 0644u, 0444u}) {
+    CAPTURE(bits);
+    mode(bits);
+    CHECK(alone());
+  }
+  for (const unsigned bits : {0620u, 0602u, 0666u}) {
+    CAPTURE(bits);
+    mode(bits);
+    CHECK_FALSE(alone());
+  }
+  auto file = File::open_update(dir / "f");
+  deny_others_writing(file);
+  CHECK(alone());
+  CHECK(std::filesystem::status(dir / "f").permissions() == static_cast<std::filesystem::perms>(0644));
+  if (::geteuid() != 0) return;
+  {
+    const sluice::tests::AsNobody nobody;
+    CHECK(alone());  // root's
+  }
+  REQUIRE(::chown((dir / "f").c_str(), 65534, 65534) == 0);
+  CHECK_FALSE(alone());
+  const sluice::tests::AsNobody nobody;
+  CHECK(alone());
+}
+
+TEST_CASE("mapping more files than can be guarded is an error") {
+  const TempDir dir;
+  write_file(dir / "f", as_bytes("mapped"));
+  std::vector<MappedFile> files;
+  const auto map_all = [&] {
+    for (int i = 0; i < 300; ++i) files.push_back(MappedFile::open_read(dir / "f"));
+  };
+  CHECK_ERROR(map_all(), ErrorKind::io, "f: too many files are mapped");
+  files.clear();
+  CHECK(as_text(MappedFile::open_read(dir / "f").bytes()) == "mapped");
 }
 
 TEST_CASE("an atomic file appears when it is committed, and leaves nothing when it is not") {
