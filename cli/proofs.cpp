@@ -1,6 +1,6 @@
-// Where the program remembers which tensors of a model were verified, and how it reports that. The record
-// beside the model is shared by all who can read it; the one in the cache folder serves models in places that
-// the user cannot write to.
+// Where the program remembers which tensors of a model were verified, and how it reports that. A record
+// counts for the user who wrote it, and root's for everybody; the one in the cache folder serves models in
+// places that the user cannot write to.
 
 #include "cli/proofs.h"
 

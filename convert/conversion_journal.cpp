@@ -147,9 +147,15 @@ ConversionJournal::ConversionJournal(base::File& file, const ConversionIdentity&
   std::vector<std::byte> bytes(kHeaderBytes + identity.tensors * kRecordBytes);
   // No more than this conversion can have written, whatever the file's size is.
   bytes.resize(file_.read_at(0, bytes));
-  content_ = parse_conversion_journal(bytes, identity);
+  // Somebody else's journal could name tensors of somebody else's choice.
+  if (base::only_this_user_writes(file_)) {
+    content_ = parse_conversion_journal(bytes, identity);
+  } else if (!bytes.empty()) {
+    content_.refusal = "its journal can be written by another user";
+  }
   if (content_.finished.empty()) {
     file_.resize(0);
+    base::deny_others_writing(file_);
     file_.write_at(0, header_);
   }
   keep(content_.finished.size());

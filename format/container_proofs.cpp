@@ -114,7 +114,13 @@ ContainerProofs::~ContainerProofs() { save(); }
 // verification simply starts from nothing.
 std::optional<ProofRecord> ContainerProofs::read_record(const std::filesystem::path& path) const {
   try {
-    auto record = decode_proof_record(base::read_file(path, kRecordBytesMax));
+    const auto file = base::File::open_read(path);
+    // Another user's record says what that user likes.
+    if (!base::only_this_user_writes(file)) return std::nullopt;
+    std::vector<std::byte> bytes(
+        static_cast<std::size_t>(std::min<std::uint64_t>(file.size_bytes(), kRecordBytesMax)));
+    file.read_exact_at(0, bytes);
+    auto record = decode_proof_record(bytes);
     if (record && record->subject == subject_ && record->proven.size() == parts_.size()) return record;
   } catch (const base::Error&) {  // the file does not exist or cannot be read
   }
@@ -247,6 +253,7 @@ void ContainerProofs::save() noexcept {
             record.proven[part] = record.proven[part] || other->proven[part];
         }
         base::AtomicFile file(path);
+        base::deny_others_writing(file.file());
         file.file().write_at(0, encode_proof_record(record));
         file.place();
         stats_.record = path;

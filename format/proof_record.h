@@ -9,8 +9,8 @@
 //   SHA-256 of everything before it
 //
 // The record belongs to one state of one file. A record that is cut, damaged, stale or another file's is
-// ignored, so it costs another verification and never replaces one. It does not defend against somebody who
-// can write this user's files.
+// ignored, so it costs another verification and never replaces one. So is one that another user than this one
+// and root can have written.
 
 #include <cstddef>
 #include <cstdint>

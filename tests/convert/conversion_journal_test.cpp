@@ -194,4 +194,20 @@ TEST_CASE("a journal has no more records than the conversion has tensors") {
   CHECK(convert::parse_conversion_journal(longer, make_identity()).finished == make_tensors(kTensors));
 }
 
+TEST_CASE("a journal that another user can write is refused, and begun anew") {
+  const TempDir folder;
+  base::write_file(folder / "j", make_journal(make_tensors(3)));
+  std::filesystem::permissions(folder / "j", static_cast<std::filesystem::perms>(0666));
+  {
+    base::File file = base::File::open_update(folder / "j");
+    const ConversionJournal journal(file, make_identity());
+    CHECK(journal.refusal() == "its journal can be written by another user");
+    CHECK(journal.finished().empty());
+  }
+  base::File file = base::File::open_update(folder / "j");
+  const ConversionJournal again(file, make_identity());
+  CHECK(again.refusal().empty());
+  CHECK(again.finished().empty());
+}
+
 TEST_CASE("the linker gave this program a build id") { CHECK(convert::build_id().size() == 20); }

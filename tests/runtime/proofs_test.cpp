@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -209,6 +210,25 @@ TEST_CASE("a record counts only for the state of the file that was proven") {
     CHECK(use(model.path, model.options()).stats.bytes == 0);  // a new one was written
     base::File::open_update(model.record).resize(100);
     CHECK(use(model.path, model.options()).stats.experts_known == 0);
+  }
+}
+
+TEST_CASE("a record that another user can have written counts for nothing, and is replaced") {
+  const Converted model;
+  const Used good = use(model.path, model.options());
+  SUBCASE("others may write it") {
+    fs::permissions(model.record, static_cast<fs::perms>(0646));
+    CHECK(use(model.path, model.options()).stats.experts_known == 0);
+    CHECK(use(model.path, model.options()).stats.experts_known == good.experts.size());
+  }
+  SUBCASE("others own it") {
+    if (::geteuid() != 0) return;
+    REQUIRE(::chown(model.record.c_str(), 65534, 65534) == 0);
+    CHECK(use(model.path, model.options()).stats.experts_known == 0);
+    CHECK(use(model.path, model.options()).stats.experts_known == good.experts.size());
+    // Root's counts for everybody.
+    const tests::AsNobody nobody;
+    CHECK(use(model.path, model.options()).stats.experts_known == good.experts.size());
   }
 }
 
