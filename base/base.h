@@ -16,7 +16,7 @@
 //   digest.h         digest values
 //   hasher.h         computes digests
 //   paired_hasher.h  SHA of two streams at once
-//   crc32.h          the checksum of zip files
+//   zip_codec.h      checksum and compression of zip files
 //   merkle.h         the BEP 52 tree
 //   multi_digest.h   every digest in one read
 //   signature.h      keys and signatures in minisign's files

@@ -205,7 +205,7 @@ Inspection inspect_file(const fs::path& path) {
   }
   if (path.extension() == ".json" || text.starts_with('{')) return inspect_manifest(path);
   // A pickle outside of a zip file is refused with a message that says what it would have executed.
-  if (!format::scan_pickles(path).empty()) return inspect_checkpoint(path, format::CheckpointKind::pth);
+  if (!format::scan_pickles(path, format::PickleSearch::directory).empty()) return inspect_checkpoint(path, format::CheckpointKind::pth);
   base::throw_malformed(
       path.string(),
       "is neither a checkpoint (.pth, safetensors, GGUF), a .sluice file, a torrent nor a manifest");

@@ -16,8 +16,16 @@ void scan(const fs::path& file, std::vector<std::string>& found) {
   std::error_code not_there;
   // Links are not followed, because the file behind a link is not part of the release.
   if (!fs::is_regular_file(fs::symlink_status(file, not_there))) return;
-  const std::string acts = format::to_sentence(format::scan_pickles(file));
-  if (!acts.empty()) found.push_back(file.string() + ": is no plain state dict: " + acts);
+  const auto pickles = format::scan_pickles(file, format::PickleSearch::whole_file);
+  const std::string acts = format::to_sentence(pickles);
+  const std::string unscanned = format::unscanned_sentence(pickles);
+  // A pickle that was not scanned to its end may hide what it does behind that place.
+  if (!acts.empty()) {
+    found.push_back(file.string() + ": is no plain state dict: " + acts);
+  } else if (!unscanned.empty()) {
+    found.push_back(file.string() + ": cannot be scanned: " + unscanned +
+                    ". Do not load it with pickle or torch.load; ask its publisher for safetensors");
+  }
 }
 
 }  // namespace

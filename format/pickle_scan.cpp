@@ -56,7 +56,7 @@ class Scanner final {
   [[nodiscard]] PickleScan scan() {
     std::size_t steps = 0;
     while (stream_.problem().empty() && step())
-      if (++steps > kStepsMax) stream_.fail("more than " + std::to_string(kStepsMax) + " opcodes");
+      if (++steps > kStepsMax) give_up("more than " + std::to_string(kStepsMax) + " opcodes");
     scan_.problem = stream_.problem();
     scan_.end_bytes = stream_.offset_bytes();
     // The report of a call names the import, so the import's own act is dropped.
@@ -222,7 +222,7 @@ class Scanner final {
 
   void push_value(const Value& value) {
     if (stack_.size() >= kStackMax)
-      return stream_.fail("more than " + std::to_string(kStackMax) + " values wait on its stack");
+      return give_up("more than " + std::to_string(kStackMax) + " values wait on its stack");
     stack_.push_back(value);
   }
 
@@ -267,7 +267,7 @@ class Scanner final {
 
   void put(std::uint64_t index) {
     if (memo_.size() >= kMemoMax)
-      return stream_.fail("more than " + std::to_string(kMemoMax) + " values stand in its memo");
+      return give_up("more than " + std::to_string(kMemoMax) + " values stand in its memo");
     memo_[index] = top();
   }
 
@@ -315,10 +315,23 @@ class Scanner final {
     if (callee.import_act >= 0) called_[static_cast<std::size_t>(callee.import_act)] = true;
   }
 
+  void give_up(std::string limit) {
+    scan_.gave_up = true;
+    stream_.fail(std::move(limit));
+  }
+
+  static bool is_identifier(std::string_view name) {
+    return !name.empty() && (name[0] < '0' || name[0] > '9') && std::ranges::all_of(name, [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+             c == '.';
+    });
+  }
+
   /// Imports of the allow-list (pickle_globals.h) are no acts: they occur in every checkpoint and only build
   /// data.
   Value import_global(std::string_view module, std::string_view name) {
     if (is_plain_global(module, name)) return {Kind::plain, shown(name), -1};
+    scan_.has_named_import |= is_identifier(module) && is_identifier(name);
     const std::string full =
         base::to_printable(module.substr(0, kTextMax)) + "." + base::to_printable(name.substr(0, kTextMax));
     const std::int32_t told = act("import " + full);

@@ -5,8 +5,8 @@
 //
 // Unlike read_state_dict it does not stop at the first forbidden opcode: it continues to STOP, to the end of
 // the bytes, or to an opcode that no protocol has, where Python would stop, too. Steps and memory are
-// bounded; a scan that reaches a bound says so. The opcodes are those of Python's pickletools (PEP 307, 3154,
-// 574).
+// bounded; a scan that reaches a bound gives up and says so: what follows is not known to be harmless. The
+// opcodes are those of Python's pickletools (PEP 307, 3154, 574).
 
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +28,13 @@ struct PickleScan {
   std::uint64_t act_count = 0;  ///< all acts, including those that are not listed
   std::string problem;          ///< why the scan ended before STOP; empty when it reached STOP
   std::uint64_t end_bytes = 0;  ///< the offset at which the scan ended: behind STOP
+  bool gave_up = false;         ///< the scan ended at a bound, where Python would go on
+  /// Some import has proper names of a module and a global, which payload that only looks like a pickle has
+  /// not.
+  bool has_named_import = false;
+
+  /// The pickle was read to its end.
+  [[nodiscard]] bool is_complete() const { return problem.empty(); }
 };
 
 /// Scans the pickle that begins at `start`; offsets count from the start of `bytes`. No content makes it

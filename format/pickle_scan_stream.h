@@ -27,7 +27,6 @@ class PickleScanStream final {
     if (problem_.empty()) problem_ = std::move(problem);
   }
 
-  static constexpr std::size_t kLineBytesMax = 1u << 20;
   static constexpr std::uint64_t kNoNumber = std::numeric_limits<std::uint64_t>::max();
 
   base::Bytes take(std::uint64_t count) {
@@ -60,11 +59,11 @@ class PickleScanStream final {
   }
 
   std::string_view line() {
-    const std::string_view rest = base::as_text(bytes_.subspan(offset_)).substr(0, kLineBytesMax);
+    // Lines may have any length, as in Python: the scan goes on behind a line or ends, so no byte is searched
+    // twice.
+    const std::string_view rest = base::as_text(bytes_.subspan(offset_));
     const std::size_t length = rest.find('\n');
     if (length == std::string_view::npos) {
-      if (rest.size() == kLineBytesMax)
-        fail("a line of more than " + std::to_string(kLineBytesMax) + " bytes");
       take(rest.size() + 1);
       return {};
     }

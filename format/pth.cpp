@@ -210,7 +210,7 @@ CheckpointIndex open_pth(const std::filesystem::path& path) {
   } catch (const base::Error& error) {
     if (error.kind() != base::ErrorKind::malformed) throw;
     // The scan reads the file again, because the strict reader may have stopped before it saw any pickle.
-    const std::string acts = to_sentence(scan_pickles(path));
+    const std::string acts = to_sentence(scan_pickles(path, PickleSearch::directory));
     if (acts.empty()) throw;
     throw base::Error(base::ErrorKind::malformed,
                       std::string(error.what()) + "; " + acts + "; nothing of it was executed");

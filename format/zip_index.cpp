@@ -17,9 +17,9 @@
 #include <optional>
 #include <unordered_set>
 
-#include "base/crc32.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "base/zip_codec.h"
 
 namespace sluice::format {
 namespace {

@@ -5,9 +5,9 @@
 #include <random>
 #include <string>
 
-#include "base/crc32.h"
 #include "base/digest.h"
 #include "base/wide_sha.h"
+#include "base/zip_codec.h"
 
 using namespace sluice::base;
 
@@ -93,6 +93,31 @@ TEST_CASE("hashers give the published digests, for whole messages and any chunks
 TEST_CASE("CRC-32 of the check text") {
   CHECK(crc32(as_bytes("123456789")) == 0xCBF43926);  // the catalogue of parametrised CRC algorithms
   CHECK(crc32({}) == 0);
+}
+
+TEST_CASE("a raw deflate stream is decompressed as far as is asked, and damage is noticed") {
+  // python3: zlib.compressobj(9, wbits=-15) of 1000 times "ab"
+  const std::vector<std::byte> stream = [] {
+    std::vector<std::byte> bytes;
+    for (const int b : {0x4b, 0x4c, 0x4a, 0x1c, 0x85, 0xa3, 0x70, 0x14, 0x8e, 0xc2, 0x51, 0x38, 0x0a, 0x47,
+                        0xe1, 0x10, 0x87, 0x00})
+      bytes.push_back(static_cast<std::byte>(b));
+    return bytes;
+  }();
+  auto followed = stream;
+  followed.push_back(std::byte{0xff});
+  const auto whole = inflate(followed, 1u << 20);
+  REQUIRE(whole);
+  CHECK(whole->complete);
+  CHECK(whole->bytes.size() == 2000);
+  CHECK(as_text(whole->bytes).ends_with("abab"));
+  const auto head = inflate(stream, 3);
+  REQUIRE(head);
+  CHECK_FALSE(head->complete);
+  CHECK(as_text(head->bytes) == "aba");
+  CHECK_FALSE(inflate(Bytes(stream).first(stream.size() - 1), 1u << 20));
+  CHECK_FALSE(inflate(as_bytes("\xff\xff"), 10));
+  CHECK_FALSE(inflate({}, 10));
 }
 
 TEST_CASE("a moved hasher keeps its state") {

@@ -83,6 +83,23 @@ class PicklesTest(ProgramTest):
         self.assertEqual(damaged.code, 1)
         self.assertIn(self.told(content), damaged.stderr)
 
+    def test_what_is_not_scanned_to_its_end_is_not_clean(self):
+        folder = self.folder / "files"
+        folder.mkdir()
+        path = folder / "x.pkl"
+        path.write_bytes(b"\x80\x02" + b"N" * 300000 + pickle.dumps(self.evil, 2))
+        self.succeed("verify", folder, "--write-sums")
+        self.fail_with(9, "malformed", "x.pkl: cannot be scanned: it is not known what loading it with Python would "
+                       "execute, because the scan gave up at a limit: more than 262144 values wait on its stack. "
+                       "Do not load it with pickle or torch.load; ask its publisher for safetensors",
+                       "verify", folder)
+
+    def test_a_compressed_torch_file_is_scanned(self):
+        content = pickle.dumps(self.evil, 2)
+        with zipfile.ZipFile(self.folder / "m.pth", "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("archive/data.pkl", content)
+        self.fail_with(9, "malformed", "data.pkl " + self.told(content), "verify", self.folder / "m.pth")
+
     def test_what_executes_nothing_is_not_accused(self):
         release = self.copy_release()
         (release / "numbers.pkl").write_bytes(pickle.dumps({"a": [1, 2.5, "x"], "b": (None, True)}, 4))

@@ -2,11 +2,15 @@
 
 #include <doctest/doctest.h>
 
+#include <initializer_list>
 #include <random>
 #include <string>
 
+#include "base/file.h"
 #include "base/text.h"
+#include "format/checkpoint_scan.h"
 #include "tests/support/pth_writer.h"
+#include "tests/support/temp_dir.h"
 
 namespace sluice::format {
 namespace {
@@ -149,13 +153,139 @@ TEST_CASE("long texts are cut, many acts are counted, and bounds are told") {
   CHECK(told(std::string(300000, 'N')).find("more than 262144 values wait on its stack") !=
         std::string::npos);
   CHECK(told(std::string((1u << 24) + 2, '0')).ends_with("the scan ends there: more than 16777216 opcodes"));
-  CHECK(told("V" + std::string(1u << 20, 'x')).ends_with("a line of more than 1048576 bytes"));
+  CHECK(told("V" + std::string(1u << 21, 'x') + "\n0cos\nsystem\n)R.") ==
+        "would call os.system at offset 2097167 with ()");
+  CHECK(scan_pickle(base::as_bytes(std::string(300000, 'N'))).gave_up);
+  CHECK_FALSE(scan_pickle(base::as_bytes("NN")).gave_up);  // Python would stop there, too
   std::string memo;
   for (int i = 0; i < 300000; ++i)
     memo +=
         "N\x94"
         "0"s;
   CHECK(told(memo).find("more than 262144 values stand in its memo") != std::string::npos);
+}
+
+struct Find {
+  const char* what;
+  std::string content;
+};
+
+TEST_CASE("pickles are found in a file wherever a loader may find them") {
+  const tests::TempDir dir;
+  const auto find = [&](const std::string& name, const std::string& content) {
+    base::write_file(dir / name, base::as_bytes(content));
+    return scan_pickles(dir / name, PickleSearch::whole_file);
+  };
+  const std::string evil = "cos\nsystem\n(Vid\ntR";
+  const std::string told_evil = "it would call os.system at offset ";
+  std::string seventeen;
+  for (int i = 0; i < 16; ++i) seventeen += "\x80\x02N.";
+  for (const auto& [what, content] :
+       {Find{"one", "\x80\x02" + evil + "."}, Find{"the 17th", seventeen + "\x80\x02" + evil + "."},
+        Find{"the second, without a protocol", "\x80\x02N." + evil + "."},
+        Find{"without a protocol, and not to its end", evil + "\xff"}}) {
+    CAPTURE(std::string(what));
+    const auto pickles = find("x.pkl", content);
+    CHECK(to_sentence(pickles).find(told_evil) != std::string::npos);
+    CHECK(unscanned_sentence(pickles).empty());
+  }
+  std::string memo = "\x80\x02N";
+  for (std::uint32_t i = 0; i <= 1u << 18; ++i) {
+    memo += 'r';
+    for (int shift = 0; shift < 32; shift += 8) memo += static_cast<char>(i >> shift);
+  }
+  const auto pickles = find("x.bin", memo + evil + ".");
+  CHECK(to_sentence(pickles).empty());
+  CHECK(unscanned_sentence(pickles) ==
+        "it is not known what loading it with Python would execute, because the scan gave up at a limit: "
+        "more than 262144 values stand in its memo");
+  // Payload behind a pickle, a text, and a pickle that Python would not finish either.
+  for (const std::string& harmless :
+       {"\x80\x02N.cold\xff\ncomfort"s, "cold comfort\n"s, "\x80\x02N"s, "\x80\x02}."s}) {
+    const auto found = find("x.bin", harmless);
+    CHECK(to_sentence(found).empty());
+    CHECK(unscanned_sentence(found).empty());
+  }
+}
+
+/// A zip file of one member. The directory is only as good as lenient readers want it.
+struct TestZip {
+  std::string name = "a/data.pkl";
+  std::uint16_t flags = 0;
+  std::uint16_t method = 0;
+  std::string prefix = {};
+  std::string comment = {};
+  std::string listed_name = {};  ///< when the directory has another name
+
+  [[nodiscard]] std::string text(const std::string& payload) const {
+    const auto le = [](std::uint64_t value, int bytes) {
+      std::string out;
+      for (int i = 0; i < bytes; ++i) out += static_cast<char>(value >> (8 * i));
+      return out;
+    };
+    const std::string& listed = listed_name.empty() ? name : listed_name;
+    const std::string middle =
+        le(flags, 2) + le(method, 2) + le(0, 8) + le(payload.size(), 4) + le(payload.size(), 4);
+    const std::string local = "PK\3\4" + le(20, 2) + middle + le(name.size(), 2) + le(0, 2) + name + payload;
+    const std::string central =
+        "PK\1\2" + le(20, 2) + le(20, 2) + middle + le(listed.size(), 2) + le(0, 12) + le(0, 4) + listed;
+    return prefix + local + central + "PK\5\6" + le(0, 4) + le(1, 2) + le(1, 2) + le(central.size(), 4) +
+           le(local.size(), 4) + le(comment.size(), 2) + comment;
+  }
+};
+
+/// A raw deflate stream that stores `text`.
+std::string deflated(const std::string& text) {
+  const auto size = static_cast<std::uint16_t>(text.size());
+  std::string out = "\x01";
+  for (const std::uint16_t half : {size, static_cast<std::uint16_t>(~size)})
+    out += {static_cast<char>(half), static_cast<char>(half >> 8)};
+  return out + text;
+}
+
+TEST_CASE("pickles in zip files that only lenient readers open are scanned, or told as not scanned") {
+  const tests::TempDir dir;
+  const auto find = [&](const std::string& content) {
+    base::write_file(dir / "x.pth", base::as_bytes(content));
+    return scan_pickles(dir / "x.pth", PickleSearch::whole_file);
+  };
+  const std::string evil =
+      "\x80\x02"
+      "cos\nsystem\n(Vid\ntR.";
+  for (const auto& [what, content] : std::initializer_list<Find>{
+           {"as torch writes it", TestZip{}.text(evil)},
+           {"a comment", TestZip{.comment = "x"}.text(evil)},
+           {"bytes in front", TestZip{.prefix = "#!/bin/sh\n"}.text(evil)},
+           {"a flag", TestZip{.flags = 0x40}.text(evil)},
+           {"a data descriptor that is missing", TestZip{.flags = 8}.text(evil)},
+           {"deflated", TestZip{.method = 8}.text(deflated(evil))},
+           {"deflated, and its header says stored", TestZip{.comment = "x"}.text(deflated(evil))},
+           {"stored, and its header says deflated", TestZip{.method = 8}.text(evil)},
+           {"another name in the directory", TestZip{.name = "a/x", .listed_name = "a/data.pkl"}.text(evil)},
+           {"cut before the directory", TestZip{}.text(evil).substr(0, 70)}}) {
+    CAPTURE(std::string(what));
+    CHECK(to_sentence(find(content)).find("would call os.system at offset ") != std::string::npos);
+  }
+  for (const auto& [told, content] : std::initializer_list<Find>{
+           {"zip member 'a/data.pkl' is encrypted", TestZip{.flags = 1}.text("secret")},
+           {"zip member 'a/data.pkl' is compressed by method 12", TestZip{.method = 12}.text("BZh9...")},
+           {"zip member 'a/data.pkl' is not a pickle that can be read to its end within 67108864 bytes",
+            TestZip{.method = 8}.text(deflated(evil).substr(0, 12))}}) {
+    CAPTURE(std::string(told));
+    const auto found = find(content);
+    CHECK(to_sentence(found).empty());
+    CHECK(unscanned_sentence(found) ==
+          "it is not known what loading data.pkl with Python would execute, because the scan gave up at a "
+          "limit: " +
+              std::string(told));
+  }
+  for (const std::string& harmless :
+       {TestZip{.method = 8}.text(deflated("\x80\x02}.")), TestZip{.comment = "x"}.text("\x80\x02}."),
+        TestZip{.name = "notes.txt", .method = 8}.text(deflated("cold comfort"))}) {
+    const auto found = find(harmless);
+    CHECK(to_sentence(found).empty());
+    CHECK(unscanned_sentence(found).empty());
+  }
 }
 
 TEST_CASE("a memo bomb costs no more than its bytes") {
