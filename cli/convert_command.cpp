@@ -107,6 +107,7 @@ void print_result(const fs::path& output, const convert::Result& result, bool ca
                             {"input_bytes_per_s", static_cast<double>(result.input_bytes) / seconds},
                             {"peak_rss_bytes", runtime::peak_rss_bytes()},
                             {"root_sha256", base::to_hex(result.root)},
+                            {"tensors_sha256", base::to_hex(result.tensors_sha256)},
                             {"file_sha256", base::to_hex(result.file_sha256)}}));
   console.print(output.string() + ": " + base::to_human_bytes(result.output_bytes) + " from " +
                 base::to_human_bytes(result.input_bytes) + " in " + format_number("%.1f s", seconds) + ", " +

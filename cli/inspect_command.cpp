@@ -98,13 +98,20 @@ Inspection inspect_container(const fs::path& path) {
   }
   Json sections = Json::array();
   for (const auto& section : reader.sections()) sections.push_back(section.name);
+  // What the root covers, so that containers whose roots differ can be compared part by part.
+  Json covered = Json::array();
+  for (const auto& part : reader.root_parts())
+    covered.push_back(
+        Json::object({{"kind", part.kind}, {"name", part.name}, {"sha256", base::to_hex(part.digest)}}));
   found.facts = {{"bytes", reader.footer().file_bytes},
-                 {"format_version", format::kContainerVersion},
+                 {"format_version", reader.footer().version},
                  {"params", params_or_null(reader.description())},
                  {"description", format::to_json(reader.description())},
                  {"recipe", reader.recipe()},
                  {"sections", std::move(sections)},
-                 {"root_sha256", base::to_hex(reader.footer().root)}};
+                 {"root_sha256", base::to_hex(reader.root())},
+                 {"root_covers", std::move(covered)},
+                 {"tensors_sha256", base::to_hex(reader.tensors_sha256())}};
   return found;
 }
 
@@ -205,7 +212,8 @@ Inspection inspect_file(const fs::path& path) {
   }
   if (path.extension() == ".json" || text.starts_with('{')) return inspect_manifest(path);
   // A pickle outside of a zip file is refused with a message that says what it would have executed.
-  if (!format::scan_pickles(path, format::PickleSearch::directory).empty()) return inspect_checkpoint(path, format::CheckpointKind::pth);
+  if (!format::scan_pickles(path, format::PickleSearch::directory).empty())
+    return inspect_checkpoint(path, format::CheckpointKind::pth);
   base::throw_malformed(
       path.string(),
       "is neither a checkpoint (.pth, safetensors, GGUF), a .sluice file, a torrent nor a manifest");

@@ -26,7 +26,8 @@ format::ManifestContainer describe_container(const std::filesystem::path& path) 
   const auto reader = format::ContainerReader::open(path);
   format::ManifestContainer container;
   container.name = path.filename().string();
-  container.root = reader.footer().root;
+  container.root = reader.root();
+  container.tensors_sha256 = reader.tensors_sha256();
   container.quant = reader.recipe().at("quant", path.string() + ": recipe").as_string(path.string());
   return container;
 }

@@ -141,7 +141,10 @@ Json result_json(const verify::Report& report, double seconds) {
                               {"damaged_bytes", report.damaged_bytes},
                               {"proven_by", Json::array_of(report.proven_by)},
                               {"seconds", seconds}});
-  if (!report.root_sha256.empty()) result.set("root_sha256", report.root_sha256);
+  if (!report.root_sha256.empty()) {
+    result.set("root_sha256", report.root_sha256);
+    result.set("tensors_sha256", report.tensors_sha256);
+  }
   return result;
 }
 

@@ -74,10 +74,16 @@ void print_trust(const library::Verification& verified, Console& console) {
     return;
   }
   for (const auto& signature : verified.signatures) console.print(to_sentence(signature));
-  if (!root.empty()) {
-    const std::string pinned =
-        verified.root_pinned_by.empty() ? "" : " is pinned by " + verified.root_pinned_by;
-    console.print("root " + root + pinned);
+  if (root.empty()) return;
+  switch (verified.pinned) {
+    case verify::PinCoverage::nothing: console.print("root " + root); return;
+    case verify::PinCoverage::everything:
+      console.print("root " + root + " is pinned by " + verified.root_pinned_by);
+      return;
+    case verify::PinCoverage::weights:
+      console.print(verified.root_pinned_by + " names " + verified.report.tensors_sha256 +
+                    ", a root of container version 1: it " + std::string(verify::kPinsWeightsOnly));
+      return;
   }
 }
 
@@ -85,7 +91,10 @@ format::Json make_result(const library::Verification& verified, double seconds) 
   auto result = result_json(verified.report, seconds);
   if (!verified.chain.empty()) result.set("chain", chain_json(verified.chain));
   if (!verified.signatures.empty()) result.set("signature", signature_json(verified.signatures.front()));
-  if (!verified.root_pinned_by.empty()) result.set("root_pinned_by", verified.root_pinned_by);
+  if (!verified.root_pinned_by.empty()) {
+    result.set("root_pinned_by", verified.root_pinned_by);
+    result.set("pinned", verified.pinned == verify::PinCoverage::everything ? "everything" : "weights");
+  }
   if (verified.repaired) {
     result.set("downloaded_bytes", verified.repaired->downloaded_bytes);
     result.set("repaired_bytes", verified.repaired->written_bytes);

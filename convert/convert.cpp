@@ -176,6 +176,7 @@ class Conversion {
     const auto written = container_.finish(provenance_json(request_), std::move(recipe));
     result.output_bytes = written.file_bytes;
     result.root = written.root;
+    result.tensors_sha256 = written.tensors_sha256;
     result.file_sha256 = written.file_sha256;
     return result;
   }

@@ -126,7 +126,8 @@ struct Result {
   std::vector<UnderCalibratedExpert> under_calibrated;  ///< only with a calibration
   std::size_t resumed_tensors = 0;                      ///< tensors that an earlier run had finished
   std::size_t converted_tensors = 0;                    ///< tensors that this run converted
-  base::Sha256 root;
+  base::Sha256 root;                                    ///< of the container: format::ContainerReader::root()
+  base::Sha256 tensors_sha256;                          ///< of its weights alone
   base::Sha256 file_sha256;
 };
 

@@ -172,7 +172,7 @@ class ContainerRepairer {
     // From here on the container is written. apply() writes only bytes that differ, so header and footer need
     // no check of their own.
     Patcher patcher(request_.container);
-    patcher.apply(0, format::encode_header());
+    patcher.apply(0, format::encode_header(container_.footer().version));
     for (const auto* tensor : tensors) patcher.apply(*made, {tensor->offset_bytes, tensor->length_bytes});
     for (const auto* section : sections) patcher.apply(section->offset_bytes, content_of(*plan, *section));
     clear_padding(patcher);
@@ -296,6 +296,13 @@ RepairResult repair_directory(const RepairRequest& request, base::Progress& prog
   std::vector<std::byte> end(format::kContainerFooterBytes);
   file.read_exact_at(file_bytes - end.size(), end);
   const auto footer = format::decode_footer(end, request.container.string());
+  if (footer.version != format::kContainerVersion) {
+    throw Error(ErrorKind::verification, request.container.string() +
+                                             ": its directory is damaged, and the "
+                                             "file is of container version " +
+                                             std::to_string(footer.version) +
+                                             ", which is not written any longer; convert the release again");
+  }
   // The whole release is converted, since a damaged directory does not say where which tensor lies.
   const SpareFile spare(request.container);
   Request conversion = request.conversion;

@@ -36,25 +36,24 @@ class ContainerChecker final {
   explicit ContainerChecker(const std::filesystem::path& path)
       : subject_(path.string()), file_(base::MappedFile::open_read(path)) {}
 
+  /// Error{io} when the file was cut while it was checked. The reader has the file once there is one.
+  void require_whole(const std::optional<ContainerCheck>& found) const {
+    found && found->reader ? found->reader->require_whole() : file_.require_whole();
+  }
+
   /// Nothing when the file must be refused as a whole.
   [[nodiscard]] std::optional<ContainerCheck> check() {
     const base::Bytes bytes = file_.bytes();
     if (bytes.size() < kContainerHeaderBytes + kContainerFooterBytes) return std::nullopt;
-    const base::Bytes header = bytes.first(kContainerHeaderBytes);
-    const auto expected = encode_header();
     ContainerCheck found;
-    const bool sound = std::ranges::equal(header, expected);
-    if (!sound) found.faults.push_back(fault_between("header", 0, header, expected));
     if (const auto footer = sound_footer()) {
-      if (auto directory = try_directory(*footer)) {
-        found.reader.emplace(make_reader(*footer, std::move(*directory)));
-      } else if (base::hash<base::Sha256>(directory_text(bytes, *footer)) != footer->directory_sha256) {
-        found.faults.push_back({"directory", footer->directory_offset_bytes, footer->directory_length_bytes});
-      } else {
-        // The directory is as it was written and yet contradicts itself: this is no damage, and open() says
-        // what is wrong.
+      check_header_of(footer->version, found);
+      if (try_directory(*footer, found)) return found;
+      // A directory that is as it was written and yet contradicts itself is no damage, and open() says what
+      // is wrong.
+      if (base::hash<base::Sha256>(directory_text(bytes, *footer)) == footer->directory_sha256)
         return std::nullopt;
-      }
+      found.faults.push_back({"directory", footer->directory_offset_bytes, footer->directory_length_bytes});
       return found;
     }
     if (!rebuild_footer(found)) return std::nullopt;
@@ -62,6 +61,13 @@ class ContainerChecker final {
   }
 
  private:
+  void check_header_of(std::uint32_t version, ContainerCheck& found) const {
+    const base::Bytes header = file_.bytes().first(kContainerHeaderBytes);
+    const auto expected = encode_header(version);
+    if (!std::ranges::equal(header, expected))
+      found.faults.push_back(fault_between("header", 0, header, expected));
+  }
+
   [[nodiscard]] base::Bytes footer_bytes() const { return file_.bytes().last(kContainerFooterBytes); }
 
   [[nodiscard]] std::optional<ContainerFooter> sound_footer() const {
@@ -75,17 +81,18 @@ class ContainerChecker final {
     }
   }
 
-  /// The directory, if it has the footer's digest and does not contradict itself.
-  [[nodiscard]] std::optional<ContainerDirectory> try_directory(const ContainerFooter& footer) const {
+  /// Makes the reader if the directory has the footer's digest and does not contradict itself.
+  [[nodiscard]] bool try_directory(const ContainerFooter& footer, ContainerCheck& found) {
     const base::Bytes text = directory_text(file_.bytes(), footer);
-    if (base::hash<base::Sha256>(text) != footer.directory_sha256) return std::nullopt;
+    if (base::hash<base::Sha256>(text) != footer.directory_sha256) return false;
     try {
       auto directory = parse_directory(base::as_text(text), subject_);
-      check_directory(directory, footer.directory_offset_bytes, footer.root, subject_);
-      return directory;
+      const auto digests = check_directory(directory, footer, subject_);
+      found.reader.emplace(make_reader(footer, std::move(directory), digests));
+      return true;
     } catch (const base::Error& error) {
       if (!is_malformed(error)) throw;
-      return std::nullopt;
+      return false;
     }
   }
 
@@ -105,14 +112,17 @@ class ContainerChecker final {
       if (std::ranges::none_of(kDirectoryStarts,
                                [&](std::string_view start) { return text.starts_with(start); }))
         continue;
-      ContainerFooter footer{at, end - at, bytes.size(), {}, base::hash<base::Sha256>(base::as_bytes(text))};
+      ContainerFooter footer{
+          at, end - at, bytes.size(), {}, base::hash<base::Sha256>(base::as_bytes(text)), kContainerVersion};
       try {
         auto directory = parse_directory(text, subject_);
         if (to_text(directory) != text) continue;  // the text is not a directory that ends at the footer
-        footer.root = root_digest(directory.tensors);
-        check_directory(directory, at, footer.root, subject_);
+        footer.version = directory.version;
+        footer.root = stored_root(digests_of(directory), footer.version);
+        const auto digests = check_directory(directory, footer, subject_);
+        check_header_of(footer.version, found);
         found.faults.push_back(fault_between("footer", end, footer_bytes(), encode_footer(footer)));
-        found.reader.emplace(make_reader(footer, std::move(directory)));
+        found.reader.emplace(make_reader(footer, std::move(directory), digests));
         return true;
       } catch (const base::Error& error) {
         if (!is_malformed(error)) throw;
@@ -121,9 +131,10 @@ class ContainerChecker final {
     return false;
   }
 
-  [[nodiscard]] ContainerReader make_reader(const ContainerFooter& footer, ContainerDirectory directory) {
+  [[nodiscard]] ContainerReader make_reader(const ContainerFooter& footer, ContainerDirectory directory,
+                                            const ContainerDigests& digests) {
     return ContainerReader(
-        std::make_unique<ContainerReader::Impl>(std::move(file_), footer, std::move(directory)));
+        std::make_unique<ContainerReader::Impl>(std::move(file_), footer, std::move(directory), digests));
   }
 
   std::string subject_;
@@ -131,7 +142,10 @@ class ContainerChecker final {
 };
 
 ContainerCheck check_container(const std::filesystem::path& path) {
-  if (auto found = ContainerChecker(path).check()) return std::move(*found);
+  ContainerChecker checker(path);
+  auto found = checker.check();
+  checker.require_whole(found);
+  if (found) return std::move(*found);
   auto reader = ContainerReader::open(path);  // throws, with the best message
   return {{}, std::optional<ContainerReader>(std::move(reader))};
 }

@@ -13,11 +13,13 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/hasher.h"
 #include "base/invariant.h"
 #include "format/mistral_params.h"
 #include "format/model_limits.h"
@@ -236,14 +238,15 @@ void check_experts(const ContainerDirectory& directory, std::span<const ModelTen
     base::throw_malformed(subject, "the list of experts does not follow from the tensors");
 }
 
-/// Reads the model in either form or in both, which must then agree. Containers from before there were
-/// descriptions have `params` alone. A model that `params` can express must have them, so that older programs
-/// can still read the container.
+/// Reads the model in either form or in both, which must then agree. Containers of version 1 from before
+/// there were descriptions have `params` alone. A model that `params` can express must have them.
 void parse_model(const Json& json, ContainerDirectory& directory, std::string_view subject) {
-  // The key must come first in the file (kDirectoryStarts); to_text() below writes it so.
+  // In version 1 the key must come first in the file (kDirectoryStarts); to_text() below writes it so.
   const Json* params = json.find("params");
   const Json* description = json.find("description");
   directory.has_description = description != nullptr;
+  if (description == nullptr && directory.version > 1)
+    base::throw_malformed(subject, "key 'description' is missing");
   if (description != nullptr)
     directory.description = description_from_json(*description, place_of(subject, "description"));
   if (params == nullptr) {
@@ -256,6 +259,32 @@ void parse_model(const Json& json, ContainerDirectory& directory, std::string_vi
   directory.description = std::move(derived);
 }
 
+/// Directories of version 1 do not say their version.
+std::uint32_t version_of(const Json& json, std::string_view subject) {
+  const Json* value = json.find("version");
+  if (value == nullptr) return 1;
+  const std::uint64_t version = value->as_uint(subject);
+  if (version < 2 || version > kContainerVersion)
+    base::throw_malformed(subject, "key 'version': unknown version " + std::to_string(version));
+  return static_cast<std::uint32_t>(version);
+}
+
+/// Names become words of the lines that the root covers (root_digest), so no name may look like more than one
+/// word, and find_section() must have only one answer.
+void check_section_names(const ContainerDirectory& directory, std::string_view subject) {
+  std::set<std::string_view> names;
+  for (const ContainerSection& section : directory.sections) {
+    const bool plain = !section.name.empty() && std::ranges::all_of(section.name, [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+             c == '_' || c == '-';
+    });
+    if (!plain)
+      base::throw_malformed(subject, "a section's name has other characters than A-Z a-z 0-9 . _ -");
+    if (!names.insert(section.name).second)
+      base::throw_malformed(subject, "section '" + section.name + "' occurs twice");
+  }
+}
+
 }  // namespace
 
 /// The order of the keys is part of the format: check_container() searches for the directory's beginning and
@@ -263,6 +292,7 @@ void parse_model(const Json& json, ContainerDirectory& directory, std::string_vi
 /// it was.
 std::string to_text(const ContainerDirectory& directory) {
   Json json = Json::object();
+  if (directory.version > 1) json.set("version", std::uint64_t{directory.version});
   if (const auto params = mistral_params(directory.description)) json.set("params", to_json(*params));
   if (directory.has_description) json.set("description", to_json(directory.description));
   json.set("tensors", list_json(directory.tensors, tensor_json));
@@ -276,8 +306,10 @@ std::string to_text(const ContainerDirectory& directory) {
 ContainerDirectory parse_directory(std::string_view text, std::string_view subject) {
   const Json json = parse_json(text, subject);
   require_known_keys(
-      json, {"params", "description", "tensors", "experts", "sections", "provenance", "recipe"}, subject);
+      json, {"version", "params", "description", "tensors", "experts", "sections", "provenance", "recipe"},
+      subject);
   ContainerDirectory directory;
+  directory.version = version_of(json, subject);
   parse_model(json, directory, subject);
   for (const Json& item : json.at("tensors", subject).as_array(subject))
     directory.tensors.push_back(parse_tensor(item, subject));
@@ -297,11 +329,37 @@ std::vector<ContainerExpert> experts_of(const std::vector<ContainerTensor>& tens
   return experts_of(tensors, std::span<const ModelTensor>(model_tensors(description)));
 }
 
-void check_directory(const ContainerDirectory& directory, std::uint64_t payload_end_bytes,
-                     const base::Sha256& root, std::string_view subject) {
+std::vector<RootPart> root_parts(const ContainerDirectory& directory) {
+  // The description's text is canonical: equal models have equal texts.
+  const std::string description = to_json(directory.description).dump();
+  std::vector<RootPart> parts{
+      {"description", "model", base::hash<base::Sha256>(base::as_bytes(description))},
+      {"tensors", "all", tensors_digest(directory.tensors)},
+  };
+  for (const ContainerSection& section : directory.sections)
+    parts.push_back({"section", section.name, section.sha256});
+  return parts;
+}
+
+ContainerDigests digests_of(const ContainerDirectory& directory) {
+  const auto parts = root_parts(directory);
+  return {root_digest(parts), std::ranges::find(parts, "tensors", &RootPart::kind)->digest};
+}
+
+const base::Sha256& stored_root(const ContainerDigests& digests, std::uint32_t version) {
+  return version == 1 ? digests.tensors : digests.root;
+}
+
+ContainerDigests check_directory(const ContainerDirectory& directory, const ContainerFooter& footer,
+                                 std::string_view subject) {
+  if (directory.version != footer.version) {
+    base::throw_malformed(subject, "is of version " + std::to_string(directory.version) +
+                                       ", the footer of version " + std::to_string(footer.version));
+  }
   const auto expected = model_tensors(directory.description);
   check_tensors(directory, expected, subject);
   check_shared_inputs(directory, expected, subject);
+  check_section_names(directory, subject);
   std::vector<PayloadRange> ranges;
   for (const ContainerTensor& tensor : directory.tensors)
     ranges.push_back({tensor.name, tensor.offset_bytes, tensor.length_bytes});
@@ -310,12 +368,17 @@ void check_directory(const ContainerDirectory& directory, std::uint64_t payload_
   // The order of the forward pass is what makes reading ahead and the experts' extents work.
   if (!std::ranges::is_sorted(directory.tensors, {}, &ContainerTensor::offset_bytes))
     base::throw_malformed(subject, "tensors do not lie in the order of the directory");
-  check_ranges(std::move(ranges), payload_end_bytes, subject);
+  check_ranges(std::move(ranges), footer.directory_offset_bytes, subject);
   check_experts(directory, expected, subject);
   // The footer's own SHA-256 does not cover the directory; only this comparison connects the root that a
-  // manifest pins with the digests that prove tensors.
-  if (root_digest(directory.tensors) != root)
-    base::throw_malformed(subject, "the root digest does not follow from the tensors' digests");
+  // manifest pins with the model, the sections and the digests that prove tensors.
+  const ContainerDigests digests = digests_of(directory);
+  if (stored_root(digests, footer.version) != footer.root) {
+    base::throw_malformed(subject, "the root digest does not follow from " +
+                                       std::string(footer.version == 1 ? "the tensors' digests"
+                                                                       : "model, sections and tensors"));
+  }
+  return digests;
 }
 
 }  // namespace sluice::format

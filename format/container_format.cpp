@@ -5,6 +5,7 @@
 #include "format/container_format.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -22,7 +23,10 @@ constexpr std::size_t kRootAt = 24;
 constexpr std::size_t kDirectorySha256At = 56;
 constexpr std::size_t kFooterSha256At = 88;
 constexpr std::size_t kEndMagicAt = 120;
-static_assert(kEndMagicAt + kContainerEndMagic.size() == kContainerFooterBytes);
+constexpr std::size_t kEndMagicBytes = 8;
+static_assert(kEndMagicAt + kEndMagicBytes == kContainerFooterBytes);
+
+constexpr std::string_view kRootPrefix = "sluice container root 2\n";
 
 void put(base::MutableBytes out, std::size_t offset, base::Bytes bytes) {
   std::ranges::copy(bytes, out.subspan(offset, bytes.size()).begin());
@@ -32,6 +36,16 @@ base::Sha256 take_digest(base::Bytes bytes, std::size_t offset) {
   base::Sha256 digest;
   std::ranges::copy(bytes.subspan(offset, digest.bytes.size()), digest.bytes.begin());
   return digest;
+}
+
+/// SHA-256 over `prefix` and the lines in sorted order, which makes it independent of their order in the
+/// file.
+base::Sha256 digest_of_lines(std::string_view prefix, std::vector<std::string> lines) {
+  std::ranges::sort(lines);
+  base::Hasher<base::Sha256> hasher;
+  hasher.update(base::as_bytes(prefix));
+  for (const std::string& line : lines) hasher.update(base::as_bytes(line));
+  return hasher.final();
 }
 
 }  // namespace
@@ -87,26 +101,28 @@ std::uint64_t storage_bytes(Storage storage, const Shape& shape) {
 
 TileLayout ContainerTensor::tile_layout() const { return TileLayout(tile_type(storage), shape[0], shape[1]); }
 
-std::array<std::byte, kContainerHeaderBytes> encode_header() {
+std::array<std::byte, kContainerHeaderBytes> encode_header(std::uint32_t version) {
   std::array<std::byte, kContainerHeaderBytes> header{};
   put(header, 0, base::as_bytes(kContainerMagic));
-  base::store_le<std::uint32_t>(header, 8, kContainerVersion);
+  base::store_le<std::uint32_t>(header, 8, version);
   base::store_le<std::uint32_t>(header, 12, kContainerHeaderBytes);
   return header;
 }
 
-void check_header(base::Bytes header, std::string_view subject) {
+std::uint32_t check_header(base::Bytes header, std::string_view subject) {
   if (header.size() < kContainerHeaderBytes || base::as_text(header.first(8)) != kContainerMagic)
     base::throw_malformed(subject, "is not a .sluice container (its first bytes are not the magic)");
   const auto version = base::load_le<std::uint32_t>(header, 8);
-  if (version != kContainerVersion) {
+  if (version == 0 || version > kContainerVersion) {
     base::throw_malformed(subject, "has container version " + std::to_string(version) +
-                                       ", this program reads version " + std::to_string(kContainerVersion));
+                                       ", this program reads versions 1 to " +
+                                       std::to_string(kContainerVersion));
   }
   // All of the header is known, so comparing it as a whole finds every flipped bit.
-  const auto expected = encode_header();
+  const auto expected = encode_header(version);
   if (!std::ranges::equal(header.first(kContainerHeaderBytes), expected))
     base::throw_malformed(subject, "header is damaged");
+  return version;
 }
 
 std::array<std::byte, kContainerFooterBytes> encode_footer(const ContainerFooter& footer) {
@@ -118,14 +134,16 @@ std::array<std::byte, kContainerFooterBytes> encode_footer(const ContainerFooter
   put(bytes, kDirectorySha256At, footer.directory_sha256.bytes);
   const auto sha256 = base::hash<base::Sha256>(base::Bytes(bytes).first(kFooterSha256At));
   put(bytes, kFooterSha256At, sha256.bytes);
-  put(bytes, kEndMagicAt, base::as_bytes(kContainerEndMagic));
+  put(bytes, kEndMagicAt, base::as_bytes(kContainerEndMagics.at(footer.version - 1)));
   return bytes;
 }
 
 ContainerFooter decode_footer(base::Bytes bytes, std::string_view subject) {
   // The end magic first: it is missing in every file that was cut, which deserves a message of its own.
-  if (bytes.size() != kContainerFooterBytes ||
-      base::as_text(bytes.subspan(kEndMagicAt)) != kContainerEndMagic)
+  const auto magic = bytes.size() != kContainerFooterBytes
+                         ? kContainerEndMagics.end()
+                         : std::ranges::find(kContainerEndMagics, base::as_text(bytes.subspan(kEndMagicAt)));
+  if (magic == kContainerEndMagics.end())
     base::throw_malformed(subject, "is cut off or damaged: the end marker is missing");
   if (take_digest(bytes, kFooterSha256At) != base::hash<base::Sha256>(bytes.first(kFooterSha256At)))
     base::throw_malformed(subject, "footer is damaged: its SHA-256 does not match");
@@ -135,6 +153,7 @@ ContainerFooter decode_footer(base::Bytes bytes, std::string_view subject) {
   footer.file_bytes = base::load_le<std::uint64_t>(bytes, kFileBytesAt);
   footer.root = take_digest(bytes, kRootAt);
   footer.directory_sha256 = take_digest(bytes, kDirectorySha256At);
+  footer.version = static_cast<std::uint32_t>(magic - kContainerEndMagics.begin()) + 1;
   return footer;
 }
 
@@ -145,8 +164,7 @@ base::Sha256 expert_digest(std::span<const base::Sha256> tensors) {
   return hasher.final();
 }
 
-// Sorted lines make the root independent of the order of tensors in the file.
-base::Sha256 root_digest(const std::vector<ContainerTensor>& tensors) {
+base::Sha256 tensors_digest(const std::vector<ContainerTensor>& tensors) {
   std::vector<std::string> lines;
   lines.reserve(tensors.size());
   for (const ContainerTensor& tensor : tensors) {
@@ -154,10 +172,14 @@ base::Sha256 root_digest(const std::vector<ContainerTensor>& tensors) {
                     std::string(layout_name(tensor.storage)) + " " + to_string(tensor.shape) + " " +
                     base::to_hex(tensor.digest) + "\n");
   }
-  std::ranges::sort(lines);
-  base::Hasher<base::Sha256> hasher;
-  for (const std::string& line : lines) hasher.update(base::as_bytes(line));
-  return hasher.final();
+  return digest_of_lines("", std::move(lines));
+}
+
+base::Sha256 root_digest(const std::vector<RootPart>& parts) {
+  std::vector<std::string> lines;
+  for (const RootPart& part : parts)
+    lines.push_back(part.kind + " " + part.name + " " + base::to_hex(part.digest) + "\n");
+  return digest_of_lines(kRootPrefix, std::move(lines));
 }
 
 }  // namespace sluice::format

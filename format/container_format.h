@@ -5,7 +5,7 @@
 //   header   4096 bytes: magic, version, header size; the rest is zero
 //   payload  sections (tokenizer, params.json) and tensors in the order in which a forward pass needs them;
 //            every tensor starts on a page (4096); gaps are zero
-//   directory  canonical JSON: parameters, tensors, experts, sections, provenance, recipe
+//   directory  canonical JSON: version, description, tensors, experts, sections, provenance, recipe
 //   footer   128 bytes: where the directory is, its SHA-256, the root, the footer's own SHA-256, end magic
 //
 // Everything that is known only after the payload comes after it, so that one pass writes the file and its
@@ -26,9 +26,13 @@
 namespace sluice::format {
 
 constexpr std::string_view kContainerMagic = "\x89SLUICE\n";
-constexpr std::string_view kContainerEndMagic = "SLUICEnd";
-static_assert(kContainerMagic.size() == 8 && kContainerEndMagic.size() == 8);
-constexpr std::uint32_t kContainerVersion = 1;
+/// Of version 1, 2, ...: the end tells the version, too, so that it is known when the header is damaged.
+constexpr std::array<std::string_view, 2> kContainerEndMagics{"SLUICEnd", "SLUICEv2"};
+static_assert(kContainerMagic.size() == 8);
+/// The version that is written. All earlier ones are read. Version 1 differs in the root of its footer, which
+/// covers the tensors alone (tensors_digest), and in the beginning of its directory.
+constexpr std::uint32_t kContainerVersion = 2;
+static_assert(kContainerEndMagics.size() == kContainerVersion);
 constexpr std::uint64_t kContainerHeaderBytes = 4096;
 constexpr std::uint64_t kContainerFooterBytes = 128;
 constexpr std::uint64_t kTensorAlignmentBytes = 4096;
@@ -89,22 +93,37 @@ struct ContainerFooter {
   std::uint64_t directory_offset_bytes = 0;
   std::uint64_t directory_length_bytes = 0;
   std::uint64_t file_bytes = 0;
-  base::Sha256 root;
+  base::Sha256 root;  ///< root_digest(); in version 1 tensors_digest()
   base::Sha256 directory_sha256;
+  std::uint32_t version = kContainerVersion;
 };
 
-[[nodiscard]] std::array<std::byte, kContainerHeaderBytes> encode_header();
+[[nodiscard]] std::array<std::byte, kContainerHeaderBytes> encode_header(
+    std::uint32_t version = kContainerVersion);
 [[nodiscard]] std::array<std::byte, kContainerFooterBytes> encode_footer(const ContainerFooter& footer);
 /// Both throw Error{malformed} naming `subject` for anything that encode_header() and encode_footer() would
-/// not have written.
-void check_header(base::Bytes header, std::string_view subject);
+/// not have written. check_header() returns the version.
+std::uint32_t check_header(base::Bytes header, std::string_view subject);
 [[nodiscard]] ContainerFooter decode_footer(base::Bytes footer, std::string_view subject);
 
 /// SHA-256 over the digests of an expert's tensors, in order of their use.
 [[nodiscard]] base::Sha256 expert_digest(std::span<const base::Sha256> tensors);
 
-/// SHA-256 over the lines "name type layout shape digest\n" of all tensors, sorted by name. Containers with
-/// the same tensors have the same root, whatever their provenance, recipe or tokenizer.
-[[nodiscard]] base::Sha256 root_digest(const std::vector<ContainerTensor>& tensors);
+/// `tensors_sha256`: SHA-256 over the lines "name type layout shape digest\n" of all tensors, sorted by name.
+/// Containers with the same weights have the same digest, whatever their description, tokenizer, provenance
+/// or recipe.
+[[nodiscard]] base::Sha256 tensors_digest(const std::vector<ContainerTensor>& tensors);
+
+/// Something that the root covers, by its digest. Kind and name have no spaces and no control characters.
+struct RootPart {
+  std::string kind;  ///< "description", "section" or "tensors"
+  std::string name;
+  base::Sha256 digest;
+};
+
+/// `root_sha256`: SHA-256 over the line "sluice container root 2\n" and the lines "kind name digest\n" of the
+/// parts, sorted. The first line keeps it apart from tensors_digest(), and each line says what its digest is
+/// of, so later kinds of parts can be added without a second meaning of an old root.
+[[nodiscard]] base::Sha256 root_digest(const std::vector<RootPart>& parts);
 
 }  // namespace sluice::format

@@ -6,19 +6,19 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
-#include "base/guarded_mapping.h"
 #include "format/container_directory.h"
 #include "format/container_reader.h"
 
 namespace sluice::format {
 
 struct ContainerReader::Impl {
-  Impl(base::MappedFile file_in, const ContainerFooter& footer_in, ContainerDirectory directory_in);
+  Impl(base::MappedFile file_in, const ContainerFooter& footer_in, ContainerDirectory directory_in,
+       const ContainerDigests& digests_in);
 
   base::MappedFile file;
-  base::MappingGuard guard;  ///< declared after `file`, so that it is destroyed before the mapping
   ContainerFooter footer;
   ContainerDirectory directory;
+  ContainerDigests digests;
   std::vector<std::size_t> by_name;  ///< indices of directory.tensors, sorted by name
 };
 

@@ -2,9 +2,9 @@
 // footer comes first among the checks of content, because everything that is known only after the payload
 // stands at the end (docs/decisions/0001-footer.md). Opening reads none of the payload.
 //
-// All tensors are views into one mapping of the file. A page of a mapped file that can no longer be read (the
-// file was cut, its disk failed) would kill the process with SIGBUS; Impl::guard catches that, and
-// require_whole() reports it. After construction nothing changes, so any number of threads may read.
+// All tensors are views into one mapping of the file. Bytes of a mapped file that can no longer be read (the
+// file was cut, its disk failed) read as zeros, and require_whole() reports them. After construction nothing
+// changes, so any number of threads may read.
 
 #include "format/container_reader.h"
 
@@ -45,8 +45,8 @@ base::Bytes directory_text(base::Bytes file, const ContainerFooter& footer) {
 }
 
 ContainerReader::Impl::Impl(base::MappedFile file_in, const ContainerFooter& footer_in,
-                            ContainerDirectory directory_in)
-    : file(std::move(file_in)), guard(file.bytes()), footer(footer_in), directory(std::move(directory_in)) {
+                            ContainerDirectory directory_in, const ContainerDigests& digests_in)
+    : file(std::move(file_in)), footer(footer_in), directory(std::move(directory_in)), digests(digests_in) {
   // An index of its own, because `tensors` must stay in payload order.
   for (std::size_t i = 0; i < directory.tensors.size(); ++i) by_name.push_back(i);
   std::ranges::sort(by_name, {},
@@ -58,20 +58,37 @@ ContainerReader::~ContainerReader() = default;
 ContainerReader::ContainerReader(ContainerReader&&) noexcept = default;
 
 ContainerReader ContainerReader::open(const std::filesystem::path& path) {
-  const std::string subject = path.string();
   auto file = base::MappedFile::open_read(path);
+  try {
+    return open(file);
+  } catch (const base::Error&) {
+    // A file that was cut meanwhile looks damaged, and the cut is the error to tell.
+    file.require_whole();
+    throw;
+  }
+}
+
+/// Takes the file only when nothing is wrong with it.
+ContainerReader ContainerReader::open(base::MappedFile& file) {
+  const std::string subject = file.path().string();
   const base::Bytes bytes = file.bytes();
-  check_header(bytes, subject);
+  const std::uint32_t version = check_header(bytes, subject);
   if (bytes.size() < kContainerHeaderBytes + kContainerFooterBytes)
     base::throw_malformed(subject, "is cut off: it has only " + std::to_string(bytes.size()) + " bytes");
   const ContainerFooter footer = decode_footer(bytes.last(kContainerFooterBytes), subject);
   check_footer(footer, bytes.size(), subject);
+  if (footer.version != version) {
+    base::throw_malformed(subject, "is of version " + std::to_string(version) +
+                                       " by its header and of version " + std::to_string(footer.version) +
+                                       " by its footer");
+  }
   const base::Bytes text = directory_text(bytes, footer);
   if (base::hash<base::Sha256>(text) != footer.directory_sha256)
     base::throw_malformed(subject, "directory is damaged: its SHA-256 does not match");
   auto directory = parse_directory(base::as_text(text), subject + ": directory");
-  check_directory(directory, footer.directory_offset_bytes, footer.root, subject + ": directory");
-  return ContainerReader(std::make_unique<Impl>(std::move(file), footer, std::move(directory)));
+  const auto digests = check_directory(directory, footer, subject + ": directory");
+  file.require_whole();
+  return ContainerReader(std::make_unique<Impl>(std::move(file), footer, std::move(directory), digests));
 }
 
 const std::filesystem::path& ContainerReader::path() const { return impl_->file.path(); }
@@ -83,6 +100,9 @@ const std::vector<ContainerSection>& ContainerReader::sections() const { return 
 const Json& ContainerReader::provenance() const { return impl_->directory.provenance; }
 const Json& ContainerReader::recipe() const { return impl_->directory.recipe; }
 const ContainerFooter& ContainerReader::footer() const { return impl_->footer; }
+const base::Sha256& ContainerReader::root() const { return impl_->digests.root; }
+const base::Sha256& ContainerReader::tensors_sha256() const { return impl_->digests.tensors; }
+std::vector<RootPart> ContainerReader::root_parts() const { return format::root_parts(impl_->directory); }
 base::Bytes ContainerReader::bytes() const { return impl_->file.bytes(); }
 
 const ContainerTensor* ContainerReader::find(std::string_view name) const {
@@ -106,14 +126,7 @@ base::Bytes ContainerReader::bytes(const ContainerSection& section) const {
                          static_cast<std::size_t>(section.length_bytes));
 }
 
-void ContainerReader::require_whole() const {
-  if (const auto at_bytes = impl_->guard.broken_at_bytes()) {
-    throw base::Error(
-        base::ErrorKind::io,
-        path().string() + ": byte " + std::to_string(*at_bytes) +
-            " can no longer be read: the file was cut, or its disk failed, while it was in use");
-  }
-}
+void ContainerReader::require_whole() const { impl_->file.require_whole(); }
 
 bool ContainerReader::matches_digest(const ContainerTensor& tensor) const {
   return base::merkle_digest(bytes(tensor)) == tensor.digest;
@@ -130,10 +143,11 @@ bool is_container(const std::filesystem::path& path) {
   const std::uint64_t file_bytes = file.size_bytes();
   if (file_bytes < kContainerHeaderBytes) return false;
   std::array<std::byte, kContainerMagic.size()> magic{};
-  std::array<std::byte, kContainerEndMagic.size()> end_magic{};
+  std::array<std::byte, kContainerEndMagics[0].size()> end_magic{};
   file.read_exact_at(0, magic);
   file.read_exact_at(file_bytes - end_magic.size(), end_magic);
-  return base::as_text(magic) == kContainerMagic || base::as_text(end_magic) == kContainerEndMagic;
+  return base::as_text(magic) == kContainerMagic ||
+         std::ranges::find(kContainerEndMagics, base::as_text(end_magic)) != kContainerEndMagics.end();
 }
 
 }  // namespace sluice::format

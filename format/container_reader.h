@@ -36,6 +36,13 @@ class ContainerReader final {
   [[nodiscard]] const Json& provenance() const;
   [[nodiscard]] const Json& recipe() const;
   [[nodiscard]] const ContainerFooter& footer() const;
+  /// `root_sha256`, over everything that decides what is computed. It is computed from the file's content, so
+  /// containers of version 1, whose footer has tensors_sha256() in its place, have it as well.
+  [[nodiscard]] const base::Sha256& root() const;
+  /// Over the weights alone, to compare them.
+  [[nodiscard]] const base::Sha256& tensors_sha256() const;
+  /// What root() covers.
+  [[nodiscard]] std::vector<RootPart> root_parts() const;
 
   [[nodiscard]] const ContainerTensor* find(std::string_view name) const;
   [[nodiscard]] const ContainerSection* find_section(std::string_view name) const;
@@ -57,6 +64,7 @@ class ContainerReader final {
  private:
   friend class ContainerChecker;
   struct Impl;
+  [[nodiscard]] static ContainerReader open(base::MappedFile& file);
   explicit ContainerReader(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

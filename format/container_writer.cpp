@@ -198,7 +198,8 @@ WrittenContainer ContainerWriter::finish() {
   footer.directory_offset_bytes = offset_bytes();
   footer.directory_length_bytes = text.size();
   footer.file_bytes = offset_bytes() + text.size() + kContainerFooterBytes;
-  footer.root = root_digest(directory.tensors);
+  const ContainerDigests digests = digests_of(directory);
+  footer.root = digests.root;
   footer.directory_sha256 = base::hash<base::Sha256>(base::as_bytes(text));
   put(base::as_bytes(text));
   put(encode_footer(footer));
@@ -206,7 +207,8 @@ WrittenContainer ContainerWriter::finish() {
 
   WrittenContainer written;
   written.file_bytes = footer.file_bytes;
-  written.root = footer.root;
+  written.root = digests.root;
+  written.tensors_sha256 = digests.tensors;
   written.file_sha256 = file_hasher_.final();
   // The file takes its name only now: a conversion that is killed leaves no file that looks finished.
   if (output_) output_->commit();

@@ -33,7 +33,8 @@ namespace sluice::format {
 
 struct WrittenContainer {
   std::uint64_t file_bytes = 0;
-  base::Sha256 root;
+  base::Sha256 root;            ///< ContainerReader::root()
+  base::Sha256 tensors_sha256;  ///< ContainerReader::tensors_sha256()
   base::Sha256 file_sha256;
 };
 

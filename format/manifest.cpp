@@ -130,7 +130,7 @@ ManifestTensor read_tensor(const Json& json, const std::string& subject) {
 }
 
 ManifestContainer read_container(const Json& json, const std::string& subject) {
-  require_known_keys(json, {"name", "quant", "root"}, subject);
+  require_known_keys(json, {"name", "quant", "root", "tensors_sha256"}, subject);
   ManifestContainer container;
   container.name = json.at("name", subject).as_string(subject + ": name");
   // The name is a file name, too.
@@ -142,6 +142,7 @@ ManifestContainer read_container(const Json& json, const std::string& subject) {
         place, "quant: expected q4, q8 or bf16, found '" + base::to_printable(container.quant) + "'");
   }
   container.root = to_digest<base::Sha256>(json.at("root", place), place + ": root");
+  container.tensors_sha256 = digest_of<base::Sha256>(json, "tensors_sha256", place);
   return container;
 }
 

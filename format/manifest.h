@@ -41,7 +41,10 @@ struct ManifestTensor {
 struct ManifestContainer {
   std::string name;   ///< file name
   std::string quant;  ///< "q4", "q8" or "bf16"
-  base::Sha256 root;  ///< ContainerFooter::root
+  base::Sha256 root;  ///< ContainerReader::root()
+  /// ContainerReader::tensors_sha256(). Manifests from before container version 2 have that digest as `root`
+  /// and nothing here.
+  std::optional<base::Sha256> tensors_sha256 = {};
 
   bool operator==(const ManifestContainer&) const = default;
 };

@@ -40,8 +40,10 @@ Json to_json(const ManifestTensor& tensor) {
 }
 
 Json to_json(const ManifestContainer& container) {
-  return Json::object(
+  Json json = Json::object(
       {{"name", container.name}, {"quant", container.quant}, {"root", base::to_hex(container.root)}});
+  set_digest(json, "tensors_sha256", container.tensors_sha256);
+  return json;
 }
 
 template <typename T>

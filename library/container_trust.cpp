@@ -33,22 +33,40 @@ ContainerTrust::ContainerTrust(const fs::path& container, const NamedReferences&
   SignatureVerifier verifier(named.key, context);
   std::error_code absent;
   const bool has_signature = fs::exists(signature_path(container), absent);
-  signatures_.push_back(has_signature
-                            ? verifier.verify(container, base::MappedFile::open_read(container).bytes())
-                            : verifier.verify(container, {}));
+  if (!has_signature) {
+    signatures_.push_back(verifier.verify(container, {}));
+    return;
+  }
+  const auto file = base::MappedFile::open_read(container);
+  try {
+    signatures_.push_back(verifier.verify(container, file.bytes()));
+  } catch (const base::Error&) {
+    // A signature does not fit a file that was cut meanwhile, which then is the error to tell.
+    file.require_whole();
+    throw;
+  }
+  file.require_whole();
 }
 
-void ContainerTrust::require_pinned(const verify::Report& report) const {
+verify::PinCoverage ContainerTrust::require_pinned(const verify::Report& report) const {
   // A damaged container is reported as damaged: its root, which may be damaged itself, says nothing then.
-  if (manifest_path_.empty() || !report.ok) return;
-  const bool pinned = std::ranges::any_of(manifest_.containers, [&](const format::ManifestContainer& known) {
-    return base::to_hex(known.root) == report.root_sha256;
-  });
-  if (pinned) return;
-  throw base::Error(base::ErrorKind::verification, container_.string() + ": its root " + report.root_sha256 +
-                                                       " is none of the " +
-                                                       base::to_counted(manifest_.containers.size(), "root") +
-                                                       " that " + manifest_path_ + " names");
+  if (manifest_path_.empty() || !report.ok) return verify::PinCoverage::nothing;
+  const auto root = base::parse_digest<base::Sha256>(report.root_sha256).value();
+  const auto tensors = base::parse_digest<base::Sha256>(report.tensors_sha256).value();
+  auto pinned = verify::PinCoverage::nothing;
+  for (const format::ManifestContainer& known : manifest_.containers)
+    pinned = std::max(pinned, verify::compare_pin(known.root, root, tensors));
+  if (pinned != verify::PinCoverage::nothing) return pinned;
+  const auto same_weights =
+      std::ranges::find(manifest_.containers, tensors, &format::ManifestContainer::tensors_sha256);
+  throw base::Error(base::ErrorKind::verification,
+                    container_.string() + ": its root " + report.root_sha256 + " is none of the " +
+                        base::to_counted(manifest_.containers.size(), "root") + " that " + manifest_path_ +
+                        " names" +
+                        (same_weights == manifest_.containers.end()
+                             ? std::string()
+                             : "; its weights are those of " + same_weights->name +
+                                   ", its model parameters or its tokenizer are others"));
 }
 
 }  // namespace sluice::library

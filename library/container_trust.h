@@ -21,9 +21,9 @@ class ContainerTrust final {
   ContainerTrust(const std::filesystem::path& container, const NamedReferences& named,
                  const Context& context);
 
-  /// Error{verification} when the manifest names roots and the root of the verified container is not one of
-  /// them.
-  void require_pinned(const verify::Report& report) const;
+  /// What the named manifest pins of the verified container. Error{verification} when it names roots and none
+  /// of them is the container's.
+  [[nodiscard]] verify::PinCoverage require_pinned(const verify::Report& report) const;
 
   [[nodiscard]] const std::vector<SignatureReport>& signatures() const { return signatures_; }
   /// The manifest that names roots; empty without one.

@@ -67,9 +67,10 @@ Json to_json(const ModelSource& source, const std::string& root) {
 StoredModel read_record(const fs::path& record) {
   const std::string subject = record.string();
   const Json json = format::parse_json(base::read_text_file(record), subject);
-  // Store::find() passes such a record over, and the model is made again in the present version.
-  if (json.at("container_version", subject).as_uint(subject) != format::kContainerVersion) {
-    base::throw_malformed(subject, "is the record of a model in another container version");
+  // Store::find() passes such a record over, and the model is made again in the present version. Earlier
+  // versions can be read.
+  if (json.at("container_version", subject).as_uint(subject) > format::kContainerVersion) {
+    base::throw_malformed(subject, "is the record of a model in a later container version");
   }
   StoredModel model;
   model.path = record;

@@ -74,7 +74,6 @@ Verification verify_container_at(const VerifyRequest& request, const Context& co
   const ContainerTrust trust(request.path, request.references, context);
   Verification result;
   result.signatures = trust.signatures();
-  result.root_pinned_by = trust.manifest_path();
   result.report = verify_container(request, context);
   if (request.repair && can_repair(result.report)) {
     context.observer.on_damage(result.report);
@@ -85,7 +84,8 @@ Verification verify_container_at(const VerifyRequest& request, const Context& co
     result.report = verify_container(request, context);
   }
   // The pins are compared after the repair, since a repair can restore a damaged root.
-  trust.require_pinned(result.report);
+  result.pinned = trust.require_pinned(result.report);
+  if (result.pinned != verify::PinCoverage::nothing) result.root_pinned_by = trust.manifest_path();
   // The chain of a damaged container is not checked: it takes minutes and could not make the report ok.
   if (!result.report.ok) return result;
   result.chain = check_chain(request.path, request.references, ReleaseFiles::read, request.options, context);

@@ -38,7 +38,8 @@ struct Verification {
   std::optional<fetch::RepairResult> repaired;
   std::vector<SignatureReport> signatures;  ///< those that are not valid first
   std::string root_pinned_by;               ///< the manifest that names a container's root; empty: none does
-  std::vector<verify::ChainLink> chain;     ///< from the release to a container
+  verify::PinCoverage pinned = verify::PinCoverage::nothing;  ///< what that root fixes
+  std::vector<verify::ChainLink> chain;                       ///< from the release to a container
 };
 
 /// A container that the named references list as a file of a release is verified as such a file. Error

@@ -1,6 +1,7 @@
 // Compares the links of a container's chain (verify.h) in order: release, files, file content, tensors,
-// recipe, root. A link compares only with its direct neighbours: "file content" with the recorded digests,
-// not with the torrent. Runs in the caller's thread; verify_release() and digest_tensors() use several.
+// tokenizer, parameters, recipe, root. A link compares only with its direct neighbours: "file content" with
+// the recorded digests, not with the torrent. Runs in the caller's thread; verify_release() and
+// digest_tensors() use several.
 
 #include "verify/verify.h"
 
@@ -8,8 +9,11 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/hasher.h"
 #include "base/text.h"
 #include "format/checkpoint_index.h"
+#include "format/mistral_params.h"
+#include "format/released_model.h"
 #include "format/tensor_digests.h"
 
 namespace sluice::verify {
@@ -88,9 +92,14 @@ class ChainChecker {
     check_release();
     check_files();
     check_content();
-    check_tensors();
+    const auto released = open_release();
+    check_tensors(released);
+    check_tokenizer(released);
+    check_parameters(released);
     add("recipe", LinkState::unknown, recipe());
     check_root();
+    // Sections of a file that was cut meanwhile would differ, and the cut is the error to tell.
+    container_.require_whole();
     return std::move(links_);
   }
 
@@ -221,14 +230,28 @@ class ChainChecker {
         base::to_counted(files_.size(), "file") + " in " + inputs_.folder.string() + " have these digests");
   }
 
+  /// The model that the release's files hold; nothing when they are not at hand or are not a readable model.
+  /// The link before says whether they are the recorded ones.
+  [[nodiscard]] std::optional<format::ReleasedModel> open_release() {
+    if (inputs_.folder.empty() || !inputs_.read_files) return std::nullopt;
+    try {
+      return format::open_released_model(inputs_.folder);
+    } catch (const base::Error& error) {
+      if (error.kind() != base::ErrorKind::malformed) throw;
+      unreadable_ = error.what();
+      return std::nullopt;
+    }
+  }
+
   /// Link "tensors": the tensors in these files have the digests that the container records as its sources.
-  void check_tensors() {
+  void check_tensors(const std::optional<format::ReleasedModel>& model) {
     if (!can_read("tensors")) return;
+    if (!model) return add("tensors", LinkState::unknown, unreadable_);
     try {
       // This reads the files a second time. Tensors do not begin or end where files and pieces do, so the
       // digests of the files cannot be reused.
-      const auto released = format::digest_tensors(format::open_released_model(inputs_.folder),
-                                                   std::max(1u, options_.thread_count), progress_, stop_);
+      const auto released =
+          format::digest_tensors(*model, std::max(1u, options_.thread_count), progress_, stop_);
       const std::string count = base::to_counted(container_.tensors().size(), "tensor");
       std::vector<std::string> differing;
       for (const format::ContainerTensor& tensor : container_.tensors())
@@ -240,10 +263,83 @@ class ChainChecker {
           std::to_string(differing.size()) + " of " + count + " of " + inputs_.folder.string() +
               " differ, first '" + differing.front() + "'");
     } catch (const base::Error& error) {
-      // Files that are not a readable model leave the link open: the link before it says whether they are the
-      // recorded ones.
       if (error.kind() != base::ErrorKind::malformed) throw;
       add("tensors", LinkState::unknown, error.what());
+    }
+  }
+
+  /// Link "tokenizer": the container's tokenizer is the release's.
+  void check_tokenizer(const std::optional<format::ReleasedModel>& released) {
+    const auto is_tokenizer = [](std::string_view name) { return name.starts_with("tokenizer.model"); };
+    if (released) return compare_section("tokenizer", "tokenizer", released->tokenizer);
+    compare_recorded_section("tokenizer", "tokenizer", is_tokenizer);
+  }
+
+  /// Link "parameters": the container's model parameters are the release's, and its description of the model
+  /// follows from them. The description is what is computed.
+  void check_parameters(const std::optional<format::ReleasedModel>& released) {
+    const auto is_params = [](std::string_view name) {
+      return name == "params.json" || name == "config.json";
+    };
+    if (released ? released->description != container_.description() : contradicts_own_parameters()) {
+      return add("parameters", LinkState::differs,
+                 "the model that the container describes is not that of " +
+                     (released ? inputs_.folder.string() : "the parameters that it holds"));
+    }
+    if (released) return compare_section("parameters", "params.json", base::as_bytes(released->params_text));
+    compare_recorded_section("parameters", "params.json", is_params);
+  }
+
+  void compare_section(const char* link, const char* name, base::Bytes released) {
+    const format::ContainerSection* section = container_.find_section(name);
+    const bool same = section != nullptr && section->sha256 == base::hash<base::Sha256>(released);
+    add(link, same ? LinkState::checked : LinkState::differs,
+        (same ? "as in " : "another one than in ") + inputs_.folder.string());
+  }
+
+  /// Compares a section with the digests that are stated for files of such a name, when the files themselves
+  /// are not at hand. The manifest's come first; those that the container records are its own word, which
+  /// link "files" compares. The sections of a container made from GGUF are no files.
+  template <typename F>
+  void compare_recorded_section(const char* link, const char* name, F is_named_so) {
+    const format::ContainerSection* section = container_.find_section(name);
+    if (section == nullptr) return add(link, LinkState::unknown, "the container has none");
+    const bool from_gguf =
+        std::ranges::any_of(files_, [](const RecordedFile& file) { return file.path.ends_with(".gguf"); });
+    if (from_gguf) return add(link, LinkState::unknown, "it was in a GGUF file, which is not at hand");
+    std::vector<base::Sha256> stated;
+    std::vector<base::Sha256> recorded;
+    const auto collect = [&](const auto& files, std::vector<base::Sha256>& digests) {
+      for (const auto& file : files)
+        if (file.sha256 && is_named_so(file.path.substr(file.path.rfind('/') + 1)))
+          digests.push_back(*file.sha256);
+    };
+    if (const auto& manifest = inputs_.release.manifest) collect(manifest->files, stated);
+    collect(files_, recorded);
+    const auto has = [&](const std::vector<base::Sha256>& digests) {
+      return std::ranges::find(digests, section->sha256) != digests.end();
+    };
+    if (has(stated)) return add(link, LinkState::checked, "its SHA-256 is in " + inputs_.source);
+    if (!stated.empty())
+      return add(link, LinkState::differs, "its SHA-256 is not that of the file in " + inputs_.source);
+    if (!recorded.empty() && !has(recorded)) {
+      return add(link, LinkState::differs,
+                 "its SHA-256 is not that of the file that the container says it was made from");
+    }
+    add(link, LinkState::unknown, "no SHA-256 of it is at hand");
+  }
+
+  /// True when the parameters that the container holds are of another model than its description.
+  [[nodiscard]] bool contradicts_own_parameters() const {
+    const format::ContainerSection* section = container_.find_section("params.json");
+    if (section == nullptr || !container_.matches_digest(*section)) return false;
+    try {
+      const auto text = base::as_text(container_.bytes(*section));
+      return format::describe(format::parse_params(text, kSubject)) != container_.description();
+    } catch (const base::Error& error) {
+      // Parameters in a dialect that this program does not know.
+      if (error.kind() != base::ErrorKind::malformed) throw;
+      return false;
     }
   }
 
@@ -270,15 +366,28 @@ class ChainChecker {
   /// containers do not refute this one, because each conversion has its own root; ContainerTrust is stricter
   /// when the user names the manifest.
   void check_root() {
-    const base::Sha256& root = container_.footer().root;
-    const std::string hex = base::to_hex(root);
-    for (const RootPin& pin : inputs_.pins)
-      if (pin.root == root) return add("root", LinkState::checked, hex + ": named by " + pin.by);
-    if (!inputs_.pins.empty()) {
+    const std::string hex = base::to_hex(container_.root());
+    const std::string weights = base::to_hex(container_.tensors_sha256());
+    const auto find = [&](PinCoverage coverage) {
+      const auto found = std::ranges::find_if(inputs_.pins, [&](const RootPin& pin) {
+        return compare_pin(pin.root, container_.root(), container_.tensors_sha256()) == coverage;
+      });
+      return found == inputs_.pins.end() ? nullptr : &*found;
+    };
+    if (const RootPin* pin = find(PinCoverage::everything))
+      return add("root", LinkState::checked, hex + ": named by " + pin->by);
+    if (const RootPin* pin = find(PinCoverage::weights)) {
       return add("root", LinkState::unknown,
-                 hex + ": " + inputs_.pins.front().by + " names other roots, not this one");
+                 hex + ": " + pin->by + " names " + weights + ", which " + std::string(kPinsWeightsOnly));
     }
-    add("root", LinkState::unknown, hex + ": no manifest or signature at hand names it");
+    std::string detail =
+        hex + ": " +
+        (inputs_.pins.empty() ? "no manifest or signature at hand names it"
+                              : inputs_.pins.front().by + " names other roots, not this one");
+    // The root that convert has printed for this file, and that may have been noted somewhere.
+    if (container_.footer().version == 1)
+      detail += "; the root of this file of version 1, " + weights + ", " + std::string(kPinsWeightsOnly);
+    add("root", LinkState::unknown, std::move(detail));
   }
 
   const format::ContainerReader& container_;
@@ -288,6 +397,7 @@ class ChainChecker {
   const std::stop_token& stop_;
   std::vector<RecordedFile> files_;
   std::vector<ChainLink> links_;
+  std::string unreadable_ = "the files of the release could not be read";  // why open_release() has no model
 };
 
 }  // namespace
@@ -299,6 +409,12 @@ char to_mark(LinkState state) {
     case LinkState::unknown: return '?';
   }
   return {};
+}
+
+PinCoverage compare_pin(const base::Sha256& named, const base::Sha256& root,
+                        const base::Sha256& tensors_sha256) {
+  if (named == root) return PinCoverage::everything;
+  return named == tensors_sha256 ? PinCoverage::weights : PinCoverage::nothing;
 }
 
 std::vector<ChainLink> check_chain(const format::ContainerReader& container, const ChainInputs& inputs,

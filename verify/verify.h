@@ -62,9 +62,11 @@ struct Report {
   std::uint64_t bytes = 0;  ///< read and compared
   std::uint64_t damaged_bytes = 0;
   std::vector<std::string> proven_by;  ///< digests compared: "v1", "v2", "sha256", "md5", "container"
-  /// Only for a .sluice file: the root that it states. It shows that the file is consistent; only a signature
-  /// or manifest (RootPin) shows that it is the right file.
+  /// Only for a .sluice file: the digests of all that decides what is computed, and of its weights alone.
+  /// They show that the file is consistent; only a signature or manifest (RootPin) shows that it is the right
+  /// file.
   std::string root_sha256;
+  std::string tensors_sha256;
 };
 
 /// The references of a release (torrent, manifest, leaf file) say that its files should be as in here.
@@ -114,16 +116,29 @@ enum class LinkState : std::uint8_t { checked, differs, unknown };
 [[nodiscard]] char to_mark(LinkState state);
 
 struct ChainLink {
-  std::string link;  ///< "release", "files", "file content", "tensors", "recipe", "root"
+  /// "release", "files", "file content", "tensors", "tokenizer", "parameters", "recipe", "root"
+  std::string link;
   LinkState state = LinkState::unknown;
   std::string detail;  ///< one line that says what was compared, or what is missing
 };
 
-/// A root that a manifest or signature names: the container with this root is the right one.
+/// A root that a manifest names: the container with this root is the right one.
 struct RootPin {
   base::Sha256 root;
-  std::string by;  ///< the manifest or signature
+  std::string by;  ///< the manifest
 };
+
+/// What a named root fixes of a container. Roots that were published for containers of version 1 are digests
+/// of the tensors alone.
+enum class PinCoverage : std::uint8_t { nothing, weights, everything };
+
+/// Compares a named root with the digests of a container (format::ContainerReader).
+[[nodiscard]] PinCoverage compare_pin(const base::Sha256& named, const base::Sha256& root,
+                                      const base::Sha256& tensors_sha256);
+
+/// What to say of PinCoverage::weights, behind the name of the manifest or root.
+constexpr std::string_view kPinsWeightsOnly =
+    "pins the weights only; model parameters and tokenizer are not pinned";
 
 /// The references and files that the links of a chain are compared with.
 struct ChainInputs {

@@ -217,7 +217,12 @@ Report verify_container(const std::filesystem::path& file, const Options& option
   result.bytes = checked.reader ? report.bytes : format::kContainerHeaderBytes;
   for (const DamagedRange& damage : report.damaged) result.damaged_bytes += damage.range.length_bytes;
   result.proven_by = {"container"};
-  if (checked.reader) result.root_sha256 = base::to_hex(checked.reader->footer().root);
+  if (checked.reader) {
+    result.root_sha256 = base::to_hex(checked.reader->root());
+    result.tensors_sha256 = base::to_hex(checked.reader->tensors_sha256());
+    // A file that was cut while its sections were looked at would seem damaged.
+    checked.reader->require_whole();
+  }
   result.files.push_back(std::move(report));
   return result;
 }

@@ -1,10 +1,31 @@
 """The chain from a release to a .sluice file: what verify checks of it, and what inspect tells."""
 
+import hashlib
 import json
 import shutil
+import struct
 import unittest
 
 from sluice_program import ProgramTest, main
+
+
+FOOTER_BYTES = 128
+WEIGHTS_ONLY = "pins the weights only; model parameters and tokenizer are not pinned"
+
+
+def write_as_version_1(container, older):
+    """As programs wrote it before container version 2 (docs/container.md)."""
+    content = container.read_bytes()
+    at, length = struct.unpack_from("<QQ", content, len(content) - FOOTER_BYTES)
+    directory = content[at:at + length].replace(b'{"version":2,', b"{", 1)
+    lines = sorted("{name} {type} {layout} {} {digest}\n".format(json.dumps(tensor["shape"]), **tensor)
+                   for tensor in json.loads(directory)["tensors"])
+    root = hashlib.sha256("".join(lines).encode()).digest()
+    footer = struct.pack("<QQQ", at, len(directory), at + len(directory) + FOOTER_BYTES) + root
+    footer += hashlib.sha256(directory).digest()
+    footer += hashlib.sha256(footer).digest() + b"SLUICEnd"
+    older.write_bytes(content[:8] + b"\1" + content[9:at] + directory + footer)
+    return root.hex()
 
 
 class ChainTest(ProgramTest):
@@ -30,7 +51,7 @@ class ChainTest(ProgramTest):
 
     def test_all_at_hand(self):
         self.assertEqual(self.states(), {"release": "=", "files": "=", "file content": "=", "tensors": "=",
-                                         "recipe": "?", "root": "?"})
+                                         "tokenizer": "=", "parameters": "=", "recipe": "?", "root": "?"})
         people = self.succeed("verify", self.model)
         self.assertIn(f"= release: tales, infohash_v1 {self.published['infohash_v1']}", people.stdout)
         self.assertIn("= files: the digests of 5 files are those of", people.stdout)
@@ -42,11 +63,14 @@ class ChainTest(ProgramTest):
         away.mkdir(parents=True)
         self.model = shutil.move(self.model, away / "m.sluice")
         self.assertEqual(self.states(), {"release": "?", "files": "?", "file content": "?", "tensors": "?",
-                                         "recipe": "?", "root": "?"})
+                                         "tokenizer": "?", "parameters": "?", "recipe": "?", "root": "?"})
         # Torrent or manifest named: the first links can be checked.
         for option in ("torrent", "manifest"):
             states = self.states(0, f"--{option}", self.published[option])
             self.assertEqual((states["release"], states["files"], states["tensors"]), ("=", "=", "?"))
+            # A torrent has no SHA-256 of whole files.
+            known = "=" if option == "manifest" else "?"
+            self.assertEqual((states["tokenizer"], states["parameters"]), (known, known))
 
     def test_another_release_of_the_name(self):
         other = self.folder / "other" / "tales"
@@ -86,12 +110,34 @@ class ChainTest(ProgramTest):
         found = self.succeed("inspect", self.model, "--json").result()
         states = {link["link"]: link["state"] for link in found["chain"]}
         self.assertEqual(states, {"release": "=", "files": "=", "file content": "?", "tensors": "?",
-                                  "recipe": "?", "root": "?"})
+                                  "tokenizer": "=", "parameters": "=", "recipe": "?", "root": "?"})
         people = self.succeed("inspect", self.model).stdout
         sums = json.loads((self.folder / "tales.manifest.json").read_text())["files"]
         for text in (self.published["infohash_v1"], self.published["infohash_v2"], found["root_sha256"],
                      *(file["sha256"] for file in sums), "? root: " + found["root_sha256"], "recipe.quant"):
             self.assertIn(text, people)
+
+    def test_a_container_of_version_1_says_what_its_root_does_not_pin(self):
+        older = self.folder / "older.sluice"
+        root = write_as_version_1(self.model, older)
+        found = self.succeed("inspect", older, "--json").result()
+        self.assertEqual((found["format_version"], found["tensors_sha256"]), (1, root))
+        self.assertEqual(found["root_sha256"], self.succeed("inspect", self.model, "--json").result()["root_sha256"])
+        told = f"the root of this file of version 1, {root}, {WEIGHTS_ONLY}"
+        for command in ("inspect", "verify"):
+            self.assertIn(told, self.succeed(command, older).stdout)
+        prompt = ("-p", "Once upon a time", "-n", "4", "--temperature", "0", "--json")
+        self.assertEqual(self.succeed("run", older, *prompt).result()["ids"],
+                         self.succeed("run", self.model, *prompt).result()["ids"])
+        # A manifest from that time names that root.
+        manifest = self.folder / "old.json"
+        manifest.write_text(json.dumps({"manifest": 1, "name": "tales", "containers": [
+            {"name": "m.sluice", "quant": "q8", "root": root}]}))
+        for model in (older, self.model):
+            arguments = ("verify", model, "--manifest", manifest)
+            self.assertIn(f"{manifest} names {root}, a root of container version 1: it {WEIGHTS_ONLY}",
+                          self.succeed(*arguments).stdout)
+            self.assertEqual(self.succeed(*arguments, "--json").result()["pinned"], "weights")
 
     def test_container_as_a_file_of_a_release(self):
         folder = self.folder / "packed"

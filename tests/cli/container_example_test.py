@@ -1,5 +1,6 @@
 """The bytes that docs/container.md shows are those of the container that it names."""
 
+import hashlib
 import json
 import re
 import struct
@@ -40,8 +41,28 @@ class ContainerExampleTest(ProgramTest):
             self.check_hex(example, footer + offset)
             self.assertEqual(struct.unpack("<Q", bytes.fromhex(example))[0], number(value))
         self.check_hex(self.find(r"\| root \| `([0-9a-f ]+) …` \|")[0], footer + 24)
-        self.check_hex(self.find(r"end magic `SLUICEnd` \| `([0-9a-f ]+)` \|")[0], footer + 120)
+        self.check_hex(self.find(r"end magic `SLUICEv2` \| `([0-9a-f ]+)` \|")[0], footer + 120)
         self.assertEqual(number(self.find(r"--quant q4`, ([0-9,]+) bytes\)")[0]), len(self.bytes))
+
+    def test_root(self):
+        lines = re.findall(r"\n      ((?:description|section|tensors) [a-z.]+ [0-9a-f]{64})", self.text)
+        self.assertEqual(lines, sorted(lines))
+        digests = {tuple(line.split()[:2]): line.split()[2] for line in lines}
+        text = "".join(line + "\n" for line in ["sluice container root 2", *lines])
+        self.assertEqual(hashlib.sha256(text.encode()).hexdigest(), self.bytes[-FOOTER_BYTES:][24:56].hex())
+        offset, length = struct.unpack("<QQ", self.bytes[-FOOTER_BYTES:][:16])
+        directory = self.bytes[offset:offset + length].decode()
+        values = json.loads(directory)
+        for section in values["sections"]:
+            content = self.bytes[section["offset"]:section["offset"] + section["bytes"]]
+            self.assertEqual(digests.pop(("section", section["name"])), hashlib.sha256(content).hexdigest())
+        tensors = sorted("{name} {type} {layout} {} {digest}\n".format(json.dumps(t["shape"]), **t)
+                         for t in values["tensors"])
+        self.assertEqual(digests.pop(("tensors", "all")), hashlib.sha256("".join(tensors).encode()).hexdigest())
+        start = directory.index('"description":') + len('"description":')
+        description = directory[start:directory.index(',"tensors":')]
+        self.assertEqual(digests.pop(("description", "model")), hashlib.sha256(description.encode()).hexdigest())
+        self.assertEqual(digests, {})
 
     def test_a_weight(self):
         name, start = self.find(r"Example, `([a-z0-9_.]+)` \[512, 256\] q4, which starts at byte ([0-9,]+):")

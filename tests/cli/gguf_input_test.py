@@ -65,9 +65,9 @@ def native_names(tensors):
 
 
 class GgufInputTest(ProgramTest):
-    def root(self, path, quant="bf16"):
+    def weights(self, path, quant="bf16"):
         result = self.succeed("convert", path, "--quant", quant, "-o", "out.sluice", "--json").result()
-        return result["root_sha256"]
+        return result["tensors_sha256"]
 
     def export(self, quant):
         self.succeed("convert", RELEASE, "--to", "gguf", "--quant", quant, "-o", f"{quant}.gguf")
@@ -75,12 +75,12 @@ class GgufInputTest(ProgramTest):
 
     def test_f32_and_bf16_files_give_the_root_of_the_pth(self):
         for quant in ("bf16", "q4"):
-            expected = self.root(RELEASE, quant)
+            expected = self.weights(RELEASE, quant)
             for kind in ("f32", "bf16"):
-                self.assertEqual(self.root(self.export(kind), quant), expected, (quant, kind))
+                self.assertEqual(self.weights(self.export(kind), quant), expected, (quant, kind))
 
-    def test_experts_one_by_one_and_fused_give_the_same_root(self):
-        expected = self.root(RELEASE)
+    def test_experts_one_by_one_and_fused_give_the_same_weights(self):
+        expected = self.weights(RELEASE)
         pairs, tensors = read_gguf(self.export("bf16"))
         single, fused = {}, {}
         for name, (shape, dtype, data) in tensors.items():
@@ -99,10 +99,10 @@ class GgufInputTest(ProgramTest):
                 fused[name.replace("gate_exps", "gate_up_exps")] = ([shape[0], 2 * shape[1], shape[2]], dtype, both)
         for changed, version in ((single, 2), (fused, 3)):
             write_gguf(self.folder / "m.gguf", pairs, changed, version)
-            self.assertEqual(self.root("m.gguf"), expected)
+            self.assertEqual(self.weights("m.gguf"), expected)
 
-    def test_shards_give_the_same_root(self):
-        expected = self.root(RELEASE)
+    def test_shards_give_the_same_weights(self):
+        expected = self.weights(RELEASE)
         pairs, tensors = read_gguf(self.export("bf16"))
         names = list(tensors)
         halves = ({name: tensors[name] for name in names[::2]}, {name: tensors[name] for name in names[1::2]})
@@ -111,7 +111,7 @@ class GgufInputTest(ProgramTest):
             keys = {**keys, "split.no": number, "split.count": 2, "split.tensors.count": len(names)}
             write_gguf(self.folder / f"split/m-0000{number + 1}-of-00002.gguf", keys, shard)
         for path in ("split", "split/m-00001-of-00002.gguf", "split/m-00002-of-00002.gguf"):
-            self.assertEqual(self.root(path), expected, path)
+            self.assertEqual(self.weights(path), expected, path)
         told = self.succeed("inspect", "split/m-00002-of-00002.gguf", "--json").result()
         self.assertEqual((told["tensors"], told["shards"], told["params"]["n_layers"]), (len(names), 2, 4))
         (self.folder / "split/m-00002-of-00002.gguf").unlink()
@@ -158,10 +158,10 @@ class GgufInputTest(ProgramTest):
                     values.extend(scale * ((code >> 4) - 8) for code in codes)
             wide[key] = (extents, "F32", values.tobytes())
         write_gguf(self.folder / "wide.gguf", pairs, wide)
-        self.assertEqual(self.root("m.gguf", "q8"), self.root("wide.gguf", "q8"))
+        self.assertEqual(self.weights("m.gguf", "q8"), self.weights("wide.gguf", "q8"))
 
     def test_the_tokenizer_gives_the_same_ids(self):
-        self.root(self.export("bf16"))
+        self.weights(self.export("bf16"))
         self.succeed("convert", RELEASE, "--quant", "bf16", "-o", "released.sluice")
         for prompt in ("Once upon a time", "Caf\u00e9 \u2013 \u4f60\u597d \U0001f600", "  two  spaces\nand a line"):
             ids = [self.succeed("run", model, "-p", prompt, "-n", "8", "--temperature", "0", "--json").result()
@@ -199,7 +199,7 @@ class GgufInputTest(ProgramTest):
         text = json.dumps(header).encode()
         (release / "consolidated.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + body)
         for quant in ("bf16", "q4"):
-            self.assertEqual(self.root("m.gguf", quant), self.root(release, quant), quant)
+            self.assertEqual(self.weights("m.gguf", quant), self.weights(release, quant), quant)
 
     def test_damage_is_named(self):
         folder = self.folder / "release"

@@ -91,8 +91,8 @@ class LayoutsTest(ProgramTest):
             "rope_theta": 1e6, "sliding_window": None, "tie_word_embeddings": False}))
         return folder
 
-    def root_of(self, source):
-        return self.succeed("convert", source, "-o", "m.sluice", "--json").result()["root_sha256"]
+    def weights_of(self, source):
+        return self.succeed("convert", source, "-o", "m.sluice", "--json").result()["tensors_sha256"]
 
     def test_convert_tells_the_layout_and_the_types(self):
         hub = self.make_hub()
@@ -106,12 +106,12 @@ class LayoutsTest(ProgramTest):
                          r"recipe\.quality\.head +q6, 6\.25 bits a weight, relative error 0\.02")
 
     def test_the_same_container_and_the_same_text(self):
-        expected = self.root_of(RELEASE)
+        expected = self.weights_of(RELEASE)
         prompt = ["-p", "Once upon a time", "-n", "12", "--temperature", "0", "--json"]
         text = self.succeed("run", RELEASE, *prompt).result()["text"]
         hub = self.make_hub()
         for source in (self.make_native(), hub, hub / "model-00002-of-00002.safetensors"):
-            self.assertEqual(self.root_of(source), expected)
+            self.assertEqual(self.weights_of(source), expected)
             self.assertEqual(self.succeed("run", source, *prompt).result()["text"], text)
 
     def test_inspect(self):

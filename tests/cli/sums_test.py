@@ -231,7 +231,8 @@ class TensorTest(ProgramTest):
         self.assertEqual(manifest["tensor_count"], 127)
         self.assertEqual(manifest["licence"], "Apache-2.0")
         self.assertEqual(manifest["containers"],
-                         [{"name": "demo.sluice", "quant": "q8", "root": made["root_sha256"]}])
+                         [{"name": "demo.sluice", "quant": "q8", "root": made["root_sha256"],
+                           "tensors_sha256": made["tensors_sha256"]}])
         # The container was made from tensors with these digests: its directory says so.
         directory = (self.folder / "demo.sluice").read_bytes()
         for tensor in manifest["tensors"]:
@@ -239,7 +240,8 @@ class TensorTest(ProgramTest):
         pinned = self.succeed("verify", "demo.sluice", "--manifest", "demo.manifest.json")
         self.assertIn("is pinned by demo.manifest.json", pinned.stdout)
         told = self.succeed("verify", "demo.sluice", "--manifest", "demo.manifest.json", "--json").result()
-        self.assertEqual((told["root_pinned_by"], told["proven_by"]), ("demo.manifest.json", ["container"]))
+        self.assertEqual((told["root_pinned_by"], told["pinned"], told["proven_by"]),
+                         ("demo.manifest.json", "everything", ["container"]))
         # A manifest that lists the file proves it by its digest.
         self.succeed("verify", "demo.sluice", "--write-sums", "-o", "file")
         told = self.succeed("verify", "demo.sluice", "--manifest", "file.manifest.json", "--json").result()

@@ -62,7 +62,7 @@ std::map<std::string, base::Sha256> source_digests(const std::filesystem::path& 
 
 }  // namespace
 
-TEST_CASE("a model gives the same root in every layout, and the same source digests") {
+TEST_CASE("a model gives the same weights in every layout, and the same source digests") {
   for (const auto& params : {uneven_params(), dense_params()}) {
     const auto tensors = tests::make_tiny_tensors(params, 11);
     const TempDir plain;
@@ -80,18 +80,19 @@ TEST_CASE("a model gives the same root in every layout, and the same source dige
         const TempDir folder;
         tests::write_layout(folder.path(), naming, files, params, tensors);
         const auto found = run(folder.path(), folder / "m.sluice", Quant::bf16);
-        CHECK(found.root == bf16.root);
+        CHECK(found.tensors_sha256 == bf16.tensors_sha256);
         CHECK(found.input_bytes == bf16.input_bytes);
         CHECK(source_digests(folder / "m.sluice") == digests);
         const auto reader = format::ContainerReader::open(folder / "m.sluice");
         CHECK(reader.description() == format::describe(params));
-        if (files == Files::safetensors) CHECK(run(folder.path(), folder / "q4", Quant::q4).root == q4.root);
+        if (files == Files::safetensors)
+          CHECK(run(folder.path(), folder / "q4", Quant::q4).tensors_sha256 == q4.tensors_sha256);
       }
     }
   }
 }
 
-TEST_CASE("f32 of bf16 values gives the same root in every layout") {
+TEST_CASE("f32 of bf16 values gives the same weights in every layout") {
   const auto params = uneven_params();
   const auto tensors = tests::make_tiny_tensors(params, 12);
   const TempDir plain;
@@ -103,8 +104,8 @@ TEST_CASE("f32 of bf16 values gives the same root in every layout") {
     CAPTURE(static_cast<int>(naming));
     const TempDir folder;
     tests::write_layout(folder.path(), naming, Files::safetensors_shards, params, tensors, DType::f32);
-    CHECK(run(folder.path(), folder / "q4", Quant::q4).root == q4.root);
-    CHECK(run(folder.path(), folder / "m", Quant::bf16).root == bf16.root);
+    CHECK(run(folder.path(), folder / "q4", Quant::q4).tensors_sha256 == q4.tensors_sha256);
+    CHECK(run(folder.path(), folder / "m", Quant::bf16).tensors_sha256 == bf16.tensors_sha256);
     const auto found = source_digests(folder / "m");
     if (digests.empty()) digests = found;
     CHECK(found == digests);
@@ -116,13 +117,13 @@ TEST_CASE("one shard stands for all of them") {
   const auto tensors = tests::make_tiny_tensors(params, 13);
   const TempDir plain;
   tests::write_tiny_release(plain.path(), params, tensors);
-  const auto expected = run(plain.path(), plain / "m", Quant::q8).root;
+  const auto expected = run(plain.path(), plain / "m", Quant::q8).tensors_sha256;
   for (const Files files : {Files::safetensors_shards, Files::pth_shards}) {
     const TempDir folder;
     tests::write_layout(folder.path(), Naming::native, files, params, tensors);
     const auto shard = folder / (files == Files::pth_shards ? "consolidated.01.pth"
                                                             : "consolidated-00002-of-00003.safetensors");
-    CHECK(run(shard, folder / "m", Quant::q8).root == expected);
+    CHECK(run(shard, folder / "m", Quant::q8).tensors_sha256 == expected);
   }
 }
 
@@ -275,7 +276,7 @@ TEST_CASE("the same FP8 weights under another form of scales have the same diges
   const TempDir folder;
   tests::write_layout(folder.path(), Naming::native, Files::safetensors, params, tensors);
   tests::write_tensors(folder.path(), Naming::native, Files::safetensors, one);
-  const auto root = run(folder.path(), folder / "m.sluice", Quant::q8).root;
+  const auto weights = run(folder.path(), folder / "m.sluice", Quant::q8).tensors_sha256;
   const auto digests = source_digests(folder / "m.sluice");
   for (RawTensor& tensor : one) {
     if (!tensor.name.ends_with("qscale_weight")) continue;
@@ -287,7 +288,7 @@ TEST_CASE("the same FP8 weights under another form of scales have the same diges
   }
   std::erase_if(one, [](const RawTensor& tensor) { return tensor.name.ends_with("qscale_act"); });
   tests::write_tensors(folder.path(), Naming::native, Files::safetensors, one);
-  CHECK(run(folder.path(), folder / "m.sluice", Quant::q8).root == root);
+  CHECK(run(folder.path(), folder / "m.sluice", Quant::q8).tensors_sha256 == weights);
   CHECK(source_digests(folder / "m.sluice") == digests);
 }
 
@@ -387,8 +388,7 @@ TEST_CASE("releases that are not whole say what is missing") {
   std::filesystem::remove(folder / "config.json");
   refuse("config.json is missing");
   std::filesystem::remove(folder / "model-00002-of-00003.safetensors");
-  refuse(
-      "shard 2 of the checkpoint of 'model-00001-of-00003.safetensors' is missing: there must be 3");
+  refuse("shard 2 of the checkpoint of 'model-00001-of-00003.safetensors' is missing: there must be 3");
 }
 
 TEST_CASE("a folder with two checkpoints: the one that is whole, and the native one of two") {
@@ -397,15 +397,15 @@ TEST_CASE("a folder with two checkpoints: the one that is whole, and the native 
   const auto second = tests::make_tiny_tensors(params, 18);
   const TempDir folder;
   tests::write_layout(folder.path(), Naming::native, Files::safetensors, params, first);
-  const auto native = run(folder.path(), folder / "m.sluice", Quant::bf16).root;
+  const auto native = run(folder.path(), folder / "m.sluice", Quant::bf16).tensors_sha256;
   const TempDir other;
   tests::write_layout(other.path(), Naming::hub, Files::safetensors_shards, params, second);
-  const auto hub = run(other.path(), other / "m.sluice", Quant::bf16).root;
+  const auto hub = run(other.path(), other / "m.sluice", Quant::bf16).tensors_sha256;
   tests::write_layout(folder.path(), Naming::hub, Files::safetensors_shards, params, second);
-  CHECK(run(folder.path(), folder / "m.sluice", Quant::bf16).root == native);
+  CHECK(run(folder.path(), folder / "m.sluice", Quant::bf16).tensors_sha256 == native);
   const auto size = std::filesystem::file_size(folder / "consolidated.safetensors");
   std::filesystem::resize_file(folder / "consolidated.safetensors", size - 1);
-  CHECK(run(folder.path(), folder / "m.sluice", Quant::bf16).root == hub);
+  CHECK(run(folder.path(), folder / "m.sluice", Quant::bf16).tensors_sha256 == hub);
   std::filesystem::remove(folder / "model-00003-of-00003.safetensors");
   CHECK_ERROR(run(folder.path(), folder / "m.sluice", Quant::bf16), ErrorKind::malformed,
               "consolidated.safetensors: has " + std::to_string(size - 1) + " bytes, its tensors end at " +

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "format/container_writer.h"
 #include "format/mistral_params.h"
 #include "tests/support/check_error.h"
+#include "tests/support/forged_container.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_release.h"
 
@@ -69,7 +71,10 @@ TEST_CASE("what was written is read back, and the digests are those of the bytes
 
   const auto reader = ContainerReader::open(folder / "m.sluice");
   CHECK(reader.description() == describe(tests::tiny_params()));
+  CHECK(reader.footer().version == 2);
   CHECK(reader.footer().root == written.root);
+  CHECK(reader.root() == written.root);
+  CHECK(reader.tensors_sha256() == written.tensors_sha256);
   CHECK(reader.tensors().size() == model_tensors(describe(tests::tiny_params())).size());
   CHECK(base::as_text(reader.bytes(*reader.find_section("tokenizer"))) == "not looked at here");
   CHECK(reader.provenance().at("release", "test").as_string("test") == "test");
@@ -157,9 +162,14 @@ TEST_CASE("another version is refused by its number") {
   const TempDir folder;
   write_container(folder / "m.sluice");
   auto content = base::read_file(folder / "m.sluice");
-  content[8] = std::byte{2};
+  content[8] = std::byte{3};
   write_bytes(folder / "m.sluice", content);
-  CHECK_ERROR(ContainerReader::open(folder / "m.sluice"), ErrorKind::malformed, "container version 2");
+  CHECK_ERROR(ContainerReader::open(folder / "m.sluice"), ErrorKind::malformed,
+              "has container version 3, this program reads versions 1 to 2");
+  content[8] = std::byte{1};
+  write_bytes(folder / "m.sluice", content);
+  CHECK_ERROR(ContainerReader::open(folder / "m.sluice"), ErrorKind::malformed,
+              "is of version 1 by its header and of version 2 by its footer");
   write_bytes(folder / "text", base::as_bytes(std::string(5000, 'x')));
   CHECK_ERROR(ContainerReader::open(folder / "text"), ErrorKind::malformed, "is not a .sluice container");
 }
@@ -174,8 +184,7 @@ TEST_CASE("a directory that contradicts itself is refused, each by its cause") {
   const auto check = [&](auto change, std::string_view cause) {
     ContainerDirectory directory = parse_directory(text, "d");
     change(directory);
-    CHECK_ERROR(check_directory(directory, reader.footer().directory_offset_bytes, reader.footer().root, "d"),
-                ErrorKind::malformed, std::string(cause));
+    CHECK_ERROR(check_directory(directory, reader.footer(), "d"), ErrorKind::malformed, std::string(cause));
   };
   check([](auto& d) { d.tensors.pop_back(); }, "its parameters ask for");
   check([](auto& d) { d.tensors[3].name = "layers.0.attention.wx.weight"; },
@@ -193,6 +202,13 @@ TEST_CASE("a directory that contradicts itself is refused, each by its cause") {
   check([](auto& d) { d.experts.pop_back(); }, "list of experts");
   check([](auto& d) { d.experts[1].digest.bytes[0] ^= std::byte{1}; }, "list of experts");
   check([](auto& d) { d.tensors[2].digest.bytes[0] ^= std::byte{1}; }, "root digest");
+  check([](auto& d) { d.description.norm.epsilon *= 2; }, "root digest");
+  check([](auto& d) { d.sections[0].sha256.bytes[0] ^= std::byte{1}; }, "root digest");
+  check([](auto& d) { d.sections[0].name = "tokeniser"; }, "root digest");
+  check([](auto& d) { d.sections.push_back(d.sections[0]); }, "section 'tokenizer' occurs twice");
+  check([](auto& d) { d.sections[0].name = "a b"; }, "a section's name has other characters");
+  check([](auto& d) { d.sections[0].name = ""; }, "a section's name has other characters");
+  check([](auto& d) { d.version = 1; }, "is of version 1, the footer of version 2");
   check([](auto& d) { d.description.layer_kinds[0].feed_forward.mixture->experts += 1; },
         "its parameters ask for");
   CHECK_ERROR(parse_directory(text.substr(0, text.size() - 1) + ",\"x\":1}", "d"), ErrorKind::malformed,
@@ -211,7 +227,8 @@ TEST_CASE("the model stands in the directory twice, or as older files have it, o
   CHECK(directory.has_description);
   CHECK(to_text(directory) == text);
 
-  // As files were written before there was a description.
+  // As files of version 1 were written before there was a description.
+  directory.version = 1;
   directory.has_description = false;
   const std::string older = to_text(directory);
   CHECK(older.find("description") == std::string::npos);
@@ -237,6 +254,12 @@ TEST_CASE("the model stands in the directory twice, or as older files have it, o
               ErrorKind::malformed, "d: key 'params' is missing");
   CHECK_ERROR(parse_directory(text.substr(0, 1) + text.substr(text.find(R"("description")")), "d"),
               ErrorKind::malformed, "d: key 'params' is missing");
+  CHECK_ERROR(parse_directory(R"({"version":2,)" + older.substr(1), "d"), ErrorKind::malformed,
+              "d: key 'description' is missing");
+  for (const char* version : {"0", "1", "3", "4294967298"}) {
+    CHECK_ERROR(parse_directory(changed(R"("version":2)", R"("version":)" + std::string(version)), "d"),
+                ErrorKind::malformed, "d: key 'version': unknown version " + std::string(version));
+  }
 }
 
 TEST_CASE("a model that Mistral's parameters cannot describe has a description alone") {
@@ -267,18 +290,99 @@ TEST_CASE("a model that Mistral's parameters cannot describe has a description a
   CHECK(found.reader->description() == model);
 }
 
-TEST_CASE("the root depends on names, shapes, types and bytes alone") {
+TEST_CASE("the root covers model, sections and tensors, and nothing else") {
+  const TempDir folder;
+  write_container(folder / "m.sluice");
+  const auto reader = ContainerReader::open(folder / "m.sluice");
+  const std::string text(base::as_text(reader.bytes().subspan(reader.footer().directory_offset_bytes,
+                                                              reader.footer().directory_length_bytes)));
+  const auto digests_with = [&](auto change) {
+    ContainerDirectory directory = parse_directory(text, "d");
+    change(directory);
+    return digests_of(directory);
+  };
+  CHECK(digests_with([](auto&) {}).root == reader.root());
+  for (const auto& same : {digests_with([](auto& d) {
+                             d.provenance = Json::object({{"release", "other"}});
+                           }),
+                           digests_with([](auto& d) { d.recipe = Json::object(); }),
+                           digests_with([](auto& d) { d.tensors[3].offset_bytes += 4096; }),
+                           digests_with([](auto& d) { std::swap(d.tensors[3], d.tensors[4]); })}) {
+    CHECK(same.root == reader.root());
+    CHECK(same.tensors == reader.tensors_sha256());
+  }
+  std::set<std::string> roots{base::to_hex(reader.root())};
+  for (const auto& other : {digests_with([](auto& d) { d.description.norm.epsilon *= 2; }),
+                            digests_with([](auto& d) { d.sections[0].sha256.bytes[0] ^= std::byte{1}; }),
+                            digests_with([](auto& d) { d.sections[0].name = "chat_template"; }),
+                            digests_with([](auto& d) { d.sections.clear(); }), digests_with([](auto& d) {
+                              d.sections.push_back({"chat_template", 0, 0, d.sections[0].sha256});
+                            })}) {
+    CHECK(roots.insert(base::to_hex(other.root)).second);
+    CHECK(other.tensors == reader.tensors_sha256());
+  }
+  const auto weights = digests_with([](auto& d) { d.tensors[3].digest.bytes[0] ^= std::byte{1}; });
+  CHECK(roots.insert(base::to_hex(weights.root)).second);
+  CHECK(weights.tensors != reader.tensors_sha256());
+}
+
+TEST_CASE("the root is the SHA-256 of lines that anybody can write") {
+  const auto digest = base::hash<base::Sha256>(base::as_bytes("x"));
+  const std::string hex = base::to_hex(digest);
+  CHECK(root_digest({{"tensors", "all", digest},
+                     {"description", "model", digest},
+                     {"section", "b", digest},
+                     {"section", "a", digest}}) ==
+        base::hash<base::Sha256>(base::as_bytes("sluice container root 2\ndescription model " + hex +
+                                                "\nsection a " + hex + "\nsection b " + hex +
+                                                "\ntensors all " + hex + "\n")));
+}
+
+TEST_CASE("a container of version 1 is read, and has the digests of its content") {
+  const TempDir folder;
+  const auto written = write_container(folder / "m.sluice");
+  tests::write_as_version_1(folder / "m.sluice", folder / "older.sluice");
+  const auto reader = ContainerReader::open(folder / "older.sluice");
+  CHECK(reader.footer().version == 1);
+  CHECK(reader.footer().root == written.tensors_sha256);
+  CHECK(reader.root() == written.root);
+  CHECK(reader.tensors_sha256() == written.tensors_sha256);
+  for (const auto& tensor : reader.tensors()) CHECK(reader.matches_digest(tensor));
+
+  // Header and footer are known from the directory, as in version 2.
+  auto content = base::read_file(folder / "older.sluice");
+  content[8] = std::byte{2};
+  content[content.size() - 1] = std::byte{'x'};
+  write_bytes(folder / "damaged.sluice", content);
+  const ContainerCheck found = check_container(folder / "damaged.sluice");
+  REQUIRE(found.faults.size() == 2);
+  CHECK((found.faults[0].part == "header" && found.faults[0].offset_bytes == 8));
+  CHECK((found.faults[1].part == "footer" && found.faults[1].offset_bytes == content.size() - 1));
+  REQUIRE(found.reader.has_value());
+  CHECK(found.reader->footer().version == 1);
+}
+
+TEST_CASE("a container that is cut while it is open says so") {
+  const TempDir folder;
+  write_container(folder / "m.sluice");
+  const auto reader = ContainerReader::open(folder / "m.sluice");
+  std::filesystem::resize_file(folder / "m.sluice", 8192);
+  CHECK_FALSE(reader.matches_digest(reader.tensors().back()));
+  CHECK_ERROR(reader.require_whole(), ErrorKind::io, "m.sluice: byte ");
+}
+
+TEST_CASE("the digest of the weights depends on names, shapes, types and bytes alone") {
   const TempDir folder;
   write_container(folder / "m.sluice");
   const auto reader = ContainerReader::open(folder / "m.sluice");
   auto tensors = reader.tensors();
-  const auto root = root_digest(tensors);
+  const auto weights = tensors_digest(tensors);
   std::swap(tensors[3], tensors[4]);
   tensors[5].offset_bytes += 4096;
   tensors[6].source_digest.bytes[1] ^= std::byte{1};
-  CHECK(root_digest(tensors) == root);
+  CHECK(tensors_digest(tensors) == weights);
   tensors[6].digest.bytes[1] ^= std::byte{1};
-  CHECK(root_digest(tensors) != root);
+  CHECK(tensors_digest(tensors) != weights);
 }
 
 TEST_CASE("types may be mixed, but matrices with one input are all floats or all integers") {

@@ -1,8 +1,11 @@
 #include <doctest/doctest.h>
 
+#include <map>
+
 #include "convert/convert.h"
 #include "tests/library/library_fixture.h"
 #include "tests/support/check_error.h"
+#include "tests/support/forged_container.h"
 #include "tests/support/tiny_release.h"
 
 using namespace sluice;
@@ -36,7 +39,9 @@ struct TinyModel : LibraryFixture {
     conversion.output = container;
     conversion.quant = convert::Quant::q8;
     record_origin(find_references(release, {}, context), OriginPolicy::must_match, conversion, context);
-    root = base::to_hex(convert::convert(conversion, progress, {}).root);
+    const auto converted = convert::convert(conversion, progress, {});
+    root = base::to_hex(converted.root);
+    weights = base::to_hex(converted.tensors_sha256);
     observer.work_ends = 0;
   }
 
@@ -50,7 +55,24 @@ struct TinyModel : LibraryFixture {
 
   const fs::path release = dir / "tiny";
   const fs::path container = dir / "tiny.sluice";
+  /// The states of the links of a container's chain, by their names.
+  static std::map<std::string, verify::LinkState> states(const Verification& verified) {
+    std::map<std::string, verify::LinkState> found;
+    for (const auto& link : verified.chain) found[link.link] = link.state;
+    return found;
+  }
+
+  /// A manifest that names one container.
+  void pin(const std::string& keys) {
+    const auto manifest = dir / "pins.json";
+    write_text(manifest,
+               R"({"manifest": 1, "name": "tiny", "containers": [{"name": "tiny.sluice", "quant": "q8", )" +
+                   keys + "}]}");
+    named.manifest = manifest.string();
+  }
+
   std::string root;
+  std::string weights;
   NamedReferences named;
 };
 
@@ -109,18 +131,75 @@ TEST_CASE("a release that has changed since the conversion breaks the chain") {
 
 TEST_CASE("a manifest pins the container's root, or refuses the container") {
   TinyModel user;
-  const auto manifest = user.dir / "pins.json";
-  const auto write_pin = [&](const std::string& root) {
-    write_text(
-        manifest,
-        R"({"manifest": 1, "name": "tiny", "containers": [{"name": "tiny.sluice", "quant": "q8", "root": ")" +
-            root + "\"}]}");
-  };
-  user.named.manifest = manifest.string();
-  write_pin(user.root);
-  CHECK(user.verify(user.container).root_pinned_by == manifest.string());
-  write_pin(std::string(64, '7'));
+  user.pin(R"("root": ")" + user.root + "\"");
+  const auto verified = user.verify(user.container);
+  CHECK(verified.root_pinned_by == user.named.manifest);
+  CHECK(verified.pinned == verify::PinCoverage::everything);
+  user.pin(R"("root": ")" + std::string(64, '7') + "\"");
   CHECK_ERROR(user.verify(user.container), ErrorKind::verification, "is none of the 1 root");
+}
+
+TEST_CASE("a container with another model or tokenizer is not the pinned one, although its weights are") {
+  TinyModel user;
+  const fs::path forged = user.dir / "forged.sluice";
+  const char* link = nullptr;
+  SUBCASE("model") {
+    tests::forge_container(user.container, forged,
+                           [](auto& directory, auto&) { directory.description.norm.epsilon *= 8; });
+    link = "parameters";
+  }
+  SUBCASE("parameters as released") {
+    tests::forge_section(user.container, forged, "params.json", 3);
+    link = "parameters";
+  }
+  SUBCASE("tokenizer") {
+    tests::forge_section(user.container, forged, "tokenizer", 20);
+    link = "tokenizer";
+  }
+  bool older = false;
+  SUBCASE("version 2") {}
+  SUBCASE("version 1") {
+    tests::write_as_version_1(forged, forged.string() + ".1");
+    fs::rename(forged.string() + ".1", forged);
+    older = true;
+  }
+  CAPTURE(older);
+  // The release tells, also without a pin.
+  const auto verified = user.verify(forged);
+  CHECK_FALSE(verified.report.ok);
+  CHECK(user.states(verified).at(link) == verify::LinkState::differs);
+  CHECK(user.states(verified).at("tensors") == verify::LinkState::checked);
+  // So does its manifest, when the files are not at hand.
+  fs::rename(user.release, user.dir / "away");
+  CHECK(user.states(user.verify(forged)).at(link) == verify::LinkState::differs);
+
+  user.pin(R"("root": ")" + user.root + R"(", "tensors_sha256": ")" + user.weights + "\"");
+  CHECK_ERROR(user.verify(forged), ErrorKind::verification,
+              "its weights are those of tiny.sluice, its model parameters or its tokenizer are others");
+}
+
+TEST_CASE("a root of container version 1 pins the weights, and no more") {
+  TinyModel user;
+  const fs::path older = user.dir / "older.sluice";
+  tests::write_as_version_1(user.container, older);
+  user.pin(R"("root": ")" + user.weights + "\"");
+  for (const fs::path& file : {user.container, older}) {
+    const auto verified = user.verify(file);
+    CHECK(verified.report.ok);
+    CHECK(verified.pinned == verify::PinCoverage::weights);
+    CHECK(verified.report.root_sha256 == user.root);
+    CHECK(user.states(verified).at("root") == verify::LinkState::unknown);
+    CHECK(verified.chain.back().detail.ends_with(
+        "names " + user.weights +
+        ", which pins the weights only; model parameters and tokenizer are not pinned"));
+  }
+  // A root of version 2 pins files of both versions, because it is computed from their content.
+  user.pin(R"("root": ")" + user.root + "\"");
+  CHECK(user.verify(older).pinned == verify::PinCoverage::everything);
+  user.named = {};
+  CHECK(user.verify(older).chain.back().detail.ends_with(
+      "; the root of this file of version 1, " + user.weights +
+      ", pins the weights only; model parameters and tokenizer are not pinned"));
 }
 
 TEST_CASE("a list that names the container verifies it as a file") {
