@@ -26,20 +26,18 @@ const EVP_MD* algorithm() {
 
 unsigned char* raw(std::byte* bytes) { return reinterpret_cast<unsigned char*>(bytes); }
 
-}  // namespace
-
 /// OpenSSL's state. Its calls fail only for want of memory or of the algorithm itself.
 template <typename D>
-struct Hasher<D>::Context {
+struct State {
   EVP_MD_CTX* evp = EVP_MD_CTX_new();
 
-  Context() {
+  State() {
     INVARIANT(evp != nullptr);
     start();
   }
-  ~Context() { EVP_MD_CTX_free(evp); }
-  Context(const Context&) = delete;
-  Context& operator=(const Context&) = delete;
+  ~State() { EVP_MD_CTX_free(evp); }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
 
   void start() { INVARIANT(EVP_DigestInit_ex(evp, algorithm<D>(), nullptr) == 1); }
   void update(Bytes bytes) { INVARIANT(EVP_DigestUpdate(evp, bytes.data(), bytes.size()) == 1); }
@@ -52,10 +50,10 @@ struct Hasher<D>::Context {
 
 /// libsodium's state.
 template <>
-struct Hasher<Blake2b512>::Context {
+struct State<Blake2b512> {
   crypto_generichash_state state;
 
-  Context() {
+  State() {
     prepare_sodium();
     start();
   }
@@ -69,6 +67,13 @@ struct Hasher<Blake2b512>::Context {
     INVARIANT(crypto_generichash_final(&state, raw(digest.bytes.data()), Blake2b512::kBytes) == 0);
   }
 };
+
+}  // namespace
+
+// A class of its own, because the header's `extern template` forbids a specialization of Context
+// ([temp.expl.spec]; clang refuses it).
+template <typename D>
+struct Hasher<D>::Context : State<D> {};
 
 template <typename D>
 Hasher<D>::Hasher() : context_(std::make_unique<Context>()) {}
