@@ -23,11 +23,12 @@ std::string stall_reason(const TransferState& state) {
   if (state.peers == 0) {
     reason = "no peers";
   } else if (state.metadata) {
-    reason = "no connected peer sends the metadata";
+    reason = state.unproven ? "what peers sent is not the metadata, or not all of it"
+                            : "no connected peer sends the metadata";
   } else if (state.availability && *state.availability < 1) {
     reason = "the connected peers lack parts of it (availability " + to_text(*state.availability) + ")";
   } else {
-    reason = "the connected peers send nothing";
+    reason = state.unproven ? "nothing that the peers send proves right" : "the connected peers send nothing";
   }
   if (state.failing_trackers > 0)
     reason += "; " + std::to_string(state.failing_trackers) + " of " +

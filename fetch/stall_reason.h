@@ -10,6 +10,7 @@ namespace sluice::fetch {
 struct TransferState {
   bool metadata = false;  ///< waits for metadata; else for payload
   unsigned peers = 0;     ///< connected
+  bool unproven = false;  ///< bytes have come, and nothing of them has proven right so far
   std::size_t trackers = 0;
   std::size_t failing_trackers = 0;
   std::optional<double> availability;

@@ -18,10 +18,12 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <thread>
 #include <variant>
 
 #include "base/stopwatch.h"
 #include "base/text.h"
+#include "fetch/arrival_watch.h"
 #include "fetch/job/worker_event.h"
 #include "fetch/stall_reason.h"
 #include "fetch/worker_process.h"
@@ -33,7 +35,8 @@ using base::Clock;
 using std::chrono::milliseconds;
 
 constexpr int kRestartsMax = 5;                      // in a row
-constexpr std::uint64_t kProgressBytes = 16u << 20;  // after so many bytes a crash does not count
+constexpr std::uint64_t kProgressBytes = 16u << 20;  // proven; after so many a crash does not count
+constexpr milliseconds kRestartPauseMin{50};        // doubles with each restart in a row
 
 enum class RunEnd { done, stopped, crashed };
 
@@ -45,15 +48,15 @@ class Supervisor {
         job_(std::move(job)),
         lock_descriptor_(lock_descriptor),
         observer_(observer),
-        stop_(stop) {
+        stop_(stop),
+        arrivals_(request.timeout_s, Clock::now()) {
     job_.parent = ::getpid();
   }
 
   JobOutcome run() {
-    // Each worker gets the same job; the journal says where to continue.
-    const std::string line = to_json(job_).dump();
+    // Each worker gets the same job, with one exception (kHashesDiffer); the journal says where to continue.
     for (int restarts = 0;; ++restarts) {
-      switch (run_worker_once(line)) {
+      switch (run_worker_once(to_json(job_).dump())) {
         case RunEnd::done: return outcome_;
         case RunEnd::stopped:
           if (seeding_) return outcome_;  // the download is complete, so stopping is not a failure
@@ -65,11 +68,14 @@ class Supervisor {
                                                    std::to_string(restarts + 1) +
                                                    " times in a row, the last time: " + crash_cause_);
       warn("the transfer process crashed (" + crash_cause_ + ") and is started again");
-      // The limit is meant for a worker that crashes at the same point each time. One that received 16 MiB
+      // The limit is meant for a worker that crashes at the same point each time. One that has proven 16 MiB
       // has come further, and its successor will, too.
-      if (run_.downloaded_bytes >= kProgressBytes) restarts = 0;
+      if (proven_bytes_ >= kProgressBytes) restarts = 0;
+      pause(kRestartPauseMin * (1 << restarts));
       add_counts();
+      proven_bytes_ = 0;
       downloaded_mark_ = 0;
+      arrivals_.start_worker();
     }
   }
 
@@ -114,12 +120,15 @@ class Supervisor {
 
   /// Returns true when nothing has arrived for request_.timeout_s.
   bool check_timeout() {
-    if (request_.timeout_s <= 0 || seeding_) return false;
-    timed_out_ = waiting_s() > request_.timeout_s;
+    timed_out_ = !seeding_ && arrivals_.expired(Clock::now());
     return timed_out_;
   }
 
-  [[nodiscard]] double waiting_s() const { return base::seconds_since(last_arrival_); }
+  /// Whatever has made a worker crash may need a moment to go away.
+  void pause(milliseconds length) const {
+    const auto end = Clock::now() + length;
+    while (Clock::now() < end && !stop_.stop_requested()) std::this_thread::sleep_for(milliseconds(20));
+  }
 
   // ---- Events of the worker ----
 
@@ -161,8 +170,12 @@ class Supervisor {
   /// the journal.
   std::optional<RunEnd> handle(const ErrorEvent& event) {
     // Any other error would come again, and so would a lack of memory at the start: they end the fetch.
-    if (event.message != kOutOfMemory || run_.downloaded_bytes < kProgressBytes)
+    const bool without_v2 = event.message == kHashesDiffer && !job_.v1_only;
+    if (!without_v2 && (event.message != kOutOfMemory || run_.downloaded_bytes < kProgressBytes))
       throw base::Error(event.kind, event.message);
+    // Without the v2 half libtorrent cannot come to that belief again. Our own verifier compares both halves,
+    // and says so if they do differ.
+    job_.v1_only = job_.v1_only || without_v2;
     crash_cause_ = event.message;
     return RunEnd::crashed;
   }
@@ -182,7 +195,7 @@ class Supervisor {
     peers_ = status.peers;
     availability_ = status.availability;
     seeding_ = status.phase == "seeding";
-    record_arrival(status.phase);
+    record_arrival(event);
     // Damaged pieces are fetched again, but the progress must not run backwards.
     if (status.phase == "fetching") status.done_bytes = done_max_ = std::max(done_max_, status.done_bytes);
     if (status.phase == "fetching" || status.phase == "metadata") status.stall_reason = find_stall_reason();
@@ -204,12 +217,17 @@ class Supervisor {
     run_ = {};
   }
 
-  void record_arrival(std::string_view phase) {
+  void record_arrival(const StatusEvent& event) {
+    const bool more_proven = event.proven_bytes > proven_bytes_;
+    proven_bytes_ = event.proven_bytes;
+    if (more_proven) downloaded_mark_ = run_.downloaded_bytes;
+    unproven_ =
+        job_.kind == JobKind::metadata ? event.unproven_bytes > 0 : run_.downloaded_bytes > downloaded_mark_;
     // Hashing what is on the disk counts as an arrival: the timeout is about peers.
-    if (phase == "checking" || run_.downloaded_bytes > downloaded_mark_) {
-      last_arrival_ = Clock::now();
-      downloaded_mark_ = run_.downloaded_bytes;
-    }
+    if (event.status.phase == "checking")
+      arrivals_.record_proven(Clock::now());
+    else
+      arrivals_.record(event.proven_bytes, event.unproven_bytes, Clock::now());
   }
 
   // ---- Reports to the user ----
@@ -225,6 +243,7 @@ class Supervisor {
   [[nodiscard]] std::string reason() const {
     return stall_reason({.metadata = job_.kind == JobKind::metadata,
                          .peers = peers_,
+                         .unproven = unproven_,
                          .trackers = job_.trackers.size(),
                          .failing_trackers = std::min(tracker_problems_.size(), job_.trackers.size()),
                          .availability = availability_});
@@ -233,7 +252,7 @@ class Supervisor {
   std::string find_stall_reason() {
     constexpr double kShown_s = 5;
     constexpr double kWarned_s = 30;
-    const double waited_s = waiting_s();
+    const double waited_s = arrivals_.waiting_s(Clock::now());
     if (waited_s < kShown_s) return "";  // short pauses are normal
     std::string text = reason();
     if (waited_s >= kWarned_s && reported_reasons_.insert(text).second)
@@ -294,8 +313,10 @@ class Supervisor {
   std::optional<Clock::time_point> swarm_since_;  // since something is known
   bool swarm_reported_ = false;
   std::uint64_t done_max_ = 0;
-  std::uint64_t downloaded_mark_ = 0;
-  Clock::time_point last_arrival_ = Clock::now();
+  std::uint64_t proven_bytes_ = 0;     // by the running worker
+  std::uint64_t downloaded_mark_ = 0;  // of the running worker, when bytes were last proven
+  bool unproven_ = false;              // bytes have come since then
+  ArrivalWatch arrivals_;
   bool timed_out_ = false;
   bool seeding_ = false;
 };

@@ -444,8 +444,13 @@ void PieceStore::compute(ActivePiece& piece, HashResult& result) {
       const std::lock_guard lock(mutex_);
       arrived = piece.seen_bytes > 0;
     }
-    if (committer_ != nullptr && arrived &&
-        verifier_.verify(piece.index, result.digest) != MatchResult::mismatch)
+    result.match = verifier_.verify(piece.index, result.digest);
+    if (arrived && on_failure_ && verifier_.is_contradiction(piece.index, result.digest))
+      on_failure_(base::Error(base::ErrorKind::malformed,
+                              "piece " + std::to_string(piece.index) +
+                                  " matches one of its v1 and v2 hashes and not the other: the torrent "
+                                  "contradicts itself, and no data can match it"));
+    if (committer_ != nullptr && arrived && result.match != MatchResult::mismatch)
       committer_->add(piece.index, result.digest);
   } catch (const base::Error& error) {
     result.failure = error;
@@ -530,6 +535,22 @@ std::optional<PieceDigest> PieceStore::digest_on_disk(std::uint64_t piece) const
   if (verifier_.uses_sha1()) digest.sha1 = sha1.final();
   if (verifier_.uses_node()) digest.node = verifier_.to_node(piece, leaves.final());
   return digest;
+}
+
+std::vector<base::Sha256> PieceStore::block_digests_on_disk(std::uint64_t piece) const {
+  const std::uint64_t piece_bytes = map_.piece_bytes(piece);
+  std::vector<base::Sha256> digests;
+  std::vector<std::byte> block;
+  for (std::uint64_t offset = 0; offset < piece_bytes; offset += block.size()) {
+    block.resize(std::min(kBlockBytes, piece_bytes - offset));
+    try {
+      if (!files_.read(piece, offset, block)) return {};
+    } catch (const base::Error&) {
+      return {};  // blame can wait; whoever needs the piece meets the error and reports it
+    }
+    digests.push_back(base::hash<base::Sha256>(block));
+  }
+  return digests;
 }
 
 }  // namespace sluice::fetch

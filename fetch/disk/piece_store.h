@@ -29,8 +29,9 @@ namespace sluice::fetch {
 
 struct StoreOptions {
   unsigned thread_count = 2;
-  std::uint64_t memory_bytes = 64u << 20;              ///< for blocks that wait to be written or hashed
-  std::function<void(const base::Error&)> on_failure;  ///< called by the store's threads when a write fails
+  std::uint64_t memory_bytes = 64u << 20;  ///< for blocks that wait to be written or hashed
+  std::function<void(const base::Error&)>
+      on_failure;  ///< called by the store's threads when a write fails, or the torrent contradicts itself
 };
 
 /// All functions may be called from any thread. Handlers are called by the store's threads.
@@ -41,6 +42,7 @@ class PieceStore final {
   struct HashResult {
     Failure failure;
     PieceDigest digest;
+    MatchResult match = MatchResult::unknown;
     std::vector<base::Sha256> leaves;  ///< one per block; empty for a v1 torrent
   };
   using Hashed = std::function<void(HashResult)>;
@@ -81,6 +83,10 @@ class PieceStore final {
   /// Computes the digest of a piece as it lies on the disk, in the caller's thread. Nothing when one of its
   /// files is missing or too short.
   [[nodiscard]] std::optional<PieceDigest> digest_on_disk(std::uint64_t piece) const;
+
+  /// The SHA-256 of each 16 KiB block of a piece as it lies on the disk, padding included, computed in the
+  /// caller's thread. Empty when it cannot be read.
+  [[nodiscard]] std::vector<base::Sha256> block_digests_on_disk(std::uint64_t piece) const;
 
   /// Bytes of partial pieces, in memory and on the disk.
   [[nodiscard]] std::uint64_t unfinished_bytes() const;

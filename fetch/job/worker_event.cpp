@@ -87,6 +87,8 @@ StatusEvent parse_status(const Json& event) {
   status.seeds = parse_peers(event, "seeds");
   status.availability = find_availability(event);
   out.counts = parse_counts(event);
+  out.proven_bytes = parse_bytes(event, "proven");
+  out.unproven_bytes = parse_bytes(event, "unproven");
   out.complete = find_peers(event, "complete");
   out.incomplete = find_peers(event, "incomplete");
   return out;

@@ -26,6 +26,8 @@ struct TransferCounts {
 struct StatusEvent {
   FetchStatus status;  ///< without `stall_reason`
   TransferCounts counts;
+  std::uint64_t proven_bytes = 0;    ///< verified since the worker started
+  std::uint64_t unproven_bytes = 0;  ///< may still be of use, the proven ones among them
   std::optional<std::uint64_t> complete;
   std::optional<std::uint64_t> incomplete;
 };

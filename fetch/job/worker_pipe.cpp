@@ -116,6 +116,7 @@ Json to_json(const WorkerJob& job) {
       {"lsd", job.lsd},
       {"allow_private", job.allow_private},
       {"port", job.port},
+      {"v1_only", job.v1_only},
       {"seed_ratio", job.seed_ratio},
       {"seed_time_min", job.seed_time_min},
   });
@@ -153,6 +154,7 @@ WorkerJob parse_job(std::string_view line) {
   job.lsd = flag("lsd");
   job.allow_private = flag("allow_private");
   job.port = static_cast<int>(parse_bounded(number("port"), "port", 65535));
+  job.v1_only = flag("v1_only");
   job.seed_ratio = json.at("seed_ratio", kSubject).as_double(kSubject);
   job.seed_time_min = json.at("seed_time_min", kSubject).as_double(kSubject);
   job.infohash_v1 = parse_infohash<base::Sha1>(json, "infohash_v1");

@@ -2,7 +2,8 @@
 // The protocol between fetch() and its worker processes, over pipes: one JSON object per line. The parent
 // sends a job, and later perhaps the line "stop". The worker sends events:
 //
-//   {"event":"status","phase":..,"done":..,"total":..,"rate":..,"peers":..,"seeds":..,"downloaded":..,"rehashed":..}
+//   {"event":"status","phase":..,"done":..,"total":..,"rate":..,"peers":..,"seeds":..,"downloaded":..,
+//    "rehashed":..,"proven":..,"unproven":..}          fetch/arrival_watch.h says what the last two are for
 //       optional: "availability" (copies of the rarest wanted piece); "complete", "incomplete" (of trackers)
 //   {"event":"warning","message":..}                 for the user
 //   {"event":"tracker","url":..,"message":..}        a tracker failed; an empty message: it answers again
@@ -57,6 +58,7 @@ struct WorkerJob {
   bool lsd = true;
   bool allow_private = false;
   int port = 0;
+  bool v1_only = false;  ///< payload: libtorrent gets only the v1 half of a hybrid torrent
   double seed_ratio = 0;
   double seed_time_min = 0;
 };
@@ -71,6 +73,12 @@ constexpr std::size_t kEventTextMax = 4096;
 
 /// The error message of a worker that has reached its memory limit (fetch/job/memory_limit.h).
 constexpr std::string_view kOutOfMemory = "the transfer has used up the memory that --memory allows";
+
+/// The error message of a worker in which libtorrent has found the v1 and v2 hashes of a hybrid torrent to
+/// differ. Peers have brought that about by wrong blocks (2.0.8), so it is believed only from our own
+/// verifier.
+constexpr std::string_view kHashesDiffer =
+    "libtorrent takes the v1 and v2 hashes for those of different data";
 
 /// The worker's end of the pipes. read_line() and stop_requested() belong to one thread.
 class WorkerPipe {

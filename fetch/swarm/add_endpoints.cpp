@@ -52,10 +52,11 @@ std::vector<lt::address> resolve_host(const std::string& host) {
 
 class EndpointResolver {
  public:
-  EndpointResolver(const WorkerJob& job, std::shared_ptr<IpFilter> ip_filter, lt::torrent_handle torrent,
-                   WorkerPipe& pipe)
+  EndpointResolver(const WorkerJob& job, std::shared_ptr<IpFilter> ip_filter, std::shared_ptr<PeerGate> gate,
+                   lt::torrent_handle torrent, WorkerPipe& pipe)
       : allow_private_(job.allow_private),
         ip_filter_(std::move(ip_filter)),
+        gate_(std::move(gate)),
         torrent_(std::move(torrent)),
         pipe_(pipe) {
     for (const Endpoint& peer : job.peers) pending_.push_back({EndpointKind::peer, peer});
@@ -96,8 +97,11 @@ class EndpointResolver {
     switch (pending.kind) {
       case EndpointKind::peer:
         for (const lt::address& found : addresses) {
+          if (pending.endpoint.trusted) {
+            gate_->name({found, host.port});
+            named_.emplace_back(found, host.port);
+          }
           torrent_.connect_peer({found, host.port});
-          if (pending.endpoint.trusted) named_.emplace_back(found, host.port);
         }
         break;
       // libtorrent resolves the tracker's name again, and its IP filter checks that address.
@@ -130,6 +134,7 @@ class EndpointResolver {
 
   bool allow_private_;
   std::shared_ptr<IpFilter> ip_filter_;
+  std::shared_ptr<PeerGate> gate_;
   lt::torrent_handle torrent_;
   WorkerPipe& pipe_;
   std::vector<Pending> pending_;
@@ -139,10 +144,11 @@ class EndpointResolver {
 
 }  // namespace
 
-void add_endpoints(const WorkerJob& job, std::shared_ptr<IpFilter> ip_filter,
+void add_endpoints(const WorkerJob& job, std::shared_ptr<IpFilter> ip_filter, std::shared_ptr<PeerGate> gate,
                    const lt::torrent_handle& torrent, WorkerPipe& pipe) {
   // Detached, because getaddrinfo cannot be interrupted and the end of a worker must not wait for it.
-  std::thread([resolver = std::make_shared<EndpointResolver>(job, std::move(ip_filter), torrent, pipe)] {
+  std::thread([resolver = std::make_shared<EndpointResolver>(job, std::move(ip_filter), std::move(gate),
+                                                             torrent, pipe)] {
     try {
       resolver->run();
     } catch (const boost::system::system_error&) {

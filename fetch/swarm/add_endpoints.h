@@ -7,12 +7,13 @@
 
 #include "fetch/job/worker_pipe.h"
 #include "fetch/swarm/ip_filter.h"
+#include "fetch/swarm/peer_gate.h"
 
 namespace sluice::fetch {
 
 /// Returns at once. The thread runs until all names are resolved or the torrent has ended; it keeps trying
-/// peers that the user named. `pipe` must live until the process ends.
-void add_endpoints(const WorkerJob& job, std::shared_ptr<IpFilter> ip_filter,
+/// peers that the user named, and names them to `gate`. `pipe` must live until the process ends.
+void add_endpoints(const WorkerJob& job, std::shared_ptr<IpFilter> ip_filter, std::shared_ptr<PeerGate> gate,
                    const lt::torrent_handle& torrent, WorkerPipe& pipe);
 
 }  // namespace sluice::fetch

@@ -38,8 +38,11 @@ std::uint64_t to_index(lt::piece_index_t piece) {
 
 class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_interface {
  public:
-  DiskIo(PieceStore& store, lt::io_context& context)
-      : store_(store), context_(context), working_(boost::asio::make_work_guard(context)) {}
+  DiskIo(PieceStore& store, OnBlock on_block, lt::io_context& context)
+      : store_(store),
+        on_block_(std::move(on_block)),
+        context_(context),
+        working_(boost::asio::make_work_guard(context)) {}
 
   ~DiskIo() override { wait_for_store(); }
 
@@ -74,6 +77,9 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
                    std::function<void(const lt::storage_error&)> handler, lt::disk_job_flags_t) override {
     const base::Bytes block(reinterpret_cast<const std::byte*>(buffer),
                             static_cast<std::size_t>(request.length));
+    if (on_block_)
+      on_block_(observer.get(), to_index(request.piece),
+                static_cast<std::uint64_t>(request.start) / kBlockBytes);
     const bool room = store_.write(
         to_index(request.piece), static_cast<std::uint64_t>(request.start), block,
         [this, handler = std::move(handler)](const PieceStore::Failure& failure) {
@@ -95,8 +101,13 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
     store_.hash(to_index(piece), [this, piece, v2,
                                   handler = std::move(handler)](const PieceStore::HashResult& result) {
       // The owner of `v2` does not touch it before the handler is called.
-      // libtorrent wants the leaves and builds the tree itself; for a v1 torrent `v2` is empty.
-      const auto count = std::min(static_cast<std::size_t>(v2.size()), result.leaves.size());
+      // libtorrent wants the leaves and builds the tree itself; for a v1 torrent `v2` is empty. Leaves of a
+      // hybrid's wrong piece are left zero, which libtorrent takes for wrong: it would put them into its tree
+      // otherwise, where they make right pieces fail later, and it stops the torrent because the v1 and v2
+      // hashes seem to differ (2.0.8).
+      const bool wrong_hybrid = result.digest.sha1 && result.match == MatchResult::mismatch;
+      const auto count =
+          wrong_hybrid ? 0 : std::min(static_cast<std::size_t>(v2.size()), result.leaves.size());
       for (std::size_t i = 0; i < count; ++i)
         v2[static_cast<std::ptrdiff_t>(i)] = lt::sha256_hash(base::as_text(result.leaves[i].bytes).data());
       lt::sha1_hash sha1;
@@ -206,15 +217,17 @@ class DiskIo final : public lt::disk_interface, public lt::buffer_allocator_inte
   }
 
   PieceStore& store_;
+  OnBlock on_block_;
   lt::io_context& context_;
   boost::asio::executor_work_guard<lt::io_context::executor_type> working_;
 };
 
 }  // namespace
 
-lt::disk_io_constructor_type make_disk_io(PieceStore& store) {
-  return [&store](lt::io_context& context, const lt::settings_interface&, lt::counters&) {
-    return std::make_unique<DiskIo>(store, context);
+lt::disk_io_constructor_type make_disk_io(PieceStore& store, OnBlock on_block) {
+  return [&store, on_block = std::move(on_block)](lt::io_context& context, const lt::settings_interface&,
+                                                  lt::counters&) {
+    return std::make_unique<DiskIo>(store, on_block, context);
   };
 }
 

@@ -16,7 +16,7 @@ struct SessionOptions {
   std::string listen_address;  ///< empty: all, IPv4 and IPv6
   bool dht = true;
   bool lsd = true;
-  bool plugins = true;                       ///< ut_metadata, ut_pex and smart_ban
+  bool plugins = true;                       ///< libtorrent's own: ut_metadata, ut_pex and smart_ban
   std::uint64_t limit_down_bytes_per_s = 0;  ///< 0: none
   std::uint64_t limit_up_bytes_per_s = 0;
   std::uint64_t send_bytes = 4u << 20;     ///< buffered for one peer

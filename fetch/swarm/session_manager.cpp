@@ -21,7 +21,7 @@ void send_tracker_problem(const lt::tracker_error_alert& alert, WorkerPipe& pipe
 }  // namespace
 
 SessionManager::SessionManager(const WorkerJob& job, lt::session& session, const lt::torrent_handle& torrent,
-                               WorkerPipe& pipe)
+                               std::shared_ptr<PeerGate> gate, WorkerPipe& pipe)
     : job_(job),
       session_(session),
       torrent_(torrent),
@@ -29,7 +29,7 @@ SessionManager::SessionManager(const WorkerJob& job, lt::session& session, const
       ip_filter_(std::make_shared<IpFilter>(job, session, pipe)),
       bootstrap_(session, job.dht),
       next_save_(Clock::now() + kDhtSavePause) {
-  add_endpoints(job, ip_filter_, torrent, pipe);
+  add_endpoints(job, ip_filter_, std::move(gate), torrent, pipe);
 }
 
 // Before the session ends, because its state is gone afterwards.

@@ -12,15 +12,16 @@
 #include "fetch/job/worker_pipe.h"
 #include "fetch/swarm/dht_state.h"
 #include "fetch/swarm/ip_filter.h"
+#include "fetch/swarm/peer_gate.h"
 
 namespace sluice::fetch {
 
 class SessionManager final {
  public:
-  /// Adds the job's endpoints to `torrent`. `job` and `session` must outlive the manager, and `pipe` the
-  /// process.
+  /// Adds the job's endpoints to `torrent`, and names to `gate` those that the user named. `job` and
+  /// `session` must outlive the manager, and `pipe` the process.
   SessionManager(const WorkerJob& job, lt::session& session, const lt::torrent_handle& torrent,
-                 WorkerPipe& pipe);
+                 std::shared_ptr<PeerGate> gate, WorkerPipe& pipe);
   ~SessionManager();  ///< saves the DHT's nodes
   SessionManager(const SessionManager&) = delete;
   SessionManager& operator=(const SessionManager&) = delete;

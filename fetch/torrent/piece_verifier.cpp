@@ -37,26 +37,41 @@ PieceDigest PieceVerifier::digest(std::uint64_t piece, base::Bytes bytes) const 
   return found;
 }
 
+// In a hybrid torrent both hashes must match. Otherwise its halves could describe different content, and the
+// result would depend on the half that was looked at.
 MatchResult PieceVerifier::verify(std::uint64_t piece, const PieceDigest& found) const {
-  MatchResult result = MatchResult::unknown;
-  if (uses_sha1()) {
-    // In a hybrid torrent both hashes must match. Otherwise its halves could describe different content, and
-    // the result would depend on the half that was looked at.
-    if (found.sha1 != layout_.v1_pieces.at(piece)) return MatchResult::mismatch;
-    result = MatchResult::match;
-  }
-  if (uses_node()) {
-    const PieceSlice slice = map_.slices(piece).front();
-    const format::ReleaseFile& file = layout_.files[slice.file_index];
-    const bool whole_file = file.length_bytes <= layout_.piece_bytes;
-    // Without its piece layer a hybrid's piece is verified by SHA-1 alone, and a v2 piece cannot be verified.
-    if (!whole_file && file.piece_layer.empty()) return result;
-    const auto& expected =
-        whole_file ? *file.root : file.piece_layer.at(slice.file_offset_bytes / layout_.piece_bytes);
-    if (found.node != expected) return MatchResult::mismatch;
-    result = MatchResult::match;
-  }
-  return result;
+  const MatchResult sha1 = verify_sha1(piece, found);
+  if (sha1 == MatchResult::mismatch) return sha1;
+  const MatchResult node = verify_node(piece, found);
+  // Without its piece layer a hybrid's piece is verified by SHA-1 alone, and a v2 piece cannot be verified.
+  return node == MatchResult::unknown ? sha1 : node;
+}
+
+bool PieceVerifier::is_contradiction(std::uint64_t piece, const PieceDigest& found) const {
+  const MatchResult sha1 = verify_sha1(piece, found);
+  const MatchResult node = verify_node(piece, found);
+  if (sha1 == MatchResult::match) return node == MatchResult::mismatch;
+  // SHA-1 covers the padding as well, where a peer can send wrong bytes; the node does not.
+  return sha1 == MatchResult::mismatch && node == MatchResult::match &&
+         map_.slices(piece).front().length_bytes == map_.piece_bytes(piece);
+}
+
+/// `unknown` for a v2 torrent.
+MatchResult PieceVerifier::verify_sha1(std::uint64_t piece, const PieceDigest& found) const {
+  if (!uses_sha1()) return MatchResult::unknown;
+  return found.sha1 == layout_.v1_pieces.at(piece) ? MatchResult::match : MatchResult::mismatch;
+}
+
+/// `unknown` for a v1 torrent, and where the piece layer is missing.
+MatchResult PieceVerifier::verify_node(std::uint64_t piece, const PieceDigest& found) const {
+  if (!uses_node()) return MatchResult::unknown;
+  const PieceSlice slice = map_.slices(piece).front();
+  const format::ReleaseFile& file = layout_.files[slice.file_index];
+  const bool whole_file = file.length_bytes <= layout_.piece_bytes;
+  if (!whole_file && file.piece_layer.empty()) return MatchResult::unknown;
+  const auto& expected =
+      whole_file ? *file.root : file.piece_layer.at(slice.file_offset_bytes / layout_.piece_bytes);
+  return found.node == expected ? MatchResult::match : MatchResult::mismatch;
 }
 
 }  // namespace sluice::fetch

@@ -45,8 +45,14 @@ class PieceVerifier final {
   /// Hashes a whole piece in memory, padding included.
   [[nodiscard]] PieceDigest digest(std::uint64_t piece, base::Bytes bytes) const;
   [[nodiscard]] MatchResult verify(std::uint64_t piece, const PieceDigest& found) const;
+  /// True when the bytes are what one half of a hybrid torrent says and not what the other says. That proves
+  /// the torrent itself wrong, whoever has sent the bytes.
+  [[nodiscard]] bool is_contradiction(std::uint64_t piece, const PieceDigest& found) const;
 
  private:
+  [[nodiscard]] MatchResult verify_sha1(std::uint64_t piece, const PieceDigest& found) const;
+  [[nodiscard]] MatchResult verify_node(std::uint64_t piece, const PieceDigest& found) const;
+
   const format::ReleaseLayout& layout_;
   const PieceMap& map_;
 };

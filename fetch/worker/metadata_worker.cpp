@@ -17,6 +17,7 @@
 #include "base/stopwatch.h"
 #include "fetch/swarm/load_torrent.h"
 #include "fetch/swarm/metadata_exchange.h"
+#include "fetch/swarm/peer_gate.h"
 #include "fetch/swarm/session.h"
 #include "fetch/swarm/session_manager.h"
 #include "fetch/torrent/torrent_file.h"
@@ -34,8 +35,9 @@ class MetadataWorker {
   MetadataWorker(const WorkerJob& job, WorkerPipe& pipe)
       : job_(job),
         pipe_(pipe),
+        gate_(std::make_shared<PeerGate>()),
         exchange_(std::make_shared<MetadataExchange>(job.infohash_v1, job.infohash_v2,
-                                                     torrent_limits(job.memory_bytes).bytes_max)) {
+                                                     torrent_limits(job.memory_bytes).bytes_max, gate_)) {
     SessionOptions options = session_options(job, share_memory(job.memory_bytes), pipe);
     options.plugins = false;  // above all ut_metadata, whose place MetadataExchange takes
     session_ = make_session(options);
@@ -43,11 +45,14 @@ class MetadataWorker {
     params.info_hashes = to_info_hashes(job.infohash_v1, job.infohash_v2);
     params.save_path = "/nonexistent";  // libtorrent wants a path, but this session has no disk back end
     params.flags = torrent_flags(job) | lt::torrent_flags::default_dont_download;
+    // The gate comes first: a peer that it refuses must not reach the others.
+    params.extensions.emplace_back(
+        [gate = gate_](const lt::torrent_handle&, lt::client_data_t) { return gate; });
     if (job.pex) params.extensions.emplace_back(&lt::create_ut_pex_plugin);
     params.extensions.emplace_back(
         [exchange = exchange_](const lt::torrent_handle&, lt::client_data_t) { return exchange; });
     torrent_ = session_->add_torrent(std::move(params));
-    session_manager_.emplace(job, *session_, torrent_, pipe);
+    session_manager_.emplace(job, *session_, torrent_, gate_, pipe);
   }
 
   void run() {
@@ -94,12 +99,15 @@ class MetadataWorker {
                              {"rate", status.download_rate},
                              {"peers", status.num_peers},
                              {"seeds", status.num_seeds},
-                             {"downloaded", exchange_->received_bytes()},
-                             {"rehashed", 0}}));
+                             {"downloaded", exchange_->furthest_bytes()},
+                             {"rehashed", 0},
+                             {"proven", 0},
+                             {"unproven", exchange_->accepted_bytes()}}));
   }
 
   const WorkerJob& job_;
   WorkerPipe& pipe_;
+  std::shared_ptr<PeerGate> gate_;
   std::shared_ptr<MetadataExchange> exchange_;
   std::unique_ptr<lt::session> session_;
   lt::torrent_handle torrent_;

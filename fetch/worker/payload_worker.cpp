@@ -17,10 +17,11 @@
 #include <filesystem>
 #include <libtorrent/add_torrent_params.hpp>
 #include <libtorrent/alert_types.hpp>
+#include <libtorrent/extensions/ut_metadata.hpp>
+#include <libtorrent/extensions/ut_pex.hpp>
 #include <libtorrent/torrent_info.hpp>
 #include <libtorrent/torrent_status.hpp>
 #include <mutex>
-#include <set>
 #include <span>
 #include <utility>
 
@@ -33,9 +34,9 @@
 #include "fetch/job/memory_budget.h"
 #include "fetch/mirror/mirror_manager.h"
 #include "fetch/swarm/disk_io.h"
-#include "fetch/swarm/libtorrent_faults.h"
+#include "fetch/swarm/liar_finder.h"
 #include "fetch/swarm/load_torrent.h"
-#include "fetch/swarm/peer_ban_workaround.h"
+#include "fetch/swarm/peer_gate.h"
 #include "fetch/swarm/piece_layer_fetcher.h"
 #include "fetch/swarm/session.h"
 #include "fetch/swarm/session_manager.h"
@@ -247,7 +248,7 @@ class PayloadWorker {
   // ---- The transfer ----
 
   void start_session() {
-    lt::add_torrent_params params = load_torrent(torrent_, shares_.tree_bytes);
+    lt::add_torrent_params params = load_torrent(torrent_, job_.v1_only ? 0 : shares_.tree_bytes);
     // libtorrent read these from the .torrent, and would contact addresses that nobody has checked.
     params.trackers.clear();  // the job says which of them are used
     params.tracker_tiers.clear();
@@ -258,15 +259,35 @@ class PayloadWorker {
     params.save_path = job_.folder;
     params.flags = torrent_flags(job_);
     set_pieces(params);
+    proven_ = durable_pieces();
+    const auto gate = std::make_shared<PeerGate>();
+    const auto liar_finder = std::make_shared<LiarFinder>(
+        gate, [this](std::uint64_t piece) { return store_.block_digests_on_disk(piece); });
+    add_plugins(params, gate, liar_finder);
     SessionOptions options = session_options(job_, shares_, pipe_);
-    options.disk_io = make_disk_io(store_);
+    options.plugins = false;  // add_plugins() has chosen
+    options.disk_io = make_disk_io(
+        store_, [this, liar_finder](const lt::disk_observer* from, std::uint64_t piece, std::uint64_t block) {
+          liar_finder->record(from, piece, block, base::divide_up(map_.piece_bytes(piece), kBlockBytes));
+        });
     session_ = make_session(options);
     const std::shared_ptr<const lt::torrent_info> info = params.ti;
     handle_ = session_->add_torrent(std::move(params));
-    session_manager_.emplace(job_, *session_, handle_, pipe_);
+    session_manager_.emplace(job_, *session_, handle_, gate, pipe_);
     mirrors_.emplace(job_, torrent_.layout, map_, verifier_, order_, handle_, shares_.mirror_bytes, pipe_);
     layer_fetcher_.emplace(torrent_.layout, info->files(), handle_, job_.result,
                            [this](std::string_view layers) { mirrors_->use_layers(layers); });
+  }
+
+  /// The gate comes first: a peer that it refuses must not reach the others. smart_ban is left out
+  /// (fetch/swarm/liar_finder.h).
+  void add_plugins(lt::add_torrent_params& params, const std::shared_ptr<PeerGate>& gate,
+                   const std::shared_ptr<LiarFinder>& liar_finder) const {
+    params.extensions.emplace_back([gate](const lt::torrent_handle&, lt::client_data_t) { return gate; });
+    params.extensions.emplace_back(
+        [liar_finder](const lt::torrent_handle&, lt::client_data_t) { return liar_finder; });
+    params.extensions.emplace_back(&lt::create_ut_metadata_plugin);
+    if (job_.pex) params.extensions.emplace_back(&lt::create_ut_pex_plugin);
   }
 
   void set_pieces(lt::add_torrent_params& params) {
@@ -280,22 +301,12 @@ class PayloadWorker {
       // agree.
       params.piece_priorities.push_back(order_.wanted(piece) ? lt::default_priority : lt::dont_download);
     }
-    std::set<lt::piece_index_t> partial_pieces;
     for (const PartialPiece& partial : partial_) {
-      partial_pieces.insert(lt::piece_index_t(static_cast<int>(partial.index)));
       auto& blocks = params.unfinished_pieces[lt::piece_index_t(static_cast<int>(partial.index))];
       blocks.resize(static_cast<int>(partial.blocks.size()), false);
       for (std::size_t i = 0; i < partial.blocks.size(); ++i)
         if (partial.blocks[i]) blocks.set_bit(static_cast<int>(i));
     }
-    // Partial pieces hold blocks from earlier runs, whose senders are not known. The plugin sees to it that
-    // no peer of this run is blamed for them.
-    if constexpr (kTrustPointsOverflow)
-      params.extensions.emplace_back(
-          [partial_pieces](const lt::torrent_handle&,
-                           lt::client_data_t) -> std::shared_ptr<lt::torrent_plugin> {
-            return std::make_shared<PeerBanWorkaround>(partial_pieces);
-          });
     // The flag makes libtorrent accept have_pieces without a check of the files.
     if (params.have_pieces.none_set() && partial_.empty())
       params.have_pieces.clear();
@@ -318,11 +329,15 @@ class PayloadWorker {
       pipe_.warn("piece " + std::to_string(piece) + " arrived damaged and is fetched again");
       record_wrong(piece);
       mirrors_->record_lost(piece);
+    } else if (const auto* right = lt::alert_cast<lt::piece_finished_alert>(&alert)) {
+      record_proven(static_cast<std::uint64_t>(static_cast<int>(right->piece_index)));
     } else if (const auto* file = lt::alert_cast<lt::file_error_alert>(&alert)) {
       throw_failure();  // the disk layer's message says more than libtorrent's
       throw base::Error(base::ErrorKind::io, std::string(file->filename()) + ": " + file->error.message());
     } else if (const auto* broken = lt::alert_cast<lt::torrent_error_alert>(&alert)) {
       throw_failure();
+      if (broken->error == lt::errors::torrent_inconsistent_hashes)
+        throw base::Error(base::ErrorKind::io, std::string(kHashesDiffer));
       throw base::Error(base::ErrorKind::io,
                         std::string(broken->filename()) + ": " + broken->error.message());
     } else {
@@ -340,6 +355,12 @@ class PayloadWorker {
       durable_bytes_ += order_.wanted_bytes(piece);
       if (order_.wanted(piece)) --missing_pieces_;
     }
+  }
+
+  void record_proven(std::uint64_t piece) {
+    if (proven_.at(piece) || !order_.wanted(piece)) return;
+    proven_[piece] = true;
+    proven_bytes_ += order_.wanted_bytes(piece);
   }
 
   /// Takes back a piece that libtorrent found wrong. This happens only before the piece's hash is known to
@@ -433,7 +454,9 @@ class PayloadWorker {
                                {"peers", status.num_peers},
                                {"seeds", status.num_seeds},
                                {"downloaded", downloaded_bytes_},
-                               {"rehashed", rehashed_bytes_}});
+                               {"rehashed", rehashed_bytes_},
+                               {"proven", proven_bytes_},
+                               {"unproven", done + (mirrors_ ? mirrors_->downloaded_bytes() : 0)}});
     if (status.distributed_copies >= 0)
       event.set("availability", static_cast<double>(status.distributed_copies));
     add_swarm(event, status);
@@ -489,6 +512,8 @@ class PayloadWorker {
   std::uint64_t wanted_bytes_ = 0;
   std::uint64_t downloaded_bytes_ = 0;
   std::uint64_t rehashed_bytes_ = 0;
+  std::vector<bool> proven_;        // per piece: was there at the start, or libtorrent has verified it since
+  std::uint64_t proven_bytes_ = 0;  // verified since the start
 
   std::mutex mutex_;           // guards the members up to failure_
   std::vector<bool> durable_;  // per piece; empty before check_disk()

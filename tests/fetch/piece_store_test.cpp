@@ -4,6 +4,7 @@
 #include <future>
 #include <thread>
 
+#include "base/hasher.h"
 #include "tests/fetch/fetch_support.h"
 #include "tests/fetch/store_support.h"
 
@@ -70,6 +71,64 @@ TEST_CASE("blocks in any order, with much memory or none, give the digests of th
         CHECK((base::as_text(fixture.storage.image().at(path)) == content));
     }
   }
+}
+
+TEST_CASE(
+    "a hybrid torrent whose hashes describe different data is found out, and wrong bytes are not that") {
+  enum class Change { none, v1, v2, bytes };
+  for (const Change change : {Change::none, Change::v1, Change::v2, Change::bytes}) {
+    CAPTURE(static_cast<int>(change));
+    std::mt19937 random(5);
+    Fixture fixture(false);
+    StreamedRelease& release = *fixture.release;
+    // A piece in the middle of b.bin, so that it has no padding.
+    std::uint64_t piece = 0;
+    while (release.map.slices(piece).front().length_bytes < release.map.piece_bytes(piece)) ++piece;
+    const fetch::PieceSlice slice = release.map.slices(piece).front();
+    auto bytes = release.piece(piece);
+    if (change == Change::v1) release.layout.v1_pieces.at(piece).bytes[0] ^= std::byte{1};
+    if (change == Change::v2)
+      release.layout.files.at(slice.file_index)
+          .piece_layer.at(slice.file_offset_bytes / release.layout.piece_bytes)
+          .bytes[0] ^= std::byte{1};
+    if (change == Change::bytes) bytes[0] ^= std::byte{1};
+    StoreStack stack(release, fixture.storage);
+    write_blocks(stack, piece, bytes, random);
+    static_cast<void>(hash(stack, piece));
+    const std::lock_guard lock(stack.mutex);
+    const bool contradiction = change == Change::v1 || change == Change::v2;
+    REQUIRE(stack.failures.size() == (contradiction ? 1 : 0));
+    if (contradiction) CHECK(stack.failures[0].kind() == base::ErrorKind::malformed);
+  }
+}
+
+TEST_CASE("wrong bytes in the padding of a piece do not make its torrent wrong") {
+  std::mt19937 random(6);
+  Fixture fixture(false);
+  const StreamedRelease& release = *fixture.release;
+  std::uint64_t piece = 0;
+  while (release.map.slices(piece).front().length_bytes == release.map.piece_bytes(piece)) ++piece;
+  auto bytes = release.piece(piece);
+  bytes.back() ^= std::byte{1};
+  StoreStack stack(release, fixture.storage);
+  write_blocks(stack, piece, bytes, random);
+  CHECK(release.verifier.verify(piece, hash(stack, piece)) == fetch::MatchResult::mismatch);
+  const std::lock_guard lock(stack.mutex);
+  CHECK(stack.failures.empty());
+}
+
+TEST_CASE("the blocks of a piece are hashed one by one from the disk") {
+  std::mt19937 random(7);
+  Fixture fixture(true);
+  StoreStack stack(*fixture.release, fixture.storage);
+  const auto bytes = fixture.release->piece(1);
+  CHECK(stack.store.block_digests_on_disk(1).empty());
+  write_blocks(stack, 1, bytes, random);
+  static_cast<void>(hash(stack, 1));
+  const auto digests = stack.store.block_digests_on_disk(1);
+  REQUIRE(digests.size() == 8);
+  CHECK(digests[3] ==
+        base::hash<base::Sha256>(base::Bytes(bytes).subspan(3 * fetch::kBlockBytes, fetch::kBlockBytes)));
 }
 
 TEST_CASE("a wrong piece is not committed, and its blocks can come again") {

@@ -1,6 +1,7 @@
 #pragma once
 // A disk layer over memory, and a release to put through it without a network.
 
+#include <mutex>
 #include <random>
 #include <string>
 
@@ -45,6 +46,8 @@ struct StoreStack {
   fetch::JournalState state;
   fetch::Journal journal;
   fetch::PieceCommitter committer;
+  std::mutex mutex;  // guards failures
+  std::vector<base::Error> failures;
   fetch::PieceStore store;
 
   StoreStack(const StreamedRelease& release, MemoryStorage& storage, std::uint64_t memory_bytes = 1 << 20)
@@ -54,8 +57,12 @@ struct StoreStack {
                 [this](const fetch::JournalRecord& record) { state.take(record); }),
         committer(files, release.map, journal,
                   {.on_durable = [](auto) {}, .on_failure = [](const base::Error& error) { throw error; }}),
-        store(files, release.map, release.verifier, &committer,
-              {.thread_count = 2, .memory_bytes = memory_bytes, .on_failure = {}}) {}
+        store(
+            files, release.map, release.verifier, &committer,
+            {.thread_count = 2, .memory_bytes = memory_bytes, .on_failure = [this](const base::Error& error) {
+               const std::lock_guard lock(mutex);
+               failures.push_back(error);
+             }}) {}
 };
 
 }  // namespace sluice::tests

@@ -17,7 +17,7 @@ namespace {
 
 const std::string kStatus =
     R"({"event":"status","phase":"fetching","done":5,"total":9,"rate":3,"peers":2,"seeds":1,)"
-    R"("downloaded":7,"rehashed":1,"availability":1.5,"complete":4,"incomplete":6})";
+    R"("downloaded":7,"rehashed":1,"proven":4,"unproven":6,"availability":1.5,"complete":4,"incomplete":6})";
 
 std::string changed(std::string text, const std::string& from, const std::string& to) {
   const std::size_t at = text.find(from);
@@ -61,6 +61,8 @@ TEST_CASE("events are read as values") {
   CHECK(status.status.availability == 1.5);
   CHECK(status.counts.downloaded_bytes == 7);
   CHECK(status.counts.rehashed_bytes == 1);
+  CHECK(status.proven_bytes == 4);
+  CHECK(status.unproven_bytes == 6);
   CHECK(status.complete == 4);
   CHECK(status.incomplete == 6);
 
@@ -179,6 +181,10 @@ TEST_CASE("the reason for waiting names what is missing") {
   CHECK(stall_reason(
             {.metadata = false, .peers = 4, .trackers = 1, .failing_trackers = 0, .availability = 1.0}) ==
         "the connected peers send nothing");
+  CHECK(stall_reason({.peers = 1, .unproven = true, .availability = 1.0}) ==
+        "nothing that the peers send proves right");
+  CHECK(stall_reason({.metadata = true, .peers = 1, .unproven = true, .availability = {}}) ==
+        "what peers sent is not the metadata, or not all of it");
 }
 
 TEST_CASE("a worker that talks nonsense is started again, and in the end given up") {
@@ -208,14 +214,27 @@ TEST_CASE("a worker that talks nonsense is started again, and in the end given u
   }
 }
 
-TEST_CASE("a worker that brings something before each crash is started again without end") {
+TEST_CASE("a worker that proves something before each crash is started again without end") {
   const Release release;
   const std::string count = (release.dir / "count").string();
   const auto request = release.with_worker(
-      "echo x >> " + count + "; echo '" + changed(kStatus, R"("downloaded":7)", R"("downloaded":20000000)") +
+      "echo x >> " + count + "; echo '" + changed(kStatus, R"("proven":4)", R"("proven":20000000)") +
       "'; [ $(wc -l < " + count + ") -lt 9 ] && exit 1; " +
       R"(echo '{"event":"error","kind":"network","message":"the ninth"}')");
   CHECK_ERROR(fetch_quietly(request), ErrorKind::network, "the ninth");
+}
+
+TEST_CASE("a worker in which v1 and v2 hashes seem to differ is followed by one that gets only v1") {
+  const Release release;
+  const std::string differ =
+      R"(echo '{"event":"error","kind":"io","message":")" + std::string(fetch::kHashesDiffer) + R"("}')";
+  const std::string as_v1 = R"(case "$job" in *'"v1_only":true'*) )";
+  CHECK_ERROR(fetch_quietly(release.with_worker(
+                  as_v1 + R"(echo '{"event":"error","kind":"network","message":"the second"}';; *) )" +
+                  differ + ";; esac")),
+              ErrorKind::network, "the second");
+  // Not without end, whatever the second one says.
+  CHECK_ERROR(fetch_quietly(release.with_worker(differ)), ErrorKind::io, std::string(fetch::kHashesDiffer));
 }
 
 TEST_CASE("a worker that is out of memory is started again if it has brought something") {
