@@ -13,11 +13,11 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "cli/commands.h"
 #include "cli/help_page.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
-#include "cli/spelling.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
@@ -42,7 +42,7 @@ constexpr std::array kCommands = {
     Command{"bench", "Measure prefill and decode speed", bench_command, 0},
     Command{"eval", "Measure perplexity, KL divergence and routing agreement", eval_command, 0},
     Command{"releases", "List the known releases", releases_command, 0},
-    Command{"models", "List the models in the model store", models_command, 0},
+    Command{"models", "List what the model store holds, and remove it", models_command, 0},
     Command{"fetch-worker", "Helper process of fetch", fetch_worker_command, 7, true},
 };
 
@@ -92,7 +92,7 @@ std::string top_help() {
        {{"XDG_DATA_HOME", "Its folder sluice is the model store (default: ~/.local/share)"},
         {"XDG_CONFIG_HOME", "Its folder sluice/trusted holds trusted keys (default: ~/.config)"},
         {"XDG_CACHE_HOME", "Its folder sluice holds caches (default: ~/.cache)"},
-        {"SLUICE_DATA_DIR", "Folder whose manifests/ holds the known releases"},
+        {"SLUICE_DATA_DIR", "Folder whose manifests/ holds further known releases"},
         {"SLUICE_ISA", "Instruction set to use: avx512, avxvnni, avx2 or generic"},
         {"SLUICE_ENGINE", "What computes matrix products: auto, own or onednn"},
         {"NO_COLOR", "Print without colours"}}});
@@ -107,7 +107,7 @@ const Command* find_command(std::string_view name) {
 
 [[noreturn]] void throw_unknown_command(const std::string& name) {
   throw base::Error(base::ErrorKind::usage, "unknown command '" + name + "'" +
-                                                did_you_mean(suggest_command(name)) +
+                                                base::did_you_mean(suggest_command(name)) +
                                                 " (sluice --help lists the commands)");
 }
 
@@ -164,7 +164,7 @@ std::string suggest_command(std::string_view name) {
   for (const Command& command : kCommands) {
     if (!command.hidden) names.emplace_back(command.name);
   }
-  return nearest_name(name, names);
+  return base::nearest_name(name, names);
 }
 
 int run_command_line(const std::vector<std::string>& arguments) {

@@ -50,7 +50,9 @@ struct ConvertOptions {
 };
 
 void declare(Options& options, ConvertOptions& values) {
-  options.add_argument("PATH", values.input, "Release folder, checkpoint file, or a .sluice file to export");
+  options.add_argument("PATH", values.input,
+                       "Release folder, checkpoint file, or a .sluice file to export; or a name that sluice "
+                       "releases or sluice models lists");
   options.group("Output");
   options.add_text("-o,--output FILE", values.output,
                    "File to write; with --to safetensors a folder gets a whole release "
@@ -73,7 +75,6 @@ void declare(Options& options, ConvertOptions& values) {
 /// Error{usage} for options that contradict each other.
 void require_sensible(const ConvertOptions& values) {
   const auto refuse = [](const std::string& what) { throw base::Error(base::ErrorKind::usage, what); };
-  if (!fs::exists(values.input)) refuse(values.input + ": does not exist");
   if (values.to != "sluice" && !values.calibration_text.empty())
     refuse("--calibrate is for .sluice files, not for exports");
   // add_choice() takes the types of all formats, so the format decides here. run_export() refuses the rest.
@@ -140,6 +141,7 @@ int convert_command(const Invocation& invocation) {
 
   require_sensible(values);
   convert::Request& request = values.request;
+  values.input = library::find_local(values.input, LibraryAccess(invocation).context()).string();
   request.input = values.input;
   if (values.to != "sluice") return run_export(values, invocation);
   // The default depends on --to, so the option has none of its own: an export keeps the values exact.

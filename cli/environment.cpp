@@ -28,14 +28,25 @@ fs::path user_folder(const char* name, const char* default_below_home) {
 
 /// Finds manifests/ from the place of the program, so that an installation can be moved: PREFIX/bin and
 /// PREFIX/share/sluice when installed, and share/ beside the program in a build tree. Empty when there is
-/// none; then no release is known by name.
+/// none; then the program brings no release.
 fs::path data_folder() {
-  if (const auto forced = variable("SLUICE_DATA_DIR")) return *forced;
   const auto folder = executable_path().parent_path();
   for (const auto& candidate : {folder / ".." / "share" / "sluice", folder / "share" / "sluice"}) {
     if (fs::is_directory(candidate / "manifests")) return candidate.lexically_normal();
   }
   return {};
+}
+
+/// $SLUICE_DATA_DIR, whose releases come in addition to the program's.
+fs::path user_data_folder() {
+  const auto named = variable("SLUICE_DATA_DIR");
+  if (!named) return {};
+  std::error_code unreadable;
+  if (fs::is_directory(fs::path(*named) / "manifests", unreadable)) return *named;
+  const bool is_manifests = fs::path(*named).lexically_normal().filename() == "manifests";
+  throw base::Error(base::ErrorKind::usage, "SLUICE_DATA_DIR is '" + *named +
+                                                "', which has no folder 'manifests'" +
+                                                (is_manifests ? "; name the folder that holds it" : ""));
 }
 
 }  // namespace
@@ -55,7 +66,8 @@ library::Folders library_folders() {
   const fs::path config = user_folder("XDG_CONFIG_HOME", ".config");
   return {.data = data_folder(),
           .store = user_folder("XDG_DATA_HOME", ".local/share"),
-          .trusted_keys = config.empty() ? fs::path() : config / "trusted"};
+          .trusted_keys = config.empty() ? fs::path() : config / "trusted",
+          .user_data = user_data_folder()};
 }
 
 fs::path cache_folder() { return user_folder("XDG_CACHE_HOME", ".cache"); }

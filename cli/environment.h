@@ -19,9 +19,10 @@ namespace sluice::cli {
 [[nodiscard]] std::vector<std::string> worker_command();
 
 /// The user's folders (XDG Base Directory Specification). A folder is empty when no variable names it.
-///   data          $SLUICE_DATA_DIR; else ../share/sluice beside the program (installed) or share/sluice in
-///   the
-///                 program's folder (build tree), whichever holds manifests/
+///   data          ../share/sluice beside the program (installed) or share/sluice in the program's folder
+///   (build
+///                 tree), whichever holds manifests/
+///   user_data     $SLUICE_DATA_DIR; Error{usage} when it has no folder manifests/
 ///   store         $XDG_DATA_HOME/sluice, by default ~/.local/share/sluice
 ///   trusted_keys  $XDG_CONFIG_HOME/sluice/trusted, by default ~/.config/sluice/trusted
 [[nodiscard]] library::Folders library_folders();

@@ -11,6 +11,7 @@
 #include "cli/progress_line.h"
 #include "cli/proofs.h"
 #include "cli/quant_check.h"
+#include "cli/standard_input.h"
 #include "cli/table.h"
 #include "runtime/runtime.h"
 
@@ -63,7 +64,8 @@ struct EvalOptions {
 
 void declare(Options& options, EvalOptions& values) {
   options.add_model(values.model.model);
-  options.add_argument("TEXT", values.text_file, "Text file to evaluate the model on");
+  options.add_argument("TEXT", values.text_file,
+                       "Text file to evaluate the model on; - reads standard input");
   options.group("Evaluation");
   options.add_integer("--context N", values.context_tokens, 2, kContextMax,
                       "Tokens in a chunk, BOS included");
@@ -96,7 +98,8 @@ int eval_command(const Invocation& invocation) {
   session.kv = runtime::parse_kv_type(values.kv);
   session.thread_count = request.thread_count;
   // The text is read before the models are prepared, so that a wrong path fails at once.
-  const std::string text = base::read_text_file(values.text_file, kTextBytesMax);
+  const std::string text = values.text_file == "-" ? read_standard_input(kTextBytesMax, invocation.stop)
+                                                   : base::read_text_file(values.text_file, kTextBytesMax);
   apply(NetworkOptions(), console, request.network);
   const LibraryAccess access(invocation);
   const auto open = [&](const library::ModelRequest& wanted) {
@@ -110,7 +113,8 @@ int eval_command(const Invocation& invocation) {
     // bf16 has the released weights, so the distance to it is what quantization costs.
     library::ModelRequest reference_request = request;
     reference_request.model = values.reference_model;
-    reference_request.quant = "bf16";
+    reference_request.quant.clear();
+    reference_request.default_quant = "bf16";
     reference.emplace(open(reference_request));
   }
   ProgressLine progress(console);

@@ -341,16 +341,18 @@ Totals add_up(const Inspection& found) {
 
 int inspect_command(const Invocation& invocation) {
   Console& console = invocation.console;
-  std::string path;
+  std::string name;
   std::string glob;
   Options options("inspect", "Shows what a file or folder is and what it holds, without loading it.",
                   "sluice inspect model.sluice --tensors 'layers.0.*'");
-  options.add_argument("PATH", path, "Release folder, checkpoint, .sluice file, torrent or manifest");
+  options.add_argument("PATH", name,
+                       "Release folder, checkpoint, .sluice file, torrent or manifest; or a name that sluice "
+                       "releases or sluice models lists");
   options.add_text("--tensors GLOB", glob, "List the tensors whose names match GLOB; '*' lists all");
   options.parse(invocation);
 
-  if (!fs::exists(path)) throw base::Error(base::ErrorKind::usage, path + ": does not exist");
   const LibraryAccess access(invocation);
+  const fs::path path = library::find_local(name, access.context());
   auto found = fs::is_directory(path) ? inspect_release(path, access.context()) : inspect_file(path);
   // The release stays closed: comparing its files takes as long as verify, which does that.
   if (found.kind == "sluice")

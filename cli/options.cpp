@@ -15,9 +15,9 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/spelling.h"
 #include "base/text.h"
 #include "cli/help_page.h"
-#include "cli/spelling.h"
 #include "cli/table.h"
 
 namespace sluice::cli {
@@ -244,7 +244,7 @@ struct Options::Impl {
       return "unexpected argument '" + (first == arguments.end() ? extras.front() : *first) + "'";
     }
     const std::string name = unknown->substr(0, unknown->find('='));
-    return "unknown option " + name + did_you_mean(suggest(name));
+    return "unknown option " + name + base::did_you_mean(suggest(name));
   }
 
   [[nodiscard]] std::string suggest(const std::string& unknown) const {
@@ -254,7 +254,7 @@ struct Options::Impl {
       if (!option->get_lnames().empty()) names.push_back("--" + option->get_lnames().front());
     }
     // A short option is one letter, and every other letter would be as near.
-    return unknown.starts_with("--") ? nearest_name(unknown, names) : std::string();
+    return unknown.starts_with("--") ? base::nearest_name(unknown, names) : std::string();
   }
 
   CLI::App app;
@@ -293,9 +293,10 @@ void Options::add_optional_argument(const std::string& name, std::string& value,
 }
 
 void Options::add_model(std::string& value) {
-  add_argument(
-      "MODEL", value,
-      "A .sluice or GGUF file, a release folder, a release name, a magnet link or the URL of a .torrent");
+  add_argument("MODEL", value,
+               "A .sluice or GGUF file, a release folder, a name that sluice models or sluice releases "
+               "lists, a magnet "
+               "link or the URL of a .torrent");
 }
 
 void Options::add_flag(const std::string& names, bool& value, const std::string& help) {
@@ -329,8 +330,8 @@ void Options::add_choice(const std::string& names, std::string& value,
         if (std::ranges::find(choices, text) == choices.end()) {
           std::string known;
           for (const std::string& choice : choices) known += (known.empty() ? "" : ", ") + choice;
-          throw CLI::ValidationError(
-              name, "'" + text + "' is not one of " + known + did_you_mean(nearest_choice(text, choices)));
+          throw CLI::ValidationError(name, "'" + text + "' is not one of " + known +
+                                               base::did_you_mean(base::nearest_choice(text, choices)));
         }
         value = text;
       });
@@ -431,7 +432,7 @@ void Options::add_port(int& value) {
 
 void Options::add_quant(std::string& value) {
   add_choice("--quant TYPE", value, {"q4", "q8", "bf16"},
-             "Type of the weights if the model must be converted first: q4, q8 or bf16");
+             "Type of the weights if the model must be converted first: q4, q8 or bf16 (default: q4)");
 }
 
 bool Options::is_given(const std::string& name) const { return impl_->app.count(name) > 0; }

@@ -4,18 +4,14 @@
 
 #include "cli/run_options.h"
 
-#include <poll.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <limits>
 
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/proofs.h"
+#include "cli/standard_input.h"
 
 namespace sluice::cli {
 namespace {
@@ -31,7 +27,8 @@ constexpr std::uint64_t kCountMax = 1u << 30;
 void declare_prompt(Options& options, RunOptions& values) {
   options.group("Prompt");
   options.add_text("-p,--prompt TEXT", values.prompt, "Prompt, passed to the model as it is");
-  options.add_text("-f,--file FILE", values.prompt_file, "Read the prompt from FILE; - reads standard input");
+  options.add_text("-f,--file FILE", values.prompt_file,
+                   "Read the prompt from FILE; - reads standard input, and so does a pipe without -p and -f");
   options.exclude("--file", "--prompt");
   options.add_flag("--chat", values.chat, "Wrap the prompt as an instruction, for models tuned to [INST]");
   options.add_text("--system TEXT", values.system, "System prompt, with --chat");
@@ -88,26 +85,6 @@ void declare_model(Options& options, RunOptions& values) {
   options.add_threads(values.model.thread_count);
 }
 
-// Polls `stop` while no input arrives, so that Ctrl-C works at a terminal.
-std::string read_standard_input(const std::stop_token& stop) {
-  constexpr int kPollMs = 100;
-  std::string text;
-  std::array<char, 1 << 16> buffer{};
-  while (true) {
-    if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
-    struct pollfd input {
-      STDIN_FILENO, POLLIN, 0
-    };
-    // read() alone would not return on Ctrl-C, because the handler is installed with SA_RESTART.
-    if (::poll(&input, 1, kPollMs) <= 0) continue;  // nothing yet, or a signal
-    const ssize_t count = ::read(STDIN_FILENO, buffer.data(), buffer.size());
-    if (count < 0) base::throw_errno("standard input", "read", errno);
-    if (count == 0) return text;
-    text.append(buffer.data(), static_cast<std::size_t>(count));
-    if (text.size() > kPromptBytesMax) base::throw_malformed("standard input", "the prompt has over 64 MiB");
-  }
-}
-
 }  // namespace
 
 void declare(Options& options, RunOptions& values) {
@@ -125,11 +102,17 @@ void declare(Options& options, RunOptions& values) {
 
 std::string read_prompt(const RunOptions& values, const std::stop_token& stop) {
   if (values.prompt) return *values.prompt;
-  if (values.prompt_file.empty()) {
-    throw base::Error(base::ErrorKind::usage,
-                      "a prompt is missing: give -p TEXT or -f FILE (sluice run --help)");
+  // `echo TEXT | sluice run MODEL` reads the prompt, as ollama does. A trailing newline is the shell's and no
+  // part of the text.
+  if (values.prompt_file.empty() && has_piped_input()) {
+    std::string prompt = read_standard_input(kPromptBytesMax, stop);
+    if (prompt.ends_with('\n')) prompt.pop_back();
+    if (!prompt.empty()) return prompt;
   }
-  if (values.prompt_file == "-") return read_standard_input(stop);
+  if (values.prompt_file.empty())
+    throw base::Error(base::ErrorKind::usage,
+                      "a prompt is missing: give -p TEXT, -f FILE or a pipe (sluice run --help)");
+  if (values.prompt_file == "-") return read_standard_input(kPromptBytesMax, stop);
   return base::read_text_file(values.prompt_file, kPromptBytesMax);
 }
 

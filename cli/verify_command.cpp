@@ -27,7 +27,9 @@ struct VerifyOptions {
 
 void declare(Options& options, VerifyOptions& values) {
   library::VerifyRequest& request = values.verify;
-  options.add_argument("PATH", values.path, "Release folder, file of a release, or .sluice file");
+  options.add_argument("PATH", values.path,
+                       "Release folder, file of a release, .sluice file, or a name that sluice releases or "
+                       "sluice models lists");
   options.group("References");
   options.add_text("--torrent FILE", request.references.torrent, "Verify against this .torrent");
   options.add_text("--manifest FILE", request.references.manifest,
@@ -124,10 +126,10 @@ int verify_command(const Invocation& invocation) {
   options.parse(invocation);
 
   library::VerifyRequest& request = values.verify;
-  request.path = values.path;
+  const LibraryAccess access(invocation);
+  request.path = library::find_local(values.path, access.context());
   request.release = values.release;
   apply(values.network, console, request.network);
-  if (!fs::exists(request.path)) throw base::Error(base::ErrorKind::usage, values.path + ": does not exist");
   if (!values.write_sums && !values.sums.facts.empty()) {
     throw base::Error(base::ErrorKind::usage,
                       "--licence, --source and --container are for the manifest that --write-sums makes");
@@ -135,7 +137,6 @@ int verify_command(const Invocation& invocation) {
   if (values.write_sums)
     return write_sums(request.path, request.references, values.sums, request.options, invocation);
   const base::Stopwatch watch;
-  const LibraryAccess access(invocation);
   const auto verified = library::verify_path(request, access.context());
   // Nothing was compared, which must not pass for a success.
   if (!verified.has_references) refuse_without_references(request.path, verified, console);

@@ -310,6 +310,13 @@ std::uint64_t Json::as_uint(std::string_view subject) const {
   throw_kind(subject, "a whole number from 0 to 2^64 - 1", *this);
 }
 
+std::int64_t Json::as_int(std::string_view subject) const {
+  if (const auto* value = std::get_if<std::int64_t>(&value_)) return *value;
+  const auto* value = std::get_if<std::uint64_t>(&value_);
+  if (value != nullptr && std::in_range<std::int64_t>(*value)) return static_cast<std::int64_t>(*value);
+  throw_kind(subject, "a whole number from -2^63 to 2^63 - 1", *this);
+}
+
 double Json::as_double(std::string_view subject) const {
   if (const auto* value = std::get_if<double>(&value_)) return *value;
   // Whole numbers that are not negative are always unsigned here, whether they were parsed or constructed.

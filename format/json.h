@@ -72,6 +72,7 @@ class Json {
   // "SUBJECT: expected a string, found 12". `subject` names the file and the place in it.
   [[nodiscard]] bool as_bool(std::string_view subject) const;
   [[nodiscard]] std::uint64_t as_uint(std::string_view subject) const;
+  [[nodiscard]] std::int64_t as_int(std::string_view subject) const;
   [[nodiscard]] double as_double(std::string_view subject) const;
   [[nodiscard]] const std::string& as_string(std::string_view subject) const;
   [[nodiscard]] const Array& as_array(std::string_view subject) const;

@@ -5,6 +5,7 @@
 #include "library/catalog.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/ascii.h"
 #include "base/error.h"
@@ -24,6 +25,30 @@ CatalogEntry read_entry(const fs::path& path) {
   return entry;
 }
 
+/// The user's manifests come first, so that they can replace one of the program's.
+std::vector<fs::path> manifest_folders(const Folders& folders) {
+  std::vector<fs::path> found;
+  for (const fs::path& data : {folders.user_data, folders.data}) {
+    const fs::path manifests = data / "manifests";
+    if (!data.empty() && fs::is_directory(manifests)) found.push_back(manifests);
+  }
+  return found;
+}
+
+/// The manifest of each name, once.
+std::vector<fs::path> list_manifests(const Folders& folders) {
+  std::vector<fs::path> manifests;
+  std::set<std::string> names;
+  for (const auto& folder : manifest_folders(folders)) {
+    for (const auto& item : fs::directory_iterator(folder)) {
+      if (item.path().extension() == ".json" && item.is_regular_file() &&
+          names.insert(item.path().stem().string()).second)
+        manifests.push_back(item.path());
+    }
+  }
+  return manifests;
+}
+
 }  // namespace
 
 bool is_release_name(std::string_view text) {
@@ -34,12 +59,9 @@ bool is_release_name(std::string_view text) {
 
 std::vector<CatalogEntry> list_releases(const Context& context) {
   std::vector<CatalogEntry> entries;
-  const fs::path folder = context.folders.data / "manifests";
-  if (context.folders.data.empty() || !fs::is_directory(folder)) return entries;
-  for (const auto& item : fs::directory_iterator(folder)) {
-    if (item.path().extension() != ".json" || !item.is_regular_file()) continue;
+  for (const auto& path : list_manifests(context.folders)) {
     try {
-      entries.push_back(read_entry(item.path()));
+      entries.push_back(read_entry(path));
     } catch (const base::Error& error) {
       // One damaged manifest must not hide the other releases.
       context.observer.on_warning(std::string(error.what()) + "; this manifest is left out");
@@ -49,11 +71,20 @@ std::vector<CatalogEntry> list_releases(const Context& context) {
   return entries;
 }
 
+std::vector<std::string> list_release_names(const Folders& folders) {
+  std::vector<std::string> names;
+  for (const auto& path : list_manifests(folders)) names.push_back(path.stem().string());
+  std::ranges::sort(names);
+  return names;
+}
+
 std::optional<CatalogEntry> find_release(std::string_view name, const Folders& folders) {
-  if (folders.data.empty() || !is_release_name(name)) return std::nullopt;
-  const fs::path path = folders.data / "manifests" / (std::string(name) + ".json");
-  if (!fs::is_regular_file(path)) return std::nullopt;
-  return read_entry(path);
+  if (!is_release_name(name)) return std::nullopt;
+  for (const auto& folder : manifest_folders(folders)) {
+    const fs::path path = folder / (std::string(name) + ".json");
+    if (fs::is_regular_file(path)) return read_entry(path);
+  }
+  return std::nullopt;
 }
 
 std::optional<CatalogEntry> find_origin(const fs::path& container, const Context& context) {

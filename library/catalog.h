@@ -1,6 +1,6 @@
 #pragma once
-// The known releases: the manifests in Folders::data. A release whose files stand beside its manifest, in a
-// folder of its name, is embedded and needs no network.
+// The known releases: the manifests in Folders::data and Folders::user_data. A release whose files stand
+// beside its manifest, in a folder of its name, is embedded and needs no network.
 
 #include <filesystem>
 #include <optional>
@@ -21,6 +21,9 @@ struct CatalogEntry {
 
 /// All known releases, sorted by name. A manifest that cannot be read is left out with a warning.
 [[nodiscard]] std::vector<CatalogEntry> list_releases(const Context& context);
+
+/// The names of all known releases, sorted, without reading their manifests.
+[[nodiscard]] std::vector<std::string> list_release_names(const Folders& folders);
 
 /// The release of that name; nothing when there is none. Error{malformed} for a damaged manifest.
 [[nodiscard]] std::optional<CatalogEntry> find_release(std::string_view name, const Folders& folders);

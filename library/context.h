@@ -10,9 +10,10 @@
 namespace sluice::library {
 
 struct Folders {
-  std::filesystem::path data;          ///< holds manifests/; empty: no release is known by name
-  std::filesystem::path store;         ///< model store; empty: a task that needs it ends with Error{usage}
-  std::filesystem::path trusted_keys;  ///< NAME.pub files; empty: no key is trusted, and none can be kept
+  std::filesystem::path data;            ///< holds manifests/; empty: no release is known by name
+  std::filesystem::path store;           ///< model store; empty: a task that needs it ends with Error{usage}
+  std::filesystem::path trusted_keys;    ///< NAME.pub files; empty: no key is trusted, and none can be kept
+  std::filesystem::path user_data = {};  ///< holds manifests/ of the user, which come before those in data
 };
 
 /// A stop request ends a task with Error{interrupted}.

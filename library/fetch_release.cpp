@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "library/infohash.h"
+#include "library/placed_fetch.h"
 #include "library/reference_reader.h"
 
 namespace sluice::library {
@@ -108,13 +109,14 @@ FetchedRelease fetch_release(const FetchReleaseRequest& request, const Context& 
   if (known.signature && known.signature->state == SignatureState::valid)
     context.observer.on_note(to_sentence(*known.signature));
   auto& progress = context.observer.fetch_progress();
+  const PlacedFetch placed{fetch_request, source.release ? source.release->manifest.name : "", {}};
   FetchedRelease fetched;
   fetched.signature = known.signature;
   if (known.manifest) {
     TorrentCheck check(progress, *known.manifest);
-    fetched.result = fetch::fetch(fetch_request, check, context.stop);
+    fetched.result = fetch_to_place(placed, check, context);
   } else {
-    fetched.result = fetch::fetch(fetch_request, progress, context.stop);
+    fetched.result = fetch_to_place(placed, progress, context);
   }
   context.observer.on_work_end();
   return fetched;

@@ -26,5 +26,6 @@
 #include "library/signature_report.h"
 #include "library/source.h"
 #include "library/store.h"
+#include "library/store_items.h"
 #include "library/trusted_keys.h"
 #include "library/verification.h"

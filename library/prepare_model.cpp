@@ -12,6 +12,7 @@
 #include "convert/convert.h"
 #include "format/checkpoint_kind.h"
 #include "library/origin.h"
+#include "library/placed_fetch.h"
 #include "library/reference_reader.h"
 #include "library/source.h"
 #include "library/store.h"
@@ -40,7 +41,8 @@ class ModelMaker {
  public:
   ModelMaker(const ModelRequest& request, const Context& context)
       : request_(request),
-        quant_(find_quant(request.quant)),
+        quant_name_(request.quant.empty() ? request.default_quant : request.quant),
+        quant_(find_quant(quant_name_)),
         context_(context),
         store_(context.folders.store) {}
 
@@ -66,7 +68,7 @@ class ModelMaker {
 
   fs::path from_folder(const fs::path& folder, const std::optional<CatalogEntry>& release) {
     ModelSource source;
-    source.quant = request_.quant;
+    source.quant = quant_name_;
     source.identity = fs::canonical(folder).string();
     source.name = release ? release->manifest.name : fs::path(source.identity).filename().string();
     source.files = list_source_files(folder);
@@ -95,7 +97,7 @@ class ModelMaker {
 
   fs::path from_download(fetch::FetchRequest fetch_request, const std::string& name,
                          const std::string& infohash, const std::optional<CatalogEntry>& release) {
-    ModelSource source{release ? release->manifest.name : name, request_.quant, infohash, {}};
+    ModelSource source{release ? release->manifest.name : name, quant_name_, infohash, {}};
     if (source.name.empty()) source.name = infohash;
     // A model that was converted earlier does not need its release: the user may have deleted it.
     if (const auto model = store_.find(source)) return model->path;
@@ -103,16 +105,56 @@ class ModelMaker {
     if (const auto model = store_.find(source)) return model->path;
 
     fetch_request.output_folder = store_.release_folder(infohash);
+    if (const auto place = store_.find_place(infohash)) {
+      // A complete release of the user is read where it lies and nothing is written there. An incomplete one
+      // is fetched on in its folder.
+      if (place->complete && place->folder != fetch_request.output_folder) {
+        if (const auto layout = read_layout(*place)) return from_place(*place, *layout, release, source);
+      }
+      fetch_request.output_folder = place->folder;
+    }
     // The folder lies below the info-hash, so that releases of one name do not collide and the next run
     // resumes an interrupted download.
     base::make_directories(fetch_request.output_folder);
-    const auto fetched = fetch::fetch(fetch_request, context_.observer.fetch_progress(), context_.stop);
+    const PlacedFetch placed{fetch_request, release ? release->manifest.name : "", quant_name_};
+    const auto fetched = fetch_to_place(placed, context_.observer.fetch_progress(), context_);
+    return convert_release(fetched.path, make_references(fetched.path, fetched.layout, release), source);
+  }
+
+  /// The layout of a release whose files are all there; nothing when its torrent or a file is not.
+  std::optional<format::ReleaseLayout> read_layout(const ReleasePlace& place) {
+    std::error_code absent;
+    if (!fs::is_regular_file(place.torrent(), absent)) return std::nullopt;
+    auto layout = fetch::read_torrent(place.torrent());
+    const auto equals = [](const auto& digest, const std::string& hex) {
+      return digest ? base::to_hex(*digest) == hex : hex.empty();
+    };
+    if (!equals(layout.infohash_v1, place.infohash_v1) || !equals(layout.infohash_v2, place.infohash_v2))
+      return std::nullopt;
+    const fs::path root = layout.single_file ? place.folder : place.path();
+    for (const auto& file : layout.files) {
+      if (file.pad) continue;
+      if (!fs::is_regular_file(root / file.path, absent) ||
+          fs::file_size(root / file.path, absent) != file.length_bytes)
+        return std::nullopt;
+    }
+    return layout;
+  }
+
+  fs::path from_place(const ReleasePlace& place, const format::ReleaseLayout& layout,
+                      const std::optional<CatalogEntry>& release, const ModelSource& source) {
+    context_.observer.on_note("using the release that was fetched to " + place.path().string());
+    return convert_release(place.path(), make_references(place.path(), layout, release), source);
+  }
+
+  /// The torrent was checked by its info-hash; the manifest of a known release adds digests of files.
+  static References make_references(const fs::path& path, const format::ReleaseLayout& layout,
+                                    const std::optional<CatalogEntry>& release) {
     References references;
-    references.expected.layout = fetched.layout;
-    // The torrent was checked by its info-hash; the manifest of a known release adds digests of files.
+    references.expected.layout = layout;
     if (release) references.expected.manifest = release->manifest;
-    references.folder = fetched.layout.single_file ? fetched.path.parent_path() : fetched.path;
-    return convert_release(fetched.path, references, source);
+    references.folder = layout.single_file ? path.parent_path() : path;
+    return references;
   }
 
   fs::path convert_release(const fs::path& input, const References& references, const ModelSource& source) {
@@ -132,6 +174,7 @@ class ModelMaker {
   }
 
   const ModelRequest& request_;
+  std::string quant_name_;
   convert::Quant quant_;
   const Context& context_;
   Store store_;
@@ -140,9 +183,12 @@ class ModelMaker {
 }  // namespace
 
 fs::path prepare_model(const ModelRequest& request, const Context& context) {
-  const Source source = find_source(request.model, context.folders);
+  const Source source =
+      find_model_source(request.model, request.quant, request.default_quant, context.folders);
+  if (source.kind == Source::Kind::model) return source.model;
   if (source.kind == Source::Kind::path && !fs::is_directory(source.text) && !names_checkpoint(source.text)) {
-    return source.text;  // a container, or something that Model::open refuses
+    // This is a container, or something that Model::open refuses.
+    return source.text;
   }
   ModelMaker maker(request, context);
   switch (source.kind) {
@@ -160,6 +206,7 @@ fs::path prepare_model(const ModelRequest& request, const Context& context) {
         return maker.from_magnet(magnet, release);
       throw base::Error(base::ErrorKind::usage, source.text + ": no magnet link of this release is known");
     }
+    case Source::Kind::model:
     case Source::Kind::path: break;
   }
   return maker.from_folder(source.text, std::nullopt);

@@ -27,7 +27,7 @@ using format::Json;
 constexpr std::size_t kRootDigitsShown = 12;
 
 // A release's name may hold any character that a file name may hold; models and locks get a harmless one.
-std::string file_stem(const std::string& name, const std::string& quant) {
+std::string harmless_name(const std::string& name) {
   std::string stem;
   for (const char c : name.empty() ? std::string("model") : name) {
     const bool harmless = base::is_alphanumeric(c) || c == '.' || c == '_' || c == '-';
@@ -37,7 +37,11 @@ std::string file_stem(const std::string& name, const std::string& quant) {
   // File names have at most 255 bytes (NAME_MAX); quantization, root and endings are added to the stem.
   constexpr std::size_t kStemBytesMax = 100;
   if (stem.size() > kStemBytesMax) stem.resize(kStemBytesMax);
-  return stem + "-" + quant;
+  return stem;
+}
+
+std::string file_stem(const std::string& name, const std::string& quant) {
+  return harmless_name(name) + "-" + quant;
 }
 
 // Size and time of modification stand for the content: hashing a release of 87 GiB would take minutes at each
@@ -80,29 +84,78 @@ StoredModel read_record(const fs::path& record) {
   model.source.quant = json.at("quant", subject).as_string(subject);
   model.source.identity = json.at("identity", subject).as_string(subject);
   for (const Json& file : json.at("files", subject).as_array(subject)) {
-    model.source.files.push_back(
-        {file.at("path", subject).as_string(subject), file.at("bytes", subject).as_uint(subject),
-         static_cast<std::int64_t>(file.at("modified_ns", subject).as_uint(subject))});
+    model.source.files.push_back({file.at("path", subject).as_string(subject),
+                                  file.at("bytes", subject).as_uint(subject),
+                                  file.at("modified_ns", subject).as_int(subject)});  // negative before 1970
   }
   model.bytes = fs::file_size(model.path);
   return model;
 }
 
-std::vector<fs::path> list_records(const fs::path& models) {
-  std::vector<fs::path> records;
-  std::error_code absent;
-  for (const auto& item : fs::directory_iterator(models, absent)) {
-    // The user may have deleted the model to free space; then its record is void.
-    auto model = item.path();
-    if (item.path().extension() == ".json" && fs::is_regular_file(model.replace_extension(".sluice"))) {
-      records.push_back(item.path());
-    }
+/// The model in a file, with its record, or with the problem that keeps later runs from finding it.
+StoredModel read_model(const fs::path& file) {
+  auto record = file;
+  record.replace_extension(".json");
+  StoredModel model;
+  model.path = file;
+  model.bytes = fs::file_size(file);
+  model.source.name = file.stem().string();
+  if (!fs::is_regular_file(record)) {
+    model.problem = "it has no record of what it was made from";
+    return model;
   }
-  std::ranges::sort(records);
-  return records;
+  try {
+    return read_record(record);
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    model.problem = error.what();
+  }
+  return model;
+}
+
+/// Regular files with that extension, sorted. A link is no file of the store.
+std::vector<fs::path> list_files(const fs::path& folder, std::string_view extension) {
+  std::vector<fs::path> files;
+  std::error_code absent;
+  for (const auto& item : fs::directory_iterator(folder, absent)) {
+    if (item.path().extension() == extension && item.is_regular_file() &&
+        !item.path().filename().string().starts_with('.'))
+      files.push_back(item.path());
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+constexpr std::uint64_t kPlaceVersion = 1;
+
+ReleasePlace read_place(const fs::path& record) {
+  const std::string subject = record.string();
+  const Json json = format::parse_json(base::read_text_file(record), subject);
+  const auto text = [&](const char* key) { return json.at(key, subject).as_string(subject); };
+  if (json.at("place", subject).as_uint(subject) != kPlaceVersion)
+    base::throw_malformed(subject, "is a record of another version");
+  ReleasePlace place{text("name"),
+                     text("torrent_name"),
+                     text("infohash_v1"),
+                     text("infohash_v2"),
+                     text("folder"),
+                     json.at("bytes", subject).as_uint(subject),
+                     json.at("complete", subject).as_bool(subject)};
+  // The name becomes part of a path that `models rm` may delete.
+  if (place.torrent_name.empty() || place.torrent_name == "." || place.torrent_name == ".." ||
+      place.torrent_name.find('/') != std::string::npos || !place.folder.is_absolute() ||
+      place.key() != record.stem().string())
+    base::throw_malformed(subject, "names no release");
+  return place;
 }
 
 }  // namespace
+
+std::string StoredModel::name() const { return problem.empty() ? harmless_name(source.name) : full_name(); }
+
+std::string StoredModel::name_with_quant() const {
+  return problem.empty() ? file_stem(source.name, source.quant) : full_name();
+}
 
 std::vector<ModelSource::File> list_source_files(const fs::path& release) {
   if (!fs::is_directory(release)) {
@@ -137,41 +190,75 @@ Store::Store(fs::path folder) : folder_(std::move(folder)) {
 fs::path Store::release_folder(const std::string& infohash) const { return folder_ / "releases" / infohash; }
 
 std::optional<StoredModel> Store::find(const ModelSource& source) const {
-  for (const auto& record : list_records(folder_ / "models")) {
+  for (auto& model : list()) {
+    // A damaged record counts as no model; the conversion that follows replaces it.
+    if (!model.problem.empty()) continue;
+    // An info-hash stands for the content; a path does not, so the files are compared, too.
+    const bool same = source.files.empty()
+                          ? model.source.identity == source.identity && model.source.quant == source.quant
+                          : model.source == source;
+    if (same) return std::move(model);
+  }
+  return std::nullopt;
+}
+
+std::vector<StoredModel> Store::list() const {
+  std::vector<StoredModel> models;
+  for (const auto& file : list_files(folder_ / "models", ".sluice")) models.push_back(read_model(file));
+  return models;
+}
+
+std::optional<ReleasePlace> Store::find_place(const std::string& infohash) const {
+  std::error_code absent;
+  for (const auto& record : list_files(folder_ / "releases", ".json")) {
     try {
-      StoredModel model = read_record(record);
-      // An info-hash stands for the content; a path does not, so the files are compared, too.
-      const bool same = source.files.empty()
-                            ? model.source.identity == source.identity && model.source.quant == source.quant
-                            : model.source == source;
-      if (same) return model;
+      auto place = read_place(record);
+      const bool same = place.infohash_v1 == infohash || place.infohash_v2 == infohash;
+      if (same && !infohash.empty() && fs::exists(place.path(), absent)) return place;
     } catch (const base::Error& error) {
-      // A damaged record counts as no model; the conversion that follows replaces it.
+      // A release whose record is damaged is fetched to the store, which writes the record anew.
       if (error.kind() != base::ErrorKind::malformed) throw;
     }
   }
   return std::nullopt;
 }
 
-std::vector<StoredModel> Store::list(Observer& observer) const {
-  std::vector<StoredModel> models;
-  for (const auto& record : list_records(folder_ / "models")) {
+std::vector<ReleasePlace> Store::list_places(Observer& observer) const {
+  std::vector<ReleasePlace> places;
+  for (const auto& record : list_files(folder_ / "releases", ".json")) {
     try {
-      models.push_back(read_record(record));
+      places.push_back(read_place(record));
     } catch (const base::Error& error) {
-      observer.on_warning(error.what());
+      observer.on_warning(std::string(error.what()) + "; this record is left out");
     }
   }
-  return models;
+  std::ranges::sort(places, {}, &ReleasePlace::name);
+  return places;
+}
+
+fs::path Store::place_record(const std::string& key) const { return folder_ / "releases" / (key + ".json"); }
+
+void Store::keep_place(const ReleasePlace& place) {
+  base::make_directories(folder_ / "releases");
+  const std::string text = Json::object({{"place", kPlaceVersion},
+                                         {"name", place.name},
+                                         {"torrent_name", place.torrent_name},
+                                         {"infohash_v1", place.infohash_v1},
+                                         {"infohash_v2", place.infohash_v2},
+                                         {"folder", place.folder.string()},
+                                         {"bytes", place.bytes},
+                                         {"complete", place.complete}})
+                               .dump_pretty();
+  base::write_file(place_record(place.key()), base::as_bytes(text));
 }
 
 StoreLock Store::lock(const std::string& name, const std::string& quant, Observer& observer,
                       const std::stop_token& stop) {
-  const auto locks = folder_ / "locks";
-  base::make_directories(locks);
+  const auto path = lock_path(name, quant);
+  base::make_directories(path.parent_path());
   // Lock files are never deleted: a process that waits for a deleted one would hold a lock that nobody else
   // sees.
-  auto file = base::File::create(locks / (file_stem(name, quant) + ".lock"));
+  auto file = base::File::create(path);
   bool reported = false;
   const bool locked = base::wait_for_lock(file, [&] {
     if (!std::exchange(reported, true))
@@ -180,6 +267,10 @@ StoreLock Store::lock(const std::string& name, const std::string& quant, Observe
   });
   if (!locked) throw base::Error(base::ErrorKind::interrupted, "interrupted");
   return StoreLock(std::move(file));
+}
+
+fs::path Store::lock_path(const std::string& name, const std::string& quant) const {
+  return folder_ / "locks" / (file_stem(name, quant) + ".lock");
 }
 
 fs::path Store::unfinished_path(const ModelSource& source) {
@@ -198,7 +289,7 @@ StoredModel Store::keep(const fs::path& unfinished, const ModelSource& source, c
   // which makes the rename durable, too.
   const std::string text = to_json(source, root_hex).dump_pretty();
   base::write_file(folder_ / "models" / (stem + ".json"), base::as_bytes(text));
-  return {path, fs::file_size(path), root_hex, source};
+  return {path, fs::file_size(path), root_hex, source, {}};
 }
 
 }  // namespace sluice::library

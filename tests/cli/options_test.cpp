@@ -4,9 +4,9 @@
 
 #include <array>
 
+#include "base/spelling.h"
 #include "cli/help_page.h"
 #include "cli/network_options.h"
-#include "cli/spelling.h"
 #include "tests/support/check_error.h"
 
 using namespace sluice;
@@ -175,13 +175,13 @@ TEST_CASE("a value that is not one of the choices gets the nearest one") {
   check_refused({"--type", "q5"}, "'q5' is not one of q4, q8; did you mean q4?");
   check_refused({"--type", "Q4_K_M"}, "did you mean q4?");
   const std::array<std::string, 3> types = {"q4", "q8", "bf16"};
-  CHECK(nearest_choice("Q8", types) == "q8");
-  CHECK(nearest_choice("Q6_K", types) == "q8");
-  CHECK(nearest_choice("IQ2_XS", types) == "q4");
-  CHECK(nearest_choice("fp16", types) == "bf16");
-  CHECK(nearest_choice("f32", types) == "bf16");
-  CHECK(nearest_choice("best", types).empty());
-  CHECK(nearest_choice("4", types) == "q4");  // one letter is missing
+  CHECK(base::nearest_choice("Q8", types) == "q8");
+  CHECK(base::nearest_choice("Q6_K", types) == "q8");
+  CHECK(base::nearest_choice("IQ2_XS", types) == "q4");
+  CHECK(base::nearest_choice("fp16", types) == "bf16");
+  CHECK(base::nearest_choice("f32", types) == "bf16");
+  CHECK(base::nearest_choice("best", types).empty());
+  CHECK(base::nearest_choice("4", types) == "q4");  // one letter is missing
 }
 
 TEST_CASE("a misspelt command gets the nearest name, a strange one gets none") {
@@ -199,13 +199,13 @@ TEST_CASE("a misspelt command gets the nearest name, a strange one gets none") {
 
 TEST_CASE("the nearest name is the only completion, else differs in few letters") {
   const std::array<std::string, 4> names = {"--limit-down", "--limit-up", "--list", "--port"};
-  CHECK(nearest_name("--limit-dwn", names) == "--limit-down");
-  CHECK(nearest_name("--lst", names) == "--list");
-  CHECK(nearest_name("--por", names) == "--port");
-  CHECK(nearest_name("--limit", names).empty());  // two options begin with it
-  CHECK(nearest_name("--temperature", names).empty());
-  CHECK(edit_distance("kitten", "sitting") == 3);
-  CHECK(edit_distance("", "abc") == 3);
+  CHECK(base::nearest_name("--limit-dwn", names) == "--limit-down");
+  CHECK(base::nearest_name("--lst", names) == "--list");
+  CHECK(base::nearest_name("--por", names) == "--port");
+  CHECK(base::nearest_name("--limit", names).empty());  // two options begin with it
+  CHECK(base::nearest_name("--temperature", names).empty());
+  CHECK(base::edit_distance("kitten", "sitting") == 3);
+  CHECK(base::edit_distance("", "abc") == 3);
 }
 
 TEST_CASE("lines are wrapped between words") {

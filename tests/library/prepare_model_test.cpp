@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
+
 #include "tests/library/library_fixture.h"
 #include "tests/support/check_error.h"
 #include "tests/support/tiny_release.h"
@@ -60,7 +62,7 @@ TEST_CASE("a release that differs from its references is not converted") {
   ModelFolder user;
   write_text(user.release / "SHA256SUMS", tests::sums_line("other", "params.json"));
   CHECK_ERROR(user.prepare(user.release.string()), ErrorKind::verification, "1 damaged");
-  CHECK(Store(user.folders.store).list(user.observer).empty());
+  CHECK(Store(user.folders.store).list().empty());
 }
 
 TEST_CASE("a known release without files or magnet link, or one that cannot be converted, is refused") {
@@ -75,4 +77,29 @@ TEST_CASE("an unknown quantization is refused before anything is done") {
   ModelFolder user;
   CHECK_ERROR(user.prepare(user.release.string(), "q6"), ErrorKind::usage, "'q6' is no quantization");
   CHECK_FALSE(fs::exists(user.folders.store));
+}
+
+TEST_CASE("a stored model runs by its name, in the type that is asked for") {
+  ModelFolder user;
+  const auto q8 = user.prepare(user.release.string());
+  CHECK(user.prepare("tiny") == q8);
+  CHECK(user.prepare("tiny-q8", "") == q8);
+  CHECK(user.prepare(q8.stem().string(), "") == q8);
+  CHECK(user.prepare("tiny", "") == q8);  // the only one, though q4 is the default
+  CHECK_ERROR(user.prepare("tiny", "bf16"), ErrorKind::usage, "has this model as q8 and not as bf16");
+  const auto q4 = user.prepare(user.release.string(), "q4");
+  CHECK(user.prepare("tiny", "") == q4);
+  CHECK(user.prepare("tiny", "q8") == q8);
+  CHECK_ERROR(user.prepare("tinny"), ErrorKind::usage, "did you mean tiny?");
+}
+
+TEST_CASE("files with times before 1970 are converted once") {
+  ModelFolder user;
+  fs::last_write_time(user.release / "params.json", fs::file_time_type::clock::from_sys(
+                                                        std::chrono::sys_seconds{} - std::chrono::hours(12)));
+  const auto first = user.prepare(user.release.string());
+  const auto made = fs::last_write_time(first);
+  CHECK(user.prepare(user.release.string()) == first);
+  CHECK(fs::last_write_time(first) == made);
+  CHECK(Store(user.folders.store).list().at(0).problem.empty());
 }

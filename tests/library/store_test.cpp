@@ -11,6 +11,7 @@ using namespace sluice;
 using namespace sluice::library;
 using base::ErrorKind;
 using tests::LibraryFixture;
+using tests::write_text;
 
 namespace {
 
@@ -77,21 +78,74 @@ TEST_CASE("names with strange characters make tame file names in the store") {
   CHECK(path.filename() == "_._a_b___31m-q4.unfinished");
 }
 
-TEST_CASE("the list of models leaves out a damaged record with a warning") {
+TEST_CASE("the list of models has those without a usable record, too, and says why") {
   LibraryFixture user;
   Store store(user.folders.store);
-  CHECK(store.list(user.observer).empty());
+  CHECK(store.list().empty());
   const auto kept = keep_model(store, {"demo", "q4", "0123456789abcdef", {}});
   auto damaged = keep_model(store, {"other", "q8", "fedcba", {}}).path;
   base::write_file(damaged.replace_extension(".json"), base::as_bytes("{"));
+  write_text(store.folder() / "models" / "copied.sluice", "a model of the user");
 
-  const auto models = store.list(user.observer);
-  REQUIRE(models.size() == 1);
-  CHECK(models[0].path == kept.path);
-  CHECK(models[0].bytes == 7);
-  CHECK(models[0].source.identity == "0123456789abcdef");
-  REQUIRE(user.observer.warnings.size() == 1);
-  CHECK(user.observer.warnings[0].find("other-q8") != std::string::npos);
+  const auto models = store.list();
+  REQUIRE(models.size() == 3);
+  CHECK(models[0].full_name() == "copied");
+  CHECK(models[0].problem == "it has no record of what it was made from");
+  CHECK(models[1].path == kept.path);
+  CHECK(models[1].bytes == 7);
+  CHECK(models[1].source.identity == "0123456789abcdef");
+  CHECK(models[1].name_with_quant() == "demo-q4");
+  CHECK(models[1].problem.empty());
+  CHECK(models[2].name_with_quant() == "other-q8-abababababab");
+  CHECK(models[2].problem.find("other-q8") != std::string::npos);
+}
+
+TEST_CASE("a model is meant by its name, with quantization and root, or by digits of the root") {
+  const tests::TempDir dir;
+  Store store(dir / "store");
+  keep_model(store, {"demo", "q4", "x", {}});
+  keep_model(store, {"demo", "q8", "x", {}});
+  keep_model(store, {"strange name", "q8", "y", {}});
+  const auto models = store.list();
+  const auto count = [&](const char* name) { return find_models(models, name).size(); };
+  CHECK(count("demo") == 2);
+  CHECK(count("demo-q4") == 1);
+  CHECK(count("demo-q4-ab") == 1);
+  CHECK(count("demo-q4-abababababab") == 1);
+  CHECK(count("demo-q4-abababababab.sluice") == 1);
+  CHECK(count("demo-q4-abc") == 0);
+  CHECK(count("demo-q4-") == 0);
+  CHECK(count("ababab") == 3);
+  CHECK(count("ab") == 0);
+  CHECK(count("strange name") == 1);
+  CHECK(count("strange_name") == 1);
+  CHECK(count("dem") == 0);
+}
+
+TEST_CASE("a damaged record of a release is passed over, and told when places are listed") {
+  LibraryFixture user;
+  Store store(user.folders.store);
+  const std::string v1(40, 'a');
+  const std::string v2(64, 'b');
+  write_text(user.dir / "downloads" / "demo" / "file", "x");
+  store.keep_place({"demo", "demo", v1, v2, user.dir / "downloads", 1, true});
+  REQUIRE(store.find_place(v2));
+  CHECK(store.find_place(v1)->path() == user.dir / "downloads" / "demo");
+  CHECK(store.find_place(v1)->torrent() == user.dir / "downloads" / ".sluice" / (v1 + ".torrent"));
+  CHECK_FALSE(store.find_place(""));
+  CHECK_FALSE(store.find_place(std::string(40, 'c')));
+
+  const auto record = store.place_record(v1);
+  std::string text = base::read_text_file(record);
+  text.replace(text.find("\"torrent_name\": \"demo\""), 22, "\"torrent_name\": \"../x\"");
+  for (const std::string& damaged : {std::string("{"), text}) {
+    write_text(record, damaged);
+    CHECK_FALSE(store.find_place(v1));
+    user.observer.warnings.clear();
+    CHECK(store.list_places(user.observer).empty());
+    REQUIRE(user.observer.warnings.size() == 1);
+    CHECK(user.observer.warnings[0].find(record.string()) != std::string::npos);
+  }
 }
 
 TEST_CASE("a store without a folder is a usage error, and nothing is created before something is kept") {

@@ -1,4 +1,4 @@
-#include "cli/spelling.h"
+#include "base/spelling.h"
 
 #include <algorithm>
 #include <array>
@@ -7,7 +7,7 @@
 
 #include "base/ascii.h"
 
-namespace sluice::cli {
+namespace sluice::base {
 namespace {
 
 // Empty unless exactly one name begins with `start`.
@@ -29,6 +29,13 @@ unsigned bits_in_name(std::string_view lower_case) {
   const std::string_view digits = lower_case.substr(digit);
   std::from_chars(digits.data(), digits.data() + digits.size(), bits);
   return bits;
+}
+
+// One wrong letter in three, at most three: more would suggest names that have nothing in common. Dashes do
+// not count as letters.
+std::size_t allowed_distance(const std::string& name) {
+  const std::size_t letters = name.size() - std::min(name.find_first_not_of('-'), name.size());
+  return std::clamp<std::size_t>(letters / 3, 1, 3);
 }
 
 }  // namespace
@@ -55,12 +62,8 @@ std::string nearest_name(std::string_view misspelt, std::span<const std::string>
   std::string best;
   std::size_t best_distance = misspelt.size();
   for (const std::string& name : names) {
-    const std::size_t letters = name.size() - std::min(name.find_first_not_of('-'), name.size());
-    // One wrong letter in three, at most three: more would suggest names that have nothing in common. Dashes
-    // do not count as letters.
-    const std::size_t allowed = std::clamp<std::size_t>(letters / 3, 1, 3);
     const std::size_t distance = edit_distance(misspelt, name);
-    if (distance <= allowed && distance < best_distance) {
+    if (distance <= allowed_distance(name) && distance < best_distance) {
       best_distance = distance;
       best = name;
     }
@@ -70,7 +73,7 @@ std::string nearest_name(std::string_view misspelt, std::span<const std::string>
 
 std::string nearest_choice(std::string_view text, std::span<const std::string> choices) {
   std::string lower_case(text);
-  std::ranges::transform(lower_case, lower_case.begin(), [](char c) { return base::to_lower(c); });
+  std::ranges::transform(lower_case, lower_case.begin(), [](char c) { return to_lower(c); });
   if (std::ranges::find(choices, lower_case) != choices.end()) return lower_case;
   if (const unsigned bits = bits_in_name(lower_case); bits > 0) {
     // Of two types that are as near, the one with more bits keeps what the user asked for.
@@ -84,8 +87,38 @@ std::string nearest_choice(std::string_view text, std::span<const std::string> c
   return nearest_name(lower_case, choices);
 }
 
+std::vector<std::string> nearest_names(std::string_view misspelt, std::span<const std::string> names) {
+  constexpr std::size_t kNamesMax = 3;
+  constexpr std::size_t kStartMin = 3;  // "m" begins many names
+  std::vector<std::pair<std::size_t, std::string>> near;
+  for (const std::string& name : names) {
+    const std::size_t distance = edit_distance(misspelt, name);
+    if (misspelt.size() >= kStartMin && name.starts_with(misspelt)) {
+      near.emplace_back(0, name);
+    } else if (distance <= allowed_distance(name) && distance < misspelt.size()) {
+      near.emplace_back(distance, name);
+    }
+  }
+  std::ranges::sort(near);
+  std::vector<std::string> best;
+  for (auto& [distance, name] : near) {
+    // When one name is clearly the nearest, the others only distract.
+    if (distance <= near.front().first + 1 && best.size() < kNamesMax &&
+        std::ranges::find(best, name) == best.end())
+      best.push_back(std::move(name));
+  }
+  return best;
+}
+
+std::string did_you_mean(std::span<const std::string> names) {
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    text += (i == 0 ? "; did you mean " : i + 1 == names.size() ? " or " : ", ") + names[i];
+  return text.empty() ? text : text + "?";
+}
+
 std::string did_you_mean(std::string_view name) {
   return name.empty() ? std::string() : "; did you mean " + std::string(name) + "?";
 }
 
-}  // namespace sluice::cli
+}  // namespace sluice::base

@@ -5,8 +5,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
-namespace sluice::cli {
+namespace sluice::base {
 
 /// Levenshtein distance: insertions, deletions and substitutions cost one each.
 [[nodiscard]] std::size_t edit_distance(std::string_view a, std::string_view b);
@@ -19,7 +20,15 @@ namespace sluice::cli {
 /// "f16") the type with the nearest number of bits a weight. Empty when nothing is near.
 [[nodiscard]] std::string nearest_choice(std::string_view text, std::span<const std::string> choices);
 
+/// At most three names that may have been meant, the likeliest first: those that begin with the misspelt one,
+/// then those that differ in at most a third of their letters.
+[[nodiscard]] std::vector<std::string> nearest_names(std::string_view misspelt,
+                                                     std::span<const std::string> names);
+
+/// "; did you mean X, Y or Z?", or nothing for no names.
+[[nodiscard]] std::string did_you_mean(std::span<const std::string> names);
+
 /// "; did you mean X?", or nothing for an empty name.
 [[nodiscard]] std::string did_you_mean(std::string_view name);
 
-}  // namespace sluice::cli
+}  // namespace sluice::base
