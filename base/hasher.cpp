@@ -3,6 +3,7 @@
 
 #include "base/hasher.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <sodium.h>
 
@@ -15,6 +16,8 @@
 #include "base/wide_sha.h"
 
 namespace sluice::base {
+
+const char* openssl_version() { return OpenSSL_version(OPENSSL_VERSION); }
 namespace {
 
 template <typename D>

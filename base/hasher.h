@@ -10,6 +10,9 @@
 
 namespace sluice::base {
 
+/// "OpenSSL 3.0.17 1 Jul 2025": the library that hashes.
+[[nodiscard]] const char* openssl_version();
+
 /// D is Md5 (RFC 1321), Sha1 or Sha256 (FIPS 180-4), or Blake2b512 (RFC 7693).
 template <typename D>
 class Hasher {

@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::size_t kPublicKeyBytes = 2 + 8 + 32;
 constexpr std::size_t kSignatureBytes = 2 + 8 + 64;
+constexpr std::size_t kSecretKeyRecordBytes = 158;  // base/secret_key.cpp
 constexpr std::string_view kTrustedComment = "trusted comment: ";
 constexpr std::string_view kPrehashed = "ED";
 constexpr std::uint64_t kKeyFileBytesMax = 16384;
@@ -43,8 +44,25 @@ std::string to_string(const KeyId& id) {
   return text;
 }
 
+namespace {
+
+/// The record of a secret key is longer than that of a public one and begins with the same algorithm.
+bool looks_like_secret_key(std::string_view text) {
+  const auto end = text.find('\n');
+  if (end == std::string_view::npos) return false;
+  std::string_view line = text.substr(end + 1);
+  line = line.substr(0, line.find_first_of("\r\n"));
+  const auto record = parse_base64(line);
+  return record && record->size() == kSecretKeyRecordBytes;
+}
+
+}  // namespace
+
 PublicKey parse_public_key(std::string_view text, std::string_view subject) {
   const bool alone = !text.starts_with(kUntrustedComment);
+  // The two kinds of files look alike, and are easily mistaken for each other.
+  if (!alone && looks_like_secret_key(text))
+    throw_malformed(subject, "is a secret key; give the public one, which ends in .pub");
   const auto lines = split_lines(text, alone ? 1 : 2, subject);
   const auto record = record_of(lines.back(), lines.size(), kPublicKeyBytes, subject);
   require_mark(record, 0, kKeyAlgorithm, "algorithm", subject);

@@ -2,11 +2,14 @@
 // say little about another machine, so each is printed with what this machine can do: bandwidth of plain
 // reads for decode, int8 arithmetic for prefill (runtime::BenchResult says how these are measured).
 
+#include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/stopwatch.h"
+#include "base/text.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
 #include "cli/library_observer.h"
@@ -47,7 +50,11 @@ format::Json result_json(const runtime::BenchResult& result, double load_s) {
   return format::Json::object({{"event", "result"},
                                {"engine", engine_name(result)},
                                {"prefill_tokens_per_s", result.prefill_tokens_per_s},
+                               {"prefill_tokens_per_s_min", result.prefill_tokens_per_s_min},
+                               {"prefill_tokens_per_s_max", result.prefill_tokens_per_s_max},
                                {"decode_tokens_per_s", result.decode_tokens_per_s},
+                               {"decode_tokens_per_s_min", result.decode_tokens_per_s_min},
+                               {"decode_tokens_per_s_max", result.decode_tokens_per_s_max},
                                {"decode_bytes_per_token", result.decode_bytes_per_token},
                                {"read_bandwidth_gb_per_s", result.read_bandwidth_gb_per_s},
                                {"decode_bandwidth_fraction", result.decode_bandwidth_fraction},
@@ -73,27 +80,45 @@ Table result_table(std::span<const runtime::BenchResult> results, double load_s)
     table.add_row(std::move(cells));
   };
   using Result = const runtime::BenchResult&;
-  row("prompts computed by", [](Result r) { return std::string(engine_name(r)); });
-  row("prefill", [](Result r) { return format_number("%.1f tokens/s", r.prefill_tokens_per_s); });
-  row("decode", [](Result r) { return format_number("%.1f tokens/s", r.decode_tokens_per_s); });
+  row("matrix products of prompts", [](Result r) { return std::string(engine_name(r)); });
+  const auto with_spread = [](double median, double least, double most) {
+    return format_number("%.1f tokens/s", median) + format_number(" (%.1f", least) +
+           format_number(" to %.1f)", most);
+  };
+  row("prefill", [&](Result r) {
+    return with_spread(r.prefill_tokens_per_s, r.prefill_tokens_per_s_min, r.prefill_tokens_per_s_max);
+  });
+  row("decode", [&](Result r) {
+    return with_spread(r.decode_tokens_per_s, r.decode_tokens_per_s_min, r.decode_tokens_per_s_max);
+  });
   row("weights read a token", [](Result r) { return with_commas(r.decode_bytes_per_token) + " bytes"; });
   row("plain reads", [](Result r) { return format_number("%.2f GB/s", r.read_bandwidth_gb_per_s); });
-  row("decode against that",
+  row("decode / plain reads",
       [](Result r) { return format_number("%.1f %%", r.decode_bandwidth_fraction * 100); });
-  row("reads in huge pages",
+  row("plain reads, huge pages",
       [](Result r) { return format_number("%.2f GB/s", r.read_bandwidth_huge_gb_per_s); });
-  row("decode against those",
+  row("decode / huge page reads",
       [](Result r) { return format_number("%.1f %%", r.decode_bandwidth_huge_fraction * 100); });
   row("prefill, arithmetic", [](Result r) { return format_number("%.0f GOPS", r.prefill_gops); });
   if (results.front().int8_peak_gops > 0) {  // not for bf16
     row("int8 peak", [](Result r) { return format_number("%.0f GOPS", r.int8_peak_gops); });
-    row("prefill against the peak",
+    row("prefill / int8 peak",
         [](Result r) { return format_number("%.1f %%", r.prefill_peak_fraction * 100); });
   }
-  row("a prompt's time", [](Result r) { return parts_text(r.prefill_parts); });
-  row("a token's time", [](Result r) { return parts_text(r.decode_parts); });
+  row("prefill: time by part", [](Result r) { return parts_text(r.prefill_parts); });
+  row("decode: time by part", [](Result r) { return parts_text(r.decode_parts); });
   row("load", [&](Result) { return format_number("%.3f s", load_s); });
   return table;
+}
+
+/// "my-model-q4.sluice, q4, 2 threads, avx2; medians of 3 runs with 512 + 32 tokens (slowest to fastest)"
+std::string header_line(const std::filesystem::path& path, const runtime::Model& model, unsigned thread_count,
+                        const runtime::BenchOptions& bench, std::optional<runtime::Isa> isa) {
+  return path.filename().string() + ", " + std::string(model.quant()) + ", " +
+         base::to_counted(thread_count, "thread") + ", " +
+         std::string(runtime::to_string(isa.value_or(runtime::matmul_info().isa))) + "; medians of " +
+         base::to_counted(bench.repetitions, "run") + " with " + std::to_string(bench.prompt_tokens) + " + " +
+         std::to_string(bench.decode_tokens) + " tokens (slowest to fastest)";
 }
 
 /// --engine decides; without it SLUICE_ENGINE does.
@@ -152,6 +177,7 @@ int bench_command(const Invocation& invocation) {
     results.push_back(runtime::bench(model, session, bench, invocation.stop));
     console.event(result_json(results.back(), load_s));
   }
+  console.print(header_line(path, model, request.thread_count, bench, isa));
   console.print(result_table(results, load_s));
   const runtime::ResidencyStats& residency = results.back().residency;
   warn_of_memory(residency, console);

@@ -13,11 +13,13 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/hasher.h"
 #include "base/spelling.h"
 #include "cli/commands.h"
 #include "cli/help_page.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
+#include "fetch/fetch.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
@@ -136,7 +138,8 @@ int dispatch(const std::vector<std::string>& arguments, Console& console, const 
     const runtime::MatmulInfo matmul = runtime::matmul_info();
     console.print_page(std::string(kVersion) +
                        "\nown kernels: " + std::string(runtime::to_string(matmul.isa)) + "\noneDNN " +
-                       matmul.onednn_version + ": " + matmul.onednn_isa + "\n");
+                       matmul.onednn_version + ": " + matmul.onednn_isa + "\nlibtorrent " +
+                       fetch::libtorrent_version() + "\n" + base::openssl_version() + "\n");
     return 0;
   }
   // The command is set before the call, so that run_command_line() knows whose exit code counts after

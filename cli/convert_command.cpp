@@ -93,23 +93,30 @@ int run_export(ConvertOptions& values, const Invocation& invocation) {
 
 void print_result(const fs::path& output, const convert::Result& result, bool calibrated, double seconds,
                   Console& console) {
-  console.event(
-      format::Json::object({{"event", "result"},
-                            {"output", output.string()},
-                            {"bytes", result.output_bytes},
-                            {"checkpoint", result.layout.files},
-                            {"layout", result.layout.names},
-                            {"checkpoint_files", result.layout.shards},
-                            {"bits_per_weight", result.bits_per_weight},
-                            {"relative_error", result.relative_error},
-                            {"resumed_tensors", result.resumed_tensors},
-                            {"converted_tensors", result.converted_tensors},
-                            {"seconds", seconds},
-                            {"input_bytes_per_s", static_cast<double>(result.input_bytes) / seconds},
-                            {"peak_rss_bytes", runtime::peak_rss_bytes()},
-                            {"root_sha256", base::to_hex(result.root)},
-                            {"tensors_sha256", base::to_hex(result.tensors_sha256)},
-                            {"file_sha256", base::to_hex(result.file_sha256)}}));
+  auto json = format::Json::object({{"event", "result"},
+                                    {"output", output.string()},
+                                    {"bytes", result.output_bytes},
+                                    {"checkpoint", result.layout.files},
+                                    {"layout", result.layout.names},
+                                    {"checkpoint_files", result.layout.shards},
+                                    {"bits_per_weight", result.bits_per_weight},
+                                    {"relative_error", result.relative_error},
+                                    {"resumed_tensors", result.resumed_tensors},
+                                    {"converted_tensors", result.converted_tensors},
+                                    {"seconds", seconds},
+                                    {"input_bytes_per_s", static_cast<double>(result.input_bytes) / seconds},
+                                    {"peak_rss_bytes", runtime::peak_rss_bytes()},
+                                    {"root_sha256", base::to_hex(result.root)},
+                                    {"tensors_sha256", base::to_hex(result.tensors_sha256)},
+                                    {"file_sha256", base::to_hex(result.file_sha256)}});
+  if (calibrated) {
+    format::Json experts = format::Json::array();
+    for (const auto& expert : result.under_calibrated)
+      experts.push_back(format::Json::object(
+          {{"layer", expert.layer}, {"expert", expert.expert}, {"tokens", expert.tokens}}));
+    json.set("under_calibrated", std::move(experts));
+  }
+  console.event(json);
   console.print(output.string() + ": " + base::to_human_bytes(result.output_bytes) + " from " +
                 base::to_human_bytes(result.input_bytes) + " in " + format_number("%.1f s", seconds) + ", " +
                 format_number("%.2f bits a weight", result.bits_per_weight) +
@@ -144,6 +151,9 @@ int convert_command(const Invocation& invocation) {
   values.input = library::find_local(values.input, LibraryAccess(invocation).context()).string();
   request.input = values.input;
   if (values.to != "sluice") return run_export(values, invocation);
+  if (library::is_container_file(request.input))
+    throw base::Error(base::ErrorKind::usage,
+                      values.input + ": is a .sluice file already; --to gguf or --to safetensors exports it");
   // The default depends on --to, so the option has none of its own: an export keeps the values exact.
   const std::string quant = values.quant.empty() ? "q4" : values.quant;
   request.output = values.output.empty() ? default_output(values.input, quant) : fs::path(values.output);

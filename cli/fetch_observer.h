@@ -26,6 +26,7 @@ class FetchObserver final : public fetch::FetchObserver {
   ProgressLine line_;
   RateMeter meter_;
   std::string phase_;
+  std::string name_;  // of the torrent
 };
 
 }  // namespace sluice::cli

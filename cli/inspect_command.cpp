@@ -210,6 +210,9 @@ Inspection inspect_file(const fs::path& path) {
       (text.size() >= 4 && text[0] == 'd' && text[1] >= '1' && text[1] <= '9')) {
     return inspect_torrent(path);
   }
+  if (path.filename() == "params.json" || path.filename() == "config.json")
+    throw base::Error(base::ErrorKind::usage,
+                      path.string() + ": holds the parameters of a model; inspect its folder");
   if (path.extension() == ".json" || text.starts_with('{')) return inspect_manifest(path);
   // A pickle outside of a zip file is refused with a message that says what it would have executed.
   if (!format::scan_pickles(path, format::PickleSearch::directory).empty())

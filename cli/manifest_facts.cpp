@@ -80,7 +80,7 @@ void add_tensors(const std::filesystem::path& release, unsigned thread_count, Co
     // A release need not be a model. Its manifest then lists files alone.
     if (error.kind() != base::ErrorKind::malformed) throw;
     console.clear_status();
-    console.note(std::string("no tensors in the manifest: ") + error.what());
+    console.note(std::string("no checkpoint found, so the manifest lists files only: ") + error.what());
     return;
   }
   manifest.tensor_count = manifest.tensors.size();

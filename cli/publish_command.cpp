@@ -66,6 +66,9 @@ int publish_command(const Invocation& invocation) {
   if (layout.infohash_v1) console.print("info-hash v1  " + base::to_hex(*layout.infohash_v1));
   if (layout.infohash_v2) console.print("info-hash v2  " + base::to_hex(*layout.infohash_v2));
   console.print("magnet        " + published.magnet);
+  if (request.trackers.empty())
+    console.note("no tracker is named (--tracker URL): peers find the release through the DHT alone");
+  console.note("to share it: sluice seed " + published.torrent.string());
   return 0;
 }
 

@@ -3,8 +3,10 @@
 
 #include "cli/quality_table.h"
 
+#include <algorithm>
 #include <string>
 
+#include "base/text.h"
 #include "cli/table.h"
 
 namespace sluice::cli {
@@ -23,21 +25,21 @@ void print_quality(const convert::QualityReport& quality, Console& console) {
   for (const auto& expert : quality.worst_experts)
     worst += " " + std::to_string(expert.layer) + "." + std::to_string(expert.expert) +
              format_number(" %.5f", expert.relative_error);
-  if (!quality.worst_experts.empty()) console.print(worst);
+  // Types that keep every bit have no errors to tell.
+  const bool exact = std::ranges::all_of(quality.worst_experts,
+                                         [](const auto& expert) { return expert.relative_error == 0; });
+  if (!exact) console.print(worst);
 }
 
 void print_under_calibrated(std::uint64_t calibration_tokens,
                             const std::vector<convert::UnderCalibratedExpert>& experts, Console& console) {
-  std::string line = "calibrated on " + with_commas(calibration_tokens) + " tokens";
+  const std::string line = "calibrated on " + with_commas(calibration_tokens) + " tokens";
   if (experts.empty()) {
     console.print(line + "; every expert saw enough of them");
     return;
   }
-  line += "; experts that saw few got their layer's mean, too (layer.expert tokens):";
-  for (const auto& expert : experts)
-    line += " " + std::to_string(expert.layer) + "." + std::to_string(expert.expert) + " " +
-            std::to_string(expert.tokens);
-  console.print(line);
+  console.print(line + "; " + base::to_counted(experts.size(), "expert") +
+                " saw too few tokens and got their layer's mean, too; use a longer text");
 }
 
 }  // namespace sluice::cli

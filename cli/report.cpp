@@ -79,8 +79,13 @@ void print_file(const verify::FileReport& file, Console& console) {
   if (file.state == FileState::ok) {
     line += "  " + base::to_human_bytes(file.bytes);
   } else {
-    line += ": " + std::string(verify::to_string(file.state));
-    if (!file.problem.empty()) line += ", " + file.problem;
+    // "extra: not part of the release" would say it twice.
+    if (file.state == FileState::extra && !file.problem.empty()) {
+      line += ": " + file.problem;
+    } else {
+      line += ": " + std::string(verify::to_string(file.state));
+      if (!file.problem.empty()) line += ", " + file.problem;
+    }
   }
   console.print(marked(verify::to_mark(file.state), line));
   // The one damaged range of a missing file is the whole file, which the problem says already.

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
 #include "cli/library_observer.h"
@@ -76,16 +77,29 @@ Json make_result(const runtime::Generation& generation, const std::vector<runtim
                        {"peak_rss_bytes", runtime::peak_rss_bytes()}});
 }
 
+/// Why the text ended, in words; --json has runtime::to_string().
+std::string describe_end(runtime::StopReason reason, const RunOptions& values) {
+  switch (reason) {
+    case runtime::StopReason::eos: return "end of text";
+    case runtime::StopReason::length:
+      return values.tokens_max < 0 ? "stopped at the end of the context"
+                                   : "stopped at -n " + std::to_string(values.tokens_max);
+    case runtime::StopReason::interrupt: return "stopped by Ctrl-C";
+    case runtime::StopReason::stop_text: return "stop text found";
+  }
+  return {};
+}
+
 std::string statistics_line(const runtime::Generation& generation, std::uint64_t prompt_tokens,
                             std::uint64_t reused_tokens, const RunOptions& values) {
-  std::string line = "[" + std::to_string(prompt_tokens - reused_tokens) + " tokens of prompt at " +
-                     format_number("%.1f/s", generation.prefill_tokens_per_s) + ", " +
-                     (reused_tokens > 0 ? std::to_string(reused_tokens) + " known from before, " : "") +
-                     std::to_string(generation.ids.size()) + " of text at " +
-                     format_number("%.1f/s", generation.decode_tokens_per_s) +
-                     format_number(", first after %.2f s", generation.first_token_s) + ", stopped by " +
-                     std::string(runtime::to_string(generation.stop));
-  if (values.sampling.temperature > 0) line += ", seed " + std::to_string(values.sampling.seed);
+  std::string line = "[prompt " + base::to_counted(prompt_tokens - reused_tokens, "token") +
+                     format_number(", %.1f/s", generation.prefill_tokens_per_s);
+  if (reused_tokens > 0) line += ", " + std::to_string(reused_tokens) + " more from the prompt cache";
+  line += "; text " + base::to_counted(generation.ids.size(), "token") +
+          format_number(", %.1f/s", generation.decode_tokens_per_s) +
+          format_number("; first token %.2f s; ", generation.first_token_s) +
+          describe_end(generation.stop, values);
+  if (values.sampling.temperature > 0) line += "; seed " + std::to_string(values.sampling.seed);
   return line + "]";
 }
 

@@ -111,7 +111,7 @@ std::string read_prompt(const RunOptions& values, const std::stop_token& stop) {
   }
   if (values.prompt_file.empty())
     throw base::Error(base::ErrorKind::usage,
-                      "a prompt is missing: give -p TEXT, -f FILE or a pipe (sluice run --help)");
+                      "no prompt: give -p TEXT, -f FILE or a pipe (sluice run --help)");
   if (values.prompt_file == "-") return read_standard_input(kPromptBytesMax, stop);
   return base::read_text_file(values.prompt_file, kPromptBytesMax);
 }

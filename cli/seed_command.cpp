@@ -1,10 +1,14 @@
 // seed: shares a release until it is stopped. The command only finds the folder and prints; fetch::seed()
 // checks that the release is complete and talks to peers.
 
+#include <optional>
+#include <utility>
+
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/environment.h"
+#include "cli/library_observer.h"
 #include "cli/options.h"
 #include "cli/progress_line.h"
 #include "cli/report.h"
@@ -15,6 +19,11 @@ namespace sluice::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Peers and firewalls need to know a port, so there is a usual one: the first of the range that BitTorrent
+// has used from the beginning.
+constexpr int kUsualPort = 6881;
+constexpr int kPortMax = 65535;
 
 class SeedObserver final : public fetch::SeedObserver {
  public:
@@ -85,13 +94,21 @@ int seed_command(const Invocation& invocation) {
   bool no_pex = false;
   bool no_lsd = false;
   fetch::SeedRequest request;
+  std::optional<int> port;
   Options options("seed", "Shares a release with other peers until it is stopped.",
-                  "sluice seed my-model.torrent --port 6881");
-  options.add_argument("TORRENT", torrent, "The .torrent file");
+                  "sluice seed my-model.torrent\n"
+                  "sluice seed mixtral-8x7b --limit-up 5M/s");
+  options.add_argument(
+      "TORRENT", torrent,
+      "A .torrent file, a release folder with its torrent near it, or the name, info-hash or "
+      "magnet link of a release that was fetched");
   options.add_optional_argument(
       "DIR", folder, "Folder that contains the release's folder (default: where the torrent lies)");
   options.group("Network");
-  options.add_port(request.port);
+  options.add_integer(
+      "--port PORT", port, 0, kPortMax,
+      "TCP and UDP port to listen on; 0 for any free one (default: 6881, or any free one when it "
+      "is taken)");
   options.add_text("--listen ADDRESS", request.listen_address,
                    "Listen only on this IP address (default: all)");
   options.add_list("--tracker URL", request.trackers, "Additional tracker to announce to");
@@ -102,10 +119,16 @@ int seed_command(const Invocation& invocation) {
   options.add_flag("--no-lsd", no_lsd, "Do not announce in the local network");
   options.parse(invocation);
 
-  if (!fs::exists(torrent)) throw base::Error(base::ErrorKind::usage, torrent + ": does not exist");
-  request.torrent = torrent;
-  const format::ReleaseLayout layout = fetch::read_torrent(torrent);
-  request.folder = find_folder(torrent, folder, layout.name);
+  const LibraryAccess access(invocation);
+  const auto shared = library::find_shared(torrent, access.context());
+  request.torrent = shared.torrent;
+  request.port = port.value_or(kUsualPort);
+  request.any_port_if_taken = !port;
+  // The torrent is read here for its name and info-hash alone.
+  const auto layout = fetch::read_torrent(request.torrent);
+  request.folder = folder.empty() && !shared.folder.empty()
+                       ? shared.folder
+                       : find_folder(request.torrent, folder, layout.name);
   request.dht = !no_dht;
   request.pex = !no_pex;
   request.lsd = !no_lsd;

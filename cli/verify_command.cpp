@@ -1,8 +1,11 @@
 // verify: declares the options, lets the library verify and repair, and prints the findings. Signs of damage
 // are printed before the exit code is decided, so that a failure always comes with its list of files.
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/stopwatch.h"
+#include "base/text.h"
 #include "cli/commands.h"
 #include "cli/library_observer.h"
 #include "cli/network_options.h"
@@ -64,6 +67,12 @@ void declare(Options& options, VerifyOptions& values) {
       "? nothing to compare with, ~ changed while it was read.");
 }
 
+bool can_be_repaired(const verify::Report& report) {
+  return std::ranges::any_of(report.files, [](const verify::FileReport& file) {
+    return file.state == verify::FileState::damaged || file.state == verify::FileState::missing;
+  });
+}
+
 /// Says who vouches for what was verified.
 void print_trust(const library::Verification& verified, Console& console) {
   const auto& root = verified.report.root_sha256;
@@ -72,10 +81,15 @@ void print_trust(const library::Verification& verified, Console& console) {
   // A container that matches its own digests can still be a forgery: whoever changes weights can compute new
   // digests.
   if (!root.empty() && !is_signed && verified.root_pinned_by.empty()) {
-    console.print("consistent with itself; nothing outside the file pins its root " + root);
+    console.print("intact; no signature and no manifest vouches for its root " + root);
     return;
   }
-  for (const auto& signature : verified.signatures) console.print(to_sentence(signature));
+  for (const auto& signature : verified.signatures) {
+    // A torrent is hardly ever signed: its info-hash is what people compare.
+    const bool unsigned_torrent =
+        signature.state == library::SignatureState::none && signature.file.ends_with(".torrent");
+    if (!unsigned_torrent) console.print(to_sentence(signature));
+  }
   if (root.empty()) return;
   switch (verified.pinned) {
     case verify::PinCoverage::nothing: console.print("root " + root); return;
@@ -108,7 +122,15 @@ format::Json make_result(const library::Verification& verified, double seconds) 
                                             Console& console) {
   // A pickle that runs code is the graver finding, and it needs no reference, so it is reported first.
   refuse_acting_pickles(find_acting_pickles(path, {}));
-  print_files(verified.report, console);
+  // One line stands for all files of a folder, which may be somebody's home.
+  constexpr std::size_t kFilesShown = 3;
+  const auto& files = verified.report.files;
+  if (console.json() || files.size() <= kFilesShown) {
+    print_files(verified.report, console);
+  } else {
+    console.print("? " + path.string() + ": " + base::to_counted(files.size(), "file") + ", " +
+                  base::to_human_bytes(verified.report.bytes) + ", with nothing to compare them with");
+  }
   throw base::Error(base::ErrorKind::verification,
                     path.string() +
                         ": there is nothing to verify against: no torrent, manifest or checksums "

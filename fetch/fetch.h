@@ -118,6 +118,7 @@ struct Swarm {
 
 /// The state of the disk before the first byte of payload is requested.
 struct Preflight {
+  std::filesystem::path folder;  ///< the output folder, absolute
   std::uint64_t wanted_bytes = 0;
   std::uint64_t present_bytes = 0;  ///< wanted bytes that are on the disk already
   std::uint64_t free_bytes = 0;
@@ -177,14 +178,18 @@ struct RepairResult {
 /// Removes what an interrupted repair has fetched of this torrent. Returns whether there was anything.
 bool discard_repair(const std::filesystem::path& output_folder, const format::ReleaseLayout& layout);
 
+/// "2.0.8.0"
+[[nodiscard]] std::string libtorrent_version();
+
 /// The body of a worker process: reads its job from stdin and writes events to stdout. Returns the exit code.
 [[nodiscard]] int run_worker();
 
 struct SeedRequest {
   std::filesystem::path torrent;
-  std::filesystem::path folder;  ///< contains <torrent name>
-  int port = 0;
-  std::string listen_address;  ///< empty: all addresses
+  std::filesystem::path folder;    ///< contains <torrent name>
+  int port = 0;                    ///< 0: any
+  bool any_port_if_taken = false;  ///< with a warning, when another program listens on `port`
+  std::string listen_address;      ///< empty: all addresses
   bool dht = true;
   bool pex = true;
   bool lsd = true;

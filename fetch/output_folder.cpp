@@ -105,6 +105,7 @@ Preflight OutputFolder::preflight(const format::ReleaseLayout& layout,
   constexpr std::uint64_t kStatBlockBytes = 512;  // POSIX: the unit of st_blocks
   const FileSystem file_system = find_file_system(folder_);
   Preflight report;
+  report.folder = folder_;
   report.file_system = file_system.name;
   if (!file_system.warning.empty())
     report.warnings.push_back(folder_.string() + ": " + file_system.name + " " + file_system.warning);

@@ -12,6 +12,7 @@
 #include <libtorrent/alert_types.hpp>
 #include <libtorrent/torrent_handle.hpp>
 #include <libtorrent/torrent_status.hpp>
+#include <libtorrent/version.hpp>
 #include <map>
 #include <optional>
 #include <thread>
@@ -95,12 +96,13 @@ class Seeder {
     if (error) base::throw_malformed(request.torrent.string(), error.message());
   }
 
-  void run(const std::stop_token& stop) {
+  /// Shares until a stop is requested. False when the port cannot be listened on.
+  [[nodiscard]] bool run(const std::stop_token& stop) {
     auto next_status = Clock::now();
     while (!stop.stop_requested()) {
       session_->wait_for_alert(std::chrono::milliseconds(50));
       handle_alerts();
-      check_listening();
+      if (cannot_listen()) return false;
       if (Clock::now() < next_status) continue;
       next_status = Clock::now() + std::chrono::seconds(1);
       report_status();
@@ -109,7 +111,10 @@ class Seeder {
     }
     report_status();
     save_dht();
+    return true;
   }
+
+  [[nodiscard]] const std::string& listen_problem() const { return listen_problem_; }
 
  private:
   void report_status() {
@@ -173,12 +178,8 @@ class Seeder {
     observer_.on_warning("tracker " + url + ": " + problem);
   }
 
-  /// Throws when neither IPv4 nor IPv6 listens in time.
-  void check_listening() {
-    if (listening_ || Clock::now() < listen_deadline_) return;
-    throw base::Error(base::ErrorKind::io, "cannot listen for peers: " +
-                                               (listen_problem_.empty() ? "no address" : listen_problem_));
-  }
+  /// True when neither IPv4 nor IPv6 listens in time.
+  [[nodiscard]] bool cannot_listen() const { return !listening_ && Clock::now() >= listen_deadline_; }
 
   const SeedRequest& request_;
   SeedObserver& observer_;
@@ -199,6 +200,8 @@ class Seeder {
 
 }  // namespace
 
+std::string libtorrent_version() { return lt::version(); }
+
 void seed(const SeedRequest& request, SeedObserver& observer, const std::stop_token& stop) {
   Torrent torrent =
       parse_torrent_file(base::read_text_file(request.torrent, kTorrentBytesMax), request.torrent.string());
@@ -211,7 +214,20 @@ void seed(const SeedRequest& request, SeedObserver& observer, const std::stop_to
         base::throw_malformed(request.torrent.string(),
                               "has no piece layer of '" + file.path + "', so it cannot be shared");
   }
-  Seeder(request, observer, torrent).run(stop);
+  std::string problem;
+  {
+    Seeder seeder(request, observer, torrent);
+    if (seeder.run(stop)) return;
+    problem = "port " + std::to_string(request.port) + ": cannot listen for peers: " +
+              (seeder.listen_problem().empty() ? "no address" : seeder.listen_problem());
+  }
+  if (!request.any_port_if_taken || request.port == 0) throw base::Error(base::ErrorKind::io, problem);
+  observer.on_warning(problem + "; another port is taken");
+  SeedRequest any_port = request;
+  any_port.port = 0;
+  any_port.any_port_if_taken = false;
+  // The seeder keeps the torrent's piece layers no longer than it lives, so the file is read again.
+  seed(any_port, observer, stop);
 }
 
 }  // namespace sluice::fetch

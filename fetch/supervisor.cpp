@@ -290,9 +290,14 @@ class Supervisor {
                         base::to_counted(peers_max_, "peer") + " connected at once";
     for (const auto& [url, message] : tracker_problems_) tried += "; tracker " + url + ": " + message;
     const char* what = job_.kind == JobKind::metadata ? "metadata" : "payload";
-    throw base::Error(base::ErrorKind::no_peers, std::string("no peer delivered ") + what + " for " +
-                                                     std::to_string(static_cast<long>(request_.timeout_s)) +
-                                                     " s (tried: " + tried + "): " + reason());
+    const std::string limit = std::to_string(static_cast<long>(request_.timeout_s)) + " s";
+    if (job_.peers.empty() && job_.trackers.empty() && servers == 0 && !job_.dht && !job_.lsd)
+      throw base::Error(
+          base::ErrorKind::no_peers,
+          std::string("no peer delivered ") + what + " for " + limit +
+              ": DHT and local search are off, and no tracker or peer is known; give --peer or --tracker");
+    throw base::Error(base::ErrorKind::no_peers, std::string("no peer delivered ") + what + " for " + limit +
+                                                     " (tried: " + tried + "): " + reason());
   }
 
   const FetchRequest& request_;

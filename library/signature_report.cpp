@@ -23,7 +23,7 @@ std::string_view to_string(SignatureState state) {
 std::string to_sentence(const SignatureReport& report) {
   // SignatureVerifier refuses files in the other states with an Error, so only `none` and `valid` come here.
   if (report.state == SignatureState::none)
-    return report.file + " is not signed: nothing outside pins what it says";
+    return report.file + " is not signed (sluice sign signs a manifest)";
   std::string comment = report.comment;
   // minisign's own comments contain tabs. Everything else that could control a terminal is made printable.
   std::ranges::replace(comment, '\t', ' ');

@@ -15,7 +15,7 @@ namespace sluice::library {
 struct Source {
   enum class Kind : std::uint8_t { magnet, url, path, model, release };
   Kind kind = Kind::path;
-  std::string text;                     ///< as given
+  std::string text;                     ///< the link, cleaned (fetch::clean_link), the path or the name
   std::optional<CatalogEntry> release;  ///< for Kind::release
   std::filesystem::path model;          ///< for Kind::model, the .sluice file in the store
 };

@@ -431,6 +431,9 @@ struct BenchOptions {
 struct BenchResult {  ///< medians of the repetitions, except the parts, which are those of the last one
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
+  /// The slowest and the fastest repetition.
+  double prefill_tokens_per_s_min = 0, prefill_tokens_per_s_max = 0;
+  double decode_tokens_per_s_min = 0, decode_tokens_per_s_max = 0;
   std::uint64_t decode_bytes_per_token = 0;
   std::uint64_t peak_rss_bytes = 0;  ///< before the memory for measuring bandwidth was taken
   // Plain reads by as many threads in the same run, in small pages and in huge ones where the kernel gives

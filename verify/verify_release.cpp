@@ -141,9 +141,7 @@ class FileReporter {
 
   void report_missing() {
     const auto length_bytes = expected_.length_bytes();
-    set_state(FileState::missing, length_bytes
-                                      ? "is not there, expected " + std::to_string(*length_bytes) + " bytes"
-                                      : "is not there");
+    set_state(FileState::missing, length_bytes ? "expected " + std::to_string(*length_bytes) + " bytes" : "");
     report_.bytes = 0;
     if (length_bytes.value_or(0) > 0) add({{0, *length_bytes}});
   }
@@ -159,7 +157,7 @@ class FileReporter {
       report_.problem = findings_.problem;
       if (report_.problem.empty()) {
         report_.problem = std::to_string(total_bytes(findings_.bad)) + " of " +
-                          std::to_string(digests_.found_bytes) + " bytes lie where the hashes differ";
+                          std::to_string(digests_.found_bytes) + " bytes are in blocks whose hashes differ";
       }
       // Naming opens the file once more, which is worth it only for damaged ones.
       const std::string unnamed = name_tensors(folder_ / expected_.path, report_.damaged);
@@ -195,7 +193,7 @@ void add_extra_files(const FolderScan& found, const std::vector<ExpectedFile>& e
       file.state = FileState::unproven;
       file.problem = "has nothing to be compared with";
     }
-    if (file.problem.empty()) file.problem = "is no part of the release";
+    if (file.problem.empty()) file.problem = "not part of the release";
     report.files.push_back(std::move(file));
   }
 }

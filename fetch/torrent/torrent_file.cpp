@@ -50,7 +50,7 @@ lt::bdecode_node decode(std::string_view content, std::string_view subject, cons
                                       &position, kDepthMax, limits.tokens_max);
   if (error)
     base::throw_malformed(subject,
-                          "is not bencode: byte " + std::to_string(position) + ": " + error.message());
+                          "is not a .torrent file: bencode byte " + std::to_string(position) + ": " + error.message());
   if (root.type() != lt::bdecode_node::dict_t) base::throw_malformed(subject, "is not a dictionary");
   return root;
 }

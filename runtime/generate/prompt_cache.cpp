@@ -143,7 +143,7 @@ PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& 
     return use;
   }
   if (const auto wanted = identity_of(s); content.identity != wanted) {
-    use.warning = path.string() + ": is of " + difference(content.identity, wanted);
+    use.warning = path.string() + ": was made with " + difference(content.identity, wanted);
     return use;
   }
   const auto shared = std::ranges::mismatch(content.tokens, prompt).in2 - prompt.begin();

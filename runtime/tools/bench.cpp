@@ -174,6 +174,11 @@ void require_something(const BenchOptions& bench) {
                     "bench needs at least one prompt token, one token and one repetition");
 }
 
+std::pair<double, double> range_of(const std::vector<double>& values) {
+  const auto [least, most] = std::ranges::minmax(values);
+  return {least, most};
+}
+
 /// One number for each repetition; the result takes the medians.
 struct Repetitions {
   std::vector<double> prefill, decode;     // tokens/s
@@ -247,6 +252,8 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
   }
   result.prefill_tokens_per_s = median(all.prefill);
   result.decode_tokens_per_s = median(all.decode);
+  std::tie(result.prefill_tokens_per_s_min, result.prefill_tokens_per_s_max) = range_of(all.prefill);
+  std::tie(result.decode_tokens_per_s_min, result.decode_tokens_per_s_max) = range_of(all.decode);
   result.decode_bytes_per_token = model.decode_bytes_per_token();
   result.prefill_gops = result.prefill_tokens_per_s * operations_per_token / 1e9;
   if (int8_peak) {

@@ -274,7 +274,7 @@ TEST_CASE("damaged keys are refused with place and cause, and never shown") {
       {kPublicText + "x\n", "k: has 3 lines, expected 2"},
       {"untrusted comment: only\n", "k: has 1 line, expected 2"},
       {"RWQ", "k: line 1: expected the base64 of 42 bytes, found 3 characters that are none"},
-      {kSecretText, "k: line 2: expected the base64 of 42 bytes, found that of 158"},
+      {kSecretText, "k: is a secret key; give the public one, which ends in .pub"},
       {with_byte(kPublicText, 1, 'D'), "k: has the algorithm 'ED', expected 'Ed'"},
   };
   for (const auto& [text, cause] : public_cases) {

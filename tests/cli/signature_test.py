@@ -188,7 +188,7 @@ class VerifyTest(SignatureTest):
         self.succeed("convert", release, "-o", "demo.sluice", "--quant", "q8")
         self.keygen()
         people = self.succeed("verify", "demo.sluice")
-        self.assertIn("nothing outside the file pins its root", people.stdout)
+        self.assertIn("no signature and no manifest vouches for its root", people.stdout)
         self.refused("is not signed", "none", "verify", "demo.sluice", "--key", "alice.pub")
         self.assertIn("signature: there is none", self.succeed("inspect", "demo.sluice").stdout)
         self.sign("demo.sluice")
@@ -197,7 +197,7 @@ class VerifyTest(SignatureTest):
         shown = self.succeed("inspect", "demo.sluice", "--json").result()["signature"]
         self.assertEqual(shown, {"state": "unchecked", "key_id": result["signature"]["key_id"]})
         people = self.succeed("verify", "demo.sluice", "--key", "alice.pub")
-        self.assertNotIn("nothing outside", people.stdout)
+        self.assertNotIn("no signature", people.stdout)
         self.refused("which you do not trust", "unknown_key", "verify", "demo.sluice")
 
         self.succeed("verify", release, "--write-sums", "-o", "demo", "--container", "demo.sluice")
@@ -258,7 +258,7 @@ class TrustTest(SignatureTest):
     def test_no_signature_is_told_and_is_no_failure_without_a_key(self):
         self.publish(self.release)
         people = self.succeed("verify", self.release)
-        self.assertIn("is not signed: nothing outside pins what it says", people.stdout)
+        self.assertIn("is not signed (sluice sign signs a manifest)", people.stdout)
         self.assertEqual(self.succeed("verify", self.release, "--json").result()["signature"]["state"], "none")
 
     def test_run_and_fetch_believe_a_known_release_only_as_its_signature(self):

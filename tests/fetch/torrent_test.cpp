@@ -137,8 +137,8 @@ TEST_CASE("a v1 piece length may be any number, a v2 one may not") {
 }
 
 TEST_CASE("what is no torrent is refused") {
-  refused("", "is not bencode");
-  refused("hello", "is not bencode");
+  refused("", "is not a .torrent file");
+  refused("hello", "is not a .torrent file");
   refused("i5e", "is not a dictionary");
   refused("de", "key 'info' is missing");
   refused("d4:infoi5ee", "key 'info' is not a dictionary");
@@ -146,7 +146,7 @@ TEST_CASE("what is no torrent is refused") {
   refused(with_info("d4:namei5ee"), "'name' is not a string");
   refused(with_info("d4:name1:te"), "'piece length' is missing");
   refused(with_info("d4:name1:t12:piece length1:xe"), "'piece length' is not an integer");
-  refused(std::string(200, 'l') + std::string(200, 'e'), "is not bencode");  // nested too deep
+  refused(std::string(200, 'l') + std::string(200, 'e'), "is not a .torrent file");  // nested too deep
 }
 
 TEST_CASE("unsafe names are refused") {
@@ -291,10 +291,10 @@ TEST_CASE("lengths that are negative, too large or do not fit the pieces are ref
 }
 
 TEST_CASE("metadata that is made to exhaust memory is refused") {
-  refused("l" + std::string(5'000'000, '0') + "e", "is not bencode");
+  refused("l" + std::string(5'000'000, '0') + "e", "is not a .torrent file");
   std::string many = "l";
   for (int i = 0; i < fetch::kTokensMax; ++i) many += "de";
-  refused(many + "e", "is not bencode");  // too many tokens
+  refused(many + "e", "is not a .torrent file");  // too many tokens
   std::string files;
   for (int i = 0; i <= 1 << 18; ++i) files += v1_file(std::to_string(i), "1");
   refused(v1(files), "has more than 262144 files");
@@ -418,6 +418,6 @@ TEST_CASE("no single damaged byte makes the reader fail otherwise than by an Err
 TEST_CASE("read_torrent names the file") {
   const TempDir dir;
   write_text(dir / "x.torrent", "junk");
-  CHECK_ERROR(fetch::read_torrent(dir / "x.torrent"), ErrorKind::malformed, "x.torrent: is not bencode");
+  CHECK_ERROR(fetch::read_torrent(dir / "x.torrent"), ErrorKind::malformed, "x.torrent: is not a .torrent file");
   CHECK_ERROR(fetch::read_torrent(dir / "none.torrent"), ErrorKind::io, "none.torrent");
 }
