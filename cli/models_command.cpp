@@ -61,7 +61,8 @@ void require_sensible(const ModelsOptions& values) {
 Json to_json(const StoreItem& item) {
   auto json = Json::object({{"event", "item"},
                             {"kind", library::to_string(item.kind)},
-                            {"name", item.name},
+                            {"name", item.plain_name.empty() ? item.name : item.plain_name},
+                            {"id", item.name},
                             {"path", item.path.string()},
                             {"bytes", item.bytes}});
   if (item.kind == StoreItem::Kind::model) {

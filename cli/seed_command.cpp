@@ -2,7 +2,6 @@
 // checks that the release is complete and talks to peers.
 
 #include <optional>
-#include <utility>
 
 #include "base/error.h"
 #include "base/text.h"

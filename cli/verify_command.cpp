@@ -171,6 +171,8 @@ int verify_command(const Invocation& invocation) {
   print_chain(verified.chain, console);
   console.event(make_result(verified, watch.seconds()));
   console.print(StyledText(library::summarize(verified.report), verified.report.ok ? kPlain : kBad));
+  if (!request.repair && can_be_repaired(verified.report))
+    console.note("to repair it: sluice verify " + values.path + " --repair");
   // Who vouches matters only for files that are right.
   if (verified.report.ok && !verified.signatures.empty()) print_trust(verified, console);
   return verified.report.ok ? 0 : base::exit_code(base::ErrorKind::verification);

@@ -49,6 +49,7 @@ StoreItem model_item(const Store& store, const StoredModel& model) {
   StoreItem item;
   item.kind = StoreItem::Kind::model;
   item.name = model.name_with_quant();
+  item.plain_name = model.name();
   item.quant = model.source.quant;
   item.root_sha256 = model.root_sha256;
   item.origin = model.source.identity;

@@ -21,6 +21,7 @@ struct StoreItem {
   };
   Kind kind = Kind::model;
   std::string name;                          ///< as `models` prints it and `models rm` takes it
+  std::string plain_name;                    ///< without the quantization of a model
   std::string quant;                         ///< of a model
   std::string root_sha256;                   ///< of a model
   std::string origin;                        ///< of a model: info-hash or path of its release

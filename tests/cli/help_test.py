@@ -62,7 +62,8 @@ class HelpTest(ProgramTest):
     def test_a_value_has_a_name(self):
         flags = {"--json", "--quiet", "--help", "--chat", "--stats", "--list", "--dry-run", "--no-dht", "--no-pex",
                  "--no-lsd", "--allow-private", "--strict", "--repair", "--write-sums", "--overwrite", "--direct",
-                 "--v1-only", "--leaves", "--no-password", "--password-stdin", "--yes"}
+                 "--v1-only", "--leaves", "--no-password", "--password-stdin", "--yes", "--model", "--release",
+                 "--releases"}
         for command in COMMANDS:
             for line in self.help_of(command).splitlines():
                 option = re.match(r" {2,6}(?:-\w, )?(--[a-z0-9-]+)(?: ([A-Z:]+))?(?:  |$)", line)
