@@ -37,7 +37,8 @@ void declare(Options& options, VerifyOptions& values) {
   options.add_text("--torrent FILE", request.references.torrent, "Verify against this .torrent");
   options.add_text("--manifest FILE", request.references.manifest,
                    "Verify against this manifest; a file or a release name");
-  options.add_text("--sums FILE", request.references.sums, "Verify against this SHA256SUMS or md5sum list");
+  options.add_text("--sums FILE", request.references.sums,
+                   "Verify against this list of SHA-256 or MD5 checksums");
   options.add_text("--leaves FILE", request.references.leaves,
                    "File of block hashes from publish --leaves; it locates damage to 16 KiB");
   options.add_text("--key KEY", request.references.key,
@@ -131,6 +132,12 @@ format::Json make_result(const library::Verification& verified, double seconds) 
     console.print("? " + path.string() + ": " + base::to_counted(files.size(), "file") + ", " +
                   base::to_human_bytes(verified.report.bytes) + ", with nothing to compare them with");
   }
+  const auto& unusable = verified.unusable_references;
+  if (!unusable.empty())
+    throw base::Error(base::ErrorKind::verification,
+                      path.string() + ": there is nothing to verify against, since " +
+                          base::to_counted(unusable.size(), "reference") + " cannot be used: " +
+                          unusable.front() + "; name another with --torrent, --manifest or --sums");
   throw base::Error(base::ErrorKind::verification,
                     path.string() +
                         ": there is nothing to verify against: no torrent, manifest or checksums "

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -82,10 +83,25 @@ struct Manifest {
 /// Turns any text into a manifest's name: lower case, with '-' for characters that a name cannot have.
 [[nodiscard]] std::string to_release_name(std::string_view text);
 
-/// Reads SHA256SUMS and md5sum lists ("<hex>  path", "<hex> *path"), and RELEASE texts: only lines with
-/// "<32 or 64 hex>  name" count, whatever else they contain. Fills in digests only. In a line that begins
-/// with a backslash, line ends and backslashes in names are escaped, as sha256sum does.
-[[nodiscard]] std::vector<ManifestFile> parse_sums(std::string_view text);
+/// The content of a list of checksums.
+struct ChecksumList {
+  std::vector<ManifestFile> files;  ///< paths are unique; with an MD5, a SHA-256 or both
+  /// A digest of a kind that is not compared, such as "SHA-512".
+  struct NotCompared {
+    std::string algorithm;
+    std::string path;
+  };
+  std::vector<NotCompared> not_compared;
+};
+
+/// Reads lists of checksums as sha256sum, md5sum, BSD's sha256, openssl and PowerShell write them, and
+/// RELEASE texts (checksum_list.cpp has the dialects). Lines in no known dialect are ignored. In a line that
+/// begins with a backslash, line ends and backslashes in names are escaped, as sha256sum does; elsewhere a
+/// backslash separates folders. `own_file` is the name for a digest that stands alone; without it such a line
+/// is ignored. Takes time in proportion to the text. Error{malformed} naming `subject` for unsafe names and
+/// contradictions; Error{interrupted}.
+[[nodiscard]] ChecksumList parse_sums(std::string_view text, std::string_view subject = "checksum list",
+                                      std::string_view own_file = {}, const std::stop_token& stop = {});
 /// Does the same as check_release_path() for a name in such a list, which may have backslashes and line ends.
 void check_listed_path(std::string_view path, std::string_view subject);
 /// The files' SHA-256 as `sha256sum` lists them, in the order of `files`.

@@ -4,12 +4,14 @@
 #include "library/reference_reader.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "fetch/fetch.h"
 #include "library/infohash.h"
+#include "library/list_names.h"
 
 namespace sluice::library {
 
@@ -29,25 +31,29 @@ format::Manifest ReferenceReader::read_manifest(const fs::path& path, std::uint6
   // The text is read once. Reading the file again for parsing would let it be exchanged after its signature
   // was verified.
   const std::string text = base::read_text_file(path, format::kManifestBytesMax);
-  reports_.push_back(verifier_.verify(path, base::as_bytes(text)));
-  return format::parse_manifest(text, path.string(), memory_bytes / 2);
+  SignatureReport report = verifier_.verify(path, base::as_bytes(text));
+  format::Manifest manifest = format::parse_manifest(text, path.string(), memory_bytes / 2);
+  reports_.push_back(std::move(report));  // a manifest that cannot be read is worth nothing
+  return manifest;
 }
 
-std::vector<format::ManifestFile> ReferenceReader::read_sums(const fs::path& path) {
+format::ChecksumList ReferenceReader::read_sums(
+    const fs::path& path, const std::function<bool(const format::ChecksumList&)>& wanted) {
   const std::string text = base::read_text_file(path, format::kManifestBytesMax);
-  reports_.push_back(verifier_.verify(path, base::as_bytes(text)));
-  return format::parse_sums(text);
+  auto list = format::parse_sums(text, path.string(), listed_name(path.filename().string()), stop_);
+  // A list of other files must not stop the search by its signature.
+  if (!wanted || wanted(list)) reports_.push_back(verifier_.verify(path, base::as_bytes(text)));
+  return list;
 }
 
-std::optional<format::ReleaseLayout> ReferenceReader::read_torrent(
-    const fs::path& path, const std::function<bool(const format::ReleaseLayout&)>& wanted) {
-  // The first parse only tells whether the torrent is wanted, since the signature of a foreign torrent must
-  // not stop the search. When it is signed, the signed bytes are parsed again and the first result is
-  // dropped.
-  auto layout = fetch::read_torrent(path);
-  if (wanted && !wanted(layout)) return std::nullopt;
+format::ReleaseLayout ReferenceReader::read_torrent(const fs::path& path) {
+  return take_torrent(path, fetch::read_torrent(path));
+}
+
+format::ReleaseLayout ReferenceReader::take_torrent(const fs::path& path, format::ReleaseLayout parsed) {
+  // When the torrent is signed, the signed bytes are parsed and the first result is dropped.
   const std::string content = verify_torrent(path);
-  return content.empty() ? layout : fetch::parse_torrent(content, path.string());
+  return content.empty() ? std::move(parsed) : fetch::parse_torrent(content, path.string());
 }
 
 std::string ReferenceReader::verify_torrent(const fs::path& path) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -20,24 +21,28 @@ constexpr std::uint64_t kManifestMemoryBytes = std::uint64_t{1} << 30;
 class ReferenceReader final {
  public:
   /// `key`: the only key whose signature counts; empty: the trusted keys.
-  ReferenceReader(const std::string& key, const Context& context) : verifier_(key, context) {}
+  ReferenceReader(const std::string& key, const Context& context)
+      : verifier_(key, context), stop_(context.stop) {}
 
   /// Errors: malformed, io; untrusted as SignatureVerifier says.
   /// `memory_bytes`: --memory of a command that bounds all of its memory; Error{usage}, which says how much
   /// is enough, when reading the manifest takes more.
   [[nodiscard]] format::Manifest read_manifest(const std::filesystem::path& path,
                                                std::uint64_t memory_bytes = kManifestMemoryBytes);
-  [[nodiscard]] std::vector<format::ManifestFile> read_sums(const std::filesystem::path& path);
+  /// A list's entries. When `wanted` is false for them, the list is not a reference, and its signature is not
+  /// verified.
+  [[nodiscard]] format::ChecksumList read_sums(
+      const std::filesystem::path& path, const std::function<bool(const format::ChecksumList&)>& wanted = {});
 
-  /// A torrent's layout. When `wanted` is false for it, the torrent is not a reference, its signature is not
-  /// verified, and nothing is returned.
-  [[nodiscard]] std::optional<format::ReleaseLayout> read_torrent(
-      const std::filesystem::path& path,
-      const std::function<bool(const format::ReleaseLayout&)>& wanted = {});
+  [[nodiscard]] format::ReleaseLayout read_torrent(const std::filesystem::path& path);
+  /// Verifies the signature of a torrent that was parsed already, because only its content says whether it is
+  /// a reference. Returns the layout of the signed bytes, or `parsed` when there is no signature.
+  [[nodiscard]] format::ReleaseLayout take_torrent(const std::filesystem::path& path,
+                                                   format::ReleaseLayout parsed);
   /// Verifies a torrent's signature without parsing the torrent, which fetch does within --memory. Returns
   /// the bytes that were signed; empty when there is no signature.
   std::string verify_torrent(const std::filesystem::path& path);
-  /// The manifest or list that was read last belongs to another release: its signature does not count.
+  /// The manifest that was read last belongs to another release: its signature does not count.
   void forget_last() { reports_.pop_back(); }
 
   /// The signatures of all references in use, those that are not valid first, so that the first tells how
@@ -48,6 +53,7 @@ class ReferenceReader final {
 
  private:
   SignatureVerifier verifier_;
+  std::stop_token stop_;
   std::vector<SignatureReport> reports_;  ///< signatures of manifests and lists
   std::optional<SignatureReport> torrent_;
 };

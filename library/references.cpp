@@ -6,6 +6,7 @@
 #include "library/references.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 #include "base/digest.h"
@@ -28,14 +29,17 @@ std::string hex_or_empty(const std::optional<D>& digest) {
 
 // Fills in digests that the manifest lacks. Digests that it has are kept.
 void merge_sums(format::Manifest& manifest, std::vector<format::ManifestFile> sums) {
+  std::unordered_map<std::string, std::size_t> index;
+  for (std::size_t i = 0; i < manifest.files.size(); ++i) index.emplace(manifest.files[i].path, i);
   for (auto& sum : sums) {
-    const auto known = std::ranges::find(manifest.files, sum.path, &format::ManifestFile::path);
-    if (known == manifest.files.end()) {
+    const auto known = index.find(sum.path);
+    if (known == index.end()) {
       manifest.files.push_back(std::move(sum));
       continue;
     }
-    if (!known->md5) known->md5 = sum.md5;
-    if (!known->sha256) known->sha256 = sum.sha256;
+    format::ManifestFile& file = manifest.files[known->second];
+    if (!file.md5) file.md5 = sum.md5;
+    if (!file.sha256) file.sha256 = sum.sha256;
   }
 }
 
@@ -68,9 +72,10 @@ References read_named(const fs::path& path, const NamedReferences& named, Refere
   }
   if (!named.sums.empty()) {
     // A list can be given in addition to a manifest, which then gains digests and loses none.
-    auto sums = reader.read_sums(named.sums);
+    auto list = reader.read_sums(named.sums);
     // A text without a single entry is not a list; verifying against it would compare nothing.
-    if (sums.empty()) base::throw_malformed(named.sums, "holds no line '<32 or 64 hex digits>  name'");
+    if (list.files.empty()) base::throw_malformed(named.sums, explain_empty_list(list));
+    auto sums = std::move(list.files);
     if (!expected.manifest) expected.manifest.emplace();
     merge_sums(*expected.manifest, sums_for(path, named.sums, std::move(sums)));
     found.found_in.push_back(named.sums);
@@ -112,6 +117,7 @@ References find_in_folders(const fs::path& file, ReferenceReader& reader, const 
   constexpr int kLevels = 2;
   fs::path folder = parent_of(file);
   std::string name = own_name(file);
+  std::vector<std::string> unusable;
   for (int level = 0; level < kLevels && folder.has_relative_path(); ++level) {
     // Signatures are concluded with the whole references: after keep_only() the info-hashes that bind torrent
     // and manifest are no longer there.
@@ -120,17 +126,22 @@ References find_in_folders(const fs::path& file, ReferenceReader& reader, const 
     keep_only(name, found);
     found.folder = folder;
     if (!found.expected.manifest->files.empty()) return found;
+    for (std::string& problem : found.unusable) unusable.push_back(std::move(problem));
     // Releases have folders of their own, so a file may lie one level deeper.
     name = own_name(folder) + '/' + name;
     folder = parent_of(folder);
   }
-  return {};
+  References none;
+  none.unusable = std::move(unusable);
+  return none;
 }
 
 References find_around(const fs::path& path, ReferenceReader& reader, const Context& context) {
   auto found = ReferenceFinder(path, reader, context).find();
-  if (found.empty() && is_one_file(path)) return find_in_folders(path, reader, context);
-  return found;
+  if (!found.empty() || !is_one_file(path)) return found;
+  auto in_folders = find_in_folders(path, reader, context);
+  in_folders.unusable.insert(in_folders.unusable.begin(), found.unusable.begin(), found.unusable.end());
+  return in_folders;
 }
 
 /// Reference files inside the release's folder are not files of the release: they never count as extra.

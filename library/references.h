@@ -30,6 +30,8 @@ struct References {
   std::filesystem::path torrent;            ///< the file of expected.layout
   std::vector<std::string> found_in;        ///< the files of all references
   std::vector<SignatureReport> signatures;  ///< their signatures, those that are not valid first
+  /// What is wrong with files that look like references of this release and could not be used.
+  std::vector<std::string> unusable;
 
   [[nodiscard]] bool empty() const { return !expected.layout && !expected.manifest; }
   // The references say these facts about the release; a member is empty when they do not say it.
@@ -44,11 +46,14 @@ struct References {
 ///   .sluice/*.torrent beside the folder (made by fetch) and NAME.torrent beside or above, of this name
 ///   NAME.manifest.json beside or above; a known release of this name or torrent name, unless the
 ///     torrent is another one
-///   only when there was neither: NAME.SHA256SUMS beside or above; SHA256SUMS, RELEASE in the folder;
-///     SHA256SUMS, RELEASE above it, with names that lead into it
+///   only when there was neither: lists of checksums (list_names.h) of the release's name beside or above;
+///   lists
+///     in the folder; lists beside or above it, with names that lead into it
 ///   for a file that none of these names: the same for the folder in which it lies
-/// Each reference's signature is verified before the reference counts: Error{untrusted} as SignatureVerifier
-/// says. Other errors: malformed, io, usage.
+/// Of several torrents of this name, one whose fetch has left a journal comes first, then the one that most
+/// of the files fit. A file that is found and cannot be read is a warning, and the search goes on. Each
+/// reference's signature is verified before the reference counts: Error{untrusted} as SignatureVerifier says.
+/// Other errors of named references: malformed, io, usage; Error{interrupted}.
 [[nodiscard]] References find_references(const std::filesystem::path& path, const NamedReferences& named,
                                          const Context& context);
 

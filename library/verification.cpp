@@ -56,6 +56,7 @@ Verification verify_release_at(const VerifyRequest& request, const Context& cont
   auto references = find_references(request.path, request.references, context);
   Verification result;
   result.has_references = !references.empty();
+  result.unusable_references = references.unusable;
   if (!result.has_references) {
     result.report = report_unproven(request, references, context);
     return result;

@@ -35,6 +35,7 @@ struct VerifyRequest {
 struct Verification {
   verify::Report report;       ///< after the repair; not ok either when a link of the chain differs
   bool has_references = true;  ///< false: there was nothing to compare the release with
+  std::vector<std::string> unusable_references;  ///< as References::unusable
   std::optional<fetch::RepairResult> repaired;
   std::vector<SignatureReport> signatures;  ///< those that are not valid first
   std::string root_pinned_by;               ///< the manifest that names a container's root; empty: none does

@@ -261,7 +261,7 @@ TEST_CASE("mixtral-8x7b has what is confirmed of it") {
 
 TEST_CASE("checksum lists are read as md5sum and sha256sum write them") {
   const auto files =
-      parse_sums(std::string(kMd5) + "  a b.txt\r\n" + kSha256 + " *c/d\n\n" + kSha256 + "  ./a b.txt");
+      parse_sums(std::string(kMd5) + "  a b.txt\r\n" + kSha256 + " *c/d\n\n" + kSha256 + "  ./a b.txt").files;
   REQUIRE(files.size() == 2);
   CHECK(files[0].path == "a b.txt");
   CHECK(base::to_hex(*files[0].md5) == kMd5);
@@ -273,7 +273,7 @@ TEST_CASE("checksum lists are read as md5sum and sha256sum write them") {
 }
 
 TEST_CASE("a RELEASE text gives the sums in its frame") {
-  const auto files = parse_sums(base::read_text_file(kDemo / "RELEASE"));
+  const auto files = parse_sums(base::read_text_file(kDemo / "RELEASE")).files;
   REQUIRE(files.size() == 3);
   CHECK(files[0].path == "consolidated.00.pth");
   CHECK(base::to_hex(*files[0].md5) == "ec0f974c440193f090ac79f75e540211");
@@ -283,17 +283,94 @@ TEST_CASE("a RELEASE text gives the sums in its frame") {
 
 TEST_CASE("lines that are no sums do not count, and hostile ones are refused") {
   const std::string md5 = kMd5;
-  for (const std::string& line : {std::string(""), std::string("hello world"), md5, md5 + " a", md5 + "  ",
-                                  md5 + "\ta", 'x' + md5 + "  a", md5 + "0  a", std::string(kSha1) + "  a",
-                                  md5.substr(1) + "  a", "g" + md5.substr(1) + "  a"}) {
+  for (const std::string& line :
+       {std::string(""), std::string("hello world"), md5, md5 + "  ", md5 + "  -", 'x' + md5 + "  a",
+        md5 + "0  a", std::string(kSha1) + "  a", md5.substr(1) + "  a", "g" + md5.substr(1) + "  a",
+        "# " + md5 + "  a", "; " + md5 + "  a", "MD5 (a) = " + md5.substr(1), "SHA256 (a) = " + md5,
+        "MD5 (a = " + md5, "(a) = " + md5}) {
     CAPTURE(line);
-    CHECK(parse_sums(line).empty());
+    CHECK(parse_sums(line).files.empty());
   }
   CHECK_ERROR(parse_sums(md5 + "  ../a"), ErrorKind::malformed, "unsafe file name '../a'");
   CHECK_ERROR(parse_sums(md5 + "  /etc/passwd"), ErrorKind::malformed, "is absolute");
   CHECK_ERROR(parse_sums(md5 + "  a\n" + std::string(32, '0') + "  a"), ErrorKind::malformed,
               "two different digests");
-  CHECK(parse_sums(md5 + "  a\n" + md5 + "  a").size() == 1);
+  CHECK_ERROR(parse_sums(md5 + " *C:\\models\\a"), ErrorKind::malformed, "is absolute");
+  CHECK(parse_sums(md5 + "  a\n" + md5 + "  a").files.size() == 1);
+}
+
+TEST_CASE("checksum lists are read in every dialect that tools write") {
+  const std::string sha256 = kSha256;
+  std::string upper = sha256;
+  for (char& c : upper) c = static_cast<char>(c >= 'a' ? c - 'a' + 'A' : c);
+  struct Case {
+    std::string text;
+    std::string path;
+  };
+  const std::vector<Case> cases = {
+      {"SHA256 (a b(1).bin) = " + sha256, "a b(1).bin"},  // sha256sum --tag
+      {"SHA2-256(a.bin)= " + sha256, "a.bin"},            // openssl dgst
+      {"\\SHA256 (a\\nb) = " + sha256, "a\nb"},
+      {sha256 + " a.bin", "a.bin"},
+      {sha256 + "\ta.bin", "a.bin"},
+      {upper + " *.\\sub\\a.bin\r\n", "sub/a.bin"},
+      {"\xEF\xBB\xBF" + sha256 + "  ././a.bin\r\n", "a.bin"},
+      {"# comment\n; comment\n  " + sha256 + "  a.bin\n", "a.bin"},
+      {sha256 + "\n", "own.bin"},
+      {sha256 + "  -\n", "own.bin"},
+  };
+  for (const Case& one : cases) {
+    CAPTURE(one.text);
+    const auto files = parse_sums(one.text, "list", "own.bin").files;
+    REQUIRE(files.size() == 1);
+    CHECK(files[0].path == one.path);
+    CHECK(base::to_hex(files[0].sha256.value()) == kSha256);
+  }
+}
+
+TEST_CASE("checksum lists in UTF-16 are read with and without a byte order mark") {
+  const std::u16string line = u"  \u00E9\U0001F600.bin\r\n";
+  std::u16string text(std::string_view(kSha256).begin(), std::string_view(kSha256).end());
+  text += line;
+  const auto encode = [](const std::u16string& units, bool big) {
+    std::string bytes;
+    for (const char16_t unit : units) {
+      const char high = static_cast<char>(unit >> 8);
+      const char low = static_cast<char>(unit & 0xFF);
+      bytes += big ? high : low;
+      bytes += big ? low : high;
+    }
+    return bytes;
+  };
+  for (const bool big : {false, true}) {
+    for (const std::u16string& mark : {std::u16string(u"\uFEFF"), std::u16string()}) {
+      const auto files = parse_sums(encode(mark + text, big)).files;
+      REQUIRE(files.size() == 1);
+      CHECK(files[0].path == "\xC3\xA9\xF0\x9F\x98\x80.bin");
+    }
+    const std::u16string half(1, static_cast<char16_t>(0xD83D));
+    CHECK_ERROR(parse_sums(encode(u"\uFEFF" + half + text, big)), ErrorKind::malformed, "half a character");
+    CHECK_ERROR(parse_sums(encode(u"\uFEFFx", big).substr(0, 3)), ErrorKind::malformed,
+                "ends within a character");
+  }
+}
+
+TEST_CASE("digests that are not compared are named") {
+  const auto list = parse_sums(std::string(kSha1) + "  a\nSHA512 (b) = " + std::string(128, 'a') +
+                               "\nBLAKE2b (c) = " + std::string(128, 'a') + "\nSHA3-256 (d) = " + kSha256);
+  CHECK(list.files.empty());
+  std::string all;
+  for (const auto& entry : list.not_compared) all += entry.algorithm + ' ' + entry.path + ';';
+  CHECK(all == "SHA-1 a;SHA-512 b;BLAKE2b c;SHA3-256 d;");
+}
+
+TEST_CASE("a checksum list of many lines takes time in proportion, and can be interrupted") {
+  std::string text;
+  for (int i = 0; i < 200'000; ++i) text += kSha256 + std::string("  f") + std::to_string(i) + '\n';
+  CHECK(parse_sums(text).files.size() == 200'000);  // a quadratic reader takes minutes
+  std::stop_source stop;
+  stop.request_stop();
+  CHECK_ERROR(parse_sums(text, "list", "", stop.get_token()), ErrorKind::interrupted, "interrupted");
 }
 
 TEST_CASE("names that a list has to escape are read and written as sha256sum does") {
@@ -310,11 +387,11 @@ TEST_CASE("names that a list has to escape are read and written as sha256sum doe
     text += (i >= 1 && i <= 4 ? "\\" : "") + sha256 + lines[i] + '\n';
   }
   CHECK(format::sums_text(files) == text);
-  const auto again = parse_sums(text);
+  const auto again = parse_sums(text).files;
   REQUIRE(again.size() == names.size());
   for (std::size_t i = 0; i < names.size(); ++i) CHECK(again[i].path == names[i]);
-  // Without the mark a backslash is literal, and a release must not have such a name.
-  CHECK_ERROR(parse_sums(sha256 + "  a\\nb"), ErrorKind::malformed, "unsafe file name");
+  // Without the mark a backslash separates folders, as in lists from Windows.
+  CHECK(parse_sums(sha256 + "  a\\nb").files.at(0).path == "a/nb");
   CHECK_ERROR(parse_sums('\\' + sha256 + "  ..\\n/../x"), ErrorKind::malformed, "unsafe file name");
   CHECK_ERROR(parse_sums('\\' + sha256 + "  /a\\nb"), ErrorKind::malformed, "is absolute");
   files[0].sha256.reset();

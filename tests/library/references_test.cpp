@@ -198,3 +198,86 @@ TEST_CASE("damaged leaf hashes beside the torrent are a warning, named ones an e
   named.leaves = leaves.string();
   CHECK_ERROR(user.find(named), ErrorKind::malformed, "release.leaves");
 }
+
+TEST_CASE("lists of checksums are found under every usual name, and those of single files together") {
+  const ReleaseFolder user;
+  for (const char* name : {"sha256sums.txt", "SHA256SUMS.txt", "sha256sum.txt", "checksums.txt", "CHECKSUM",
+                           "CHECKSUM.sha256", "md5sums.txt", "v1_checksums.txt", "release.sha256sum"}) {
+    CAPTURE(name);
+    const auto list = user.release / name;
+    write_text(list, sums_line("weights", "weights.bin"));
+    CHECK(user.find().found_in == std::vector{list.string()});
+    std::filesystem::remove(list);
+  }
+  const std::string hex = sums_line("weights", "").substr(0, 64);
+  write_text(user.release / "weights.bin.sha256", hex + "\n");
+  write_text(user.release / "notes.txt.sha256", sums_line("notes", "notes.txt"));
+  write_text(user.release / "sums.cpp", sums_line("x", "x"));  // not the name of a list
+  const auto found = user.find();
+  REQUIRE(found.expected.manifest);
+  CHECK(found.expected.manifest->files.size() == 2);
+  CHECK(found.found_in.size() == 2);
+  // The list of one file beside it, too.
+  CHECK(find_references(user.release / "weights.bin", {}, user.context).expected.manifest->files.size() == 1);
+}
+
+TEST_CASE("a list of an archive beside the folder is not taken for a list of the folder's files") {
+  const ReleaseFolder user;
+  write_text(user.downloads / "release.sha256", sums_line("x", "release.zip"));
+  CHECK(user.find().empty());
+}
+
+TEST_CASE("a list that cannot be used is named") {
+  ReleaseFolder user;
+  std::string cause;
+  SUBCASE("other digests") {
+    write_text(user.release / "SHA512SUMS", std::string(128, 'a') + "  weights.bin\n");
+    cause = "SHA512SUMS: has digests that are not compared (SHA-512)";
+  }
+  SUBCASE("no digests") {
+    write_text(user.release / "checksums.txt", "none\n");
+    cause = "checksums.txt: holds no line";
+  }
+  SUBCASE("unsafe names") {
+    write_text(user.release / "SHA256SUMS", sums_line("x", "../x"));
+    cause = "SHA256SUMS: unsafe file name '../x'";
+  }
+  const auto found = user.find();
+  CHECK(found.empty());
+  REQUIRE(found.unusable.size() == 1);
+  CHECK(found.unusable[0].find(cause) != std::string::npos);
+  CHECK(user.observer.warnings.size() == 1);
+}
+
+TEST_CASE("a damaged torrent or manifest concerns its own release alone") {
+  ReleaseFolder user;
+  const auto published = user.publish(user.downloads / "release.torrent");
+  std::filesystem::create_directories(user.downloads / ".sluice");
+  write_text(user.downloads / ".sluice" / "0.torrent", "");
+  write_text(published.manifest_path, "{");
+  const auto found = user.find();
+  CHECK(found.torrent == published.torrent);
+  CHECK_FALSE(found.expected.manifest);
+  CHECK(found.unusable.size() == 2);
+  CHECK(user.observer.warnings.size() == 2);
+  std::filesystem::remove(published.torrent);
+  std::filesystem::remove(published.sums);
+  CHECK(user.find().empty());
+}
+
+TEST_CASE("of two torrents of one name, the one that was fetched or that the files fit is taken") {
+  const ReleaseFolder user;
+  const auto own = user.downloads / ".sluice";
+  std::filesystem::create_directories(own);
+  const auto other = user.publish(user.downloads / "b.torrent").torrent;
+  std::filesystem::rename(other, own / "b.torrent");
+  write_text(user.release / "notes.txt", "longer notes");
+  std::filesystem::rename(user.publish(user.downloads / "a.torrent").torrent, own / "a.torrent");
+  CHECK(user.find().torrent == own / "a.torrent");
+  write_text(user.release / "notes.txt", "notes");
+  CHECK(user.find().torrent == own / "b.torrent");
+  write_text(user.release / "notes.txt", "damaged notes");  // both fit the other file only
+  CHECK(user.find().torrent == own / "a.torrent");
+  write_text(own / "b.journal", "");
+  CHECK(user.find().torrent == own / "b.torrent");
+}
