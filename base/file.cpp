@@ -9,21 +9,26 @@
 #include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
+#include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <span>
 #include <string>
 #include <system_error>
 #include <utility>
 
 #include "base/aligned_buffer.h"
+#include "base/digest.h"
 #include "base/error.h"
+#include "base/file_lock.h"
 #include "base/guarded_mapping.h"
+#include "base/output.h"
 
 namespace sluice::base {
 namespace {
@@ -44,28 +49,52 @@ std::filesystem::path parent_or_dot(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
-constexpr char kPartMark[] = ".part-";  // between the final name and the process that writes it
+constexpr std::string_view kPartMark = ".part-";  // between the final name and the random digits
+constexpr std::size_t kRandomDigits = 16;
 
-// A hidden name in the same folder that no other process or thread uses: several may write the same file.
-std::filesystem::path temporary_path(const std::filesystem::path& final_path) {
+/// Without the random digits.
+std::string temporary_prefix(const std::filesystem::path& final_path) {
   constexpr std::size_t kNameBytesMax = 200;  // leaves room for the rest within NAME_MAX
-  static std::atomic<unsigned> count{0};
-  const std::string name = final_path.filename().string().substr(0, kNameBytesMax);
-  return parent_or_dot(final_path) /
-         ("." + name + kPartMark + std::to_string(::getpid()) + "-" + std::to_string(count++));
+  return "." + final_path.filename().string().substr(0, kNameBytesMax) + std::string(kPartMark);
 }
 
-// Removes unfinished files of processes that were killed: a living process holds the lock on its file.
-void remove_abandoned(const std::filesystem::path& mine) {
-  const std::string own = mine.filename().string();
-  const std::string prefix = own.substr(0, own.rfind(kPartMark) + std::string_view(kPartMark).size());
+/// Nobody can predict the digits, so nobody can put a file of theirs under the name in advance.
+std::string random_digits() {
+  std::array<std::byte, kRandomDigits / 2> bytes;
+  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+    throw Error(ErrorKind::io, std::string("the system gives no random numbers: ") + std::strerror(errno));
+  return to_hex(bytes);
+}
+
+/// Creates a hidden file in the folder of `final_path`, under a name that no other process or thread uses:
+/// several may write the same file. The file is locked as long as it is open, which tells remove_abandoned()
+/// that its writer lives.
+File create_temporary(const std::filesystem::path& final_path, mode_t mode) {
+  const std::filesystem::path folder = parent_or_dot(final_path);
+  while (true) {
+    File file = File::create_new(folder / (temporary_prefix(final_path) + random_digits()), mode);
+    const bool locked = ::flock(file.descriptor(), LOCK_EX | LOCK_NB) == 0;
+    // Another process may have seen the file before it was locked, taken it for an abandoned one and removed
+    // it. A file system without locks is fine: nothing counts as abandoned there.
+    if ((locked || errno != EWOULDBLOCK) && still_has_its_name(file)) return file;
+  }
+}
+
+/// Removes the unfinished files of this user's processes that were killed: a living process holds the lock on
+/// its file.
+void remove_abandoned(const std::filesystem::path& final_path) {
+  const std::string prefix = temporary_prefix(final_path);
   std::error_code unreadable;
-  for (const auto& item : std::filesystem::directory_iterator(mine.parent_path(), unreadable)) {
+  for (const auto& item : std::filesystem::directory_iterator(parent_or_dot(final_path), unreadable)) {
     const std::string name = item.path().filename().string();
-    if (name == own || !name.starts_with(prefix) || !item.is_regular_file(unreadable)) continue;
-    const int descriptor = ::open(item.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (!is_temporary_name(name) || name.size() != prefix.size() + kRandomDigits || !name.starts_with(prefix))
+      continue;
+    const int descriptor = ::open(item.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (descriptor < 0) continue;
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(item.path().c_str());
+    struct stat status {};
+    if (::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == ::geteuid() &&
+        ::flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+      ::unlink(item.path().c_str());
     ::close(descriptor);
   }
 }
@@ -88,9 +117,9 @@ File& File::operator=(File&& other) noexcept {
   return *this;
 }
 
-File File::open(const std::filesystem::path& path, int flags, const char* operation) {
+File File::open(const std::filesystem::path& path, int flags, const char* operation, mode_t mode) {
   // O_NONBLOCK: opening a pipe must not hang; it has no effect on regular files.
-  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666);
+  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, mode);
   if (descriptor < 0) throw_errno(path, operation, errno);
   File file(descriptor, path);  // closes the descriptor when it is not a regular file
   require_regular(descriptor, path);
@@ -111,6 +140,9 @@ File File::open_read(const std::filesystem::path& path) { return open(path, O_RD
 File File::open_update(const std::filesystem::path& path) { return open(path, O_RDWR, "open for writing"); }
 File File::create(const std::filesystem::path& path) {
   return open(path, O_RDWR | O_CREAT | O_TRUNC, "create");
+}
+File File::create_new(const std::filesystem::path& path, mode_t mode) {
+  return open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, "create", mode);
 }
 
 std::uint64_t File::size_bytes() const {
@@ -287,17 +319,24 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
+bool is_temporary_name(std::string_view name) {
+  const std::size_t mark = name.rfind(kPartMark);
+  if (!name.starts_with('.') || mark == std::string_view::npos) return false;
+  const std::string_view digits = name.substr(mark + kPartMark.size());
+  return digits.size() == kRandomDigits &&
+         digits.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
 AtomicFile::AtomicFile(const std::filesystem::path& final_path)
-    : final_path_(final_path),
-      temporary_path_(temporary_path(final_path)),
-      file_(File::create(temporary_path_)) {
-  // The lock lasts as long as the file is open. It cannot fail, since the name is this process's own.
-  ::flock(file_.descriptor(), LOCK_EX | LOCK_NB);
-  remove_abandoned(temporary_path_);
+    : AtomicFile(output_target(final_path), 0666) {}
+
+AtomicFile::AtomicFile(std::filesystem::path name, mode_t mode)
+    : final_path_(std::move(name)), file_(create_temporary(final_path_, mode)) {
+  remove_abandoned(final_path_);
 }
 
 AtomicFile::~AtomicFile() {
-  if (!committed_) ::unlink(temporary_path_.c_str());
+  if (!committed_) ::unlink(file_.path().c_str());
 }
 
 // The order makes the file appear as a whole or not at all, also after a power loss: content first, then the
@@ -310,7 +349,9 @@ void AtomicFile::commit() {
 
 // Without the syncs, a power loss can leave an empty file under the final name.
 void AtomicFile::place() {
-  if (::rename(temporary_path_.c_str(), final_path_.c_str()) != 0)
+  // The name was free or a regular file's at the beginning, which may be hours ago.
+  require_replaceable(final_path_);
+  if (::rename(file_.path().c_str(), final_path_.c_str()) != 0)
     throw_errno(final_path_, "rename into place", errno);
   committed_ = true;
 }
@@ -319,9 +360,9 @@ void AtomicFile::commit_new() {
   file_.sync();
   // A check that the name is free, followed by rename(), would be a race: two processes could both find it
   // free.
-  if (::renameat2(AT_FDCWD, temporary_path_.c_str(), AT_FDCWD, final_path_.c_str(), RENAME_NOREPLACE) == 0) {
+  if (::renameat2(AT_FDCWD, file_.path().c_str(), AT_FDCWD, final_path_.c_str(), RENAME_NOREPLACE) == 0) {
     committed_ = true;
-  } else if (errno != EINVAL || ::link(temporary_path_.c_str(), final_path_.c_str()) != 0) {
+  } else if (errno != EINVAL || ::link(file_.path().c_str(), final_path_.c_str()) != 0) {
     // Not every file system supports RENAME_NOREPLACE. A hard link never replaces a file either; the
     // destructor removes the temporary name.
     if (errno == EEXIST)
@@ -364,12 +405,7 @@ void write_file(const std::filesystem::path& path, Bytes bytes) {
 }
 
 void write_new_file(const std::filesystem::path& path, Bytes bytes, mode_t mode) {
-  AtomicFile atomic(path);
-  // The mode is set before the file has any content. The process's umask may have cleared more bits.
-  struct stat status {};
-  if (::fstat(atomic.file().descriptor(), &status) != 0 ||
-      ::fchmod(atomic.file().descriptor(), status.st_mode & mode & 07777) != 0)
-    throw_errno(path, "set the rights of", errno);
+  AtomicFile atomic(path, mode);
   atomic.file().write_at(0, bytes);
   atomic.commit_new();
 }

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/bytes.h"
@@ -53,6 +54,9 @@ class File final {
   [[nodiscard]] static File open_update(const std::filesystem::path& path);
   /// Creates or empties a file.
   [[nodiscard]] static File create(const std::filesystem::path& path);
+  /// Creates a file that does not exist yet, with these rights (less the umask); a name that exists, be it a
+  /// symbolic link that leads nowhere, is Error{io}.
+  [[nodiscard]] static File create_new(const std::filesystem::path& path, mode_t mode = 0666);
 
   ~File();
   File(File&& other) noexcept;
@@ -83,7 +87,8 @@ class File final {
 
  private:
   File(int descriptor, std::filesystem::path path);
-  [[nodiscard]] static File open(const std::filesystem::path& path, int flags, const char* operation);
+  [[nodiscard]] static File open(const std::filesystem::path& path, int flags, const char* operation,
+                                 mode_t mode = 0666);
   /// Opens the last element of `path` in the folder `parent`.
   [[nodiscard]] static File open_at(int parent, const std::filesystem::path& path, int flags,
                                     const char* operation);
@@ -139,9 +144,13 @@ class MappedFile final {
 /// system cannot do it.
 void advise_huge_pages(Bytes mapped);
 
-/// A file that appears under its name only when it is complete. It is written under a hidden name in the same
-/// folder; commit() makes it durable and renames it. Without commit() it is removed; the file of a process
-/// that was killed is removed by the next process that writes the same name.
+/// A file that appears under its name only when it is complete. It is written under a hidden random name in
+/// the same folder; commit() makes it durable and renames it. Without commit() it is removed; the file of a
+/// process that was killed is removed by the next process that writes the same name.
+///
+/// When the name is a symbolic link of the user, its target is written and the link stays. Error{usage} for a
+/// link of another user, and for a name that has anything but a regular file (base/output.h): neither is ever
+/// replaced.
 class AtomicFile final {
  public:
   explicit AtomicFile(const std::filesystem::path& final_path);
@@ -153,15 +162,21 @@ class AtomicFile final {
   void commit();
   /// Renames without waiting for the disk. For caches, whose readers check what they find.
   void place();
+
+ private:
+  friend void write_new_file(const std::filesystem::path& path, Bytes bytes, mode_t mode);
+  /// The file that appears under `name`; no link is followed.
+  AtomicFile(std::filesystem::path name, mode_t mode);
   /// commit(), but Error{usage} when the name is already taken.
   void commit_new();
 
- private:
   std::filesystem::path final_path_;
-  std::filesystem::path temporary_path_;
   File file_;
   bool committed_ = false;
 };
+
+/// True for a name that AtomicFile gives to unfinished files: ".NAME.part-" and 16 hexadecimal digits.
+[[nodiscard]] bool is_temporary_name(std::string_view name);
 
 /// The whole content of a small file; one larger than `bytes_max` is an Error of kind malformed.
 [[nodiscard]] std::vector<std::byte> read_file(const std::filesystem::path& path,
@@ -172,7 +187,8 @@ class AtomicFile final {
 /// Writes a small file as AtomicFile does.
 void write_file(const std::filesystem::path& path, Bytes bytes);
 
-/// write_file() for a file that must not be there yet: Error{usage} when it is, whatever it holds.
+/// write_file() for a file that must not be there yet: Error{usage} when it is, whatever it holds. The file
+/// has these rights (less the umask) from its creation on, so a secret is never readable by others.
 void write_new_file(const std::filesystem::path& path, Bytes bytes, mode_t mode = 0666);
 
 /// Makes the names in a folder durable: a rename is only then.

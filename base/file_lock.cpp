@@ -1,6 +1,7 @@
 #include "base/file_lock.h"
 
 #include <sys/file.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <chrono>
@@ -33,6 +34,14 @@ bool wait_for_lock(const File& file) {
   // About a second: long enough for a process that was just killed to be gone.
   int tries_left = 20;
   return wait_for_lock(file, [&] { return --tries_left > 0; });
+}
+
+bool still_has_its_name(const File& file) {
+  struct stat opened {};
+  struct stat named {};
+  if (::fstat(file.descriptor(), &opened) != 0) throw_errno(file.path(), "stat", errno);
+  return ::lstat(file.path().c_str(), &named) == 0 && opened.st_dev == named.st_dev &&
+         opened.st_ino == named.st_ino;
 }
 
 }  // namespace sluice::base

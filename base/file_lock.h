@@ -19,4 +19,8 @@ namespace sluice::base {
 /// killed.
 [[nodiscard]] bool wait_for_lock(const File& file);
 
+/// False when the file was renamed, removed or replaced since it was opened. A process that removes or
+/// renames files under their lock makes others ask this after they got the lock.
+[[nodiscard]] bool still_has_its_name(const File& file);
+
 }  // namespace sluice::base

@@ -14,6 +14,7 @@
 #include "base/directory.h"
 #include "base/error.h"
 #include "base/file_lock.h"
+#include "base/output.h"
 
 namespace sluice::base {
 namespace {
@@ -29,13 +30,19 @@ fs::path hidden_name(const fs::path& final_path, std::string_view ending) {
   return "." + final_path.filename().string().substr(0, kNameBytesMax) + std::string(ending);
 }
 
-/// False when the process that had the lock before has renamed or removed the file.
-bool still_has_its_name(const File& file) {
-  struct stat opened {};
-  struct stat named {};
-  if (::fstat(file.descriptor(), &opened) != 0) throw_errno(file.path(), "stat", errno);
-  return ::lstat(file.path().c_str(), &named) == 0 && opened.st_dev == named.st_dev &&
-         opened.st_ino == named.st_ino;
+/// Error{usage} for a file that another user could have put there to have it written, or that has a second
+/// name, under which it is something else. Directory has refused links and what is not a regular file.
+void require_own(const File& file, const fs::path& final_path) {
+  struct stat status {};
+  if (::fstat(file.descriptor(), &status) != 0) throw_errno(file.path(), "stat", errno);
+  std::string problem;
+  if (status.st_uid != ::geteuid() && status.st_uid != 0)
+    problem = "belongs to another user (uid " + std::to_string(status.st_uid) + ")";
+  if (status.st_nlink > 1) problem = "has another name, too (a hard link)";
+  if (!problem.empty())
+    throw Error(ErrorKind::usage, file.path().string() + ": " + problem + ", and is not taken for the " +
+                                      "unfinished file of " + final_path.string() +
+                                      "; remove it, or give the output another name");
 }
 
 File open_locked(const fs::path& final_path) {
@@ -44,23 +51,33 @@ File open_locked(const fs::path& final_path) {
     File file = folder.open_or_create(hidden_name(final_path, kPartEnding));
     if (!wait_for_lock(file))
       throw Error(ErrorKind::usage, final_path.string() + ": another process is making this file");
-    if (still_has_its_name(file)) return file;
+    if (!still_has_its_name(file)) continue;
+    require_own(file, final_path);
+    return file;
   }
+}
+
+File open_journal(const fs::path& final_path) {
+  File file =
+      Directory::open(folder_of(final_path)).open_or_create(hidden_name(final_path, kPartJournalEnding));
+  require_own(file, final_path);
+  return file;
 }
 
 }  // namespace
 
 PartFile::PartFile(const fs::path& final_path)
-    : final_path_(final_path),
-      file_(open_locked(final_path)),
-      journal_(Directory::open(folder_of(final_path))
-                   .open_or_create(hidden_name(final_path, kPartJournalEnding))) {
+    : final_path_(output_target(final_path)),
+      file_(open_locked(final_path_)),
+      journal_(open_journal(final_path_)) {
   // A journal without its file describes bytes that do not exist.
   if (file_.size_bytes() == 0) journal_.resize(0);
 }
 
 void PartFile::commit() {
   file_.sync();
+  // The name was free or a regular file's at the beginning, which may be days ago.
+  require_replaceable(final_path_);
   if (::rename(file_.path().c_str(), final_path_.c_str()) != 0)
     throw_errno(final_path_, "rename into place", errno);
   // A crash between the two steps leaves a journal without its file, which the next run empties.

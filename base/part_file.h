@@ -6,6 +6,10 @@
 //   FOLDER/.NAME.part           the part file; its writer holds a lock on it
 //   FOLDER/.NAME.part.journal   the writer's record of what is finished
 //
+// When NAME is a symbolic link of the user, all of this is about its target, and the link stays. Part files
+// and journals that are links, have hard links or belong to another user than this one or root are
+// Error{usage} or Error{io}: they were put there by somebody else.
+//
 // After a crash the caller decides what of their content it can trust: only what was synced is sure to be
 // there.
 
@@ -40,7 +44,8 @@ class PartFile final {
   File journal_;
 };
 
-/// Removes the part file and journal of an earlier run, unless a process is writing them.
+/// Removes the part file and journal of an earlier run, unless a process is writing them. A symbolic link is
+/// not followed here.
 void discard_part_file(const std::filesystem::path& final_path);
 
 }  // namespace sluice::base

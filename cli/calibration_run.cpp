@@ -20,8 +20,6 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kTextBytesMax = 1u << 30;
 
-fs::path container_beside(const fs::path& output) { return output.string() + ".calibration"; }
-
 }  // namespace
 
 CalibrationRun::CalibrationRun(const fs::path& text_path, base::Progress& progress,
@@ -31,18 +29,22 @@ CalibrationRun::CalibrationRun(const fs::path& text_path, base::Progress& progre
       progress_(progress),
       invocation_(invocation) {}
 
+std::string CalibrationRun::text_sha256() const {
+  return base::to_hex(base::hash<base::Sha256>(base::as_bytes(text_)));
+}
+
 convert::Result CalibrationRun::convert(convert::Request request) {
   if (request.quant != convert::Quant::q4)
     throw base::Error(base::ErrorKind::usage, "--calibrate: only q4 can be calibrated");
   // The q8 conversion is scratch: its container is resumed by the same conversion and by no other
   // (convert::Request::scratch).
   convert::Request aside = request;
-  aside.output = container_beside(request.output);
+  aside.output = calibration_container(request.output);
   aside.quant = convert::Quant::q8;
   aside.scratch = true;
   convert::Calibration calibration;
   // The recipe records the text, because another text gives another container.
-  calibration.text_sha256 = base::to_hex(base::hash<base::Sha256>(base::as_bytes(text_)));
+  calibration.text_sha256 = text_sha256();
   calibration.begin = [&] { begin(aside); };
   calibration.statistics = [this](std::uint64_t) { return calibrator_->next_layer(); };
   request.calibration = std::move(calibration);
@@ -73,8 +75,10 @@ void CalibrationRun::begin(const convert::Request& aside) {
   }
 }
 
+fs::path calibration_container(const fs::path& output) { return output.string() + ".calibration"; }
+
 void remove_calibration(const fs::path& output) {
-  const fs::path container = container_beside(output);
+  const fs::path container = calibration_container(output);
   // The container may be finished or still a part file, depending on when the run was killed.
   base::discard_part_file(container);
   std::error_code ignored;

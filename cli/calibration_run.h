@@ -20,6 +20,8 @@ class CalibrationRun final {
   CalibrationRun(const CalibrationRun&) = delete;
   CalibrationRun& operator=(const CalibrationRun&) = delete;
 
+  /// Hex, as the recipe of the container records it.
+  [[nodiscard]] std::string text_sha256() const;
   /// Converts as convert::convert, calibrated with the text. Error{usage} for another type than q4.
   [[nodiscard]] convert::Result convert(convert::Request request);
 
@@ -34,6 +36,9 @@ class CalibrationRun final {
   std::optional<runtime::Model> model_;
   std::optional<runtime::Calibrator> calibrator_;
 };
+
+/// The q8 container that a calibrated conversion to this output makes meanwhile.
+[[nodiscard]] std::filesystem::path calibration_container(const std::filesystem::path& output);
 
 /// Removes the q8 container that a killed conversion to this output has left.
 void remove_calibration(const std::filesystem::path& output);

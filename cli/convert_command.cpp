@@ -2,8 +2,11 @@
 // and recorded first, because the container's provenance is written along with it. Everything runs on the
 // calling thread; convert and calibration use threads of their own.
 
+#include <optional>
+
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output.h"
 #include "base/stopwatch.h"
 #include "base/text.h"
 #include "cli/calibration_run.h"
@@ -24,20 +27,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Records where the input came from. A release that differs from its references is converted all the same:
-/// its owner may have changed it.
-void record_origin(convert::Request& request, const library::Context& context) {
-  const fs::path release =
-      library::is_one_file(request.input) ? library::parent_of(request.input) : request.input;
-  library::record_origin(library::find_references(release, {}, context), library::OriginPolicy::may_differ,
-                         request, context);
+/// The folder of the checkpoint.
+fs::path release_folder(const fs::path& input) {
+  return library::is_one_file(input) ? library::parent_of(input) : input;
 }
 
-/// NAME-QUANT.sluice in the current folder, where NAME is the folder of the checkpoint: the names of
-/// checkpoint files ("consolidated.00.pth") say nothing about the model.
-fs::path default_output(const fs::path& input, const std::string& quant) {
-  const fs::path release = library::is_one_file(input) ? library::parent_of(input) : input;
-  return library::own_name(release) + "-" + quant + ".sluice";
+/// NAME-QUANT.sluice, where NAME is the folder of the checkpoint: the names of checkpoint files
+/// ("consolidated.00.pth") say nothing about the model.
+std::string default_name(const fs::path& input, const std::string& quant) {
+  return library::own_name(release_folder(input)) + "-" + quant + ".sluice";
 }
 
 struct ConvertOptions {
@@ -46,6 +44,7 @@ struct ConvertOptions {
   std::string quant;
   std::string to = "sluice";
   std::string calibration_text;
+  bool overwrite = false;
   convert::Request request;
 };
 
@@ -55,8 +54,9 @@ void declare(Options& options, ConvertOptions& values) {
                        "releases or sluice models lists");
   options.group("Output");
   options.add_text("-o,--output FILE", values.output,
-                   "File to write; with --to safetensors a folder gets a whole release "
-                   "(default: NAME-QUANT.sluice in the current folder)");
+                   "File to write, or a folder to write it into; with --to safetensors a folder gets a whole "
+                   "release (default: NAME-QUANT.sluice in the current folder)");
+  options.add_flag("--overwrite", values.overwrite, "Replace a file that another command made");
   options.add_choice("--to FORMAT", values.to, {"sluice", "gguf", "safetensors"},
                      "Format to write: sluice, gguf or safetensors");
   options.group("Quantization");
@@ -83,12 +83,40 @@ void require_sensible(const ConvertOptions& values) {
 }
 
 int run_export(ConvertOptions& values, const Invocation& invocation) {
-  convert::Request& request = values.request;
-  // A container records its origin itself.
-  if (!library::is_container_file(request.input)) record_origin(request, LibraryAccess(invocation).context());
-  return export_command({values.input, values.output, values.quant, values.to, request.memory_bytes,
-                         request.thread_count, request.release_name, request.licence},
+  const convert::Request& request = values.request;
+  return export_command({values.input, values.output, values.quant, values.to, values.overwrite,
+                         request.memory_bytes, request.thread_count},
                         invocation);
+}
+
+/// Everything that convert reads: the release, its references and the calibration text.
+base::InputFiles list_inputs(const ConvertOptions& values, const library::References& references) {
+  base::InputFiles inputs = library::input_files(values.input);
+  for (const std::string& file : references.found_in) inputs.add(file);
+  if (!values.calibration_text.empty()) inputs.add(values.calibration_text);
+  return inputs;
+}
+
+/// Refuses an output that would destroy something. The container for a calibration is an output, too.
+void require_outputs(const ConvertOptions& values, const base::InputFiles& inputs,
+                     const CalibrationRun* calibration, base::Progress& progress,
+                     const std::stop_token& stop) {
+  convert::Request wanted = values.request;
+  if (calibration != nullptr) {
+    wanted.calibration.emplace().text_sha256 = calibration->text_sha256();
+    base::require_output(calibration_container(wanted.output),
+                         {.inputs = inputs,
+                          .problem = [](const fs::path& path) -> std::string {
+                            return convert::is_scratch(path) ? "" : "is in the way of the calibration";
+                          },
+                          .can_overwrite = false});
+  }
+  base::require_output(wanted.output, {.inputs = inputs,
+                                       .problem =
+                                           [&](const fs::path& path) {
+                                             return convert::difference_from(path, wanted, progress, stop);
+                                           },
+                                       .overwrite = values.overwrite});
 }
 
 void print_result(const fs::path& output, const convert::Result& result, bool calibrated, double seconds,
@@ -156,21 +184,27 @@ int convert_command(const Invocation& invocation) {
                       values.input + ": is a .sluice file already; --to gguf or --to safetensors exports it");
   // The default depends on --to, so the option has none of its own: an export keeps the values exact.
   const std::string quant = values.quant.empty() ? "q4" : values.quant;
-  request.output = values.output.empty() ? default_output(values.input, quant) : fs::path(values.output);
+  const std::string name = default_name(values.input, quant);
+  request.output = values.output.empty() ? fs::path(name) : base::output_path(values.output, name);
   request.quant = convert::parse_quant(quant).value();  // the option allows known names only
-  record_origin(request, LibraryAccess(invocation).context());
+  const LibraryAccess access(invocation);
+  const auto references = library::find_references(release_folder(values.input), {}, access.context());
   ProgressLine progress(console);
+  std::optional<CalibrationRun> calibration;
+  if (!values.calibration_text.empty()) calibration.emplace(values.calibration_text, progress, invocation);
+  require_outputs(values, list_inputs(values, references), calibration ? &*calibration : nullptr, progress,
+                  invocation.stop);
+  // A release that differs from its references is converted all the same: its owner may have changed it.
+  library::record_origin(references, library::OriginPolicy::may_differ, request, access.context());
   const base::Stopwatch watch;
-  const bool calibrated = !values.calibration_text.empty();
-  const auto result = calibrated
-                          ? CalibrationRun(values.calibration_text, progress, invocation).convert(request)
-                          : convert::convert(request, progress, invocation.stop);
+  const auto result =
+      calibration ? calibration->convert(request) : convert::convert(request, progress, invocation.stop);
   // An earlier calibrated conversion to this output may have been killed.
-  if (!calibrated) remove_calibration(request.output);
+  if (!calibration) remove_calibration(request.output);
   const double seconds = watch.seconds();
   // The live line is erased before the result, which must not share its line.
   console.clear_status();
-  print_result(request.output, result, calibrated, seconds, console);
+  print_result(request.output, result, calibration.has_value(), seconds, console);
   return 0;
 }
 

@@ -7,8 +7,10 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/output.h"
 #include "base/stopwatch.h"
 #include "base/text.h"
+#include "cli/library_observer.h"
 #include "cli/progress_line.h"
 #include "cli/table.h"
 #include "convert/convert.h"
@@ -46,22 +48,44 @@ std::string input_name(const fs::path& input) {
 }
 
 void set_output(const ExportArguments& arguments, convert::ExportRequest& request) {
-  const bool gguf = request.format == ExportFormat::gguf;
-  request.output = arguments.output;
-  if (!arguments.output.empty()) {
-    // A trailing slash names a folder that does not exist yet.
-    const bool names_folder = arguments.output.ends_with('/') || fs::is_directory(arguments.output);
-    if (names_folder && gguf)
-      throw base::Error(base::ErrorKind::usage, arguments.output + ": is a folder, --to gguf writes a file");
-    request.output_is_folder = names_folder;
-  } else if (gguf) {
+  const std::string name = input_name(request.input);
+  if (request.format == ExportFormat::gguf) {
     const std::string type = request.type ? "-" + std::string(convert::to_string(*request.type)) : "";
-    request.output = input_name(request.input) + type + ".gguf";
-  } else {
-    // A folder gets the other files of a release, too; a file gets the weights alone.
-    request.output = input_name(request.input) + "-safetensors";
-    request.output_is_folder = true;
+    const std::string file = name + type + ".gguf";
+    request.output = arguments.output.empty() ? fs::path(file) : base::output_path(arguments.output, file);
+    return;
   }
+  // A folder gets the other files of a release, too; a file gets the weights alone. A slash at the end names
+  // a folder that does not exist yet.
+  request.output_is_folder =
+      arguments.output.empty() || arguments.output.ends_with('/') || fs::is_directory(arguments.output);
+  request.output = arguments.output.empty() ? name + "-safetensors" : arguments.output;
+  if (request.output_is_folder && !request.output.has_filename())
+    request.output = request.output.parent_path();  // without the slash
+}
+
+/// Refuses outputs that would destroy something. Exported files do not say what they were made of, so each
+/// that is there already counts as somebody else's.
+void require_outputs(const ExportArguments& arguments, const convert::ExportRequest& request,
+                     const library::References& references) {
+  base::InputFiles inputs = library::input_files(request.input);
+  for (const std::string& file : references.found_in) inputs.add(file);
+  if (request.output_is_folder) convert::require_export_folder(request);
+  // A folder that does not exist yet has no files either.
+  if (request.output_is_folder && !fs::exists(request.output)) return;
+  for (const fs::path& path : convert::exported_paths(request))
+    base::require_output(path, {.inputs = inputs, .overwrite = arguments.overwrite});
+}
+
+/// Verifies the release, and takes its name and licence.
+void take_origin(const library::References& references, const library::Context& context,
+                 convert::ExportRequest& request) {
+  convert::Request origin;
+  origin.input = request.input;
+  origin.thread_count = request.thread_count;
+  library::record_origin(references, library::OriginPolicy::may_differ, origin, context);
+  request.name = origin.release_name;
+  request.licence = origin.licence;
 }
 
 void print_result(const ExportArguments& arguments, const convert::ExportRequest& request,
@@ -101,9 +125,17 @@ int export_command(const ExportArguments& arguments, const Invocation& invocatio
   request.type = parse_type(arguments);
   request.memory_bytes = arguments.memory_bytes;
   request.thread_count = arguments.thread_count;
-  request.name = arguments.name;
-  request.licence = arguments.licence;
   set_output(arguments, request);
+  const LibraryAccess access(invocation);
+  // A container records its origin itself.
+  const bool is_release = !library::is_container_file(request.input);
+  library::References references;
+  if (is_release)
+    references = library::find_references(
+        library::is_one_file(request.input) ? library::parent_of(request.input) : request.input, {},
+        access.context());
+  require_outputs(arguments, request, references);
+  if (is_release) take_origin(references, access.context(), request);
 
   ProgressLine progress(invocation.console);
   const base::Stopwatch watch;

@@ -13,12 +13,12 @@ struct ExportArguments {
   std::string output;  ///< empty: NAME-QUANT.gguf, or the folder NAME-safetensors
   std::string quant;   ///< empty: the values exactly as they are
   std::string to;      ///< "gguf" or "safetensors"
+  bool overwrite = false;
   std::uint64_t memory_bytes = 0;
   unsigned thread_count = 1;
-  std::string name;  ///< the release's name, when it was verified just now
-  std::string licence;
 };
 
+/// Verifies a release first and takes its name and licence.
 int export_command(const ExportArguments& arguments, const Invocation& invocation);
 
 }  // namespace sluice::cli

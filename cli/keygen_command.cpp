@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
@@ -13,10 +14,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kDefaultName = "sluice";
 constexpr mode_t kOwnerOnly = 0600;
 
 struct KeygenOptions {
-  std::string name = "sluice";
+  std::string name = kDefaultName;
   bool no_password = false;
   bool password_stdin = false;
 };
@@ -57,19 +59,22 @@ int keygen_command(const Invocation& invocation) {
   KeygenOptions values;
   Options options("keygen", "Makes a key pair for signing manifests, in minisign's file format.",
                   "sluice keygen -o alice");
-  options.add_text("-o,--output NAME", values.name, "Write NAME.key and NAME.pub");
+  options.add_text("-o,--output NAME", values.name,
+                   "Write NAME.key and NAME.pub; a folder gets sluice.key and sluice.pub");
   options.add_flag("--no-password", values.no_password, "Do not encrypt the secret key");
   options.add_flag("--password-stdin", values.password_stdin,
                    "Read the password from the first line of stdin");
   options.exclude("--password-stdin", "--no-password");
   options.parse(invocation);
 
-  const fs::path secret_path = values.name + ".key";
-  const fs::path public_path = values.name + ".pub";
+  const std::string name = base::output_path(values.name, kDefaultName).string();
+  const fs::path secret_path = name + ".key";
+  const fs::path public_path = name + ".pub";
   // The names are checked before the password is asked for. write_new_file() refuses as well, should a file
   // appear meanwhile.
   require_absent(secret_path);
   require_absent(public_path);
+  base::require_output_folder(secret_path);
   const Password password = new_password(values, console);
   const base::SecretKey key = base::new_secret_key();
   if (!values.no_password) console.begin_step("Deriving a key from the password");

@@ -21,7 +21,8 @@ int publish_command(const Invocation& invocation) {
                   "sluice publish my-model --tracker udp://tracker.example.org:6969/announce");
   options.add_argument("DIR", folder, "Release folder, or a single file");
   options.group("Torrent");
-  options.add_text("-o,--output FILE", torrent, "Torrent to write (default: DIR.torrent beside DIR)");
+  options.add_text("-o,--output FILE", torrent,
+                   "Torrent to write, or a folder for it (default: DIR.torrent beside DIR)");
   options.add_list("--tracker URL", request.trackers, "Tracker to put into the torrent");
   options.add_list("--web-seed URL", request.web_seeds, "Web server that holds the same files (BEP 19)");
   options.add_size("--piece-size SIZE", request.piece_bytes,
@@ -32,6 +33,7 @@ int publish_command(const Invocation& invocation) {
       "with -o if a hybrid one exists");
   options.add_flag("--leaves", request.leaves,
                    "Also write a file of all 16 KiB block hashes, with which verify locates damage exactly");
+  options.add_flag("--overwrite", request.overwrite, "Replace files that are there and say something else");
   ManifestFacts facts;
   declare_facts(options, facts);
   options.group("Threads");
@@ -44,6 +46,8 @@ int publish_command(const Invocation& invocation) {
   request.torrent = torrent;
   // Facts are checked first: a bad --licence must not be found after the release was read.
   add_facts(facts, request.facts);
+  // Digests of tensors read the whole release, so the outputs are looked at before.
+  static_cast<void>(fetch::choose_outputs(request));
   add_tensors(folder, request.thread_count, console, invocation.stop, request.facts);
   ProgressLine progress(console);
   const auto published = fetch::publish(request, progress, invocation.stop);

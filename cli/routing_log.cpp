@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "base/bytes.h"
+#include "base/error.h"
 #include "base/invariant.h"
 #include "cli/table.h"
 #include "format/json.h"
@@ -33,7 +34,7 @@ void add_cell(double share, double share_max, StyledText& line) {
 
 }  // namespace
 
-TraceFile::TraceFile(const std::filesystem::path& path) : file_(base::File::create(path)) {}
+TraceFile::TraceFile(const std::filesystem::path& path) : file_(path) {}
 
 void TraceFile::add(const runtime::RoutingEvent& event) {
   using format::Json;
@@ -52,12 +53,29 @@ void TraceFile::add(const runtime::RoutingEvent& event) {
 }
 
 /// finish() is a function of its own, because a destructor could not report that the disk is full.
-void TraceFile::finish() { flush(); }
+void TraceFile::finish() {
+  flush();
+  file_.commit();
+}
 
 void TraceFile::flush() {
-  file_.write_at(offset_bytes_, base::as_bytes(buffer_));
+  file_.file().write_at(offset_bytes_, base::as_bytes(buffer_));
   offset_bytes_ += buffer_.size();
   buffer_.clear();
+}
+
+bool is_trace(const std::filesystem::path& path) {
+  const base::File file = base::File::open_read(path);
+  std::vector<std::byte> start(kTraceBufferBytes);
+  start.resize(file.read_at(0, start));
+  const std::string_view text = base::as_text(start);
+  try {
+    const auto line = format::parse_json(text.substr(0, text.find('\n')), "trace");
+    return line.is_object() && line.find("position") != nullptr && line.find("token") != nullptr &&
+           line.find("layer") != nullptr && line.find("experts") != nullptr;
+  } catch (const base::Error&) {
+    return false;
+  }
 }
 
 RoutingCounts::RoutingCounts(std::uint64_t layer_count, std::uint64_t expert_count)

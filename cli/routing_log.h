@@ -21,16 +21,20 @@ class TraceFile final {
  public:
   explicit TraceFile(const std::filesystem::path& path);
   void add(const runtime::RoutingEvent& event);
-  /// Writes the rest of the buffer. Error{no_space} or Error{io} when the disk is full or fails.
+  /// Writes the rest of the buffer and gives the file its name. Error{no_space} or Error{io} when the disk is
+  /// full or fails.
   void finish();
 
  private:
   void flush();
 
-  base::File file_;
+  base::AtomicFile file_;
   std::uint64_t offset_bytes_ = 0;
   std::string buffer_;
 };
+
+/// True for a file that begins as a trace does.
+[[nodiscard]] bool is_trace(const std::filesystem::path& path);
 
 /// For each layer and expert, the number of tokens that chose the expert.
 class RoutingCounts final {

@@ -127,7 +127,9 @@ class Run {
     runtime::Session session(model_, session_options(budget));
     warn_of_memory(session.residency_stats(), console_);
     runtime::PromptCacheUse cache;
-    if (keeps_prompt()) cache = runtime::load_prompt_cache(session, values_.prompt_cache, ids);
+    // Any other file was given up with --overwrite.
+    if (keeps_prompt() && runtime::is_prompt_cache_file(values_.prompt_cache))
+      cache = runtime::load_prompt_cache(session, values_.prompt_cache, ids);
     // A cache that does not fit this model or prompt costs time and not correctness: the prompt is computed
     // again.
     if (cache.warning) console_.warn(*cache.warning + "; it is not used");
@@ -240,6 +242,7 @@ int run_command(const Invocation& invocation) {
   declare(options, values);
   options.parse(invocation);
   require_sensible(values);
+  require_outputs(values, values.model.model);
   const std::string prompt = read_prompt(values, invocation.stop);
   // Wrong variables are reported before a long conversion, not after it.
   static_cast<void>(forced_isa());
@@ -253,6 +256,8 @@ int run_command(const Invocation& invocation) {
   // for hours.
   const auto path = library::prepare_model(values.model, access.context());
   require_quant(path, options, values.model.quant);
+  // A name or link says only now which file the model is.
+  require_outputs(values, path);
   const auto model =
       runtime::Model::open(path, model_options(path, values.verify, values.model.thread_count));
   // The longest context that the model was trained for stands in the manifest of its origin. Nothing has

@@ -5,12 +5,15 @@
 #include "cli/run_options.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output.h"
 #include "cli/proofs.h"
+#include "cli/routing_log.h"
 #include "cli/standard_input.h"
 
 namespace sluice::cli {
@@ -70,6 +73,8 @@ void declare_output(Options& options, RunOptions& values) {
                    "Print on stderr how tokens were routed to experts, and what verification cost");
   options.add_text("--trace FILE", values.trace,
                    "Write the experts that each token chose to FILE, as JSON lines");
+  options.add_flag("--overwrite", values.overwrite,
+                   "Let --trace and --prompt-cache replace files of another kind");
 }
 
 void declare_model(Options& options, RunOptions& values) {
@@ -124,10 +129,40 @@ void require_sensible(const RunOptions& values) {
   if (!values.system.empty() && !values.chat) refuse("--system needs --chat");
   if (std::ranges::find(values.stop_texts, std::string()) != values.stop_texts.end())
     refuse("--stop: the text is empty");
+  if (values.overwrite && values.trace.empty() && values.prompt_cache.empty())
+    refuse("--overwrite needs --trace or --prompt-cache");
   // A prompt cache outlives this run. States that unverified weights gave would be used by later runs that do
   // verify.
   if (!values.prompt_cache.empty() && values.verify == "off")
     refuse("--prompt-cache keeps nothing that was computed with --verify off");
+}
+
+void require_outputs(const RunOptions& values, const std::filesystem::path& model) {
+  namespace fs = std::filesystem;
+  base::InputFiles inputs = library::input_files(model);
+  if (!values.prompt_file.empty() && values.prompt_file != "-") inputs.add(values.prompt_file);
+  const auto require = [&](const std::string& path, const std::string& option,
+                           std::function<std::string(const fs::path&)> problem) {
+    base::require_output(
+        path,
+        {.inputs = inputs, .problem = std::move(problem), .overwrite = values.overwrite, .option = option});
+  };
+  if (!values.trace.empty()) {
+    require(values.trace, "--trace",
+            [](const fs::path& path) -> std::string { return is_trace(path) ? "" : "is no routing trace"; });
+  }
+  if (!values.prompt_cache.empty()) {
+    require(values.prompt_cache, "--prompt-cache", [](const fs::path& path) -> std::string {
+      return runtime::is_prompt_cache_file(path) ? "" : "is no prompt cache";
+    });
+  }
+  std::error_code absent;
+  if (!values.trace.empty() && !values.prompt_cache.empty() &&
+      (fs::equivalent(values.trace, values.prompt_cache, absent) ||
+       fs::weakly_canonical(values.trace) == fs::weakly_canonical(values.prompt_cache))) {
+    throw base::Error(base::ErrorKind::usage,
+                      values.trace + ": --trace and --prompt-cache name the same file");
+  }
 }
 
 Budget plan_context(const RunOptions& values, std::optional<std::uint64_t> trained_tokens,

@@ -2,6 +2,7 @@
 // The options of `run`, its prompt, and the number of tokens that fit into the context.
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -29,6 +30,7 @@ struct RunOptions {
   std::string kv;
   std::optional<std::uint64_t> memory_bytes;
   std::string trace;
+  bool overwrite = false;  ///< of trace and prompt_cache
   std::string verify = "first-use";
   bool stats = false;
   bool chat = false;
@@ -44,6 +46,11 @@ void require_sensible(const RunOptions& values);
 
 /// Reads the prompt from -p, a file or standard input. A stop request ends the wait for standard input.
 [[nodiscard]] std::string read_prompt(const RunOptions& values, const std::stop_token& stop);
+
+/// Refuses a --trace or --prompt-cache that would destroy something: one that is the model, the prompt's file
+/// or the other output, is no regular file, or is a file of another kind and --overwrite is not given.
+/// `model` is the model's file, or as the user names it as long as that is not known.
+void require_outputs(const RunOptions& values, const std::filesystem::path& model);
 
 /// The size of the context, and how many tokens may be generated in it. The last generated token is not fed
 /// to the model, so it takes no place in the context.

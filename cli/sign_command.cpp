@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hasher.h"
+#include "base/output.h"
 #include "base/signature.h"
 #include "base/text.h"
 #include "cli/commands.h"
@@ -27,6 +28,7 @@ struct SignOptions {
   std::string key;
   std::string comment;
   bool password_stdin = false;
+  bool overwrite = false;
 };
 
 base::SecretKey open_secret_key(const SignOptions& values, Console& console) {
@@ -72,6 +74,25 @@ std::string default_comment(const fs::path& file) {
          "\tfile:" + base::to_printable(file.filename().string()) + "\thashed";
 }
 
+/// Says why a file is no signature, or none by this key when there is one.
+std::string other_signature(const fs::path& path, const base::SecretKey* key) {
+  try {
+    const auto found =
+        base::parse_signature(base::read_text_file(path, base::kSignatureFileBytesMax), path.string());
+    if (key == nullptr || found.key_id == key->id) return {};
+    return "was made with another key (" + base::to_string(found.key_id) + ")";
+  } catch (const base::Error&) {
+    return "is no signature";
+  }
+}
+
+void require_output(const fs::path& path, const SignOptions& values, const base::SecretKey* key) {
+  base::require_output(path, {.inputs = {values.file, values.key},
+                              .problem = [&](const fs::path& found) { return other_signature(found, key); },
+                              .overwrite = values.overwrite,
+                              .option = ""});
+}
+
 }  // namespace
 
 int sign_command(const Invocation& invocation) {
@@ -85,15 +106,20 @@ int sign_command(const Invocation& invocation) {
                    "Signed comment, shown when the signature is verified (default: time and file name)");
   options.add_flag("--password-stdin", values.password_stdin,
                    "Read the key's password from the first line of stdin");
+  options.add_flag("--overwrite", values.overwrite,
+                   "Replace FILE.minisig when it was made with another key, or is no signature");
   options.parse(invocation);
 
   if (values.key.empty()) throw base::Error(base::ErrorKind::usage, "--key is required (sluice sign --help)");
   // A bad comment is refused before the password is asked for and the file is hashed.
   check_comment(values.comment);
+  // Looked at before the password is asked for, and once more when it is known which key it is.
+  const fs::path path = library::signature_path(values.file);
+  require_output(path, values, nullptr);
   const base::SecretKey key = open_secret_key(values, console);
+  require_output(path, values, &key);
   const auto signature = base::sign(hash_file(values.file, invocation.stop), key,
                                     values.comment.empty() ? default_comment(values.file) : values.comment);
-  const fs::path path = library::signature_path(values.file);
   base::write_file(path, base::as_bytes(to_text(signature)));
   console.event(format::Json::object({{"event", "result"},
                                       {"signature", path.string()},

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output.h"
 #include "base/stopwatch.h"
 #include "base/text.h"
 #include "cli/library_observer.h"
@@ -27,7 +28,8 @@ struct Outputs {
 };
 
 Outputs choose_outputs(const fs::path& path, const std::string& stem) {
-  const fs::path base = stem.empty() ? library::parent_of(path) / library::own_name(path) : fs::path(stem);
+  const fs::path base = stem.empty() ? library::parent_of(path) / library::own_name(path)
+                                     : base::output_path(stem, library::own_name(path));
   // An output inside the folder would be a file of it: it would change the times and be missing from its own
   // list.
   const fs::path inside = fs::weakly_canonical(base).lexically_relative(fs::canonical(path));
@@ -60,19 +62,36 @@ void print_unproven(const std::vector<format::ManifestFile>& files, Console& con
   print_files(report, console);
 }
 
-/// True when the file has to be written. Error{usage} when it exists with other content and may not be
-/// replaced.
-bool must_write(const fs::path& path, const std::string& text, bool overwrite) {
-  std::error_code absent;
-  if (!fs::exists(path, absent)) return true;
-  // A file with this content already is left alone, so repeating the command changes nothing and a signature
-  // stays valid.
-  if (base::read_text_file(path, format::kManifestBytesMax) == text) return false;
-  if (!overwrite) {
-    throw base::Error(base::ErrorKind::usage,
-                      path.string() + ": is there already and says something else; --overwrite replaces it");
-  }
-  return true;
+/// The release and the references that the user names. References that were found are not among them: who
+/// asks for it may replace those by new ones.
+base::InputFiles list_inputs(const fs::path& path, const library::NamedReferences& named) {
+  base::InputFiles inputs{path};
+  for (const std::string& file : {named.torrent, named.manifest, named.sums, named.leaves, named.key})
+    if (!file.empty()) inputs.add(file);
+  return inputs;
+}
+
+/// What can be said before the release is read: outputs that are no references at all.
+void require_outputs(const fs::path& path, const Outputs& outputs, bool overwrite) {
+  const base::InputFiles inputs{path};
+  const auto problem_of = [](const char* kind, auto read) -> std::string {
+    try {
+      return read() ? "" : "is no " + std::string(kind);
+    } catch (const base::Error&) {
+      return "is no " + std::string(kind);
+    }
+  };
+  const auto is_sums = [&](const fs::path& found) {
+    return problem_of("checksum list",
+                      [&] { return !format::parse_sums(base::read_text_file(found)).empty(); });
+  };
+  const auto is_manifest = [&](const fs::path& found) {
+    return problem_of("manifest", [&] { return !format::read_manifest(found).name.empty(); });
+  };
+  // A named reference is no input here: with the right content it stays as it is, which needs_writing() finds
+  // out later.
+  base::require_output(outputs.sums, {.inputs = inputs, .problem = is_sums, .overwrite = overwrite});
+  base::require_output(outputs.manifest, {.inputs = inputs, .problem = is_manifest, .overwrite = overwrite});
 }
 
 void write_text(const fs::path& path, const std::string& text, Console& console) {
@@ -108,6 +127,8 @@ int write_sums(const fs::path& path, const library::NamedReferences& named, cons
   Console& console = invocation.console;
   const base::Stopwatch watch;
   const Outputs outputs = choose_outputs(path, request.output);
+  const base::InputFiles inputs = list_inputs(path, named);
+  require_outputs(path, outputs, request.overwrite);
   // The times are taken before anything is read.
   const Times times = modification_times(path);
   const LibraryAccess access(invocation);
@@ -141,10 +162,11 @@ int write_sums(const fs::path& path, const library::NamedReferences& named, cons
     throw base::Error(base::ErrorKind::verification, path.string() + ": changed while it was read");
 
   // parse_manifest refuses unsafe names; a checksum list can escape them, so it is written first.
-  const bool sums_new = must_write(outputs.sums, sums, request.overwrite);
+  const base::OutputRule rule{.inputs = inputs, .overwrite = request.overwrite};
+  const bool sums_new = base::needs_writing(outputs.sums, base::as_bytes(sums), rule);
   const std::string text = to_text(manifest);
   // Both checks come before the first write, so that a refusal leaves both files as they were.
-  const bool manifest_new = must_write(outputs.manifest, text, request.overwrite);
+  const bool manifest_new = base::needs_writing(outputs.manifest, base::as_bytes(text), rule);
   if (sums_new) write_text(outputs.sums, sums, console);
   static_cast<void>(format::parse_manifest(text, "no manifest for " + path.string()));
   if (manifest_new) write_text(outputs.manifest, text, console);

@@ -151,6 +151,13 @@ struct RepairResult {
 [[nodiscard]] RepairResult repair(const RepairRequest& request, base::Progress& progress,
                                   const std::stop_token& stop);
 
+/// Says why the file at `path` is not the container that this request would make, as the rest of a sentence
+/// ("was made of other weights"); empty when it is. Its types and its calibration text are compared, then
+/// tokenizer, parameters and weights with the release, which is read until a tensor differs. What the request
+/// says about the origin is not compared, and of the calibration only text_sha256 is used.
+[[nodiscard]] std::string difference_from(const std::filesystem::path& path, const Request& request,
+                                          base::Progress& progress, const std::stop_token& stop);
+
 /// True for a container that was made with Request::scratch.
 [[nodiscard]] bool is_scratch(const std::filesystem::path& path);
 

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/hasher.h"
 #include "base/invariant.h"
+#include "base/output.h"
 #include "base/text.h"
 #include "convert/export_gguf.h"
 #include "convert/safetensors_writer.h"
@@ -27,26 +28,6 @@ constexpr std::uint64_t kMemoryBytesMin = 64u << 20;
 constexpr std::string_view kWeightsName = "consolidated.safetensors";
 constexpr std::string_view kParamsName = "params.json";
 constexpr std::string_view kTokenizerName = "tokenizer.model";
-
-/// Refuses a folder that holds anything else: it would become a mixture of two things.
-void prepare_folder(const ExportRequest& request) {
-  base::make_directories(request.output);
-  for (const auto& entry : fs::directory_iterator(request.output)) {
-    const std::string name = entry.path().filename().string();
-    if (name == kWeightsName || name == kParamsName || name == kTokenizerName || name.starts_with('.'))
-      continue;
-    throw base::Error(base::ErrorKind::usage, request.output.string() + ": holds '" +
-                                                  base::to_printable(name) +
-                                                  "': a release is written into a folder of its own");
-  }
-  const fs::path source =
-      fs::is_directory(request.input) ? request.input : fs::absolute(request.input).parent_path();
-  // Writing there would overwrite the release while it is read.
-  if (fs::equivalent(source, request.output)) {
-    throw base::Error(base::ErrorKind::usage,
-                      request.output.string() + ": is the folder that the model comes from");
-  }
-}
 
 ExportedFile write_side_file(const fs::path& path, base::Bytes bytes) {
   base::write_file(path, bytes);
@@ -141,13 +122,41 @@ ExportType exact_type(format::DType dtype) {
   }
 }
 
+std::vector<fs::path> exported_paths(const ExportRequest& request) {
+  if (!request.output_is_folder) return {request.output};
+  return {request.output / kParamsName, request.output / kTokenizerName, request.output / kWeightsName};
+}
+
+void require_export_folder(const ExportRequest& request) {
+  const auto refuse = [&](const std::string& problem) {
+    throw base::Error(base::ErrorKind::usage, request.output.string() + ": " + problem);
+  };
+  base::require_output_folder(request.output);
+  if (!fs::exists(fs::symlink_status(request.output))) return;
+  if (!fs::is_directory(request.output)) refuse("is not a folder");
+  // The folder would become a mixture of two things.
+  for (const auto& entry : fs::directory_iterator(request.output)) {
+    const std::string name = entry.path().filename().string();
+    if (name == kWeightsName || name == kParamsName || name == kTokenizerName || name.starts_with('.'))
+      continue;
+    refuse("holds '" + base::to_printable(name) + "': a release is written into a folder of its own");
+  }
+  const fs::path source =
+      fs::is_directory(request.input) ? request.input : fs::absolute(request.input).parent_path();
+  // Writing there would overwrite the release while it is read.
+  if (fs::equivalent(source, request.output)) refuse("is the folder that the model comes from");
+}
+
 ExportResult export_model(const ExportRequest& request, base::Progress& progress,
                           const std::stop_token& stop) {
   if (request.memory_bytes < kMemoryBytesMin)
     throw base::Error(base::ErrorKind::usage, "an export needs at least 64 MiB of memory");
   INVARIANT(!request.output_is_folder || request.format == ExportFormat::safetensors);
   const auto model = ModelRows::open(request.input);
-  if (request.output_is_folder) prepare_folder(request);
+  if (request.output_is_folder) {
+    require_export_folder(request);
+    base::make_directories(request.output);
+  }
 
   ExportResult result;
   if (request.output_is_folder) {

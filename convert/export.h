@@ -53,6 +53,13 @@ struct ExportResult {
   ExportType type = ExportType::f32;  ///< of the matrices
 };
 
+/// The files that the export writes.
+[[nodiscard]] std::vector<std::filesystem::path> exported_paths(const ExportRequest& request);
+
+/// Error{usage} for an output folder that holds other files, that is the input's, or that cannot be made
+/// because its parent does not exist.
+void require_export_folder(const ExportRequest& request);
+
 /// Error{malformed} for a model that the format cannot hold, Error{verification} for a damaged container,
 /// Error{usage} for an output that is not possible.
 [[nodiscard]] ExportResult export_model(const ExportRequest& request, base::Progress& progress,

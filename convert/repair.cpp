@@ -37,7 +37,7 @@ using base::ErrorKind;
 constexpr std::uint64_t kStepBytes = 1u << 20;
 constexpr std::uint64_t kBlockBytes = 16384;  // one write replaces all differences within a block
 
-/// A file next to the container, removed when the repair ends for any reason.
+/// The name of a whole second container next to the damaged one, removed when the repair ends for any reason.
 class SpareFile {
  public:
   explicit SpareFile(const fs::path& container)
@@ -145,11 +145,7 @@ class ContainerRepairer {
  public:
   ContainerRepairer(const RepairRequest& request, const format::ContainerReader& container,
                     base::Progress& progress, const std::stop_token& stop)
-      : request_(request),
-        container_(container),
-        progress_(progress),
-        stop_(stop),
-        spare_(request.container) {}
+      : request_(request), container_(container), progress_(progress), stop_(stop) {}
 
   /// Makes and verifies all new bytes first, then writes them.
   RepairResult run() {
@@ -161,19 +157,20 @@ class ContainerRepairer {
     for (const auto& section : container_.sections())
       if (is_damaged({section.offset_bytes, section.length_bytes})) sections.push_back(&section);
 
-    std::optional<base::File> made;
+    std::optional<base::AtomicFile> made;  // never committed, so it is removed in the end
     std::optional<Plan> plan;
     if (!tensors.empty() || !sections.empty()) {
       plan = Plan::make(request_.conversion.input, types());
-      made = base::File::create(spare_.path());
-      convert(*plan, tensors, *made);
+      made.emplace(request_.container);
+      convert(*plan, tensors, made->file());
       for (const auto* section : sections) verify(*plan, *section);
     }
     // From here on the container is written. apply() writes only bytes that differ, so header and footer need
     // no check of their own.
     Patcher patcher(request_.container);
     patcher.apply(0, format::encode_header(container_.footer().version));
-    for (const auto* tensor : tensors) patcher.apply(*made, {tensor->offset_bytes, tensor->length_bytes});
+    for (const auto* tensor : tensors)
+      patcher.apply(made->file(), {tensor->offset_bytes, tensor->length_bytes});
     for (const auto* section : sections) patcher.apply(section->offset_bytes, content_of(*plan, *section));
     clear_padding(patcher);
     patcher.apply(container_.footer().file_bytes - format::kContainerFooterBytes,
@@ -255,7 +252,6 @@ class ContainerRepairer {
   const format::ContainerReader& container_;
   base::Progress& progress_;
   const std::stop_token& stop_;
-  SpareFile spare_;
 };
 
 /// Searches the text of a damaged directory for a recipe's key with a known type.

@@ -212,12 +212,13 @@ void seed(const SeedRequest& request, SeedObserver& observer, const std::stop_to
 
 struct PublishRequest {
   std::filesystem::path folder;   ///< a folder or a single file
-  std::filesystem::path torrent;  ///< output; empty: <folder>.torrent beside the folder
+  std::filesystem::path torrent;  ///< output; empty: <folder>.torrent beside the folder; a folder: in it
   std::vector<std::string> trackers;
   std::vector<std::string> web_seeds;
   std::uint64_t piece_bytes = 0;  ///< 0: chosen by the size of the release
   bool v1_only = false;
-  bool leaves = false;  ///< also write a file of all block hashes, which locates damage to 16 KiB
+  bool leaves = false;     ///< also write a file of all block hashes, which locates damage to 16 KiB
+  bool overwrite = false;  ///< replace files that another command made, or that say something else
   unsigned thread_count = 1;
   format::Manifest facts = {};  ///< fields of the manifest other than names, info-hashes, trackers and files
 };
@@ -232,8 +233,21 @@ struct PublishResult {
   format::Manifest manifest;
 };
 
+/// The files that publish() would write. Error{usage} for an output that is, or lies in, what is published;
+/// for one that is not a regular file; and, without PublishRequest::overwrite, for one that is neither a
+/// torrent of this name nor a manifest, checksum list or leaf file. Reads no byte of the release.
+struct PublishOutputs {
+  std::filesystem::path torrent;
+  std::filesystem::path manifest;
+  std::filesystem::path sums;
+  std::filesystem::path leaves;  ///< empty when not asked for
+};
+[[nodiscard]] PublishOutputs choose_outputs(const PublishRequest& request);
+
 /// Deterministic: the same folder gives everyone the same bytes. Refuses symbolic links, special files, and
-/// names that read_torrent would refuse. Reads every byte once.
+/// names that read_torrent would refuse. Reads every byte once. Files that hold the same content already stay
+/// as they are; others are replaced only with PublishRequest::overwrite, else Error{usage} and nothing is
+/// written.
 [[nodiscard]] PublishResult publish(const PublishRequest& request, base::Progress& progress,
                                     const std::stop_token& stop);
 

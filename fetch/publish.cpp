@@ -10,8 +10,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 #include "base/ascii.h"
 #include "base/error.h"
@@ -19,6 +21,7 @@
 #include "base/invariant.h"
 #include "base/merkle.h"
 #include "base/multi_digest.h"
+#include "base/output.h"
 #include "fetch/fetch.h"
 #include "fetch/net/address.h"
 #include "fetch/torrent/info_text.h"
@@ -199,14 +202,64 @@ format::Manifest make_manifest(const PublishRequest& request, const ReleaseLayou
 
 /// The path of the .torrent. It must not be inside the folder, because publishing would then change the
 /// release.
-fs::path choose_output(const PublishRequest& request, const fs::path& source) {
-  fs::path output =
-      request.torrent.empty() ? fs::path(source.string() + ".torrent") : to_source(request.torrent);
+fs::path choose_torrent(const PublishRequest& request, const fs::path& source) {
+  const std::string name = source.filename().string() + ".torrent";
+  const fs::path output = request.torrent.empty()
+                              ? fs::path(source.string() + ".torrent")
+                              : to_source(base::output_path(request.torrent.string(), name));
   // Both paths are made canonical, because a symbolic link could lead back into the folder.
   const fs::path inside = fs::weakly_canonical(output).lexically_relative(fs::canonical(source));
   if (fs::is_directory(source) && !inside.empty() && *inside.begin() != "..")
     throw_usage(output.string() + ": lies inside the folder that is published");
   return output;
+}
+
+/// Says why a file is not of the kind that `read` reads.
+template <typename F>
+std::string problem_of(const char* kind, F read) {
+  try {
+    return read() ? "" : "is " + std::string(kind) + " of another release";
+  } catch (const base::Error&) {
+    return "is not " + std::string(kind);
+  }
+}
+
+PublishOutputs outputs_of(const PublishRequest& request, const fs::path& source) {
+  PublishOutputs outputs;
+  outputs.torrent = choose_torrent(request, source);
+  fs::path stem = outputs.torrent;
+  if (stem.extension() == ".torrent") stem.replace_extension();
+  outputs.manifest = stem.string() + ".manifest.json";
+  outputs.sums = stem.string() + ".SHA256SUMS";
+  if (request.leaves) outputs.leaves = stem.string() + ".leaves";
+  return outputs;
+}
+
+/// What can be said before the release is read: outputs that are of another kind, or of another release.
+void require_outputs(const PublishRequest& request, const fs::path& source, const PublishOutputs& outputs) {
+  const base::InputFiles inputs{source};
+  const auto require = [&](const fs::path& path, std::function<std::string(const fs::path&)> problem) {
+    base::require_output(path,
+                         {.inputs = inputs, .problem = std::move(problem), .overwrite = request.overwrite});
+  };
+  const std::string name = source.filename().string();
+  require(outputs.torrent, [&](const fs::path& path) {
+    return problem_of("a torrent", [&] { return read_torrent(path).name == name; });
+  });
+  require(outputs.manifest, [&](const fs::path& path) {
+    return problem_of("a manifest", [&] { return format::read_manifest(path).torrent_name == name; });
+  });
+  require(outputs.sums, [&](const fs::path& path) {
+    return problem_of("a checksum list",
+                      [&] { return !format::parse_sums(base::read_text_file(path)).empty(); });
+  });
+  if (!outputs.leaves.empty())
+    require(outputs.leaves, [&](const fs::path& path) {
+      return problem_of("a leaf file", [&] {
+        static_cast<void>(format::LeafFile::open(path));
+        return true;
+      });
+    });
 }
 
 void check_request(const PublishRequest& request) {
@@ -220,7 +273,39 @@ void check_request(const PublishRequest& request) {
       throw_usage("web seed '" + url + "' " + problem);
 }
 
-void write_text(const fs::path& path, std::string_view text) { base::write_file(path, base::as_bytes(text)); }
+/// Says why a file does not hold the leaves of this release.
+std::string other_leaves(const fs::path& path, const ReleaseLayout& layout) {
+  return problem_of("a leaf file", [&] {
+    const auto found = format::LeafFile::open(path);
+    return std::ranges::all_of(layout.files, [&](const ReleaseFile& file) {
+      return !file.root || file.length_bytes <= base::kMerkleBlockBytes ||
+             !found.read(*file.root, 0, 1).empty();
+    });
+  });
+}
+
+/// Writes the files that are not there yet, the .torrent last, so that a .torrent never lacks its other
+/// files. All are looked at before the first is written.
+void write_outputs(const PublishRequest& request, const fs::path& source, const PublishOutputs& outputs,
+                   const std::string& torrent, const format::Manifest& manifest, base::StreamDigests& digests,
+                   const ReleaseLayout& layout) {
+  const base::InputFiles inputs{source};
+  const base::OutputRule rule{.inputs = inputs, .overwrite = request.overwrite};
+  std::vector<std::pair<fs::path, std::string>> files{{outputs.sums, format::sums_text(manifest.files)},
+                                                      {outputs.manifest, format::to_text(manifest)},
+                                                      {outputs.torrent, torrent}};
+  std::erase_if(files, [&](const auto& file) {
+    return !base::needs_writing(file.first, base::as_bytes(file.second), rule);
+  });
+  if (!outputs.leaves.empty()) {
+    base::require_output(outputs.leaves,
+                         {.inputs = inputs,
+                          .problem = [&](const fs::path& path) { return other_leaves(path, layout); },
+                          .overwrite = request.overwrite});
+    write_leaves(outputs.leaves, digests, layout);
+  }
+  for (const auto& [path, text] : files) base::write_file(path, base::as_bytes(text));
+}
 
 PublishResult publish_source(const PublishRequest& request, const fs::path& source, base::Progress& progress,
                              const std::stop_token& stop) {
@@ -228,11 +313,12 @@ PublishResult publish_source(const PublishRequest& request, const fs::path& sour
   choose_pieces(request, layout);
   if (!request.v1_only) add_pad_files(layout);
   PublishResult result;
-  result.torrent = choose_output(request, source);
-  fs::path stem = result.torrent;
-  if (stem.extension() == ".torrent") stem.replace_extension();
-  result.manifest_path = stem.string() + ".manifest.json";
-  result.sums = stem.string() + ".SHA256SUMS";
+  const PublishOutputs outputs = outputs_of(request, source);
+  require_outputs(request, source, outputs);
+  result.torrent = outputs.torrent;
+  result.manifest_path = outputs.manifest;
+  result.sums = outputs.sums;
+  result.leaves = outputs.leaves;
 
   base::StreamDigests digests = read_release(request, source, layout, progress, stop);
   take_digests(digests, request.v1_only, layout);
@@ -251,18 +337,19 @@ PublishResult publish_source(const PublishRequest& request, const fs::path& sour
   result.magnet = result.manifest.magnet();
   for (const std::string& url : request.web_seeds) result.magnet += "&ws=" + base::percent_encode(url);
 
-  if (request.leaves) {
-    result.leaves = stem.string() + ".leaves";
-    write_leaves(result.leaves, digests, result.layout);
-  }
-  // The .torrent is written last, so that a .torrent never lacks its other files.
-  write_text(result.sums, format::sums_text(result.manifest.files));
-  write_text(result.manifest_path, format::to_text(result.manifest));
-  write_text(result.torrent, content);
+  write_outputs(request, source, outputs, content, result.manifest, digests, result.layout);
   return result;
 }
 
 }  // namespace
+
+PublishOutputs choose_outputs(const PublishRequest& request) {
+  check_request(request);
+  const fs::path source = to_source(request.folder);
+  PublishOutputs outputs = outputs_of(request, source);
+  require_outputs(request, source, outputs);
+  return outputs;
+}
 
 PublishResult publish(const PublishRequest& request, base::Progress& progress, const std::stop_token& stop) {
   check_request(request);

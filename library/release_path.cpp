@@ -1,10 +1,23 @@
 #include "library/release_path.h"
 
+#include "base/ascii.h"
 #include "format/container_reader.h"
 
 namespace sluice::library {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+/// The name with '#' for every digit: the shards of a checkpoint have equal patterns.
+std::string pattern_of(const fs::path& path) {
+  std::string name = path.filename().string();
+  for (char& c : name)
+    if (base::is_digit(c)) c = '#';
+  return name;
+}
+
+}  // namespace
 
 std::string own_name(const fs::path& path) {
   // "dir/" and "." end in a separator after this and have an empty file name, so the name is the parent's.
@@ -25,6 +38,19 @@ bool is_one_file(const fs::path& path) {
 bool is_container_file(const fs::path& path) {
   std::error_code absent;
   return fs::is_regular_file(path, absent) && (path.extension() == ".sluice" || format::is_container(path));
+}
+
+base::InputFiles input_files(const fs::path& path) {
+  base::InputFiles inputs{path};
+  if (!is_one_file(path) || is_container_file(path)) return inputs;
+  std::error_code unreadable;
+  for (const auto& item : fs::directory_iterator(parent_of(path), unreadable)) {
+    const std::string extension = item.path().extension().string();
+    if (extension == ".json" || extension == ".model" || extension == ".jinja" ||
+        pattern_of(item.path()) == pattern_of(path))
+      inputs.add(item.path());
+  }
+  return inputs;
 }
 
 }  // namespace sluice::library

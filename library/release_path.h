@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <string>
 
+#include "base/output.h"
+
 namespace sluice::library {
 
 /// The name of the folder or file, also for "." and "dir/".
@@ -19,5 +21,9 @@ namespace sluice::library {
 /// True for a file with the extension or the marks of a container, so that opening it says what is wrong with
 /// it.
 [[nodiscard]] bool is_container_file(const std::filesystem::path& path);
+
+/// The files that a command reads when this path is its input: all of a folder, or a checkpoint file with the
+/// other files of its release beside it (its shards, parameters, tokenizer).
+[[nodiscard]] base::InputFiles input_files(const std::filesystem::path& path);
 
 }  // namespace sluice::library

@@ -12,8 +12,10 @@
 
 #include "base/ascii.h"
 #include "base/bytes.h"
+#include "base/directory.h"
 #include "base/error.h"
 #include "base/file_lock.h"
+#include "base/output.h"
 #include "format/checkpoint_files.h"
 #include "format/container_format.h"
 
@@ -258,7 +260,7 @@ StoreLock Store::lock(const std::string& name, const std::string& quant, Observe
   base::make_directories(path.parent_path());
   // Lock files are never deleted: a process that waits for a deleted one would hold a lock that nobody else
   // sees.
-  auto file = base::File::create(path);
+  auto file = base::Directory::open(path.parent_path()).open_or_create(path.filename());
   bool reported = false;
   const bool locked = base::wait_for_lock(file, [&] {
     if (!std::exchange(reported, true))
@@ -284,6 +286,7 @@ StoredModel Store::keep(const fs::path& unfinished, const ModelSource& source, c
   const std::string root_hex = base::to_hex(root);
   const std::string stem = file_stem(source.name, source.quant) + "-" + root_hex.substr(0, kRootDigitsShown);
   const auto path = folder_ / "models" / (stem + ".sluice");
+  base::require_replaceable(path);
   fs::rename(unfinished, path);
   // The record is written last, because a model without a record is made again. Writing it syncs the folder,
   // which makes the rename durable, too.

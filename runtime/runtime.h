@@ -320,6 +320,9 @@ class Session {
   std::unique_ptr<Impl> impl_;
 };
 
+/// True for an existing file that begins as save_prompt_cache() writes it.
+[[nodiscard]] bool is_prompt_cache_file(const std::filesystem::path& path);
+
 /// How much of a prompt a file of save_prompt_cache() has saved.
 struct PromptCacheUse {
   std::uint64_t reused_tokens = 0;     ///< of the prompt, now in the session

@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "base/ascii.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/part_file.h"
 
 namespace sluice::verify {
@@ -18,19 +18,14 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kOwnFolder = ".sluice";
-constexpr std::string_view kTemporaryMark = ".part-";  // base::AtomicFile's ".NAME.part-PID-COUNT"
 
 /// True for files that Sluice makes while it works; they would be reported as extra files of the release. The
 /// patterns are exact, because a file that is left out is not verified.
 bool is_own(const std::string& path, std::string_view name) {
   if (path == kOwnFolder) return true;
   if (!name.starts_with('.')) return false;
-  if (name.ends_with(base::kPartEnding) || name.ends_with(base::kPartJournalEnding)) return true;
-  const std::size_t mark = name.rfind(kTemporaryMark);
-  if (mark == std::string_view::npos) return false;
-  const std::string_view process = name.substr(mark + kTemporaryMark.size());
-  return !process.empty() &&
-         std::ranges::all_of(process, [](char c) { return base::is_digit(c) || c == '-'; });
+  return name.ends_with(base::kPartEnding) || name.ends_with(base::kPartJournalEnding) ||
+         base::is_temporary_name(name);
 }
 
 FolderEntry entry_of(const struct stat& status) {

@@ -68,6 +68,14 @@ bool is_prompt_cache(base::Bytes file) {
   return file.size() >= kMagic.size() && base::as_text(file.first(kMagic.size())) == kMagic;
 }
 
+bool is_prompt_cache_file(const std::filesystem::path& path) {
+  if (!base::identify(path)) return false;
+  const base::File file = base::File::open_read(path);
+  std::vector<std::byte> start(kMagic.size());
+  start.resize(file.read_at(0, start));
+  return is_prompt_cache(base::Bytes(start));
+}
+
 std::vector<std::byte> encode_prompt_cache_head(const PromptCacheIdentity& identity,
                                                 std::span<const TokenId> tokens) {
   std::vector<std::byte> head(kHeadBytes + tokens.size() * sizeof(TokenId));

@@ -208,11 +208,53 @@ TEST_CASE("an atomic file may have a name of the greatest length") {
   CHECK(read_text_file(path) == "x");
 }
 
-TEST_CASE("a commit that cannot rename throws, and leaves no file behind") {
+TEST_CASE("an atomic file replaces nothing but a regular file, and leaves no file behind") {
   const TempDir dir;
   fs::create_directory(dir / "f");
-  CHECK_ERROR(write_file(dir / "f", as_bytes("x")), ErrorKind::io, "cannot rename into place");
-  CHECK(entries_in(dir.path()) == 1);
+  CHECK_ERROR(write_file(dir / "f", as_bytes("x")), ErrorKind::usage, "f: is a folder");
+  REQUIRE(::mkfifo((dir / "pipe").c_str(), 0600) == 0);
+  CHECK_ERROR(write_file(dir / "pipe", as_bytes("x")), ErrorKind::usage, "pipe: is a pipe");
+  CHECK(fs::is_fifo(dir / "pipe"));
+  CHECK(entries_in(dir.path()) == 2);
+}
+
+TEST_CASE("what appears under the name while an atomic file is written is not replaced either") {
+  const TempDir dir;
+  AtomicFile file(dir / "f");
+  fs::create_symlink("elsewhere", dir / "f");
+  CHECK_ERROR(file.commit(), ErrorKind::usage, "f: is a symbolic link");
+  CHECK(fs::is_symlink(dir / "f"));
+}
+
+TEST_CASE("an atomic file behind a symbolic link replaces the target, and the link stays") {
+  const TempDir dir;
+  fs::create_directory(dir / "disk");
+  fs::create_symlink("disk/f", dir / "link");
+  write_file(dir / "link", as_bytes("first"));
+  CHECK(read_text_file(dir / "disk/f") == "first");
+  AtomicFile second(dir / "link");
+  CHECK(second.file().path().parent_path() == dir / "disk");
+  second.file().write_at(0, as_bytes("second"));
+  second.commit();
+  CHECK(fs::is_symlink(dir / "link"));
+  CHECK(read_text_file(dir / "disk/f") == "second");
+}
+
+TEST_CASE("temporary names cannot be predicted, and what has one already is not written") {
+  const TempDir dir;
+  const AtomicFile first(dir / "f");
+  const AtomicFile second(dir / "f");
+  AtomicFile third(dir / "g");
+  const std::string name = third.file().path().filename().string();
+  CHECK(is_temporary_name(name));
+  CHECK(name.starts_with(".g.part-"));
+  for (const char* other : {"g.part-0123456789abcdef", ".g.part-0123456789abcde", ".g.part-0123456789abcdeg",
+                            ".g.part", ".g.part-1234-0"})
+    CHECK_FALSE(is_temporary_name(other));
+  CHECK_ERROR(File::create_new(third.file().path()), ErrorKind::io, "cannot create: File exists");
+  fs::create_symlink(dir / "precious", dir / "link");
+  CHECK_ERROR(File::create_new(dir / "link"), ErrorKind::io, "cannot create: File exists");
+  CHECK_FALSE(fs::exists(dir / "precious"));
 }
 
 TEST_CASE("a new file has its rights from the start and replaces nothing") {
@@ -331,11 +373,16 @@ TEST_CASE("waiting for a lock ends when the caller does not want to wait longer"
 
 TEST_CASE("the unfinished file of a process that ended is removed, that of a running one is not") {
   const TempDir folder;
-  write_file(folder / ".m.sluice.part-99999-0", as_bytes("left behind"));
+  write_file(folder / ".m.sluice.part-0123456789abcdef", as_bytes("left behind"));
+  // These were not made for this name, or not by a program of ours.
+  write_file(folder / ".m.part-0123456789abcdef", as_bytes("of m"));
+  write_file(folder / ".m.sluice.part-2", as_bytes("of the user"));
+  fs::create_symlink(".m.part-0123456789abcdef", folder / ".m.sluice.part-fedcba9876543210");
   AtomicFile living(folder / "m.sluice");
   {
     AtomicFile other(folder / "m.sluice");
-    CHECK(!std::filesystem::exists(folder / ".m.sluice.part-99999-0"));
+    CHECK(entries_in(folder.path()) == 5);
+    CHECK(!std::filesystem::exists(folder / ".m.sluice.part-0123456789abcdef"));
     other.file().write_at(0, as_bytes("other"));
     other.commit();
   }

@@ -1,6 +1,7 @@
 #include "base/part_file.h"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <optional>
@@ -79,4 +80,42 @@ TEST_CASE("a part file is not written through a link, nor into a folder that is 
   fs::create_symlink(folder / "precious", folder / ".m.part");
   CHECK_ERROR(PartFile(folder / "m"), ErrorKind::io, "symbolic link");
   CHECK_ERROR(PartFile(folder / "none" / "m"), ErrorKind::io, "No such file");
+  fs::create_symlink(folder / "precious", folder / ".n.part.journal");
+  CHECK_ERROR(PartFile(folder / "n"), ErrorKind::io, "symbolic link");
+  CHECK(read_text_file(folder / "precious") == "precious");
+}
+
+TEST_CASE("a part file or journal that is something else under another name is not written") {
+  const TempDir folder;
+  write_file(folder / "precious", as_bytes("precious"));
+  fs::create_hard_link(folder / "precious", folder / ".m.part");
+  CHECK_ERROR(PartFile(folder / "m"), ErrorKind::usage, ".m.part: has another name, too");
+  fs::create_hard_link(folder / "precious", folder / ".n.part.journal");
+  CHECK_ERROR(PartFile(folder / "n"), ErrorKind::usage, ".n.part.journal: has another name, too");
+  CHECK(read_text_file(folder / "precious") == "precious");
+}
+
+TEST_CASE("a part file of another user is not written") {
+  if (::geteuid() != 0) return;  // only root can make files of others
+  const TempDir folder;
+  write_file(folder / ".m.part", as_bytes("theirs"));
+  REQUIRE(::chown((folder / ".m.part").c_str(), 65534, 65534) == 0);
+  CHECK_ERROR(PartFile(folder / "m"), ErrorKind::usage, ".m.part: belongs to another user (uid 65534)");
+  CHECK(read_text_file(folder / ".m.part") == "theirs");
+}
+
+TEST_CASE("a part file behind a symbolic link lies beside the target, and the link stays") {
+  const TempDir folder;
+  fs::create_directory(folder / "disk");
+  fs::create_symlink("disk/m", folder / "link");
+  PartFile part(folder / "link");
+  CHECK(fs::exists(folder / "disk/.m.part"));
+  part.file().write_at(0, as_bytes("model"));
+  part.commit();
+  CHECK(fs::is_symlink(folder / "link"));
+  CHECK(read_text_file(folder / "disk/m") == "model");
+  // A link that was put there meanwhile is not replaced.
+  PartFile other(folder / "o");
+  fs::create_symlink("disk/m", folder / "o");
+  CHECK_ERROR(other.commit(), ErrorKind::usage, "o: is a symbolic link");
 }

@@ -87,7 +87,7 @@ class RunTest(ProgramTest):
         letter = self.folder / "letter"
         letter.write_text("Dear Lily")
         failed = self.sluice("run", self.model, "-p", "x", "--prompt-cache", letter, "--json")
-        self.assertEqual(failed.code, 9)
+        self.assertEqual(failed.code, 2)
         self.assertIn("is no prompt cache", failed.error()["message"])
         self.assertEqual(letter.read_text(), "Dear Lily")
         unproven = self.sluice("run", self.model, "-p", "x", "--prompt-cache", "n", "--verify", "off")
