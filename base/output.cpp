@@ -134,7 +134,7 @@ void require_output_folder(const fs::path& path) {
   std::error_code absent;
   if (!fs::exists(folder, absent))
     refuse(path, "the folder " + folder.string() + " does not exist; create it first");
-  if (!fs::is_directory(folder, absent)) refuse(path, folder.string() + " is not a folder");
+  if (!fs::is_directory(folder, absent)) throw_errno(folder, "write into the folder", ENOTDIR);
   if (const int cause = try_to_write(folder); cause != 0) throw_errno(folder, "write into the folder", cause);
 }
 

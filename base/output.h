@@ -65,7 +65,8 @@ void require_output(const std::filesystem::path& path, const OutputRule& rule);
 /// else `given`. A folder named by the slash is created when its parent exists, else Error{usage}.
 [[nodiscard]] std::filesystem::path output_path(const std::string& given, std::string_view name);
 
-/// Error{usage} when the folder that will hold `path` does not exist, Error{io} when it cannot be written.
+/// Error{usage} when the folder that will hold `path` does not exist, Error{io} when it cannot be written or
+/// is none.
 void require_output_folder(const std::filesystem::path& path);
 
 /// The path that is written when `path` is the output: symbolic links of this user and of root are followed.

@@ -156,10 +156,12 @@ void require_outputs(const RunOptions& values, const std::filesystem::path& mode
       return runtime::is_prompt_cache_file(path) ? "" : "is no prompt cache";
     });
   }
-  std::error_code absent;
+  // Both may be new, so there is no inode to compare yet.
+  const auto place = [](const std::string& path) {
+    return fs::weakly_canonical(fs::absolute(base::output_target(path)));
+  };
   if (!values.trace.empty() && !values.prompt_cache.empty() &&
-      (fs::equivalent(values.trace, values.prompt_cache, absent) ||
-       fs::weakly_canonical(values.trace) == fs::weakly_canonical(values.prompt_cache))) {
+      place(values.trace) == place(values.prompt_cache)) {
     throw base::Error(base::ErrorKind::usage,
                       values.trace + ": --trace and --prompt-cache name the same file");
   }

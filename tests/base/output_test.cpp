@@ -136,7 +136,8 @@ TEST_CASE("folders, pipes, sockets and devices are refused, also with --overwrit
 TEST_CASE("the folder of an output must exist and be one") {
   const Release release;
   CHECK_ERROR(release.require("new/deep/f"), ErrorKind::usage, "new/deep does not exist; create it first");
-  CHECK_ERROR(release.require("text/f"), ErrorKind::usage, "text is not a folder");
+  CHECK_ERROR(release.require("text/f"), ErrorKind::io,
+              "text: cannot write into the folder: Not a directory");
   fs::create_symlink("nowhere/f", release.folder / "dangling");
   CHECK_ERROR(release.require("dangling"), ErrorKind::usage, "nowhere does not exist");
   fs::create_symlink("loop", release.folder / "loop");

@@ -52,7 +52,7 @@ class ExportCase(ProgramTest):
         cls.released = read_pth(RELEASE / "consolidated.00.pth")
 
     def export(self, path, to, *options):
-        result = self.succeed("convert", path, "--to", to, *options, "--json").result()
+        result = self.succeed("convert", path, "--to", to, "--overwrite", *options, "--json").result()
         written = self.folder / result["files"][0]["path"]
         content = written.read_bytes()
         self.assertEqual(result["file_sha256"], hashlib.sha256(content).hexdigest())

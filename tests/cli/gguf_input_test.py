@@ -66,11 +66,12 @@ def native_names(tensors):
 
 class GgufInputTest(ProgramTest):
     def weights(self, path, quant="bf16"):
-        result = self.succeed("convert", path, "--quant", quant, "-o", "out.sluice", "--json").result()
+        result = self.succeed("convert", path, "--quant", quant, "-o", "out.sluice", "--overwrite",
+                              "--json").result()
         return result["tensors_sha256"]
 
     def export(self, quant):
-        self.succeed("convert", RELEASE, "--to", "gguf", "--quant", quant, "-o", f"{quant}.gguf")
+        self.succeed("convert", RELEASE, "--to", "gguf", "--quant", quant, "-o", f"{quant}.gguf", "--overwrite")
         return self.folder / f"{quant}.gguf"
 
     def test_f32_and_bf16_files_give_the_root_of_the_pth(self):

@@ -92,7 +92,8 @@ class LayoutsTest(ProgramTest):
         return folder
 
     def weights_of(self, source):
-        return self.succeed("convert", source, "-o", "m.sluice", "--json").result()["tensors_sha256"]
+        made = self.succeed("convert", source, "-o", "m.sluice", "--overwrite", "--json").result()
+        return made["tensors_sha256"]
 
     def test_convert_tells_the_layout_and_the_types(self):
         hub = self.make_hub()

@@ -59,7 +59,7 @@ class MinisignTest(ProgramTest):
         self.assertEqual(self.minisign("-G", "-p", "bob.pub", "-s", "bob.key", text_in="secret\nsecret\n")[0], 0)
         self.succeed("sign", self.file, "--key", "alice.key")
         self.minisign_verifies("alice.pub")
-        self.succeed("sign", self.file, "--key", "bob.key", "--password-stdin", text_in="secret\n")
+        self.succeed("sign", self.file, "--key", "bob.key", "--password-stdin", "--overwrite", text_in="secret\n")
         self.minisign_verifies("bob.pub")
         self.fail_with(9, "malformed", "the password is wrong", "sign", self.file, "--key", "bob.key",
                        "--password-stdin", text_in="wrong\n")
