@@ -82,8 +82,9 @@ void require_outputs(const fs::path& path, const Outputs& outputs, bool overwrit
     }
   };
   const auto is_sums = [&](const fs::path& found) {
-    return problem_of("checksum list",
-                      [&] { return !format::parse_sums(base::read_text_file(found)).empty(); });
+    return problem_of("checksum list", [&] {
+      return !format::parse_sums(base::read_text_file(found), found.string()).files.empty();
+    });
   };
   const auto is_manifest = [&](const fs::path& found) {
     return problem_of("manifest", [&] { return !format::read_manifest(found).name.empty(); });

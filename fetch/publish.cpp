@@ -250,8 +250,9 @@ void require_outputs(const PublishRequest& request, const fs::path& source, cons
     return problem_of("a manifest", [&] { return format::read_manifest(path).torrent_name == name; });
   });
   require(outputs.sums, [&](const fs::path& path) {
-    return problem_of("a checksum list",
-                      [&] { return !format::parse_sums(base::read_text_file(path)).empty(); });
+    return problem_of("a checksum list", [&] {
+      return !format::parse_sums(base::read_text_file(path), path.string()).files.empty();
+    });
   });
   if (!outputs.leaves.empty())
     require(outputs.leaves, [&](const fs::path& path) {
