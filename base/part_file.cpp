@@ -66,6 +66,10 @@ File open_journal(const fs::path& final_path) {
 
 }  // namespace
 
+fs::path part_path(const fs::path& final_path) {
+  return folder_of(final_path) / hidden_name(final_path, kPartEnding);
+}
+
 PartFile::PartFile(const fs::path& final_path)
     : final_path_(output_target(final_path)),
       file_(open_locked(final_path_)),

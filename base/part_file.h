@@ -44,6 +44,9 @@ class PartFile final {
   File journal_;
 };
 
+/// The path of the part file that becomes `final_path`.
+[[nodiscard]] std::filesystem::path part_path(const std::filesystem::path& final_path);
+
 /// Removes the part file and journal of an earlier run, unless a process is writing them. A symbolic link is
 /// not followed here.
 void discard_part_file(const std::filesystem::path& final_path);

@@ -1,5 +1,6 @@
-// convert: turns a release into a container, or a model into an export, as --to says. The origin is verified
-// and recorded first, because the container's provenance is written along with it. Everything runs on the
+// convert: turns a release into a container, or a model into an export, as --to says. What needs no weights
+// is checked first, then the origin is verified and recorded, because the container's provenance is written
+// along with it. Everything runs on the
 // calling thread; convert and calibration use threads of their own.
 
 #include <optional>
@@ -20,6 +21,7 @@
 #include "cli/table.h"
 #include "convert/convert.h"
 #include "format/container_reader.h"
+#include "format/hub/cache_folder.h"
 #include "runtime/runtime.h"
 
 namespace sluice::cli {
@@ -33,9 +35,17 @@ fs::path release_folder(const fs::path& input) {
 }
 
 /// NAME-QUANT.sluice, where NAME is the folder of the checkpoint: the names of checkpoint files
-/// ("consolidated.00.pth") say nothing about the model.
+/// ("consolidated.00.pth") say nothing about the model, and neither does the revision of a snapshot.
 std::string default_name(const fs::path& input, const std::string& quant) {
-  return library::own_name(release_folder(input)) + "-" + quant + ".sluice";
+  const std::string cached = format::cached_model_name(release_folder(input));
+  return (cached.empty() ? library::own_name(release_folder(input)) : cached) + "-" + quant + ".sluice";
+}
+
+void tell_skipped_keys(const std::vector<std::string>& keys, Console& console) {
+  if (keys.empty()) return;
+  std::string line = "skipped keys of the configuration, which do not change the result:";
+  for (const std::string& key : keys) line += " " + key;
+  console.note(line);
 }
 
 struct ConvertOptions {
@@ -45,6 +55,8 @@ struct ConvertOptions {
   std::string to = "sluice";
   std::string calibration_text;
   bool overwrite = false;
+  bool allow_damaged = false;
+  bool verbose = false;
   convert::Request request;
 };
 
@@ -52,6 +64,11 @@ void declare(Options& options, ConvertOptions& values) {
   options.add_argument("PATH", values.input,
                        "Release folder, checkpoint file, or a .sluice file to export; or a name that sluice "
                        "releases or sluice models lists");
+  options.add_flag(
+      "--allow-damaged", values.allow_damaged,
+      "Convert a release that its torrent, manifest or checksums prove to be damaged; the result "
+      "records it");
+  options.add_flag("--verbose", values.verbose, "Also tell the keys of config.json that were skipped");
   options.group("Output");
   options.add_text("-o,--output FILE", values.output,
                    "File to write, or a folder to write it into; with --to safetensors a folder gets a whole "
@@ -85,7 +102,7 @@ void require_sensible(const ConvertOptions& values) {
 int run_export(ConvertOptions& values, const Invocation& invocation) {
   const convert::Request& request = values.request;
   return export_command({values.input, values.output, values.quant, values.to, values.overwrite,
-                         request.memory_bytes, request.thread_count},
+                         values.allow_damaged, request.memory_bytes, request.thread_count},
                         invocation);
 }
 
@@ -127,6 +144,7 @@ void print_result(const fs::path& output, const convert::Result& result, bool ca
                                     {"checkpoint", result.layout.files},
                                     {"layout", result.layout.names},
                                     {"checkpoint_files", result.layout.shards},
+                                    {"spare_vocabulary_rows", result.spare_rows},
                                     {"bits_per_weight", result.bits_per_weight},
                                     {"relative_error", result.relative_error},
                                     {"resumed_tensors", result.resumed_tensors},
@@ -155,6 +173,9 @@ void print_result(const fs::path& output, const convert::Result& result, bool ca
   if (!console.quiet())
     console.print("layout: " + result.layout.names + " tensors in " + std::to_string(result.layout.shards) +
                   " " + result.layout.files + (result.layout.shards == 1 ? " file" : " files"));
+  if (result.spare_rows > 0)
+    console.note("the embedding has " + base::to_counted(result.spare_rows, "row") +
+                 " more than the tokenizer has tokens: padding, which is kept");
   print_quality(result.quality, console);
   // Experts that the text hardly reached were rounded with less knowledge; the user may choose a better text.
   if (calibrated) print_under_calibrated(result.calibration_tokens, result.under_calibrated, console);
@@ -194,8 +215,12 @@ int convert_command(const Invocation& invocation) {
   if (!values.calibration_text.empty()) calibration.emplace(values.calibration_text, progress, invocation);
   require_outputs(values, list_inputs(values, references), calibration ? &*calibration : nullptr, progress,
                   invocation.stop);
-  // A release that differs from its references is converted all the same: its owner may have changed it.
-  library::record_origin(references, library::OriginPolicy::may_differ, request, access.context());
+  // This needs no weights, so it comes before the release is hashed.
+  const auto readiness = convert::require_convertible(request);
+  if (values.verbose) tell_skipped_keys(readiness.skipped_keys, console);
+  const auto policy =
+      values.allow_damaged ? library::OriginPolicy::allow_damaged : library::OriginPolicy::must_match;
+  library::record_origin(references, policy, request, access.context());
   const base::Stopwatch watch;
   const auto result =
       calibration ? calibration->convert(request) : convert::convert(request, progress, invocation.stop);

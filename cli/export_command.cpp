@@ -78,12 +78,14 @@ void require_outputs(const ExportArguments& arguments, const convert::ExportRequ
 }
 
 /// Verifies the release, and takes its name and licence.
-void take_origin(const library::References& references, const library::Context& context,
+void take_origin(const library::References& references, bool allow_damaged, const library::Context& context,
                  convert::ExportRequest& request) {
   convert::Request origin;
   origin.input = request.input;
   origin.thread_count = request.thread_count;
-  library::record_origin(references, library::OriginPolicy::may_differ, origin, context);
+  const auto policy =
+      allow_damaged ? library::OriginPolicy::allow_damaged : library::OriginPolicy::must_match;
+  library::record_origin(references, policy, origin, context);
   request.name = origin.release_name;
   request.licence = origin.licence;
 }
@@ -135,7 +137,7 @@ int export_command(const ExportArguments& arguments, const Invocation& invocatio
         library::is_one_file(request.input) ? library::parent_of(request.input) : request.input, {},
         access.context());
   require_outputs(arguments, request, references);
-  if (is_release) take_origin(references, access.context(), request);
+  if (is_release) take_origin(references, arguments.allow_damaged, access.context(), request);
 
   ProgressLine progress(invocation.console);
   const base::Stopwatch watch;

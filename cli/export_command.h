@@ -14,6 +14,7 @@ struct ExportArguments {
   std::string quant;   ///< empty: the values exactly as they are
   std::string to;      ///< "gguf" or "safetensors"
   bool overwrite = false;
+  bool allow_damaged = false;
   std::uint64_t memory_bytes = 0;
   unsigned thread_count = 1;
 };

@@ -190,6 +190,9 @@ Inspection inspect_release(const fs::path& folder, const library::Context& conte
     const auto model = format::open_released_model(folder);
     found.facts.emplace_back("layout", model.layout);
     found.facts.emplace_back("params", params_or_null(model.description));
+    found.facts.emplace_back("end_ids", Json::array_of(model.tokens.end_ids));
+    found.facts.emplace_back("added_tokens", model.tokens.added.size());
+    found.facts.emplace_back("skipped_keys", Json::array_of(model.skipped_keys));
   } catch (const base::Error& error) {
     // A checkpoint whose layout is not known can still be inspected: its tensors are listed, and the reason
     // is a fact like the others.
@@ -306,6 +309,8 @@ void print_origin(const Json& provenance, Table& table) {
     if (value != nullptr && value->is_string())
       table.add_row({key, base::to_printable(value->as_string(key))});
   }
+  if (const std::string damage = library::describe_damaged_sources(provenance); !damage.empty())
+    table.add_row({"damaged", damage});
   const Json* files = provenance.find("files");
   if (files == nullptr || !files->is_array()) return;
   for (const Json& file : files->as_array("files")) {

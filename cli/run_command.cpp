@@ -263,6 +263,8 @@ int run_command(const Invocation& invocation) {
   // The longest context that the model was trained for stands in the manifest of its origin. Nothing has
   // proven that origin here; a wrong one can only lead to a wrong warning or default.
   const auto release = library::find_origin(path, access.context());
+  if (const std::string damage = library::damaged_sources_of(path); values.stats && !damage.empty())
+    invocation.console.warn(path.string() + ": " + damage);
   const auto trained_tokens = release ? release->manifest.context_tokens : std::nullopt;
   return Run(values, model, trained_tokens, invocation).execute(prompt);
 }

@@ -52,6 +52,7 @@ base::Sha256 digest_of_release(const Plan& plan) {
   print.add(plan.release.layout);
   print.add(plan.release.params_text);
   print.add(plan.release.tokenizer);
+  print.add(format::to_text(plan.release.tokens));
   return print.digest();
 }
 

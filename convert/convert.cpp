@@ -20,6 +20,7 @@
 #include "convert/conversion_identity.h"
 #include "convert/plan.h"
 #include "convert/quality.h"
+#include "convert/readiness.h"
 #include "convert/tensor_pipeline.h"
 #include "convert/unfinished_container.h"
 #include "format/container_reader.h"
@@ -67,6 +68,10 @@ Json provenance_json(const Request& request) {
     files.push_back(std::move(entry));
   }
   if (!request.files.empty()) provenance.set("files", std::move(files));
+  Json damage = Json::array();
+  for (const DamagedSource& file : request.damage)
+    damage.push_back(Json::object({{"path", file.path}, {"state", file.state}, {"problem", file.problem}}));
+  if (!request.damage.empty()) provenance.set(std::string(format::kDamagedSourcesKey), std::move(damage));
   return provenance;
 }
 
@@ -129,6 +134,18 @@ std::uint64_t source_bytes(std::span<const TensorJob> jobs) {
 }
 
 bool is_of_expert(const TensorJob& job) { return is_expert_matrix(job.tensor->target); }
+
+Plan make_plan(const Request& request) {
+  if (request.memory_bytes < kMemoryBytesMin)
+    throw base::Error(base::ErrorKind::usage, "conversion needs at least 64 MiB of memory");
+  if (request.calibration && request.quant != Quant::q4)
+    throw base::Error(base::ErrorKind::usage, "only q4 can be calibrated");
+  return Plan::make(request.input, types_of(request));
+}
+
+void require_room(const Request& request, const Plan& plan) {
+  require_space(request.output, container_bytes(plan.release, make_jobs(plan, types_of(request))));
+}
 
 /// True for a complete container of this conversion whose bytes match all their digests.
 bool is_finished(const std::filesystem::path& path, const std::string& conversion) {
@@ -214,6 +231,7 @@ class Conversion {
     result.layout = {std::string(format::to_string(plan_.release.kind)), plan_.release.layout,
                      plan_.release.files.size()};
     result.input_bytes = plan_.input_bytes;
+    result.spare_rows = plan_.spare_rows;
     result.bits_per_weight = expert_bits_per_weight(plan_);
     if (expert_error.squared_weights > 0)
       result.relative_error = std::sqrt(expert_error.squared_error / expert_error.squared_weights);
@@ -243,13 +261,15 @@ bool is_scratch(const std::filesystem::path& path) {
   }
 }
 
+Readiness require_convertible(const Request& request) {
+  Plan plan = make_plan(request);
+  require_room(request, plan);
+  return {std::move(plan.release.skipped_keys)};
+}
+
 Result convert(const Request& request, base::Progress& progress, const std::stop_token& stop) {
-  if (request.memory_bytes < kMemoryBytesMin)
-    throw base::Error(base::ErrorKind::usage, "conversion needs at least 64 MiB of memory");
-  if (request.calibration && request.quant != Quant::q4)
-    throw base::Error(base::ErrorKind::usage, "only q4 can be calibrated");
   // Everything that can be refused is refused here, before the first byte is written.
-  const Plan plan = Plan::make(request.input, types_of(request));
+  const Plan plan = make_plan(request);
   const ConversionIdentity identity = identify(request, plan);
   const std::string conversion = base::to_hex(digest_of(identity));
   if (request.scratch && is_finished(request.output, conversion)) {
@@ -257,6 +277,7 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
     result.resumed_tensors = plan.tensors.size();
     return result;
   }
+  require_room(request, plan);
   if (!request.scratch) warn_of_quantized_source(plan.release, progress);
   UnfinishedContainer container(request.output, identity, progress);
   try {

@@ -46,6 +46,13 @@ struct SourceFile {
   std::string pieces_root;  ///< root of the file's BEP 52 tree, hex; empty when unknown
 };
 
+/// A file of the release that differs from its references, and is converted because the user insists.
+struct DamagedSource {
+  std::string path;
+  std::string state;    ///< as the JSON of `verify` spells it: "damaged", "missing", ...
+  std::string problem;  ///< one sentence: expected and found
+};
+
 /// A text that the model was run on, and statistics of the inputs that its experts saw.
 struct Calibration {
   std::string text_sha256;  ///< hex
@@ -75,6 +82,7 @@ struct Request {
   std::string infohash_v2;
   std::string licence;
   std::vector<SourceFile> files;
+  std::vector<DamagedSource> damage;  ///< recorded, so that the container never passes for a sound one
 };
 
 /// Relative RMS errors, |decoded - released| / |released|.
@@ -124,6 +132,7 @@ struct Result {
   QualityReport quality;
   std::uint64_t calibration_tokens = 0;                 ///< number of tokens that the model was run on
   std::vector<UnderCalibratedExpert> under_calibrated;  ///< only with a calibration
+  std::uint64_t spare_rows = 0;                         ///< rows of the embedding that no token uses
   std::size_t resumed_tensors = 0;                      ///< tensors that an earlier run had finished
   std::size_t converted_tensors = 0;                    ///< tensors that this run converted
   base::Sha256 root;                                    ///< of the container: format::ContainerReader::root()
@@ -163,6 +172,15 @@ struct RepairResult {
 
 /// True when a run that ends with an error of this kind keeps its finished tensors for the next one.
 [[nodiscard]] bool is_resumable(base::ErrorKind kind);
+
+/// What is worth knowing of a release that can be converted.
+struct Readiness {
+  std::vector<std::string> skipped_keys;  ///< of config.json or params.json: not known, and without effect
+};
+
+/// Refuses what convert() would refuse without reading a weight: a checkpoint, parameters or a tokenizer that
+/// cannot be used (Error{malformed}), and an output for which there is no room (Error{no_space}).
+Readiness require_convertible(const Request& request);
 
 /// Error{malformed} for a checkpoint that is damaged, hostile, incomplete, contradicts its params.json or
 /// holds NaN or infinity: one sentence names file, tensor and cause, and no file is left behind. Error{usage}

@@ -16,6 +16,7 @@
 #include "base/invariant.h"
 #include "base/merkle.h"
 #include "convert/panel_decoder.h"
+#include "convert/readiness.h"
 #include "format/container_reader.h"
 #include "format/released_model.h"
 
@@ -51,6 +52,7 @@ class ReleasedRows final : public RowSource {
 class Release final : public ModelRows {
  public:
   explicit Release(const std::filesystem::path& path) : release_(format::open_released_model(path)) {
+    static_cast<void>(require_usable_tokenizer(release_));
     for (const auto& file : release_.files) files_.push_back(base::File::open_read(file));
     for (const auto& tensor : release_.tensors) views_[tensor.target.name] = &tensor.view;
   }

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
+#include "convert/readiness.h"
 
 namespace sluice::convert {
 namespace {
@@ -56,6 +57,7 @@ Plan Plan::make(const std::filesystem::path& input, const MatrixTypes& types) {
     throw base::Error(base::ErrorKind::usage, input.string() + ": no such file or folder");
   Plan plan;
   plan.release = format::open_released_model(input);
+  plan.spare_rows = require_usable_tokenizer(plan.release);
   for (const auto& file : plan.release.files) plan.files.push_back(base::File::open_read(file));
   for (const format::ReleasedTensor& tensor : plan.release.tensors)
     // The pointers lead into plan.release, whose tensors do not move when the plan is moved.

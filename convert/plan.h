@@ -30,6 +30,7 @@ struct Plan {
   std::vector<base::File> files;       ///< the release's files, opened
   std::vector<PlannedTensor> tensors;  ///< in container order
   std::uint64_t input_bytes = 0;
+  std::uint64_t spare_rows = 0;  ///< as require_usable_tokenizer() says
 
   /// `input` is a release folder or a checkpoint file in one. Errors as format::open_released_model;
   /// Error{usage} when there is no such file.

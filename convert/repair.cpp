@@ -171,7 +171,8 @@ class ContainerRepairer {
     patcher.apply(0, format::encode_header(container_.footer().version));
     for (const auto* tensor : tensors)
       patcher.apply(made->file(), {tensor->offset_bytes, tensor->length_bytes});
-    for (const auto* section : sections) patcher.apply(section->offset_bytes, content_of(*plan, *section));
+    for (const auto* section : sections)
+      patcher.apply(section->offset_bytes, base::as_bytes(content_of(*plan, *section)));
     clear_padding(patcher);
     patcher.apply(container_.footer().file_bytes - format::kContainerFooterBytes,
                   format::encode_footer(container_.footer()));
@@ -218,14 +219,17 @@ class ContainerRepairer {
     pipeline.run(jobs);
   }
 
-  [[nodiscard]] static base::Bytes content_of(const Plan& plan, const format::ContainerSection& section) {
-    return section.name == "tokenizer" ? base::Bytes(plan.release.tokenizer)
-                                       : base::as_bytes(plan.release.params_text);
+  [[nodiscard]] static std::string content_of(const Plan& plan, const format::ContainerSection& section) {
+    if (section.name == "tokenizer") return std::string(base::as_text(plan.release.tokenizer));
+    return section.name == format::kTokenFactsSection ? format::to_text(plan.release.tokens)
+                                                      : plan.release.params_text;
   }
 
   void verify(const Plan& plan, const format::ContainerSection& section) const {
-    const base::Bytes content = content_of(plan, section);
-    if (content.size() == section.length_bytes && base::hash<base::Sha256>(content) == section.sha256) return;
+    const std::string content = content_of(plan, section);
+    if (content.size() == section.length_bytes &&
+        base::hash<base::Sha256>(base::as_bytes(content)) == section.sha256)
+      return;
     throw Error(ErrorKind::verification, request_.container.string() + ": section '" + section.name +
                                              "': the release does not give what the container had");
   }

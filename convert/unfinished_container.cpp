@@ -58,6 +58,8 @@ bool UnfinishedContainer::adopt_finished(const Plan& plan, std::span<const Tenso
   writer_.emplace(part_.file(), plan.release.description);
   writer_->add_section("tokenizer", plan.release.tokenizer);
   writer_->add_section("params.json", base::as_bytes(plan.release.params_text));
+  if (!plan.release.tokens.empty())
+    writer_->add_section(format::kTokenFactsSection, base::as_bytes(format::to_text(plan.release.tokens)));
   if (finished().empty()) return true;
   progress.begin("checking", stored_bytes(jobs.first(finished().size())));
   for (std::size_t i = 0; i < finished().size(); ++i) {

@@ -68,7 +68,9 @@ struct Lookalike {
   std::string_view what;
 };
 
-constexpr std::string_view kWebPage = "is a web page, not a checkpoint: the download saved an error page";
+// What the file should be stands for this word in the descriptions.
+constexpr std::string_view kExpected = "{}";
+constexpr std::string_view kWebPage = "is a web page, not a {}: the download saved an error page";
 
 constexpr std::array<Lookalike, 14> kLookalikes{{
     // torch's magic number 0x1950a86a20f9469cfc6c, pickled: torch/serialization.py, _legacy_save
@@ -78,17 +80,17 @@ constexpr std::array<Lookalike, 14> kLookalikes{{
     {0, "\x80"sv, "is a bare pickle, not a torch zip file"},
     {257, "ustar"sv,
      "is a tar archive: unpack it first (torch's own tar format, before 0.2, is not supported)"},
-    {0, "7z\xbc\xaf\x27\x1c"sv, "is a 7z archive, not a checkpoint"},
-    {0, "\x1f\x8b"sv, "is a gzip file, not a checkpoint: unpack it first"},
+    {0, "7z\xbc\xaf\x27\x1c"sv, "is a 7z archive, not a {}"},
+    {0, "\x1f\x8b"sv, "is a gzip file, not a {}: unpack it first"},
     {0, "PK\x05\x06"sv, "is an empty zip archive"},
     {0, "<!"sv, kWebPage},
     {0, "<?"sv, kWebPage},
     {0, "<h"sv, kWebPage},
     {0, "<H"sv, kWebPage},
-    {0, "version https://git-lfs"sv, "is a Git LFS pointer, not the checkpoint it stands for"},
+    {0, "version https://git-lfs"sv, "is a Git LFS pointer, not the {} it stands for"},
     {0, "GGUF"sv, "is a GGUF file, not a torch zip file"},
-    {0, "\x89HDF"sv, "is an HDF5 file, not a checkpoint of a kind that is supported"},
-    {0, "\x93NUMPY"sv, "is a NumPy file, not a checkpoint of a kind that is supported"},
+    {0, "\x89HDF"sv, "is an HDF5 file, not a {} of a kind that is supported"},
+    {0, "\x93NUMPY"sv, "is a NumPy file, not a {} of a kind that is supported"},
 }};
 
 }  // namespace
@@ -127,9 +129,14 @@ bool looks_like_safetensors(std::string_view head) {
   return first == std::string_view::npos || head[first] == '{';
 }
 
-std::string_view describe_lookalike(std::string_view head) {
-  for (const auto& [offset_bytes, magic, what] : kLookalikes)
-    if (head.size() > offset_bytes && head.substr(offset_bytes).starts_with(magic)) return what;
+std::string describe_lookalike(std::string_view head, std::string_view expected) {
+  for (const auto& [offset_bytes, magic, what] : kLookalikes) {
+    if (head.size() <= offset_bytes || !head.substr(offset_bytes).starts_with(magic)) continue;
+    std::string text(what);
+    if (const auto at = text.find(kExpected); at != std::string::npos)
+      text.replace(at, kExpected.size(), expected);
+    return text;
+  }
   return {};
 }
 

@@ -36,8 +36,8 @@ enum class CheckpointKind : std::uint8_t { pth, safetensors, gguf };
 [[nodiscard]] bool is_gguf(std::string_view head);
 /// A safetensors file has no magic: the test is for a plausible header length and JSON behind it.
 [[nodiscard]] bool looks_like_safetensors(std::string_view head);
-/// Says what a file is that people often have in the place of a checkpoint, for example "is a web page, not a
-/// checkpoint: ..."; empty when the bytes are not recognised.
-[[nodiscard]] std::string_view describe_lookalike(std::string_view head);
+/// Says what a file is that people often have in the place of the `expected` one, for example "is a web page,
+/// not a checkpoint: ..."; empty when the bytes are not recognised.
+[[nodiscard]] std::string describe_lookalike(std::string_view head, std::string_view expected = "checkpoint");
 
 }  // namespace sluice::format

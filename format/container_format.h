@@ -38,6 +38,9 @@ constexpr std::uint64_t kContainerFooterBytes = 128;
 constexpr std::uint64_t kTensorAlignmentBytes = 4096;
 constexpr std::uint64_t kLargeExpertBytes = 2u << 20;  ///< experts above this are aligned to it
 constexpr std::uint64_t kDirectoryBytesMax = 256u << 20;
+/// The key of the provenance that lists the files of the release that were damaged when they were converted:
+/// objects with "path", "state" and "problem".
+constexpr std::string_view kDamagedSourcesKey = "damaged_sources";
 
 /// The form in which a container stores a tensor's elements.
 enum class Storage : std::uint8_t {

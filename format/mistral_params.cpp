@@ -2,9 +2,9 @@
 // ModelDescription (docs/checkpoints.md, "params.json and config.json").
 //
 // There are two dialects, Mistral's own and that of Hugging Face's transformers, told apart by the key of the
-// model's width; a file with keys of both is refused. A key whose meaning is not known is refused as well,
-// unless its value is known to change nothing: ignoring, for example, a new kind of RoPE scaling would give a
-// model that runs and answers nonsense. Every default in this file is the one that the original program
+// model's width; a file with keys of both is refused. A key that has no field here is judged by its name and
+// value (hub/config_keys.h): ignoring, for example, a new kind of RoPE scaling would give a model that runs
+// and answers nonsense. Every default in this file is the one that the original program
 // applied to the releases of that dialect. Everything runs on the caller's thread.
 
 #include "format/mistral_params.h"
@@ -16,6 +16,8 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "format/hub/architecture.h"
+#include "format/hub/config_keys.h"
 #include "format/model_limits.h"
 
 namespace sluice::format {
@@ -111,37 +113,16 @@ constexpr Dialect kNative{"dim", "n_layers", "head_dim", "hidden_dim", "n_heads"
 constexpr Dialect kHub{"hidden_size",         "num_hidden_layers",   "head_dim",    "intermediate_size",
                        "num_attention_heads", "num_key_value_heads", "rms_norm_eps"};
 
-// Keys that say nothing about the result, whatever their value: they concern training, memory or the program.
-constexpr std::array<std::string_view, 15> kHarmless{
-    "_name_or_path",
-    "architectures",
-    "attention_dropout",
-    "dtype",
-    "initializer_range",
-    "max_batch_size",
-    "max_position_embeddings",
-    "max_seq_len",
-    "output_router_logits",
-    "pad_token_id",
-    "router_aux_loss_coef",
-    "router_jitter_noise",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-};
-
-/// Keys that change the result unless they have this value, which is that of every supported release.
-bool is_neutral(const Json::Member& member) {
-  const auto& [key, value] = member;
-  if (key == "use_biases" || key == "attention_bias" || key == "mlp_bias") return value == Json(false);
-  if (key == "tie_word_embeddings" || key == "tied_embeddings") return value == Json(false);
-  if (key == "rope_scaling") return value.is_null();
-  if (key == "hidden_act") return value == Json("silu");
-  if (key == "model_type")
-    return value == Json("mixtral") || value == Json("mistral") || value == Json("transformer");
-  if (key == "bos_token_id") return value == Json(1);
-  if (key == "eos_token_id") return value == Json(2);
-  return false;
+/// Whether a "rope_scaling", in either spelling of its type, says that nothing is scaled.
+bool scales_nothing(const Json& value) {
+  if (value.is_null()) return true;
+  const Json* type = value.find("rope_type");
+  if (type == nullptr) type = value.find("type");
+  if (type == nullptr) return value == Json::object();
+  if (*type == Json("default")) return true;
+  const Json* factor = value.find("factor");
+  const bool by_one = factor != nullptr && (*factor == Json(1) || *factor == Json(1.0));
+  return by_one && (*type == Json("linear") || *type == Json("dynamic"));
 }
 
 /// A number, null, or, as in one release, the number as a string.
@@ -160,6 +141,12 @@ std::optional<std::uint64_t> read_sliding_window(const Json& json, std::string_v
   return number;
 }
 
+/// What becomes of a key that the parameters have no field for.
+enum class OtherKeys : std::uint8_t {
+  refused,    ///< in texts that Sluice has written
+  by_meaning  ///< in files of other programs (config_keys.h)
+};
+
 /// Refuses 0, which would stand for a dense model.
 std::uint64_t number_of_experts(std::uint64_t number, std::string_view key, std::string_view subject) {
   require_range(number, kExpertsMax, key, subject);
@@ -168,7 +155,10 @@ std::uint64_t number_of_experts(std::uint64_t number, std::string_view key, std:
 
 class ParamsReader final {
  public:
-  ParamsReader(const Json& json, std::string_view subject) : json_(json), subject_(subject) {}
+  /// `skipped` takes the keys that are not known and were skipped; it may be null.
+  ParamsReader(const Json& json, std::string_view subject, OtherKeys other_keys,
+               std::vector<std::string>* skipped)
+      : json_(json), subject_(subject), other_keys_(other_keys), skipped_(skipped) {}
 
   [[nodiscard]] MistralParams read() const {
     const bool hub = json_.find(kHub.dim) != nullptr;
@@ -187,6 +177,7 @@ class ParamsReader final {
     params.n_kv_heads = hub && !has(dialect.n_kv_heads) ? params.n_heads : number(dialect.n_kv_heads);
     params.head_dim = hub && !has_value("head_dim") ? divided_head_dim(params) : number("head_dim");
     params.sliding_window = read_sliding_window(json_, subject_);
+    check_window_keys(params);
     // mistral-inference chose like this on the day of Mixtral's release; its later default of 1e6 is wrong
     // for Mistral-7B-v0.1, whose params.json has a window and no rope_theta.
     params.rope_theta = read_rope_theta().value_or(params.sliding_window ? 1e4 : 1e6);
@@ -214,10 +205,17 @@ class ParamsReader final {
     std::optional<double> theta;
     if (has_value("rope_parameters")) {
       const Json& rope = *json_.find("rope_parameters");
-      require_known_keys(rope, {"rope_theta", "rope_type"}, where);
-      if (const Json* type = rope.find("rope_type"); type != nullptr && *type != Json("default"))
-        base::throw_malformed(where,
-                              "'rope_type' " + type->dump() + " is not supported, expected \"default\"");
+      require_known_keys(rope, {"rope_theta", "rope_type", "type", "partial_rotary_factor"}, where);
+      // A whole head is turned.
+      if (const Json* part = rope.find("partial_rotary_factor");
+          part != nullptr && *part != Json(1.0) && *part != Json(1))
+        refuse(where, "partial_rotary_factor", *part, "1.0");
+      for (const char* key : {"rope_type", "type"}) {
+        const Json* type = rope.find(key);
+        if (type != nullptr && *type != Json("default"))
+          base::throw_malformed(where, "'" + std::string(key) + "' " + type->dump() +
+                                           " is not supported, expected \"default\"");
+      }
       theta = rope.at("rope_theta", where).as_double(where + ": 'rope_theta'");
     }
     if (!has_value("rope_theta")) return theta;
@@ -257,6 +255,23 @@ class ParamsReader final {
         moe->at("num_experts_per_tok", where).as_uint(where + ": 'num_experts_per_tok'");
   }
 
+  /// Keys of transformers that could take the window away again, or from some layers.
+  void check_window_keys(const MistralParams& params) const {
+    if (const Json* used = json_.find("use_sliding_window"); used != nullptr && !used->is_null()) {
+      const bool uses = used->as_bool(place_of(subject_, "use_sliding_window"));
+      if (uses != params.sliding_window.has_value()) {
+        // Without a window there is nothing to use, whatever the key says.
+        if (uses) return;
+        refuse(subject_, "use_sliding_window", *used, "true, or no 'sliding_window'");
+      }
+    }
+    const Json* types = json_.find("layer_types");
+    if (types == nullptr || types->is_null()) return;
+    const Json expected(params.sliding_window ? "sliding_attention" : "full_attention");
+    for (const Json& type : types->as_array(place_of(subject_, "layer_types")))
+      if (type != expected) refuse(subject_, "layer_types", type, expected.dump() + " for every layer");
+  }
+
   /// Knows the keys of one dialect only: "moe" in a config.json is as suspicious as a misspelt key.
   void refuse_unknown_keys(const Dialect& dialect, bool hub) const {
     std::vector<std::string_view> known{dialect.dim,        dialect.n_layers,     dialect.head_dim,
@@ -268,24 +283,40 @@ class ParamsReader final {
     } else {
       known.insert(known.end(), {"moe", "quantization"});
     }
-    for (const Json::Member& member : json_.as_object(subject_)) {
-      const std::string& key = member.first;
-      if (std::ranges::find(known, key) != known.end() || is_neutral(member)) continue;
-      if (std::ranges::find(kHarmless, key) != kHarmless.end()) continue;
-      base::throw_malformed(subject_, "key " + Json(key).dump() + " with value " +
-                                          base::to_printable(member.second.dump().substr(0, 60)) +
-                                          " is not known, and may change the result");
+    for (const Json::Member& member : json_.as_object(subject_))
+      if (std::ranges::find(known, member.first) == known.end()) check_other_key(member);
+  }
+
+  void check_other_key(const Json::Member& member) const {
+    const auto& [key, value] = member;
+    if (other_keys_ == OtherKeys::by_meaning) {
+      if (key == "rope_scaling" && scales_nothing(value)) return;
+      // check_window_keys() has compared them with the window.
+      if (key == "use_sliding_window" || key == "layer_types") return;
+      const KeyMeaning meaning = meaning_of(member);
+      if (meaning == KeyMeaning::unknown && skipped_ != nullptr) skipped_->push_back(key);
+      if (meaning != KeyMeaning::changes_result) return;
     }
+    base::throw_malformed(subject_, "key " + Json(key).dump() + " with value " +
+                                        base::to_printable(value.dump().substr(0, 60)) +
+                                        " is not known, and may change the result");
   }
 
   const Json& json_;
   std::string_view subject_;
+  OtherKeys other_keys_;
+  std::vector<std::string>* skipped_;
 };
 
 }  // namespace
 
-MistralParams parse_params(std::string_view text, std::string_view subject) {
-  return params_from_json(parse_json(text, subject), subject);
+MistralParams parse_params(std::string_view text, std::string_view subject,
+                           std::vector<std::string>* skipped_keys) {
+  const Json json = parse_json(text, subject);
+  static_cast<void>(json.as_object(subject));
+  // In another architecture every other key means something else, so this comes first.
+  require_supported_architecture(json, subject);
+  return ParamsReader(json, subject, OtherKeys::by_meaning, skipped_keys).read();
 }
 
 Json to_json(const MistralParams& params) {
@@ -308,7 +339,7 @@ Json to_json(const MistralParams& params) {
 
 MistralParams params_from_json(const Json& json, std::string_view subject) {
   static_cast<void>(json.as_object(subject));
-  return ParamsReader(json, subject).read();
+  return ParamsReader(json, subject, OtherKeys::refused, nullptr).read();
 }
 
 void validate(const MistralParams& params, std::string_view subject) {

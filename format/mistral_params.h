@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "format/json.h"
 #include "format/model_description.h"
@@ -32,10 +33,13 @@ struct MistralParams {
 
 /// Reads the text of a params.json or config.json. A missing rope_theta is 1e6 without sliding window and 1e4
 /// with one (mistral-inference, first MoE version). Missing keys, wrong types, zero sizes, heads that do not
-/// divide, or more experts a token than experts throw Error{malformed} naming `subject` and the key.
-[[nodiscard]] MistralParams parse_params(std::string_view text, std::string_view subject);
+/// divide, or more experts a token than experts throw Error{malformed} naming `subject` and the key. So do an
+/// architecture that is not supported, first of all, and keys that may change the result; the names of other
+/// keys that are not known go to `skipped_keys`.
+[[nodiscard]] MistralParams parse_params(std::string_view text, std::string_view subject,
+                                         std::vector<std::string>* skipped_keys = nullptr);
 
-/// The parameters as JSON under the native keys, and back.
+/// The parameters as JSON under the native keys, and back; other keys are refused.
 [[nodiscard]] Json to_json(const MistralParams& params);
 [[nodiscard]] MistralParams params_from_json(const Json& json, std::string_view subject);
 

@@ -17,6 +17,8 @@
 #include "base/file.h"
 #include "format/gguf/gguf.h"
 #include "format/gguf/gguf_types.h"
+#include "format/hub/architecture.h"
+#include "format/hub/tokenizer_file.h"
 #include "format/mistral_params.h"
 #include "format/tensor_names.h"
 
@@ -216,18 +218,14 @@ fs::path find_params(const fs::path& folder, bool native) {
   base::throw_malformed(folder.string(), first.filename().string() + " is missing");
 }
 
-std::vector<std::byte> read_tokenizer(const fs::path& folder) {
-  const fs::path path = folder / "tokenizer.model";
-  if (fs::exists(path)) return base::read_file(path);
-  std::string cause = "tokenizer.model is missing";
-  if (fs::exists(folder / "tekken.json")) {
-    cause += ": tekken.json, which is there, is a tokenizer of another kind, which is not supported";
-  } else if (fs::exists(folder / "tokenizer.json")) {
-    cause +=
-        ": tokenizer.json, which is there, is not read; the file is part of the model's release (in the "
-        "repository on Hugging Face, or in the torrent) and goes beside it";
-  }
-  base::throw_malformed(folder.string(), cause);
+/// Takes the tokenizer and what the files around it say of its tokens.
+void read_tokenizer(const fs::path& folder, ReleasedModel& model) {
+  const fs::path path = find_tokenizer(folder);
+  model.tokenizer_source = path.string();
+  model.tokenizer = base::read_file(path);
+  refuse_other_files(model.tokenizer, model.tokenizer_source);
+  const SentencePieceModel pieces = parse_sentencepiece(model.tokenizer, model.tokenizer_source);
+  model.tokens = read_token_facts(folder, pieces, model.description.vocabulary);
 }
 
 std::map<std::string, std::uint64_t> quantized_types(const CheckpointIndex& checkpoint) {
@@ -245,6 +243,8 @@ ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   model.description = describe(params);
   model.params_text = to_json(params).dump_pretty();
   model.tokenizer = gguf_tokenizer(checkpoint);
+  model.tokens = gguf_token_facts(checkpoint);
+  model.tokenizer_source = checkpoint.files.front().string() + ": tokenizer";
   model.kind = checkpoint.kind;
   model.quantized_types = quantized_types(checkpoint);
   ModelFinder finder(checkpoint, model.description, "its metadata");
@@ -264,14 +264,16 @@ std::uint64_t ReleasedModel::value_bytes() const {
 
 ReleasedModel open_released_model(const fs::path& path) {
   // The layout must be known before the parameters are looked for, since it decides which file is preferred.
+  // A checkpoint of another architecture may have types that are refused, too, which would hide the cause.
+  if (fs::is_directory(path)) require_supported_architecture(path);
   const CheckpointIndex checkpoint = open_checkpoint(path);
   if (checkpoint.kind == CheckpointKind::gguf) return open_gguf_model(checkpoint);
   const fs::path folder = fs::is_directory(path) ? path : (path.has_parent_path() ? path.parent_path() : ".");
   const fs::path params_path = find_params(folder, has_native_names(checkpoint));
   ReleasedModel model;
   model.params_text = base::read_text_file(params_path, kParamsBytesMax);
-  model.description = describe(parse_params(model.params_text, params_path.string()));
-  model.tokenizer = read_tokenizer(folder);
+  model.description = describe(parse_params(model.params_text, params_path.string(), &model.skipped_keys));
+  read_tokenizer(folder, model);
   model.kind = checkpoint.kind;
   ModelFinder finder(checkpoint, model.description, params_path.filename().string());
   model.tensors = finder.find();

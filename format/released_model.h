@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "format/checkpoint_index.h"
+#include "format/hub/token_facts.h"
 #include "format/model_description.h"
 #include "format/model_tensors.h"
 #include "format/tensor_source.h"
@@ -29,6 +30,9 @@ struct ReleasedModel {
   ModelDescription description;
   std::string params_text;           ///< params.json or config.json as released; made of a GGUF file's keys
   std::vector<std::byte> tokenizer;  ///< tokenizer.model as released
+  std::string tokenizer_source;      ///< its file, or the GGUF file in which it lies, for messages
+  TokenFacts tokens;                 ///< what other files say of the tokens
+  std::vector<std::string> skipped_keys;  ///< of the parameters: not known, and without effect on the result
   CheckpointKind kind = CheckpointKind::pth;
   std::string layout;  ///< of the names: "native", "stacked", "hugging-face", "fused", "gguf"
   std::vector<std::filesystem::path> files;

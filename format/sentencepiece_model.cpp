@@ -229,8 +229,12 @@ std::string encode_normalizer_spec(const SentencePieceModel& model) {
 SentencePieceModel parse_sentencepiece(base::Bytes bytes, std::string_view subject) {
   Message message(base::as_text(bytes), subject);
   SentencePieceModel model;
+  bool has_trainer_spec = false;
+  bool has_normalizer_spec = false;
   for (Field field; message.next(field);) {
     if (field.number < 1 || field.number > 3) continue;
+    has_trainer_spec |= field.number == 2;
+    has_normalizer_spec |= field.number == 3;
     require_type(message, field, WireType::bytes, "field " + std::to_string(field.number));
     if (field.number == 1) {
       if (model.pieces.size() == kPiecesMax) message.refuse("has more than 16777216 pieces");
@@ -242,6 +246,10 @@ SentencePieceModel parse_sentencepiece(base::Bytes bytes, std::string_view subje
     }
   }
   if (model.pieces.empty()) message.refuse("has no pieces: it is no SentencePiece model");
+  // Every trainer writes both, behind the pieces. Without them the defaults of the message would apply, and
+  // texts would get other tokens.
+  if (!has_trainer_spec || !has_normalizer_spec)
+    message.refuse("ends before its trainer_spec and normalizer_spec: the file is cut");
   check_ids(model, subject);
   return model;
 }

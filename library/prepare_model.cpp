@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "convert/convert.h"
 #include "format/checkpoint_kind.h"
+#include "format/hub/cache_folder.h"
 #include "library/origin.h"
 #include "library/placed_fetch.h"
 #include "library/reference_reader.h"
@@ -70,7 +71,8 @@ class ModelMaker {
     ModelSource source;
     source.quant = quant_name_;
     source.identity = fs::canonical(folder).string();
-    source.name = release ? release->manifest.name : fs::path(source.identity).filename().string();
+    source.name = release ? release->manifest.name : format::cached_model_name(folder);
+    if (source.name.empty()) source.name = fs::path(source.identity).filename().string();
     source.files = list_source_files(folder);
     // The first search takes no lock, so a model that is there starts at once even while another process
     // makes one.
@@ -163,6 +165,8 @@ class ModelMaker {
     convert_request.output = store_.unfinished_path(source);
     convert_request.quant = quant_;
     convert_request.thread_count = request_.thread_count;
+    // What needs no hashing comes first: a release that cannot be converted need not be proven.
+    static_cast<void>(convert::require_convertible(convert_request));
     // This verifies the release, also just after a download: a container may only name an origin that was
     // verified just now.
     record_origin(references, OriginPolicy::must_match, convert_request, context_);
@@ -209,7 +213,7 @@ fs::path prepare_model(const ModelRequest& request, const Context& context) {
     case Source::Kind::model:
     case Source::Kind::path: break;
   }
-  return maker.from_folder(source.text, std::nullopt);
+  return maker.from_folder(format::resolve_cache_folder(source.text), std::nullopt);
 }
 
 }  // namespace sluice::library

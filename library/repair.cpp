@@ -109,7 +109,7 @@ std::uint64_t repair_container(const fs::path& container, const verify::Report& 
   // The directory records the origin; only where it is damaged does the origin have to be found again.
   if (!examined.reader) {
     const auto references = find_references(request.conversion.input, {}, context);
-    record_origin(references, OriginPolicy::may_differ, request.conversion, context);
+    record_origin(references, OriginPolicy::allow_damaged, request.conversion, context);
   }
   const auto result = convert::repair(request, context.observer.progress(), context.stop);
   context.observer.on_work_end();

@@ -12,6 +12,7 @@
 #include "base/spelling.h"
 #include "base/text.h"
 #include "fetch/fetch.h"
+#include "format/hub/cache_folder.h"
 #include "library/references.h"
 #include "library/release_path.h"
 #include "library/store_items.h"
@@ -158,7 +159,7 @@ Source find_model_source(const std::string& text, const std::string& quant, cons
 
 fs::path find_local(const std::string& text, const Context& context) {
   std::error_code unreadable;
-  if (fs::exists(text, unreadable)) return text;
+  if (fs::exists(text, unreadable)) return format::resolve_cache_folder(text);
   const auto release = find_release(text, context.folders);
   if (release) {
     if (auto files = find_release_files(*release, context.folders)) return std::move(*files);

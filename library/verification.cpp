@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "library/container_chain.h"
 #include "library/container_trust.h"
+#include "library/origin.h"
 #include "library/release_path.h"
 #include "library/repair.h"
 
@@ -74,6 +75,9 @@ Verification verify_container_at(const VerifyRequest& request, const Context& co
   // Trust comes first: it refuses a bad signature before the payload is compared.
   const ContainerTrust trust(request.path, request.references, context);
   Verification result;
+  // A damaged directory is for verify_container() to report.
+  if (const std::string damage = damaged_sources_of(request.path); !damage.empty())
+    context.observer.on_warning(request.path.string() + ": " + damage);
   result.signatures = trust.signatures();
   result.report = verify_container(request, context);
   if (request.repair && can_repair(result.report)) {

@@ -7,7 +7,9 @@
 
 #include <sentencepiece_processor.h>
 
+#include <algorithm>
 #include <charconv>
+#include <map>
 
 #include "base/error.h"
 
@@ -22,16 +24,19 @@ class SentencePieceTokenizer final : public Tokenizer {
   SentencePieceTokenizer(const TokenizerBundle& bundle, std::string_view subject) {
     const auto status = processor_.LoadFromSerializedProto(base::as_text(bundle.model));
     if (!status.ok()) base::throw_malformed(subject, "is no SentencePiece model: " + status.ToString());
-    if (processor_.bos_id() < 0 || processor_.eos_id() < 0)
-      base::throw_malformed(subject, "has no BOS or EOS piece");
-    end_ids_.push_back(processor_.eos_id());
+    if (processor_.bos_id() < 0) base::throw_malformed(subject, "has no BOS piece");
+    if (processor_.eos_id() < 0 && bundle.end_ids.empty()) base::throw_malformed(subject, "has no EOS piece");
+    size_ = static_cast<std::size_t>(processor_.GetPieceSize());
+    for (const AddedToken& token : bundle.added) {
+      if (token.id < 0) base::throw_malformed(subject, "has an added token of a negative id");
+      added_[token.id] = token;
+      size_ = std::max(size_, static_cast<std::size_t>(token.id) + 1);
+    }
     for (const TokenId id : bundle.end_ids) {
-      if (id < 0 || id >= processor_.GetPieceSize()) {
-        base::throw_malformed(subject, "end id " + std::to_string(id) + " is none of its " +
-                                           std::to_string(processor_.GetPieceSize()) + " pieces");
-      }
+      if (id < 0) base::throw_malformed(subject, "has a negative end id");
       if (!is_end(id)) end_ids_.push_back(id);
     }
+    if (processor_.eos_id() >= 0 && !is_end(processor_.eos_id())) end_ids_.push_back(processor_.eos_id());
   }
 
   std::vector<TokenId> encode(std::string_view text) const override {
@@ -42,6 +47,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   std::string piece_bytes(TokenId id) const override {
+    if (const auto added = added_.find(id); added != added_.end())
+      return added->second.control ? std::string() : added->second.text;
     if (id < 0 || id >= processor_.GetPieceSize() || processor_.IsControl(id)) return {};
     const std::string& piece = processor_.IdToPiece(id);
     // U+2047, as the library itself shows an unknown piece.
@@ -56,11 +63,13 @@ class SentencePieceTokenizer final : public Tokenizer {
     return bytes;
   }
 
-  std::size_t size() const override { return static_cast<std::size_t>(processor_.GetPieceSize()); }
+  std::size_t size() const override { return size_; }
   std::optional<TokenId> bos() const override { return processor_.bos_id(); }
-  TokenId eos() const override { return processor_.eos_id(); }
+  TokenId eos() const override { return end_ids_.front(); }
   std::span<const TokenId> end_ids() const override { return end_ids_; }
   std::optional<TokenId> control_id(std::string_view piece) const override {
+    for (const auto& [id, token] : added_)
+      if (token.control && token.text == piece) return id;
     // The library gives the unknown piece for names that it does not have.
     const TokenId id = processor_.PieceToId(piece);
     if (!processor_.IsControl(id) || processor_.IdToPiece(id) != piece) return std::nullopt;
@@ -76,6 +85,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   sentencepiece::SentencePieceProcessor processor_;
+  std::map<TokenId, AddedToken> added_;
+  std::size_t size_ = 0;
   std::vector<TokenId> end_ids_;
 };
 

@@ -20,11 +20,20 @@ enum class TokenizerKind : std::uint8_t {
   sentencepiece,  ///< tokenizer.model
 };
 
+/// A token that a fine-tune has added to a tokenizer, or put in the place of one of its pieces.
+struct AddedToken {
+  TokenId id = 0;
+  std::string text;
+  bool control = true;  ///< piece_bytes() is empty, and control_id() finds it
+};
+
 /// The part of a release from which a tokenizer is made.
 struct TokenizerBundle {
   TokenizerKind kind = TokenizerKind::sentencepiece;
-  base::Bytes model;                  ///< content of the file that `kind` names; read during the call only
-  std::vector<TokenId> end_ids = {};  ///< ids that end a text in addition to the tokenizer's own EOS
+  base::Bytes model;  ///< content of the file that `kind` names; read during the call only
+  /// Ids that end a text in addition to the tokenizer's own EOS; the first of them closes an answer.
+  std::vector<TokenId> end_ids = {};
+  std::vector<AddedToken> added = {};  ///< encode() never gives these
 };
 
 /// Splits text into pieces of a fixed vocabulary. Thread-safe after construction.
@@ -37,7 +46,7 @@ class Tokenizer {
   /// The bytes that an id stands for: a space for each word mark, one byte, perhaps in the middle of a
   /// character, for a byte piece, nothing for control pieces and for ids outside the vocabulary.
   [[nodiscard]] virtual std::string piece_bytes(TokenId id) const = 0;
-  [[nodiscard]] virtual std::size_t size() const = 0;  ///< number of pieces
+  [[nodiscard]] virtual std::size_t size() const = 0;  ///< one more than the highest id
   /// The id that stands before every text; nothing for models that were trained without one.
   [[nodiscard]] virtual std::optional<TokenId> bos() const = 0;
   /// The id that closes an answer in a chat.
@@ -53,8 +62,8 @@ class Tokenizer {
   [[nodiscard]] std::vector<TokenId> encode_prompt(std::string_view text) const;
 };
 
-/// Error{malformed} naming `subject` when the bytes are no tokenizer of that kind, when there is no BOS or
-/// EOS, or when an end id lies outside the vocabulary.
+/// Error{malformed} naming `subject` when the bytes are no tokenizer of that kind, when there is no BOS, or
+/// neither EOS nor end id, or when an id is negative.
 [[nodiscard]] std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle,
                                                         std::string_view subject);
 

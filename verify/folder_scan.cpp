@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/part_file.h"
+#include "format/hub/cache_folder.h"
 
 namespace sluice::verify {
 namespace {
@@ -35,6 +36,15 @@ FolderEntry entry_of(const struct stat& status) {
   return {EntryKind::other};
 }
 
+/// The entry at a path, which lstat() has described. A link inside the cache of huggingface_hub that stays
+/// among the blobs of its model counts as the file that it leads to.
+FolderEntry entry_at(const fs::path& path, const struct stat& status, const std::optional<fs::path>& blobs) {
+  const FolderEntry entry = entry_of(status);
+  if (entry.kind != EntryKind::symlink || !blobs || !format::leads_into(path, *blobs)) return entry;
+  struct stat target {};
+  return ::stat(path.c_str(), &target) == 0 ? entry_of(target) : entry;
+}
+
 /// stat() follows links here: the user has named this folder, so a link to it is the user's own.
 void require_folder(const fs::path& folder) {
   struct stat status {};
@@ -55,9 +65,11 @@ std::string describe(EntryKind kind) {
   return {};
 }
 
+FolderScan::FolderScan(const fs::path& folder) : blobs_(format::find_cache_blobs(folder)) {}
+
 FolderScan FolderScan::walk(const fs::path& folder) {
   require_folder(folder);
-  FolderScan scan;
+  FolderScan scan(folder);
   std::vector<std::string> pending;
   try {
     // A folder that cannot be listed at all is an error; one below it is a finding about the release.
@@ -87,7 +99,8 @@ void FolderScan::add_children(const fs::path& folder, const std::string& prefix,
     struct stat status {};
     const bool seen = ::lstat(child.path().c_str(), &status) == 0;
     if (!seen && errno == ENOENT) continue;  // removed since it was listed
-    const FolderEntry entry = seen ? entry_of(status) : FolderEntry{EntryKind::unreadable};
+    const FolderEntry entry =
+        seen ? entry_at(child.path(), status, blobs_) : FolderEntry{EntryKind::unreadable};
     entries_.emplace(path, entry);
     if (entry.kind == EntryKind::folder) pending.push_back(path);
   }
@@ -95,7 +108,7 @@ void FolderScan::add_children(const fs::path& folder, const std::string& prefix,
 
 FolderScan FolderScan::look_up(const fs::path& folder, const std::vector<std::string>& paths) {
   require_folder(folder);
-  FolderScan scan;
+  FolderScan scan(folder);
   for (const std::string& path : paths) {
     // Element by element, so that a symbolic link on the way is found.
     std::size_t slash = path.find('/');
@@ -110,7 +123,8 @@ FolderScan FolderScan::look_up(const fs::path& folder, const std::vector<std::st
 bool FolderScan::add_path(const fs::path& folder, const std::string& path) {
   struct stat status {};
   if (::lstat((folder / path).c_str(), &status) == 0) {
-    return entries_.insert_or_assign(path, entry_of(status)).first->second.kind == EntryKind::folder;
+    return entries_.insert_or_assign(path, entry_at(folder / path, status, blobs_)).first->second.kind ==
+           EntryKind::folder;
   }
   // ENOENT and ENOTDIR say that the path does not exist. Other errors, such as EACCES, leave that open, so
   // the entry is unreadable and not missing.

@@ -1,10 +1,12 @@
 #pragma once
-// Lists the files of a release folder. Symbolic links are listed and never followed: a link could make a file
-// outside the folder count as part of the release.
+// Lists the files of a release folder. Symbolic links are listed and never followed, because a link could make
+// a file outside the folder count as part of the release. The cache of huggingface_hub is the exception: there
+// a link to a blob of the same model is the file (format/hub/cache_folder.h).
 
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,11 +40,13 @@ class FolderScan {
   [[nodiscard]] const std::map<std::string, FolderEntry, std::less<>>& entries() const { return entries_; }
 
  private:
+  explicit FolderScan(const std::filesystem::path& folder);
   // Throws std::filesystem::filesystem_error.
   void add_children(const std::filesystem::path& folder, const std::string& prefix,
                     std::vector<std::string>& pending);
   [[nodiscard]] bool add_path(const std::filesystem::path& folder, const std::string& path);
 
+  std::optional<std::filesystem::path> blobs_;  // where links may lead
   std::map<std::string, FolderEntry, std::less<>> entries_;
 };
 

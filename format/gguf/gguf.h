@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "format/checkpoint_index.h"
+#include "format/hub/token_facts.h"
 #include "format/mistral_params.h"
 
 namespace sluice::format {
@@ -28,6 +29,9 @@ struct DamagedGguf {
 /// The hyperparameters of architecture "llama". An unknown key of that architecture may change the result and
 /// is refused by name.
 [[nodiscard]] MistralParams gguf_params(const CheckpointIndex& checkpoint);
+
+/// The ids that end a turn in addition to the tokenizer's EOS.
+[[nodiscard]] TokenFacts gguf_token_facts(const CheckpointIndex& checkpoint);
 
 /// The file's tokenizer as a tokenizer.model that gives the same ids. Error{malformed} for any kind but
 /// "llama".

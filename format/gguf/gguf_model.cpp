@@ -164,6 +164,18 @@ std::vector<SentencePiece> read_pieces(const Pairs& pairs) {
   return pieces;
 }
 
+/// Byte and unknown pieces stay what they are: a text needs them.
+void mark_as_control(std::int32_t id, std::vector<SentencePiece>& pieces) {
+  if (id < 0) return;
+  PieceType& type = pieces[static_cast<std::size_t>(id)].type;
+  if (type == PieceType::user_defined || type == PieceType::normal) type = PieceType::control;
+}
+
+/// "<|im_start|>" and its like, which templates write and users must not.
+bool is_chat_mark(std::string_view piece) {
+  return piece.size() > 4 && piece.starts_with("<|") && piece.ends_with("|>");
+}
+
 }  // namespace
 
 MistralParams gguf_params(const CheckpointIndex& checkpoint) {
@@ -204,6 +216,19 @@ MistralParams gguf_params(const CheckpointIndex& checkpoint) {
   return params;
 }
 
+TokenFacts gguf_token_facts(const CheckpointIndex& checkpoint) {
+  const Pairs pairs(checkpoint);
+  const std::size_t count = pairs.list<std::string>("tokenizer.ggml.tokens").size();
+  const std::int32_t eos = token_id(pairs, "tokenizer.ggml.eos_token_id", 2, count);
+  TokenFacts facts;
+  // The end of a turn, where it is not the end of a text.
+  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    const std::int32_t id = token_id(pairs, key, eos, count);
+    if (id != eos) facts.end_ids.push_back(id);
+  }
+  return facts;
+}
+
 std::vector<std::byte> gguf_tokenizer(const CheckpointIndex& checkpoint) {
   const Pairs pairs(checkpoint);
   if (const std::string name = pairs.text("tokenizer.ggml.model"); name != "llama") {
@@ -221,6 +246,11 @@ std::vector<std::byte> gguf_tokenizer(const CheckpointIndex& checkpoint) {
   model.bos_id = token_id(pairs, "tokenizer.ggml.bos_token_id", 1, count);
   model.eos_id = token_id(pairs, "tokenizer.ggml.eos_token_id", 2, count);
   model.pad_id = token_id(pairs, "tokenizer.ggml.padding_token_id", -1, count);
+  // convert.py of 2023 wrote the added tokens of fine-tunes, <|im_end|> among them, as user-defined or normal
+  // pieces. As control pieces they end a text, are not shown, and are never made of a user's text.
+  for (const std::int32_t id : {model.bos_id, model.eos_id}) mark_as_control(id, model.pieces);
+  for (SentencePiece& piece : model.pieces)
+    if (piece.type == PieceType::user_defined && is_chat_mark(piece.text)) piece.type = PieceType::control;
   model.add_dummy_prefix = pairs.truth("tokenizer.ggml.add_space_prefix", true);
   model.remove_extra_whitespaces = pairs.truth("tokenizer.ggml.remove_extra_whitespaces", false);
   auto bytes = encode_sentencepiece(model);

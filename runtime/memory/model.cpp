@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/invariant.h"
+#include "format/hub/token_facts.h"
 #include "runtime/memory/model_cost.h"
 #include "runtime/memory/model_impl.h"
 #include "text/text.h"
@@ -27,7 +28,19 @@ std::unique_ptr<text::Tokenizer> open_tokenizer(const format::ContainerReader& c
     throw base::Error(base::ErrorKind::verification,
                       subject + ": section 'tokenizer' does not match its SHA-256");
   }
-  auto tokenizer = text::make_tokenizer({.model = container.bytes(*section)}, subject + ": tokenizer");
+  text::TokenizerBundle bundle{.model = container.bytes(*section)};
+  if (const auto* tokens = container.find_section(format::kTokenFactsSection)) {
+    if (!container.matches_digest(*tokens)) {
+      throw base::Error(base::ErrorKind::verification,
+                        subject + ": section 'tokens.json' does not match its SHA-256");
+    }
+    const auto facts =
+        format::parse_token_facts(base::as_text(container.bytes(*tokens)), container.description().vocabulary,
+                                  subject + ": tokens.json");
+    bundle.end_ids = facts.end_ids;
+    for (const auto& token : facts.added) bundle.added.push_back({token.id, token.text, token.control});
+  }
+  auto tokenizer = text::make_tokenizer(bundle, subject + ": tokenizer");
   // A smaller tokenizer is fine: some models pad their vocabulary. A larger one would produce ids beyond the
   // embedding.
   if (tokenizer->size() > container.description().vocabulary) {

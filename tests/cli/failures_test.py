@@ -51,6 +51,14 @@ class ExitCodeTest(ProgramTest):
         self.assertIn("* consolidated.00.pth", people.stdout)
         # run does not use it either.
         self.fail_with(1, "verification", "verification FAILED", "run", release, "-p", "x")
+        # Nor does convert, unless it is told to; then the container says so wherever it is looked at.
+        self.fail_with(1, "verification", "consolidated.00.pth: damaged", "convert", release, "-o", "m.sluice")
+        self.assertFalse((self.folder / "m.sluice").exists())
+        self.succeed("convert", release, "-o", "m.sluice", "--allow-damaged", "--quiet")
+        said = "made of a release that its references prove to be damaged (--allow-damaged): consolidated.00.pth"
+        self.assertIn(said, self.succeed("inspect", "m.sluice").stdout)
+        self.assertIn(said, self.succeed("verify", "m.sluice").stderr)
+        self.assertIn(said, self.succeed("run", "m.sluice", "-p", "x", "-n", "1", "--stats").stderr)
 
     def test_nothing_to_verify_against_is_1(self):
         folder = self.folder / "some-folder"

@@ -13,6 +13,7 @@
 #include "base/hasher.h"
 #include "base/merkle.h"
 #include "convert/plan.h"
+#include "convert/readiness.h"
 #include "format/container_reader.h"
 #include "tests/support/check_error.h"
 #include "tests/support/pth_writer.h"
@@ -303,6 +304,65 @@ TEST_CASE("bad releases are refused with their cause, and nothing is written") {
                 std::string(c.cause));
     CHECK(std::filesystem::is_empty(folder / "out"));
   }
+}
+
+TEST_CASE("a tokenizer that run could not use is refused before anything is read or written") {
+  const TempDir folder;
+  auto params = tests::tiny_params();
+  tests::write_tiny_release(folder.path(), params, 1);
+  const auto path = folder / "tokenizer.model";
+  const std::string whole = raw(base::read_file(path));
+  struct Row {
+    std::string bytes;
+    const char* cause;
+  };
+  for (const auto& [bytes, cause] : {
+           Row{"", "is empty, expected a SentencePiece model"},
+           Row{std::string(70, '\0'),
+               "holds 70 zero bytes, as an unfinished download does, expected a SentencePiece model"},
+           Row{"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
+               "is a Git LFS pointer, not the tokenizer it stands for"},
+           Row{"<html>404</html>", "is a web page, not a tokenizer: the download saved an error page"},
+           Row{"{\"version\": \"1.0\"}", "is a JSON file, expected a SentencePiece model"},
+           Row{"Entry not found", "has a field of wire type 5 where"},
+           Row{whole.substr(0, 20000), "is cut off, or is no SentencePiece model"},
+       }) {
+    CAPTURE(cause);
+    base::write_file(path, base::as_bytes(bytes));
+    CHECK_ERROR(run(folder.path(), folder / "m.sluice", Quant::q4), ErrorKind::malformed,
+                path.string() + ": " + cause);
+    CHECK_FALSE(std::filesystem::exists(folder / "m.sluice"));
+  }
+}
+
+TEST_CASE("a tokenizer with more tokens than the embedding has rows is refused by numbers") {
+  const TempDir folder;
+  auto params = tests::tiny_params();
+  params.vocab_size = 2000;
+  tests::write_tiny_release(folder.path(), params, tests::make_tiny_tensors(params, 1));
+  CHECK_ERROR(run(folder.path(), folder / "m.sluice", Quant::q4), ErrorKind::malformed,
+              (folder / "tokenizer.model").string() +
+                  ": has 2048 tokens, but the model's embedding has 2000 rows (vocab_size): the two are not "
+                  "of one model");
+  params.vocab_size = 2112;  // padded, as many models are
+  tests::write_tiny_release(folder.path(), params, tests::make_tiny_tensors(params, 1));
+  CHECK(run(folder.path(), folder / "m.sluice", Quant::q4).spare_rows == 64);
+}
+
+TEST_CASE("an output for which there is no room is refused before the first byte, with the numbers") {
+  using format::Storage;
+  const TempDir folder;
+  auto params = tests::tiny_params();
+  tests::write_tiny_release(folder.path(), params, 1);
+  convert::Request request;
+  request.input = folder.path();
+  // The folder of the output need not exist yet: the nearest one above it tells the file system.
+  request.output = folder / "later" / "m.sluice";
+  convert::require_convertible(request);
+  CHECK_ERROR(convert::require_space(request.output, std::uint64_t{1} << 62), ErrorKind::no_space,
+              request.output.string() +
+                  ": the conversion writes 4,294,967,296.0 GiB (4611686018427387904 "
+                  "bytes), but its file system has ");
 }
 
 TEST_CASE("missing files and unusable requests are refused") {

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/file.h"
 #include "format/mistral_params.h"
@@ -113,6 +114,112 @@ TEST_CASE("keys that cannot change the result are accepted, all others are refus
       parse_params(changed("moe", R"({"num_experts":8,"num_experts_per_tok":2,"num_shared":1})"), "p"),
       ErrorKind::malformed, "p: key 'moe': unknown key 'num_shared'");
   CHECK_ERROR(parse_params(changed("dim", "4096", kHubDialect), "p"), ErrorKind::malformed, "two dialects");
+}
+
+TEST_CASE(
+    "keys of fine-tunes are taken when they are bookkeeping, and refused when they may change the result") {
+  struct Case {
+    const char* key;
+    const char* value;
+  };
+  for (const auto& [key, value] : {
+           Case{"eos_token_id", "[2, 32000]"},
+           Case{"eos_token_id", "32000"},
+           Case{"bos_token_id", "null"},
+           Case{"sep_token_id", "5"},
+           Case{"rope_scaling", R"({"rope_type": "default"})"},
+           Case{"rope_scaling", R"({"type": "linear", "factor": 1.0})"},
+           Case{"rope_scaling", "{}"},
+           Case{"unsloth_version", "\"2024.9\""},
+           Case{"unsloth_fixed", "true"},
+           Case{"_attn_implementation_autoset", "true"},
+           Case{"_flash_attn_2_enabled", "true"},
+           Case{"pretraining_tp", "1"},
+           Case{"hidden_dropout_prob", "0.1"},
+           Case{"router_z_loss_coef", "0.001"},
+           Case{"use_sliding_window", "false"},
+           Case{"attention_bias", "false"},
+           Case{"pruned_heads", "{}"},
+           Case{"chunk_size_feed_forward", "0"},
+           Case{"add_cross_attention", "false"},
+           Case{"cross_attention_hidden_size", "null"},
+           Case{"final_logit_softcapping", "null"},
+           Case{"logits_scaling", "1.0"},
+           Case{"residual_multiplier", "1"},
+           Case{"norm_topk_prob", "true"},
+           Case{"num_nextn_predict_layers", "0"},
+           Case{"layer_types", R"(["full_attention"])"},
+       }) {
+    CAPTURE(key);
+    CAPTURE(value);
+    std::vector<std::string> skipped;
+    CHECK(parse_params(changed(key, value), "p", &skipped) == mixtral());
+    CHECK(skipped.empty());
+  }
+  for (const auto& [key, value] : {
+           Case{"attention_bias", "true"},
+           Case{"rope_scaling", R"({"rope_type": "yarn", "factor": 4})"},
+           Case{"rope_scaling", R"({"type": "linear", "factor": 2.0})"},
+           Case{"hidden_act", "\"gelu\""},
+           Case{"norm_topk_prob", "false"},
+           Case{"normalize_router_weights", "false"},
+           Case{"num_shared_experts", "1"},
+           Case{"final_logit_softcapping", "30.0"},
+           Case{"logits_scaling", "0.5"},
+           Case{"embedding_multiplier", "12"},
+           Case{"attentionScale", "2"},
+           Case{"partial_rotary_factor", "0.5"},
+           Case{"kv_lora_rank", "512"},
+           Case{"qk_norm", "true"},
+           Case{"first_k_dense_replace", "1"},
+           Case{"n_group", "8"},
+           Case{"topk_method", "\"noaux_tc\""},
+           Case{"attention_chunk_size", "8192"},
+           Case{"sliding_window_pattern", "6"},
+           Case{"is_encoder_decoder", "true"},
+       }) {
+    CAPTURE(key);
+    CHECK_ERROR(parse_params(changed(key, value), "p"), ErrorKind::malformed,
+                "p: key \"" + std::string(key) + "\" with value " + parse_json(value, "v").dump() +
+                    " is not known, and may change the result");
+  }
+  std::vector<std::string> skipped;
+  CHECK(parse_params(changed("tokenizer_class", "\"LlamaTokenizer\"", changed("my_note", "1").c_str()), "p",
+                     &skipped) == mixtral());
+  CHECK(skipped == std::vector<std::string>{"my_note", "tokenizer_class"});
+}
+
+TEST_CASE("keys about the window must agree with it") {
+  CHECK_ERROR(
+      parse_params(changed("use_sliding_window", "false", kHubDialect), "p"), ErrorKind::malformed,
+      "p: key 'use_sliding_window': has the value false, which is not supported, expected true, or no "
+      "'sliding_window'");
+  CHECK(parse_params(changed("use_sliding_window", "true", kHubDialect), "p").sliding_window == 4096);
+  CHECK_ERROR(parse_params(changed("layer_types", R"(["full_attention"])", kHubDialect), "p"),
+              ErrorKind::malformed, "expected \"sliding_attention\" for every layer");
+}
+
+TEST_CASE("an architecture that is not supported is named first of all, with those that are") {
+  const std::string supported =
+      "supported are MixtralForCausalLM (model_type mixtral), MistralForCausalLM (model_type mistral)";
+  struct Case {
+    const char* text;
+    const char* found;
+  };
+  for (const auto& [text, found] : {
+           Case{R"({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "clip_qkv": 3})",
+                "Qwen3MoeForCausalLM (model_type qwen3_moe)"},
+           Case{R"({"model_type": "deepseek_v2", "kv_lora_rank": 512})", "model_type 'deepseek_v2'"},
+           Case{R"({"architectures": ["OlmoeForCausalLM"]})", "OlmoeForCausalLM"},
+           Case{R"({"architectures": ["GptOssForCausalLM"], "model_type": "mixtral"})",
+                "GptOssForCausalLM (model_type mixtral)"},
+           Case{R"({"architectures": ["A\u001b[2J"], "model_type": "x"})", "A\uFFFD[2J (model_type x)"},
+       }) {
+    CAPTURE(text);
+    CHECK_ERROR(parse_params(text, "config.json"), ErrorKind::malformed,
+                "config.json: the architecture " + std::string(found) + " is not supported; " + supported);
+  }
+  CHECK(parse_params(changed("architectures", R"(["MixtralForCausalLM"])"), "p") == mixtral());
 }
 
 TEST_CASE("config.json as transformers 4 and 5 write it") {

@@ -49,28 +49,57 @@ TEST_CASE("a release that matches its references is recorded with its info-hashe
   CHECK(user.observer.warnings.empty());
 }
 
-TEST_CASE("a release that differs is refused, or loses its origin with a warning") {
+TEST_CASE("a damaged release is refused naming its files, or converted with a record of the damage") {
   PublishedRelease user;
   write_text(user.release / "weights.bin", "changed");
-  CHECK_ERROR(user.record(OriginPolicy::must_match), ErrorKind::verification,
-              "verification FAILED: 1 damaged");
+  CHECK_ERROR(
+      user.record(OriginPolicy::must_match), ErrorKind::verification,
+      "verification FAILED: 1 damaged (7 B damaged); weights.bin: damaged, has the BEP 52 root "); weights.bin: damaged, 7 of 7 bytes lie where the "
+      "hashes differ");
   CHECK(user.observer.warnings.empty());
-  user.record(OriginPolicy::may_differ);
+  CHECK(user.conversion.damage.empty());
+  user.record(OriginPolicy::allow_damaged);
   CHECK(user.conversion.release_name.empty());
   CHECK(user.conversion.files.empty());
+  REQUIRE(user.conversion.damage.size() == 1);
+  CHECK(user.conversion.damage[0].path == "weights.bin");
+  CHECK(user.conversion.damage[0].state == "damaged");
   REQUIRE(user.observer.warnings.size() == 1);
   CHECK(user.observer.warnings[0].find("without naming its origin") != std::string::npos);
 }
 
-TEST_CASE("a release without references is a warning where a match is expected") {
+TEST_CASE("a size or an absence that proves damage needs no hashing") {
+  PublishedRelease user;
+  const auto fail = [&](const char* what) {
+    user.observer.work_ends = 0;
+    CHECK_ERROR(user.record(OriginPolicy::must_match), ErrorKind::verification, what);
+    CHECK(user.observer.work_ends == 0);
+  };
+  write_text(user.release / "weights.bin", "short");
+  fail("weights.bin: damaged, has 5 bytes, expected 7");
+  std::filesystem::remove(user.release / "weights.bin");
+  fail("weights.bin: missing, is not there, expected 7 bytes");
+}
+
+TEST_CASE("the damaged sources of a container are told from its provenance, whatever that holds") {
+  const auto describe = [](const char* text) {
+    return describe_damaged_sources(format::parse_json(text, "provenance"));
+  };
+  const std::string start = "was made of a release that its references prove to be damaged (--allow-damaged)";
+  CHECK(describe("{}") == "");
+  CHECK(describe(R"({"damaged_sources": 3})") == start);
+  CHECK(describe(R"({"damaged_sources": [{"path": "a\u001b[2J"}, 1, {"path": "b"}]})") ==
+        start + ": a\uFFFD[2J, b");
+}
+
+TEST_CASE("a release without references is converted with a warning") {
   LibraryFixture user;
   convert::Request conversion;
   conversion.input = user.dir / "release";
-  const auto policy_warnings = [&](OriginPolicy policy) {
+  for (const OriginPolicy policy : {OriginPolicy::allow_damaged, OriginPolicy::must_match}) {
+    user.observer.warnings.clear();
     record_origin(find_references(conversion.input, {}, user.context), policy, conversion, user.context);
-    return user.observer.warnings.size();
-  };
-  CHECK(policy_warnings(OriginPolicy::may_differ) == 0);
-  CHECK(policy_warnings(OriginPolicy::must_match) == 1);
+    CHECK(user.observer.warnings.size() == 1);
+  }
   CHECK(conversion.release_name.empty());
 }

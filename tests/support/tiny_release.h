@@ -43,7 +43,8 @@ struct TinyTensor {
 /// How a container stores the tensor when its matrices are stored so.
 [[nodiscard]] format::Storage storage_of(const format::ModelTensor& tensor, format::Storage matrices);
 
-/// Writes the release into an existing folder. params.vocab_size must be kTinyVocab.
+/// Writes the release into an existing folder. Its tokenizer has kTinyVocab tokens, whatever
+/// params.vocab_size says.
 void write_tiny_release(const std::filesystem::path& folder, const format::MistralParams& params,
                         const std::vector<TinyTensor>& tensors);
 void write_tiny_release(const std::filesystem::path& folder, const format::MistralParams& params,

@@ -67,12 +67,28 @@ TEST_CASE("a prompt begins with BOS") {
 
 TEST_CASE("a release can name further ids that end a text") {
   const auto tokenizer = demo_tokenizer({2047, 2, 300});
-  CHECK(tokenizer->eos() == 2);
-  CHECK(std::ranges::equal(tokenizer->end_ids(), std::vector<TokenId>{2, 2047, 300}));
+  CHECK(tokenizer->eos() == 2047);  // the first closes an answer
+  CHECK(std::ranges::equal(tokenizer->end_ids(), std::vector<TokenId>{2047, 2, 300}));
+  CHECK(std::ranges::equal(demo_tokenizer({300})->end_ids(), std::vector<TokenId>{300, 2}));
   CHECK(tokenizer->is_end(300));
   CHECK(!tokenizer->is_end(301));
-  CHECK_ERROR(demo_tokenizer({2048}), ErrorKind::malformed, "end id 2048 is none of its 2048 pieces");
-  CHECK_ERROR(demo_tokenizer({-1}), ErrorKind::malformed, "end id -1");
+  // A row of the embedding may end a text without being a piece.
+  CHECK(demo_tokenizer({2048})->is_end(2048));
+  CHECK_ERROR(demo_tokenizer({-1}), ErrorKind::malformed, "has a negative end id");
+}
+
+TEST_CASE("tokens that a fine-tune has added are decoded and found, and never made of a user's text") {
+  const auto bytes = base::read_file(std::string(SLUICE_DEMO_RELEASE) + "/tokenizer.model");
+  const auto tokenizer = make_tokenizer(
+      {.model = bytes, .end_ids = {2049}, .added = {{2048, "<tool>", false}, {2049, "<|im_end|>", true}}},
+      "t");
+  CHECK(tokenizer->size() == 2050);
+  CHECK(tokenizer->eos() == 2049);
+  CHECK(tokenizer->piece_bytes(2048) == "<tool>");
+  CHECK(tokenizer->piece_bytes(2049).empty());
+  CHECK(tokenizer->control_id("<|im_end|>") == 2049);
+  CHECK(!tokenizer->control_id("<tool>"));
+  for (const TokenId id : tokenizer->encode("<tool><|im_end|>")) CHECK(id < 2048);
 }
 
 TEST_CASE("bytes that are no SentencePiece model are refused, naming the file") {
