@@ -54,7 +54,7 @@ TEST_CASE("a damaged release is refused naming its files, or converted with a re
   write_text(user.release / "weights.bin", "changed");
   CHECK_ERROR(
       user.record(OriginPolicy::must_match), ErrorKind::verification,
-      "verification FAILED: 1 damaged (7 B damaged); weights.bin: damaged, has the BEP 52 root "); weights.bin: damaged, 7 of 7 bytes lie where the "
+      "verification FAILED: 1 damaged (7 B damaged); weights.bin: damaged, 7 of 7 bytes lie where the "
       "hashes differ");
   CHECK(user.observer.warnings.empty());
   CHECK(user.conversion.damage.empty());
