@@ -41,6 +41,10 @@ void declare(Options& options, FetchOptions& values) {
   options.add_text("-o,--output DIR", values.output, "Folder in which the release's folder is made");
   options.add_list("--select GLOB", request.select, "Download only files that match GLOB");
   options.add_list("--exclude GLOB", request.exclude, "Do not download files that match GLOB");
+  options.add_flag("--overwrite", request.overwrite,
+                   "Replace files in DIR that are not this release's; without it they end the fetch");
+  options.add_flag("--recheck", request.recheck,
+                   "Hash all files that are there, whatever the record of an earlier run says");
   options.add_flag("--list", values.list, "List the files, and download none");
   options.add_flag("--dry-run", request.dry_run, "Download and check the metadata only");
   options.group("Trust");
@@ -69,9 +73,33 @@ Json make_result(const library::FetchedRelease& release, double seconds) {
                               {"bytes", fetched.layout.payload_bytes()},
                               {"downloaded_bytes", fetched.downloaded_bytes},
                               {"rehashed_bytes", fetched.rehashed_bytes},
+                              {"adopted_bytes", fetched.adopted_bytes},
+                              {"files", fetched.file_count},
+                              {"wanted_files", fetched.wanted_files},
+                              {"wanted_bytes", fetched.wanted_bytes},
+                              {"proven_now_bytes", fetched.wanted_bytes - fetched.believed_bytes},
                               {"seconds", seconds}});
   if (release.signature) result.set("signature", signature_json(*release.signature));
   return result;
+}
+
+/// What the fetch has achieved, and how much of it was hashed in this run. Every piece was hashed when it
+/// arrived, and the journal says which of them are on the disk: nothing is read again.
+std::string summarize(const fetch::FetchResult& fetched) {
+  const bool all = fetched.wanted_files == fetched.file_count;
+  std::string text = "complete";
+  if (!all)
+    text = std::to_string(fetched.wanted_files) + " of " + base::to_counted(fetched.file_count, "file") +
+           " fetched";
+  if (fetched.believed_pieces == 0) text += all ? ", every piece proven" : " and proven";
+  if (!all) text += " (" + base::to_human_bytes(fetched.wanted_bytes) + ")";
+  if (fetched.believed_pieces > 0)
+    text += "; " + std::to_string(fetched.wanted_pieces - fetched.believed_pieces) + " of " +
+            base::to_counted(fetched.wanted_pieces, "piece") +
+            " proven now, the rest taken from the record of an earlier run (--recheck hashes all)";
+  if (fetched.adopted_bytes > 0)
+    text += "; " + base::to_human_bytes(fetched.adopted_bytes) + " were there already and verify";
+  return text + "; " + base::to_human_bytes(fetched.downloaded_bytes) + " fetched";
 }
 
 void list_files(const format::ReleaseLayout& layout, Console& console) {
@@ -113,11 +141,8 @@ int fetch_command(const Invocation& invocation) {
     console.event(make_result(release, watch.seconds()));
     return 0;
   }
-  // Every piece was hashed as it arrived, and the journal says which of them are on the disk: nothing is read
-  // again.
   console.event(make_result(release, watch.seconds()));
-  console.print(fetched.path.string() + ": complete, every piece proven; " +
-                base::to_human_bytes(fetched.downloaded_bytes) + " fetched");
+  console.print(fetched.path.string() + ": " + summarize(fetched));
   return 0;
 }
 

@@ -21,6 +21,7 @@
 #include "fetch/disk/journal.h"
 #include "fetch/disk/piece_layers.h"
 #include "fetch/disk/resume.h"
+#include "fetch/existing_files.h"
 #include "fetch/job/memory_budget.h"
 #include "fetch/job/memory_limit.h"
 #include "fetch/job/worker_pipe.h"
@@ -142,6 +143,12 @@ class Fetch {
 
   void save_torrent(const OutputFolder& folder) const { write_torrent(folder.torrent_path(), torrent_); }
 
+  /// Removes the saved .torrent of a fetch that was refused before it wrote anything: the files that lie here
+  /// are another release's, and must not be verified by this torrent.
+  void forget_torrent(const OutputFolder& folder) const {
+    if (!fs::exists(folder.journal_path())) fs::remove(folder.torrent_path());
+  }
+
   // ---- Payload ----
 
   /// --select takes the place of the magnet link's own selection (BEP 53), and --exclude applies to both.
@@ -190,12 +197,8 @@ class Fetch {
       folder.check_case(torrent_.layout);
       folder.check_space(preflight);
       take_piece_layers(folder);  // of an earlier fetch that was interrupted
-      WorkerJob job = jobs_.make_job(JobKind::payload, folder);
-      for (std::size_t i = 0; i < wanted.size(); ++i)
-        if (!wanted[i]) job.unwanted.push_back(i);
-      const JobOutcome outcome = run_alone(std::move(job), folder);
-      result.downloaded_bytes = outcome.downloaded_bytes;
-      result.rehashed_bytes = outcome.rehashed_bytes;
+      const JobOutcome outcome = run_alone(make_payload_job(folder, wanted), folder);
+      count(outcome, wanted, result);
       take_piece_layers(folder);
       // The order matters: a layer from peers is complete at once, and only a hybrid torrent's journal can
       // supply what they did not send. check_journal() comes last, since without its layers a v2 piece cannot
@@ -205,6 +208,48 @@ class Fetch {
     }
     result.layout = std::move(torrent_.layout);
     return result;
+  }
+
+  WorkerJob make_payload_job(const OutputFolder& folder, const std::vector<bool>& wanted) {
+    if (folder.discard_foreign_journal())
+      observer_.on_warning(folder.journal_path().string() +
+                           ": other users can write to it, so it proves nothing; all files are hashed again");
+    WorkerJob job = jobs_.make_job(JobKind::payload, folder);
+    for (std::size_t i = 0; i < wanted.size(); ++i)
+      if (!wanted[i]) job.unwanted.push_back(i);
+    job.recheck = request_.recheck;
+    try {
+      const auto apart = check_existing_files(
+          {folder, torrent_.layout, wanted, request_.overwrite, torrent_limits(request_.memory_bytes)},
+          observer_, stop_);
+      job.apart.assign(apart.begin(), apart.end());
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::usage) forget_torrent(folder);
+      throw;
+    }
+    folder.create_journal();
+    return job;
+  }
+
+  void count(const JobOutcome& outcome, const std::vector<bool>& wanted, FetchResult& result) const {
+    result.downloaded_bytes = outcome.downloaded_bytes;
+    result.rehashed_bytes = outcome.rehashed_bytes;
+    result.adopted_bytes = outcome.adopted_bytes;
+    const PieceMap map(torrent_.layout);
+    std::uint64_t counted = 0;  // pieces before it are counted; neighbours share one
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const format::ReleaseFile& file = torrent_.layout.files[i];
+      result.file_count += file.pad ? 0 : 1;
+      if (!wanted[i]) continue;
+      ++result.wanted_files;
+      result.wanted_bytes += file.length_bytes;
+      const auto [first, last] = map.pieces_of(i);
+      if (last > counted) result.wanted_pieces += last - std::max(first, counted);
+      counted = std::max(counted, last);
+    }
+    // The worker is not trusted with more than there is.
+    result.believed_bytes = std::min(outcome.believed_bytes.value_or(0), result.wanted_bytes);
+    result.believed_pieces = std::min(outcome.believed_pieces, result.wanted_pieces);
   }
 
   /// Drops the metadata while the worker runs, because --memory counts them only once, and reads them again.

@@ -86,6 +86,8 @@ struct FetchRequest {
   std::uint64_t memory_bytes = 512u << 20;  ///< at least kMemoryBytesMin
   std::filesystem::path cache_folder;       ///< keeps the DHT's nodes; empty: they are not kept
   bool dry_run = false;                     ///< gets the metadata only
+  bool overwrite = false;  ///< replace files that are not the release's; otherwise Error{usage}
+  bool recheck = false;    ///< hash all that is on the disk, whatever the journal says
   std::vector<std::string> worker_command;  ///< argv prefix, e.g. {"/usr/bin/sluice", "fetch-worker"}
 };
 
@@ -143,9 +145,18 @@ struct FetchResult {
   format::ReleaseLayout layout;
   std::uint64_t downloaded_bytes = 0;
   std::uint64_t rehashed_bytes = 0;  ///< hashed on the disk because the journal did not prove them
+  std::uint64_t file_count = 0;      ///< without pad files
+  // Of the wanted files:
+  std::uint64_t wanted_files = 0;
+  std::uint64_t wanted_bytes = 0;
+  std::uint64_t wanted_pieces = 0;
+  std::uint64_t adopted_bytes = 0;   ///< were on the disk, not in the journal, and verify
+  std::uint64_t believed_bytes = 0;  ///< proven by an earlier run's record, and not hashed now
+  std::uint64_t believed_pieces = 0;
 };
 
-/// Errors: usage, malformed (unsafe names or metadata), no_space, io, no_peers, network, interrupted
+/// Writes to no file that is not the release's (fetch/existing_files.h): Error{usage} unless `overwrite`.
+/// Other errors: usage, malformed (unsafe names or metadata), no_space, io, no_peers, network, interrupted
 /// (resumable).
 [[nodiscard]] FetchResult fetch(const FetchRequest& request, FetchObserver& observer,
                                 const std::stop_token& stop);

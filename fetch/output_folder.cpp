@@ -69,6 +69,21 @@ OutputFolder::OutputFolder(fs::path folder, const std::string& key)
       key_(key),
       lock_(open_lock(create_own_folder(folder_) / (key + ".lock"))) {}
 
+bool OutputFolder::discard_foreign_journal() const {
+  const base::Directory own = base::Directory::open(journal_path().parent_path());
+  if (!own.find(journal_path().filename())) return false;
+  if (base::only_this_user_writes(own.open_read(journal_path().filename()))) return false;
+  fs::remove(journal_path());
+  return true;
+}
+
+void OutputFolder::create_journal() const {
+  const base::Directory own = base::Directory::open(journal_path().parent_path());
+  if (own.find(journal_path().filename())) return;
+  base::File journal = own.open_or_create(journal_path().filename());
+  base::deny_others_writing(journal);
+}
+
 // The disk layer refuses symbolic links itself. This check is earlier and names the path, before anything is
 // fetched.
 void OutputFolder::check_paths(const format::ReleaseLayout& layout) const {

@@ -28,6 +28,8 @@ class OutputFolder final {
   [[nodiscard]] std::filesystem::path parts_path() const { return own_file(".parts"); }
   /// Holds the pieces fetched for a repair of the release.
   [[nodiscard]] std::filesystem::path repair_path() const { return own_file(".repair"); }
+  /// Keeps files of which a repair found nothing to be right.
+  [[nodiscard]] std::filesystem::path replaced_path() const { return own_file(".replaced"); }
   [[nodiscard]] std::filesystem::path info_path() const {
     return own_file(".info");
   }  ///< written by the worker
@@ -42,6 +44,11 @@ class OutputFolder final {
 
   /// Error{usage} when two files of the release would be one file because the file system ignores case.
   void check_case(const format::ReleaseLayout& layout) const;
+  /// Removes the journal if another user owns it or could have written it: its records prove nothing then.
+  /// Returns whether it did.
+  [[nodiscard]] bool discard_foreign_journal() const;
+  /// Creates an empty journal that nobody else can write, unless there is one.
+  void create_journal() const;
 
   /// Error{io} when a path to a file contains a symbolic link, or a file in place of a folder.
   void check_paths(const format::ReleaseLayout& layout) const;

@@ -285,6 +285,7 @@ class Repair {
   /// Durable on return.
   void apply(std::size_t file) {
     const std::uint64_t length_bytes = torrent_.layout.files[file].length_bytes;
+    if (is_all_damaged(file)) keep_replaced(file);
     if (!target_files_.find(file) && length_bytes > 0) {  // then the whole file has been fetched
       storage_->rename(staging_files_.path(file), target_files_.path(file));
       written_bytes_ += length_bytes;
@@ -292,13 +293,45 @@ class Repair {
     }
     const std::shared_ptr<StorageFile> target = target_files_.open_for_writing(file);
     // Cuts what is too long; a file that is too short gets a hole, which its pieces fill.
-    if (target->stamp().size_bytes != length_bytes) target->resize(length_bytes);
+    const std::uint64_t found_bytes = target->stamp().size_bytes;
+    if (found_bytes > length_bytes)
+      observer_.on_warning((own_.path() / target_files_.path(file)).string() + ": the last " +
+                           std::to_string(found_bytes - length_bytes) +
+                           " bytes are beyond the release's file, and are cut off");
+    if (found_bytes != length_bytes) target->resize(length_bytes);
     const auto [first, last] = map_.pieces_of(file);
     for (auto piece = pieces_.lower_bound(first); piece != pieces_.end() && piece->first < last; ++piece)
       for (const PieceSlice& slice : map_.slices(piece->first))
         if (slice.file_index == file) apply(piece->first, slice);
     // Once per file and not per piece: until all files are done the staging folder is kept anyway.
     target->sync();
+  }
+
+  /// True when the file is there, and no byte of it was found right: it may be something else altogether.
+  [[nodiscard]] bool is_all_damaged(std::size_t file) const {
+    const auto found = target_files_.find(file);
+    if (!found || found->size_bytes == 0) return false;
+    std::uint64_t end_bytes = 0;
+    for (const DamagedFile& damaged : request_.damage) {
+      if (damaged.path != torrent_.layout.files[file].path) continue;
+      for (const base::ByteRange& range : damaged.ranges)  // in order
+        if (range.offset_bytes <= end_bytes) end_bytes = std::max(end_bytes, range.end_bytes());
+    }
+    return end_bytes > 0 && end_bytes >= torrent_.layout.files[file].length_bytes;
+  }
+
+  /// Moves the file into .sluice, so that the user can have it back. Its place is then free for the fetched
+  /// one.
+  void keep_replaced(std::size_t file) {
+    const fs::path folder = own_.replaced_path().lexically_relative(own_.path());
+    fs::path kept = folder / fs::path(torrent_.layout.files[file].path);
+    for (int count = 1; storage_->find(kept); ++count)
+      kept = folder / (torrent_.layout.files[file].path + '.' + std::to_string(count));
+    target_files_.close(file);
+    storage_->rename(target_files_.path(file), kept);
+    observer_.on_warning((own_.path() / target_files_.path(file)).string() +
+                         ": nothing of it was right; what was there is kept in " +
+                         (own_.path() / kept).string());
   }
 
   void apply(std::uint64_t piece, const PieceSlice& slice) {

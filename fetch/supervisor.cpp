@@ -214,6 +214,12 @@ class Supervisor {
   void add_counts() {
     outcome_.downloaded_bytes += run_.downloaded_bytes;
     outcome_.rehashed_bytes += run_.rehashed_bytes;
+    outcome_.adopted_bytes += run_.adopted_bytes;
+    // A later worker believes what an earlier one of this fetch has proven, so the first one counts.
+    if (!outcome_.believed_bytes) {
+      outcome_.believed_bytes = run_.believed_bytes;
+      outcome_.believed_pieces = run_.believed_pieces.value_or(0);
+    }
     run_ = {};
   }
 

@@ -48,6 +48,11 @@ std::shared_ptr<StorageFile> ReleaseFiles::open_existing(std::size_t file_index)
   return find(file_index) ? open(file_index, false) : nullptr;
 }
 
+void ReleaseFiles::close(std::size_t file_index) {
+  const std::lock_guard lock(mutex_);
+  if (open_.erase(file_index) > 0) order_.remove(file_index);
+}
+
 bool ReleaseFiles::read(std::uint64_t piece, std::uint64_t offset_bytes, base::MutableBytes out) {
   std::ranges::fill(out, std::byte{0});
   bool whole = true;

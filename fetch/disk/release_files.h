@@ -33,6 +33,9 @@ class ReleaseFiles final {
   /// Writes part of a piece to its files; padding is skipped.
   void write(std::uint64_t piece, std::uint64_t offset_bytes, base::Bytes bytes);
 
+  /// Closes the file, because another one is about to have its name.
+  void close(std::size_t file_index);
+
   [[nodiscard]] std::optional<base::FileStamp> find(std::size_t file_index) const {
     return storage_.find(paths_.at(file_index));
   }

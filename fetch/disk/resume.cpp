@@ -32,7 +32,7 @@ class Resume {
  public:
   Resume(const format::ReleaseLayout& layout, const PieceMap& map, const PieceVerifier& verifier,
          const JournalState& journal, ReleaseFiles& files, const PieceStore& store, PieceCommitter& committer,
-         const ResumeObserver& observer)
+         bool recheck, const ResumeObserver& observer)
       : layout_(layout),
         map_(map),
         verifier_(verifier),
@@ -40,10 +40,13 @@ class Resume {
         files_(files),
         store_(store),
         committer_(committer),
+        recheck_(recheck),
         observer_(observer) {
     result_.verified = journal.verified();
     partial_ = journal.partial();
     to_rehash_.resize(result_.verified.size(), false);
+    hashed_.resize(result_.verified.size(), false);
+    result_.adopted.resize(result_.verified.size(), false);
   }
 
   Resumed run(unsigned thread_count) {
@@ -57,6 +60,8 @@ class Resume {
     if (lost_verified_ > 0)
       observer_.on_warning("files have changed since they were fetched; " + std::to_string(lost_verified_) +
                            " pieces are fetched again");
+    for (std::size_t piece = 0; piece < result_.verified.size(); ++piece)
+      result_.believed.push_back(result_.verified[piece] && !hashed_[piece]);
     for (auto& [piece, blocks] : partial_)
       if (std::ranges::find(blocks, true) != blocks.end())
         result_.partial.push_back({piece, std::move(blocks)});
@@ -75,6 +80,7 @@ class Resume {
       }
       return;
     }
+    if (recheck_) return mark_for_rehash(index, "");
     switch (known.state) {
       // Somebody put the file there, or the journal was lost: its bytes may be right, so they are hashed.
       case JournalState::File::State::unknown:
@@ -147,6 +153,7 @@ class Resume {
       result_.sampled_bytes += payload_bytes(piece);
       // One wrong piece is reason to doubt all files that it touches; rehash() then finds which of their
       // pieces are right.
+      hashed_[piece] = true;
       if (matches(piece)) continue;
       for (const PieceSlice& slice : map_.slices(piece))
         mark_for_rehash(slice.file_index, "does not hold what the journal says");
@@ -188,7 +195,9 @@ class Resume {
       const std::lock_guard lock(mutex);
       // lose() does nothing for a piece that was not verified before, so unknown files lose nothing.
       if (!right) return lose(piece);
+      hashed_[piece] = true;
       result_.verified[piece] = true;
+      result_.adopted[piece] = !journal_.verified(piece);
       committer_.add(piece, *digest);
     });
     result_.rehashed_bytes += done_bytes;
@@ -201,9 +210,11 @@ class Resume {
   ReleaseFiles& files_;
   const PieceStore& store_;
   PieceCommitter& committer_;
+  bool recheck_;
   const ResumeObserver& observer_;
   Resumed result_;
   std::vector<bool> to_rehash_;  // one flag per piece
+  std::vector<bool> hashed_;     // in this run; one flag per piece
   std::map<std::uint64_t, std::vector<bool>> partial_;
   std::vector<std::uint64_t> lost_;
   std::uint64_t lost_verified_ = 0;
@@ -259,8 +270,9 @@ void JournalState::take_blocks(const JournalRecord& record) {
 
 Resumed resume(const format::ReleaseLayout& layout, const PieceMap& map, const PieceVerifier& verifier,
                const JournalState& journal, ReleaseFiles& files, const PieceStore& store,
-               PieceCommitter& committer, unsigned thread_count, const ResumeObserver& observer) {
-  return Resume(layout, map, verifier, journal, files, store, committer, observer).run(thread_count);
+               PieceCommitter& committer, unsigned thread_count, bool recheck,
+               const ResumeObserver& observer) {
+  return Resume(layout, map, verifier, journal, files, store, committer, recheck, observer).run(thread_count);
 }
 
 }  // namespace sluice::fetch

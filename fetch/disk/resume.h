@@ -58,14 +58,16 @@ struct Resumed {
   std::vector<PartialPiece> partial;  ///< in unchanged files; a piece is hashed when it is complete
   std::uint64_t rehashed_bytes = 0;   ///< hashed because the journal did not prove them
   std::uint64_t sampled_bytes = 0;    ///< part of rehashed_bytes: hashed to test the journal at random
+  std::vector<bool> believed;         ///< verified pieces that only the journal proves: not hashed now
+  std::vector<bool> adopted;          ///< verified pieces that the journal did not know
 };
 
-/// A missing file loses its pieces. A file is hashed again, with all threads, when its size or time differs
-/// from the journal, when the journal does not know it, or when one of a few pieces chosen at random does not
-/// match. The results go to the committer.
+/// With `recheck` all files are hashed. Otherwise: a missing file loses its pieces. A file is hashed again,
+/// with all threads, when its size or time differs from the journal, when the journal does not know it, or
+/// when one of a few pieces chosen at random does not match. The results go to the committer.
 [[nodiscard]] Resumed resume(const format::ReleaseLayout& layout, const PieceMap& map,
                              const PieceVerifier& verifier, const JournalState& journal, ReleaseFiles& files,
                              const PieceStore& store, PieceCommitter& committer, unsigned thread_count,
-                             const ResumeObserver& observer);
+                             bool recheck, const ResumeObserver& observer);
 
 }  // namespace sluice::fetch

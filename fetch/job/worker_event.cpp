@@ -71,8 +71,16 @@ std::optional<double> find_availability(const Json& event) {
   return availability;
 }
 
+std::optional<std::uint64_t> find_bytes(const Json& event, std::string_view key) {
+  const Json* value = event.find(key);
+  if (value == nullptr) return std::nullopt;
+  return parse_number(*value, key, kBytesMax);
+}
+
 TransferCounts parse_counts(const Json& event) {
-  return {parse_bytes(event, "downloaded"), parse_bytes(event, "rehashed")};
+  return {parse_bytes(event, "downloaded"), parse_bytes(event, "rehashed"),
+          find_bytes(event, "adopted").value_or(0), find_bytes(event, "believed"),
+          find_bytes(event, "believed_pieces")};
 }
 
 StatusEvent parse_status(const Json& event) {

@@ -21,6 +21,9 @@ constexpr std::size_t kEventBytesMax = 64 << 10;
 struct TransferCounts {
   std::uint64_t downloaded_bytes = 0;
   std::uint64_t rehashed_bytes = 0;
+  std::uint64_t adopted_bytes = 0;               ///< as in FetchResult
+  std::optional<std::uint64_t> believed_bytes;   ///< as in FetchResult; set once the disk is checked
+  std::optional<std::uint64_t> believed_pieces;  ///< set together with believed_bytes
 };
 
 struct StatusEvent {

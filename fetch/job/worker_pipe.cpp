@@ -102,6 +102,8 @@ Json to_json(const WorkerJob& job) {
       {"journal", job.journal},
       {"parts", job.parts},
       {"unwanted", Json::array_of(job.unwanted)},
+      {"apart", Json::array_of(job.apart)},
+      {"recheck", job.recheck},
       {"pieces", to_json(job.pieces)},
       {"peers", to_json(job.peers)},
       {"trackers", to_json(job.trackers)},
@@ -140,6 +142,9 @@ WorkerJob parse_job(std::string_view line) {
   job.parts = text("parts");
   for (const Json& index : json.at("unwanted", kSubject).as_array(kSubject))
     job.unwanted.push_back(index.as_uint(kSubject));
+  for (const Json& index : json.at("apart", kSubject).as_array(kSubject))
+    job.apart.push_back(index.as_uint(kSubject));
+  job.recheck = json.at("recheck", kSubject).as_bool(kSubject);
   job.pieces = parse_pieces(json.at("pieces", kSubject));
   job.peers = parse_endpoints(json.at("peers", kSubject));
   job.trackers = parse_endpoints(json.at("trackers", kSubject));

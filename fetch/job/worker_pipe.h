@@ -4,7 +4,8 @@
 //
 //   {"event":"status","phase":..,"done":..,"total":..,"rate":..,"peers":..,"seeds":..,"downloaded":..,
 //    "rehashed":..,"proven":..,"unproven":..}          fetch/arrival_watch.h says what the last two are for
-//       optional: "availability" (copies of the rarest wanted piece); "complete", "incomplete" (of trackers)
+//       optional: "adopted", "believed", "believed_pieces" once the disk is checked (FetchResult);
+//       "availability" (copies of the rarest wanted piece); "complete", "incomplete" (of trackers)
 //   {"event":"warning","message":..}                 for the user
 //   {"event":"tracker","url":..,"message":..}        a tracker failed; an empty message: it answers again
 //   {"event":"error","kind":..,"message":..}         the last event
@@ -44,6 +45,8 @@ struct WorkerJob {
   std::string journal;                      // payload: below `folder`
   std::string parts;                        // payload: below `folder`; parts of pieces in unwanted files
   std::vector<std::uint64_t> unwanted;      // payload: indices into the layout's files
+  std::vector<std::uint64_t> apart;         // payload: unwanted files that are not touched where they lie
+  bool recheck = false;                     // payload: hash all that is on the disk
   std::vector<PieceMap::Range> pieces;      // payload: restricts the pieces of wanted files; empty: all
   std::vector<Endpoint> peers;
   std::vector<Endpoint> trackers;

@@ -140,13 +140,16 @@ class PayloadWorker {
   /// in .sluice.
   [[nodiscard]] std::vector<fs::path> place_files() {
     for (const std::uint64_t index : job_.unwanted) wanted_.at(index) = false;
+    const std::set<std::uint64_t> apart(job_.apart.begin(), job_.apart.end());
     std::vector<fs::path> paths;
     for (std::size_t i = 0; i < wanted_.size(); ++i) {
       const format::ReleaseFile& file = torrent_.layout.files[i];
       fs::path path =
           torrent_.layout.single_file ? fs::path(file.path) : torrent_.layout.name / fs::path(file.path);
       const fs::path part = fs::path(job_.parts) / std::to_string(i);
-      if (!file.pad && !storage_->find(path)) {
+      if (apart.contains(i) && !wanted_[i]) {
+        path = part;
+      } else if (!file.pad && !storage_->find(path)) {
         // A file that was unwanted in an earlier fetch and is wanted now is moved out of the parts with its
         // bytes.
         if (!wanted_[i]) {
@@ -189,10 +192,11 @@ class PayloadWorker {
                                   .on_warning = [&](const std::string& message) { pipe_.warn(message); },
                                   .stop_requested = [&] { return stopped.load(); }};
     const Resumed resumed = resume(torrent_.layout, map_, verifier_, journal_state_, files_, store_,
-                                   committer_, base::available_threads(), observer);
+                                   committer_, base::available_threads(), job_.recheck, observer);
     committer_.flush();
     throw_failure();
     rehashed_bytes_ = resumed.rehashed_bytes;
+    count_present(resumed);
     if (stopped) return false;
     partial_ = resumed.partial;
     // Before the session starts: restore() must come before libtorrent's first request for the piece.
@@ -204,6 +208,26 @@ class PayloadWorker {
     }
     prepare_files();
     return true;
+  }
+
+  void count_present(const Resumed& resumed) {
+    believed_bytes_ = 0;
+    for (const std::uint32_t piece : order_.pieces()) {
+      if (resumed.adopted[piece]) adopted_bytes_ += order_.wanted_bytes(piece);
+      if (!resumed.believed[piece]) continue;
+      *believed_bytes_ += order_.wanted_bytes(piece);
+      ++believed_pieces_;
+    }
+  }
+
+  /// Adds the counts that every event has.
+  void add_counts(Json& event) const {
+    event.set("downloaded", downloaded_bytes_);
+    event.set("rehashed", rehashed_bytes_);
+    event.set("adopted", adopted_bytes_);
+    if (!believed_bytes_) return;
+    event.set("believed", *believed_bytes_);
+    event.set("believed_pieces", believed_pieces_);
   }
 
   /// Creates empty files, which no piece would create, and cuts files that are too long.
@@ -453,10 +477,9 @@ class PayloadWorker {
                                {"rate", rate_bytes_per_s(status)},
                                {"peers", status.num_peers},
                                {"seeds", status.num_seeds},
-                               {"downloaded", downloaded_bytes_},
-                               {"rehashed", rehashed_bytes_},
                                {"proven", proven_bytes_},
                                {"unproven", done + (mirrors_ ? mirrors_->downloaded_bytes() : 0)}});
+    add_counts(event);
     if (status.distributed_copies >= 0)
       event.set("availability", static_cast<double>(status.distributed_copies));
     add_swarm(event, status);
@@ -487,8 +510,9 @@ class PayloadWorker {
   }
 
   void send_end(const char* event) {
-    pipe_.send(
-        Json::object({{"event", event}, {"downloaded", downloaded_bytes_}, {"rehashed", rehashed_bytes_}}));
+    Json json = Json::object({{"event", event}});
+    add_counts(json);
+    pipe_.send(json);
   }
 
   /// Waits briefly for missing piece layers, because the peers are about to be disconnected.
@@ -514,6 +538,9 @@ class PayloadWorker {
   std::uint64_t rehashed_bytes_ = 0;
   std::vector<bool> proven_;        // per piece: was there at the start, or libtorrent has verified it since
   std::uint64_t proven_bytes_ = 0;  // verified since the start
+  std::uint64_t adopted_bytes_ = 0;
+  std::optional<std::uint64_t> believed_bytes_;  // set by check_disk()
+  std::uint64_t believed_pieces_ = 0;
 
   std::mutex mutex_;           // guards the members up to failure_
   std::vector<bool> durable_;  // per piece; empty before check_disk()

@@ -190,3 +190,18 @@ TEST_CASE("a repair refuses what is not the torrent's, and does not write throug
   CHECK_ERROR(release.repair({}, observer), ErrorKind::io, "symbolic link");
   CHECK(read_text(release.dir / "elsewhere") == release.files.at("large.bin"));
 }
+
+TEST_CASE("a file of which nothing is right is kept aside") {
+  Damaged release(sample_files());
+  write_text(release.copy() / "params.json", "my own notes");
+  release.tell("params.json", {{0, 100'000}});
+  const SeedThread seeder(release.torrent, release.dir.path());
+  RecordingObserver observer;
+  static_cast<void>(release.repair({seeder.peer()}, observer));
+  CHECK((read_files(release.copy()) == release.files));
+  REQUIRE(observer.warnings.size() == 1);
+  const std::string& warning = observer.warnings[0];
+  const std::size_t kept = warning.find("is kept in ");
+  REQUIRE(kept != std::string::npos);
+  CHECK(read_text(warning.substr(kept + 11)) == "my own notes");
+}

@@ -135,6 +135,126 @@ TEST_CASE("files that are there without resume data are checked and kept") {
   CHECK(result.downloaded_bytes <= 65536);
 }
 
+TEST_CASE("a release of another torrent in the same folder is left alone") {
+  const Published one(true, {{"weights.bin", noise(1, 100'000)}, {"params.json", "{}"}});
+  const Published two(true, {{"weights.bin", noise(2, 80'000)}});
+  const fs::path out = one.out();
+  {
+    const SeedThread seeder(one.result.torrent, one.dir.path());
+    static_cast<void>(fetch_quietly(make_request(one.result.torrent, out, {seeder.peer()})));
+  }
+  const std::string key = base::to_hex(two.result.layout.infohash_v1.value());
+  const SeedThread seeder(two.result.torrent, two.dir.path());
+  auto request = make_request(two.result.torrent, out, {seeder.peer()});
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::usage,
+              "belongs to the release 'model' of torrent " +
+                  base::to_hex(one.result.layout.infohash_v1.value()) + ", and is not the file of torrent " +
+                  key);
+  CHECK((read_text(out / "model/weights.bin") == noise(1, 100'000)));
+  CHECK_FALSE(fs::exists(out / ".sluice" / (key + ".torrent")));  // verify would take it for this release's
+
+  request.overwrite = true;
+  CHECK((read_text(fetch_quietly(request).path / "weights.bin") == noise(2, 80'000)));
+  CHECK_ERROR(fetch_quietly(make_request(one.result.torrent, out, {})), ErrorKind::usage, key);
+}
+
+TEST_CASE("another torrent of the same content takes over what lies there") {
+  const Published first(true);
+  const SeedThread seeder(first.result.torrent, first.dir.path());
+  static_cast<void>(fetch_quietly(make_request(first.result.torrent, first.out(), {seeder.peer()})));
+  const auto hybrid = publish_folder(first.dir / "model");
+  const auto result = fetch_quietly(make_request(hybrid.torrent, first.out(), {}));
+  CHECK(result.downloaded_bytes == 0);
+  CHECK(result.adopted_bytes == result.wanted_bytes);
+}
+
+TEST_CASE("files that have nothing to do with the release are left alone") {
+  const Published release(true, {{"a.bin", noise(1, 100'000)}, {"b.bin", noise(2, 98'304)}});
+  const fs::path file = release.out() / "model/a.bin";
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  auto request = make_request(release.result.torrent, release.out(), {seeder.peer()});
+  std::string before;
+  std::string cause = "a.bin: is there and nothing of it is the file of torrent";
+  bool linked = false;
+  SUBCASE("another file") { before = noise(3, 90'000); }
+  SUBCASE("a longer file") {
+    before = noise(1, 100'000) + "more";
+    cause = "a.bin: is longer than the release's file (100004 bytes, not 100000)";
+  }
+  SUBCASE("a damaged file with another name") {
+    before = noise(1, 100'000);
+    before[50'000] ^= 1;
+    linked = true;
+    cause = "a.bin: has other names (hard links)";
+  }
+  write_text(file, before);
+  if (linked) fs::create_hard_link(file, release.dir / "other");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::usage, cause);
+  CHECK((read_text(file) == before));
+  CHECK_FALSE(fs::exists(release.out() / "model/b.bin"));
+  // Where it is not wanted it may stay, and the piece that it shares with a wanted file is kept elsewhere.
+  request.select = {"b.bin"};
+  CHECK((read_text(fetch_quietly(request).path / "b.bin") == noise(2, 98'304)));
+  CHECK((read_text(file) == before));
+  request.select = {};
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::usage, cause);
+  request.overwrite = true;
+  CHECK((read_text(fetch_quietly(request).path / "a.bin") == noise(1, 100'000)));
+  if (linked) CHECK((read_text(release.dir / "other") == before));
+}
+
+TEST_CASE("a file of a finished fetch that somebody has replaced since is left alone") {
+  const Published release;
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  auto request = make_request(release.result.torrent, release.out(), {seeder.peer()});
+  const auto result = fetch_quietly(request);
+  write_text(result.path / "params.json", "{\"my\": 1}");
+  CHECK_ERROR(fetch_quietly(request), ErrorKind::usage, "params.json: is");
+  CHECK(read_text(result.path / "params.json") == "{\"my\": 1}");
+}
+
+TEST_CASE("partial downloads of other clients are completed") {
+  const Published release(true, {{"a.bin", noise(1, 100'000)}, {"b.bin", noise(2, 90'000)}});
+  std::string partial(100'000, '\0');  // with space reserved, and one piece
+  partial.replace(16'384, 16'384, noise(1, 100'000).substr(16'384, 16'384));
+  write_text(release.out() / "model/a.bin", partial);
+  write_text(release.out() / "model/b.bin", std::string(90'000, '\0'));
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  const auto result = fetch_quietly(make_request(release.result.torrent, release.out(), {seeder.peer()}));
+  CHECK(result.adopted_bytes == 16'384);
+  CHECK((read_text(result.path / "a.bin") == noise(1, 100'000)));
+  CHECK((read_text(result.path / "b.bin") == noise(2, 90'000)));
+}
+
+TEST_CASE("a fetch says how much it has taken from an earlier run's record, and can hash all") {
+  const Published release(true, {{"a.bin", noise(1, 1'000'000)}});
+  const SeedThread seeder(release.result.torrent, release.dir.path());
+  auto request = make_request(release.result.torrent, release.out(), {seeder.peer()});
+  CHECK(fetch_quietly(request).believed_bytes == 0);
+  const fs::path file = release.out() / "model/a.bin";
+  const auto time = fs::last_write_time(file);
+  std::string damaged = noise(1, 1'000'000);
+  damaged[500'000] ^= 1;
+  write_text(file, damaged);
+  fs::last_write_time(file, time);
+  auto again = fetch_quietly(request);
+  CHECK(again.wanted_pieces == 62);
+  // The sample of 16 pieces may have met the damage, and then all are hashed.
+  if (again.believed_pieces > 0) CHECK(again.believed_pieces == 62 - 16);
+  request.recheck = true;
+  again = fetch_quietly(request);
+  CHECK(again.believed_bytes == 0);
+  CHECK((read_text(file) == noise(1, 1'000'000)));
+
+  request.recheck = false;
+  fs::permissions(release.out() / ".sluice" / (base::to_hex(*again.layout.infohash_v1) + ".journal"),
+                  fs::perms::group_write, fs::perm_options::add);
+  RecordingObserver observer;
+  CHECK(fetch::fetch(request, observer, {}).adopted_bytes == 1'000'000);
+  REQUIRE(observer.warnings.size() == 1);
+  CHECK(observer.warnings[0].find("other users can write to it") != std::string::npos);
+}
+
 TEST_CASE("a fetch that is stopped says so and goes on from there") {
   for (const LtVersion version : {LtVersion::v2, LtVersion::hybrid}) {
     CAPTURE(static_cast<int>(version));
