@@ -88,13 +88,15 @@ class PortObserver final : public fetch::SeedObserver {
 
 }  // namespace
 
-SeedThread::SeedThread(const fs::path& torrent, const fs::path& folder, std::uint64_t limit_up_bytes_per_s) {
+SeedThread::SeedThread(const fs::path& torrent, const fs::path& folder, std::uint64_t limit_up_bytes_per_s,
+                       int port) {
   fetch::SeedRequest request;
   request.torrent = torrent;
   request.folder = folder;
   request.listen_address = "127.0.0.1";
   request.dht = false;
   request.lsd = false;
+  request.port = port;
   request.limit_up_bytes_per_s = limit_up_bytes_per_s;
   thread_ = std::jthread([this, request](const std::stop_token& stop) {
     PortObserver observer(

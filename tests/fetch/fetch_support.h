@@ -45,7 +45,7 @@ fetch::PublishResult publish_folder(const std::filesystem::path& folder, bool v1
 class SeedThread {
  public:
   SeedThread(const std::filesystem::path& torrent, const std::filesystem::path& folder,
-             std::uint64_t limit_up_bytes_per_s = 0);
+             std::uint64_t limit_up_bytes_per_s = 0, int port = 0);
   ~SeedThread();
   SeedThread(const SeedThread&) = delete;
   SeedThread& operator=(const SeedThread&) = delete;

@@ -6,6 +6,8 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
+#include <optional>
 
 #include "base/file.h"
 #include "tests/fetch/fetch_support.h"
@@ -364,6 +366,26 @@ TEST_CASE("a seeder that sends wrong bytes is not believed") {
     request.timeout_s = 20;
     CHECK((read_files(fetch_quietly(request).path) == sample_files()));
   }
+}
+
+TEST_CASE("a peer at the address of one that lied about the metadata is asked") {
+  const Published release;
+  const HostileSeeder liar("not the metadata");
+  const int port = SeedThread(release.result.torrent, release.dir.path()).port();
+  auto request =
+      make_request(release.result.magnet, release.out(), {liar.peer(), "127.0.0.1:" + std::to_string(port)});
+  request.timeout_s = 30;
+  struct Observer final : RecordingObserver {
+    void on_warning(std::string_view message) override {
+      // Only now, so that the liar has been found out before.
+      if (!honest && message.find("sent metadata that does not fit") != std::string_view::npos) start();
+    }
+    std::function<void()> start;
+    std::optional<SeedThread> honest;
+  } observer;
+  observer.start = [&] { observer.honest.emplace(release.result.torrent, release.dir.path(), 0, port); };
+  CHECK((read_files(fetch::fetch(request, observer, {}).path) == sample_files()));
+  CHECK(observer.honest.has_value());
 }
 
 TEST_CASE("a fetch without peers ends after the timeout and says what was tried") {

@@ -174,6 +174,33 @@ class LyingPeerTest(BadNetworkTest):
         self.assertLess(peer.blocks_sent * BLOCK, RELEASE_BYTES)
         self.assertEqual(peer.problems, [])
 
+    def test_an_attacker_who_comes_back_from_other_ports(self):
+        """Each connection sends rubbish until it is thrown out. The address has a budget."""
+        class Attacker(RawPeer):
+            ended = False
+
+            def block(self, piece, offset, count):
+                return os.urandom(count)
+
+            def attack(self, address):
+                while not self.ended:
+                    with contextlib.suppress(OSError):
+                        self.call(address)
+                    time.sleep(0.01)
+
+        attacker, = self.prepare("v1", machines=3)
+        self.share(self.honest, "--limit-up", "1M/s")
+        peer = self.raw_peer(Attacker, attacker)
+        self.addCleanup(setattr, peer, "ended", True)
+        fetching = self.start_fetch(self.wanter, self.torrent, *self.peers(self.honest), "--port", str(PORT),
+                                    "--timeout", "40")
+        for _ in range(3):
+            threading.Thread(target=peer.attack, args=[(self.wanter.address, PORT)], daemon=True).start()
+        finished = self.finish(fetching)
+        self.assert_arrived(finished)
+        self.assertGreater(peer.blocks_sent, 0)
+        self.assertLess(finished.result()["downloaded_bytes"], 4 * RELEASE_BYTES)
+
     def test_an_honest_peer_is_not_blamed_for_wrong_blocks_of_an_earlier_run(self):
         """They are on the disk, of pieces that were not whole yet. Whoever completes these is not their sender."""
         class WrongBeginnings(RawPeer):
