@@ -126,6 +126,7 @@ TEST_CASE("a mapped file that is cut reads as zeros and says where, also after a
 
 TEST_CASE("a file counts as this user's alone when nobody else can have written it") {
   const TempDir dir;
+  fs::permissions(dir.path(), fs::perms(0755));  // for the part that runs as another user
   write_file(dir / "f", as_bytes("x"));
   const auto alone = [&] { return only_this_user_writes(File::open_read(dir / "f")); };
   const auto mode = [&](unsigned bits) {
