@@ -251,7 +251,9 @@ void require_outputs(const PublishRequest& request, const fs::path& source, cons
   });
   require(outputs.sums, [&](const fs::path& path) {
     return problem_of("a checksum list", [&] {
-      return !format::parse_sums(base::read_text_file(path), path.string()).files.empty();
+      if (format::parse_sums(base::read_text_file(path), path.string()).files.empty())
+        base::throw_malformed(path.string(), "holds no checksums");
+      return true;
     });
   });
   if (!outputs.leaves.empty())

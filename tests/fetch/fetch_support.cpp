@@ -65,6 +65,7 @@ fetch::PublishResult publish_folder(const fs::path& folder, bool v1_only, std::u
   request.folder = folder;
   request.v1_only = v1_only;
   request.piece_bytes = piece_bytes;
+  request.overwrite = true;  // tests publish a folder as v1 and as hybrid in turn
   base::NoProgress progress;
   return fetch::publish(request, progress, {});
 }

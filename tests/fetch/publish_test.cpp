@@ -250,6 +250,37 @@ TEST_CASE("a request that makes no sense is refused") {
   CHECK(publish(request).manifest_path == dir / "elsewhere.manifest.json");
 }
 
+TEST_CASE("publishing again changes nothing, and other files are replaced only when asked for") {
+  const TempDir dir;
+  write_files(dir / "m", {{"a", noise(1, 40'000)}});
+  fetch::PublishRequest request;
+  request.folder = dir / "m";
+  request.leaves = true;
+  const auto first = publish(request);
+  const auto written = fs::last_write_time(first.torrent);
+  CHECK(publish(request).magnet == first.magnet);
+  CHECK((fs::last_write_time(first.torrent) == written));
+  request.trackers = {"udp://tracker.example:1337/announce"};
+  const std::string torrent = read_text(first.torrent);
+  CHECK_ERROR(publish(request), ErrorKind::usage, "says something else; --overwrite replaces it");
+  CHECK(read_text(first.torrent) == torrent);
+  request.overwrite = true;
+  CHECK(read_text(publish(request).torrent) != torrent);
+
+  // Before a byte is read, only the kind and the name of what is there are known.
+  request.overwrite = false;
+  CHECK(fetch::choose_outputs(request).leaves == dir / "m.leaves");
+  write_text(dir / "m.leaves", "Dear Lily");
+  CHECK_ERROR(fetch::choose_outputs(request), ErrorKind::usage,
+              "m.leaves: is there already and is not a leaf file");
+  write_text(dir / "m.SHA256SUMS", "Dear Lily");
+  CHECK_ERROR(fetch::choose_outputs(request), ErrorKind::usage, "is not a checksum list");
+  write_files(dir / "n", {{"a", "x"}});
+  request.folder = dir / "n";
+  request.torrent = dir / "m.torrent";
+  CHECK_ERROR(fetch::choose_outputs(request), ErrorKind::usage, "is a torrent of another release");
+}
+
 TEST_CASE("publishing can be interrupted") {
   const TempDir dir;
   write_files(dir / "m", sample_files());
