@@ -271,8 +271,9 @@ class ChainChecker {
   /// Link "tokenizer": the container's tokenizer is the release's.
   void check_tokenizer(const std::optional<format::ReleasedModel>& released) {
     const auto is_tokenizer = [](std::string_view name) { return name.starts_with("tokenizer.model"); };
-    if (released) return compare_section("tokenizer", "tokenizer", released->tokenizer);
-    compare_recorded_section("tokenizer", "tokenizer", is_tokenizer);
+    std::optional<base::Bytes> content;
+    if (released) content = released->tokenizer;
+    compare_section("tokenizer", "tokenizer", content, is_tokenizer);
   }
 
   /// Link "parameters": the container's model parameters are the release's, and its description of the model
@@ -286,43 +287,50 @@ class ChainChecker {
                  "the model that the container describes is not that of " +
                      (released ? inputs_.folder.string() : "the parameters that it holds"));
     }
-    if (released) return compare_section("parameters", "params.json", base::as_bytes(released->params_text));
-    compare_recorded_section("parameters", "params.json", is_params);
+    std::optional<base::Bytes> content;
+    if (released) content = base::as_bytes(released->params_text);
+    compare_section("parameters", "params.json", content, is_params);
   }
 
-  void compare_section(const char* link, const char* name, base::Bytes released) {
-    const format::ContainerSection* section = container_.find_section(name);
-    const bool same = section != nullptr && section->sha256 == base::hash<base::Sha256>(released);
-    add(link, same ? LinkState::checked : LinkState::differs,
-        (same ? "as in " : "another one than in ") + inputs_.folder.string());
-  }
-
-  /// Compares a section with the digests that are stated for files of such a name, when the files themselves
-  /// are not at hand. The manifest's come first; those that the container records are its own word, which
-  /// link "files" compares. The sections of a container made from GGUF are no files.
+  /// The SHA-256 of all files of such a name, without their folders.
   template <typename F>
-  void compare_recorded_section(const char* link, const char* name, F is_named_so) {
+  [[nodiscard]] static std::vector<base::Sha256> digests_of(const auto& files, F is_named_so) {
+    std::vector<base::Sha256> digests;
+    for (const auto& file : files)
+      if (file.sha256 && is_named_so(file.path.substr(file.path.rfind('/') + 1)))
+        digests.push_back(*file.sha256);
+    return digests;
+  }
+
+  /// Compares a section with what the release's files hold, if they are at hand, and with the digests that
+  /// are stated for files of such a name. A release may have several of them, for two layouts. Digests that
+  /// the container records are its own word until link "file content" has compared them with the files.
+  template <typename F>
+  void compare_section(const char* link, const char* name, const std::optional<base::Bytes>& released,
+                       F is_named_so) {
     const format::ContainerSection* section = container_.find_section(name);
     if (section == nullptr) return add(link, LinkState::unknown, "the container has none");
-    const bool from_gguf =
-        std::ranges::any_of(files_, [](const RecordedFile& file) { return file.path.ends_with(".gguf"); });
-    if (from_gguf) return add(link, LinkState::unknown, "it was in a GGUF file, which is not at hand");
-    std::vector<base::Sha256> stated;
-    std::vector<base::Sha256> recorded;
-    const auto collect = [&](const auto& files, std::vector<base::Sha256>& digests) {
-      for (const auto& file : files)
-        if (file.sha256 && is_named_so(file.path.substr(file.path.rfind('/') + 1)))
-          digests.push_back(*file.sha256);
-    };
-    if (const auto& manifest = inputs_.release.manifest) collect(manifest->files, stated);
-    collect(files_, recorded);
-    const auto has = [&](const std::vector<base::Sha256>& digests) {
+    const auto contains = [&](const std::vector<base::Sha256>& digests) {
       return std::ranges::find(digests, section->sha256) != digests.end();
     };
-    if (has(stated)) return add(link, LinkState::checked, "its SHA-256 is in " + inputs_.source);
+    if (released && section->sha256 == base::hash<base::Sha256>(*released))
+      return add(link, LinkState::checked, "as in " + inputs_.folder.string());
+    const auto& manifest = inputs_.release.manifest;
+    const auto stated = manifest ? digests_of(manifest->files, is_named_so) : std::vector<base::Sha256>();
+    if (contains(stated)) return add(link, LinkState::checked, "its SHA-256 is in " + inputs_.source);
+    const auto recorded = digests_of(files_, is_named_so);
+    const bool files_are_recorded = std::ranges::any_of(links_, [](const ChainLink& one) {
+      return one.link == "file content" && one.state == LinkState::checked;
+    });
+    if (contains(recorded) && files_are_recorded)
+      return add(link, LinkState::checked, "its SHA-256 is that of a file in " + inputs_.folder.string());
+    if (released) return add(link, LinkState::differs, "another one than in " + inputs_.folder.string());
+    // The sections of a container made from GGUF are parts of that file.
+    if (std::ranges::any_of(files_, [](const RecordedFile& file) { return file.path.ends_with(".gguf"); }))
+      return add(link, LinkState::unknown, "it was in a GGUF file, which is not at hand");
     if (!stated.empty())
       return add(link, LinkState::differs, "its SHA-256 is not that of the file in " + inputs_.source);
-    if (!recorded.empty() && !has(recorded)) {
+    if (!recorded.empty() && !contains(recorded)) {
       return add(link, LinkState::differs,
                  "its SHA-256 is not that of the file that the container says it was made from");
     }

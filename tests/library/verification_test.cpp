@@ -143,10 +143,13 @@ TEST_CASE("a container with another model or tokenizer is not the pinned one, al
   TinyModel user;
   const fs::path forged = user.dir / "forged.sluice";
   const char* link = nullptr;
+  bool older = false;
   SUBCASE("model") {
     tests::forge_container(user.container, forged,
                            [](auto& directory, auto&) { directory.description.norm.epsilon *= 8; });
     link = "parameters";
+    SUBCASE("version 1") { older = true; }
+    SUBCASE("version 2") {}
   }
   SUBCASE("parameters as released") {
     tests::forge_section(user.container, forged, "params.json", 3);
@@ -155,13 +158,12 @@ TEST_CASE("a container with another model or tokenizer is not the pinned one, al
   SUBCASE("tokenizer") {
     tests::forge_section(user.container, forged, "tokenizer", 20);
     link = "tokenizer";
+    SUBCASE("version 1") { older = true; }
+    SUBCASE("version 2") {}
   }
-  bool older = false;
-  SUBCASE("version 2") {}
-  SUBCASE("version 1") {
+  if (older) {
     tests::write_as_version_1(forged, forged.string() + ".1");
     fs::rename(forged.string() + ".1", forged);
-    older = true;
   }
   CAPTURE(older);
   // The release tells, also without a pin.

@@ -18,9 +18,11 @@ using verify::LinkState;
 namespace {
 
 /// A container whose weights are zeros and whose provenance is this text.
-std::filesystem::path write_container(const std::filesystem::path& path, const std::string& provenance) {
+std::filesystem::path write_container(const std::filesystem::path& path, const std::string& provenance,
+                                      const std::string& tokenizer = {}) {
   const auto description = format::describe(tests::tiny_params());
   format::ContainerWriter writer(path, description);
+  if (!tokenizer.empty()) writer.add_section("tokenizer", base::as_bytes(tokenizer));
   for (const format::ModelTensor& tensor : format::model_tensors(description)) {
     const auto storage = tests::storage_of(tensor, format::Storage::q8_tiles);
     writer.begin_tensor(tensor, storage, format::DType::bf16, 0);
@@ -79,6 +81,36 @@ TEST_CASE("a root is verified only by a pin that names it") {
   inputs.pins.push_back({format::ContainerReader::open(path).root(), "m.manifest.json"});
   CHECK(check(path, inputs).at("root").state == LinkState::checked);
   CHECK(check(path, inputs).at("root").detail.ends_with(": named by m.manifest.json"));
+}
+
+TEST_CASE("the tokenizer is compared with all files of its name that are known") {
+  const tests::TempDir dir;
+  std::filesystem::create_directory(dir / "release");
+  base::write_file(dir / "release/tokenizer.model.v3", base::as_bytes("pieces"));
+  const auto sha256_of = [](std::string_view text) { return base::hash<base::Sha256>(base::as_bytes(text)); };
+  const auto state = [&](const std::string& path, std::string_view recorded,
+                         const verify::ChainInputs& inputs) {
+    const auto container = write_container(
+        dir / "m.sluice",
+        R"({"files":[{"path":")" + path + R"(","sha256":")" + base::to_hex(sha256_of(recorded)) + R"("}]})",
+        "pieces");
+    return check(container, inputs).at("tokenizer").state;
+  };
+  // What the container records is its own word, until the files are compared with it.
+  verify::ChainInputs inputs;
+  CHECK(state("tokenizer.model.v3", "pieces", inputs) == LinkState::unknown);
+  CHECK(state("a/tokenizer.model", "others", inputs) == LinkState::differs);
+  CHECK(state("README.md", "others", inputs) == LinkState::unknown);
+  CHECK(state("m.gguf", "others", inputs) == LinkState::unknown);
+  inputs.folder = dir / "release";
+  CHECK(state("tokenizer.model.v3", "pieces", inputs) == LinkState::checked);
+  CHECK(state("tokenizer.model", "pieces", inputs) == LinkState::unknown);  // this file is missing
+  inputs = {};
+  auto& manifest = inputs.release.manifest.emplace();
+  manifest.files.push_back({"tokenizer.model", {}, {}, sha256_of("others"), {}});
+  CHECK(state("README.md", "others", inputs) == LinkState::differs);
+  manifest.files.push_back({"tokenizer.model.v3", {}, {}, sha256_of("pieces"), {}});
+  CHECK(state("README.md", "others", inputs) == LinkState::checked);
 }
 
 TEST_CASE("each link is compared when the release is available") {
