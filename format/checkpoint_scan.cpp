@@ -28,8 +28,8 @@ constexpr std::size_t kPicklesMax = 1u << 16;
 // many.
 constexpr std::size_t kInflatedBytesMax = 64u << 20;
 constexpr std::uint64_t kSweptBytesMax = 1u << 30;
-constexpr std::uint64_t kMemberCostBytes =
-    512;  // looking at a member takes about as long as scanning so much
+// Looking at a member takes about as long as scanning so much.
+constexpr std::uint64_t kMemberCostBytes = 512;
 constexpr std::uint8_t kProtocolMax = 5;
 
 constexpr std::array<std::string_view, 9> kPickleExtensions{".pkl", ".pickle", ".p",     ".pt", ".pth",
