@@ -134,7 +134,9 @@ std::string summarize(const verify::Report& report) {
     return file.state == FileState::unproven || file.state == FileState::extra;
   });
   if (nothing_expected) return text + "there is nothing to verify against";
-  text += "verification FAILED: " + join(wrong);
+  // Every part of a container may have its digest, and the container still not be made from its release.
+  text +=
+      "verification FAILED: " + (wrong.empty() ? std::string("a link of the chain differs") : join(wrong));
   if (report.damaged_bytes > 0) text += " (" + base::to_human_bytes(report.damaged_bytes) + " damaged)";
   return text;
 }

@@ -171,6 +171,7 @@ TEST_CASE("a container with another model or tokenizer is not the pinned one, al
   CHECK_FALSE(verified.report.ok);
   CHECK(user.states(verified).at(link) == verify::LinkState::differs);
   CHECK(user.states(verified).at("tensors") == verify::LinkState::checked);
+  CHECK(summarize(verified.report).ends_with(": verification FAILED: a link of the chain differs"));
   // So does its manifest, when the files are not at hand.
   fs::rename(user.release, user.dir / "away");
   CHECK(user.states(user.verify(forged)).at(link) == verify::LinkState::differs);
