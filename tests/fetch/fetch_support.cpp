@@ -101,9 +101,9 @@ SeedThread::SeedThread(const fs::path& torrent, const fs::path& folder, std::uin
   request.limit_up_bytes_per_s = limit_up_bytes_per_s;
   thread_ = std::jthread([this, request](const std::stop_token& stop) {
     PortObserver observer(
-        [this](int port) {
+        [this](int bound_port) {
           const std::lock_guard lock(mutex_);
-          port_ = port;
+          port_ = bound_port;
           changed_.notify_all();
         },
         uploaded_bytes_);
