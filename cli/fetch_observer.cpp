@@ -74,11 +74,9 @@ void FetchObserver::on_swarm(const fetch::Swarm& swarm) {
 }
 
 void FetchObserver::on_status(const fetch::FetchStatus& status) {
-  // "metadata  0 B  0 peers" would not say what is waited for.
-  const bool looking = status.phase == "metadata" && status.peers == 0;
   const double rate_per_s = rate(status);
-  line_.show({looking ? "looking for peers" : status.phase, status.done_bytes, status.total_bytes, rate_per_s,
-              status.peers, true, status.stall_reason, status.availability, meter_.settled()});
+  line_.show({status.phase, status.done_bytes, status.total_bytes, rate_per_s, status.peers, true,
+              status.stall_reason, status.availability, meter_.settled()});
 }
 
 /// The rate of finished bytes, whether they came from peers or from the disk; while seeding, of sent bytes.

@@ -52,7 +52,9 @@ struct ProgressTexts {
 };
 
 ProgressTexts make_texts(const ProgressState& state) {
-  ProgressTexts texts{.head = std::string(state.phase)};
+  // "metadata  0 B  0 peers" would not say what is waited for.
+  const bool looking = state.phase == "metadata" && state.peers == 0U;
+  ProgressTexts texts{.head = looking ? "looking for peers" : std::string(state.phase)};
   if (state.total > 0) {
     const double share = std::min(1.0, static_cast<double>(state.done) / static_cast<double>(state.total));
     // Rounded down, so that 100 % appears only when everything is done.

@@ -73,15 +73,15 @@ verify::Report compare_sizes(const References& references) {
   return report;
 }
 
-/// "consolidated.00.pth: damaged, 5 of 9 bytes lie where the hashes differ; ...": the first few files.
+/// "; consolidated.00.pth: damaged, ...; params.json: missing": the first few files.
 std::string name_damage(const verify::Report& report) {
   constexpr std::size_t kFilesNamed = 3;
   std::string text;
   std::size_t count = 0;
   for (const verify::FileReport& file : report.files) {
     if (!is_damage(file.state) || ++count > kFilesNamed) continue;
-    text += "; " + base::to_printable(file.path) + ": " + std::string(verify::to_string(file.state)) + ", " +
-            base::to_printable(file.problem);
+    text += "; " + base::to_printable(file.path) + ": " + std::string(verify::to_string(file.state));
+    if (!file.problem.empty()) text += ", " + base::to_printable(file.problem);
   }
   if (count > kFilesNamed) text += "; and " + std::to_string(count - kFilesNamed) + " more files";
   return text;

@@ -108,7 +108,7 @@ class BigTorrentTest(ProgramTest):
 
     def test_what_does_not_fit_is_told_with_numbers(self):
         torrent = make_big_release(self.folder)
-        for memory, part in (("128MiB", "metadata of up to 32.0 MiB can be read with 128 MiB of memory"),
+        for memory, part in (("128MiB", "is too large for --memory 128 MiB; --memory 336MiB is enough"),
                              ("300MiB", "MiB are needed in all (--memory), not 300 MiB")):
             self.fail_with(2, "usage", part, "fetch", torrent, "-o", self.folder / "out", "--memory", memory,
                            "--select", "params.json", "--no-dht", "--no-lsd")
@@ -148,7 +148,9 @@ class BigTorrentTest(ProgramTest):
                 with self.subTest(bomb=name, memory=memory):
                     code, _, peak_bytes = self.measure("fetch", path, "--list", "-o", self.folder / "out",
                                                        "--memory", memory)
-                    self.assertEqual(code, 9)
+                    # These could be read with more memory, as far as can be told without decoding them.
+                    fits_more = memory == "64MiB" and name in ("numbers", "files")
+                    self.assertEqual(code, 2 if fits_more else 9)
                     self.assert_memory(peak_bytes, memory_bytes)
         write_repeated(path, b"d4:info170000000:", b"x" * 1000, 170_000, b"e")
         self.fail_with(9, "malformed", "expected at most", "fetch", path, "--list", "-o", self.folder / "out")

@@ -86,6 +86,7 @@ class EscapesTest(ProgramTest):
     def setUp(self):
         super().setUp()
         self.environment["TERM"] = "xterm-256color"
+        (self.folder / "share/manifests").mkdir(parents=True)
         self.environment["SLUICE_DATA_DIR"] = str(self.folder / "share")
         self.environment["XDG_CONFIG_HOME"] = str(self.folder / "config")
 
@@ -185,7 +186,6 @@ class EscapesTest(ProgramTest):
 
     def manifest_commands(self):
         share = self.folder / "share/manifests"
-        share.mkdir(parents=True)
         good = json.loads((RELEASE.parent / "mixtral-8x7b.json").read_text())
         data = {"SLUICE_DATA_DIR": str(self.folder / "share")}
         release = self.folder / "rel"
@@ -336,7 +336,7 @@ class EscapesTest(ProgramTest):
             self.assertEqual(data.count(piece.encode() + b"\x15"), 1)
             data = data.replace(piece.encode() + b"\x15", b"\x1b[35m%d\x15" % number)
         tokenizer.write_bytes(data)
-        self.succeed("convert", release, "-o", "evil.sluice", "--quiet")
+        self.succeed("convert", release, "-o", "evil.sluice", "--quiet", "--allow-damaged")
         arguments = ["run", "evil.sluice", "-p", "Once", "-n", "60", "--temperature", "0"]
         self.assertIn("\x1b[35m", self.succeed(*arguments).stdout)
         self.check_all([(arguments, None), ([*arguments, "--json"], None)], 2)

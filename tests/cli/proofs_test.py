@@ -45,8 +45,8 @@ class ProofsTest(ProgramTest):
         for other in (second, off, full):
             self.assertEqual(other["ids"], first["ids"])
         people = self.succeed("run", self.model, *PROMPT, "--stats")
-        self.assertIn("proofs: 0 of 32 experts and 0 of", people.stdout)
-        self.assertIn("known from before: 32 and", people.stdout)
+        self.assertIn("proofs: 0 of 32 experts and 0 of", people.stderr)
+        self.assertIn("known from before: 32 and", people.stderr)
 
     def test_wrong_bit_in_a_used_expert_prints_no_token(self):
         trace = self.folder / "trace"

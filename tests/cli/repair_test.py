@@ -95,7 +95,7 @@ class RepairTest(ProgramTest):
         good = (self.folder / "m.sluice").read_bytes()
         footer = good[-128:]
         directory = int.from_bytes(footer[0:8], "little")
-        self.assertTrue(good[directory:].startswith(b'{"params":{'))
+        self.assertTrue(good[directory:].startswith(b'{"version":2,'))
         chance = random.Random(4)
         payload = lambda: chance.randrange(4096, directory)
         rounds = [[payload() for _ in range(100)] for _ in range(3)]

@@ -42,7 +42,7 @@ class WebTest(ProgramTest):
         gone = socket.create_server(("127.0.0.1", 0))
         address = gone.getsockname()
         gone.close()
-        self.fail_with(6, "network", "/x.torrent: cannot be had: HTTP 404", "fetch", server.url + "/x.torrent")
+        self.fail_with(6, "network", "/x.torrent: cannot be downloaded: HTTP 404", "fetch", server.url + "/x.torrent")
         self.fail_with(6, "network", "the server cannot be reached", "run",
                        f"http://127.0.0.1:{address[1]}/x.torrent", "-p", "x")
 

@@ -324,7 +324,7 @@ TEST_CASE("a tokenizer that run could not use is refused before anything is read
                "is a Git LFS pointer, not the tokenizer it stands for"},
            Row{"<html>404</html>", "is a web page, not a tokenizer: the download saved an error page"},
            Row{"{\"version\": \"1.0\"}", "is a JSON file, expected a SentencePiece model"},
-           Row{"Entry not found", "has a field of wire type 5 where"},
+           Row{"Entry not found", "has a field of wire type 7, which is not known"},
            Row{whole.substr(0, 20000), "is cut off, or is no SentencePiece model"},
        }) {
     CAPTURE(cause);
@@ -361,7 +361,7 @@ TEST_CASE("an output for which there is no room is refused before the first byte
   convert::require_convertible(request);
   CHECK_ERROR(convert::require_space(request.output, std::uint64_t{1} << 62), ErrorKind::no_space,
               request.output.string() +
-                  ": the conversion writes 4,294,967,296.0 GiB (4611686018427387904 "
+                  ": the conversion writes 4.0 EiB (4611686018427387904 "
                   "bytes), but its file system has ");
 }
 

@@ -183,8 +183,9 @@ TEST_CASE("a prompt cache that does not fit is not used and told; what is none i
     return result;
   };
   CHECK(use(model, KvType::bf16).reused_tokens == 19);
-  CHECK(use(model, KvType::q8).warning.value().find("is of keys and values as bf16") != std::string::npos);
-  CHECK(use(other, KvType::bf16).warning.value().find("is of another model") != std::string::npos);
+  CHECK(use(model, KvType::q8).warning.value().find("was made with keys and values as bf16") !=
+        std::string::npos);
+  CHECK(use(other, KvType::bf16).warning.value().find("was made with another model") != std::string::npos);
   const auto good = base::read_file(path);
   base::write_file(path, base::Bytes(good).first(good.size() - 1));
   CHECK(use(model, KvType::bf16).warning.value().find("tokens do not make") != std::string::npos);
