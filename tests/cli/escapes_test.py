@@ -71,7 +71,7 @@ def edit_container(source, target, edit):
     text = json.dumps(directory, separators=(",", ":"), ensure_ascii=False).encode()
     footer = struct.pack("<QQQ", offset, len(text), offset + len(text) + 128) + footer[24:56]
     footer += hashlib.sha256(text).digest()
-    footer += hashlib.sha256(footer).digest() + b"SLUICEnd"
+    footer += hashlib.sha256(footer).digest() + b"SLUICEv2"
     target.write_bytes(data[:offset] + text + footer)
     return target
 

@@ -61,7 +61,7 @@ class HelpTest(ProgramTest):
 
     def test_a_value_has_a_name(self):
         flags = {"--json", "--quiet", "--help", "--chat", "--stats", "--list", "--dry-run", "--no-dht", "--no-pex",
-                 "--no-lsd", "--allow-private", "--strict", "--repair", "--recheck", "--write-sums", "--overwrite", "--direct",
+                 "--no-lsd", "--allow-private", "--strict", "--repair", "--recheck", "--allow-damaged", "--verbose", "--write-sums", "--overwrite", "--direct",
                  "--v1-only", "--leaves", "--no-password", "--password-stdin", "--yes", "--model", "--release",
                  "--releases"}
         for command in COMMANDS:

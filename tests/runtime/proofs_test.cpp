@@ -227,6 +227,7 @@ TEST_CASE("a record that another user can have written counts for nothing, and i
     CHECK(use(model.path, model.options()).stats.experts_known == 0);
     CHECK(use(model.path, model.options()).stats.experts_known == good.experts.size());
     // Root's counts for everybody.
+    fs::permissions(model.dir.path(), static_cast<fs::perms>(0755));
     const tests::AsNobody nobody;
     CHECK(use(model.path, model.options()).stats.experts_known == good.experts.size());
   }
