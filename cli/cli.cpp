@@ -51,12 +51,13 @@ constexpr std::array kCommands = {
 // Commands of other programs (ollama, llama.cpp, huggingface-cli, aria2) that do something similar; suggested
 // when one of them is typed.
 constexpr std::pair<std::string_view, std::string_view> kHabits[] = {
-    {"pull", "fetch"},       {"download", "fetch"},     {"get", "fetch"},      {"add", "fetch"},
-    {"check", "verify"},     {"generate", "run"},       {"chat", "run"},       {"quantize", "convert"},
-    {"export", "convert"},   {"create", "publish"},     {"push", "publish"},   {"share", "seed"},
-    {"list", "models"},      {"ls", "models"},          {"rm", "models rm"},   {"remove", "models rm"},
-    {"delete", "models rm"}, {"prune", "models prune"}, {"show", "inspect"},   {"info", "inspect"},
-    {"ps", "models"},        {"benchmark", "bench"},    {"perplexity", "eval"}};
+    {"pull", "fetch"},       {"download", "fetch"},     {"get", "fetch"},       {"add", "fetch"},
+    {"check", "verify"},     {"generate", "run"},       {"chat", "run"},        {"quantize", "convert"},
+    {"export", "convert"},   {"create", "publish"},     {"push", "publish"},    {"share", "seed"},
+    {"list", "models"},      {"ls", "models"},          {"rm", "models rm"},    {"remove", "models rm"},
+    {"delete", "models rm"}, {"prune", "models prune"}, {"show", "inspect"},    {"info", "inspect"},
+    {"ps", "models"},        {"benchmark", "bench"},    {"perplexity", "eval"}, {"-v", "--version"},
+    {"help", "--help"}};
 
 std::string top_help() {
   HelpPage page{

@@ -345,6 +345,24 @@ Totals add_up(const Inspection& found) {
   return totals;
 }
 
+Table make_table(const Inspection& found, const Totals& totals) {
+  Table table;
+  table.add_row({"kind", found.kind});
+  if (!found.tensors.empty()) {
+    table.add_row({"tensors", with_commas(found.tensors.size())});
+    table.add_row({"parameters", with_commas(totals.parameters)});
+    for (const auto& [type, count] : totals.types) table.add_row({"of type " + type, with_commas(count)});
+  }
+  print_facts(found.facts, "", table);
+  // The chain says more about a container's origin than its raw provenance.
+  if (found.chain.empty()) {
+    print_facts(found.provenance.as_object("provenance"), "provenance.", table);
+  } else {
+    print_origin(found.provenance, table);
+  }
+  return table;
+}
+
 }  // namespace
 
 int inspect_command(const Invocation& invocation) {
@@ -384,22 +402,8 @@ int inspect_command(const Invocation& invocation) {
   if (signer) result.set("signature", Json::object({{"state", "unchecked"}, {"key_id", *signer}}));
   console.event(result);
 
-  Table table;
-  table.add_row({"kind", found.kind});
-  if (!found.tensors.empty()) {
-    table.add_row({"tensors", with_commas(found.tensors.size())});
-    table.add_row({"parameters", with_commas(totals.parameters)});
-    for (const auto& [type, count] : totals.types) table.add_row({"of type " + type, with_commas(count)});
-  }
-  print_facts(found.facts, "", table);
-  // The chain says more about a container's origin than its raw provenance.
-  if (found.chain.empty()) {
-    print_facts(found.provenance.as_object("provenance"), "provenance.", table);
-  } else {
-    print_origin(found.provenance, table);
-  }
   // With --quiet and a glob the list of tensors is the result.
-  if (glob.empty() || !console.quiet()) console.print(table);
+  if (glob.empty() || !console.quiet()) console.print(make_table(found, totals));
   print_chain(found.chain, console);
   if (signer) {
     console.print(marked('?', "signature: by key " + *signer + "; sluice verify checks it"));

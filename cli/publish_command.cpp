@@ -12,6 +12,35 @@
 
 namespace sluice::cli {
 
+namespace {
+
+void print_published(const fetch::PublishRequest& request, const fetch::PublishResult& published,
+                     Console& console) {
+  const auto& layout = published.layout;
+  auto result = format::Json::object({{"event", "result"},
+                                      {"torrent", published.torrent.string()},
+                                      {"magnet", published.magnet},
+                                      {"infohash_v1", hex_or_null(layout.infohash_v1)},
+                                      {"infohash_v2", hex_or_null(layout.infohash_v2)},
+                                      {"manifest", published.manifest_path.string()},
+                                      {"sums", published.sums.string()},
+                                      {"bytes", layout.payload_bytes()}});
+  if (!published.leaves.empty()) result.set("leaves", published.leaves.string());
+  console.event(result);
+  console.print("torrent       " + published.torrent.string());
+  console.print("manifest      " + published.manifest_path.string());
+  console.print("SHA256SUMS    " + published.sums.string());
+  if (!published.leaves.empty()) console.print("leaves        " + published.leaves.string());
+  if (layout.infohash_v1) console.print("info-hash v1  " + base::to_hex(*layout.infohash_v1));
+  if (layout.infohash_v2) console.print("info-hash v2  " + base::to_hex(*layout.infohash_v2));
+  console.print("magnet        " + published.magnet);
+  if (request.trackers.empty())
+    console.note("no tracker is named (--tracker URL): peers find the release through the DHT alone");
+  console.note("to share it: sluice seed " + published.torrent.string());
+}
+
+}  // namespace
+
 int publish_command(const Invocation& invocation) {
   Console& console = invocation.console;
   std::string folder;
@@ -52,27 +81,7 @@ int publish_command(const Invocation& invocation) {
   ProgressLine progress(console);
   const auto published = fetch::publish(request, progress, invocation.stop);
   console.clear_status();
-  const auto& layout = published.layout;
-  auto result = format::Json::object({{"event", "result"},
-                                      {"torrent", published.torrent.string()},
-                                      {"magnet", published.magnet},
-                                      {"infohash_v1", hex_or_null(layout.infohash_v1)},
-                                      {"infohash_v2", hex_or_null(layout.infohash_v2)},
-                                      {"manifest", published.manifest_path.string()},
-                                      {"sums", published.sums.string()},
-                                      {"bytes", layout.payload_bytes()}});
-  if (!published.leaves.empty()) result.set("leaves", published.leaves.string());
-  console.event(result);
-  console.print("torrent       " + published.torrent.string());
-  console.print("manifest      " + published.manifest_path.string());
-  console.print("SHA256SUMS    " + published.sums.string());
-  if (!published.leaves.empty()) console.print("leaves        " + published.leaves.string());
-  if (layout.infohash_v1) console.print("info-hash v1  " + base::to_hex(*layout.infohash_v1));
-  if (layout.infohash_v2) console.print("info-hash v2  " + base::to_hex(*layout.infohash_v2));
-  console.print("magnet        " + published.magnet);
-  if (request.trackers.empty())
-    console.note("no tracker is named (--tracker URL): peers find the release through the DHT alone");
-  console.note("to share it: sluice seed " + published.torrent.string());
+  print_published(request, published, console);
   return 0;
 }
 
