@@ -2,13 +2,11 @@
 // What a command may write, decided in one place and before the first byte of work (docs/decisions/0018): an
 // output never destroys what the user has.
 //
-//   - An output that is an input of the command, be it by a hard or symbolic link, is refused.
+//   - An output that is an input of the command, by a hard or symbolic link too, is refused.
 //   - Only regular files are replaced. A symbolic link of the user is followed: its target is written, and
-//   the
-//     link stays. Folders, devices, pipes, sockets and links of other users are refused.
-//   - An existing file that the command did not make is replaced only when the user asks for it
-//   (--overwrite).
-//     The command says which files it made (OutputRule::problem). An empty file holds nothing to lose.
+//     the link stays. Folders, devices, pipes, sockets and links of other users are refused.
+//   - An existing file that the command did not make is replaced only with --overwrite. The command says
+//     which files it made (OutputRule::problem). An empty file holds nothing to lose.
 //   - The folder of the output exists and can be written.
 //
 // Refusals are Error{usage}; a folder that the system does not let us write is Error{io}. AtomicFile and

@@ -41,9 +41,17 @@ bool is_container_file(const fs::path& path) {
 }
 
 base::InputFiles input_files(const fs::path& path) {
-  base::InputFiles inputs{path};
-  if (!is_one_file(path) || is_container_file(path)) return inputs;
   std::error_code unreadable;
+  if (!is_one_file(path)) {
+    // A container in the release's folder was made there by an earlier conversion; it is no part of the
+    // release.
+    base::InputFiles inputs;
+    for (const auto& item : fs::recursive_directory_iterator(path, unreadable))
+      if (!item.is_regular_file(unreadable) || item.path().extension() != ".sluice") inputs.add(item.path());
+    return inputs;
+  }
+  base::InputFiles inputs{path};
+  if (is_container_file(path)) return inputs;
   for (const auto& item : fs::directory_iterator(parent_of(path), unreadable)) {
     const std::string extension = item.path().extension().string();
     if (extension == ".json" || extension == ".model" || extension == ".jinja" ||

@@ -22,8 +22,8 @@ namespace sluice::library {
 /// it.
 [[nodiscard]] bool is_container_file(const std::filesystem::path& path);
 
-/// The files that a command reads when this path is its input: all of a folder, or a checkpoint file with the
-/// other files of its release beside it (its shards, parameters, tokenizer).
+/// The files that a command reads when this path is its input: all of a folder but containers, or a
+/// checkpoint file with the other files of its release beside it (its shards, parameters, tokenizer).
 [[nodiscard]] base::InputFiles input_files(const std::filesystem::path& path);
 
 }  // namespace sluice::library

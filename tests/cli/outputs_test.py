@@ -183,6 +183,15 @@ class OutputsTest(ProgramTest):
             if kind != "sign":  # whose comment has the time
                 self.assertEqual(path.read_bytes(), first)
 
+    def test_a_container_in_the_release_s_folder_is_made_again(self):
+        """It is no part of the release, though it lies in a folder that the command reads."""
+        for _ in range(2):
+            self.succeed("convert", self.release, "-o", self.release / "own.sluice", "-q")
+        self.fail_with(2, "usage", "is there already", "convert", self.release, "--quant", "q8", "-o",
+                       self.release / "own.sluice")
+        self.fail_with(2, "usage", "params.json", "convert", self.release, "-o", self.release / "params.json",
+                       "--overwrite")
+
     def test_what_a_like_command_made_needs_overwrite(self):
         model, other = self.model, self.folder / "tuned"
         self.refuse(2, "m.sluice: is there already and holds other types", "convert", self.release, "-o", model,
