@@ -169,16 +169,29 @@ void require_expressible(const SentencePieceModel& tokenizer, std::uint64_t voca
   }
 }
 
+/// The ids that end a text, -1 for none: GGUF has three keys for them. More ids are told by write_gguf().
+constexpr std::size_t kEndKeys = 3;
+std::vector<std::int32_t> end_ids(const format::TokenFacts& facts, const SentencePieceModel& tokenizer) {
+  std::vector<std::int32_t> ids = facts.end_ids;
+  if (std::ranges::find(ids, tokenizer.eos_id) == ids.end()) ids.push_back(tokenizer.eos_id);
+  ids.resize(std::max(ids.size(), kEndKeys), -1);
+  return ids;
+}
+
 void set_tokenizer(const ModelRows& model, const std::string& subject, GgufHeader& header) {
   SentencePieceModel tokenizer =
       format::parse_sentencepiece(model.tokenizer(), subject + ": tokenizer.model");
   const std::uint64_t vocab_size = model.description().vocabulary;
   require_expressible(tokenizer, vocab_size, subject);
+  const std::vector<std::int32_t> ends = end_ids(model.tokens(), tokenizer);
   // llama.cpp requires a token for every row of the embedding.
   while (tokenizer.pieces.size() < vocab_size) {
     const std::string text = "[PAD" + std::to_string(tokenizer.pieces.size()) + "]";
     tokenizer.pieces.push_back({text, -1e9F, PieceType::unused});
   }
+  for (const format::AddedToken& token : model.tokens().added)
+    tokenizer.pieces[static_cast<std::size_t>(token.id)] = {
+        token.text, -1e9F, token.control ? PieceType::control : PieceType::user_defined};
   std::vector<std::string> texts;
   std::vector<float> scores;
   std::vector<std::int32_t> types;
@@ -193,7 +206,9 @@ void set_tokenizer(const ModelRows& model, const std::string& subject, GgufHeade
   header.set_f32s("tokenizer.ggml.scores", scores);
   header.set_i32s("tokenizer.ggml.token_type", types);
   for (const auto& [key, id] : {std::pair{"bos", tokenizer.bos_id},
-                                {"eos", tokenizer.eos_id},
+                                {"eos", ends[0]},
+                                {"eot", ends[1]},
+                                {"eom", ends[2]},
                                 {"unknown", tokenizer.unk_id},
                                 {"padding", tokenizer.pad_id}}) {
     if (id >= 0)
@@ -226,6 +241,9 @@ ExportedTensors write_gguf(const ModelRows& model, const ExportRequest& request,
   header.set_u32("general.quantization_version", 2);  // ggml.h, GGML_QNT_VERSION
   set_params(model, *params, header);
   set_tokenizer(model, subject, header);
+  if (model.tokens().end_ids.size() > kEndKeys)
+    progress.warn("GGUF has keys for " + std::to_string(kEndKeys) +
+                  " tokens that end a text; the model has more, and the others do not end it there");
   for (const GgufTensor& tensor : tensors)
     header.add_tensor(tensor.name, gguf_type(tensor.type), tensor.shape);
   if (params->sliding_window) {

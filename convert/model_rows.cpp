@@ -65,6 +65,7 @@ class Release final : public ModelRows {
   }
   const std::string& params_text() const override { return release_.params_text; }
   base::Bytes tokenizer() const override { return release_.tokenizer; }
+  format::TokenFacts tokens() const override { return release_.tokens; }
   std::string name() const override { return {}; }
   std::string licence() const override { return {}; }
   DType exact_dtype(const ModelTensor& tensor) const override { return views_.at(tensor.name)->dtype; }
@@ -184,6 +185,11 @@ class Container final : public ModelRows {
   std::uint64_t stored_bytes() const override { return file_.size_bytes(); }
   const std::string& params_text() const override { return params_text_; }
   base::Bytes tokenizer() const override { return section("tokenizer"); }
+  format::TokenFacts tokens() const override {
+    if (reader_.find_section(format::kTokenFactsSection) == nullptr) return {};
+    return format::parse_token_facts(base::as_text(section(format::kTokenFactsSection)),
+                                     description().vocabulary, reader_.path().string() + ": tokens.json");
+  }
   std::string name() const override { return origin("release"); }
   std::string licence() const override { return origin("licence"); }
 

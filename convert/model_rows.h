@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "format/hub/token_facts.h"
 #include "format/model_description.h"
 #include "format/model_tensors.h"
 
@@ -46,6 +47,7 @@ class ModelRows {
   [[nodiscard]] virtual std::uint64_t stored_bytes() const = 0;      ///< of the files that hold the model
   [[nodiscard]] virtual const std::string& params_text() const = 0;  ///< as released
   [[nodiscard]] virtual base::Bytes tokenizer() const = 0;           ///< tokenizer.model
+  [[nodiscard]] virtual format::TokenFacts tokens() const = 0;       ///< what it does not say of the tokens
   /// The name of the release that a container was made of, if it records one; else empty.
   [[nodiscard]] virtual std::string name() const = 0;
   [[nodiscard]] virtual std::string licence() const = 0;

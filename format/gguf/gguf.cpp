@@ -84,7 +84,13 @@ class GgufReader final {
     read_alignment(checkpoint.gguf_pairs);
     checkpoint.kind = CheckpointKind::gguf;
     checkpoint.files = {file_.path()};
-    for (std::uint64_t i = 0; i < tensor_count; ++i) checkpoint.tensors.push_back(read_tensor(i));
+    try {
+      for (std::uint64_t i = 0; i < tensor_count; ++i) checkpoint.tensors.push_back(read_tensor(i));
+    } catch (const base::Error&) {
+      // Types that are not read come with architectures that are not, whose name says more.
+      require_supported_architecture(checkpoint);
+      throw;
+    }
     result.data_offset_bytes = base::align_up(at_, alignment_);
     place_tensors(checkpoint.tensors, result.data_offset_bytes);
     return result;

@@ -26,6 +26,9 @@ struct DamagedGguf {
 /// what is damaged, never for loading.
 [[nodiscard]] DamagedGguf read_damaged_gguf(const std::filesystem::path& path);
 
+/// Error{malformed} naming the architecture of the file and the supported one. A file without one passes.
+void require_supported_architecture(const CheckpointIndex& checkpoint);
+
 /// The hyperparameters of architecture "llama". An unknown key of that architecture may change the result and
 /// is refused by name.
 [[nodiscard]] MistralParams gguf_params(const CheckpointIndex& checkpoint);

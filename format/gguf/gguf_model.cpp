@@ -178,10 +178,17 @@ bool is_chat_mark(std::string_view piece) {
 
 }  // namespace
 
-MistralParams gguf_params(const CheckpointIndex& checkpoint) {
+void require_supported_architecture(const CheckpointIndex& checkpoint) {
   const Pairs pairs(checkpoint);
+  if (pairs.find("general.architecture") == nullptr) return;
   if (const std::string name = pairs.text("general.architecture"); name != "llama")
     pairs.refuse("general.architecture", "is '" + base::to_printable(name) + "', supported is 'llama'");
+}
+
+MistralParams gguf_params(const CheckpointIndex& checkpoint) {
+  const Pairs pairs(checkpoint);
+  static_cast<void>(pairs.text("general.architecture"));
+  require_supported_architecture(checkpoint);
   MistralParams params;
   std::vector<std::string> known{"llama.vocab_size"};
   // Every key that is read is noted on the way, so that the list of known keys cannot fall behind.

@@ -1,5 +1,6 @@
 """The demo model in the layouts of other releases: every command takes them as it takes the .pth file."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -114,6 +115,37 @@ class LayoutsTest(ProgramTest):
         for source in (self.make_native(), hub, hub / "model-00002-of-00002.safetensors"):
             self.assertEqual(self.weights_of(source), expected)
             self.assertEqual(self.succeed("run", source, *prompt).result()["text"], text)
+
+    def test_every_end_id_stops_a_text_in_each_form_of_the_model(self):
+        hub = self.make_hub()
+        prompt = ["-p", "Once upon a time", "-n", "12", "--temperature", "0", "--json"]
+        ids = self.succeed("run", hub, *prompt).result()["ids"]
+        end = ids[4]
+        expected = ids[:ids.index(end) + 1]
+        config = json.loads((hub / "config.json").read_text())
+        (hub / "config.json").write_text(json.dumps({**config, "eos_token_id": [2, end], "unsloth_version": "1"}))
+        self.succeed("convert", hub, "-o", "m.sluice")
+        self.succeed("convert", "m.sluice", "--to", "gguf", "-o", "m.gguf")
+        self.succeed("convert", "m.sluice", "--to", "safetensors", "-o", "exported/")
+        for model in ("m.sluice", "m.gguf", "exported"):
+            result = self.succeed("run", model, *prompt).result()
+            self.assertEqual((result["stop"], result["ids"][:len(expected)]), ("eos", expected[:len(result["ids"])]))
+
+    def test_a_model_in_the_cache_of_the_hub(self):
+        model = self.folder / "cache" / "models--org--name"
+        snapshot = model / "snapshots" / "0123"
+        snapshot.mkdir(parents=True)
+        (model / "blobs").mkdir()
+        for number, file in enumerate(("params.json", "tokenizer.model", "consolidated.00.pth")):
+            shutil.copy(RELEASE / file, model / "blobs" / str(number))
+            (snapshot / file).symlink_to(f"../../blobs/{number}")
+        sums = [f"{hashlib.sha256((snapshot / file).read_bytes()).hexdigest()}  {file}\n"
+                for file in sorted(os.listdir(snapshot))]
+        (model / "snapshots" / "0123.SHA256SUMS").write_text("".join(sums))
+        for path in (model, snapshot):
+            self.assertEqual(self.succeed("verify", path, "--json").result()["proven_by"], ["sha256"])
+        self.succeed("convert", model)
+        self.assertTrue((self.folder / "name-q4.sluice").exists())
 
     def test_inspect(self):
         hub = self.make_hub()

@@ -214,6 +214,32 @@ TEST_CASE("symbolic links and special files are not followed, even to the right 
   CHECK(state_of(run(dir.path(), expectations), "c") == FileState::unreadable);
 }
 
+TEST_CASE("in the cache of huggingface_hub, links to the blobs of the model are its files, and no others") {
+  const MadeRelease release = three_files();
+  const TempDir dir;
+  const auto model = dir / "models--org--name";
+  const auto snapshot = model / "snapshots" / "rev";
+  fs::create_directories(snapshot);
+  write_release(snapshot, release);
+  fs::create_directories(model / "blobs");
+  fs::rename(snapshot / "a", model / "blobs" / "1");
+  fs::rename(snapshot / "sub" / "b", model / "blobs" / "2");
+  fs::create_symlink("../../blobs/1", snapshot / "a");
+  fs::create_symlink("../../../blobs/2", snapshot / "sub" / "b");
+  const auto expectations = by(make_layout(release, Hashes::v1));
+  REQUIRE(run(snapshot, expectations).ok);
+
+  fs::rename(model / "blobs" / "1", dir / "elsewhere");
+  fs::remove(snapshot / "a");
+  fs::create_symlink(dir / "elsewhere", snapshot / "a");
+  CHECK(state_of(run(snapshot, expectations), "a") == FileState::unreadable);
+  // A blob that is a link itself is no way out either.
+  fs::create_symlink(dir / "elsewhere", model / "blobs" / "1");
+  fs::remove(snapshot / "a");
+  fs::create_symlink("../../blobs/1", snapshot / "a");
+  CHECK(state_of(run(snapshot, expectations), "a") == FileState::unreadable);
+}
+
 TEST_CASE("a file that may not be read is unreadable, and not missing") {
   const MadeRelease release = three_files();
   const TempDir dir;
