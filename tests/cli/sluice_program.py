@@ -110,7 +110,7 @@ class ProgramTest(unittest.TestCase):
         process = self.start("seed", torrent, "--listen", "127.0.0.1", "--no-dht", "--no-lsd", "--json",
                              *options, stderr=subprocess.DEVNULL)
         listening = json.loads(process.stdout.readline())
-        while listening["event"] == "progress":
+        while listening["event"] in ("progress", "warning"):  # such as that the usual port is taken
             listening = json.loads(process.stdout.readline())
         self.assertEqual(listening["event"], "listening")
         return process, listening["port"]
