@@ -42,12 +42,14 @@ std::vector<convert::SourceFile> list_files(const verify::Expectations& expected
   return list;
 }
 
+/// A file that is missing is no damage here: the checkpoint was found to be complete before, and people
+/// download parts of a release, such as one of its two checkpoints.
 bool is_damage(verify::FileState state) {
   using verify::FileState;
-  return state != FileState::ok && state != FileState::extra && state != FileState::unproven;
+  return state == FileState::damaged || state == FileState::unreadable || state == FileState::changed;
 }
 
-/// The files whose absence or size alone proves damage, without hashing; empty when sizes prove nothing.
+/// The files whose size alone proves damage, without hashing; ok when sizes prove nothing.
 verify::Report compare_sizes(const References& references) {
   verify::Report report;
   report.ok = true;
@@ -55,25 +57,23 @@ verify::Report compare_sizes(const References& references) {
     if (!file.length_bytes) continue;
     std::error_code unreadable;
     const auto path = references.folder / file.path;
-    // Links, folders and unreadable files are for the verification itself, which has words for each.
-    const auto status = std::filesystem::symlink_status(path, unreadable);
-    const bool absent = status.type() == std::filesystem::file_type::not_found;
-    if (!absent && status.type() != std::filesystem::file_type::regular) continue;
-    const std::uint64_t found = absent ? 0 : std::filesystem::file_size(path, unreadable);
-    if (!absent && (unreadable || found == *file.length_bytes)) continue;
+    // Links, folders and absent files are for the verification itself, which has words for each.
+    if (std::filesystem::symlink_status(path, unreadable).type() != std::filesystem::file_type::regular)
+      continue;
+    const std::uint64_t found = std::filesystem::file_size(path, unreadable);
+    if (unreadable || found == *file.length_bytes) continue;
     verify::FileReport damage;
     damage.path = file.path;
-    damage.state = absent ? verify::FileState::missing : verify::FileState::damaged;
+    damage.state = verify::FileState::damaged;
     damage.problem =
-        absent ? "is not there, expected " + std::to_string(*file.length_bytes) + " bytes"
-               : "has " + std::to_string(found) + " bytes, expected " + std::to_string(*file.length_bytes);
+        "has " + std::to_string(found) + " bytes, expected " + std::to_string(*file.length_bytes);
     report.ok = false;
     report.files.push_back(std::move(damage));
   }
   return report;
 }
 
-/// "; consolidated.00.pth: damaged, ...; params.json: missing": the first few files.
+/// "; consolidated.00.pth: damaged, has 5 bytes, expected 9; ...": the first few damaged files.
 std::string name_damage(const verify::Report& report) {
   constexpr std::size_t kFilesNamed = 3;
   std::string text;
@@ -91,7 +91,7 @@ void handle_failure(const verify::Report& report, OriginPolicy policy, convert::
                     const Context& context) {
   const std::string problem = request.input.string() + ": " + summarize(report) + name_damage(report);
   const bool damaged = std::ranges::any_of(report.files, is_damage, &verify::FileReport::state);
-  // References that no file could be compared with prove nothing, like none at all.
+  // References that contradict no file prove nothing against the release; only its origin is not proven.
   if (!damaged) return context.observer.on_warning(problem + "; it is converted without naming its origin");
   if (policy == OriginPolicy::must_match) {
     throw base::Error(base::ErrorKind::verification,

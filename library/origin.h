@@ -20,8 +20,8 @@ enum class OriginPolicy : std::uint8_t {
 };
 
 /// Verifies the release that request.input is of against its references, and writes the origin into the
-/// request. Sizes are compared first: a file that is missing or has another size needs no hashing. Without
-/// references the request stays as it is, which is a warning.
+/// request. Sizes are compared first: a file of another size needs no hashing. Without references, or
+/// when files are merely missing or unproven, the request stays as it is, which is a warning.
 void record_origin(const References& references, OriginPolicy policy, convert::Request& request,
                    const Context& context);
 

@@ -66,7 +66,7 @@ TEST_CASE("a damaged release is refused naming its files, or converted with a re
   CHECK(user.observer.warnings[0].find("without naming its origin") != std::string::npos);
 }
 
-TEST_CASE("a size or an absence that proves damage needs no hashing") {
+TEST_CASE("a size that proves damage needs no hashing, and a missing file is no damage") {
   PublishedRelease user;
   const auto fail = [&](const char* what) {
     user.observer.work_ends = 0;
@@ -76,7 +76,11 @@ TEST_CASE("a size or an absence that proves damage needs no hashing") {
   write_text(user.release / "weights.bin", "short");
   fail("weights.bin: damaged, has 5 bytes, expected 7");
   std::filesystem::remove(user.release / "weights.bin");
-  fail("weights.bin: missing, is not there, expected 7 bytes");
+  user.record(OriginPolicy::must_match);
+  CHECK(user.conversion.release_name.empty());
+  REQUIRE(user.observer.warnings.size() == 1);
+  CHECK(user.observer.warnings[0].find("1 missing; it is converted without naming its origin") !=
+        std::string::npos);
 }
 
 TEST_CASE("the damaged sources of a container are told from its provenance, whatever that holds") {
