@@ -47,6 +47,9 @@ void declare(Options& options, FetchOptions& values) {
                    "Hash all files that are there, whatever the record of an earlier run says");
   options.add_flag("--list", values.list, "List the files, and download none");
   options.add_flag("--dry-run", request.dry_run, "Download and check the metadata only");
+  // These options are about files, which the other two do not touch.
+  for (const char* const files : {"--overwrite", "--recheck"})
+    for (const char* const none : {"--list", "--dry-run"}) options.exclude(files, none);
   options.group("Trust");
   options.add_text("--manifest FILE", values.manifest,
                    "Accept only the torrent that this manifest names; a file or a release name");

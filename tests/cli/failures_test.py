@@ -18,6 +18,8 @@ class ExitCodeTest(ProgramTest):
                        "--temperature", "nan")
         self.fail_with(2, "usage", "--seed", "run", "stories-moe", "-p", "x", "--seed", "-2")
         self.fail_with(2, "usage", "is a folder", "fetch", RELEASE)
+        self.fail_with(2, "usage", "--overwrite cannot be given together with --list", "fetch", "x.torrent", "--overwrite", "--list")
+        self.fail_with(2, "usage", "--recheck cannot be given together with --dry-run", "fetch", "x.torrent", "--recheck", "--dry-run")
         self.fail_with(2, "usage", "does not exist", "verify", "nowhere")
         self.fail_with(2, "usage", "SLUICE_ISA", "run", "stories-moe", "-p", "x",
                        environment={"SLUICE_ISA": "mmx"})

@@ -79,7 +79,7 @@ TEST_CASE("a size that proves damage needs no hashing, and a missing file is no 
   user.record(OriginPolicy::must_match);
   CHECK(user.conversion.release_name.empty());
   REQUIRE(user.observer.warnings.size() == 1);
-  CHECK(user.observer.warnings[0].find("1 missing; it is converted without naming its origin") !=
+  CHECK(user.observer.warnings[0].find("1 missing (7 B damaged); it is converted without") !=
         std::string::npos);
 }
 
