@@ -60,7 +60,8 @@ std::string download_torrent(const FetchRequest& request, const std::stop_token&
   if (too_long) throw_too_long(url, bytes_max, request.memory_bytes);
   const std::string problem = problem_of(answer);
   if (problem.empty()) return content;
-  if (request.timeout_s > 0 && watch.seconds() >= request.timeout_s)
+  constexpr double kClockSlack_s = 0.05;  // libcurl counts whole milliseconds
+  if (request.timeout_s > 0 && watch.seconds() >= request.timeout_s - kClockSlack_s)
     throw base::Error(base::ErrorKind::no_peers, url + ": the .torrent did not arrive within --timeout (" +
                                                      base::to_human_seconds(request.timeout_s) + "); " +
                                                      base::to_human_bytes(content.size()) + " arrived");
