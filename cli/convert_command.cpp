@@ -114,6 +114,14 @@ base::InputFiles list_inputs(const ConvertOptions& values, const library::Refere
   return inputs;
 }
 
+/// Says before hours of work where the result goes and how much it is.
+void tell_size(const fs::path& output, const convert::Readiness& readiness, Console& console) {
+  std::string text =
+      output.string() + ": about " + base::to_human_bytes(readiness.output_bytes) + " to write";
+  if (readiness.free_bytes) text += " (" + base::to_human_bytes(*readiness.free_bytes) + " free)";
+  console.note(text);
+}
+
 /// Refuses an output that would destroy something. The container for a calibration is an output, too.
 void require_outputs(const ConvertOptions& values, const base::InputFiles& inputs,
                      const CalibrationRun* calibration, base::Progress& progress,
@@ -218,6 +226,7 @@ int convert_command(const Invocation& invocation) {
   // This needs no weights, so it comes before the release is hashed.
   const auto readiness = convert::require_convertible(request);
   if (values.verbose) tell_skipped_keys(readiness.skipped_keys, console);
+  tell_size(request.output, readiness, console);
   const auto policy =
       values.allow_damaged ? library::OriginPolicy::allow_damaged : library::OriginPolicy::must_match;
   library::record_origin(references, policy, request, access.context());

@@ -143,8 +143,13 @@ Plan make_plan(const Request& request) {
   return Plan::make(request.input, types_of(request));
 }
 
-void require_room(const Request& request, const Plan& plan) {
-  require_space(request.output, container_bytes(plan.release, make_jobs(plan, types_of(request))));
+struct Room {
+  std::uint64_t needed_bytes = 0;
+  std::optional<std::uint64_t> free_bytes;
+};
+Room require_room(const Request& request, const Plan& plan) {
+  const std::uint64_t needed = container_bytes(plan.release, make_jobs(plan, types_of(request)));
+  return {needed, require_space(request.output, needed)};
 }
 
 /// True for a complete container of this conversion whose bytes match all their digests.
@@ -263,8 +268,8 @@ bool is_scratch(const std::filesystem::path& path) {
 
 Readiness require_convertible(const Request& request) {
   Plan plan = make_plan(request);
-  require_room(request, plan);
-  return {std::move(plan.release.skipped_keys)};
+  const Room room = require_room(request, plan);
+  return {std::move(plan.release.skipped_keys), room.needed_bytes, room.free_bytes};
 }
 
 Result convert(const Request& request, base::Progress& progress, const std::stop_token& stop) {
@@ -277,7 +282,7 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
     result.resumed_tensors = plan.tensors.size();
     return result;
   }
-  require_room(request, plan);
+  static_cast<void>(require_room(request, plan));
   if (!request.scratch) warn_of_quantized_source(plan.release, progress);
   UnfinishedContainer container(request.output, identity, progress);
   try {

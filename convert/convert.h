@@ -176,6 +176,8 @@ struct RepairResult {
 /// What is worth knowing of a release that can be converted.
 struct Readiness {
   std::vector<std::string> skipped_keys;  ///< of config.json or params.json: not known, and without effect
+  std::uint64_t output_bytes = 0;         ///< the container's size, rounded up by a little
+  std::optional<std::uint64_t> free_bytes = {};  ///< of the output's file system, where they are known
 };
 
 /// Refuses what convert() would refuse without reading a weight: a checkpoint, parameters or a tokenizer that

@@ -55,17 +55,17 @@ std::uint64_t container_bytes(const format::ReleasedModel& release, std::span<co
   return bytes + jobs.size() * kDirectoryEntryBytes;
 }
 
-void require_space(const fs::path& output, std::uint64_t needed_bytes) {
+std::optional<std::uint64_t> require_space(const fs::path& output, std::uint64_t needed_bytes) {
   // A folder that is made later lies on the file system of the nearest one that exists.
   std::error_code unknown;
   fs::path folder = fs::absolute(output).parent_path();
   while (!fs::exists(folder, unknown) && folder.has_relative_path()) folder = folder.parent_path();
   const fs::space_info space = fs::space(folder, unknown);
   // Creating the file says better what is wrong with the folder.
-  if (unknown) return;
+  if (unknown) return std::nullopt;
   const std::uint64_t there_bytes = std::min(part_bytes(output), needed_bytes);
   const std::uint64_t missing_bytes = needed_bytes - there_bytes;
-  if (missing_bytes <= space.available) return;
+  if (missing_bytes <= space.available) return space.available;
   throw base::Error(base::ErrorKind::no_space,
                     output.string() + ": the conversion writes " + base::to_human_bytes(missing_bytes) +
                         " (" + std::to_string(missing_bytes) + " bytes), but its file system has " +

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 
 #include "convert/tensor_block.h"
@@ -21,7 +22,8 @@ std::uint64_t require_usable_tokenizer(const format::ReleasedModel& release);
                                             std::span<const TensorJob> jobs);
 
 /// Error{no_space} when the file system of `output` has less free space than the container needs. The blocks
-/// of the part file that an earlier run has left count as there.
-void require_space(const std::filesystem::path& output, std::uint64_t needed_bytes);
+/// of the part file that an earlier run has left count as there. Returns the free bytes; nothing where the
+/// system does not tell them.
+std::optional<std::uint64_t> require_space(const std::filesystem::path& output, std::uint64_t needed_bytes);
 
 }  // namespace sluice::convert

@@ -276,7 +276,7 @@ TEST_CASE("the same FP8 weights under another form of scales have the same diges
   const TempDir folder;
   tests::write_layout(folder.path(), Naming::native, Files::safetensors, params, tensors);
   tests::write_tensors(folder.path(), Naming::native, Files::safetensors, one);
-  const auto weights = run(folder.path(), folder / "m.sluice", Quant::q8).tensors_sha256;
+  const auto tensors_sha256 = run(folder.path(), folder / "m.sluice", Quant::q8).tensors_sha256;
   const auto digests = source_digests(folder / "m.sluice");
   for (RawTensor& tensor : one) {
     if (!tensor.name.ends_with("qscale_weight")) continue;
@@ -288,7 +288,7 @@ TEST_CASE("the same FP8 weights under another form of scales have the same diges
   }
   std::erase_if(one, [](const RawTensor& tensor) { return tensor.name.ends_with("qscale_act"); });
   tests::write_tensors(folder.path(), Naming::native, Files::safetensors, one);
-  CHECK(run(folder.path(), folder / "m.sluice", Quant::q8).tensors_sha256 == weights);
+  CHECK(run(folder.path(), folder / "m.sluice", Quant::q8).tensors_sha256 == tensors_sha256);
   CHECK(source_digests(folder / "m.sluice") == digests);
 }
 
