@@ -1,6 +1,6 @@
 #pragma once
-// What a command may write, decided in one place and before the first byte of work (docs/decisions/0018): an
-// output never destroys what the user has.
+// These functions decide in one place, before the first byte of work, what a command may write: an output
+// never destroys what the user has (docs/decisions/0018).
 //
 //   - An output that is an input of the command, by a hard or symbolic link too, is refused.
 //   - Only regular files are replaced. A symbolic link of the user is followed: its target is written, and

@@ -76,7 +76,7 @@ std::string nearest_choice(std::string_view text, std::span<const std::string> c
   std::ranges::transform(lower_case, lower_case.begin(), [](char c) { return to_lower(c); });
   if (std::ranges::find(choices, lower_case) != choices.end()) return lower_case;
   if (const unsigned bits = bits_in_name(lower_case); bits > 0) {
-    // Of two types that are as near, the one with more bits keeps what the user asked for.
+    // The type with more bits wins a tie, because it keeps the precision that the user asked for.
     const auto distance = [&](const std::string& choice) {
       const unsigned own = bits_in_name(choice);
       return own == 0 ? ~0u : 2 * (own > bits ? own - bits : bits - own) + (own > bits ? 0 : 1);

@@ -1,5 +1,5 @@
 #pragma once
-// What the contents of zip files need, over zlib: their checksum and their usual compression.
+// This header declares the checksum and the usual compression of zip members, both over zlib.
 
 #include <cstddef>
 #include <cstdint>

@@ -37,8 +37,8 @@ int write_all(int descriptor, std::string_view text) {
   return 0;
 }
 
-// A JSON text with every character that could control a terminal as \uXXXX. Outside of strings JSON has none
-// of them, so this changes strings only, and not what they mean. All of them are below U+10000.
+// Escapes every character of a JSON text that could control a terminal (RFC 8259). Outside of strings JSON
+// has none of them, so this changes strings only, and not what they mean. All of them are below U+10000.
 std::string without_controls(const std::string& json) {
   std::string shown;
   shown.reserve(json.size());
@@ -162,7 +162,7 @@ void Console::ask(std::string_view question) {
   const std::lock_guard lock(mutex_);
   clear_status_locked();
   write_error_locked(StyledText(question).render(false));
-  // What the user types ends the line.
+  // The line ends with the answer that the user types.
   error_begun_ = false;
 }
 

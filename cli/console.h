@@ -44,8 +44,8 @@ class Console final {
   /// True when somebody may be looking: stderr is a terminal, and neither --json nor --quiet was given.
   [[nodiscard]] bool attended() const { return error_is_terminal_ && !json_ && !quiet_; }
 
-  /// One JSON object on stdout; nothing without --json. Characters that control a terminal are written as
-  /// \uXXXX, which is the same JSON.
+  /// One JSON object on stdout; nothing without --json. Characters that control a terminal are escaped as
+  /// RFC 8259 allows, which is the same JSON.
   void event(const format::Json& object);
   /// One line for people on stdout; nothing with --json.
   void print(const StyledText& line);

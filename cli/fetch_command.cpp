@@ -86,7 +86,7 @@ Json make_result(const library::FetchedRelease& release, double seconds) {
   return result;
 }
 
-/// What the fetch has achieved, and how much of it was hashed in this run. Every piece was hashed when it
+/// Tells how much is complete, and how much of it was hashed in this run. Every piece was hashed when it
 /// arrived, and the journal says which of them are on the disk: nothing is read again.
 std::string summarize(const fetch::FetchResult& fetched) {
   const bool all = fetched.wanted_files == fetched.file_count;
