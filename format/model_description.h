@@ -66,7 +66,14 @@ struct ProportionalScaling {
   bool operator==(const ProportionalScaling&) const = default;
 };
 
-using RopeScaling = std::variant<NoRopeScaling, YarnScaling, Llama3Scaling, ProportionalScaling>;
+/// All pairs rotate slower by `factor` (position interpolation, arXiv 2306.15595).
+struct LinearScaling {
+  double factor = 1;
+  bool operator==(const LinearScaling&) const = default;
+};
+
+using RopeScaling =
+    std::variant<NoRopeScaling, YarnScaling, Llama3Scaling, ProportionalScaling, LinearScaling>;
 
 /// Inverse frequencies and the factor of cosines and sines are computed from it when a model is loaded.
 struct Rope {

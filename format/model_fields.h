@@ -33,7 +33,8 @@ enum class FirstIs : std::uint8_t { neutral, written };
 constexpr std::array<std::string_view, 4> kMixerNames{"grouped-query-attention", "latent-attention",
                                                       "gated-delta-net", "short-convolution"};
 constexpr std::array<std::string_view, 3> kActivationNames{"silu", "gelu-tanh", "clamped-swiglu"};
-constexpr std::array<std::string_view, 4> kRopeScalingNames{"none", "yarn", "llama3", "proportional"};
+constexpr std::array<std::string_view, 5> kRopeScalingNames{"none", "yarn", "llama3", "proportional",
+                                                            "linear"};
 constexpr std::array<std::string_view, 2> kRopeStyleNames{"interleaved", "half-split"};
 constexpr std::array<std::string_view, 3> kQueryKeyNormNames{"none", "per-head", "full-width"};
 constexpr std::array<std::string_view, 2> kDeltaInputsNames{"separate", "packed"};
@@ -65,6 +66,11 @@ void fields(A& a, Ref<A, Llama3Scaling> v) {
 template <typename A>
 void fields(A& a, Ref<A, ProportionalScaling> v) {
   a.count("turned_dims", v.turned_dims, kWidthMax);
+}
+
+template <typename A>
+void fields(A& a, Ref<A, LinearScaling> v) {
+  a.number("factor", v.factor, kFactorMin, kFactorMax);
 }
 
 template <typename A>

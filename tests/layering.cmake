@@ -8,11 +8,11 @@
 cmake_minimum_required(VERSION 3.25)
 
 # The rooms that a room may include. base and format are open; the others are seen through their front doors.
-set(rooms base text format fetch verify convert runtime library cli)
+set(rooms base format text fetch verify convert runtime library cli)
 set(open_rooms base format)
 set(may_base "")
-set(may_text base)
 set(may_format base)
+set(may_text format base)
 set(may_fetch format base)
 set(may_verify format base)
 set(may_convert format text base)

@@ -32,6 +32,7 @@ class SentencePieceTokenizer final : public Tokenizer {
       added_[token.id] = token;
       size_ = std::max(size_, static_cast<std::size_t>(token.id) + 1);
     }
+    collect_controls();
     for (const TokenId id : bundle.end_ids) {
       if (id < 0) base::throw_malformed(subject, "has a negative end id");
       if (!is_end(id)) end_ids_.push_back(id);
@@ -43,6 +44,30 @@ class SentencePieceTokenizer final : public Tokenizer {
     std::vector<int> ids;
     const auto status = processor_.Encode(text, &ids);
     if (!status.ok()) base::throw_malformed("prompt", "cannot be tokenized: " + status.ToString());
+    return ids;
+  }
+
+  std::vector<TokenId> encode(std::string_view text, std::span<const TextRange> trusted) const override {
+    std::vector<TokenId> ids;
+    std::size_t done = 0;  // the text before it has its ids
+    const auto encode_until = [&](std::size_t end) {
+      const auto plain = encode(text.substr(done, end - done));
+      ids.insert(ids.end(), plain.begin(), plain.end());
+    };
+    for (const TextRange& range : trusted) {
+      for (std::size_t at = range.begin; at < range.end;) {
+        const auto control = control_at(text.substr(at, range.end - at));
+        if (!control) {
+          ++at;
+          continue;
+        }
+        if (done < at) encode_until(at);
+        ids.push_back(control->second);
+        at += control->first.size();
+        done = at;
+      }
+    }
+    if (done < text.size()) encode_until(text.size());
     return ids;
   }
 
@@ -68,15 +93,31 @@ class SentencePieceTokenizer final : public Tokenizer {
   TokenId eos() const override { return end_ids_.front(); }
   std::span<const TokenId> end_ids() const override { return end_ids_; }
   std::optional<TokenId> control_id(std::string_view piece) const override {
-    for (const auto& [id, token] : added_)
-      if (token.control && token.text == piece) return id;
-    // The library gives the unknown piece for names that it does not have.
-    const TokenId id = processor_.PieceToId(piece);
-    if (!processor_.IsControl(id) || processor_.IdToPiece(id) != piece) return std::nullopt;
-    return id;
+    const auto found = controls_.find(piece);
+    return found == controls_.end() ? std::nullopt : std::optional(found->second);
+  }
+  std::string control_text(TokenId id) const override {
+    const auto found = std::ranges::find(controls_, id, [](const auto& control) { return control.second; });
+    return found == controls_.end() ? std::string() : found->first;
   }
 
  private:
+  /// The longest control piece with which `text` begins.
+  std::optional<std::pair<std::string, TokenId>> control_at(std::string_view text) const {
+    std::optional<std::pair<std::string, TokenId>> longest;
+    for (const auto& control : controls_)
+      if (text.starts_with(control.first) && (!longest || longest->first.size() < control.first.size()))
+        longest = control;
+    return longest;
+  }
+
+  void collect_controls() {
+    for (TokenId id = 0; id < processor_.GetPieceSize(); ++id)
+      if (processor_.IsControl(id) && !added_.contains(id)) controls_.emplace(processor_.IdToPiece(id), id);
+    for (const auto& [id, token] : added_)
+      if (token.control && !token.text.empty()) controls_.insert_or_assign(token.text, id);
+  }
+
   // "<0x0A>" is the byte 10.
   static std::string byte_of(const std::string& piece) {
     unsigned value = 0;
@@ -86,6 +127,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   sentencepiece::SentencePieceProcessor processor_;
   std::map<TokenId, AddedToken> added_;
+  std::map<std::string, TokenId, std::less<>> controls_;  // by spelling
   std::size_t size_ = 0;
   std::vector<TokenId> end_ids_;
 };

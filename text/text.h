@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "format/json.h"
 
 namespace sluice::text {
 
@@ -18,6 +19,16 @@ using TokenId = std::int32_t;
 
 enum class TokenizerKind : std::uint8_t {
   sentencepiece,  ///< tokenizer.model
+  hugging_face,   ///< tokenizer.json
+  tekken,         ///< tekken.json
+};
+
+/// A half-open range of bytes of a text.
+struct TextRange {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+
+  bool operator==(const TextRange&) const = default;
 };
 
 /// A token that a fine-tune has added to a tokenizer, or put in the place of one of its pieces.
@@ -31,6 +42,9 @@ struct AddedToken {
 struct TokenizerBundle {
   TokenizerKind kind = TokenizerKind::sentencepiece;
   base::Bytes model;  ///< content of the file that `kind` names; read during the call only
+  /// tokenizer_config.json, for `hugging_face`: whether a BOS stands before a text, and which tokens are BOS
+  /// and EOS. Empty where the release has none.
+  std::string_view config = {};
   /// Ids that end a text in addition to the tokenizer's own EOS; the first of them closes an answer.
   std::vector<TokenId> end_ids = {};
   std::vector<AddedToken> added = {};  ///< encode() never gives these
@@ -43,6 +57,10 @@ class Tokenizer {
 
   /// Text to ids, without BOS and EOS. A text never becomes a control piece, whatever it spells.
   [[nodiscard]] virtual std::vector<TokenId> encode(std::string_view text) const = 0;
+  /// The same, but control pieces that are spelled inside one of the `trusted` ranges, which ascend and do
+  /// not overlap, become those pieces. A piece that is spelled across the end of a range stays text.
+  [[nodiscard]] virtual std::vector<TokenId> encode(std::string_view text,
+                                                    std::span<const TextRange> trusted) const = 0;
   /// The bytes that an id stands for: a space for each word mark, one byte, perhaps in the middle of a
   /// character, for a byte piece, nothing for control pieces and for ids outside the vocabulary.
   [[nodiscard]] virtual std::string piece_bytes(TokenId id) const = 0;
@@ -55,6 +73,8 @@ class Tokenizer {
   [[nodiscard]] virtual std::span<const TokenId> end_ids() const = 0;
   /// The id of a control piece; nothing where there is none of that name.
   [[nodiscard]] virtual std::optional<TokenId> control_id(std::string_view piece) const = 0;
+  /// The spelling of a control piece ("<|im_end|>"), by which control_id() finds it; empty for other ids.
+  [[nodiscard]] virtual std::string control_text(TokenId id) const = 0;
 
   /// True for an id after which a text ends.
   [[nodiscard]] bool is_end(TokenId id) const;
@@ -108,6 +128,43 @@ enum class Role : std::uint8_t { system, user, assistant };
 struct Message {
   Role role = Role::user;
   std::string content;  ///< UTF-8
+};
+
+/// A text of which the template wrote some bytes and a user, a model or a tool the others.
+struct MarkedText {
+  std::string text;
+  std::vector<TextRange> trusted;  ///< bytes that the template wrote, in ascending ranges
+};
+
+/// What a chat template is given.
+struct ChatContext {
+  format::Json messages;   ///< array of objects with role and content, and what else the caller has
+  format::Json variables;  ///< object: tools, enable_thinking, reasoning_effort and the like
+  std::string bos_token;   ///< spelled as a control piece; the text of both counts as the template's own
+  std::string eos_token;
+  bool add_generation_prompt = true;  ///< the text ends where the model's answer begins
+  std::int64_t unix_time_s = 0;       ///< for strftime_now, in UTC
+};
+
+/// A chat template as releases have it (chat_template.jinja, tokenizer_config.json): the part of Jinja that
+/// docs/chat-templates.md lists, with transformers' settings trim_blocks and lstrip_blocks. Thread-safe after
+/// construction.
+class ChatTemplate {
+ public:
+  /// Error{malformed} "SUBJECT: line 12: ..." for what is not Jinja, and for constructs that are not
+  /// supported.
+  ChatTemplate(std::string_view source, std::string_view subject);
+  ~ChatTemplate();
+  ChatTemplate(ChatTemplate&&) noexcept;
+
+  /// Error{usage} with the template's own message when it refuses the conversation (raise_exception);
+  /// Error{malformed} naming the line for an operation that fails, and for a limit that is reached.
+  [[nodiscard]] MarkedText render(const ChatContext& context) const;
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
 };
 
 /// Turns a conversation into the token ids that an instruction-tuned model was trained on. Source:

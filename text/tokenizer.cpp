@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/invariant.h"
 #include "text/sentencepiece.h"
 #include "text/text.h"
@@ -17,6 +18,9 @@ std::vector<TokenId> Tokenizer::encode_prompt(std::string_view text) const {
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle, std::string_view subject) {
   switch (bundle.kind) {
     case TokenizerKind::sentencepiece: return make_sentencepiece_tokenizer(bundle, subject);
+    case TokenizerKind::hugging_face:
+    case TokenizerKind::tekken:
+      base::throw_malformed(subject, "is a tokenizer of a kind that is not supported yet");
   }
   INVARIANT(!"a TokenizerKind without a tokenizer");
 }

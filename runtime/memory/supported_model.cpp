@@ -68,6 +68,7 @@ class SupportCheck final {
     refuse_if(std::holds_alternative<YarnScaling>(rope.scaling), "RoPE scaling yarn");
     refuse_if(std::holds_alternative<Llama3Scaling>(rope.scaling), "RoPE scaling llama3");
     refuse_if(std::holds_alternative<ProportionalScaling>(rope.scaling), "RoPE scaling proportional");
+    refuse_if(std::holds_alternative<LinearScaling>(rope.scaling), "RoPE scaling linear");
   }
 
   void check(const Mixture& mixture) const {

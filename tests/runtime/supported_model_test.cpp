@@ -87,6 +87,7 @@ std::vector<Feature> features() {
       {"RoPE scaling llama3", attention([](auto& a) {
          a.rope->scaling = Llama3Scaling{8, 8192, 1, 4};
        })},
+      {"RoPE scaling linear", attention([](auto& a) { a.rope->scaling = LinearScaling{2}; })},
       {"RoPE scaling proportional", attention([](auto& a) { a.rope->scaling = ProportionalScaling{4}; })},
       {"dense feed-forward", model([](auto& m) {
          m.layer_kinds[0].feed_forward = {DenseFeedForward{128}, {}};

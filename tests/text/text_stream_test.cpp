@@ -17,12 +17,14 @@ class PieceTokenizer final : public Tokenizer {
  public:
   explicit PieceTokenizer(std::vector<std::string> pieces) : pieces_(std::move(pieces)) {}
   std::vector<TokenId> encode(std::string_view) const override { return {}; }
+  std::vector<TokenId> encode(std::string_view, std::span<const TextRange>) const override { return {}; }
   std::string piece_bytes(TokenId id) const override { return pieces_[static_cast<std::size_t>(id)]; }
   std::size_t size() const override { return pieces_.size(); }
   std::optional<TokenId> bos() const override { return std::nullopt; }
   TokenId eos() const override { return -1; }
   std::span<const TokenId> end_ids() const override { return {}; }
   std::optional<TokenId> control_id(std::string_view) const override { return std::nullopt; }
+  std::string control_text(TokenId) const override { return {}; }
 
  private:
   std::vector<std::string> pieces_;
