@@ -18,83 +18,12 @@
 #include "base/text.h"
 #include "format/hub/architecture.h"
 #include "format/hub/config_keys.h"
+#include "format/hub/config_reader.h"
+#include "format/hub/quantization_config.h"
 #include "format/model_limits.h"
 
 namespace sluice::format {
 namespace {
-
-// ---- Keys about quantized weights ----
-//
-// Checks the keys that describe quantized weights in params.json and config.json. Only FP8 E4M3 with the
-// scales that released_model.cpp finds can be read; where the scales are follows from the files, so nothing
-// is taken from these keys. Settings for activations and the KV cache describe approximations of other
-// programs and are ignored (docs/checkpoints.md, "params.json and config.json").
-
-[[noreturn]] void refuse(std::string_view subject, std::string_view key, const Json& value,
-                         std::string_view expected) {
-  base::throw_malformed(std::string(subject) + ": key '" + std::string(key) + "'",
-                        "has the value " + value.dump().substr(0, 60) +
-                            ", which is not supported, expected " + std::string(expected));
-}
-
-/// A missing key is accepted: published files leave out what is usual.
-void require_value(const Json& json, const char* key, const Json& expected, std::string_view subject) {
-  const Json* value = json.find(key);
-  if (value == nullptr || value->is_null() || *value == expected) return;
-  refuse(subject, key, *value, expected.dump());
-}
-
-/// For keys that would change the weights further; published files have them empty.
-void require_empty(const Json& json, const char* key, std::string_view subject) {
-  const Json* value = json.find(key);
-  if (value == nullptr || value->is_null() || *value == Json::object()) return;
-  refuse(subject, key, *value, "{}");
-}
-
-void check_fp8(const Json& json, std::string_view subject) {
-  require_known_keys(json,
-                     {"quant_method", "activation_scheme", "dequantize", "fmt", "ignored_layers",
-                      "modules_to_not_convert", "scale_fmt", "weight_block_size", "kv_cache_scheme"},
-                     subject);
-  require_value(json, "fmt", "e4m3", subject);
-  require_value(json, "weight_block_size", Json::array({128, 128}), subject);
-}
-
-void check_compressed_tensors(const Json& json, std::string_view subject) {
-  require_known_keys(
-      json,
-      {"quant_method", "config_groups", "format", "global_compression_ratio", "ignore", "kv_cache_scheme",
-       "quantization_status", "sparsity_config", "transform_config", "version"},
-      subject);
-  require_empty(json, "sparsity_config", subject);
-  require_empty(json, "transform_config", subject);
-  const Json& format = json.at("format", subject);
-  if (format != Json("float-quantized") && format != Json("naive-quantized"))
-    refuse(subject, "format", format, "\"float-quantized\"");
-  const std::string groups = std::string(subject) + ": key 'config_groups'";
-  for (const auto& [name, group] : json.at("config_groups", subject).as_object(groups)) {
-    const Json& weights = group.at("weights", groups);
-    require_value(weights, "type", "float", groups);
-    require_value(weights, "num_bits", 8, groups);
-    require_value(weights, "symmetric", true, groups);
-    require_value(weights, "block_structure", Json::array({128, 128}), groups);
-  }
-}
-
-void check_mistral_quantization(const Json& json, std::string_view subject) {
-  require_known_keys(json, {"qformat_weight", "qscheme_act"}, subject);
-  if (const Json& format = json.at("qformat_weight", subject); format != Json("fp8_e4m3"))
-    refuse(subject, "qformat_weight", format, "\"fp8_e4m3\"");
-}
-
-void check_quantization_config(const Json& json, std::string_view subject) {
-  const Json& method = json.at("quant_method", subject);
-  if (method == Json("fp8")) return check_fp8(json, subject);
-  if (method == Json("compressed-tensors")) return check_compressed_tensors(json, subject);
-  refuse(subject, "quant_method", method, "\"fp8\" or \"compressed-tensors\"");
-}
-
-// ---- Hyperparameters ----
 
 /// How one dialect spells the keys; nullptr: it has none.
 struct Dialect {
@@ -209,7 +138,7 @@ class ParamsReader final {
       // A whole head is turned.
       if (const Json* part = rope.find("partial_rotary_factor");
           part != nullptr && *part != Json(1.0) && *part != Json(1))
-        refuse(where, "partial_rotary_factor", *part, "1.0");
+        refuse_value(where, "partial_rotary_factor", *part, "1.0");
       for (const char* key : {"rope_type", "type"}) {
         const Json* type = rope.find(key);
         if (type != nullptr && *type != Json("default"))
@@ -262,14 +191,14 @@ class ParamsReader final {
       if (uses != params.sliding_window.has_value()) {
         // Without a window there is nothing to use, whatever the key says.
         if (uses) return;
-        refuse(subject_, "use_sliding_window", *used, "true, or no 'sliding_window'");
+        refuse_value(subject_, "use_sliding_window", *used, "true, or no 'sliding_window'");
       }
     }
     const Json* types = json_.find("layer_types");
     if (types == nullptr || types->is_null()) return;
     const Json expected(params.sliding_window ? "sliding_attention" : "full_attention");
     for (const Json& type : types->as_array(place_of(subject_, "layer_types")))
-      if (type != expected) refuse(subject_, "layer_types", type, expected.dump() + " for every layer");
+      if (type != expected) refuse_value(subject_, "layer_types", type, expected.dump() + " for every layer");
   }
 
   /// Knows the keys of one dialect only: "moe" in a config.json is as suspicious as a misspelt key.
@@ -316,6 +245,8 @@ MistralParams parse_params(std::string_view text, std::string_view subject,
   static_cast<void>(json.as_object(subject));
   // In another architecture every other key means something else, so this comes first.
   require_supported_architecture(json, subject);
+  if (const HubFamily* family = find_family(json, subject); family != nullptr && family->read != nullptr)
+    refuse_value(subject, "model_type", Json(family->model_type), "\"mixtral\" or \"mistral\"");
   return ParamsReader(json, subject, OtherKeys::by_meaning, skipped_keys).read();
 }
 

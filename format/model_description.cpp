@@ -92,6 +92,14 @@ void check_rope(const Rope& rope, std::uint64_t dims, std::string_view subject) 
                           "is odd (" + std::to_string(rope.rotary_dims) + "), but RoPE turns pairs");
   }
   require_range(rope.rotary_dims, dims, "rotary_dims", subject);
+  // Both ramps are divided by what lies between their ends.
+  if (std::holds_alternative<YarnScaling>(rope.scaling) && rope.base == 1)
+    base::throw_malformed(place_of(subject, "base"), "is 1, so all pairs rotate alike and YaRN has no ramp");
+  if (const auto* scaling = std::get_if<Llama3Scaling>(&rope.scaling);
+      scaling != nullptr && scaling->high_frequency_factor <= scaling->low_frequency_factor) {
+    base::throw_malformed(place_of(subject, "scaling"),
+                          "'high_frequency_factor' is not greater than 'low_frequency_factor'");
+  }
   if (const auto* scaling = std::get_if<ProportionalScaling>(&rope.scaling)) {
     require_multiple(scaling->turned_dims, "turned_dims", 2, "pair", subject);
     require_range(scaling->turned_dims, rope.rotary_dims, "turned_dims", subject);

@@ -12,7 +12,7 @@
 #include "base/hasher.h"
 #include "base/text.h"
 #include "format/checkpoint_index.h"
-#include "format/mistral_params.h"
+#include "format/hub/family_config.h"
 #include "format/released_model.h"
 #include "format/tensor_digests.h"
 
@@ -343,7 +343,7 @@ class ChainChecker {
     if (section == nullptr || !container_.matches_digest(*section)) return false;
     try {
       const auto text = base::as_text(container_.bytes(*section));
-      return format::describe(format::parse_params(text, kSubject)) != container_.description();
+      return format::parse_model_config(text, kSubject).description != container_.description();
     } catch (const base::Error& error) {
       // Parameters in a dialect that this program does not know.
       if (error.kind() != base::ErrorKind::malformed) throw;

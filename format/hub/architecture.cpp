@@ -1,7 +1,6 @@
 #include "format/hub/architecture.h"
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <system_error>
 
@@ -16,27 +15,20 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kConfigBytesMax = 1u << 20;
 
-struct Architecture {
-  std::string_view model_type;
-  std::string_view name;
-};
-
-// A further family is a further line.
-constexpr std::array<Architecture, 2> kSupported{{
-    {"mixtral", "MixtralForCausalLM"},
-    {"mistral", "MistralForCausalLM"},
-}};
 // mistral-inference writes this one for all of its models.
 constexpr std::string_view kNativeType = "transformer";
 
-bool supports_type(std::string_view type) {
-  return type == kNativeType ||
-         std::ranges::find(kSupported, type, &Architecture::model_type) != kSupported.end();
+const HubFamily* by_type(std::string_view type) {
+  const auto found = std::ranges::find(hub_families(), type, &HubFamily::model_type);
+  return found == hub_families().end() ? nullptr : &*found;
 }
 
-bool supports_name(std::string_view name) {
-  return std::ranges::find(kSupported, name, &Architecture::name) != kSupported.end();
+const HubFamily* by_name(std::string_view name) {
+  const auto found = std::ranges::find(hub_families(), name, &HubFamily::architecture);
+  return found == hub_families().end() ? nullptr : &*found;
 }
+
+bool supports_type(std::string_view type) { return type == kNativeType || by_type(type) != nullptr; }
 
 /// The text of a member; nothing where it is missing or no text.
 std::optional<std::string> text_of(const Json& json, std::string_view key) {
@@ -58,15 +50,30 @@ std::optional<std::string> first_architecture(const Json& config) {
 
 std::string supported_architectures() {
   std::string text;
-  for (const auto& [type, name] : kSupported)
-    text += (text.empty() ? "" : ", ") + std::string(name) + " (model_type " + std::string(type) + ")";
+  for (const HubFamily& family : hub_families())
+    text += (text.empty() ? "" : ", ") + std::string(family.architecture) + " (model_type " +
+            std::string(family.model_type) + ")";
   return text;
+}
+
+const HubFamily* find_family(const Json& config, std::string_view subject) {
+  const auto name = first_architecture(config);
+  const auto type = text_of(config, "model_type");
+  const HubFamily* named = name ? by_name(*name) : nullptr;
+  const HubFamily* typed = type ? by_type(*type) : nullptr;
+  if (named == nullptr || typed == nullptr) return named != nullptr ? named : typed;
+  // Those with one reader are one family: a Mixtral may call itself a Mistral.
+  if (named->read != typed->read) {
+    base::throw_malformed(subject, "names two architectures, " + *name + " in 'architectures' and " + *type +
+                                       " in 'model_type'");
+  }
+  return typed;
 }
 
 void require_supported_architecture(const Json& config, std::string_view subject) {
   const auto name = first_architecture(config);
   const auto type = text_of(config, "model_type");
-  if ((!name || supports_name(*name)) && (!type || supports_type(*type))) return;
+  if ((!name || by_name(*name) != nullptr) && (!type || supports_type(*type))) return;
   std::string found = name ? base::to_printable(name->substr(0, 100))
                            : "model_type '" + base::to_printable(type->substr(0, 100)) + "'";
   if (name && type) found += " (model_type " + base::to_printable(type->substr(0, 100)) + ")";

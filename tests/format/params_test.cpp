@@ -201,16 +201,20 @@ TEST_CASE("keys about the window must agree with it") {
 
 TEST_CASE("an architecture that is not supported is named first of all, with those that are") {
   const std::string supported =
-      "supported are MixtralForCausalLM (model_type mixtral), MistralForCausalLM (model_type mistral)";
+      "supported are MixtralForCausalLM (model_type mixtral), MistralForCausalLM (model_type mistral), "
+      "Qwen3MoeForCausalLM (model_type qwen3_moe), Qwen2MoeForCausalLM (model_type qwen2_moe), "
+      "OlmoeForCausalLM (model_type olmoe), GraniteMoeForCausalLM (model_type granitemoe), "
+      "GraniteMoeSharedForCausalLM (model_type granitemoeshared), Glm4MoeForCausalLM (model_type glm4_moe), "
+      "MiniMaxM2ForCausalLM (model_type minimax_m2)";
   struct Case {
     const char* text;
     const char* found;
   };
   for (const auto& [text, found] : {
-           Case{R"({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "clip_qkv": 3})",
-                "Qwen3MoeForCausalLM (model_type qwen3_moe)"},
+           Case{R"({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "clip_qkv": 3})",
+                "Qwen3ForCausalLM (model_type qwen3)"},
            Case{R"({"model_type": "deepseek_v2", "kv_lora_rank": 512})", "model_type 'deepseek_v2'"},
-           Case{R"({"architectures": ["OlmoeForCausalLM"]})", "OlmoeForCausalLM"},
+           Case{R"({"architectures": ["Olmo2ForCausalLM"]})", "Olmo2ForCausalLM"},
            Case{R"({"architectures": ["GptOssForCausalLM"], "model_type": "mixtral"})",
                 "GptOssForCausalLM (model_type mixtral)"},
            Case{R"({"architectures": ["A\u001b[2J"], "model_type": "x"})", "A\uFFFD[2J (model_type x)"},
@@ -220,6 +224,11 @@ TEST_CASE("an architecture that is not supported is named first of all, with tho
                 "config.json: the architecture " + std::string(found) + " is not supported; " + supported);
   }
   CHECK(parse_params(changed("architectures", R"(["MixtralForCausalLM"])"), "p") == mixtral());
+  // Another family's parameters are none of Mistral's.
+  CHECK_ERROR(
+      parse_params(R"({"model_type": "qwen3_moe"})", "p"), ErrorKind::malformed,
+      "p: key 'model_type': has the value \"qwen3_moe\", which is not supported, expected \"mixtral\" "
+      "or \"mistral\"");
 }
 
 TEST_CASE("config.json as transformers 4 and 5 write it") {

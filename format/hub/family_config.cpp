@@ -1,0 +1,330 @@
+// The readers of the families. Each reads like the config.json of its family: the keys that all of them share
+// first, then its own. Defaults are those of the family's class in transformers (configuration_*.py), which
+// count where a file leaves a key out; sizes must be given. Keys that nobody reads are judged by
+// config_keys.h. Pure functions; any number of threads may call them.
+
+#include "format/hub/family_config.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+
+#include "base/error.h"
+#include "format/hub/architecture.h"
+#include "format/hub/quantization_config.h"
+#include "format/hub/rope_config.h"
+#include "format/mistral_params.h"
+#include "format/model_limits.h"
+
+namespace sluice::format {
+namespace {
+
+// ---- What the families share ----
+
+/// Width, vocabulary, norm, activation and head.
+ModelDescription read_model(ConfigReader& config, double epsilon) {
+  ModelDescription model;
+  model.width = config.count("hidden_size", kWidthMax);
+  model.vocabulary = config.count("vocab_size", kVocabularyMax);
+  model.norm.epsilon = config.number_or("rms_norm_eps", epsilon, kEpsilonMin, kEpsilonMax);
+  model.tied_embeddings = config.flag("tie_word_embeddings", false);
+  config.require("hidden_act", {"silu", "swish"});
+  return model;
+}
+
+/// Heads and rope, without norms, biases and windows.
+GroupedQueryAttention read_attention(ConfigReader& config, const ModelDescription& model,
+                                     const RopeDefaults& rope = {}) {
+  GroupedQueryAttention attention;
+  attention.heads = config.count("num_attention_heads", kWidthMax);
+  attention.key_heads = config.count_or("num_key_value_heads", attention.heads, kWidthMax);
+  if (config.find("head_dim") != nullptr) {
+    attention.head_dim = config.count("head_dim", kWidthMax);
+  } else if (model.width % attention.heads == 0) {
+    attention.head_dim = model.width / attention.heads;
+  } else {
+    base::throw_malformed(config.subject(), "has no 'head_dim', and 'hidden_size' " +
+                                                std::to_string(model.width) + " does not divide by " +
+                                                std::to_string(attention.heads) + " heads");
+  }
+  attention.rope = read_rope(config, attention.head_dim, rope);
+  return attention;
+}
+
+std::uint64_t read_layers(ConfigReader& config) { return config.count("num_hidden_layers", kLayersMax); }
+
+/// The experts and how many of them a token uses; `width` is the key of an expert's width.
+Mixture read_mixture(ConfigReader& config, std::string_view width) {
+  Mixture mixture;
+  // transformers knows the number under all three names, and writes any of them.
+  mixture.experts = config.count_of({"num_experts", "num_local_experts", "n_routed_experts"}, kExpertsMax);
+  mixture.experts_per_token = config.count("num_experts_per_tok", kExpertsMax);
+  mixture.width = config.count(width, kWidthMax);
+  return mixture;
+}
+
+LayerDescription layer_of(const GroupedQueryAttention& attention, const Mixture& mixture) {
+  return {attention, {.dense = {}, .mixture = mixture}};
+}
+
+LayerDescription layer_of(const GroupedQueryAttention& attention, const DenseFeedForward& dense) {
+  return {attention, {.dense = dense, .mixture = {}}};
+}
+
+/// For families whose layers are all equal.
+ModelConfig uniform(ModelDescription model, std::uint64_t layers, const GroupedQueryAttention& attention,
+                    const Mixture& mixture) {
+  model.add_layers(layers, layer_of(attention, mixture));
+  return {.description = std::move(model), .prediction_layers = 0, .skipped_keys = {}};
+}
+
+// ---- Qwen ----
+
+/// The family's rule of which layers have a window; "layer_types" replaces it.
+using WindowRule = bool (*)(std::uint64_t layer, std::uint64_t max_window_layers);
+/// Of each layer.
+using Windows = std::vector<std::optional<std::uint64_t>>;
+
+void read_layer_types(ConfigReader& config, std::uint64_t window, Windows& windows) {
+  const Json* types = config.find("layer_types");
+  if (types == nullptr) return;
+  const auto& list = types->as_array(config.place("layer_types"));
+  if (list.size() != windows.size()) {
+    base::throw_malformed(config.place("layer_types"), "has " + std::to_string(list.size()) +
+                                                           " layers, but 'num_hidden_layers' is " +
+                                                           std::to_string(windows.size()));
+  }
+  for (std::size_t layer = 0; layer < list.size(); ++layer) {
+    const bool windowed = window > 0 && list[layer] == Json("sliding_attention");
+    if (!windowed && list[layer] != Json("full_attention")) {
+      refuse_value(config.subject(), "layer_types", list[layer],
+                   window > 0 ? "full_attention or sliding_attention"
+                              : "full_attention, because 'use_sliding_window' is false");
+    }
+    windows[layer] = windowed ? std::optional(window) : std::nullopt;
+  }
+}
+
+Windows read_windows(ConfigReader& config, std::uint64_t layers, WindowRule has_window) {
+  const bool used = config.flag("use_sliding_window", false);
+  const std::uint64_t width = config.number_from_zero("sliding_window", 0, kTokensMax);
+  if (used && width == 0)
+    base::throw_malformed(config.place("sliding_window"), "is missing, but 'use_sliding_window' is true");
+  // The default of transformers' classes.
+  const std::uint64_t max_window_layers = config.number_from_zero("max_window_layers", 28, UINT32_MAX);
+  Windows windows(layers);
+  for (std::uint64_t layer = 0; layer < layers; ++layer)
+    if (used && has_window(layer, max_window_layers)) windows[layer] = width;
+  read_layer_types(config, used ? width : 0, windows);
+  return windows;
+}
+
+/// Qwen2-MoE and Qwen3-MoE: a layer has experts unless "mlp_only_layers" names it or "decoder_sparse_step"
+/// leaves it out.
+ModelConfig read_qwen(ConfigReader& config, ModelDescription model, GroupedQueryAttention attention,
+                      const Mixture& mixture, WindowRule has_window) {
+  const std::uint64_t layers = read_layers(config);
+  const auto dense_layers = config.indices("mlp_only_layers", layers);
+  const std::uint64_t step = config.count_or("decoder_sparse_step", 1, kLayersMax);
+  // A file without dense layers may leave their width out.
+  const DenseFeedForward dense{config.count_or("intermediate_size", 0, kWidthMax)};
+  const Windows windows = read_windows(config, layers, has_window);
+  for (std::uint64_t layer = 0; layer < layers; ++layer) {
+    attention.window_tokens = windows[layer];
+    const bool named = std::ranges::find(dense_layers, layer) != dense_layers.end();
+    const bool is_dense = named || (layer + 1) % step != 0;
+    if (is_dense && dense.width == 0)
+      base::throw_malformed(config.subject(), "key 'intermediate_size' is missing");
+    model.add_layers(1, is_dense ? layer_of(attention, dense) : layer_of(attention, mixture));
+  }
+  return {.description = std::move(model), .prediction_layers = 0, .skipped_keys = {}};
+}
+
+/// Qwen3-30B-A3B, 235B-A22B, Coder. arXiv 2505.09388.
+ModelConfig read_qwen3_moe(ConfigReader& config) {
+  const ModelDescription model = read_model(config, 1e-6);
+  GroupedQueryAttention attention = read_attention(config, model);
+  attention.query_key_norm = QueryKeyNorm::per_head;
+  attention.input_biases = attention.output_bias = config.flag("attention_bias", false);
+  Mixture mixture = read_mixture(config, "moe_intermediate_size");
+  mixture.router.renormalise = config.flag("norm_topk_prob", false);
+  return read_qwen(config, model, attention, mixture, [](std::uint64_t, std::uint64_t) { return true; });
+}
+
+/// Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B. arXiv 2407.10671.
+ModelConfig read_qwen2_moe(ConfigReader& config) {
+  const ModelDescription model = read_model(config, 1e-6);
+  GroupedQueryAttention attention = read_attention(config, model);
+  attention.input_biases = config.flag("qkv_bias", true);
+  Mixture mixture = read_mixture(config, "moe_intermediate_size");
+  mixture.router.renormalise = config.flag("norm_topk_prob", false);
+  mixture.shared = SharedExpert{config.count("shared_expert_intermediate_size", kWidthMax), true};
+  // Every other one of the first layers.
+  return read_qwen(config, model, attention, mixture,
+                   [](std::uint64_t layer, std::uint64_t max_window_layers) {
+                     return layer % 2 == 0 && layer < max_window_layers;
+                   });
+}
+
+// ---- The others ----
+
+/// arXiv 2409.02060.
+ModelConfig read_olmoe(ConfigReader& config) {
+  const ModelDescription model = read_model(config, 1e-5);
+  GroupedQueryAttention attention = read_attention(config, model);
+  attention.query_key_norm = QueryKeyNorm::full_width;
+  attention.input_biases = attention.output_bias = config.flag("attention_bias", false);
+  attention.clip = config.find_number("clip_qkv", kFactorMin, kFactorMax);
+  Mixture mixture = read_mixture(config, "intermediate_size");
+  mixture.router.renormalise = config.flag("norm_topk_prob", false);
+  return uniform(model, read_layers(config), attention, mixture);
+}
+
+/// Granite 3, with shared experts where the file has "shared_intermediate_size" (granitemoeshared).
+ModelConfig read_granite_moe(ConfigReader& config) {
+  ModelDescription model = read_model(config, 1e-6);
+  model.embedding_scale = config.number_or("embedding_multiplier", 1, kFactorMin, kFactorMax);
+  model.residual_scale = config.number_or("residual_multiplier", 1, kFactorMin, kFactorMax);
+  // Logits are divided by it.
+  model.logits_scale = 1 / config.number_or("logits_scaling", 1, kFactorMin, kFactorMax);
+  GroupedQueryAttention attention = read_attention(config, model);
+  attention.scale = config.number_or("attention_multiplier", 1, kFactorMin, kFactorMax);
+  attention.input_biases = attention.output_bias = config.flag("attention_bias", false);
+  config.require("position_embedding_type", {"rope"});
+  Mixture mixture = read_mixture(config, "intermediate_size");
+  // The softmax is taken over the logits of the chosen experts.
+  mixture.router.renormalise = true;
+  if (const auto shared = config.number_from_zero("shared_intermediate_size", 0, kWidthMax); shared > 0)
+    mixture.shared = SharedExpert{shared, false};
+  return uniform(model, read_layers(config), attention, mixture);
+}
+
+/// DeepSeek-V3's router (arXiv 2412.19437, section 2.1.2): sigmoid scores, and a bias for choosing.
+Router sigmoid_router() {
+  Router router;
+  router.score = RouterScore::sigmoid;
+  router.renormalise = true;
+  router.selection_bias = true;
+  return router;
+}
+
+/// Groups of experts matter only where some of them are left out.
+std::optional<RouterGroups> read_groups(ConfigReader& config) {
+  const std::uint64_t groups = config.count_or("n_group", 1, kExpertsMax);
+  const std::uint64_t kept = config.count_or("topk_group", 1, kExpertsMax);
+  require_range(kept, groups, "topk_group", config.subject());
+  if (kept == groups) return std::nullopt;
+  return RouterGroups{groups, kept, GroupScore::best_two};
+}
+
+/// GLM-4.5, 4.6 and 4.7. arXiv 2508.06471.
+ModelConfig read_glm4_moe(ConfigReader& config) {
+  ModelDescription model = read_model(config, 1e-5);
+  GroupedQueryAttention attention = read_attention(config, model, {.base = 1e4, .rotary_part = 0.5});
+  attention.input_biases = config.flag("attention_bias", false);
+  if (config.flag("use_qk_norm", false)) attention.query_key_norm = QueryKeyNorm::per_head;
+  Mixture mixture = read_mixture(config, "moe_intermediate_size");
+  config.require("scoring_func", {"sigmoid"});
+  config.require("topk_method", {"noaux_tc"});
+  mixture.router = sigmoid_router();
+  mixture.router.renormalise = config.flag("norm_topk_prob", true);
+  mixture.router.scale = config.number_or("routed_scaling_factor", 1, kFactorMin, kFactorMax);
+  mixture.router.groups = read_groups(config);
+  // All shared experts together are one of their summed width.
+  if (const auto shared = config.number_from_zero("n_shared_experts", 1, kExpertsMax); shared > 0)
+    mixture.shared = SharedExpert{shared * mixture.width, false};
+  const std::uint64_t layers = read_layers(config);
+  const std::uint64_t dense_layers = config.number_from_zero("first_k_dense_replace", 1, layers);
+  const std::uint64_t dense_width = config.count_or("intermediate_size", 0, kWidthMax);
+  if (dense_layers > 0 && dense_width == 0)
+    base::throw_malformed(config.subject(), "key 'intermediate_size' is missing");
+  if (dense_layers > 0) model.add_layers(dense_layers, layer_of(attention, DenseFeedForward{dense_width}));
+  if (dense_layers < layers) model.add_layers(layers - dense_layers, layer_of(attention, mixture));
+  return {.description = std::move(model),
+          .prediction_layers = config.number_from_zero("num_nextn_predict_layers", 0, kLayersMax),
+          .skipped_keys = {}};
+}
+
+/// The part of a head that rotates: "rotary_dim" of the releases, else the factor that transformers writes.
+void read_rotary_dim(ConfigReader& config, GroupedQueryAttention& attention) {
+  if (config.find("rotary_dim") == nullptr) return;
+  const std::uint64_t dims = config.count("rotary_dim", attention.head_dim);
+  const std::uint64_t from_factor = attention.rope->rotary_dims;
+  if (from_factor != attention.head_dim && from_factor != dims) {
+    base::throw_malformed(config.place("rotary_dim"),
+                          "is " + std::to_string(dims) + ", but 'partial_rotary_factor' makes it " +
+                              std::to_string(from_factor) + " of " + std::to_string(attention.head_dim));
+  }
+  attention.rope->rotary_dims = dims;
+}
+
+/// M2 to M2.7: lightning attention, which earlier models have in most layers, is type 0 of "attn_type_list".
+void require_softmax_attention(ConfigReader& config) {
+  const Json* types = config.find("attn_type_list");
+  if (types == nullptr) return;
+  for (const Json& type : types->as_array(config.place("attn_type_list")))
+    if (type != Json(1)) refuse_value(config.subject(), "attn_type_list", type, "1 for every layer");
+}
+
+/// MiniMax-M2.
+ModelConfig read_minimax_m2(ConfigReader& config) {
+  const ModelDescription model = read_model(config, 1e-6);
+  GroupedQueryAttention attention = read_attention(config, model, {.base = 5e6, .rotary_part = 1});
+  read_rotary_dim(config, attention);
+  require_softmax_attention(config);
+  // "per_layer": over all heads of a layer at once.
+  config.require("qk_norm_type", {"per_layer"});
+  if (config.flag("use_qk_norm", true)) attention.query_key_norm = QueryKeyNorm::full_width;
+  Mixture mixture = read_mixture(config, "intermediate_size");
+  config.require("scoring_func", {"sigmoid"});
+  mixture.router = sigmoid_router();
+  mixture.router.selection_bias = config.flag("use_routing_bias", true);
+  // There are no shared experts and no dense layers, so what is said about them has no effect.
+  config.require("shared_intermediate_size", {0});
+  config.ignore({"shared_moe_mode", "mlp_intermediate_size"});
+  ModelConfig result = uniform(model, read_layers(config), attention, mixture);
+  // Releases leave the modules for further tokens out; a file that has them names them behind the layers.
+  config.ignore({"use_mtp"});
+  result.prediction_layers = config.number_from_zero("num_mtp_modules", 0, kLayersMax) *
+                             config.number_from_zero("mtp_transformer_layers", 1, kLayersMax);
+  return result;
+}
+
+constexpr std::array kFamilies{
+    HubFamily{"mixtral", "MixtralForCausalLM"},
+    HubFamily{"mistral", "MistralForCausalLM"},
+    HubFamily{"qwen3_moe", "Qwen3MoeForCausalLM", read_qwen3_moe},
+    HubFamily{"qwen2_moe", "Qwen2MoeForCausalLM", read_qwen2_moe},
+    HubFamily{"olmoe", "OlmoeForCausalLM", read_olmoe},
+    HubFamily{"granitemoe", "GraniteMoeForCausalLM", read_granite_moe},
+    HubFamily{"granitemoeshared", "GraniteMoeSharedForCausalLM", read_granite_moe},
+    HubFamily{"glm4_moe", "Glm4MoeForCausalLM", read_glm4_moe},
+    HubFamily{"minimax_m2", "MiniMaxM2ForCausalLM", read_minimax_m2},
+};
+
+}  // namespace
+
+std::span<const HubFamily> hub_families() { return kFamilies; }
+
+ModelConfig parse_model_config(std::string_view text, std::string_view subject) {
+  const Json json = parse_json(text, subject);
+  static_cast<void>(json.as_object(subject));
+  require_supported_architecture(json, subject);
+  const HubFamily* family = find_family(json, subject);
+  ModelConfig result;
+  if (family == nullptr || family->read == nullptr) {
+    result.description = describe(parse_params(text, subject, &result.skipped_keys));
+    return result;
+  }
+  ConfigReader config(json, std::string(subject));
+  result = family->read(config);
+  if (const Json* quantization = config.find("quantization_config"))
+    check_quantization_config(*quantization, config.place("quantization_config"));
+  // These checks come last, so that a missing or wrong key is reported before an unknown one.
+  config.refuse_others(&result.skipped_keys);
+  validate(result.description, subject);
+  return result;
+}
+
+}  // namespace sluice::format

@@ -1,0 +1,26 @@
+#pragma once
+// What a config.json says about rotary positions, in both forms: "rope_theta" and "rope_scaling", and
+// transformers 5's "rope_parameters", which has everything in one object.
+
+#include <cstdint>
+
+#include "format/hub/config_reader.h"
+#include "format/model_description.h"
+
+namespace sluice::format {
+
+/// What a family means when its config.json does not say it.
+struct RopeDefaults {
+  double base = 1e4;
+  double rotary_part = 1;  ///< of the head; GLM-4.5: 0.5
+};
+
+/// The rope of heads of `head_dim` values, half-split as in all files of transformers. Error{malformed}
+/// naming the key for scalings that a description cannot say (dynamic, longrope), for keys that belong to no
+/// scaling, and where two keys contradict each other.
+[[nodiscard]] Rope read_rope(ConfigReader& config, std::uint64_t head_dim, const RopeDefaults& defaults);
+
+/// m(s, k) of YaRN: 0.1 k ln s + 1, but 1 for s <= 1 (arXiv 2309.00071, section 3.4).
+[[nodiscard]] double yarn_magnitude(double factor, double k);
+
+}  // namespace sluice::format

@@ -1,0 +1,31 @@
+#pragma once
+// Texts of config.json for the families of transformers: those of published models, and small ones of the
+// same keys for tests that change one of them.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sluice::tests {
+
+struct PublishedConfig {
+  std::string model;
+  double billion_weights;  ///< as published, or the sum of the published shapes
+  bool by_hand;            ///< families() has its description
+  std::string text;
+};
+
+[[nodiscard]] std::vector<PublishedConfig> published_configs();
+
+/// "qwen3_moe", "qwen2_moe", "olmoe", "granitemoe", "glm4_moe", "minimax_m2".
+[[nodiscard]] std::vector<const char*> small_families();
+
+/// The config.json of a small model of six layers; `family` is its model_type.
+[[nodiscard]] std::string small_config(std::string_view family);
+
+/// `text` with one member set to the JSON `value`, or removed when it is empty.
+[[nodiscard]] std::string changed_text(const std::string& text, std::string_view key, std::string_view value);
+[[nodiscard]] std::string changed_config(std::string_view family, std::string_view key,
+                                         std::string_view value);
+
+}  // namespace sluice::tests
