@@ -48,6 +48,17 @@ void tell_skipped_keys(const std::vector<std::string>& keys, Console& console) {
   console.note(line);
 }
 
+void tell_skipped_tensors(const std::vector<format::SkippedTensors>& skipped, Console& console) {
+  if (skipped.empty()) return;
+  std::string line = "left out, because they take no part in the computation:";
+  const char* separator = " ";
+  for (const auto& [group, tensors] : skipped) {
+    line += separator + std::to_string(tensors) + " tensors '" + group + "'";
+    separator = ", ";
+  }
+  console.note(line);
+}
+
 struct ConvertOptions {
   std::string input;
   std::string output;
@@ -226,6 +237,7 @@ int convert_command(const Invocation& invocation) {
   // This needs no weights, so it comes before the release is hashed.
   const auto readiness = convert::require_convertible(request);
   if (values.verbose) tell_skipped_keys(readiness.skipped_keys, console);
+  tell_skipped_tensors(readiness.skipped_tensors, console);
   tell_size(request.output, readiness, console);
   const auto policy =
       values.allow_damaged ? library::OriginPolicy::allow_damaged : library::OriginPolicy::must_match;

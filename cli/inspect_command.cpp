@@ -190,9 +190,13 @@ Inspection inspect_release(const fs::path& folder, const library::Context& conte
     const auto model = format::open_released_model(folder);
     found.facts.emplace_back("layout", model.layout);
     found.facts.emplace_back("params", params_or_null(model.description));
+    found.facts.emplace_back("description", format::to_json(model.description));
     found.facts.emplace_back("end_ids", Json::array_of(model.tokens.end_ids));
     found.facts.emplace_back("added_tokens", model.tokens.added.size());
     found.facts.emplace_back("skipped_keys", Json::array_of(model.skipped_keys));
+    Json skipped = Json::object();
+    for (const auto& [group, tensors] : model.skipped_tensors) skipped.set(group, tensors);
+    found.facts.emplace_back("skipped_tensors", std::move(skipped));
   } catch (const base::Error& error) {
     // A checkpoint whose layout is not known can still be inspected: its tensors are listed, and the reason
     // is a fact like the others.

@@ -269,7 +269,8 @@ bool is_scratch(const std::filesystem::path& path) {
 Readiness require_convertible(const Request& request) {
   Plan plan = make_plan(request);
   const Room room = require_room(request, plan);
-  return {std::move(plan.release.skipped_keys), room.needed_bytes, room.free_bytes};
+  return {std::move(plan.release.skipped_keys), std::move(plan.release.skipped_tensors), room.needed_bytes,
+          room.free_bytes};
 }
 
 Result convert(const Request& request, base::Progress& progress, const std::stop_token& stop) {

@@ -18,6 +18,7 @@
 #include "base/progress.h"
 #include "convert/export.h"
 #include "format/expert_statistics.h"
+#include "format/hub/skipped_tensors.h"
 
 namespace sluice::convert {
 
@@ -176,7 +177,9 @@ struct RepairResult {
 /// What is worth knowing of a release that can be converted.
 struct Readiness {
   std::vector<std::string> skipped_keys;  ///< of config.json or params.json: not known, and without effect
-  std::uint64_t output_bytes = 0;         ///< the container's size, rounded up by a little
+  /// Of the checkpoint: they take no part in the computation.
+  std::vector<format::SkippedTensors> skipped_tensors;
+  std::uint64_t output_bytes = 0;                ///< the container's size, rounded up by a little
   std::optional<std::uint64_t> free_bytes = {};  ///< of the output's file system, where they are known
 };
 

@@ -18,6 +18,7 @@
 #include "format/gguf/gguf.h"
 #include "format/gguf/gguf_types.h"
 #include "format/hub/architecture.h"
+#include "format/hub/family_config.h"
 #include "format/hub/tokenizer_file.h"
 #include "format/mistral_params.h"
 #include "format/tensor_names.h"
@@ -36,6 +37,11 @@ bool has_native_names(const CheckpointIndex& checkpoint) {
 }
 
 bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
+
+/// llama.cpp stores a matrix of one row, such as the gate of a shared expert, as a vector.
+bool is_row_without_axis(const Shape& found, const Shape& expected) {
+  return expected.size() == 2 && expected[0] == 1 && found == Shape{expected[1]};
+}
 
 /// The rows of one of the model's matrices in a tensor of the files.
 struct Slice {
@@ -58,8 +64,12 @@ Slice slice_of(const CheckpointTensor& source, const Placement& place) {
 
 class ModelFinder final {
  public:
-  ModelFinder(const CheckpointIndex& checkpoint, const ModelDescription& description, std::string params_name)
-      : checkpoint_(checkpoint), description_(description), params_name_(std::move(params_name)) {}
+  ModelFinder(const CheckpointIndex& checkpoint, const ModelConfig& config, std::string params_name)
+      : checkpoint_(checkpoint),
+        description_(config.description),
+        skip_rule_{config.description.layer_count(), config.prediction_layers,
+                   config.description.tied_embeddings},
+        params_name_(std::move(params_name)) {}
 
   [[nodiscard]] std::vector<ReleasedTensor> find() {
     std::vector<ReleasedTensor> tensors;
@@ -68,7 +78,7 @@ class ModelFinder final {
       TensorView view = find(target, places);
       tensors.push_back({std::move(target), std::move(view)});
     }
-    refuse_others();
+    skip_or_refuse_others();
     return tensors;
   }
 
@@ -80,6 +90,9 @@ class ModelFinder final {
 
   /// The layout by which most of its tensors are named: that of its experts.
   [[nodiscard]] const std::string& layout() const { return layout_; }
+
+  /// The tensors that find() has left out.
+  [[nodiscard]] const std::vector<SkippedTensors>& skipped() const { return skipped_; }
 
  private:
   [[noreturn]] void refuse(const CheckpointTensor& tensor, const std::string& cause) const {
@@ -96,12 +109,12 @@ class ModelFinder final {
     const auto place = std::ranges::find_if(
         places, [&](const Placement& one) { return checkpoint_.find(one.name) != nullptr; });
     if (place == places.end())
-      base::throw_malformed(subject(), "tensor '" + places.front().name + "' is missing");
+      base::throw_malformed(subject(), "tensor '" + likeliest_name(places) + "' is missing");
     const CheckpointTensor& source = *checkpoint_.find(place->name);
     // Several targets may lie in one tensor (stacked or fused experts), so this is a set.
     known_.insert(source.name);
     layout_ = target.expert ? place->layout : layout_;
-    if (source.shape != place->shape) {
+    if (source.shape != place->shape && !is_row_without_axis(source.shape, place->shape)) {
       refuse(source, "has shape " + to_string(source.shape) + ", " + params_name_ + " asks for " +
                          to_string(place->shape));
     }
@@ -125,6 +138,21 @@ class ModelFinder final {
       refuse(source, "has dtype " + std::string(to_string(source.dtype)) + ", expected bf16, f16 or f32");
     }
     return view;
+  }
+
+  /// Of the names that a missing tensor could have, the one that resembles the names of the checkpoint most.
+  [[nodiscard]] const std::string& likeliest_name(const std::vector<Placement>& places) const {
+    const auto common = [](std::string_view a, std::string_view b) {
+      return std::ranges::mismatch(a, b).in1 - a.begin();
+    };
+    // Names are sorted, so the longest common beginning is with a neighbour.
+    const auto resemblance = [&](const Placement& place) {
+      const auto& tensors = checkpoint_.tensors;
+      const auto next = std::ranges::lower_bound(tensors, place.name, {}, &CheckpointTensor::name);
+      return std::max(next == tensors.end() ? 0 : common(place.name, next->name),
+                      next == tensors.begin() ? 0 : common(place.name, std::prev(next)->name));
+    };
+    return std::ranges::max_element(places, {}, resemblance)->name;
   }
 
   /// FP8 weights are code x scale, and the scale is a tensor of its own, which must exist exactly once.
@@ -192,9 +220,13 @@ class ModelFinder final {
     return scale;
   }
 
-  void refuse_others() const {
+  void skip_or_refuse_others() {
     for (const CheckpointTensor& tensor : checkpoint_.tensors) {
       if (known_.contains(tensor.name)) continue;
+      if (auto group = skipped_group(tensor.name, skip_rule_, checkpoint_)) {
+        add_skipped(std::move(*group), skipped_);
+        continue;
+      }
       base::throw_malformed(checkpoint_.files[tensor.file_index].string(),
                             "tensor '" + tensor.name + "' " + to_string(tensor.shape) +
                                 " is not part of the model that " + params_name_ + " describes");
@@ -203,8 +235,10 @@ class ModelFinder final {
 
   const CheckpointIndex& checkpoint_;
   const ModelDescription& description_;
+  SkipRule skip_rule_;
   std::string params_name_;
   std::string layout_;
+  std::vector<SkippedTensors> skipped_;
   std::set<std::string_view> known_;
 };
 
@@ -236,6 +270,17 @@ std::map<std::string, std::uint64_t> quantized_types(const CheckpointIndex& chec
   return types;
 }
 
+/// `params_name` names what the configuration was read from, for messages.
+void find_tensors(const CheckpointIndex& checkpoint, const ModelConfig& config, std::string params_name,
+                  ReleasedModel& model) {
+  ModelFinder finder(checkpoint, config, std::move(params_name));
+  model.tensors = finder.find();
+  model.kind = checkpoint.kind;
+  model.layout = finder.layout();
+  model.skipped_tensors = finder.skipped();
+  model.files = checkpoint.files;
+}
+
 /// A GGUF file contains everything: parameters and tokenizer are not looked for next to it.
 ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   ReleasedModel model;
@@ -245,12 +290,9 @@ ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   model.tokenizer = gguf_tokenizer(checkpoint);
   model.tokens = gguf_token_facts(checkpoint);
   model.tokenizer_source = checkpoint.files.front().string() + ": tokenizer";
-  model.kind = checkpoint.kind;
   model.quantized_types = quantized_types(checkpoint);
-  ModelFinder finder(checkpoint, model.description, "its metadata");
-  model.tensors = finder.find();
-  model.layout = finder.layout();
-  model.files = checkpoint.files;
+  find_tensors(checkpoint, {.description = model.description, .prediction_layers = 0, .skipped_keys = {}},
+               "its metadata", model);
   return model;
 }
 
@@ -272,13 +314,11 @@ ReleasedModel open_released_model(const fs::path& path) {
   const fs::path params_path = find_params(folder, has_native_names(checkpoint));
   ReleasedModel model;
   model.params_text = base::read_text_file(params_path, kParamsBytesMax);
-  model.description = describe(parse_params(model.params_text, params_path.string(), &model.skipped_keys));
+  const ModelConfig config = parse_model_config(model.params_text, params_path.string());
+  model.description = config.description;
+  model.skipped_keys = config.skipped_keys;
   read_tokenizer(folder, model);
-  model.kind = checkpoint.kind;
-  ModelFinder finder(checkpoint, model.description, params_path.filename().string());
-  model.tensors = finder.find();
-  model.layout = finder.layout();
-  model.files = checkpoint.files;
+  find_tensors(checkpoint, config, params_path.filename().string(), model);
   return model;
 }
 

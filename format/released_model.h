@@ -2,7 +2,7 @@
 // A released model, whatever layout it came in: its parameters, its tokenizer, and where each of the model's
 // tensors lies in the files. From here on the layout makes no difference.
 //
-//   files and their tensors (checkpoint_index.h)  +  params.json or config.json (mistral_params.h)
+//   files and their tensors (checkpoint_index.h)  +  params.json or config.json (hub/family_config.h)
 //       -> the model's tensors under their native names (model_tensors.h), each a view (tensor_source.h)
 //
 // The layouts, and how they are told apart: docs/checkpoints.md.
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "format/checkpoint_index.h"
+#include "format/hub/skipped_tensors.h"
 #include "format/hub/token_facts.h"
 #include "format/model_description.h"
 #include "format/model_tensors.h"
@@ -33,6 +34,7 @@ struct ReleasedModel {
   std::string tokenizer_source;      ///< its file, or the GGUF file in which it lies, for messages
   TokenFacts tokens;                 ///< what other files say of the tokens
   std::vector<std::string> skipped_keys;  ///< of the parameters: not known, and without effect on the result
+  std::vector<SkippedTensors> skipped_tensors;  ///< of the files: they take no part in the computation
   CheckpointKind kind = CheckpointKind::pth;
   std::string layout;  ///< of the names: "native", "stacked", "hugging-face", "fused", "gguf"
   std::vector<std::filesystem::path> files;

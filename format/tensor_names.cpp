@@ -1,59 +1,141 @@
 // The names of tensors in the layouts of releases, as tables and a few rules (docs/checkpoints.md,
-// "Layouts"). Only roles of Mistral's and Mixtral's models have names here; model_tensors.h knows more roles
-// than can be found in files today. Pure functions; any number of threads may call them.
+// "Layouts"). Only roles of families whose configuration is read have names here (hub/family_config.h);
+// model_tensors.h knows more roles than can be found in files today. Pure functions; any number of threads
+// may call them.
 
 #include "format/tensor_names.h"
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "base/error.h"
 
 namespace sluice::format {
 namespace {
 
-struct RoleNames {
+/// How a tensor of the files holds one of the model's.
+enum class Packing : std::uint8_t {
+  whole,            ///< alone; '*' in the name is the number of the expert
+  experts,          ///< those of all experts of a layer, along a first axis
+  experts_gate_up,  ///< the same with gate above up: [experts, 2 x width, model width]
+  gate_up,          ///< gate above up, of one feed-forward
+};
+
+/// A name that tensors of a role have, behind the prefix of their layer where the role is of a layer. A role
+/// has several: the usual one comes first.
+struct Pattern {
   TensorRole role;
-  std::string_view hub;   ///< behind "model.layers.N." where the role is of a layer
-  std::string_view gguf;  ///< behind "blk.N."
+  std::string_view name;
+  Packing packing = Packing::whole;
 };
 
-// Hub: huggingface/transformers, convert_mixtral_weights_to_hf.py and convert_mistral_weights_to_hf.py; '*'
-// is the number of the expert. GGUF: llama.cpp, src/llama-arch.cpp; experts have names of their own, below.
-constexpr std::array kNames{
-    RoleNames{TensorRole::embedding, "model.embed_tokens.weight", "token_embd.weight"},
-    RoleNames{TensorRole::final_norm, "model.norm.weight", "output_norm.weight"},
-    RoleNames{TensorRole::head, "lm_head.weight", "output.weight"},
-    RoleNames{TensorRole::mixer_norm, "input_layernorm.weight", "attn_norm.weight"},
-    RoleNames{TensorRole::query, "self_attn.q_proj.weight", "attn_q.weight"},
-    RoleNames{TensorRole::key, "self_attn.k_proj.weight", "attn_k.weight"},
-    RoleNames{TensorRole::value, "self_attn.v_proj.weight", "attn_v.weight"},
-    RoleNames{TensorRole::attention_output, "self_attn.o_proj.weight", "attn_output.weight"},
-    RoleNames{TensorRole::feed_forward_norm, "post_attention_layernorm.weight", "ffn_norm.weight"},
-    RoleNames{TensorRole::router, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"},
-    RoleNames{TensorRole::expert_gate, "block_sparse_moe.experts.*.w1.weight", "ffn_gate"},
-    RoleNames{TensorRole::expert_up, "block_sparse_moe.experts.*.w3.weight", "ffn_up"},
-    RoleNames{TensorRole::expert_down, "block_sparse_moe.experts.*.w2.weight", "ffn_down"},
-    RoleNames{TensorRole::dense_gate, "mlp.gate_proj.weight", "ffn_gate.weight"},
-    RoleNames{TensorRole::dense_up, "mlp.up_proj.weight", "ffn_up.weight"},
-    RoleNames{TensorRole::dense_down, "mlp.down_proj.weight", "ffn_down.weight"},
-};
+using enum TensorRole;
+using enum Packing;
 
-const RoleNames& names_of(const ModelTensor& tensor, std::string_view layout) {
-  const auto found = std::ranges::find(kNames, tensor.role, &RoleNames::role);
-  if (found != kNames.end()) return *found;
-  base::throw_malformed("tensor '" + tensor.name + "'",
-                        "has no name in the layout '" + std::string(layout) + "' that is known");
-}
+// huggingface/transformers. Families differ in what they call a mixture and its experts: "mlp" (Qwen, OLMoE,
+// GLM), "block_sparse_moe" (Mixtral, MiniMax, Granite). Version 5 makes one tensor of the experts of a layer
+// (conversion_mapping.py), and Granite always did. Both kinds occur for every family.
+constexpr auto kHubPatterns = std::to_array<Pattern>({
+    {embedding, "model.embed_tokens.weight"},
+    {final_norm, "model.norm.weight"},
+    {head, "lm_head.weight"},
+    {mixer_norm, "input_layernorm.weight"},
+    {query, "self_attn.q_proj.weight"},
+    {query_bias, "self_attn.q_proj.bias"},
+    {query_norm, "self_attn.q_norm.weight"},
+    {key, "self_attn.k_proj.weight"},
+    {key_bias, "self_attn.k_proj.bias"},
+    {key_norm, "self_attn.k_norm.weight"},
+    {value, "self_attn.v_proj.weight"},
+    {value_bias, "self_attn.v_proj.bias"},
+    {attention_output, "self_attn.o_proj.weight"},
+    {attention_output_bias, "self_attn.o_proj.bias"},
+    {feed_forward_norm, "post_attention_layernorm.weight"},
+    {router, "block_sparse_moe.gate.weight"},
+    {router, "mlp.gate.weight"},
+    {router, "block_sparse_moe.router.layer.weight"},
+    {router_selection_bias, "mlp.gate.e_score_correction_bias"},
+    {router_selection_bias, "block_sparse_moe.e_score_correction_bias"},
+    {router_selection_bias, "mlp.e_score_correction_bias"},
+    {router_selection_bias, "block_sparse_moe.gate.e_score_correction_bias"},
+    {expert_gate, "block_sparse_moe.experts.*.w1.weight"},
+    {expert_gate, "mlp.experts.*.gate_proj.weight"},
+    {expert_gate, "mlp.experts.gate_up_proj", experts_gate_up},
+    {expert_gate, "block_sparse_moe.experts.gate_up_proj", experts_gate_up},
+    {expert_gate, "block_sparse_moe.input_linear.weight", experts_gate_up},
+    {expert_up, "block_sparse_moe.experts.*.w3.weight"},
+    {expert_up, "mlp.experts.*.up_proj.weight"},
+    {expert_up, "mlp.experts.gate_up_proj", experts_gate_up},
+    {expert_up, "block_sparse_moe.experts.gate_up_proj", experts_gate_up},
+    {expert_up, "block_sparse_moe.input_linear.weight", experts_gate_up},
+    {expert_down, "block_sparse_moe.experts.*.w2.weight"},
+    {expert_down, "mlp.experts.*.down_proj.weight"},
+    {expert_down, "mlp.experts.down_proj", experts},
+    {expert_down, "block_sparse_moe.experts.down_proj", experts},
+    {expert_down, "block_sparse_moe.output_linear.weight", experts},
+    {shared_router, "mlp.shared_expert_gate.weight"},
+    {shared_gate, "mlp.shared_experts.gate_proj.weight"},
+    {shared_gate, "mlp.shared_expert.gate_proj.weight"},
+    {shared_gate, "shared_mlp.input_linear.weight", gate_up},
+    {shared_up, "mlp.shared_experts.up_proj.weight"},
+    {shared_up, "mlp.shared_expert.up_proj.weight"},
+    {shared_up, "shared_mlp.input_linear.weight", gate_up},
+    {shared_down, "mlp.shared_experts.down_proj.weight"},
+    {shared_down, "mlp.shared_expert.down_proj.weight"},
+    {shared_down, "shared_mlp.output_linear.weight"},
+    {dense_gate, "mlp.gate_proj.weight"},
+    {dense_up, "mlp.up_proj.weight"},
+    {dense_down, "mlp.down_proj.weight"},
+});
 
-bool is_of_model(TensorRole role) {
-  return role == TensorRole::embedding || role == TensorRole::final_norm || role == TensorRole::head;
-}
+// llama.cpp, src/llama-arch.cpp. GLM's norm before the feed-forward is called by what stands before it. Files
+// of 2023 have the experts one by one.
+constexpr auto kGgufPatterns = std::to_array<Pattern>({
+    {embedding, "token_embd.weight"},
+    {final_norm, "output_norm.weight"},
+    {head, "output.weight"},
+    {mixer_norm, "attn_norm.weight"},
+    {query, "attn_q.weight"},
+    {query_bias, "attn_q.bias"},
+    {query_norm, "attn_q_norm.weight"},
+    {key, "attn_k.weight"},
+    {key_bias, "attn_k.bias"},
+    {key_norm, "attn_k_norm.weight"},
+    {value, "attn_v.weight"},
+    {value_bias, "attn_v.bias"},
+    {attention_output, "attn_output.weight"},
+    {attention_output_bias, "attn_output.bias"},
+    {feed_forward_norm, "ffn_norm.weight"},
+    {feed_forward_norm, "post_attention_norm.weight"},
+    {router, "ffn_gate_inp.weight"},
+    {router_selection_bias, "exp_probs_b.bias"},
+    {expert_gate, "ffn_gate_exps.weight", experts},
+    {expert_gate, "ffn_gate.*.weight"},
+    {expert_gate, "ffn_gate_up_exps.weight", experts_gate_up},
+    {expert_up, "ffn_up_exps.weight", experts},
+    {expert_up, "ffn_up.*.weight"},
+    {expert_up, "ffn_gate_up_exps.weight", experts_gate_up},
+    {expert_down, "ffn_down_exps.weight", experts},
+    {expert_down, "ffn_down.*.weight"},
+    {shared_router, "ffn_gate_inp_shexp.weight"},
+    {shared_gate, "ffn_gate_shexp.weight"},
+    {shared_up, "ffn_up_shexp.weight"},
+    {shared_down, "ffn_down_shexp.weight"},
+    {dense_gate, "ffn_gate.weight"},
+    {dense_up, "ffn_up.weight"},
+    {dense_down, "ffn_down.weight"},
+});
+
+bool is_of_model(TensorRole role) { return role == embedding || role == final_norm || role == head; }
 
 /// One of several experts, as opposed to the feed-forward of a dense layer.
 bool is_of_mixture(TensorRole role) {
-  return role == TensorRole::expert_gate || role == TensorRole::expert_up || role == TensorRole::expert_down;
+  return role == expert_gate || role == expert_up || role == expert_down;
 }
+
+/// The matrix that lies below its partner where the two share a tensor.
+bool is_lower_half(TensorRole role) { return role == expert_up || role == shared_up; }
 
 std::string layer_prefix(std::string_view layers, const ModelTensor& tensor) {
   return std::string(layers) + std::to_string(tensor.layer) + ".";
@@ -63,7 +145,7 @@ const Mixture& mixture_of(const ModelTensor& tensor, const ModelDescription& des
   return *description.layer(tensor.layer).feed_forward.mixture;
 }
 
-Placement whole(std::string layout, std::string name, const ModelTensor& tensor) {
+Placement whole_placement(std::string layout, std::string name, const ModelTensor& tensor) {
   return {.layout = std::move(layout),
           .name = std::move(name),
           .shape = tensor.shape,
@@ -77,33 +159,58 @@ Placement whole(std::string layout, std::string name, const ModelTensor& tensor)
 /// other. Down has the same shape and is transposed in it.
 Placement stacked(const ModelTensor& tensor, const ModelDescription& description) {
   const Mixture& mixture = mixture_of(tensor, description);
-  Placement place = whole(
+  Placement place = whole_placement(
       "stacked",
       layer_prefix("layers.", tensor) + "block_sparse_moe." + std::string(matrix_label(tensor.role)), tensor);
   place.shape = {mixture.experts * mixture.width, description.width};
   place.first_row = *tensor.expert * mixture.width;
-  place.transposed = tensor.role == TensorRole::expert_down;
+  place.transposed = tensor.role == expert_down;
   return place;
 }
 
-/// transformers, version 5: [expert, gate and up, in] and [expert, out, in], with gate above up.
-Placement fused(const ModelTensor& tensor, const ModelDescription& description) {
-  const Mixture& mixture = mixture_of(tensor, description);
-  const bool down = tensor.role == TensorRole::expert_down;
-  Placement place = whole(
-      "fused", layer_prefix("model.layers.", tensor) + "mlp.experts." + (down ? "down_proj" : "gate_up_proj"),
-      tensor);
-  place.shape = down ? Shape{mixture.experts, description.width, mixture.width}
-                     : Shape{mixture.experts, 2 * mixture.width, description.width};
-  place.outer_index = tensor.expert;
-  place.first_row = tensor.role == TensorRole::expert_up ? mixture.width : 0;
+/// What reports call a layout, by how it holds the experts.
+struct Layout {
+  std::string_view layers;  ///< prefix of layers
+  std::string_view name;    ///< of tensors that are of no expert, too
+  std::string_view numbered;
+  std::string_view shared;
+};
+
+Placement place_by(const Pattern& pattern, const Layout& layout, const ModelTensor& tensor,
+                   const ModelDescription& description) {
+  std::string name(pattern.name);
+  std::string_view layout_name = pattern.packing == whole ? layout.name : layout.shared;
+  if (const std::size_t star = name.find('*'); star != std::string::npos) {
+    name.replace(star, 1, std::to_string(*tensor.expert));
+    layout_name = layout.numbered;
+  }
+  if (!is_of_model(tensor.role)) name.insert(0, layer_prefix(layout.layers, tensor));
+  Placement place = whole_placement(std::string(layout_name), std::move(name), tensor);
+  if (pattern.packing == experts_gate_up || pattern.packing == gate_up) {
+    if (is_lower_half(tensor.role)) place.first_row = tensor.shape[0];
+    place.shape[0] *= 2;
+  }
+  if (pattern.packing == experts || pattern.packing == experts_gate_up) {
+    place.shape.insert(place.shape.begin(), mixture_of(tensor, description).experts);
+    place.outer_index = tensor.expert;
+  }
   return place;
+}
+
+std::vector<Placement> places_by(std::span<const Pattern> patterns, const Layout& layout,
+                                 const ModelTensor& tensor, const ModelDescription& description) {
+  std::vector<Placement> places;
+  for (const Pattern& pattern : patterns)
+    if (pattern.role == tensor.role) places.push_back(place_by(pattern, layout, tensor, description));
+  if (!places.empty()) return places;
+  base::throw_malformed("tensor '" + tensor.name + "'",
+                        "has no name in the layout '" + std::string(layout.name) + "' that is known");
 }
 
 /// How wide the heads are whose rows the hub's files keep in the order of RopeStyle::half_split, while the
 /// description reads them interleaved; 0 for other tensors.
 std::uint64_t width_of_permuted_heads(const ModelTensor& tensor, const ModelDescription& description) {
-  if (tensor.role != TensorRole::query && tensor.role != TensorRole::key) return 0;
+  if (tensor.role != query && tensor.role != key) return 0;
   const auto* attention = std::get_if<GroupedQueryAttention>(&description.layer(tensor.layer).mixer);
   const bool interleaved =
       attention != nullptr && attention->rope && attention->rope->style == RopeStyle::interleaved;
@@ -119,46 +226,26 @@ std::string without_weight(std::string_view tensor) {
 }  // namespace
 
 std::vector<Placement> native_placements(const ModelTensor& tensor, const ModelDescription& description) {
-  std::vector<Placement> places{whole("native", tensor.name, tensor)};
+  std::vector<Placement> places{whole_placement("native", tensor.name, tensor)};
   // The early upload renames routers and experts only; all its other tensors have native names.
-  if (tensor.role == TensorRole::router)
+  if (tensor.role == router)
     places.push_back(
-        whole("stacked", layer_prefix("layers.", tensor) + "block_sparse_moe.gate.weight", tensor));
+        whole_placement("stacked", layer_prefix("layers.", tensor) + "block_sparse_moe.gate.weight", tensor));
   if (is_of_mixture(tensor.role)) places.push_back(stacked(tensor, description));
   return places;
 }
 
-// Rows of query and key need no reordering here: llama.cpp's converter has undone the order of transformers.
+// Rows of query and key need no reordering here: where llama.cpp rotates neighbours, its converter has undone
+// the order of transformers, and the description says so.
 std::vector<Placement> gguf_placements(const ModelTensor& tensor, const ModelDescription& description) {
-  const std::string base_name(names_of(tensor, "gguf").gguf);
-  if (is_of_model(tensor.role)) return {whole("gguf", base_name, tensor)};
-  const std::string block = layer_prefix("blk.", tensor);
-  if (!is_of_mixture(tensor.role)) return {whole("gguf", block + base_name, tensor)};
-  const Mixture& mixture = mixture_of(tensor, description);
-  Placement merged = whole("gguf", block + base_name + "_exps.weight", tensor);
-  merged.shape.insert(merged.shape.begin(), mixture.experts);
-  merged.outer_index = tensor.expert;
-  const Placement single =
-      whole("gguf-per-expert", block + base_name + "." + std::to_string(*tensor.expert) + ".weight", tensor);
-  if (tensor.role == TensorRole::expert_down) return {merged, single};
-  // Gate above up in one tensor.
-  Placement both = merged;
-  both.name = block + "ffn_gate_up_exps.weight";
-  both.shape[1] = 2 * mixture.width;
-  both.first_row = tensor.role == TensorRole::expert_up ? mixture.width : 0;
-  return {merged, single, both};
+  constexpr Layout kLayout{"blk.", "gguf", "gguf-per-expert", "gguf"};
+  return places_by(kGgufPatterns, kLayout, tensor, description);
 }
 
 std::vector<Placement> hub_placements(const ModelTensor& tensor, const ModelDescription& description) {
-  std::string name(names_of(tensor, "hugging-face").hub);
-  if (is_of_model(tensor.role)) return {whole("hugging-face", name, tensor)};
-  if (const std::size_t star = name.find('*'); star != std::string::npos)
-    name.replace(star, 1, std::to_string(*tensor.expert));
-  const std::string layer = layer_prefix("model.layers.", tensor);
-  std::vector<Placement> places{whole("hugging-face", layer + name, tensor)};
-  places.front().rotary_width = width_of_permuted_heads(tensor, description);
-  if (tensor.role == TensorRole::router) places.push_back(whole("fused", layer + "mlp.gate.weight", tensor));
-  if (is_of_mixture(tensor.role)) places.push_back(fused(tensor, description));
+  constexpr Layout kLayout{"model.layers.", "hugging-face", "hugging-face", "fused"};
+  auto places = places_by(kHubPatterns, kLayout, tensor, description);
+  for (Placement& place : places) place.rotary_width = width_of_permuted_heads(tensor, description);
   return places;
 }
 
