@@ -130,7 +130,7 @@ class ModelFinder final {
     view.col_stride = slice.col_stride;
     view.rotary_width = place->rotary_width;
     if (source.dtype == DType::f8_e4m3) {
-      view.dtype = DType::f32;
+      view.dtype = DType::bf16;
       view.scale = find_scale(source, *place);
     } else if (block_weights(source.dtype) > 1) {
       view.dtype = DType::f32;

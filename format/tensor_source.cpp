@@ -130,7 +130,7 @@ TensorSource::TensorSource(const TensorView& view, const base::File& file)
   // combinations.
   INVARIANT(block_weights(view.stored_dtype) > 1
                 ? view.dtype == DType::f32 && !view.scale && view.rotary_width == 0 && view.col_stride == 1
-            : view.scale ? view.stored_dtype == DType::f8_e4m3 && view.dtype == DType::f32
+            : view.scale ? view.stored_dtype == DType::f8_e4m3 && view.dtype == DType::bf16
                          : view.stored_dtype == view.dtype);
   if (view.scale) read_scales(*view.scale);
 }
@@ -235,6 +235,7 @@ void TensorSource::read_line(std::uint64_t element, std::uint64_t step, base::Mu
 }
 
 /// Decodes FP8 codes block by block along each row, because every block of columns has a scale of its own.
+/// The f32 product is rounded to bf16 (docs/decisions/0026).
 void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::MutableBytes out) const {
   const TensorScale& scale = *view_.scale;
   const auto& values = e4m3_values();
@@ -250,7 +251,7 @@ void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::Muta
         if (std::isnan(value))
           base::throw_malformed(file_.path().string(),
                                 "tensor '" + view_.name + "': has NaN" + place(row, col));
-        base::store_le(out, (at + col) * sizeof(float), value * *factors);
+        base::store_le(out, (at + col) * sizeof(std::uint16_t), f32_to_bf16(value * *factors));
       }
     }
   }

@@ -40,7 +40,8 @@ struct TensorScale {
 struct TensorView {
   std::string name;  ///< in the files
   Shape shape;       ///< one or two axes
-  /// The type of the values as they are read: the released type, but f32 for FP8 with scales and for blocks.
+  /// The type of the values as they are read: the released type, but bf16 for FP8 with scales, whose products
+  /// are rounded to it, and f32 for blocks.
   DType dtype = DType::f32;
   DType stored_dtype = DType::f32;
   std::size_t file_index = 0;
@@ -61,7 +62,7 @@ struct TensorView {
 };
 
 /// Reads a view from its file; both must outlive it. Thread-safe. In addition to the returned bytes, a read
-/// takes less than 1 MiB of memory, or for FP8 a quarter of the returned bytes.
+/// takes less than 1 MiB of memory, or for FP8 half of the returned bytes.
 class TensorSource {
  public:
   /// Reads the scales of FP8. Error{malformed} for one that is negative or not finite.
