@@ -271,10 +271,16 @@ class LayerTensors final {
 std::vector<ModelTensor> model_tensors(const ModelDescription& description) {
   std::vector<ModelTensor> tensors;
   tensors.push_back(make_tensor(TensorRole::embedding, {description.vocabulary, description.width}));
+  // With tied embeddings the head is the embedding, which stands in the list once. It is stored as a head is,
+  // since every token multiplies all of it and reads one row of it
+  // (docs/decisions/0028-tied-embeddings-are-stored-as-the-head.md).
+  if (description.tied_embeddings) {
+    tensors.back().quantization = quantization_of(TensorRole::head);
+    tensors.back().input = MatrixInput::head;
+  }
   for (std::uint64_t layer = 0; layer < description.layer_count(); ++layer)
     LayerTensors(description, layer, tensors).add_all();
   tensors.push_back(make_tensor(TensorRole::final_norm, {description.width}));
-  // With tied embeddings the head is the embedding, which stands in the list once.
   if (!description.tied_embeddings)
     tensors.push_back(make_tensor(TensorRole::head, {description.vocabulary, description.width}));
   return tensors;

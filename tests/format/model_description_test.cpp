@@ -327,6 +327,10 @@ TEST_CASE("roles, order, experts and inputs of a layer of Mixtral and of one wit
   for (const ModelTensor& tensor : model_tensors(all)) {
     if (tensor.role == TensorRole::dense_up) CHECK_FALSE(tensor.expert.has_value());
     if (tensor.role == TensorRole::head) FAIL("tied embeddings have no head");
+    if (tensor.role == TensorRole::embedding) {
+      CHECK(tensor.quantization == QuantizationClass::head);
+      CHECK(tensor.input == MatrixInput::head);
+    }
     experts += tensor.role == TensorRole::expert_down;
   }
   CHECK(experts == 4 * all.layer_count());
