@@ -1,6 +1,6 @@
-// Grouped-query attention (arXiv 2305.13245) with rotary positions: q, k, v = W x; rotate q and k; then, per
-// query head, softmax(q k / sqrt(head_dim)) v over the positions of the row's own sequence; then the output
-// projection.
+// Grouped-query attention (arXiv 2305.13245) with rotary positions: q, k, v = W x (+ bias); norm and rotate q
+// and k; then, per query head, softmax(scale q k) v over the positions of the row's own sequence; then the
+// output projection.
 //
 // Keys and values of all rows of the step are stored before any row attends, so a row of a prompt finds the
 // rows before it in the KV pages and needs no path of its own. A row reads positions up to its own only,
@@ -14,84 +14,151 @@
 #include "runtime/forward/engine_impl.h"
 
 namespace sluice::runtime {
+namespace {
 
-void Engine::Impl::attention(const LayerWeights& w, std::size_t layer) {
+/// Limits values to +-limit.
+void clip(float limit, std::size_t n, float* x) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = std::clamp(x[i], -limit, limit);
+}
+
+float score_scale(const format::GroupedQueryAttention& attention) {
+  if (attention.scale) return static_cast<float>(*attention.scale);
+  return 1.0f / std::sqrt(static_cast<float>(attention.head_dim));
+}
+
+}  // namespace
+
+void Engine::Impl::attention(const Layer& layer) {
   Activations& a = activations;
-  products(a.attention_in.current(), {{&w.query.matrix, a.query.data(), padded.query},
-                                      {&w.key.matrix, a.key.data(), padded.key_value},
-                                      {&w.value.matrix, a.value.data(), padded.key_value}});
-  rotate_and_store(layer);
-  // Each of these calls is a barrier: attend() reads keys that other workers have written in
-  // rotate_and_store().
+  const LayerWeights& w = layer.weights;
+  const std::size_t query_width = layer.padded.query;
+  products(a.attention_in.current(), {{&w.query.matrix, a.query.data(), query_width},
+                                      {&w.key.matrix, a.key.data(), layer.padded.key_value},
+                                      {&w.value.matrix, a.value.data(), layer.padded.key_value}});
+  // Each of these calls is a barrier: attend() reads keys that other workers have stored.
+  for_each_row([&](std::size_t r, unsigned worker) {
+    finish_queries(layer, r, worker);
+    finish_keys_and_values(layer, r, worker);
+  });
   attend(layer);
 
   const Matrix& output = w.attention_output.matrix;
   const InputRows heads =
-      a.attention_out.reset(output.layout.type, rows.size(), padded.query, kAttentionChunk);
-  for_each_row(
-      [&](std::size_t r, unsigned) { heads.fill(kernels, r, 0, padded.query, &a.heads[r * padded.query]); });
-  products(heads, {{&output, a.block_out.data(), padded.dim}});
+      a.attention_out.reset(output.layout.type, rows.size(), query_width, kAttentionChunk);
+  const std::size_t used = layer.shape.attention.heads * layer.shape.attention.head_dim;
+  for_each_row([&](std::size_t r, unsigned) {
+    float* const row = &a.heads[r * query_width];
+    std::fill(row + used, row + query_width, 0.0f);  // another layer may have wider rows
+    heads.fill(kernels, r, 0, query_width, row);
+  });
+  products(heads, {{&output, a.block_out.data(), dim}});
+  if (layer.shape.attention.output_bias) {
+    for_each_row([&](std::size_t r, unsigned) {
+      kernels.add(w.attention_output_bias.data(), dim, &a.block_out[r * dim]);
+    });
+  }
 }
 
-void Engine::Impl::rotate_and_store(std::size_t layer) {
-  Activations& a = activations;
-  const std::size_t head_dim = shape.head_dim;
-  const std::size_t stride = kv_pool.stride();
-  for_each_row([&](std::size_t r, unsigned worker) {
-    const float* const cosines = &a.cosines[r * head_dim / 2];
-    const float* const sines = &a.sines[r * head_dim / 2];
-    // Keys are stored rotated: the product of two rotated vectors depends on the distance of their positions
-    // alone, so a key never has to be rotated again.
-    for (std::size_t head = 0; head < shape.heads; ++head)
-      Rope::rotate(cosines, sines, head_dim, &a.query[r * padded.query + head * head_dim]);
+/// Adds the bias and normalizes over the full width, where the layer does so. The padding stays zero.
+void Engine::Impl::finish_row(const Layer& layer, const Buffer<float>& bias, const Buffer<float>* norm,
+                              std::size_t true_width, std::size_t width, float* row) {
+  const format::GroupedQueryAttention& attention = layer.shape.attention;
+  if (attention.input_biases) kernels.add(bias.data(), width, row);
+  if (norm != nullptr && attention.query_key_norm == format::QueryKeyNorm::full_width)
+    kernels.rms_norm(row, norm->data(), static_cast<float>(shape.norm_epsilon), true_width, width, row);
+  // No family has limits and a norm of each head; OLMoE has them behind its norm over the full width.
+  if (attention.clip) clip(static_cast<float>(*attention.clip), true_width, row);
+}
 
-    // One head's key and value, padded with zeros to whole lanes: the kernels have no tail, and zeros add
-    // nothing to a score. Workers write different rows, so no lock is needed.
-    float* const key = scratch[worker].head.data();
-    float* const value = key + stride;
-    std::memset(key, 0, 2 * stride * sizeof(float));
-    for (std::size_t head = 0; head < shape.key_heads; ++head) {
-      std::memcpy(key, &a.key[r * padded.key_value + head * head_dim], head_dim * sizeof(float));
-      std::memcpy(value, &a.value[r * padded.key_value + head * head_dim], head_dim * sizeof(float));
-      Rope::rotate(cosines, sines, head_dim, key);
-      rows[r].sequence->cache.write(kernels, layer, head, rows[r].position, key, value);
-    }
-  });
+/// Normalizes and rotates a query or a key, which is padded with zeros to `stride`.
+void Engine::Impl::finish_head(const Layer& layer, std::size_t row, const Buffer<float>& norm,
+                               std::size_t stride, float* head) {
+  const format::GroupedQueryAttention& attention = layer.shape.attention;
+  if (attention.query_key_norm == format::QueryKeyNorm::per_head)
+    kernels.rms_norm(head, norm.data(), static_cast<float>(shape.norm_epsilon), attention.head_dim, stride,
+                     head);
+  const RopeAngles& angles = ropes[layer.shape.rope];
+  const std::size_t first = row * angles.rope.pairs();
+  angles.rope.rotate(&angles.cosines[first], &angles.sines[first], head);
+}
+
+void Engine::Impl::finish_queries(const Layer& layer, std::size_t row, unsigned worker) {
+  const format::GroupedQueryAttention& attention = layer.shape.attention;
+  const std::size_t head_dim = attention.head_dim;
+  const std::size_t stride = kv_pool.head(layer.index, 0).stride;
+  const float scale = score_scale(attention);
+  float* const queries = &activations.query[row * layer.padded.query];
+  finish_row(layer, layer.weights.query_bias, &layer.weights.query_norm, attention.heads * head_dim,
+             layer.padded.query, queries);
+  float* const head = scratch[worker].head.data();
+  std::fill_n(head, stride, 0.0f);
+  for (std::size_t h = 0; h < attention.heads; ++h) {
+    float* const query = queries + h * head_dim;
+    std::memcpy(head, query, head_dim * sizeof(float));
+    finish_head(layer, row, layer.weights.query_norm, stride, head);
+    for (std::size_t d = 0; d < head_dim; ++d) query[d] = head[d] * scale;
+  }
+}
+
+// Keys are stored rotated: the product of two rotated vectors depends on the distance of their positions
+// alone, so a key never has to be rotated again.
+void Engine::Impl::finish_keys_and_values(const Layer& layer, std::size_t row, unsigned worker) {
+  const format::GroupedQueryAttention& attention = layer.shape.attention;
+  const std::size_t head_dim = attention.head_dim;
+  const std::size_t stride = kv_pool.head(layer.index, 0).stride;
+  const std::size_t width = layer.padded.key_value;
+  float* const keys = &activations.key[row * width];
+  float* const values = &activations.value[row * width];
+  const std::size_t true_width = attention.key_heads * head_dim;
+  finish_row(layer, layer.weights.key_bias, &layer.weights.key_norm, true_width, width, keys);
+  finish_row(layer, layer.weights.value_bias, nullptr, true_width, width, values);
+  // One head's key and value, padded with zeros to whole lanes: the kernels have no tail, and zeros add
+  // nothing to a score. Workers write different rows, so no lock is needed.
+  float* const key = scratch[worker].head.data();
+  float* const value = key + stride;
+  std::fill_n(key, 2 * stride, 0.0f);
+  for (std::size_t head = 0; head < attention.key_heads; ++head) {
+    std::memcpy(key, keys + head * head_dim, head_dim * sizeof(float));
+    std::memcpy(value, values + head * head_dim, head_dim * sizeof(float));
+    finish_head(layer, row, layer.weights.key_norm, stride, key);
+    rows[row].sequence->cache.write(kernels, layer.index, head, rows[row].position, key, value);
+  }
 }
 
 // A task is up to kAttentionQueries query heads of a row that share a key/value head: they read it together.
 // The row is the fastest index of a task, so a worker's neighbouring tasks are neighbouring rows, which
 // mostly read the same keys and values and find them in the cache.
-void Engine::Impl::attend(std::size_t layer) {
-  const std::size_t head_dim = shape.head_dim;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  const std::size_t group = shape.heads / shape.key_heads;  // query heads of a key/value head
+void Engine::Impl::attend(const Layer& layer) {
+  const format::GroupedQueryAttention& attention = layer.shape.attention;
+  const std::size_t head_dim = attention.head_dim;
+  const std::size_t group = attention.heads / attention.key_heads;  // query heads of a key/value head
   const std::size_t tasks_of_group = base::divide_up(group, kAttentionQueries);
-  const std::size_t stride = kv_pool.stride();
-  pool.run_in_shares(shape.key_heads * tasks_of_group * rows.size(), [&](std::size_t task, unsigned worker) {
-    const std::size_t r = task % rows.size();
-    const std::size_t in_group = task / rows.size() % tasks_of_group * kAttentionQueries;
-    const std::size_t kv_head = task / rows.size() / tasks_of_group;
-    const std::size_t count = std::min(kAttentionQueries, group - in_group);
-    // Query heads are ordered by their key/value head, so those of one group are adjacent in a row.
-    const std::size_t first_column = r * padded.query + (kv_head * group + in_group) * head_dim;
-    float* const queries = scratch[worker].head.data();
-    float* const results = queries + count * stride;
-    std::memset(queries, 0, count * stride * sizeof(float));
-    for (std::size_t i = 0; i < count; ++i)
-      for (std::size_t d = 0; d < head_dim; ++d)
-        queries[i * stride + d] = activations.query[first_column + i * head_dim + d] * scale;
+  const std::size_t stride = kv_pool.head(layer.index, 0).stride;
+  pool.run_in_shares(
+      attention.key_heads * tasks_of_group * rows.size(), [&](std::size_t task, unsigned worker) {
+        const std::size_t r = task % rows.size();
+        const std::size_t in_group = task / rows.size() % tasks_of_group * kAttentionQueries;
+        const std::size_t kv_head = task / rows.size() / tasks_of_group;
+        const std::size_t count = std::min(kAttentionQueries, group - in_group);
+        // Query heads are ordered by their key/value head, so those of one group are adjacent in a row.
+        const std::size_t first_column = r * layer.padded.query + (kv_head * group + in_group) * head_dim;
+        float* const queries = scratch[worker].head.data();
+        float* const results = queries + count * stride;
+        std::memset(queries, 0, count * stride * sizeof(float));
+        for (std::size_t i = 0; i < count; ++i)
+          std::memcpy(queries + i * stride, &activations.query[first_column + i * head_dim],
+                      head_dim * sizeof(float));
 
-    // The row sees its own position and, with a sliding window, the window - 1 positions before it. first
-    // = 0 while the window is not full: end - window would wrap around.
-    const std::size_t end = rows[r].position + 1;
-    const std::size_t window = shape.window_tokens.value_or(end);
-    kernels.attend(queries, count, rows[r].sequence->cache.view(layer, kv_head),
-                   end > window ? end - window : 0, end, results);
-    for (std::size_t i = 0; i < count; ++i)
-      std::memcpy(&activations.heads[first_column + i * head_dim], results + i * stride,
-                  head_dim * sizeof(float));
-  });
+        // The row sees its own position and, with a sliding window, the window - 1 positions before it. first
+        // = 0 while the window is not full: end - window would wrap around.
+        const std::size_t end = rows[r].position + 1;
+        const std::size_t window = attention.window_tokens.value_or(end);
+        kernels.attend(queries, count, rows[r].sequence->cache.view(layer.index, kv_head),
+                       end > window ? end - window : 0, end, results);
+        for (std::size_t i = 0; i < count; ++i)
+          std::memcpy(&activations.heads[first_column + i * head_dim], results + i * stride,
+                      head_dim * sizeof(float));
+      });
 }
 
 }  // namespace sluice::runtime

@@ -56,12 +56,11 @@ std::uint64_t kv_bytes(const DecoderShape& shape, const EngineOptions& options, 
 
 }  // namespace
 
-PaddedWidths::PaddedWidths(const DecoderShape& shape)
-    : dim(padded_to_tiles(shape.width)),
-      query(padded_to_tiles(shape.heads * shape.head_dim)),
-      key_value(padded_to_tiles(shape.key_heads * shape.head_dim)),
+PaddedWidths::PaddedWidths(const LayerShape& shape)
+    : query(padded_to_tiles(shape.attention.heads * shape.attention.head_dim)),
+      key_value(padded_to_tiles(shape.attention.key_heads * shape.attention.head_dim)),
       hidden(padded_to_tiles(shape.hidden_width)),
-      vocab(padded_to_tiles(shape.vocabulary)) {}
+      shared(shape.shared ? padded_to_tiles(shape.shared->width) : 0) {}
 
 Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
     : model(model_in),
@@ -74,9 +73,11 @@ Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
       weights(model_in.impl(), pool),
       kv_pool(shape, options.kv.value_or(default_kv(model_in)),
               kv_bytes(shape, options, options.kv.value_or(default_kv(model_in)))),
-      rope(shape.head_dim, shape.rope_base),
-      padded(shape),
+      dim(padded_to_tiles(shape.width)),
+      vocab(padded_to_tiles(shape.vocabulary)),
+      padded(shape.layers.begin(), shape.layers.end()),
       scratch(options.thread_count) {
+  for (const format::Rope& rope : shape.ropes) ropes.push_back({Rope(rope), {}, {}});
   for (const LayerWeights& w : weights.model().layers)
     for (const ExpertWeights& expert : w.experts)
       require_onednn(options.matmul, expert.gate.matrix.layout.type);
@@ -93,45 +94,57 @@ void Engine::Impl::reserve() {
   const std::size_t row_count = options.step_tokens_max;
   Activations& a = activations;
   rows.reserve(row_count);
-  a.x.reserve(row_count * padded.dim);
-  a.normed.reserve(row_count * padded.dim);
-  a.query.reserve(row_count * padded.query);
-  a.key.reserve(row_count * padded.key_value);
-  a.value.reserve(row_count * padded.key_value);
-  a.heads.reserve(row_count * padded.query);
-  a.block_out.reserve(row_count * padded.dim);
-  a.cosines.reserve(row_count * shape.head_dim / 2);
-  a.sines.reserve(row_count * shape.head_dim / 2);
-  a.logits.reserve(padded.vocab);
-  const std::size_t assignment_count = row_count * shape.experts_per_token;
-  routing.experts.reserve(assignment_count);
-  routing.weights.reserve(assignment_count);
-  routing.margins.reserve(row_count);
-  routing.assignments.reserve(assignment_count);
-  routing.first_assignment.resize(shape.experts + 1);
-  routing.used.reserve(shape.experts);
-  // A buffer keeps separate memory for floats and for integers, and reset() only grows it. So this loop
-  // reserves for whatever types the matrices have.
-  for (const LayerWeights& w : weights.model().layers) {
-    a.attention_in.reset(w.query.matrix.layout.type, row_count, padded.dim, kAttentionChunk);
-    a.attention_out.reset(w.attention_output.matrix.layout.type, row_count, padded.query, kAttentionChunk);
-    for (const ExpertWeights& expert : w.experts) {
-      const format::TileType in = expert.gate.matrix.layout.type;
-      const format::TileType hidden = expert.down.matrix.layout.type;
-      a.mixture_in.reset(in, row_count, padded.dim, format::kActivationChunk);
-      a.expert_in.reset(in, assignment_count, padded.dim, format::kActivationChunk);
-      a.expert_hidden.reset(hidden, assignment_count, padded.hidden, format::kActivationChunkDown);
-    }
+  for (Buffer<float>* buffer : {&a.x, &a.normed, &a.block_out}) buffer->reserve(row_count * dim);
+  a.logits.reserve(vocab);
+  for (RopeAngles& angles : ropes) {
+    angles.cosines.reserve(row_count * angles.rope.pairs());
+    angles.sines.reserve(row_count * angles.rope.pairs());
   }
-  a.head_in.reset(weights.model().head.matrix.layout.type, 1, padded.dim, kAttentionChunk);
+  const std::size_t experts = shape.largest([](const LayerShape& layer) { return layer.experts; });
+  const std::size_t top = shape.largest([](const LayerShape& layer) { return layer.experts_per_token; });
+  routing.experts.reserve(row_count * top);
+  routing.weights.reserve(row_count * top);
+  routing.shared_weights.reserve(row_count);
+  routing.margins.reserve(row_count);
+  routing.assignments.reserve(row_count * top);
+  routing.first_assignment.reserve(experts + 1);
+  routing.used.reserve(experts);
+  for (std::size_t layer = 0; layer < shape.layers.size(); ++layer) reserve_layer(layer, row_count);
+  a.head_in.reset(weights.model().head.matrix.layout.type, 1, dim, kAttentionChunk);
+  std::size_t stride = 0;
+  for (const KvPool::Head& head : kv_pool.heads()) stride = std::max(stride, head.stride);
   for (Scratch& s : scratch) {
-    // Queries and results in attend(), or one key and one value in rotate_and_store(), which is less.
-    s.head.reserve(2 * kAttentionQueries * kv_pool.stride());
+    // Queries and results in attend(), or one key and one value, which is less.
+    s.head.reserve(2 * kAttentionQueries * stride);
     s.gate.reserve(row_count * kSlicePanels * format::kPanelRows);
     s.up.reserve(row_count * kSlicePanels * format::kPanelRows);
-    s.router.reserve(shape.experts);
-    s.chosen.reserve(base::align_up(shape.experts_per_token, kLanes));
+    s.chooser.reserve(experts, top);
   }
+}
+
+// Buffers grow to the widest layer. An InputRowsBuffer keeps separate memory for floats and for integers, and
+// reset() only grows it, so this reserves for whatever types the matrices have.
+void Engine::Impl::reserve_layer(std::size_t index, std::size_t row_count) {
+  const LayerWeights& w = weights.model().layers[index];
+  const PaddedWidths& widths = padded[index];
+  Activations& a = activations;
+  a.query.reserve(row_count * widths.query);
+  a.key.reserve(row_count * widths.key_value);
+  a.value.reserve(row_count * widths.key_value);
+  a.heads.reserve(row_count * widths.query);
+  a.attention_in.reset(w.query.matrix.layout.type, row_count, dim, kAttentionChunk);
+  a.attention_out.reset(w.attention_output.matrix.layout.type, row_count, widths.query, kAttentionChunk);
+  const std::size_t assignment_count = row_count * shape.layers[index].experts_per_token;
+  for (const ExpertWeights& expert : w.experts) {
+    const format::TileType in = expert.gate.matrix.layout.type;
+    a.mixture_in.reset(in, row_count, dim, format::kActivationChunk);
+    a.expert_in.reset(in, assignment_count, dim, format::kActivationChunk);
+    a.expert_hidden.reset(expert.down.matrix.layout.type, assignment_count, widths.hidden,
+                          format::kActivationChunkDown);
+  }
+  if (w.shared)
+    a.shared_hidden.reset(w.shared->expert.down.matrix.layout.type, row_count, widths.shared,
+                          format::kActivationChunkDown);
 }
 
 // KV pages get their memory when they are first written, so they are counted here as a need. Everything else
@@ -149,7 +162,7 @@ StepLogits Engine::Impl::step(std::span<const StepInput> inputs, const std::stop
   check(inputs);
   reserve_pages(inputs);
   begin(inputs);
-  for (std::size_t layer = 0; layer < shape.layers; ++layer) {
+  for (std::size_t layer = 0; layer < shape.layers.size(); ++layer) {
     if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
     run_layer(layer);
   }
@@ -169,32 +182,40 @@ void Engine::Impl::begin(std::span<const StepInput> inputs) {
   embed();
 }
 
-void Engine::Impl::run_layer(std::size_t layer) {
+Layer Engine::Impl::layer_at(std::size_t index) {
+  return {index, shape.layers[index], padded[index], weights.layer(index)};
+}
+
+void Engine::Impl::run_layer(std::size_t index) {
   // The pre-norm residual block. rms_norm() also quantizes its rows once for all matrices that read them.
-  const LayerWeights& w = weights.layer(layer);
+  const Layer layer = layer_at(index);
+  const LayerWeights& w = layer.weights;
   Activations& a = activations;
   Stopwatch watch;
   rms_norm(w.attention_norm, a.attention_in, w.query.matrix, kAttentionChunk);
-  attention(w, layer);  // h = x + attention(norm(x))
+  attention(layer);  // h = x + attention(norm(x))
   add_residual();
   rms_norm(w.ffn_norm, a.mixture_in, w.experts.front().gate.matrix, format::kActivationChunk);
   watch.lap(part_seconds.attention);
-  mixture(w, layer);  // x = h + mixture(norm(h))
+  mixture(layer);  // x = h + mixture(norm(h))
   add_residual();
   weights.require_whole();
 }
 
 void Engine::Impl::embed() {
-  const std::uint16_t* const embedding = weights.embedding();
-  const std::size_t half = shape.head_dim / 2;
+  const Embedding& embedding = weights.embedding();
+  const auto scale = static_cast<float>(shape.embedding_scale);
   for_each_row([&](std::size_t r, unsigned) {
-    // Columns from dim to padded.dim stay zero: buffers start with zeros, and the padding rows of weights are
+    // Columns from the width to dim stay zero: buffers start with zeros, and the padding rows of weights are
     // zero, so that block_out adds zeros. RoPE angles depend on the position alone and are computed once for
     // all layers.
-    const std::uint16_t* const in = embedding + static_cast<std::size_t>(rows[r].token) * shape.width;
-    float* const x = &activations.x[r * padded.dim];
-    for (std::size_t i = 0; i < shape.width; ++i) x[i] = format::bf16_to_f32(in[i]);
-    rope.angles(rows[r].position, &activations.cosines[r * half], &activations.sines[r * half]);
+    float* const x = &activations.x[r * dim];
+    embedding.read(static_cast<std::uint64_t>(rows[r].token), shape.width, x);
+    for (std::size_t i = 0; i < shape.width; ++i) x[i] *= scale;
+    for (RopeAngles& angles : ropes) {
+      const std::size_t first = r * angles.rope.pairs();
+      angles.rope.angles(rows[r].position, &angles.cosines[first], &angles.sines[first]);
+    }
   });
 }
 
@@ -203,18 +224,20 @@ void Engine::Impl::embed() {
 /// and calibration read them unquantized.
 void Engine::Impl::rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, const Matrix& reader,
                             std::size_t chunk) {
-  const InputRows input = out.reset(reader.layout.type, rows.size(), padded.dim, chunk);
+  const InputRows input = out.reset(reader.layout.type, rows.size(), dim, chunk);
   for_each_row([&](std::size_t r, unsigned) {
-    float* const normed = &activations.normed[r * padded.dim];
-    kernels.rms_norm(&activations.x[r * padded.dim], weight.data(), static_cast<float>(shape.norm_epsilon),
-                     shape.width, padded.dim, normed);
-    input.fill(kernels, r, 0, padded.dim, normed);
+    float* const normed = &activations.normed[r * dim];
+    kernels.rms_norm(&activations.x[r * dim], weight.data(), static_cast<float>(shape.norm_epsilon),
+                     shape.width, dim, normed);
+    input.fill(kernels, r, 0, dim, normed);
   });
 }
 
 void Engine::Impl::add_residual() {
+  const auto scale = static_cast<float>(shape.residual_scale);
   for_each_row([&](std::size_t r, unsigned) {
-    kernels.add(&activations.block_out[r * padded.dim], padded.dim, &activations.x[r * padded.dim]);
+    // With a scale of 1 the fused multiply-add rounds as an addition does.
+    kernels.add_scaled(&activations.block_out[r * dim], scale, dim, &activations.x[r * dim]);
   });
 }
 
@@ -227,19 +250,19 @@ StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
                                                      : 1;
   // Only rows whose logits are wanted go through the head, which has as many outputs as the vocabulary has
   // pieces. A prompt needs one row.
-  a.logits.reserve(count * padded.vocab);
-  const auto vocab = static_cast<std::size_t>(shape.vocabulary);
-  if (count == 0) return {nullptr, 0, padded.vocab, vocab};
+  a.logits.reserve(count * vocab);
+  const auto vocabulary = static_cast<std::size_t>(shape.vocabulary);
+  if (count == 0) return {nullptr, 0, vocab, vocabulary};
 
   const Matrix& matrix = weights.head();
-  const InputRows in = a.head_in.reset(matrix.layout.type, count, padded.dim, kAttentionChunk);
+  const InputRows in = a.head_in.reset(matrix.layout.type, count, dim, kAttentionChunk);
   std::size_t out = 0;
   std::size_t row = 0;
   const auto add_row = [&](std::size_t r) {
-    float* const normed = &a.normed[r * padded.dim];
-    kernels.rms_norm(&a.x[r * padded.dim], weights.final_norm().data(),
-                     static_cast<float>(shape.norm_epsilon), shape.width, padded.dim, normed);
-    in.fill(kernels, out++, 0, padded.dim, normed);
+    float* const normed = &a.normed[r * dim];
+    kernels.rms_norm(&a.x[r * dim], weights.final_norm().data(), static_cast<float>(shape.norm_epsilon),
+                     shape.width, dim, normed);
+    in.fill(kernels, out++, 0, dim, normed);
   };
   for (const StepInput& input : inputs) {
     const std::size_t end = row + input.tokens.size();
@@ -249,10 +272,13 @@ StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
     row = end;
   }
   Stopwatch watch;
-  products(in, {{&matrix, a.logits.data(), padded.vocab}});
+  products(in, {{&matrix, a.logits.data(), vocab}});
+  const auto scale = static_cast<float>(shape.logits_scale);
+  if (scale != 1)
+    for (std::size_t i = 0; i < count * vocab; ++i) a.logits[i] *= scale;
   watch.lap(part_seconds.head);
   weights.require_whole();
-  const StepLogits logits(a.logits.data(), count, padded.vocab, vocab);
+  const StepLogits logits(a.logits.data(), count, vocab, vocabulary);
   check_logits(inputs, logits);
   return logits;
 }

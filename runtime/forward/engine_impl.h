@@ -20,6 +20,7 @@
 #include "base/parallel.h"
 #include "format/expert_statistics.h"
 #include "runtime/forward/rope.h"
+#include "runtime/forward/router.h"
 #include "runtime/kernels/buffer.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/products.h"
@@ -67,17 +68,32 @@ struct StepRow {
   TokenId token;
 };
 
-/// Widths of rows, padded to whole tiles.
+/// Widths of a layer's rows, padded to whole tiles.
 struct PaddedWidths {
-  explicit PaddedWidths(const DecoderShape& shape);
-  std::size_t dim;
+  explicit PaddedWidths(const LayerShape& shape);
   std::size_t query;      ///< all query heads
   std::size_t key_value;  ///< all key heads, or all value heads
   std::size_t hidden;     ///< of one expert
-  std::size_t vocab;
+  std::size_t shared;     ///< hidden values of the shared expert; 0 where there is none
 };
 
-/// Everything that a step computes on its way, in memory that is allocated once. Widths are padded.
+/// A layer while it is computed.
+struct Layer {
+  std::size_t index;
+  const LayerShape& shape;
+  const PaddedWidths& padded;
+  const LayerWeights& weights;
+};
+
+/// A rope of the model, and the angles of a step's rows, which all layers with this rope share.
+struct RopeAngles {
+  Rope rope;
+  Buffer<float> cosines;  ///< [R][pairs]
+  Buffer<float> sines;    ///< [R][pairs]
+};
+
+/// Everything that a step computes on its way, in memory that is allocated once, for the widest layer. Widths
+/// are padded, and rows are as far apart as the layer at hand has them wide.
 struct Activations {
   Buffer<float> x;                ///< [R][dim] residual stream
   Buffer<float> normed;           ///< [R][dim]
@@ -86,8 +102,6 @@ struct Activations {
   Buffer<float> value;            ///< [R][key_value]
   Buffer<float> heads;            ///< [R][query] attention's output, head after head
   Buffer<float> block_out;        ///< [R][dim] what attention or mixture adds to x
-  Buffer<float> cosines;          ///< [R][head_dim / 2]
-  Buffer<float> sines;            ///< [R][head_dim / 2]
   Buffer<float> logits;           ///< [row with logits][vocab]
   InputRowsBuffer attention_in;   ///< normed, for query, key and value
   InputRowsBuffer attention_out;  ///< heads, for the output projection
@@ -95,12 +109,14 @@ struct Activations {
   InputRowsBuffer head_in;        ///< normed, for the output matrix
   InputRowsBuffer expert_in;      ///< [assignment] the row of mixture_in
   InputRowsBuffer expert_hidden;  ///< [assignment] silu(gate) * up
+  InputRowsBuffer shared_hidden;  ///< the same of the shared expert, [R]
 };
 
 /// Which experts the rows of a step go to in one layer.
 struct Routing {
-  std::vector<std::uint32_t> experts;  ///< [row][k], by falling gate logit
+  std::vector<std::uint32_t> experts;  ///< [row][k], best first
   std::vector<float> weights;          ///< [row][k]
+  std::vector<float> shared_weights;   ///< [row] of the shared expert's result
   std::vector<float> margins;          ///< [row]; empty unless k < experts and somebody listens
   struct Assignment {
     std::uint32_t row;
@@ -119,8 +135,10 @@ struct Routing {
 /// The rows that the experts of one layer read, as floats, for calibration.
 struct ExpertInputs {
   const Routing& routing;
-  const float* gate_up;  ///< [row][dim padded]
-  const float* down;     ///< [assignment][hidden padded]
+  const float* gate_up;  ///< [row][gate_up_width]
+  std::size_t gate_up_width;
+  const float* down;  ///< [assignment][down_width]
+  std::size_t down_width;
 };
 
 /// Sees the inputs of the experts of every layer that is run, after they were computed with. On the engine's
@@ -129,6 +147,17 @@ class ExpertInputObserver {
  public:
   virtual ~ExpertInputObserver() = default;
   virtual void observe(const ExpertInputs& inputs, base::WorkerPool& pool) = 0;
+};
+
+/// Some hidden values of an expert: silu(gate in) * (up in).
+struct HiddenSlice {
+  Matrix gate;
+  Matrix up;
+  InputRows in;
+  InputRows hidden;  ///< gets the values, quantized
+  std::size_t first_panel;
+  std::size_t panels;
+  float* observed;  ///< [row][hidden columns] gets them as floats, too; or null
 };
 
 /// A matrix and the rows [R][matrix rows padded] that its product fills.
@@ -147,7 +176,7 @@ struct Engine::Impl {
   /// embeddings into activations.x; then come the layers in order. KV pages must be reserved before, and
   /// positions do not advance.
   void begin(std::span<const StepInput> inputs);
-  void run_layer(std::size_t layer);
+  void run_layer(std::size_t index);
 
   const Model& model;
   const DecoderShape& shape;
@@ -159,19 +188,20 @@ struct Engine::Impl {
   ResidentWeights weights;
   bool limit_too_low = false;  ///< options.memory_bytes has no effect
   KvPool kv_pool;
-  Rope rope;
-  PaddedWidths padded;
+  const std::size_t dim;             ///< width of the residual stream, padded to whole tiles
+  const std::size_t vocab;           ///< padded to whole tiles
+  std::vector<PaddedWidths> padded;  ///< [layer]
+  std::vector<RopeAngles> ropes;     ///< as in DecoderShape
   PartSeconds part_seconds;
 
   std::vector<StepRow> rows;  ///< of the step at hand
   Activations activations;
   Routing routing;
-  struct Scratch {         ///< one a worker
-    Buffer<float> head;    ///< a key and a value, or queries and attention's results, padded to kLanes
-    Buffer<float> gate;    ///< [rows][slice]
-    Buffer<float> up;      ///< [rows][slice]
-    Buffer<float> router;  ///< [expert] a row's gate logits
-    Buffer<float> chosen;  ///< [k padded to kLanes] the logits of the chosen experts, and their weights
+  struct Scratch {       ///< one a worker
+    Buffer<float> head;  ///< a key and a value, or queries and attention's results, padded to kLanes
+    Buffer<float> gate;  ///< [rows][slice]
+    Buffer<float> up;    ///< [rows][slice]
+    ExpertChooser chooser;
   };
   std::vector<Scratch> scratch;
 
@@ -180,6 +210,7 @@ struct Engine::Impl {
 
  private:
   void reserve();
+  void reserve_layer(std::size_t index, std::size_t row_count);
   void decide_residency();
   void check(std::span<const StepInput> inputs) const;
   void reserve_pages(std::span<const StepInput> inputs);
@@ -187,27 +218,36 @@ struct Engine::Impl {
   StepLogits head(std::span<const StepInput> inputs);
   void check_logits(std::span<const StepInput> inputs, const StepLogits& logits) const;
 
+  [[nodiscard]] Layer layer_at(std::size_t index);
   void rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, const Matrix& reader, std::size_t chunk);
   void add_residual();
 
   // attention.cpp
-  void attention(const LayerWeights& w, std::size_t layer);
-  void rotate_and_store(std::size_t layer);
-  void attend(std::size_t layer);
+  void attention(const Layer& layer);
+  void finish_queries(const Layer& layer, std::size_t row, unsigned worker);
+  void finish_keys_and_values(const Layer& layer, std::size_t row, unsigned worker);
+  void finish_row(const Layer& layer, const Buffer<float>& bias, const Buffer<float>* norm,
+                  std::size_t true_width, std::size_t width, float* row);
+  void finish_head(const Layer& layer, std::size_t row, const Buffer<float>& norm, std::size_t stride,
+                   float* head);
+  void attend(const Layer& layer);
 
   // router.cpp
-  void route(const LayerWeights& w, std::size_t layer);
-  void sort_assignments();
-  void report_routing(std::size_t layer);
+  void route(const Layer& layer);
+  void router_logits(const Layer& layer, std::size_t row, std::span<float> logits);
+  [[nodiscard]] float shared_weight(const Layer& layer, std::size_t row);
+  void sort_assignments(const Layer& layer);
+  void report_routing(const Layer& layer);
 
   // mixture.cpp
-  void mixture(const LayerWeights& w, std::size_t layer);
-  void gather(const LayerWeights& w);
+  void mixture(const Layer& layer);
+  void gather(const Layer& layer);
   /// The rows that the expert computes, for `matrix`.
   [[nodiscard]] InputRows inputs_of(std::uint32_t expert, const Matrix& matrix);
   [[nodiscard]] InputRows hidden_of(std::uint32_t expert, const Matrix& matrix);
-  void gate_and_up(const LayerExperts& experts);
-  void down(const LayerExperts& experts);
+  void gate_and_up(const Layer& layer, const LayerExperts& experts);
+  void hidden_slice(const HiddenSlice& slice, unsigned worker);
+  void down(const Layer& layer, const LayerExperts& experts);
 
   // products.cpp
   /// Each matrix times the rows of `in`, in one region over all workers.

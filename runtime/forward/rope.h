@@ -1,26 +1,38 @@
 #pragma once
-// Rotary position embedding (RoPE) on interleaved pairs (arXiv 2104.09864, as in mistral-inference rope.py).
-// Angles are computed with our own sine and cosine, since those of the C library differ between machines.
+// Rotary position embedding (RoPE, arXiv 2104.09864) as a table that is made when a model is loaded: one
+// frequency a pair of values, and a factor of cosines and sines. So the rules that stretch a model's context
+// (YaRN and others) end here, and rotating a head knows none of them. Everything is computed with our own
+// functions, since those of the C library differ between machines.
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
+
+#include "format/model_description.h"
 
 namespace sluice::runtime {
 
-/// Angles of a model.
 class Rope {
  public:
-  Rope(std::uint64_t head_dim, double theta);
+  /// `description` is valid by format::validate(). Error{malformed} when a frequency is not finite.
+  explicit Rope(const format::Rope& description);
 
-  /// Fills cosines and sines [head_dim / 2] of one position.
+  /// How many pairs rotate: rotary_dims / 2.
+  [[nodiscard]] std::size_t pairs() const { return frequencies_.size(); }
+  /// The angle of each pair from one position to the next, in radians.
+  [[nodiscard]] std::span<const float> frequencies() const { return frequencies_; }
+
+  /// Fills cosines and sines [pairs()] of one position.
   void angles(std::uint64_t position, float* cosines, float* sines) const;
 
-  /// Rotates the pairs (x[2i], x[2i+1]) of one head in place.
-  static void rotate(const float* cosines, const float* sines, std::size_t head_dim, float* x);
+  /// Rotates the pairs of one head in place. The values behind its rotary dims stay as they are.
+  void rotate(const float* cosines, const float* sines, float* head) const;
 
  private:
-  std::vector<float> frequencies_;  // theta^(-2i / head_dim), in f32 as the model was trained with
+  format::RopeStyle style_;
+  double factor_;                   // of cosines and sines
+  std::vector<float> frequencies_;  // f32, as the models were trained with
 };
 
 }  // namespace sluice::runtime

@@ -1,89 +1,178 @@
-// The router of a mixture: gate logits, the k largest of them, and their weights, a softmax over the chosen
-// logits (arXiv 2401.04088 section 2.1, and mistral-inference moe.py). Then the rows sorted by expert.
+// The router of a mixture: logits, the k best experts, and their weights. The plain form is a softmax over
+// the k largest logits (arXiv 2401.04088 section 2.1); others score all experts first, by a softmax (arXiv
+// 2409.02060) or a sigmoid (arXiv 2412.19437 section 2.1.2), choose by these scores plus a learned bias, or
+// from the best groups of experts only. Then the rows are sorted by expert.
 //
 // The router is computed in f32 from rows that are not quantized: an error here may send a token to another
 // expert, and such tokens make up most of what quantization costs (docs/decisions/0002-activation-chunks.md).
 
+#include "runtime/forward/router.h"
+
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <string>
 
+#include "base/bytes.h"
 #include "base/error.h"
+#include "format/model_limits.h"
 #include "runtime/forward/engine_impl.h"
 
 namespace sluice::runtime {
 namespace {
 
-/// Indices of the k largest of `logits`, largest first; among equal ones the lower index comes first. k
-/// passes, because k is small and std::partial_sort leaves the order of equal elements open. Logits must be
-/// finite: a NaN compares false with everything.
-void top_k(std::span<const float> logits, std::span<std::uint32_t> chosen) {
-  for (std::size_t i = 0; i < chosen.size(); ++i) {
-    std::size_t best = logits.size();
-    for (std::size_t e = 0; e < logits.size(); ++e) {
-      if (std::ranges::find(chosen.first(i), static_cast<std::uint32_t>(e)) != chosen.begin() + i) continue;
-      if (best == logits.size() || logits[e] > logits[best]) best = e;
-    }
-    chosen[i] = static_cast<std::uint32_t>(best);
-  }
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+/// The index of the largest; among equal ones the lower index. Values are no NaN: it compares false with
+/// everything.
+std::size_t largest(std::span<const float> values) {
+  return static_cast<std::size_t>(std::ranges::max_element(values) - values.begin());
 }
 
-/// How far the last chosen logit is above the largest that was not chosen.
-float margin_of(std::span<const float> logits, std::span<const std::uint32_t> chosen) {
-  float next = -std::numeric_limits<float>::infinity();
-  for (std::size_t e = 0; e < logits.size(); ++e)
-    if (std::ranges::find(chosen, static_cast<std::uint32_t>(e)) == chosen.end())
-      next = std::max(next, logits[e]);
-  return logits[chosen.back()] - next;
+/// The best value of a group, or the sum of its two best.
+float group_score(std::span<const float> ranks, format::GroupScore score) {
+  const std::size_t best = largest(ranks);
+  if (score == format::GroupScore::best) return ranks[best];
+  float second = kNothing;
+  for (std::size_t e = 0; e < ranks.size(); ++e)
+    if (e != best) second = std::max(second, ranks[e]);
+  return ranks[best] + second;
+}
+
+/// Drops all experts but those of the best groups.
+void keep_best_groups(const format::RouterGroups& groups, std::span<float> ranks) {
+  // A description has at most so many experts, and a group is not empty.
+  std::array<float, format::kExpertsMax> scores;
+  const std::size_t width = ranks.size() / groups.groups;
+  for (std::size_t g = 0; g < groups.groups; ++g)
+    scores[g] = group_score(ranks.subspan(g * width, width), groups.score);
+  const std::span all(scores.data(), groups.groups);
+  std::array<bool, format::kExpertsMax> kept{};
+  for (std::uint64_t i = 0; i < groups.kept; ++i) {
+    const std::size_t best = largest(all);
+    kept[best] = true;
+    all[best] = kNothing;
+  }
+  for (std::size_t g = 0; g < groups.groups; ++g)
+    if (!kept[g]) std::ranges::fill(ranks.subspan(g * width, width), kNothing);
 }
 
 }  // namespace
 
-void Engine::Impl::route(const LayerWeights& w, std::size_t layer) {
-  const std::size_t top = shape.experts_per_token;
+void ExpertChooser::reserve(std::size_t experts, std::size_t experts_per_token) {
+  for (Buffer<float>* buffer : {&logits_, &scores_, &ranks_})
+    buffer->reserve(base::align_up(experts, kLanes));
+  chosen_.reserve(base::align_up(experts_per_token, kLanes));
+}
+
+void ExpertChooser::choose(const Kernels& kernels, const format::Router& router, std::size_t experts,
+                           const float* selection_bias, std::span<std::uint32_t> chosen,
+                           std::span<float> weights) {
+  const std::span ranks(ranks_.data(), experts);
+  const bool by_score = selection_bias != nullptr || router.groups;
+  const bool plain = router.score == format::RouterScore::softmax && router.renormalise;
+  if (by_score || !plain) score(kernels, router, experts);
+  // Scores rise with the logits, so without a bias these give the same order, and fewer ties.
+  std::copy_n(by_score ? scores_.data() : logits_.data(), experts, ranks.begin());
+  if (selection_bias != nullptr)
+    for (std::size_t e = 0; e < experts; ++e) ranks[e] += selection_bias[e];
+  if (router.groups) keep_best_groups(*router.groups, ranks);
+  // k passes, because k is small and std::partial_sort leaves the order of equal elements open.
+  for (std::uint32_t& expert : chosen) {
+    expert = static_cast<std::uint32_t>(largest(ranks));
+    last_chosen_ = ranks[expert];
+    ranks[expert] = kNothing;
+  }
+  weigh(kernels, router, chosen, weights);
+}
+
+float ExpertChooser::margin(std::size_t experts) const {
+  return last_chosen_ - *std::max_element(ranks_.data(), ranks_.data() + experts);
+}
+
+void ExpertChooser::score(const Kernels& kernels, const format::Router& router, std::size_t experts) {
+  std::copy_n(logits_.data(), experts, scores_.data());
+  if (router.score == format::RouterScore::sigmoid)
+    return kernels.sigmoid(scores_.data(), base::align_up(experts, kLanes));
+  const float most = *std::max_element(logits_.data(), logits_.data() + experts);
+  const float sum = kernels.exp_sum(scores_.data(), experts, most);
+  for (std::size_t e = 0; e < experts; ++e) scores_[e] /= sum;
+}
+
+void ExpertChooser::weigh(const Kernels& kernels, const format::Router& router,
+                          std::span<const std::uint32_t> chosen, std::span<float> weights) {
+  const std::size_t count = chosen.size();
+  float sum = 1;
+  if (router.score == format::RouterScore::softmax && router.renormalise) {
+    // Scores divided by their sum are the softmax over the chosen logits, which loses less to rounding.
+    for (std::size_t i = 0; i < count; ++i) chosen_[i] = logits_[chosen[i]];
+    sum = kernels.exp_sum(chosen_.data(), count, *std::max_element(chosen_.data(), chosen_.data() + count));
+  } else {
+    for (std::size_t i = 0; i < count; ++i) chosen_[i] = scores_[chosen[i]];
+    // The summand is that of the released implementations: all scores may be 0.
+    if (router.renormalise) sum = std::accumulate(chosen_.data(), chosen_.data() + count, 0.0f) + 1e-20f;
+  }
+  const auto scale = static_cast<float>(router.scale);
+  for (std::size_t i = 0; i < count; ++i) weights[i] = chosen_[i] / sum * scale;
+}
+
+void Engine::Impl::route(const Layer& layer) {
+  const LayerShape& sizes = layer.shape;
+  const std::size_t top = sizes.experts_per_token;
   routing.experts.assign(rows.size() * top, 0);
   routing.weights.assign(rows.size() * top, 1.0f);
+  routing.shared_weights.assign(rows.size(), 1.0f);
   // A margin takes another pass over the logits, so it is computed only for somebody who listens.
-  const bool margins_wanted = top < shape.experts && std::ranges::any_of(rows, [](const StepRow& row) {
+  const bool margins_wanted = top < sizes.experts && std::ranges::any_of(rows, [](const StepRow& row) {
                                 return row.sequence->on_routing != nullptr;
                               });
   routing.margins.resize(margins_wanted ? rows.size() : 0);
-  // A dense model is one expert with weight 1 for every row, as the vectors were filled above.
-  if (shape.routed) {
+  // A dense layer is one expert with weight 1 for every row, as the vectors were filled above.
+  if (sizes.router) {
     for_each_row([&](std::size_t r, unsigned worker) {
-      const std::span gate(scratch[worker].router.data(), shape.experts);
-      for (std::size_t e = 0; e < shape.experts; ++e) {
-        gate[e] = kernels.dot(&activations.normed[r * padded.dim], &w.router[e * padded.dim], padded.dim);
-        if (!std::isfinite(gate[e])) {
-          throw base::Error(base::ErrorKind::malformed,
-                            weights.model().container.path().string() + ": layer " + std::to_string(layer) +
-                                ": the router gives a value that is not finite at position " +
-                                std::to_string(rows[r].position));
-        }
-      }
-      const std::span chosen(&routing.experts[r * top], top);
-      top_k(gate, chosen);
-      if (margins_wanted) routing.margins[r] = margin_of(gate, chosen);
-      float* const scores = scratch[worker].chosen.data();
-      for (std::size_t i = 0; i < top; ++i) scores[i] = gate[chosen[i]];
-      // chosen[0] has the largest logit, so no exponential overflows.
-      const float sum = kernels.exp_sum(scores, top, gate[chosen[0]]);
-      for (std::size_t i = 0; i < top; ++i) routing.weights[r * top + i] = scores[i] / sum;
+      ExpertChooser& chooser = scratch[worker].chooser;
+      router_logits(layer, r, chooser.logits(sizes.experts));
+      chooser.choose(kernels, *sizes.router, sizes.experts, layer.weights.selection_bias.data(),
+                     std::span(&routing.experts[r * top], top), std::span(&routing.weights[r * top], top));
+      if (margins_wanted) routing.margins[r] = chooser.margin(sizes.experts);
+      if (sizes.shared && sizes.shared->gate) routing.shared_weights[r] = shared_weight(layer, r);
     });
   }
-  sort_assignments();
+  sort_assignments(layer);
   report_routing(layer);
+}
+
+void Engine::Impl::router_logits(const Layer& layer, std::size_t row, std::span<float> logits) {
+  const LayerWeights& w = layer.weights;
+  for (std::size_t e = 0; e < logits.size(); ++e) {
+    logits[e] = kernels.dot(&activations.normed[row * dim], &w.router[e * dim], dim);
+    if (layer.shape.router->logit_bias) logits[e] += w.router_bias[e];
+    if (std::isfinite(logits[e])) continue;
+    throw base::Error(base::ErrorKind::malformed,
+                      weights.model().container.path().string() + ": layer " + std::to_string(layer.index) +
+                          ": the router gives a value that is not finite at position " +
+                          std::to_string(rows[row].position));
+  }
+}
+
+/// The sigmoid of one logit.
+float Engine::Impl::shared_weight(const Layer& layer, std::size_t row) {
+  alignas(64) std::array<float, kLanes> lanes{};
+  lanes[0] = kernels.dot(&activations.normed[row * dim], layer.weights.shared->router.data(), dim);
+  kernels.sigmoid(lanes.data(), kLanes);
+  return lanes[0];
 }
 
 // A counting sort, which is stable: an expert's rows stay in their order. While assignments are filled in,
 // first_assignment[e] moves from the begin of expert e to its end, which is the begin of the next one; the
 // shift afterwards puts the begins back.
-void Engine::Impl::sort_assignments() {
-  const std::size_t top = shape.experts_per_token;
+void Engine::Impl::sort_assignments(const Layer& layer) {
+  const std::size_t top = layer.shape.experts_per_token;
+  const std::size_t experts = layer.shape.experts;
   auto& first = routing.first_assignment;
-  std::ranges::fill(first, 0);
+  first.assign(experts + 1, 0);
   for (const std::uint32_t e : routing.experts) ++first[e + 1];
   std::partial_sum(first.begin(), first.end(), first.begin());
   routing.assignments.resize(rows.size() * top);
@@ -93,13 +182,13 @@ void Engine::Impl::sort_assignments() {
   std::shift_right(first.begin(), first.end(), 1);
   first.front() = 0;
   routing.used.clear();
-  for (std::uint32_t e = 0; e < shape.experts; ++e)
+  for (std::uint32_t e = 0; e < experts; ++e)
     if (first[e + 1] > first[e]) routing.used.push_back(e);
 }
 
-void Engine::Impl::report_routing(std::size_t layer) {
-  if (!shape.routed) return;
-  const std::size_t top = shape.experts_per_token;
+void Engine::Impl::report_routing(const Layer& layer) {
+  if (!layer.shape.router) return;
+  const std::size_t top = layer.shape.experts_per_token;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     // On the thread that called step(), after the parallel part: listeners need no lock, and events come in
     // order.
@@ -107,7 +196,7 @@ void Engine::Impl::report_routing(std::size_t layer) {
     rows[r].sequence->on_routing(
         {.position = rows[r].position,
          .token = rows[r].token,
-         .layer = layer,
+         .layer = layer.index,
          .experts = std::span(&routing.experts[r * top], top),
          .weights = std::span(&routing.weights[r * top], top),
          .margin = routing.margins.empty() ? std::nullopt : std::optional(routing.margins[r])});

@@ -31,6 +31,11 @@ void silu_multiply(const float* gate, const float* up, std::size_t n, float* out
   }
 }
 
+void sigmoid(float* x, std::size_t n) {
+  const Float16 one = broadcast(1.0f);
+  for (std::size_t i = 0; i < n; i += 16) store(x + i, one / (one + exp(zero() - load(x + i))));
+}
+
 void add_scaled(const float* x, float scale, std::size_t n, float* y) {
   const Float16 s = broadcast(scale);
   for (std::size_t i = 0; i < n; i += 16) store(y + i, fma(s, load(x + i), load(y + i)));

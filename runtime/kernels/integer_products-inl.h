@@ -249,6 +249,7 @@ const Kernels kTable = {
     .rms_norm = rms_norm,
     .dot = dot,
     .silu_multiply = silu_multiply,
+    .sigmoid = sigmoid,
     .add_scaled = add_scaled,
     .add = add,
     .multiply = multiply,

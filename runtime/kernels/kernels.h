@@ -129,6 +129,8 @@ struct Kernels {
   float (*dot)(const float* a, const float* b, std::size_t n);
   /// out = silu(gate) * up
   void (*silu_multiply)(const float* gate, const float* up, std::size_t n, float* out);
+  /// x = 1 / (1 + exp(-x))
+  void (*sigmoid)(float* x, std::size_t n);
   /// y = fma(scale, x, y)
   void (*add_scaled)(const float* x, float scale, std::size_t n, float* y);
   /// y += x

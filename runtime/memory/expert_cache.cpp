@@ -95,8 +95,9 @@ struct ExpertCache::Slot {
 
 std::uint64_t ExpertCache::slot_bytes(const Model::Impl& model) {
   std::uint64_t largest = 0;
-  for (const LayerWeights& layer : model.layers) {
-    for (const ExpertWeights& expert : layer.experts) {
+  for (std::size_t l = 0; l < model.layers.size(); ++l) {
+    if (!model.shape.streams_experts(l)) continue;
+    for (const ExpertWeights& expert : model.layers[l].experts) {
       const ExpertExtent extent(expert, model.container.bytes().data(), kPieceBytes);
       largest = std::max(largest, extent.length_bytes());
     }
@@ -112,9 +113,12 @@ ExpertCache::ExpertCache(const Model::Impl& model, std::size_t slot_count)
     throw base::Error(base::ErrorKind::io,
                       model.container.path().string() + ": was changed since it was opened");
   }
-  for (const LayerWeights& layer : model.layers)
-    for (const ExpertWeights& expert : layer.experts)
+  for (std::size_t l = 0; l < model.layers.size(); ++l) {
+    first_extent_.push_back(extents_.size());
+    if (!model.shape.streams_experts(l)) continue;
+    for (const ExpertWeights& expert : model.layers[l].experts)
       extents_.emplace_back(expert, model.container.bytes().data(), kPieceBytes);
+  }
   values_.resize(extents_.size());
   used_.resize(extents_.size());
   slot_of_extent_.resize(extents_.size());
@@ -317,9 +321,9 @@ ResidencyStats ExpertCache::stats() const {
 
 ExpertCache::Cursor::Cursor(ExpertCache& cache, std::size_t layer, std::span<const std::uint32_t> experts)
     : cache_(cache),
-      first_extent_(layer * cache.model_.shape.experts),
+      first_extent_(cache.first_extent_[layer]),
       experts_(experts.begin(), experts.end()),
-      group_size_(group_size_for(cache.slots_.size(), cache.model_.shape.experts_per_token)) {
+      group_size_(group_size_for(cache.slots_.size(), cache.model_.shape.layers[layer].experts_per_token)) {
   cache_.require_working();
   try {
     // Two groups are in progress from the start: one to compute with, one to be read meanwhile.

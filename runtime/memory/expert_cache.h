@@ -83,10 +83,11 @@ class ExpertCache final {
   const Model::Impl& model_;
   base::File file_;
   bool direct_;
-  std::vector<ExpertExtent> extents_;  // [layer * experts + expert]
-  std::vector<float> values_;          // [extent] how often it was used lately
-  std::vector<bool> used_;             // [extent] in this pass
-  std::vector<Slot*> slot_of_extent_;  // [extent] null where it is not in memory
+  std::vector<ExpertExtent> extents_;      // layer by layer, expert by expert
+  std::vector<std::size_t> first_extent_;  // [layer]
+  std::vector<float> values_;              // [extent] how often it was used lately
+  std::vector<bool> used_;                 // [extent] in this pass
+  std::vector<Slot*> slot_of_extent_;      // [extent] null where it is not in memory
   std::vector<std::unique_ptr<Slot>> slots_;
   std::uint64_t loads_ = 0;
 

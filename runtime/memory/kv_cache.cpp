@@ -39,6 +39,10 @@ KvElement element_of(KvType type) {
   INVARIANT(!"a KvType without elements");
 }
 
+std::size_t stride_of(const LayerShape& layer) {
+  return static_cast<std::size_t>(base::align_up(layer.attention.head_dim, kLanes));
+}
+
 }  // namespace
 
 std::string_view to_string(KvType type) {
@@ -57,18 +61,34 @@ std::optional<KvType> parse_kv_type(std::string_view text) {
 }
 
 std::optional<std::uint64_t> KvPool::page_bytes(const DecoderShape& shape, KvType type) {
-  const std::uint64_t row = base::align_up(shape.head_dim, kLanes) * element_bytes(type) + scale_bytes(type);
-  const auto bytes = base::checked_mul(2 * shape.layers * shape.key_heads, row * kKvPageTokens);
-  return bytes && *bytes < std::uint64_t{1} << 63 ? bytes : std::nullopt;
+  std::uint64_t total = 0;
+  for (const LayerShape& layer : shape.layers) {
+    const std::uint64_t row = stride_of(layer) * element_bytes(type) + scale_bytes(type);
+    const auto bytes = base::checked_mul(2 * layer.attention.key_heads, row * kKvPageTokens);
+    const auto sum = bytes ? base::checked_add(total, *bytes) : std::nullopt;
+    if (!sum || *sum >= std::uint64_t{1} << 63) return std::nullopt;
+    total = *sum;
+  }
+  return total;
 }
 
 KvPool::KvPool(const DecoderShape& shape, KvType type, std::uint64_t budget_bytes)
     : type_(type),
-      stride_(base::align_up(shape.head_dim, kLanes)),
-      head_count_(shape.layers * shape.key_heads),
-      row_bytes_(stride_ * element_bytes(type)),
       page_bytes_(page_bytes(shape, type).value()),
       page_count_(static_cast<std::size_t>(budget_bytes / page_bytes_)) {
+  std::size_t offset_bytes = 0;
+  for (const LayerShape& layer : shape.layers) {
+    first_head_.push_back(heads_.size());
+    const std::size_t stride = stride_of(layer);
+    for (std::uint64_t head = 0; head < layer.attention.key_heads; ++head) {
+      heads_.push_back({stride, stride * element_bytes(type), offset_bytes, 0});
+      offset_bytes += 2 * kKvPageTokens * heads_.back().row_bytes;
+    }
+  }
+  for (Head& head : heads_) {
+    head.key_scales_offset_bytes = offset_bytes;
+    offset_bytes += 2 * kKvPageTokens * scale_bytes(type);
+  }
   // NORESERVE: a long context is rarely filled, and pages that are never written take no memory. mmap refuses
   // a length of 0.
   void* const memory = ::mmap(nullptr, std::max<std::size_t>(bytes(), 1), PROT_READ | PROT_WRITE,
@@ -93,18 +113,18 @@ void KvPool::give_back(std::byte* page) { free_.push_back(page); }
 
 KvCache::KvCache(KvPool& pool, const DecoderShape& shape, const Limits& limits)
     : pool_(pool),
-      kv_heads_(shape.key_heads),
-      window_tokens_(limits.keep_positions ? std::nullopt : shape.window_tokens),
+      window_tokens_(limits.keep_positions ? std::nullopt : shape.window_tokens()),
       pages_(static_cast<std::size_t>(base::divide_up(limits.context_tokens, kKvPageTokens))) {}
 
 std::uint64_t KvCache::page_count_max(const DecoderShape& shape, const Limits& limits) {
   const std::uint64_t all =
       limits.context_tokens / kKvPageTokens + (limits.context_tokens % kKvPageTokens != 0);
-  if (!shape.window_tokens || limits.keep_positions) return all;
+  const auto window_tokens = shape.window_tokens();
+  if (!window_tokens || limits.keep_positions) return all;
   // While the last token of a step is written, the first one still sees its whole window, so window + step -
   // 1 positions are held. n consecutive positions touch at most (n - 1) / page + 1 pages, the quotient
   // rounded up: one page more than they fill, when they begin at the last row of a page.
-  const auto seen = base::checked_add(*shape.window_tokens, limits.step_tokens);
+  const auto seen = base::checked_add(*window_tokens, limits.step_tokens);
   return seen ? std::min(all, (*seen + kKvPageTokens - 3) / kKvPageTokens + 1) : all;
 }
 
@@ -147,10 +167,10 @@ void KvCache::write(const Kernels& kernels, std::size_t layer, std::size_t kv_he
                     const float* key, const float* value) {
   std::byte* const page = pages_[position / kKvPageTokens];
   const std::size_t row = position % kKvPageTokens;
-  const std::size_t head = layer * kv_heads_ + kv_head;
-  const std::size_t stride = pool_.stride();
-  std::byte* const key_row = page + pool_.keys_offset(head) + row * pool_.row_bytes();
-  std::byte* const value_row = page + pool_.values_offset(head) + row * pool_.row_bytes();
+  const KvPool::Head& head = pool_.head(layer, kv_head);
+  const std::size_t stride = head.stride;
+  std::byte* const key_row = page + head.keys_offset_bytes + row * head.row_bytes;
+  std::byte* const value_row = page + head.values_offset_bytes() + row * head.row_bytes;
   switch (pool_.type()) {
     case KvType::f32:
       std::memcpy(key_row, key, stride * sizeof(float));
@@ -162,8 +182,8 @@ void KvCache::write(const Kernels& kernels, std::size_t layer, std::size_t kv_he
       break;
     // One scale a row: the kernel for a chunk of activations takes the whole row as one chunk.
     case KvType::q8: {
-      auto* const key_scales = reinterpret_cast<float*>(page + pool_.key_scales_offset(head));
-      auto* const value_scales = reinterpret_cast<float*>(page + pool_.value_scales_offset(head));
+      auto* const key_scales = reinterpret_cast<float*>(page + head.key_scales_offset_bytes);
+      auto* const value_scales = reinterpret_cast<float*>(page + head.value_scales_offset_bytes());
       std::int32_t sum = 0;  // the kernel also adds up groups of codes, which attention does not use
       kernels.quantize_chunk(key, stride, reinterpret_cast<std::int8_t*>(key_row), &key_scales[row], &sum, 0);
       kernels.quantize_chunk(value, stride, reinterpret_cast<std::int8_t*>(value_row), &value_scales[row],
@@ -174,14 +194,14 @@ void KvCache::write(const Kernels& kernels, std::size_t layer, std::size_t kv_he
 }
 
 KeyValueView KvCache::view(std::size_t layer, std::size_t kv_head) const {
-  const std::size_t head = layer * kv_heads_ + kv_head;
+  const KvPool::Head& head = pool_.head(layer, kv_head);
   return {
       .pages = pages_.data(),
-      .keys_offset_bytes = pool_.keys_offset(head),
-      .values_offset_bytes = pool_.values_offset(head),
-      .key_scales_offset_bytes = pool_.key_scales_offset(head),
-      .value_scales_offset_bytes = pool_.value_scales_offset(head),
-      .stride = pool_.stride(),
+      .keys_offset_bytes = head.keys_offset_bytes,
+      .values_offset_bytes = head.values_offset_bytes(),
+      .key_scales_offset_bytes = head.key_scales_offset_bytes,
+      .value_scales_offset_bytes = head.value_scales_offset_bytes(),
+      .stride = head.stride,
       .element = element_of(pool_.type()),
   };
 }
@@ -189,17 +209,13 @@ KeyValueView KvCache::view(std::size_t layer, std::size_t kv_head) const {
 // This order is the file format of prompt caches (runtime/generate/prompt_cache.h): changing it needs a new
 // version there.
 std::vector<KvCache::Column> KvCache::columns() const {
-  const std::size_t heads = pool_.head_count();
   std::vector<Column> all;
-  for (std::size_t head = 0; head < heads; ++head)
-    all.push_back({pool_.keys_offset(head), pool_.row_bytes()});
-  for (std::size_t head = 0; head < heads; ++head)
-    all.push_back({pool_.values_offset(head), pool_.row_bytes()});
+  for (const KvPool::Head& head : pool_.heads()) all.push_back({head.keys_offset_bytes, head.row_bytes});
+  for (const KvPool::Head& head : pool_.heads()) all.push_back({head.values_offset_bytes(), head.row_bytes});
   if (pool_.type() != KvType::q8) return all;
-  for (std::size_t head = 0; head < heads; ++head)
-    all.push_back({pool_.key_scales_offset(head), sizeof(float)});
-  for (std::size_t head = 0; head < heads; ++head)
-    all.push_back({pool_.value_scales_offset(head), sizeof(float)});
+  for (const KvPool::Head& head : pool_.heads()) all.push_back({head.key_scales_offset_bytes, sizeof(float)});
+  for (const KvPool::Head& head : pool_.heads())
+    all.push_back({head.value_scales_offset_bytes(), sizeof(float)});
   return all;
 }
 

@@ -7,6 +7,8 @@
 //   values  [layer][kv_head][position in page][stride]      directly behind the head's keys
 //   scales  [layer][kv_head][keys, values][position in page]   f32, q8 only
 //
+// Heads of different layers may differ in number and width. The stride is a head's width padded to kLanes.
+//
 // Elements are f32, bf16, or s8 codes with one f32 scale a row (largest magnitude / 127, rounded to nearest
 // even). A sequence has a table of pages by position / kKvPageTokens. Where the model has a sliding window, a
 // sequence returns pages to the pool once all their positions have left the window.
@@ -38,9 +40,24 @@ class KvPool final {
   [[nodiscard]] static std::optional<std::uint64_t> page_bytes(const DecoderShape& shape, KvType type);
 
   [[nodiscard]] KvType type() const { return type_; }
-  [[nodiscard]] std::size_t stride() const { return stride_; }  ///< elements of a row: head_dim padded
-  [[nodiscard]] std::size_t head_count() const { return head_count_; }  ///< over all layers
-  [[nodiscard]] std::size_t row_bytes() const { return row_bytes_; }    ///< of a key or a value
+  /// Where a head's rows are within each page.
+  struct Head {
+    std::size_t stride;     ///< elements of a row
+    std::size_t row_bytes;  ///< of a key or a value, without its scale
+    std::size_t keys_offset_bytes;
+    std::size_t key_scales_offset_bytes;  ///< q8 only, like the scales of the values behind them
+
+    [[nodiscard]] std::size_t values_offset_bytes() const {
+      return keys_offset_bytes + kKvPageTokens * row_bytes;
+    }
+    [[nodiscard]] std::size_t value_scales_offset_bytes() const {
+      return key_scales_offset_bytes + kKvPageTokens * sizeof(float);
+    }
+  };
+  [[nodiscard]] const Head& head(std::size_t layer, std::size_t kv_head) const {
+    return heads_[first_head_[layer] + kv_head];
+  }
+  [[nodiscard]] const std::vector<Head>& heads() const { return heads_; }  ///< of all layers
   [[nodiscard]] std::uint64_t page_bytes() const { return page_bytes_; }
   [[nodiscard]] std::uint64_t bytes() const { return page_bytes_ * page_count_; }
   [[nodiscard]] std::size_t page_count() const { return page_count_; }
@@ -50,25 +67,10 @@ class KvPool final {
   [[nodiscard]] std::byte* take();
   void give_back(std::byte* page);
 
-  /// Offsets within a page of one head, counted over all layers.
-  [[nodiscard]] std::size_t keys_offset(std::size_t head) const {
-    return head * 2 * kKvPageTokens * row_bytes_;
-  }
-  [[nodiscard]] std::size_t values_offset(std::size_t head) const {
-    return keys_offset(head) + kKvPageTokens * row_bytes_;
-  }
-  [[nodiscard]] std::size_t key_scales_offset(std::size_t head) const {
-    return keys_offset(head_count_) + head * 2 * kKvPageTokens * sizeof(float);
-  }
-  [[nodiscard]] std::size_t value_scales_offset(std::size_t head) const {
-    return key_scales_offset(head) + kKvPageTokens * sizeof(float);
-  }
-
  private:
   KvType type_;
-  std::size_t stride_;
-  std::size_t head_count_;
-  std::size_t row_bytes_;
+  std::vector<Head> heads_;
+  std::vector<std::size_t> first_head_;  // [layer] index into heads_
   std::uint64_t page_bytes_;
   std::size_t page_count_;
   std::byte* memory_;
@@ -103,7 +105,7 @@ class KvCache final {
   /// Gives back all pages.
   void clear();
 
-  /// Writes a head's key and value [stride] f32 of one position.
+  /// Writes a head's key and value [its stride] f32 of one position.
   void write(const Kernels& kernels, std::size_t layer, std::size_t kv_head, std::uint64_t position,
              const float* key, const float* value);
 
@@ -125,7 +127,6 @@ class KvCache final {
   [[nodiscard]] std::uint64_t first_page_seen(std::uint64_t position) const;
 
   KvPool& pool_;
-  std::size_t kv_heads_;
   std::optional<std::uint64_t> window_tokens_;  // absent also where all positions are kept
   std::vector<std::byte*> pages_;               // [position / kKvPageTokens]; null where there is none
   std::uint64_t first_page_ = 0;                // pages before it were given back

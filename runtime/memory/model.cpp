@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/invariant.h"
 #include "format/hub/token_facts.h"
+#include "format/tensor.h"
 #include "runtime/memory/model_cost.h"
 #include "runtime/memory/model_impl.h"
 #include "text/text.h"
@@ -102,41 +103,82 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
                               base::Bytes bytes) { check_values(container, t, bytes); }})),
       shape(require_supported(container.description(), path.string())),
       tokenizer(open_tokenizer(container)),
-      dim_padded(base::align_up(shape.width, format::kTileCols)),
-      embedding(nullptr),
-      embedding_part(proofs->part_of(find(TensorRole::embedding))),
-      head(matrix(TensorRole::head)) {
+      embedding(open_embedding()),
+      head(matrix(shape.tied_embeddings ? TensorRole::embedding : TensorRole::head)) {
   ask_for_huge_pages();
   prove_opened(options.thread_count);
-  embedding = reinterpret_cast<const std::uint16_t*>(
-      container.bytes(container.tensors()[find(TensorRole::embedding)]).data());
   final_norm = padded_rows(TensorRole::final_norm);
-  for (std::uint64_t l = 0; l < shape.layers; ++l) {
-    LayerWeights layer{
-        .attention_norm = padded_rows(TensorRole::mixer_norm, l),
-        .query = matrix(TensorRole::query, l),
-        .key = matrix(TensorRole::key, l),
-        .value = matrix(TensorRole::value, l),
-        .attention_output = matrix(TensorRole::attention_output, l),
-        .ffn_norm = padded_rows(TensorRole::feed_forward_norm, l),
-        .router = shape.routed ? padded_rows(TensorRole::router, l) : Buffer<float>(),
-        .experts = {},
-    };
-    for (std::uint64_t e = 0; e < shape.experts; ++e) {
-      const WeightMatrix gate = matrix(shape.routed ? TensorRole::expert_gate : TensorRole::dense_gate, l, e);
-      const WeightMatrix up = matrix(shape.routed ? TensorRole::expert_up : TensorRole::dense_up, l, e);
-      const WeightMatrix down = matrix(shape.routed ? TensorRole::expert_down : TensorRole::dense_down, l, e);
-      // The three matrices of an expert are proven together, so any of them names the part.
-      layer.experts.push_back({gate, up, down, gate.part});
-    }
-    layers.push_back(std::move(layer));
+  for (std::uint64_t l = 0; l < shape.layers.size(); ++l) layers.push_back(open_layer(l));
+}
+
+Embedding Model::Impl::open_embedding() const {
+  const std::size_t index = find(TensorRole::embedding);
+  Embedding found;
+  found.part = proofs->part_of(index);
+  if (shape.tied_embeddings) {
+    found.tiles = matrix(TensorRole::embedding).matrix;
+  } else {
+    found.rows = reinterpret_cast<const std::uint16_t*>(container.bytes(container.tensors()[index]).data());
   }
+  return found;
+}
+
+LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
+  const LayerShape& layer = shape.layers[l];
+  const format::GroupedQueryAttention& attention = layer.attention;
+  const bool has_norms = attention.query_key_norm != format::QueryKeyNorm::none;
+  const format::Router router = layer.router.value_or(format::Router());
+  LayerWeights w{
+      .attention_norm = padded_rows(TensorRole::mixer_norm, l),
+      .query = matrix(TensorRole::query, l),
+      .key = matrix(TensorRole::key, l),
+      .value = matrix(TensorRole::value, l),
+      .query_bias = rows_if(attention.input_biases, TensorRole::query_bias, l),
+      .key_bias = rows_if(attention.input_biases, TensorRole::key_bias, l),
+      .value_bias = rows_if(attention.input_biases, TensorRole::value_bias, l),
+      .query_norm = rows_if(has_norms, TensorRole::query_norm, l),
+      .key_norm = rows_if(has_norms, TensorRole::key_norm, l),
+      .attention_output = matrix(TensorRole::attention_output, l),
+      .attention_output_bias = rows_if(attention.output_bias, TensorRole::attention_output_bias, l),
+      .ffn_norm = padded_rows(TensorRole::feed_forward_norm, l),
+      .router = rows_if(layer.router.has_value(), TensorRole::router, l),
+      .router_bias = rows_if(router.logit_bias, TensorRole::router_bias, l),
+      .selection_bias = rows_if(router.selection_bias, TensorRole::router_selection_bias, l),
+      .shared = {},
+      .experts = {},
+  };
+  if (layer.shared) {
+    const WeightMatrix gate = matrix(TensorRole::shared_gate, l);
+    w.shared =
+        SharedWeights{{gate, matrix(TensorRole::shared_up, l), matrix(TensorRole::shared_down, l), gate.part},
+                      rows_if(layer.shared->gate, TensorRole::shared_router, l)};
+  }
+  const bool routed = layer.router.has_value();
+  for (std::uint64_t e = 0; e < layer.experts; ++e) {
+    const WeightMatrix gate = matrix(routed ? TensorRole::expert_gate : TensorRole::dense_gate, l, e);
+    const WeightMatrix up = matrix(routed ? TensorRole::expert_up : TensorRole::dense_up, l, e);
+    const WeightMatrix down = matrix(routed ? TensorRole::expert_down : TensorRole::dense_down, l, e);
+    // The three matrices of an expert are proven together, so any of them names the part.
+    w.experts.push_back({gate, up, down, gate.part});
+  }
+  return w;
+}
+
+void Embedding::read(std::uint64_t token, std::uint64_t dim, float* out) const {
+  if (rows != nullptr) {
+    const std::uint16_t* const row = rows + token * dim;
+    for (std::uint64_t i = 0; i < dim; ++i) out[i] = format::bf16_to_f32(row[i]);
+    return;
+  }
+  const base::Bytes bytes(tiles->data, tiles->layout.total_bytes);
+  for (std::uint64_t i = 0; i < dim; ++i) out[i] = format::weight_at(tiles->layout, bytes, token, i);
 }
 
 // Huge pages make a fault read megabytes and need fewer address translations, which pays where whole matrices
 // are read. A token takes one row of the embedding, so a huge page would bring in what nobody reads.
 void Model::Impl::ask_for_huge_pages() const {
   const base::Bytes all = container.bytes();
+  if (shape.tied_embeddings) return base::advise_huge_pages(all);
   const base::Bytes rows = container.bytes(container.tensors()[find(TensorRole::embedding)]);
   const auto first = static_cast<std::size_t>(rows.data() - all.data());
   base::advise_huge_pages(all.first(first));
@@ -186,6 +228,10 @@ Buffer<float> Model::Impl::padded_rows(TensorRole role, std::uint64_t layer) con
     std::memcpy(&padded[row * stride], source + row * cols * sizeof(float), cols * sizeof(float));
   require_finite(padded.data(), rows * stride, container.path().string(), tensor.name);
   return padded;
+}
+
+Buffer<float> Model::Impl::rows_if(bool present, TensorRole role, std::uint64_t layer) const {
+  return present ? padded_rows(role, layer) : Buffer<float>();
 }
 
 void Model::Impl::prove(std::span<const ProofPart> parts, base::WorkerPool& pool) const {

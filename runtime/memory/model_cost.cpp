@@ -42,8 +42,9 @@ std::uint64_t decode_bytes_per_token(const format::ModelDescription& description
   INVARIANT(described.size() == tensors.size());
   UsedSize bytes(description);
   for (std::size_t i = 0; i < tensors.size(); ++i)
-    // Only one row of the embedding is read for each token.
-    if (described[i].role != format::TensorRole::embedding) bytes.add(described[i], tensors[i].length_bytes);
+    // Only one row of the embedding is read for each token, unless it is the head as well.
+    if (description.tied_embeddings || described[i].role != format::TensorRole::embedding)
+      bytes.add(described[i], tensors[i].length_bytes);
   return bytes.total();
 }
 

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,17 +39,42 @@ struct ExpertWeights {
   WeightMatrix gate;  ///< [hidden, dim], w1 in Mistral's names
   WeightMatrix up;    ///< [hidden, dim], w3
   WeightMatrix down;  ///< [dim, hidden], w2
-  ProofPart part;     ///< all three
+  ProofPart part;     ///< all three, but for a shared expert, whose matrices are parts of their own
 };
 
+/// A dense feed-forward that every token uses in addition to its experts.
+struct SharedWeights {
+  ExpertWeights expert;
+  Buffer<float> router;  ///< [dim padded]; empty: the result is added as it is
+};
+
+/// Float rows are padded to whole tiles with zeros, and empty where the layer has no such tensor.
 struct LayerWeights {
-  Buffer<float> attention_norm;   ///< [dim padded]
-  WeightMatrix query;             ///< [heads x head_dim, dim]
-  WeightMatrix key, value;        ///< [kv_heads x head_dim, dim]
-  WeightMatrix attention_output;  ///< [dim, heads x head_dim]
-  Buffer<float> ffn_norm;         ///< [dim padded]
-  Buffer<float> router;           ///< [expert][dim padded]; empty in dense models
-  std::vector<ExpertWeights> experts;
+  Buffer<float> attention_norm;         ///< [dim padded]
+  WeightMatrix query;                   ///< [heads x head_dim, dim]
+  WeightMatrix key, value;              ///< [kv_heads x head_dim, dim]
+  Buffer<float> query_bias;             ///< [heads x head_dim padded]
+  Buffer<float> key_bias, value_bias;   ///< [kv_heads x head_dim padded]
+  Buffer<float> query_norm, key_norm;   ///< [head_dim padded], or over the full width like the biases
+  WeightMatrix attention_output;        ///< [dim, heads x head_dim]
+  Buffer<float> attention_output_bias;  ///< [dim padded]
+  Buffer<float> ffn_norm;               ///< [dim padded]
+  Buffer<float> router;                 ///< [expert][dim padded]; empty in dense layers
+  Buffer<float> router_bias;            ///< [expert], added to the logits
+  Buffer<float> selection_bias;         ///< [expert], added to the scores for choosing
+  std::optional<SharedWeights> shared;
+  std::vector<ExpertWeights> experts;  ///< the one feed-forward of a dense layer
+};
+
+/// What tokens become first: bf16 rows, or, where the embedding is tied to the head, rows of the head's
+/// tiles.
+struct Embedding {
+  ProofPart part;
+  const std::uint16_t* rows = nullptr;  ///< [vocab][dim] bf16; null where it is tied
+  std::optional<Matrix> tiles;
+
+  /// Writes the `dim` values of a token.
+  void read(std::uint64_t token, std::uint64_t dim, float* out) const;
 };
 
 struct Model::Impl {
@@ -60,9 +86,7 @@ struct Model::Impl {
   const DecoderShape shape;
   std::unique_ptr<text::Tokenizer> tokenizer;
 
-  std::size_t dim_padded;
-  const std::uint16_t* embedding;  ///< [vocab][dim] bf16
-  ProofPart embedding_part;
+  Embedding embedding;
   std::vector<LayerWeights> layers;
   Buffer<float> final_norm;
   WeightMatrix head;
@@ -80,6 +104,10 @@ struct Model::Impl {
   [[nodiscard]] std::size_t find(TensorRole role, std::uint64_t layer = 0, std::uint64_t expert = 0) const;
   [[nodiscard]] WeightMatrix matrix(TensorRole role, std::uint64_t layer = 0, std::uint64_t expert = 0) const;
   [[nodiscard]] Buffer<float> padded_rows(TensorRole role, std::uint64_t layer = 0) const;
+  /// The same, or nothing when the description has no such tensor.
+  [[nodiscard]] Buffer<float> rows_if(bool present, TensorRole role, std::uint64_t layer) const;
+  [[nodiscard]] Embedding open_embedding() const;
+  [[nodiscard]] LayerWeights open_layer(std::uint64_t layer) const;
 };
 
 }  // namespace sluice::runtime

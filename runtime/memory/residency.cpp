@@ -26,9 +26,16 @@ constexpr std::size_t kSlotsMin = 2;
 
 std::vector<const Matrix*> pinned_matrices(const Model::Impl& model) {
   std::vector<const Matrix*> all{&model.head.matrix};
-  for (const LayerWeights& layer : model.layers)
-    for (const WeightMatrix* weights : {&layer.query, &layer.key, &layer.value, &layer.attention_output})
-      all.push_back(&weights->matrix);
+  const auto add = [&](std::initializer_list<const WeightMatrix*> matrices) {
+    for (const WeightMatrix* weights : matrices) all.push_back(&weights->matrix);
+  };
+  for (std::size_t l = 0; l < model.layers.size(); ++l) {
+    const LayerWeights& layer = model.layers[l];
+    add({&layer.query, &layer.key, &layer.value, &layer.attention_output});
+    if (layer.shared) add({&layer.shared->expert.gate, &layer.shared->expert.up, &layer.shared->expert.down});
+    if (model.shape.streams_experts(l)) continue;
+    for (const ExpertWeights& dense : layer.experts) add({&dense.gate, &dense.up, &dense.down});
+  }
   return all;
 }
 
@@ -48,8 +55,11 @@ MemoryNeeds memory_needs(const Model::Impl& model, std::uint64_t other_bytes) {
   MemoryNeeds needs;
   needs.other_bytes = other_bytes;
   needs.expert_bytes = ExpertCache::slot_bytes(model);
-  for (const LayerWeights& layer : model.layers) needs.expert_count += layer.experts.size();
-  for (const auto& expert : model.container.experts()) needs.experts_bytes += expert.length_bytes;
+  for (const auto& expert : model.container.experts()) {
+    if (!model.shape.streams_experts(expert.layer)) continue;
+    ++needs.expert_count;
+    needs.experts_bytes += expert.length_bytes;
+  }
   for (const Matrix* matrix : pinned_matrices(model)) needs.pinned_bytes += matrix->layout.total_bytes;
   return needs;
 }
@@ -104,8 +114,8 @@ void ResidentWeights::begin_pass() {
   if (cache_) cache_->begin_pass();
 }
 
-const std::uint16_t* ResidentWeights::embedding() {
-  model_.prove(std::span(&model_.embedding_part, 1), pool_);
+const Embedding& ResidentWeights::embedding() {
+  model_.prove(std::span(&model_.embedding.part, 1), pool_);
   return model_.embedding;
 }
 
@@ -113,6 +123,10 @@ const LayerWeights& ResidentWeights::layer(std::size_t index) {
   const LayerWeights& layer = model_.layers[index];
   model_.prove(std::array{layer.query.part, layer.key.part, layer.value.part, layer.attention_output.part},
                pool_);
+  if (layer.shared) {
+    const ExpertWeights& shared = layer.shared->expert;
+    model_.prove(std::array{shared.gate.part, shared.up.part, shared.down.part}, pool_);
+  }
   return layer;
 }
 
@@ -131,7 +145,8 @@ ResidencyStats ResidentWeights::stats() const {
 
 LayerExperts::LayerExperts(ResidentWeights& weights, std::size_t layer, std::span<const std::uint32_t> chosen)
     : weights_(weights), experts_(weights.model_.layers[layer].experts), chosen_(chosen) {
-  if (weights_.cache_) streamed_.emplace(*weights_.cache_, layer, chosen);
+  if (weights_.cache_ && weights_.model_.shape.streams_experts(layer))
+    streamed_.emplace(*weights_.cache_, layer, chosen);
 }
 
 bool LayerExperts::next_group() {

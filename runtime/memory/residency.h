@@ -23,7 +23,7 @@ struct MemoryNeeds {
   std::uint64_t expert_count = 0;
   std::uint64_t expert_bytes = 0;   ///< of the largest
   std::uint64_t experts_bytes = 0;  ///< of all
-  std::uint64_t pinned_bytes = 0;   ///< attention and output matrices
+  std::uint64_t pinned_bytes = 0;   ///< matrices that every token reads
   std::uint64_t other_bytes = 0;    ///< KV pages, and what the engine's caller takes
 };
 
@@ -47,8 +47,8 @@ struct ResidencyPlan {
 /// small: its pages may be charged to the control group of another process.
 [[nodiscard]] bool is_cached(const Model::Impl& model);
 
-/// Keeps attention and output matrices in memory: locked where the user may lock memory, otherwise read ahead
-/// once.
+/// Keeps the matrices that every token reads (attention, shared experts, output) in memory: locked where the
+/// user may lock memory, otherwise read ahead once.
 class PinnedWeights final {
  public:
   explicit PinnedWeights(const Model::Impl& model);
@@ -74,7 +74,7 @@ class ResidentWeights final {
 
   // Each returns weights that have been verified, as the model's options ask. A mismatch is
   // Error{verification} naming the tensor.
-  [[nodiscard]] const std::uint16_t* embedding();              ///< [vocab][dim] bf16
+  [[nodiscard]] const Embedding& embedding();
   [[nodiscard]] const LayerWeights& layer(std::size_t index);  ///< all of it but the experts
   [[nodiscard]] const Buffer<float>& final_norm() const { return model_.final_norm; }
   [[nodiscard]] const Matrix& head();

@@ -1,31 +1,55 @@
 #pragma once
-// Which of the models that can be described can be computed today: docs/families.md. Every other model is
-// refused with the name of the layer and of the property that is missing.
+// Which of the models that can be described can be computed today (docs/families.md), and the sizes of these
+// models as the forward pass needs them. Every other model is refused with the name of the layer and of the
+// property that is missing.
 
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "format/model_description.h"
 
 namespace sluice::runtime {
 
-/// The sizes of a model whose layers are all equal: grouped-query attention with interleaved RoPE over whole
-/// heads, then a dense feed-forward or a mixture of experts.
+/// A layer of grouped-query attention, then a dense feed-forward or a mixture of experts.
+struct LayerShape {
+  format::GroupedQueryAttention attention;
+  std::size_t rope = 0;                  ///< index into DecoderShape::ropes
+  std::optional<format::Router> router;  ///< absent: a dense layer, computed as one expert without a router
+  std::uint64_t experts = 1;
+  std::uint64_t experts_per_token = 1;
+  std::uint64_t hidden_width = 0;  ///< of the dense feed-forward, or of one expert
+  std::optional<format::SharedExpert> shared;
+};
+
 struct DecoderShape {
   std::uint64_t width = 0;  ///< of the residual stream
-  std::uint64_t layers = 0;
-  std::uint64_t heads = 0;      ///< query heads
-  std::uint64_t key_heads = 0;  ///< heads of keys, and of values
-  std::uint64_t head_dim = 0;
-  std::optional<std::uint64_t> window_tokens;  ///< tokens that a token sees, itself included
-  double rope_base = 0;
-  bool routed = false;        ///< false: a dense model, which is computed as one expert without router
-  std::uint64_t experts = 1;  ///< in a layer
-  std::uint64_t experts_per_token = 1;
-  std::uint64_t hidden_width = 0;  ///< of the feed-forward, or of one expert
   std::uint64_t vocabulary = 0;
   double norm_epsilon = 0;
+  bool tied_embeddings = false;  ///< the head's tiles are the embedding, too
+  double embedding_scale = 1;
+  double residual_scale = 1;
+  double logits_scale = 1;
+  std::vector<LayerShape> layers;
+  std::vector<format::Rope> ropes;  ///< the different ones of all layers
+
+  /// Tokens that some layer sees, itself included; absent: some layer sees all of them.
+  [[nodiscard]] std::optional<std::uint64_t> window_tokens() const;
+  /// Whether the feed-forwards of the layer are read through the expert cache when the model does not fit
+  /// into memory. Where other layers have experts, a dense feed-forward stays in memory: every token reads
+  /// it, and it is often as large as ten experts, which would make every slot of the cache as large.
+  [[nodiscard]] bool streams_experts(std::size_t layer) const;
+  /// The largest value of some property of a layer.
+  template <typename F>
+  [[nodiscard]] std::uint64_t largest(F property) const {
+    std::uint64_t most = 0;
+    for (const LayerShape& layer : layers) {
+      const std::uint64_t value = property(layer);
+      if (value > most) most = value;
+    }
+    return most;
+  }
 };
 
 /// Error{malformed} "SUBJECT: layer 3: mixer gated-delta-net is not supported yet" for a description, valid

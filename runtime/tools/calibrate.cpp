@@ -36,17 +36,16 @@ EngineOptions engine_options(const Model& model, const CalibrationOptions& optio
   engine.step_tokens_max = options.context_tokens;
   engine.isa = options.isa;
   engine.matmul = MatmulEngine::own;  // statistics, and so what is quantized, must not depend on the CPU
-  engine.reserved_bytes = options.memory_bytes + options.context_tokens *
-                                                     model.impl().shape.experts_per_token *
-                                                     model.impl().shape.hidden_width * sizeof(float);
+  const std::uint64_t hidden = model.impl().shape.largest(
+      [](const LayerShape& layer) { return layer.experts_per_token * layer.hidden_width; });
+  engine.reserved_bytes = options.memory_bytes + options.context_tokens * hidden * sizeof(float);
   return engine;
 }
 
 /// Adds the inputs of one layer's experts to its statistics.
 class StatisticsObserver final : public ExpertInputObserver {
  public:
-  StatisticsObserver(format::LayerStatistics& statistics, const PaddedWidths& padded)
-      : statistics_(statistics), padded_(padded) {}
+  explicit StatisticsObserver(format::LayerStatistics& statistics) : statistics_(statistics) {}
 
   // Tasks are blocks of an expert's inputs; each takes the rows in their order. So no two workers add to the
   // same sum, and the number of threads does not change the bits.
@@ -62,7 +61,8 @@ class StatisticsObserver final : public ExpertInputObserver {
       format::InputMoments& moments = is_up ? experts[e].up : experts[e].down;
       for (std::size_t i = routing.first_assignment[e]; i < routing.first_assignment[e + 1]; ++i) {
         const auto [row, weight] = routing.assignments[i];
-        const float* input = is_up ? inputs.gate_up + row * padded_.dim : inputs.down + i * padded_.hidden;
+        const float* input =
+            is_up ? inputs.gate_up + row * inputs.gate_up_width : inputs.down + i * inputs.down_width;
         add_moment(moments.block(block), input + block * format::kMomentBlock, weight,
                    moments.block_width(block));
       }
@@ -72,7 +72,6 @@ class StatisticsObserver final : public ExpertInputObserver {
 
  private:
   format::LayerStatistics& statistics_;
-  const PaddedWidths& padded_;
 };
 
 }  // namespace
@@ -84,7 +83,7 @@ struct Calibrator::Impl {
     if (ids.empty())
       throw base::Error(base::ErrorKind::malformed, "the text to calibrate with has no tokens");
     tokens_total = ids.size();
-    const std::size_t dim = engine.impl().padded.dim;
+    const std::size_t dim = engine.impl().dim;
     const std::uint64_t rows_max =
         std::max(options.memory_bytes / (dim * sizeof(float)), options.context_tokens);
     const auto chunk_max = static_cast<std::size_t>(options.context_tokens - 1);
@@ -107,7 +106,7 @@ struct Calibrator::Impl {
   /// sequence's position stays 0: only Engine::step() advances it.
   void run_layer(format::LayerStatistics& statistics) {
     Engine::Impl& e = engine.impl();
-    StatisticsObserver observer(statistics, e.padded);
+    StatisticsObserver observer(statistics);
     e.observer = &observer;
     float* state = states.data();
     for (const auto& chunk : chunks) {
@@ -115,7 +114,7 @@ struct Calibrator::Impl {
       const StepInput input{&sequence, chunk, LogitsOf::none};
       sequence.impl().cache.reserve(0, chunk.size());
       e.begin({&input, 1});
-      const std::size_t count = chunk.size() * e.padded.dim;
+      const std::size_t count = chunk.size() * e.dim;
       // begin() has put the embeddings into x, which is the state before layer 0. Later layers continue from
       // the saved one.
       if (layer > 0) std::copy_n(state, count, e.activations.x.data());
@@ -146,12 +145,12 @@ std::uint64_t Calibrator::tokens_total() const { return impl_->tokens_total; }
 
 format::LayerStatistics Calibrator::next_layer() {
   const Engine::Impl& engine = impl_->engine.impl();
-  INVARIANT(impl_->layer < engine.shape.layers);
+  INVARIANT(impl_->layer < engine.shape.layers.size());
   format::LayerStatistics statistics;
   statistics.layer = impl_->layer;
-  for (std::size_t e = 0; e < engine.shape.experts; ++e)
-    statistics.experts.push_back(
-        {0, format::InputMoments(engine.padded.dim), format::InputMoments(engine.padded.hidden)});
+  const std::size_t hidden = engine.padded[impl_->layer].hidden;
+  for (std::size_t e = 0; e < engine.shape.layers[impl_->layer].experts; ++e)
+    statistics.experts.push_back({0, format::InputMoments(engine.dim), format::InputMoments(hidden)});
   impl_->run_layer(statistics);
   ++impl_->layer;
   return statistics;

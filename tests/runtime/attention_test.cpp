@@ -51,7 +51,7 @@ struct Head {
 };
 
 void write(KvCache& cache, const Kernels& kernels, const Head& head, std::size_t position) {
-  std::vector<float> key(cache.pool().stride()), value(cache.pool().stride());
+  std::vector<float> key(cache.pool().head(1, 1).stride), value(cache.pool().head(1, 1).stride);
   std::ranges::copy(head.keys[position], key.begin());
   std::ranges::copy(head.values[position], value.begin());
   cache.write(kernels, 1, 1, position, key.data(), value.data());
@@ -68,7 +68,7 @@ struct OneSequence {
 
 std::vector<float> attend(const KvCache& cache, const Kernels& kernels, const Head& head, std::size_t first,
                           std::size_t end) {
-  std::vector<float> query(cache.pool().stride()), out(cache.pool().stride());
+  std::vector<float> query(cache.pool().head(1, 1).stride), out(cache.pool().head(1, 1).stride);
   std::ranges::copy(head.query, query.begin());
   kernels.attend(query.data(), 1, cache.view(1, 1), first, end, out.data());
   return out;
@@ -135,12 +135,12 @@ TEST_CASE("queries that share keys and values get the bits that each gets alone"
       for (std::size_t q = 0; q < kQueries; ++q) {
         const Head head(1, head_dim, 100 + q);
         queries.insert(queries.end(), head.query.begin(), head.query.end());
-        queries.resize((q + 1) * cache.pool().stride());
+        queries.resize((q + 1) * cache.pool().head(1, 1).stride);
         const auto result = attend(cache, *kernels, head, 5, 140);
         alone.insert(alone.end(), result.begin(), result.end());
       }
       for (std::size_t count = 1; count <= kQueries; ++count) {
-        std::vector<float> together(count * cache.pool().stride());
+        std::vector<float> together(count * cache.pool().head(1, 1).stride);
         kernels->attend(queries.data(), count, cache.view(1, 1), 5, 140, together.data());
         REQUIRE(std::ranges::equal(together, std::span(alone).first(together.size())));
       }
@@ -180,7 +180,7 @@ TEST_CASE(
 TEST_CASE(
     "a cache that gives back what its window has left gives the bits of one that keeps every position") {
   DecoderShape shape = shape_of(24);
-  shape.window_tokens = 70;
+  for (auto& layer : shape.layers) layer.attention.window_tokens = 70;
   const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
   const Head head(400, 24, 8);
   for (const KvType type : kTypes) {
@@ -223,7 +223,7 @@ TEST_CASE("q8 takes a byte an element and four a row; keys that are not finite s
 
 TEST_CASE("pages are taken as positions come, and given back when a window leaves them or a sequence ends") {
   DecoderShape shape = shape_of(16);
-  shape.window_tokens = 64;
+  for (auto& layer : shape.layers) layer.attention.window_tokens = 64;
   const std::uint64_t page = KvPool::page_bytes(shape, KvType::f32).value();
   KvPool pool(shape, KvType::f32, 5 * page + page / 2);
   REQUIRE(pool.page_count() == 5);

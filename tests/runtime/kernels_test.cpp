@@ -236,6 +236,9 @@ TEST_CASE("float kernels give the same bits on every instruction set") {
     keep(out);
     k.silu_multiply(a.data(), b.data(), n, out.data());
     keep(out);
+    out = a;
+    k.sigmoid(out.data(), n);
+    keep(out);
     out = b;
     k.add_scaled(a.data(), 0.37f, n, out.data());
     k.add(b.data(), n, out.data());

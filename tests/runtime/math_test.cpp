@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "runtime/forward/rope.h"
 #include "runtime/kernels/fixed_math.h"
 
 using namespace sluice::runtime;
@@ -21,17 +20,4 @@ TEST_CASE("exponential and logarithm agree with the C library") {
   for (double x = -700; x < 700; x += 0.731) REQUIRE(std::fabs(exponential(x) / std::exp(x) - 1) < 1e-15);
   CHECK(exponential(-1000) == 0);
   for (double x = 1e-6; x < 1e9; x *= 1.07) REQUIRE(std::fabs(logarithm(x) - std::log(x)) < 4e-15);
-}
-
-TEST_CASE("rotation turns interleaved pairs by position times theta^(-2i/d)") {
-  const Rope rope(4, 10000.0);
-  float c[2];
-  float s[2];
-  rope.angles(3, c, s);
-  float x[4] = {1, 0, 0, 1};
-  Rope::rotate(c, s, 4, x);
-  CHECK(x[0] == doctest::Approx(std::cos(3.0)));
-  CHECK(x[1] == doctest::Approx(std::sin(3.0)));
-  CHECK(x[2] == doctest::Approx(-std::sin(0.03)));
-  CHECK(x[3] == doctest::Approx(std::cos(0.03)));
 }

@@ -110,7 +110,7 @@ std::vector<Feature> features() {
       {"normalisation behind mixer and feed-forward",
        model([](auto& m) { m.layer_kinds[0].post_norms = true; })},
       {"output scale", model([](auto& m) { m.layer_kinds[0].output_scale = true; })},
-      {"a kind of layer other than that of layer 0", model([](auto& m) {
+      {"layers of different kinds", model([](auto& m) {
          LayerDescription other = m.layer_kinds[0];
          std::get<GroupedQueryAttention>(other.mixer).window_tokens = 11;
          m.add_layers(1, other);
@@ -180,21 +180,37 @@ TEST_CASE("a refusal names the layer") {
               "m.sluice: layer 3: mixer gated-delta-net is not supported yet");
 }
 
-TEST_CASE("the sizes of a supported model are those of its description") {
+TEST_CASE("the sizes of a supported model are those of its description, layer by layer") {
   auto params = tests::tiny_params();
   params.sliding_window = 9;
-  const DecoderShape routed = require_supported(describe(params), "m");
-  CHECK(routed.routed);
-  CHECK(routed.experts == 4);
-  CHECK(routed.experts_per_token == 2);
-  CHECK(routed.hidden_width == 128);
-  CHECK(routed.window_tokens == 9);
-  CHECK(routed.rope_base == params.rope_theta);
+  ModelDescription model = describe(params);
+  LayerDescription dense = model.layer_kinds[0];
+  dense.feed_forward = {DenseFeedForward{200}, {}};
+  std::get<GroupedQueryAttention>(dense.mixer).window_tokens = 30;
+  std::get<GroupedQueryAttention>(dense.mixer).rope->base = 5e5;
+  model.add_layers(1, dense);
+  const DecoderShape shape = require_supported(model, "m");
+  REQUIRE(shape.layers.size() == 3);
+  CHECK(shape.layers[0].router.has_value());
+  CHECK(shape.layers[0].experts == 4);
+  CHECK(shape.layers[0].experts_per_token == 2);
+  CHECK(shape.layers[0].hidden_width == 128);
+  CHECK(shape.layers[0].attention.window_tokens == 9);
+  CHECK_FALSE(shape.layers[2].router.has_value());
+  CHECK(shape.layers[2].experts == 1);
+  CHECK(shape.layers[2].experts_per_token == 1);
+  CHECK(shape.layers[2].hidden_width == 200);
+  CHECK(shape.layers[0].rope == 0);
+  CHECK(shape.layers[2].rope == 1);
+  CHECK(shape.ropes[1].base == 5e5);
+  CHECK(shape.window_tokens() == 30);
+  // Dense layers stay in memory beside layers with experts, and are streamed where there are no others.
+  CHECK(shape.streams_experts(0));
+  CHECK_FALSE(shape.streams_experts(2));
   params.num_experts = params.num_experts_per_tok = 0;
-  const DecoderShape dense = require_supported(describe(params), "m");
-  CHECK_FALSE(dense.routed);
-  CHECK(dense.experts == 1);
-  CHECK(dense.experts_per_token == 1);
+  CHECK(require_supported(describe(params), "m").streams_experts(0));
+  std::get<GroupedQueryAttention>(model.layer_kinds[1].mixer).window_tokens.reset();
+  CHECK_FALSE(require_supported(model, "m").window_tokens().has_value());
 }
 
 TEST_CASE("a container of another family opens, but does not run") {
