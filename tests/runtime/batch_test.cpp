@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "runtime/runtime.h"
+#include "tests/runtime/described_model.h"
 #include "tests/support/check_error.h"
 #include "tests/support/make_container.h"
-#include "tests/support/random_params.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_release.h"
 
@@ -129,11 +129,11 @@ TEST_CASE("a sequence's logits are the same bits alone and beside any others") {
   for (int round = 0; round < 16; ++round) {
     const auto quant = round % 2 == 0 ? convert::Quant::q8 : convert::Quant::q4;
     const tests::TempDir folder;
-    const auto params = tests::random_params(random);
+    const auto description = tests::random_description(random);
     CAPTURE(round);
-    CAPTURE(format::to_json(params).dump());
-    tests::write_tiny_release(folder.path(), params, random());
-    const Model model = Model::open(tests::make_container(folder.path(), folder / "m.sluice", quant));
+    CAPTURE(to_json(description).dump());
+    const Model model = Model::open(tests::write_container(
+        folder / "m.sluice", description, tests::random_weights(description, random()), quant));
     auto scripts = random_scripts(random);
     EngineOptions options;
     options.thread_count = 2;

@@ -10,8 +10,7 @@
 
 #include "format/mistral_params.h"
 #include "runtime/runtime.h"
-#include "tests/support/make_container.h"
-#include "tests/support/random_params.h"
+#include "tests/runtime/described_model.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_release.h"
 
@@ -69,11 +68,11 @@ TEST_CASE("the same tokens and bits for any threads, chunks, feeding and prompt 
     const auto quant = round % 2 == 0 ? convert::Quant::q8 : convert::Quant::q4;
     const KvType kv = std::array{KvType::bf16, KvType::q8, KvType::f32}[round % 3];
     const tests::TempDir folder;
-    const auto params = tests::random_params(random);
+    const auto description = tests::random_description(random);
     CAPTURE(round);
-    CAPTURE(format::to_json(params).dump());
-    tests::write_tiny_release(folder.path(), params, random());
-    const Model model = Model::open(tests::make_container(folder.path(), folder / "m.sluice", quant));
+    CAPTURE(to_json(description).dump());
+    const Model model = Model::open(tests::write_container(
+        folder / "m.sluice", description, tests::random_weights(description, random()), quant));
     std::vector<TokenId> prompt{1};
     for (std::uint64_t count = 20 + random() % 80; prompt.size() < count;)
       prompt.push_back(static_cast<TokenId>(random() % tests::kTinyVocab));

@@ -1,59 +1,86 @@
 #pragma once
-// The forward pass once more, as plainly as possible and in double precision, on a release's own tensors: no
-// tiles, no batches, no cache. What the runtime computes from a bf16 container must be close to it.
+// The forward pass once more, as plainly as possible and in double precision, straight from the definitions
+// in format/model_description.h: no tiles, no batches, no cache, the C library's functions. What the runtime
+// computes from a bf16 container must be close to it.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
-#include "format/mistral_params.h"
+#include "format/model_description.h"
+#include "format/model_tensors.h"
 #include "format/tensor.h"
+#include "tests/runtime/described_model.h"
 #include "tests/support/tiny_release.h"
 
 namespace sluice::tests {
 
+inline ModelWeights weights_of(const std::vector<TinyTensor>& tensors) {
+  ModelWeights weights;
+  for (const TinyTensor& tensor : tensors)
+    for (const std::uint16_t bits : tensor.bf16) weights[tensor.name].push_back(format::bf16_to_f32(bits));
+  return weights;
+}
+
 class SlowReference {
  public:
-  SlowReference(const format::MistralParams& params, const std::vector<TinyTensor>& tensors) : p_(params) {
-    for (const TinyTensor& tensor : tensors) {
-      auto& values = weights_[tensor.name];
-      for (const std::uint16_t bits : tensor.bf16)
-        values.push_back(static_cast<double>(format::bf16_to_f32(bits)));
-    }
-  }
-
   using Row = std::vector<double>;
+  /// A token's experts in one layer, best first, with the factors of their results.
+  using Experts = std::vector<std::pair<std::uint32_t, double>>;
+
+  SlowReference(format::ModelDescription description, const ModelWeights& weights)
+      : model_(std::move(description)) {
+    for (const auto& [name, values] : weights) weights_[name].assign(values.begin(), values.end());
+  }
 
   /// Logits [token][vocab].
   std::vector<Row> logits(std::span<const std::int32_t> ids) {
     std::vector<Row> x;
-    for (const std::int32_t id : ids)
+    for (const std::int32_t id : ids) {
       x.push_back(row_of("tok_embeddings.weight", static_cast<std::size_t>(id)));
-    for (std::size_t layer = 0; layer < p_.n_layers; ++layer) {
-      const std::string name = "layers." + std::to_string(layer) + ".";
-      add(x, attention(name + "attention.", normed(x, name + "attention_norm.weight")));
-      add(x, mixture(name + "feed_forward.", normed(x, name + "ffn_norm.weight")));
+      for (double& v : x.back()) v *= model_.embedding_scale;
     }
+    for (std::size_t layer = 0; layer < model_.layer_count(); ++layer) {
+      const format::LayerDescription& description = model_.layer(layer);
+      const std::string name = "layers." + std::to_string(layer) + ".";
+      add(x, attention(std::get<format::GroupedQueryAttention>(description.mixer), name + "attention.",
+                       normed(x, name + "attention_norm.weight")));
+      add(x, feed_forward(description.feed_forward, layer, normed(x, name + "ffn_norm.weight")));
+    }
+    const std::string head = model_.tied_embeddings ? "tok_embeddings.weight" : "output.weight";
     std::vector<Row> result;
-    for (const Row& row : normed(x, "norm.weight")) result.push_back(product("output.weight", row));
+    for (const Row& row : normed(x, "norm.weight")) {
+      result.push_back(product(head, row));
+      for (double& v : result.back()) v *= model_.logits_scale;
+    }
     return result;
   }
+
+  /// What logits() has chosen, by layer and token.
+  [[nodiscard]] const std::map<std::pair<std::size_t, std::size_t>, Experts>& routing() const {
+    return routing_;
+  }
+  /// The least difference between an expert that was chosen and one that was not, by what was compared.
+  [[nodiscard]] double least_margin() const { return least_margin_; }
 
  private:
   Row row_of(const std::string& name, std::size_t index) {
     const Row& w = weights_.at(name);
-    return {w.begin() + static_cast<std::ptrdiff_t>(index * p_.dim),
-            w.begin() + static_cast<std::ptrdiff_t>((index + 1) * p_.dim)};
+    return {w.begin() + static_cast<std::ptrdiff_t>(index * model_.width),
+            w.begin() + static_cast<std::ptrdiff_t>((index + 1) * model_.width)};
   }
 
-  static void add(std::vector<Row>& x, const std::vector<Row>& y) {
+  void add(std::vector<Row>& x, const std::vector<Row>& y) const {
     for (std::size_t t = 0; t < x.size(); ++t)
-      for (std::size_t i = 0; i < x[t].size(); ++i) x[t][i] += y[t][i];
+      for (std::size_t i = 0; i < x[t].size(); ++i) x[t][i] += model_.residual_scale * y[t][i];
   }
 
   Row product(const std::string& name, const Row& x) {
@@ -65,56 +92,119 @@ class SlowReference {
     return y;
   }
 
-  std::vector<Row> normed(const std::vector<Row>& x, const std::string& name) {
+  void add_bias(Row& x, const std::string& name) {
+    const Row& bias = weights_.at(name);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] += bias[i];
+  }
+
+  /// RMSNorm of values [first, first + count).
+  void norm(Row& x, std::size_t first, std::size_t count, const std::string& name) {
     const Row& w = weights_.at(name);
-    std::vector<Row> y = x;
-    for (Row& row : y) {
-      const double mean =
-          std::inner_product(row.begin(), row.end(), row.begin(), 0.0) / static_cast<double>(row.size());
-      for (std::size_t i = 0; i < row.size(); ++i) row[i] *= w[i] / std::sqrt(mean + p_.norm_eps);
+    double squares = 0;
+    for (std::size_t i = 0; i < count; ++i) squares += x[first + i] * x[first + i];
+    const double rms = std::sqrt(squares / static_cast<double>(count) + model_.norm.epsilon);
+    for (std::size_t i = 0; i < count; ++i) x[first + i] *= w[i] / rms;
+  }
+
+  std::vector<Row> normed(std::vector<Row> x, const std::string& name) {
+    for (Row& row : x) norm(row, 0, row.size(), name);
+    return x;
+  }
+
+  static double frequency(const format::Rope& rope, std::size_t pair) {
+    const auto dims = static_cast<double>(rope.rotary_dims);
+    const double plain = std::pow(rope.base, -2 * static_cast<double>(pair) / dims);
+    if (const auto* s = std::get_if<format::LinearScaling>(&rope.scaling)) return plain / s->factor;
+    if (const auto* s = std::get_if<format::ProportionalScaling>(&rope.scaling))
+      return pair < s->turned_dims / 2 ? plain : 0;
+    if (const auto* s = std::get_if<format::Llama3Scaling>(&rope.scaling)) {
+      const double wave = 2 * M_PI / plain;
+      const auto context = static_cast<double>(s->original_context_tokens);
+      if (wave > context / s->low_frequency_factor) return plain / s->factor;
+      if (wave < context / s->high_frequency_factor) return plain;
+      const double part =
+          (context / wave - s->low_frequency_factor) / (s->high_frequency_factor - s->low_frequency_factor);
+      return plain * ((1 - part) / s->factor + part);
+    }
+    if (const auto* s = std::get_if<format::YarnScaling>(&rope.scaling)) {
+      const auto at = [&](double rotations) {
+        return dims * std::log(static_cast<double>(s->original_context_tokens) / (rotations * 2 * M_PI)) /
+               (2 * std::log(rope.base));
+      };
+      double low = at(s->beta_fast);
+      double high = at(s->beta_slow);
+      if (s->round_ramp) {
+        low = std::floor(low);
+        high = std::ceil(high);
+      }
+      low = std::max(low, 0.0);
+      high = std::min(high, dims - 1);
+      if (low == high) high += 0.001;
+      const double ramp = std::clamp((static_cast<double>(pair) - low) / (high - low), 0.0, 1.0);
+      return (1 - ramp) * plain + ramp * plain / s->factor;
+    }
+    return plain;
+  }
+
+  static void rotate(const format::Rope& rope, Row& x, std::size_t first, std::size_t position) {
+    const auto* yarn = std::get_if<format::YarnScaling>(&rope.scaling);
+    const double factor = yarn != nullptr ? yarn->cos_sin_factor : 1;
+    for (std::size_t pair = 0; pair < rope.rotary_dims / 2; ++pair) {
+      const double angle = static_cast<double>(position) * frequency(rope, pair);
+      const bool interleaved = rope.style == format::RopeStyle::interleaved;
+      double& a = x[first + (interleaved ? 2 * pair : pair)];
+      double& b = x[first + (interleaved ? 2 * pair + 1 : pair + rope.rotary_dims / 2)];
+      const double turned = (a * std::cos(angle) - b * std::sin(angle)) * factor;
+      b = (a * std::sin(angle) + b * std::cos(angle)) * factor;
+      a = turned;
+    }
+  }
+
+  /// Queries or keys from their projection to what scores are computed from; values without norm and rope.
+  Row heads_of(const format::GroupedQueryAttention& a, const std::string& matrix,
+               const std::string& norm_name, const Row& x, std::size_t position) {
+    Row y = product(matrix + ".weight", x);
+    if (a.input_biases) add_bias(y, matrix + ".bias");
+    const bool is_value = norm_name.empty();
+    if (!is_value && a.query_key_norm == format::QueryKeyNorm::full_width) norm(y, 0, y.size(), norm_name);
+    if (a.clip)
+      for (double& v : y) v = std::clamp(v, -*a.clip, *a.clip);
+    if (is_value) return y;
+    for (std::size_t first = 0; first < y.size(); first += a.head_dim) {
+      if (a.query_key_norm == format::QueryKeyNorm::per_head) norm(y, first, a.head_dim, norm_name);
+      rotate(*a.rope, y, first, position);
     }
     return y;
   }
 
-  void rotate(Row& heads, std::size_t position) const {
-    const std::size_t d = p_.head_dim;
-    for (std::size_t i = 0; i < heads.size(); i += 2) {
-      const double exponent = static_cast<double>(i % d) / static_cast<double>(d);
-      const double angle = static_cast<double>(position) * std::pow(p_.rope_theta, -exponent);
-      const double a = heads[i];
-      const double b = heads[i + 1];
-      heads[i] = a * std::cos(angle) - b * std::sin(angle);
-      heads[i + 1] = a * std::sin(angle) + b * std::cos(angle);
-    }
-  }
-
-  std::vector<Row> attention(const std::string& name, const std::vector<Row>& h) {
+  std::vector<Row> attention(const format::GroupedQueryAttention& a, const std::string& name,
+                             const std::vector<Row>& h) {
     std::vector<Row> keys;
     std::vector<Row> values;
     std::vector<Row> out;
-    const std::size_t d = p_.head_dim;
+    const std::size_t d = a.head_dim;
+    const double scale = a.scale.value_or(1 / std::sqrt(static_cast<double>(d)));
     for (std::size_t t = 0; t < h.size(); ++t) {
-      Row q = product(name + "wq.weight", h[t]);
-      keys.push_back(product(name + "wk.weight", h[t]));
-      values.push_back(product(name + "wv.weight", h[t]));
-      rotate(q, t);
-      rotate(keys.back(), t);
+      const Row q = heads_of(a, name + "wq", name + "q_norm.weight", h[t], t);
+      keys.push_back(heads_of(a, name + "wk", name + "k_norm.weight", h[t], t));
+      values.push_back(heads_of(a, name + "wv", "", h[t], t));
       Row mixed(q.size());
-      for (std::size_t head = 0; head < p_.n_heads; ++head) {
-        const std::size_t kv = head / (p_.n_heads / p_.n_kv_heads) * d;
-        const std::size_t window = p_.sliding_window.value_or(t + 1);
+      for (std::size_t head = 0; head < a.heads; ++head) {
+        const std::size_t kv = head / (a.heads / a.key_heads) * d;
+        const std::size_t window = a.window_tokens.value_or(t + 1);
         const std::size_t first = t + 1 > window ? t + 1 - window : 0;
         Row score;
         for (std::size_t s = first; s <= t; ++s) {
           double dot = 0;
           for (std::size_t i = 0; i < d; ++i) dot += q[head * d + i] * keys[s][kv + i];
-          score.push_back(dot / std::sqrt(static_cast<double>(d)));
+          score.push_back(dot * scale);
         }
         softmax(score);
         for (std::size_t s = first; s <= t; ++s)
           for (std::size_t i = 0; i < d; ++i) mixed[head * d + i] += score[s - first] * values[s][kv + i];
       }
       out.push_back(product(name + "wo.weight", mixed));
+      if (a.output_bias) add_bias(out.back(), name + "wo.bias");
     }
     return out;
   }
@@ -126,36 +216,90 @@ class SlowReference {
     for (double& v : x) v /= sum;
   }
 
-  std::vector<Row> mixture(const std::string& name, const std::vector<Row>& h) {
+  static double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+  /// down(silu(gate x) * up x)
+  Row swiglu(const std::string& name, const Row& x) {
+    Row hidden = product(name + "w1.weight", x);
+    const Row up = product(name + "w3.weight", x);
+    for (std::size_t j = 0; j < hidden.size(); ++j) hidden[j] *= up[j] * sigmoid(hidden[j]);
+    return product(name + "w2.weight", hidden);
+  }
+
+  /// Groups of experts that may be chosen, as flags of experts.
+  static std::vector<bool> open_experts(const format::Router& router, const Row& rank) {
+    std::vector<bool> open(rank.size(), true);
+    if (!router.groups) return open;
+    const std::size_t width = rank.size() / router.groups->groups;
+    std::vector<std::pair<double, std::size_t>> groups;
+    for (std::size_t g = 0; g < router.groups->groups; ++g) {
+      Row of_group(rank.begin() + static_cast<std::ptrdiff_t>(g * width),
+                   rank.begin() + static_cast<std::ptrdiff_t>((g + 1) * width));
+      std::ranges::sort(of_group, std::greater());
+      const bool two = router.groups->score == format::GroupScore::best_two;
+      groups.emplace_back(of_group[0] + (two ? of_group[1] : 0), g);
+    }
+    std::ranges::stable_sort(groups, [](const auto& a, const auto& b) { return a.first > b.first; });
+    for (std::size_t i = router.groups->kept; i < groups.size(); ++i)
+      std::fill_n(open.begin() + static_cast<std::ptrdiff_t>(groups[i].second * width), width, false);
+    return open;
+  }
+
+  Experts choose(const format::Mixture& mixture, const std::string& name, const Row& x) {
+    const format::Router& router = mixture.router;
+    Row score = product(name + "gate.weight", x);
+    if (router.logit_bias) add_bias(score, name + "gate.bias");
+    if (router.score == format::RouterScore::softmax) softmax(score);
+    if (router.score == format::RouterScore::sigmoid) std::ranges::transform(score, score.begin(), sigmoid);
+    Row rank = score;
+    if (router.selection_bias) add_bias(rank, name + "gate.selection_bias");
+    const std::vector<bool> open = open_experts(router, rank);
+    std::vector<std::uint32_t> order;
+    for (std::uint32_t e = 0; e < rank.size(); ++e)
+      if (open[e]) order.push_back(e);
+    std::ranges::stable_sort(order, [&](std::uint32_t a, std::uint32_t b) { return rank[a] > rank[b]; });
+    if (mixture.experts_per_token < order.size())
+      least_margin_ = std::min(
+          least_margin_, rank[order[mixture.experts_per_token - 1]] - rank[order[mixture.experts_per_token]]);
+    order.resize(mixture.experts_per_token);
+    double sum = 1e-20;
+    for (const std::uint32_t e : order) sum += score[e];
+    Experts experts;
+    for (const std::uint32_t e : order)
+      experts.emplace_back(e, score[e] / (router.renormalise ? sum : 1) * router.scale);
+    return experts;
+  }
+
+  std::vector<Row> feed_forward(const format::FeedForward& description, std::size_t layer,
+                                const std::vector<Row>& h) {
+    const std::string name = "layers." + std::to_string(layer) + ".feed_forward.";
     std::vector<Row> out;
-    for (const Row& x : h) {
-      const bool dense = p_.num_experts == 0;
-      std::vector<std::size_t> order(dense ? 1 : p_.num_experts);
-      std::iota(order.begin(), order.end(), std::size_t{0});
-      Row weight{1.0};
-      if (!dense) {
-        const Row gate = product(name + "gate.weight", x);
-        std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return gate[a] > gate[b]; });
-        weight.clear();
-        for (std::size_t i = 0; i < p_.num_experts_per_tok; ++i) weight.push_back(gate[order[i]]);
-        softmax(weight);
+    for (std::size_t t = 0; t < h.size(); ++t) {
+      const Row& x = h[t];
+      if (!description.mixture) {
+        out.push_back(swiglu(name, x));
+        continue;
       }
-      Row sum(p_.dim);
-      for (std::size_t i = 0; i < weight.size(); ++i) {
-        const std::string expert = dense ? name : name + "experts." + std::to_string(order[i]) + ".";
-        Row hidden = product(expert + "w1.weight", x);
-        const Row up = product(expert + "w3.weight", x);
-        for (std::size_t j = 0; j < hidden.size(); ++j) hidden[j] *= up[j] / (1 + std::exp(-hidden[j]));
-        const Row y = product(expert + "w2.weight", hidden);
-        for (std::size_t j = 0; j < sum.size(); ++j) sum[j] += weight[i] * y[j];
-      }
+      Row sum(x.size());
+      const auto add_weighted = [&](const Row& y, double weight) {
+        for (std::size_t j = 0; j < sum.size(); ++j) sum[j] += weight * y[j];
+      };
+      const Experts experts = choose(*description.mixture, name, x);
+      for (const auto& [e, weight] : experts)
+        add_weighted(swiglu(name + "experts." + std::to_string(e) + ".", x), weight);
+      if (const auto& shared = description.mixture->shared)
+        add_weighted(swiglu(name + "shared.", x),
+                     shared->gate ? sigmoid(product(name + "shared_gate.weight", x)[0]) : 1);
+      routing_[{layer, t}] = experts;
       out.push_back(sum);
     }
     return out;
   }
 
-  format::MistralParams p_;
+  format::ModelDescription model_;
   std::map<std::string, Row> weights_;
+  std::map<std::pair<std::size_t, std::size_t>, Experts> routing_;
+  double least_margin_ = 1;
 };
 
 }  // namespace sluice::tests
