@@ -138,9 +138,10 @@ struct RoutingEvent {
   std::uint64_t position = 0;
   TokenId token = 0;
   std::uint64_t layer = 0;
-  std::span<const std::uint32_t> experts;  ///< in order of falling gate logit
-  std::span<const float> weights;          ///< softmax over the chosen ones
-  /// How far the gate logit of the last chosen expert is above the next one's; nothing when all are chosen.
+  std::span<const std::uint32_t> experts;  ///< best first
+  std::span<const float> weights;          ///< of their results in the sum
+  /// How far the last chosen expert is above the next one, by what the router has compared: logits, or scores
+  /// where it has a selection bias or groups. Nothing when all are chosen.
   std::optional<float> margin;
 };
 
@@ -381,12 +382,12 @@ struct Generation {
 struct Evaluation {
   double nll = 0;  ///< mean negative log likelihood, nats a token
   double perplexity = 0;
-  std::uint64_t tokens = 0;
+  std::uint64_t tokens = 0;  ///< that were predicted: without a BOS not the first of a chunk
   // Against the reference model; absent without one.
   std::optional<double> kl_divergence;      ///< mean KL(reference || model), nats
   std::optional<double> top1_agreement;     ///< share of positions with the same most likely token
   std::optional<double> routing_agreement;  ///< share of (layer, position) with the same set of experts
-  std::vector<double> routing_agreement_by_layer;
+  std::vector<double> routing_agreement_by_layer;  ///< 1 for layers without experts; empty without any
 };
 
 /// Encodes the whole text, cuts the ids into chunks of context_tokens - 1, and scores each chunk alone after
@@ -398,7 +399,7 @@ struct Evaluation {
 
 struct CalibrationOptions {
   unsigned thread_count = 1;
-  std::uint64_t context_tokens = 256;       ///< of each chunk of the text, BOS included
+  std::uint64_t context_tokens = 256;       ///< of each chunk of the text, with its BOS
   std::uint64_t memory_bytes = 256u << 20;  ///< for the tokens' states; bounds how much of the text is read
   std::optional<Isa> isa;
   std::stop_token stop;

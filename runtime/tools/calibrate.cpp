@@ -86,14 +86,18 @@ struct Calibrator::Impl {
     const std::size_t dim = engine.impl().dim;
     const std::uint64_t rows_max =
         std::max(options.memory_bytes / (dim * sizeof(float)), options.context_tokens);
-    const auto chunk_max = static_cast<std::size_t>(options.context_tokens - 1);
+    const std::optional<TokenId> bos = model.tokenizer().bos();
+    const auto chunk_max = static_cast<std::size_t>(options.context_tokens - (bos ? 1 : 0));
     std::size_t rows = 0;
     for (std::size_t done = 0; done < ids.size();) {
       const auto count = std::min(chunk_max, ids.size() - done);
       if (rows + count > rows_max) break;
-      std::vector<TokenId> input{model.tokenizer().bos().value()};
+      // After a BOS the chunk's last token is left out, as in an evaluation: nothing is predicted from it.
+      std::vector<TokenId> input;
+      if (bos) input.push_back(*bos);
+      const std::size_t taken = bos ? count - 1 : count;
       input.insert(input.end(), ids.begin() + static_cast<std::ptrdiff_t>(done),
-                   ids.begin() + static_cast<std::ptrdiff_t>(done + count - 1));
+                   ids.begin() + static_cast<std::ptrdiff_t>(done + taken));
       rows += input.size();
       chunks.push_back(std::move(input));
       done += count;
@@ -128,7 +132,7 @@ struct Calibrator::Impl {
   Engine engine;
   Sequence sequence;
   std::stop_token stop;
-  std::vector<std::vector<TokenId>> chunks;  ///< BOS in front
+  std::vector<std::vector<TokenId>> chunks;  ///< BOS in front where the model has one
   std::uint64_t tokens = 0;
   std::uint64_t tokens_total = 0;
   Buffer<float> states;  ///< [token][dim] the residual stream of all chunks, after `layer` layers

@@ -94,6 +94,7 @@ std::size_t most_likely(std::span<const double> row) {
 
 /// Sums over all positions.
 struct Totals {
+  std::uint64_t tokens = 0;
   double nll = 0;
   double divergence = 0;
   std::uint64_t same_top = 0;
@@ -114,17 +115,26 @@ struct Totals {
   }
 };
 
+/// Whether both have the same tokenizer, in whatever file it was released.
+bool same_tokenizer(const Model& a, const Model& b) {
+  for (const char* name : {"tokenizer", "tokenizer.json", "tekken.json"}) {
+    const auto* of_a = a.impl().container.find_section(name);
+    const auto* of_b = b.impl().container.find_section(name);
+    if ((of_a == nullptr) != (of_b == nullptr)) return false;
+    if (of_a != nullptr && of_a->sha256 != of_b->sha256) return false;
+  }
+  return true;
+}
+
 void require_comparable(const Model& model, const Model& reference) {
   const auto& a = model.description();
   const auto& b = reference.description();
-  const auto* tokenizer_a = model.impl().container.find_section("tokenizer");
-  const auto* tokenizer_b = reference.impl().container.find_section("tokenizer");
   const auto experts = [](const format::ModelDescription& description, std::uint64_t layer) {
     const auto& mixture = description.layer(layer).feed_forward.mixture;
     return mixture ? mixture->experts : 0;
   };
-  bool comparable = a.vocabulary == b.vocabulary && a.layer_count() == b.layer_count() &&
-                    tokenizer_a->sha256 == tokenizer_b->sha256;
+  bool comparable =
+      a.vocabulary == b.vocabulary && a.layer_count() == b.layer_count() && same_tokenizer(model, reference);
   for (std::uint64_t layer = 0; comparable && layer < a.layer_count(); ++layer)
     comparable = experts(a, layer) == experts(b, layer);
   if (!comparable) {
@@ -149,39 +159,61 @@ SessionOptions scorer_options(const Model& model, const Model* reference, const 
   return scorer;
 }
 
-/// Adds one chunk of the text, which each scorer reads from position 0 after BOS.
-void score_chunk(std::span<const TokenId> chunk, TokenId bos, Scorer& scorer, Scorer* reference,
-                 Totals& totals) {
-  std::vector<TokenId> input{bos};
-  input.insert(input.end(), chunk.begin(), chunk.end() - 1);
+/// A part of the text that is scored alone: `targets` follow the tokens of `input`, one each.
+struct Chunk {
+  std::vector<TokenId> input;
+  std::span<const TokenId> targets;
+};
+
+/// With a BOS the input begins with it, and all tokens are targets. Models without one have no token that
+/// could stand before the first, so that is given.
+Chunk make_chunk(std::span<const TokenId> ids, std::optional<TokenId> bos) {
+  Chunk chunk{{}, bos ? ids : ids.subspan(1)};
+  if (bos) chunk.input.push_back(*bos);
+  chunk.input.insert(chunk.input.end(), ids.begin(), ids.end() - 1);
+  return chunk;
+}
+
+/// Adds one chunk of the text, which each scorer reads from position 0.
+void score_chunk(const Chunk& chunk, Scorer& scorer, Scorer* reference, Totals& totals) {
   scorer.start();
   if (reference != nullptr) reference->start();
-  for (std::size_t first = 0; first < input.size(); first += kBlockTokens) {
-    const auto block = std::span(input).subspan(first, std::min(kBlockTokens, input.size() - first));
+  for (std::size_t first = 0; first < chunk.input.size(); first += kBlockTokens) {
+    const auto block =
+        std::span(chunk.input).subspan(first, std::min(kBlockTokens, chunk.input.size() - first));
     const auto rows = scorer.score(block);
     for (std::size_t i = 0; i < rows.size(); ++i)
-      totals.nll -= rows[i][static_cast<std::size_t>(chunk[first + i])];
+      totals.nll -= rows[i][static_cast<std::size_t>(chunk.targets[first + i])];
     if (reference != nullptr) totals.compare(rows, reference->score(block));
   }
+  totals.tokens += chunk.targets.size();
   if (reference != nullptr) totals.compare(scorer.routing(), reference->routing());
 }
 
-Evaluation to_evaluation(const Totals& totals, std::uint64_t tokens, bool has_reference, bool has_router) {
-  const auto count = static_cast<double>(tokens);
+Evaluation to_evaluation(const Totals& totals, const format::ModelDescription& model, bool has_reference) {
+  const auto count = static_cast<double>(totals.tokens);
   Evaluation result;
-  result.tokens = tokens;
+  result.tokens = totals.tokens;
   result.nll = totals.nll / count;
   result.perplexity = std::exp(result.nll);
   if (!has_reference) return result;
   result.kl_divergence = totals.divergence / count;
   result.top1_agreement = static_cast<double>(totals.same_top) / count;
-  if (!has_router) return result;
   double sum = 0;
-  for (const std::uint64_t same : totals.same_experts) {
-    result.routing_agreement_by_layer.push_back(static_cast<double>(same) / count);
-    sum += result.routing_agreement_by_layer.back();
+  std::size_t routed_layers = 0;
+  for (std::uint64_t layer = 0; layer < model.layer_count(); ++layer) {
+    // In a dense layer there is nothing to agree on.
+    const bool routed = model.layer(layer).feed_forward.mixture.has_value();
+    const double share = static_cast<double>(totals.same_experts[layer]) / count;
+    result.routing_agreement_by_layer.push_back(routed ? share : 1);
+    if (routed) sum += share;
+    routed_layers += routed;
   }
-  result.routing_agreement = sum / static_cast<double>(totals.same_experts.size());
+  if (routed_layers == 0) {
+    result.routing_agreement_by_layer.clear();
+  } else {
+    result.routing_agreement = sum / static_cast<double>(routed_layers);
+  }
   return result;
 }
 
@@ -207,17 +239,19 @@ Evaluation evaluate(const Model& model, const Model* reference, std::string_view
 
   Totals totals;
   totals.same_experts.resize(model.description().layer_count());
-  const auto chunk_max = static_cast<std::size_t>(options.context_tokens - 1);
+  const std::optional<TokenId> bos = model.tokenizer().bos();
+  const auto chunk_max = static_cast<std::size_t>(options.context_tokens - (bos ? 1 : 0));
   for (std::size_t done = 0; done < ids.size();) {
     if (stop.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
     const auto chunk = std::span(ids).subspan(done, std::min(chunk_max, ids.size() - done));
-    score_chunk(chunk, model.tokenizer().bos().value(), scorer,
-                reference_scorer ? &*reference_scorer : nullptr, totals);
+    score_chunk(make_chunk(chunk, bos), scorer, reference_scorer ? &*reference_scorer : nullptr, totals);
     done += chunk.size();
     on_progress(done, ids.size());
   }
-  return to_evaluation(totals, ids.size(), reference != nullptr,
-                       model.description().layer(0).feed_forward.mixture.has_value());
+  if (totals.tokens == 0)
+    throw base::Error(base::ErrorKind::malformed,
+                      "the text to evaluate has one token, and this model has no BOS to predict it from");
+  return to_evaluation(totals, model.description(), reference != nullptr);
 }
 
 }  // namespace sluice::runtime

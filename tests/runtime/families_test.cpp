@@ -129,3 +129,93 @@ TEST_CASE("every instruction set and an expert cache give the same bits for any 
     }
   }
 }
+
+namespace {
+
+/// A dense layer, then two of 128 experts with a shared one, of which a token uses 4; tied embeddings.
+format::ModelDescription with_dense_layer() {
+  format::GroupedQueryAttention attention;
+  attention.heads = 4;
+  attention.key_heads = 2;
+  attention.head_dim = 24;
+  attention.rope = format::Rope{format::RopeStyle::half_split, 24, 1e4, {}};
+  format::Mixture mixture;
+  mixture.experts = 128;
+  mixture.experts_per_token = 4;
+  mixture.width = 40;
+  mixture.shared = format::SharedExpert{100, true};
+  format::ModelDescription model;
+  model.width = 72;
+  model.vocabulary = tests::kTinyVocab;
+  model.tied_embeddings = true;
+  model.add_layers(1, {attention, {format::DenseFeedForward{200}, {}}});
+  model.add_layers(2, {attention, {{}, mixture}});
+  return model;
+}
+
+Model open_with_dense_layer(const tests::TempDir& folder, convert::Quant quant) {
+  const auto description = with_dense_layer();
+  return Model::open(tests::write_container(folder / (std::string(to_string(quant)) + ".sluice"), description,
+                                            tests::random_weights(description, 8), quant));
+}
+
+constexpr const char* kText =
+    "Once upon a time there was a little girl who had a red ball. She threw it over the wall, and it did not "
+    "come back. So she climbed the wall and looked, and there sat a dog with the ball in its mouth.";
+
+}  // namespace
+
+TEST_CASE("calibration has the statistics of each layer's own experts, also of those that no token chose") {
+  const tests::TempDir folder;
+  const Model model = open_with_dense_layer(folder, convert::Quant::q8);
+  runtime::Calibrator calibrator(model, kText,
+                                 {.thread_count = 2, .context_tokens = 20, .isa = {}, .stop = {}});
+  CHECK(calibrator.tokens() == calibrator.tokens_total());
+  for (const std::size_t layer : {0u, 1u, 2u}) {
+    const format::LayerStatistics statistics = calibrator.next_layer();
+    CHECK(statistics.layer == layer);
+    REQUIRE(statistics.experts.size() == (layer == 0 ? 1 : 128));
+    std::uint64_t tokens = 0;
+    bool starved = false;
+    for (const auto& expert : statistics.experts) {
+      tokens += expert.tokens;
+      starved = starved || expert.tokens == 0;
+      CHECK(expert.up.inputs == 128);  // 72, padded to tiles
+      CHECK(expert.down.inputs == (layer == 0 ? 256 : 64));
+      const bool all_zero = std::ranges::all_of(expert.down.sums, [](float sum) { return sum == 0; });
+      CHECK(all_zero == (expert.tokens == 0));
+    }
+    CHECK(tokens == calibrator.tokens() * (layer == 0 ? 1 : 4));
+    CHECK(starved == (layer > 0));
+  }
+}
+
+TEST_CASE("evaluation counts the agreement of layers with experts alone") {
+  const tests::TempDir folder;
+  const Model bf16 = open_with_dense_layer(folder, convert::Quant::bf16);
+  const Model q4 = open_with_dense_layer(folder, convert::Quant::q4);
+  SessionOptions options;
+  options.context_tokens = 30;
+  const auto result = runtime::evaluate(q4, &bf16, kText, options, [](std::uint64_t, std::uint64_t) {}, {});
+  REQUIRE(result.routing_agreement_by_layer.size() == 3);
+  CHECK(result.routing_agreement_by_layer[0] == 1);
+  CHECK(result.routing_agreement_by_layer[1] < 1);
+  CHECK(*result.routing_agreement ==
+        doctest::Approx((result.routing_agreement_by_layer[1] + result.routing_agreement_by_layer[2]) / 2));
+}
+
+TEST_CASE("a token's cost has shared experts, dense layers and a tied head in it") {
+  const tests::TempDir folder;
+  const Model model = open_with_dense_layer(folder, convert::Quant::q8);
+  // Matrices of attention; dense layer; routers, four experts and the shared one with its router.
+  const std::uint64_t attention = 3 * (72 * 96 * 2 + 72 * 48 * 2);
+  const std::uint64_t mixtures = 2 * (128 * 72 + 4 * 3 * 72 * 40 + 3 * 72 * 100 + 72);
+  CHECK(model.prefill_operations_per_token() == 2 * (attention + 3 * 72 * 200 + mixtures));
+  std::uint64_t bytes = 0;
+  for (const auto& tensor : model.impl().container.tensors()) {
+    const bool of_expert = tensor.name.find(".experts.") != std::string::npos;
+    // The embedding is the head, and all of it is read.
+    bytes += of_expert ? tensor.length_bytes * 4 / 128 : tensor.length_bytes;
+  }
+  CHECK(model.decode_bytes_per_token() == bytes);
+}
