@@ -62,7 +62,7 @@ set(home_openssl base)
 set(home_sodium base)
 set(home_zlib base)
 set(home_nlohmann format)
-set(home_utf8proc base)
+set(home_utf8proc "(base|text)")
 
 # wing_of(VARIABLE PATH): "room/wing" of a path that lies in a wing, else nothing.
 function(wing_of variable path)

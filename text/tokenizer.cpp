@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
+#include "text/hugging_face.h"
 #include "text/sentencepiece.h"
 #include "text/text.h"
 
@@ -18,7 +19,7 @@ std::vector<TokenId> Tokenizer::encode_prompt(std::string_view text) const {
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle, std::string_view subject) {
   switch (bundle.kind) {
     case TokenizerKind::sentencepiece: return make_sentencepiece_tokenizer(bundle, subject);
-    case TokenizerKind::hugging_face:
+    case TokenizerKind::hugging_face: return make_hugging_face_tokenizer(bundle, subject);
     case TokenizerKind::tekken:
       base::throw_malformed(subject, "is a tokenizer of a kind that is not supported yet");
   }
