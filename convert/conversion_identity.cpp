@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/hasher.h"
 #include "convert/build_id.h"
+#include "format/hub/sections.h"
 
 namespace sluice::convert {
 namespace {
@@ -50,9 +51,10 @@ base::Sha256 digest_of_release(const Plan& plan) {
     print.add(found->changed_ns);
   }
   print.add(plan.release.layout);
-  print.add(plan.release.params_text);
-  print.add(plan.release.tokenizer);
-  print.add(format::to_text(plan.release.tokens));
+  for (const auto& section : format::released_sections(plan.release)) {
+    print.add(section.name);
+    print.add(section.content);
+  }
   return print.digest();
 }
 

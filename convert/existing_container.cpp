@@ -11,6 +11,7 @@
 #include "convert/convert.h"
 #include "convert/plan.h"
 #include "format/container_reader.h"
+#include "format/hub/sections.h"
 
 namespace sluice::convert {
 namespace {
@@ -34,9 +35,15 @@ bool has_planned_tensors(const ContainerReader& container, const Plan& plan) {
   });
 }
 
-bool has_section(const ContainerReader& container, std::string_view name, base::Bytes content) {
-  const auto* const section = container.find_section(name);
-  return section != nullptr && std::ranges::equal(container.bytes(*section), content);
+/// Whether each of its sections is one of those that this conversion writes. It may lack some: earlier
+/// versions kept fewer files of a release. Nothing is lost when the container then gets them.
+bool has_released_sections(const ContainerReader& container, const format::ReleasedModel& release) {
+  const auto planned = format::released_sections(release);
+  return std::ranges::all_of(container.sections(), [&](const format::ContainerSection& section) {
+    return std::ranges::any_of(planned, [&](const format::ReleasedSection& one) {
+      return one.name == section.name && base::as_text(container.bytes(section)) == one.content;
+    });
+  });
 }
 
 /// The digest that a container has as ContainerTensor::source_digest.
@@ -86,9 +93,8 @@ std::string difference_from(const fs::path& path, const Request& request, base::
   const Plan plan = Plan::make(request.input, types);
   if (recorded_text(&recipe, "quant") != to_string(request.quant)) return "holds other types of weights";
   if (!has_planned_tensors(*container, plan)) return "is another model, or holds other types of weights";
-  if (!has_section(*container, "tokenizer", plan.release.tokenizer) ||
-      !has_section(*container, "params.json", base::as_bytes(plan.release.params_text)))
-    return "has another tokenizer or other parameters";
+  if (!has_released_sections(*container, plan.release))
+    return "has another tokenizer, another chat template or other parameters";
   if (!has_released_weights(*container, plan, progress, stop)) return "was made of other weights";
   container->require_whole();
   return {};

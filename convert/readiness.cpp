@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/part_file.h"
 #include "base/text.h"
+#include "format/hub/sections.h"
 #include "text/text.h"
 
 namespace sluice::convert {
@@ -31,10 +32,7 @@ std::uint64_t part_bytes(const fs::path& output) {
 
 std::uint64_t require_usable_tokenizer(const format::ReleasedModel& release) {
   const std::string& subject = release.tokenizer_source;
-  text::TokenizerBundle bundle{.model = release.tokenizer, .end_ids = release.tokens.end_ids};
-  for (const auto& token : release.tokens.added)
-    bundle.added.push_back({token.id, token.text, token.control});
-  const auto tokenizer = text::make_tokenizer(bundle, subject);
+  const auto tokenizer = text::open_tokenizer(format::tokenizer_parts(release), subject);
   const std::uint64_t rows = release.description.vocabulary;
   if (tokenizer->size() > rows) {
     base::throw_malformed(subject, "has " + std::to_string(tokenizer->size()) +
@@ -45,8 +43,8 @@ std::uint64_t require_usable_tokenizer(const format::ReleasedModel& release) {
 }
 
 std::uint64_t container_bytes(const format::ReleasedModel& release, std::span<const TensorJob> jobs) {
-  std::uint64_t bytes = format::kContainerHeaderBytes + release.tokenizer.size() +
-                        release.params_text.size() + format::kContainerFooterBytes;
+  std::uint64_t bytes = format::kContainerHeaderBytes + format::kContainerFooterBytes;
+  for (const auto& section : format::released_sections(release)) bytes += section.content.size();
   for (const TensorJob& job : jobs) {
     const bool large = job.expert_bytes > format::kLargeExpertBytes;
     bytes = base::align_up(bytes, large ? format::kLargeExpertBytes : format::kTensorAlignmentBytes) +

@@ -25,6 +25,7 @@
 #include "convert/tensor_sink.h"
 #include "format/container_check.h"
 #include "format/container_writer.h"
+#include "format/hub/sections.h"
 
 namespace sluice::convert {
 namespace {
@@ -219,10 +220,11 @@ class ContainerRepairer {
     pipeline.run(jobs);
   }
 
+  /// Empty for a section that the release does not give.
   [[nodiscard]] static std::string content_of(const Plan& plan, const format::ContainerSection& section) {
-    if (section.name == "tokenizer") return std::string(base::as_text(plan.release.tokenizer));
-    return section.name == format::kTokenFactsSection ? format::to_text(plan.release.tokens)
-                                                      : plan.release.params_text;
+    for (auto& released : format::released_sections(plan.release))
+      if (released.name == section.name) return std::move(released.content);
+    return {};
   }
 
   void verify(const Plan& plan, const format::ContainerSection& section) const {

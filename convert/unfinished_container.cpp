@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "format/hub/sections.h"
 
 namespace sluice::convert {
 namespace {
@@ -56,10 +57,8 @@ void UnfinishedContainer::resume(const Plan& plan, std::span<const TensorJob> jo
 bool UnfinishedContainer::adopt_finished(const Plan& plan, std::span<const TensorJob> jobs,
                                          base::Progress& progress, const std::stop_token& stop) {
   writer_.emplace(part_.file(), plan.release.description);
-  writer_->add_section("tokenizer", plan.release.tokenizer);
-  writer_->add_section("params.json", base::as_bytes(plan.release.params_text));
-  if (!plan.release.tokens.empty())
-    writer_->add_section(format::kTokenFactsSection, base::as_bytes(format::to_text(plan.release.tokens)));
+  for (const auto& section : format::released_sections(plan.release))
+    writer_->add_section(section.name, base::as_bytes(section.content));
   if (finished().empty()) return true;
   progress.begin("checking", stored_bytes(jobs.first(finished().size())));
   for (std::size_t i = 0; i < finished().size(); ++i) {

@@ -252,14 +252,20 @@ fs::path find_params(const fs::path& folder, bool native) {
   base::throw_malformed(folder.string(), first.filename().string() + " is missing");
 }
 
-/// Takes the tokenizer and what the files around it say of its tokens.
-void read_tokenizer(const fs::path& folder, ReleasedModel& model) {
-  const fs::path path = find_tokenizer(folder);
-  model.tokenizer_source = path.string();
-  model.tokenizer = base::read_file(path);
-  refuse_other_files(model.tokenizer, model.tokenizer_source);
-  const SentencePieceModel pieces = parse_sentencepiece(model.tokenizer, model.tokenizer_source);
-  model.tokens = read_token_facts(folder, pieces, model.description.vocabulary);
+/// Takes the tokenizer and what the files around it say of its tokens and of conversations.
+void read_tokenizer(const fs::path& folder, bool native, ReleasedModel& model) {
+  const TokenizerFile file = find_tokenizer(folder, native);
+  model.tokenizer_kind = file.kind;
+  model.tokenizer_source = file.path.string();
+  model.tokenizer = read_tokenizer_file(file);
+  const std::uint64_t vocabulary = model.description.vocabulary;
+  if (file.kind == TokenizerKind::sentencepiece) {
+    const SentencePieceModel pieces = parse_sentencepiece(model.tokenizer, model.tokenizer_source);
+    model.tokens = read_token_facts(folder, pieces, vocabulary);
+  } else {
+    model.tokens = read_end_ids(folder, vocabulary);
+  }
+  model.chat = read_chat_files(folder);
 }
 
 std::map<std::string, std::uint64_t> quantized_types(const CheckpointIndex& checkpoint) {
@@ -287,8 +293,10 @@ ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   const MistralParams params = gguf_params(checkpoint);
   model.description = describe(params);
   model.params_text = to_json(params).dump_pretty();
+  model.tokenizer_kind = TokenizerKind::sentencepiece;
   model.tokenizer = gguf_tokenizer(checkpoint);
   model.tokens = gguf_token_facts(checkpoint);
+  model.chat.chat_template = gguf_chat_template(checkpoint);
   model.tokenizer_source = checkpoint.files.front().string() + ": tokenizer";
   model.quantized_types = quantized_types(checkpoint);
   find_tensors(checkpoint, {.description = model.description, .prediction_layers = 0, .skipped_keys = {}},
@@ -311,13 +319,14 @@ ReleasedModel open_released_model(const fs::path& path) {
   const CheckpointIndex checkpoint = open_checkpoint(path);
   if (checkpoint.kind == CheckpointKind::gguf) return open_gguf_model(checkpoint);
   const fs::path folder = fs::is_directory(path) ? path : (path.has_parent_path() ? path.parent_path() : ".");
-  const fs::path params_path = find_params(folder, has_native_names(checkpoint));
+  const bool native = has_native_names(checkpoint);
+  const fs::path params_path = find_params(folder, native);
   ReleasedModel model;
   model.params_text = base::read_text_file(params_path, kParamsBytesMax);
   const ModelConfig config = parse_model_config(model.params_text, params_path.string());
   model.description = config.description;
   model.skipped_keys = config.skipped_keys;
-  read_tokenizer(folder, model);
+  read_tokenizer(folder, native, model);
   find_tensors(checkpoint, config, params_path.filename().string(), model);
   return model;
 }

@@ -15,7 +15,9 @@
 
 #include "format/checkpoint_index.h"
 #include "format/hub/skipped_tensors.h"
+#include "format/hub/chat_files.h"
 #include "format/hub/token_facts.h"
+#include "format/hub/tokenizer_file.h"
 #include "format/model_description.h"
 #include "format/model_tensors.h"
 #include "format/tensor_source.h"
@@ -29,10 +31,12 @@ struct ReleasedTensor {
 
 struct ReleasedModel {
   ModelDescription description;
-  std::string params_text;           ///< params.json or config.json as released; made of a GGUF file's keys
-  std::vector<std::byte> tokenizer;  ///< tokenizer.model as released
-  std::string tokenizer_source;      ///< its file, or the GGUF file in which it lies, for messages
-  TokenFacts tokens;                 ///< what other files say of the tokens
+  std::string params_text;  ///< params.json or config.json as released; made of a GGUF file's keys
+  TokenizerKind tokenizer_kind = TokenizerKind::sentencepiece;
+  std::vector<std::byte> tokenizer;       ///< the file of that kind as released
+  std::string tokenizer_source;           ///< its file, or the GGUF file in which it lies, for messages
+  TokenFacts tokens;                      ///< what other files say of the tokens
+  ChatFiles chat;                         ///< what the release says of conversations
   std::vector<std::string> skipped_keys;  ///< of the parameters: not known, and without effect on the result
   std::vector<SkippedTensors> skipped_tensors;  ///< of the files: they take no part in the computation
   CheckpointKind kind = CheckpointKind::pth;

@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "format/container_format.h"
+#include "format/hub/tokenizer_file.h"
 #include "library/catalog.h"
 #include "library/store.h"
 
@@ -34,11 +35,11 @@ bool is_file_name(const std::string& name) {
 /// Recognises a release by its tokenizer, which is the first section of a container and starts right behind
 /// the header, where it is found without the directory. Damage may have changed some bytes of it, so one byte
 /// in a hundred may differ. A wrong guess does no harm, since convert::repair verifies before it writes.
-bool has_tokenizer_of(const base::File& container, const fs::path& release) {
+bool has_tokenizer_of(const base::File& container, const fs::path& release, format::TokenizerKind kind) {
   // A stranger's folder may hold a file of any size under this name.
   constexpr std::uint64_t kTokenizerBytesMax = 64u << 20;
   constexpr std::size_t kDamagedShareMax = 100;
-  const fs::path path = release / "tokenizer.model";
+  const fs::path path = release / format::file_name(kind);
   std::error_code absent;
   if (!fs::is_regular_file(path, absent) || fs::file_size(path, absent) > kTokenizerBytesMax) return false;
   const auto expected = base::read_file(path);
@@ -100,7 +101,8 @@ std::optional<fs::path> find_source_release(const fs::path& container, const Jso
 std::optional<fs::path> guess_source_release(const fs::path& container, const Context& context) {
   const base::File file = base::File::open_read(container);
   for (const fs::path& folder : list_folders(container, context))
-    if (has_tokenizer_of(file, folder)) return folder;
+    for (const format::TokenizerKind kind : format::kTokenizerKinds)
+      if (has_tokenizer_of(file, folder, kind)) return folder;
   return std::nullopt;
 }
 

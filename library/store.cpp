@@ -161,11 +161,13 @@ std::string StoredModel::name_with_quant() const {
 
 std::vector<ModelSource::File> list_source_files(const fs::path& release) {
   if (!fs::is_directory(release)) {
-    // Parameters and tokenizer beside the checkpoint decide what the model is, too.
+    // Parameters, tokenizer and chat template beside the checkpoint decide what the model is, too.
     std::vector<ModelSource::File> files;
     for (const auto& file : format::checkpoint_of(release).files)
       if (fs::is_regular_file(file)) files.push_back(describe(file, file.filename().string()));
-    for (const char* name : {"config.json", "params.json", "tokenizer.model"}) {
+    for (const char* name :
+         {"config.json", "params.json", "tokenizer.model", "tokenizer.json", "tekken.json",
+          "tokenizer_config.json", "generation_config.json", "chat_template.jinja", "chat_template.json"}) {
       const auto sibling = release.parent_path() / name;
       if (fs::is_regular_file(sibling)) files.push_back(describe(sibling, name));
     }

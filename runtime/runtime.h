@@ -22,6 +22,7 @@
 
 #include "format/container_proofs.h"
 #include "format/expert_statistics.h"
+#include "format/hub/chat_files.h"
 #include "format/model_description.h"
 #include "text/text.h"
 
@@ -112,6 +113,12 @@ class Model {
   [[nodiscard]] const format::ModelDescription& description() const;
   /// The tokenizer of the release, of which the container has a copy.
   [[nodiscard]] const text::Tokenizer& tokenizer() const;
+  /// The chat template of the release, Jinja; empty where it has none. Error{verification} when it does not
+  /// match its digest.
+  [[nodiscard]] std::string_view chat_template() const;
+  /// How the model's authors recommend to sample. Error{verification} when it does not match its digest,
+  /// Error{malformed} naming the key of a bad value.
+  [[nodiscard]] format::GenerationDefaults generation_defaults() const;
   /// "bf16", "q8" or "q4": the type of the expert weights.
   [[nodiscard]] std::string_view quant() const;
   /// The types of the weights that the container was made of, when those had been quantized before ("Q4_K,

@@ -11,17 +11,18 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "format/hub/tokenizer_file.h"
 #include "format/json.h"
+
+namespace sluice::format {
+struct TokenizerParts;  // format/hub/sections.h
+}
 
 namespace sluice::text {
 
 using TokenId = std::int32_t;
 
-enum class TokenizerKind : std::uint8_t {
-  sentencepiece,  ///< tokenizer.model
-  hugging_face,   ///< tokenizer.json
-  tekken,         ///< tekken.json
-};
+using format::TokenizerKind;
 
 /// A half-open range of bytes of a text.
 struct TextRange {
@@ -85,6 +86,10 @@ class Tokenizer {
 /// Error{malformed} naming `subject` when the bytes are no tokenizer of that kind, when there is no BOS, or
 /// neither EOS nor end id, or when an id is negative.
 [[nodiscard]] std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle,
+                                                        std::string_view subject);
+
+/// The same for the tokenizer of a release or of a container.
+[[nodiscard]] std::unique_ptr<Tokenizer> open_tokenizer(const format::TokenizerParts& parts,
                                                         std::string_view subject);
 
 /// Turns generated tokens into text that may be shown as it grows. Two kinds of text are held back: bytes

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
+#include "format/hub/sections.h"
 #include "text/hugging_face.h"
 #include "text/sentencepiece.h"
 #include "text/text.h"
@@ -24,6 +25,13 @@ std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle, std::st
       base::throw_malformed(subject, "is a tokenizer of a kind that is not supported yet");
   }
   INVARIANT(!"a TokenizerKind without a tokenizer");
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer(const format::TokenizerParts& parts, std::string_view subject) {
+  TokenizerBundle bundle{
+      .kind = parts.kind, .model = parts.model, .config = parts.config, .end_ids = parts.facts.end_ids};
+  for (const auto& token : parts.facts.added) bundle.added.push_back({token.id, token.text, token.control});
+  return make_tokenizer(bundle, subject);
 }
 
 }  // namespace sluice::text

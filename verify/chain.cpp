@@ -1,11 +1,12 @@
 // Compares the links of a container's chain (verify.h) in order: release, files, file content, tensors,
-// tokenizer, parameters, recipe, root. A link compares only with its direct neighbours: "file content" with
-// the recorded digests, not with the torrent. Runs in the caller's thread; verify_release() and
+// tokenizer, chat files, parameters, recipe, root. A link compares only with its direct neighbours: "file
+// content" with the recorded digests, not with the torrent. Runs in the caller's thread; verify_release() and
 // digest_tensors() use several.
 
 #include "verify/verify.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "base/error.h"
@@ -13,6 +14,7 @@
 #include "base/text.h"
 #include "format/checkpoint_index.h"
 #include "format/hub/family_config.h"
+#include "format/hub/sections.h"
 #include "format/released_model.h"
 #include "format/tensor_digests.h"
 
@@ -38,6 +40,20 @@ struct RecordedFile {
 std::string text_of(const Json& object, std::string_view key) {
   const Json* value = object.find(key);
   return value != nullptr && value->is_string() ? value->as_string(kSubject) : std::string();
+}
+
+/// A section that says how conversations become tokens and how answers are sampled.
+bool is_chat_file(std::string_view section) {
+  return section == format::kTokenFactsSection || section == format::kTokenizerConfigSection ||
+         section == format::kGenerationConfigSection || section == format::kChatTemplateSection;
+}
+
+std::map<std::string_view, base::Sha256> digests_of_chat_files(const format::ReleasedModel& release) {
+  std::map<std::string_view, base::Sha256> digests;
+  for (const format::ReleasedSection& section : format::released_sections(release))
+    if (is_chat_file(section.name))
+      digests[section.name] = base::hash<base::Sha256>(base::as_bytes(section.content));
+  return digests;
 }
 
 /// The files of the release as the container lists them. Anyone can have written the list: entries of another
@@ -95,6 +111,7 @@ class ChainChecker {
     const auto released = open_release();
     check_tensors(released);
     check_tokenizer(released);
+    check_chat_files(released);
     check_parameters(released);
     add("recipe", LinkState::unknown, recipe());
     check_root();
@@ -270,10 +287,46 @@ class ChainChecker {
 
   /// Link "tokenizer": the container's tokenizer is the release's.
   void check_tokenizer(const std::optional<format::ReleasedModel>& released) {
-    const auto is_tokenizer = [](std::string_view name) { return name.starts_with("tokenizer.model"); };
+    auto kind = format::TokenizerKind::sentencepiece;
+    for (const format::TokenizerKind one : format::kTokenizerKinds)
+      if (container_.find_section(format::section_name(one)) != nullptr) kind = one;
+    // tokenizer.model has versions behind its name.
+    const auto is_tokenizer = [kind](std::string_view name) {
+      return kind == format::TokenizerKind::sentencepiece ? name.starts_with(format::file_name(kind))
+                                                          : name == format::file_name(kind);
+    };
     std::optional<base::Bytes> content;
     if (released) content = released->tokenizer;
-    compare_section("tokenizer", "tokenizer", content, is_tokenizer);
+    compare_section("tokenizer", format::section_name(kind), content, is_tokenizer);
+  }
+
+  /// Link "chat files", where there are any: what the container says of tokens, conversations and sampling is
+  /// what the release says. They decide the text as the weights do, and strangers could change them.
+  void check_chat_files(const std::optional<format::ReleasedModel>& released) {
+    std::map<std::string_view, base::Sha256> kept;
+    for (const format::ContainerSection& section : container_.sections())
+      if (is_chat_file(section.name)) kept[section.name] = section.sha256;
+    std::map<std::string_view, base::Sha256> expected;
+    if (released) expected = digests_of_chat_files(*released);
+    if (kept.empty() && expected.empty()) return;
+    if (!can_read("chat files")) return;
+    if (!released) return add("chat files", LinkState::unknown, unreadable_);
+    for (const auto& [name, sha256] : kept) {
+      const auto found = expected.find(name);
+      if (found != expected.end() && found->second == sha256) continue;
+      return add("chat files", LinkState::differs,
+                 std::string(name) + (found == expected.end()
+                                          ? ": " + inputs_.folder.string() + " has none"
+                                          : " is another one than in " + inputs_.folder.string()));
+    }
+    // Earlier versions kept fewer files, so a file that is missing is no forgery yet.
+    for (const auto& [name, sha256] : expected) {
+      if (kept.contains(name)) continue;
+      return add("chat files", LinkState::unknown,
+                 "the container lacks " + std::string(name) + ", which " + inputs_.folder.string() + " has");
+    }
+    add("chat files", LinkState::checked,
+        base::to_counted(kept.size(), "file") + " as in " + inputs_.folder.string());
   }
 
   /// Link "parameters": the container's model parameters are the release's, and its description of the model
@@ -306,7 +359,7 @@ class ChainChecker {
   /// are stated for files of such a name. A release may have several of them, for two layouts. Digests that
   /// the container records are its own word until link "file content" has compared them with the files.
   template <typename F>
-  void compare_section(const char* link, const char* name, const std::optional<base::Bytes>& released,
+  void compare_section(const char* link, std::string_view name, const std::optional<base::Bytes>& released,
                        F is_named_so) {
     const format::ContainerSection* section = container_.find_section(name);
     if (section == nullptr) return add(link, LinkState::unknown, "the container has none");

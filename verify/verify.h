@@ -116,7 +116,7 @@ enum class LinkState : std::uint8_t { checked, differs, unknown };
 [[nodiscard]] char to_mark(LinkState state);
 
 struct ChainLink {
-  /// "release", "files", "file content", "tensors", "tokenizer", "parameters", "recipe", "root"
+  /// "release", "files", "file content", "tensors", "tokenizer", "chat files", "parameters", "recipe", "root"
   std::string link;
   LinkState state = LinkState::unknown;
   std::string detail;  ///< one line that says what was compared, or what is missing

@@ -40,4 +40,7 @@ void require_supported_architecture(const CheckpointIndex& checkpoint);
 /// "llama".
 [[nodiscard]] std::vector<std::byte> gguf_tokenizer(const CheckpointIndex& checkpoint);
 
+/// The key "tokenizer.chat_template"; empty without it.
+[[nodiscard]] std::string gguf_chat_template(const CheckpointIndex& checkpoint);
+
 }  // namespace sluice::format

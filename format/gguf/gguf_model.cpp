@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "format/gguf/gguf.h"
+#include "format/hub/chat_files.h"
 #include "format/sentencepiece_model.h"
 
 namespace sluice::format {
@@ -234,6 +235,15 @@ TokenFacts gguf_token_facts(const CheckpointIndex& checkpoint) {
     if (id != eos) facts.end_ids.push_back(id);
   }
   return facts;
+}
+
+std::string gguf_chat_template(const CheckpointIndex& checkpoint) {
+  constexpr std::string_view kKey = "tokenizer.chat_template";
+  const Pairs pairs(checkpoint);
+  if (pairs.find(kKey) == nullptr) return {};
+  std::string text = pairs.text(kKey);
+  require_chat_template(text, place_of(pairs.subject(), kKey));
+  return text;
 }
 
 std::vector<std::byte> gguf_tokenizer(const CheckpointIndex& checkpoint) {

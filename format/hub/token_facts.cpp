@@ -46,6 +46,31 @@ void check_text(const std::string& text, const std::string& where) {
     base::throw_malformed(where, "has no text of 1 to 1024 bytes of UTF-8");
 }
 
+void add_end(std::int32_t id, TokenFacts& facts) {
+  if (std::ranges::find(facts.end_ids, id) == facts.end_ids.end()) facts.end_ids.push_back(id);
+}
+
+/// The key "eos_token_id" of a configuration. A model that also reads images has the keys of its text model
+/// one level deeper.
+const Json* find_end_ids(const Json& config) {
+  const Json* value = config.find("eos_token_id");
+  const Json* inner = config.find("text_config");
+  return value != nullptr || inner == nullptr ? value : inner->find("eos_token_id");
+}
+
+/// "eos_token_id": 2, or [2, 32000], or null.
+void add_end_ids(const fs::path& path, std::uint64_t vocabulary, TokenFacts& facts) {
+  const auto json = read_json(path);
+  const Json* value = json ? find_end_ids(*json) : nullptr;
+  if (value == nullptr || value->is_null()) return;
+  const std::string where = place_of(path.string(), "eos_token_id");
+  if (!value->is_array()) return add_end(checked_id(value->as_uint(where), vocabulary, where), facts);
+  const auto& list = value->as_array(where);
+  if (list.size() > kEndIdsMax)
+    base::throw_malformed(where, "has " + std::to_string(list.size()) + " ids, at most 64 are supported");
+  for (const Json& id : list) add_end(checked_id(id.as_uint(where), vocabulary, where), facts);
+}
+
 class Reader final {
  public:
   Reader(const fs::path& folder, const SentencePieceModel& tokenizer, std::uint64_t vocabulary)
@@ -55,9 +80,8 @@ class Reader final {
     read_added_tokens();
     const auto tokenizer_config = read_json(folder_ / "tokenizer_config.json");
     if (tokenizer_config) read_decoder(*tokenizer_config);
-    TokenFacts facts;
+    TokenFacts facts = read_end_ids(folder_, vocabulary_);
     for (auto& [id, token] : added_) facts.added.push_back(std::move(token));
-    for (const char* name : {"generation_config.json", "config.json"}) read_end_ids(folder_ / name, facts);
     if (tokenizer_config) read_eos_token(*tokenizer_config, facts);
     // Nothing is recorded that the tokenizer says itself.
     if (facts.end_ids == std::vector<std::int32_t>{tokenizer_.eos_id}) facts.end_ids.clear();
@@ -102,23 +126,6 @@ class Reader final {
     }
   }
 
-  static void add_end(std::int32_t id, TokenFacts& facts) {
-    if (std::ranges::find(facts.end_ids, id) == facts.end_ids.end()) facts.end_ids.push_back(id);
-  }
-
-  /// "eos_token_id": 2, or [2, 32000], or null.
-  void read_end_ids(const fs::path& path, TokenFacts& facts) {
-    const auto json = read_json(path);
-    const Json* value = json ? json->find("eos_token_id") : nullptr;
-    if (value == nullptr || value->is_null()) return;
-    const std::string where = place_of(path.string(), "eos_token_id");
-    if (!value->is_array()) return add_end(checked_id(value->as_uint(where), vocabulary_, where), facts);
-    const auto& list = value->as_array(where);
-    if (list.size() > kEndIdsMax)
-      base::throw_malformed(where, "has " + std::to_string(list.size()) + " ids, at most 64 are supported");
-    for (const Json& id : list) add_end(checked_id(id.as_uint(where), vocabulary_, where), facts);
-  }
-
   /// "eos_token": "<|im_end|>", or {"content": "<|im_end|>", ...}. A text that no token has is left to the
   /// ids: tokenizers of other kinds may have it.
   void read_eos_token(const Json& config, TokenFacts& facts) {
@@ -144,6 +151,13 @@ class Reader final {
 TokenFacts read_token_facts(const fs::path& folder, const SentencePieceModel& tokenizer,
                             std::uint64_t vocabulary) {
   return Reader(folder, tokenizer, vocabulary).read();
+}
+
+TokenFacts read_end_ids(const fs::path& folder, std::uint64_t vocabulary) {
+  TokenFacts facts;
+  for (const char* name : {"generation_config.json", "config.json"})
+    add_end_ids(folder / name, vocabulary, facts);
+  return facts;
 }
 
 std::string to_text(const TokenFacts& facts) {

@@ -1,8 +1,8 @@
 #pragma once
-// What a release says about its tokens beside the tokenizer.model: tokens that a fine-tune has added behind
-// the pieces (added_tokens.json, tokenizer_config.json), and the ids that end a text (config.json,
-// generation_config.json, tokenizer_config.json; a GGUF's keys). A container keeps it as a section of JSON,
-// and only if it says something that the tokenizer.model does not.
+// What a release says about its tokens beside the tokenizer's own file: tokens that a fine-tune has added
+// behind the pieces of a tokenizer.model (added_tokens.json, tokenizer_config.json), and the ids that end a
+// text (config.json, generation_config.json, tokenizer_config.json; a GGUF's keys). A container keeps it as a
+// section of JSON, and only if it says something that the tokenizer does not.
 
 #include <cstdint>
 #include <filesystem>
@@ -34,10 +34,14 @@ struct TokenFacts {
   bool operator==(const TokenFacts&) const = default;
 };
 
-/// Reads the files of a release folder next to its tokenizer. Ids are below `vocabulary`. Error{malformed}
-/// naming the file and the key for ids that are none, or texts that two ids have.
+/// Reads the files of a release folder next to its tokenizer.model. Ids are below `vocabulary`.
+/// Error{malformed} naming the file and the key for ids that are none, or texts that two ids have.
 [[nodiscard]] TokenFacts read_token_facts(const std::filesystem::path& folder,
                                           const SentencePieceModel& tokenizer, std::uint64_t vocabulary);
+
+/// The same for a tokenizer.json or tekken.json, which lists its added tokens itself: the end ids of
+/// generation_config.json and config.json. The tokenizer knows its own EOS (text::TokenizerBundle::config).
+[[nodiscard]] TokenFacts read_end_ids(const std::filesystem::path& folder, std::uint64_t vocabulary);
 
 /// Canonical text, and back. Error{malformed} for anything that to_text() does not write, or for ids that are
 /// not below `vocabulary`.

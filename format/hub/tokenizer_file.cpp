@@ -1,9 +1,14 @@
 #include "format/hub/tokenizer_file.h"
 
 #include <algorithm>
+#include <array>
+#include <optional>
+#include <string>
 #include <system_error>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/invariant.h"
 #include "format/checkpoint_kind.h"
 
 namespace sluice::format {
@@ -12,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kName = "tokenizer.model";
+constexpr std::uint64_t kTokenizerBytesMax = 64u << 20;
 
 /// tokenizer.model.v3 and its like: the versions of mistral-common. Version 7 and its like with "m" for
 /// images are SentencePiece models too.
@@ -29,36 +35,70 @@ std::vector<fs::path> list_versions(const fs::path& folder) {
   return found;
 }
 
-}  // namespace
-
-fs::path find_tokenizer(const fs::path& folder) {
+/// Nothing when there is neither tokenizer.model nor any version of it.
+std::optional<fs::path> find_sentencepiece(const fs::path& folder) {
   if (fs::exists(folder / kName)) return folder / kName;
   const auto versions = list_versions(folder);
-  if (versions.size() == 1) return versions.front();
-  std::string cause = std::string(kName) + " is missing";
   if (versions.size() > 1) {
-    cause += ", and '" + versions[0].filename().string() + "' and '" + versions[1].filename().string() +
-             "' are both there: copy the one of this model to " + std::string(kName);
-  } else if (fs::exists(folder / "tekken.json")) {
-    cause += ": tekken.json, which is there, is a tokenizer of another kind, which is not supported";
-  } else if (fs::exists(folder / "tokenizer.json")) {
-    cause +=
-        ": tokenizer.json, which is there, is not read; the file is part of the model's release (in the "
-        "repository on Hugging Face, or in the torrent) and goes beside it";
+    base::throw_malformed(folder.string(),
+                          std::string(kName) + " is missing, and '" + versions[0].filename().string() +
+                              "' and '" + versions[1].filename().string() +
+                              "' are both there: copy the one of this model to " + std::string(kName));
   }
-  base::throw_malformed(folder.string(), cause);
+  return versions.empty() ? std::nullopt : std::optional(versions.front());
 }
 
-void refuse_other_files(base::Bytes bytes, std::string_view subject) {
-  constexpr std::string_view kExpected = ", expected a SentencePiece model";
+std::optional<fs::path> find_file(const fs::path& folder, TokenizerKind kind) {
+  if (kind == TokenizerKind::sentencepiece) return find_sentencepiece(folder);
+  const fs::path path = folder / file_name(kind);
+  return fs::exists(path) ? std::optional(path) : std::nullopt;
+}
+
+}  // namespace
+
+std::string_view file_name(TokenizerKind kind) {
+  switch (kind) {
+    case TokenizerKind::sentencepiece: return kName;
+    case TokenizerKind::hugging_face: return "tokenizer.json";
+    case TokenizerKind::tekken: return "tekken.json";
+  }
+  INVARIANT(!"a TokenizerKind without file");
+}
+
+TokenizerFile find_tokenizer(const fs::path& folder, bool native) {
+  using enum TokenizerKind;
+  const auto order = native ? std::array{tekken, sentencepiece, hugging_face}
+                            : std::array{sentencepiece, hugging_face, tekken};
+  for (const TokenizerKind kind : order)
+    if (const auto path = find_file(folder, kind)) return {kind, *path};
+  base::throw_malformed(
+      folder.string(),
+      "tokenizer.model is missing, and neither tokenizer.json nor tekken.json is there: the "
+      "file is part of the model's release (in the repository on Hugging Face, or in the "
+      "torrent) and goes beside the weights");
+}
+
+std::vector<std::byte> read_tokenizer_file(const TokenizerFile& file) {
+  std::vector<std::byte> bytes = base::read_file(file.path, kTokenizerBytesMax);
+  refuse_other_files(bytes, file.kind, file.path.string());
+  return bytes;
+}
+
+void refuse_other_files(base::Bytes bytes, TokenizerKind kind, std::string_view subject) {
+  const bool expects_json = kind != TokenizerKind::sentencepiece;
+  const std::string expected =
+      expects_json ? ", expected a tokenizer in JSON" : ", expected a SentencePiece model";
   const auto refuse = [&](const std::string& what) { base::throw_malformed(subject, what); };
-  if (bytes.empty()) refuse("is empty" + std::string(kExpected));
+  if (bytes.empty()) refuse("is empty" + expected);
   if (std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; }))
     refuse("holds " + std::to_string(bytes.size()) + " zero bytes, as an unfinished download does" +
-           std::string(kExpected));
+           expected);
   const std::string_view text = base::as_text(bytes);
-  if (text.front() == '{') refuse("is a JSON file" + std::string(kExpected));
   if (const std::string what = describe_lookalike(text, "tokenizer"); !what.empty()) refuse(what);
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  const bool is_json = first != std::string_view::npos && text[first] == '{';
+  if (is_json && !expects_json) refuse("is a JSON file" + expected);
+  if (!is_json && expects_json) refuse("is no JSON object" + expected);
 }
 
 }  // namespace sluice::format

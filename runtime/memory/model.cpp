@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/invariant.h"
+#include "format/hub/sections.h"
 #include "format/hub/token_facts.h"
 #include "format/tensor.h"
 #include "runtime/memory/model_cost.h"
@@ -23,25 +24,9 @@ namespace {
 
 std::unique_ptr<text::Tokenizer> open_tokenizer(const format::ContainerReader& container) {
   const std::string subject = container.path().string();
-  const auto* section = container.find_section("tokenizer");
-  if (section == nullptr) base::throw_malformed(subject, "has no tokenizer");
-  if (!container.matches_digest(*section)) {
-    throw base::Error(base::ErrorKind::verification,
-                      subject + ": section 'tokenizer' does not match its SHA-256");
-  }
-  text::TokenizerBundle bundle{.model = container.bytes(*section)};
-  if (const auto* tokens = container.find_section(format::kTokenFactsSection)) {
-    if (!container.matches_digest(*tokens)) {
-      throw base::Error(base::ErrorKind::verification,
-                        subject + ": section 'tokens.json' does not match its SHA-256");
-    }
-    const auto facts =
-        format::parse_token_facts(base::as_text(container.bytes(*tokens)), container.description().vocabulary,
-                                  subject + ": tokens.json");
-    bundle.end_ids = facts.end_ids;
-    for (const auto& token : facts.added) bundle.added.push_back({token.id, token.text, token.control});
-  }
-  auto tokenizer = text::make_tokenizer(bundle, subject + ": tokenizer");
+  const auto parts = format::tokenizer_parts(container);
+  auto tokenizer =
+      text::open_tokenizer(parts, subject + ": " + std::string(format::section_name(parts.kind)));
   // A smaller tokenizer is fine: some models pad their vocabulary. A larger one would produce ids beyond the
   // embedding.
   if (tokenizer->size() > container.description().vocabulary) {
@@ -255,6 +240,16 @@ std::optional<Verify> parse_verify(std::string_view text) {
 
 const format::ModelDescription& Model::description() const { return impl_->container.description(); }
 const text::Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
+
+std::string_view Model::chat_template() const {
+  return format::read_section(impl_->container, format::kChatTemplateSection);
+}
+
+format::GenerationDefaults Model::generation_defaults() const {
+  return format::parse_generation_defaults(
+      format::read_section(impl_->container, format::kGenerationConfigSection),
+      impl_->container.path().string() + ": " + std::string(format::kGenerationConfigSection));
+}
 
 std::string_view Model::quant() const {
   return format::to_string(impl_->layers.front().experts.front().gate.matrix.layout.type);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "format/hub/sections.h"
 #include "runtime/memory/model_impl.h"
 #include "runtime/memory/residency.h"
 #include "runtime/runtime.h"
@@ -115,26 +116,17 @@ struct Totals {
   }
 };
 
-/// Whether both have the same tokenizer, in whatever file it was released.
-bool same_tokenizer(const Model& a, const Model& b) {
-  for (const char* name : {"tokenizer", "tokenizer.json", "tekken.json"}) {
-    const auto* of_a = a.impl().container.find_section(name);
-    const auto* of_b = b.impl().container.find_section(name);
-    if ((of_a == nullptr) != (of_b == nullptr)) return false;
-    if (of_a != nullptr && of_a->sha256 != of_b->sha256) return false;
-  }
-  return true;
-}
-
 void require_comparable(const Model& model, const Model& reference) {
   const auto& a = model.description();
   const auto& b = reference.description();
+  const auto& tokenizer_a = format::find_tokenizer_section(model.impl().container);
+  const auto& tokenizer_b = format::find_tokenizer_section(reference.impl().container);
   const auto experts = [](const format::ModelDescription& description, std::uint64_t layer) {
     const auto& mixture = description.layer(layer).feed_forward.mixture;
     return mixture ? mixture->experts : 0;
   };
-  bool comparable =
-      a.vocabulary == b.vocabulary && a.layer_count() == b.layer_count() && same_tokenizer(model, reference);
+  bool comparable = a.vocabulary == b.vocabulary && a.layer_count() == b.layer_count() &&
+                    tokenizer_a.sha256 == tokenizer_b.sha256;
   for (std::uint64_t layer = 0; comparable && layer < a.layer_count(); ++layer)
     comparable = experts(a, layer) == experts(b, layer);
   if (!comparable) {

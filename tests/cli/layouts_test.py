@@ -212,7 +212,7 @@ class LayoutsTest(ProgramTest):
         self.fail_with(9, "malformed", 'key "vision_encoder"', "convert", native)
         (native / "params.json").write_text(json.dumps(self.params))
         os.rename(native / "tokenizer.model", native / "tekken.json")
-        self.fail_with(9, "malformed", "tekken.json, which is there, is a tokenizer of another kind", "convert", native)
+        self.fail_with(9, "malformed", "tekken.json: is no JSON object, expected a tokenizer in JSON", "convert", native)
 
 
 if __name__ == "__main__":

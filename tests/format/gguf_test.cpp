@@ -379,3 +379,15 @@ TEST_CASE("models and tokenizers that are not supported are refused by name") {
               "key 'llama.expert_weights_scale': is not known, and may change the result");
   CHECK_ERROR(format::gguf_tokenizer(file), ErrorKind::malformed, "is 5, but there are 5 tokens");
 }
+
+TEST_CASE("the chat template of a GGUF is read when there is one") {
+  const TempDir folder(tests::fast_directory());
+  const auto chat_template = [&](std::string_view text) {
+    GgufHeader header = full_header();
+    if (!text.empty()) header.set_string("tokenizer.chat_template", std::string(text));
+    return format::gguf_chat_template(open(folder, header.encode()));
+  };
+  CHECK(chat_template("").empty());
+  CHECK(chat_template("{{ x }}\n") == "{{ x }}\n");
+  CHECK_ERROR(chat_template("\xff"), ErrorKind::malformed, "key 'tokenizer.chat_template': is not UTF-8");
+}

@@ -114,16 +114,70 @@ TEST_CASE("facts about tokens go to text and back, and nothing else is read") {
 
 TEST_CASE("a tokenizer is found under the names by which it is published") {
   const TempDir folder;
-  CHECK_ERROR(find_tokenizer(folder.path()), ErrorKind::malformed, "tokenizer.model is missing");
+  const auto find = [&] { return find_tokenizer(folder.path(), false).path.filename().string(); };
+  CHECK_ERROR(find(), ErrorKind::malformed,
+              "tokenizer.model is missing, and neither tokenizer.json nor tekken.json is there");
   write(folder / "tokenizer.model.v3", "3");
-  CHECK(find_tokenizer(folder.path()) == folder / "tokenizer.model.v3");
+  CHECK(find() == "tokenizer.model.v3");
   write(folder / "tokenizer.model.v1", "1");
   CHECK_ERROR(
-      find_tokenizer(folder.path()), ErrorKind::malformed,
+      find(), ErrorKind::malformed,
       "tokenizer.model is missing, and 'tokenizer.model.v1' and 'tokenizer.model.v3' are both there: copy "
       "the one of this model to tokenizer.model");
   write(folder / "tokenizer.model", "0");
-  CHECK(find_tokenizer(folder.path()) == folder / "tokenizer.model");
+  CHECK(find() == "tokenizer.model");
+}
+
+TEST_CASE("of several tokenizers the one that the model's authors made is taken") {
+  const TempDir folder;
+  const auto find = [&](bool native) { return find_tokenizer(folder.path(), native); };
+  write(folder / "tokenizer.json", "{}");
+  CHECK(find(false).kind == TokenizerKind::hugging_face);
+  CHECK(find(true).kind == TokenizerKind::hugging_face);
+  write(folder / "tekken.json", "{}");
+  CHECK(find(false).kind == TokenizerKind::hugging_face);
+  CHECK(find(true).kind == TokenizerKind::tekken);
+  write(folder / "tokenizer.model", "0");
+  CHECK(find(false).kind == TokenizerKind::sentencepiece);
+  CHECK(find(true).kind == TokenizerKind::tekken);
+  fs::remove(folder / "tekken.json");
+  CHECK(find(true).kind == TokenizerKind::sentencepiece);
+}
+
+TEST_CASE("other files in the place of a tokenizer in JSON are named") {
+  const TempDir folder;
+  struct Row {
+    std::string text;
+    const char* cause;
+  };
+  for (const auto& [text, cause] : {
+           Row{"", "is empty, expected a tokenizer in JSON"},
+           Row{std::string(9, '\0'), "holds 9 zero bytes, as an unfinished download does"},
+           Row{"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, not the tokenizer"},
+           Row{"<!doctype html>", "is a web page, not a tokenizer"},
+           Row{"Entry not found", "is no JSON object, expected a tokenizer in JSON"},
+       }) {
+    const TokenizerFile file{TokenizerKind::hugging_face, folder / "tokenizer.json"};
+    write(file.path, text);
+    CHECK_ERROR(read_tokenizer_file(file), ErrorKind::malformed, file.path.string() + ": " + cause);
+  }
+  CHECK_ERROR(refuse_other_files(base::as_bytes("{}"), TokenizerKind::sentencepiece, "t"),
+              ErrorKind::malformed, "t: is a JSON file, expected a SentencePiece model");
+  refuse_other_files(base::as_bytes("\n {}"), TokenizerKind::tekken, "t");
+}
+
+TEST_CASE("the end ids of a tokenizer in JSON need no list of pieces") {
+  const TempDir folder;
+  CHECK(read_end_ids(folder.path(), kVocabulary).empty());
+  write(folder / "config.json", R"({"eos_token_id": 3})");
+  write(folder / "generation_config.json", R"({"eos_token_id": [4, 3]})");
+  write(folder / "tokenizer_config.json", R"({"added_tokens_decoder": {"5": {"content": "<tool>"}}})");
+  CHECK(read_end_ids(folder.path(), kVocabulary) == TokenFacts{{}, {4, 3}});
+  write(folder / "config.json", R"({"text_config": {"eos_token_id": 7}})");
+  CHECK(read_end_ids(folder.path(), kVocabulary).end_ids == std::vector<std::int32_t>{4, 3, 7});
+  write(folder / "config.json", R"({"text_config": {"eos_token_id": 12}})");
+  CHECK_ERROR(read_end_ids(folder.path(), kVocabulary), ErrorKind::malformed,
+              "key 'eos_token_id': is token 12, but the model has a vocabulary of 12");
 }
 
 TEST_CASE("a model's cache folder stands for its snapshot") {

@@ -156,17 +156,18 @@ TEST_CASE("a store without a folder is a usage error, and nothing is created bef
   CHECK_FALSE(std::filesystem::exists(dir / "store"));
 }
 
-TEST_CASE("a checkpoint file is a source together with its shards, parameters and tokenizer") {
+TEST_CASE("a checkpoint file is a source together with its shards, parameters, tokenizer and template") {
   const tests::TempDir dir;
-  for (const char* name : {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
-                           "config.json", "tokenizer.model", "notes.txt"})
+  for (const char* name :
+       {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "config.json",
+        "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "notes.txt"})
     tests::write_text(dir / name, name);
   std::vector<std::string> names;
   for (const auto& file : list_source_files(dir / "model-00001-of-00002.safetensors"))
     names.push_back(file.path);
-  CHECK(names == std::vector<std::string>{"model-00001-of-00002.safetensors",
-                                          "model-00002-of-00002.safetensors", "config.json",
-                                          "tokenizer.model"});
+  CHECK(names == std::vector<std::string>{
+                     "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "config.json",
+                     "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"});
 }
 
 TEST_CASE("one process at a time makes a model; another model is not locked") {
