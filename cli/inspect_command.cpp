@@ -21,6 +21,7 @@
 #include "format/checkpoint_scan.h"
 #include "format/container_reader.h"
 #include "format/gguf/gguf.h"
+#include "format/hub/sections.h"
 #include "format/manifest.h"
 #include "format/mistral_params.h"
 #include "format/released_model.h"
@@ -89,6 +90,38 @@ Json params_or_null(const format::ModelDescription& description) {
   return params ? format::to_json(*params) : Json(nullptr);
 }
 
+/// The kind of tokenizer, the size of the chat template (null without one) and the recommended sampling.
+void add_chat_facts(format::TokenizerKind kind, std::string_view chat_template,
+                    const std::string& generation_config, const std::string& subject, Json::Object& facts) {
+  facts.emplace_back("tokenizer", std::string(format::file_name(kind)));
+  facts.emplace_back("chat_template_bytes", chat_template.empty() ? Json() : Json(chat_template.size()));
+  const auto defaults = format::parse_generation_defaults(generation_config, subject);
+  Json sampling = Json::object();
+  const auto add = [&](const char* name, const auto& value) {
+    if (value) sampling.set(name, *value);
+  };
+  add("temperature", defaults.temperature);
+  add("top_p", defaults.top_p);
+  add("top_k", defaults.top_k);
+  add("min_p", defaults.min_p);
+  add("repetition_penalty", defaults.repetition_penalty);
+  facts.emplace_back("generation_defaults", std::move(sampling));
+}
+
+/// Members of a container without a tokenizer, or with bad sections, say so: inspect also shows what is
+/// wrong.
+void add_chat_facts(const format::ContainerReader& reader, Json::Object& facts) {
+  try {
+    const auto parts = format::tokenizer_parts(reader);
+    facts.emplace_back("end_ids", Json::array_of(parts.facts.end_ids));
+    add_chat_facts(parts.kind, format::read_section(reader, format::kChatTemplateSection),
+                   std::string(format::read_section(reader, format::kGenerationConfigSection)),
+                   reader.path().string(), facts);
+  } catch (const base::Error& error) {
+    facts.emplace_back("tokenizer_problem", error.what());
+  }
+}
+
 Inspection inspect_container(const fs::path& path) {
   const auto reader = format::ContainerReader::open(path);
   Inspection found{"sluice", {}, reader.provenance(), {}};
@@ -112,6 +145,7 @@ Inspection inspect_container(const fs::path& path) {
                  {"root_sha256", base::to_hex(reader.root())},
                  {"root_covers", std::move(covered)},
                  {"tensors_sha256", base::to_hex(reader.tensors_sha256())}};
+  add_chat_facts(reader, found.facts);
   return found;
 }
 
@@ -193,6 +227,8 @@ Inspection inspect_release(const fs::path& folder, const library::Context& conte
     found.facts.emplace_back("description", format::to_json(model.description));
     found.facts.emplace_back("end_ids", Json::array_of(model.tokens.end_ids));
     found.facts.emplace_back("added_tokens", model.tokens.added.size());
+    add_chat_facts(model.tokenizer_kind, model.chat.chat_template, model.chat.generation_config,
+                   folder.string(), found.facts);
     found.facts.emplace_back("skipped_keys", Json::array_of(model.skipped_keys));
     Json skipped = Json::object();
     for (const auto& [group, tensors] : model.skipped_tensors) skipped.set(group, tensors);

@@ -14,6 +14,7 @@
 #include "base/output.h"
 #include "base/text.h"
 #include "convert/export_gguf.h"
+#include "convert/release_files.h"
 #include "convert/safetensors_writer.h"
 #include "convert/value_encoder.h"
 #include "format/json.h"
@@ -27,35 +28,6 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kMemoryBytesMin = 64u << 20;
 constexpr std::string_view kWeightsName = "consolidated.safetensors";
 constexpr std::string_view kParamsName = "params.json";
-constexpr std::string_view kTokenizerName = "tokenizer.model";
-constexpr std::string_view kTokenizerConfigName = "tokenizer_config.json";
-constexpr std::string_view kGenerationConfigName = "generation_config.json";
-
-ExportedFile write_side_file(const fs::path& path, base::Bytes bytes) {
-  base::write_file(path, bytes);
-  return {path, bytes.size(), base::hash<base::Sha256>(bytes)};
-}
-
-/// The files in which transformers keeps added tokens and the ids that end a text. A file that says nothing
-/// is not written; one of an earlier export would contradict this one.
-void write_token_facts(const format::TokenFacts& facts, const fs::path& folder, ExportResult& result) {
-  const auto write = [&](std::string_view name, bool needed, const format::Json& content) {
-    std::error_code absent;
-    if (needed) {
-      result.others.push_back(write_side_file(folder / name, base::as_bytes(content.dump_pretty())));
-    } else {
-      fs::remove(folder / name, absent);
-    }
-  };
-  format::Json tokens = format::Json::object();
-  for (const format::AddedToken& token : facts.added)
-    tokens.set(std::to_string(token.id),
-               format::Json::object({{"content", token.text}, {"special", token.control}}));
-  write(kTokenizerConfigName, !facts.added.empty(),
-        format::Json::object({{"added_tokens_decoder", std::move(tokens)}}));
-  write(kGenerationConfigName, !facts.end_ids.empty(),
-        format::Json::object({{"eos_token_id", format::Json::array_of(facts.end_ids)}}));
-}
 
 /// params.json as released when it has Mistral's own keys. Another dialect would not fit the native names of
 /// the tensors, so its parameters are written anew.
@@ -147,9 +119,9 @@ ExportType exact_type(format::DType dtype) {
 
 std::vector<fs::path> exported_paths(const ExportRequest& request) {
   if (!request.output_is_folder) return {request.output};
-  return {request.output / kParamsName, request.output / kTokenizerName,
-          request.output / kTokenizerConfigName, request.output / kGenerationConfigName,
-          request.output / kWeightsName};
+  std::vector<fs::path> paths{request.output / kParamsName, request.output / kWeightsName};
+  for (const std::string_view name : release_file_names()) paths.push_back(request.output / name);
+  return paths;
 }
 
 void require_export_folder(const ExportRequest& request) {
@@ -162,8 +134,8 @@ void require_export_folder(const ExportRequest& request) {
   // The folder would become a mixture of two things.
   for (const auto& entry : fs::directory_iterator(request.output)) {
     const std::string name = entry.path().filename().string();
-    if (name == kWeightsName || name == kParamsName || name == kTokenizerName ||
-        name == kTokenizerConfigName || name == kGenerationConfigName || name.starts_with('.'))
+    if (name == kWeightsName || name == kParamsName || name.starts_with('.') ||
+        std::ranges::find(release_file_names(), name) != release_file_names().end())
       continue;
     refuse("holds '" + base::to_printable(name) + "': a release is written into a folder of its own");
   }
@@ -189,8 +161,7 @@ ExportResult export_model(const ExportRequest& request, base::Progress& progress
     // The weights come last: a folder without them is no release.
     result.others.push_back(write_side_file(
         request.output / kParamsName, base::as_bytes(native_params_text(*model, request.input.string()))));
-    result.others.push_back(write_side_file(request.output / kTokenizerName, model->tokenizer()));
-    write_token_facts(model->tokens(), request.output, result);
+    write_release_files(*model, request.output, result);
   }
   const fs::path path = request.output_is_folder ? request.output / kWeightsName : request.output;
   result.value_count = count_values(*model);

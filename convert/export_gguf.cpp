@@ -179,17 +179,21 @@ std::vector<std::int32_t> end_ids(const format::TokenFacts& facts, const Sentenc
 }
 
 void set_tokenizer(const ModelRows& model, const std::string& subject, GgufHeader& header) {
-  SentencePieceModel tokenizer =
-      format::parse_sentencepiece(model.tokenizer(), subject + ": tokenizer.model");
+  const format::TokenizerParts released = model.tokenizer();
+  if (released.kind != format::TokenizerKind::sentencepiece) {
+    base::throw_malformed(subject, "its tokenizer is a " + std::string(format::file_name(released.kind)) +
+                                       ", which GGUF's tokenizer 'llama' cannot say");
+  }
+  SentencePieceModel tokenizer = format::parse_sentencepiece(released.model, subject + ": tokenizer.model");
   const std::uint64_t vocab_size = model.description().vocabulary;
   require_expressible(tokenizer, vocab_size, subject);
-  const std::vector<std::int32_t> ends = end_ids(model.tokens(), tokenizer);
+  const std::vector<std::int32_t> ends = end_ids(released.facts, tokenizer);
   // llama.cpp requires a token for every row of the embedding.
   while (tokenizer.pieces.size() < vocab_size) {
     const std::string text = "[PAD" + std::to_string(tokenizer.pieces.size()) + "]";
     tokenizer.pieces.push_back({text, -1e9F, PieceType::unused});
   }
-  for (const format::AddedToken& token : model.tokens().added)
+  for (const format::AddedToken& token : released.facts.added)
     tokenizer.pieces[static_cast<std::size_t>(token.id)] = {
         token.text, -1e9F, token.control ? PieceType::control : PieceType::user_defined};
   std::vector<std::string> texts;
@@ -218,6 +222,8 @@ void set_tokenizer(const ModelRows& model, const std::string& subject, GgufHeade
   header.set_bool("tokenizer.ggml.add_bos_token", true);
   header.set_bool("tokenizer.ggml.add_eos_token", false);
   header.set_bool("tokenizer.ggml.add_space_prefix", tokenizer.add_dummy_prefix);
+  if (const std::string text = model.chat_files().chat_template; !text.empty())
+    header.set_string("tokenizer.chat_template", text);
 }
 
 }  // namespace
@@ -241,7 +247,7 @@ ExportedTensors write_gguf(const ModelRows& model, const ExportRequest& request,
   header.set_u32("general.quantization_version", 2);  // ggml.h, GGML_QNT_VERSION
   set_params(model, *params, header);
   set_tokenizer(model, subject, header);
-  if (model.tokens().end_ids.size() > kEndKeys)
+  if (model.tokenizer().facts.end_ids.size() > kEndKeys)
     progress.warn("GGUF has keys for " + std::to_string(kEndKeys) +
                   " tokens that end a text; the model has more, and the others do not end it there");
   for (const GgufTensor& tensor : tensors)

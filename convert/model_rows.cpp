@@ -64,8 +64,8 @@ class Release final : public ModelRows {
     return bytes;
   }
   const std::string& params_text() const override { return release_.params_text; }
-  base::Bytes tokenizer() const override { return release_.tokenizer; }
-  format::TokenFacts tokens() const override { return release_.tokens; }
+  format::TokenizerParts tokenizer() const override { return format::tokenizer_parts(release_); }
+  format::ChatFiles chat_files() const override { return release_.chat; }
   std::string name() const override { return {}; }
   std::string licence() const override { return {}; }
   DType exact_dtype(const ModelTensor& tensor) const override { return views_.at(tensor.name)->dtype; }
@@ -177,18 +177,19 @@ class Container final : public ModelRows {
   explicit Container(const std::filesystem::path& path)
       : reader_(format::ContainerReader::open(path)), file_(base::File::open_read(path)) {
     params_text_ = base::as_text(section("params.json"));
-    // Verifies the section, so that a damaged one is refused before anything is written.
-    static_cast<void>(section("tokenizer"));
+    // Verifies these sections, so that a damaged one is refused before anything is written.
+    static_cast<void>(tokenizer());
+    static_cast<void>(chat_files());
   }
 
   const format::ModelDescription& description() const override { return reader_.description(); }
   std::uint64_t stored_bytes() const override { return file_.size_bytes(); }
   const std::string& params_text() const override { return params_text_; }
-  base::Bytes tokenizer() const override { return section("tokenizer"); }
-  format::TokenFacts tokens() const override {
-    if (reader_.find_section(format::kTokenFactsSection) == nullptr) return {};
-    return format::parse_token_facts(base::as_text(section(format::kTokenFactsSection)),
-                                     description().vocabulary, reader_.path().string() + ": tokens.json");
+  format::TokenizerParts tokenizer() const override { return format::tokenizer_parts(reader_); }
+  format::ChatFiles chat_files() const override {
+    const auto text = [&](std::string_view name) { return std::string(format::read_section(reader_, name)); };
+    return {text(format::kTokenizerConfigSection), text(format::kGenerationConfigSection),
+            text(format::kChatTemplateSection)};
   }
   std::string name() const override { return origin("release"); }
   std::string licence() const override { return origin("licence"); }

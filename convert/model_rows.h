@@ -11,7 +11,8 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "format/hub/token_facts.h"
+#include "format/hub/chat_files.h"
+#include "format/hub/sections.h"
 #include "format/model_description.h"
 #include "format/model_tensors.h"
 
@@ -46,8 +47,8 @@ class ModelRows {
   [[nodiscard]] virtual const format::ModelDescription& description() const = 0;
   [[nodiscard]] virtual std::uint64_t stored_bytes() const = 0;      ///< of the files that hold the model
   [[nodiscard]] virtual const std::string& params_text() const = 0;  ///< as released
-  [[nodiscard]] virtual base::Bytes tokenizer() const = 0;           ///< tokenizer.model
-  [[nodiscard]] virtual format::TokenFacts tokens() const = 0;       ///< what it does not say of the tokens
+  [[nodiscard]] virtual format::TokenizerParts tokenizer() const = 0;
+  [[nodiscard]] virtual format::ChatFiles chat_files() const = 0;
   /// The name of the release that a container was made of, if it records one; else empty.
   [[nodiscard]] virtual std::string name() const = 0;
   [[nodiscard]] virtual std::string licence() const = 0;
