@@ -19,10 +19,10 @@ namespace {
 
 /// A container whose weights are zeros and whose provenance is this text.
 std::filesystem::path write_container(const std::filesystem::path& path, const std::string& provenance,
-                                      const std::string& tokenizer = {}) {
+                                      const std::map<std::string, std::string>& sections = {}) {
   const auto description = format::describe(tests::tiny_params());
   format::ContainerWriter writer(path, description);
-  if (!tokenizer.empty()) writer.add_section("tokenizer", base::as_bytes(tokenizer));
+  for (const auto& [name, text] : sections) writer.add_section(name, base::as_bytes(text));
   for (const format::ModelTensor& tensor : format::model_tensors(description)) {
     const auto storage = tests::storage_of(tensor, format::Storage::q8_tiles);
     writer.begin_tensor(tensor, storage, format::DType::bf16, 0);
@@ -93,7 +93,7 @@ TEST_CASE("the tokenizer is compared with all files of its name that are known")
     const auto container = write_container(
         dir / "m.sluice",
         R"({"files":[{"path":")" + path + R"(","sha256":")" + base::to_hex(sha256_of(recorded)) + R"("}]})",
-        "pieces");
+        {{"tokenizer", "pieces"}});
     return check(container, inputs).at("tokenizer").state;
   };
   // What the container records is its own word, until the files are compared with it.
@@ -145,4 +145,39 @@ TEST_CASE("each link is compared when the release is available") {
   }
   manifest.files.clear();
   CHECK(check(path, inputs).at("files").state == LinkState::unknown);
+}
+
+TEST_CASE("template, end ids and sampling are compared with what the release gives") {
+  const tests::TempDir dir;
+  std::filesystem::create_directory(dir / "release");
+  tests::write_tiny_release(dir / "release", tests::tiny_params(), 1);
+  const auto write = [&](const char* name, std::string_view text) {
+    base::write_file(dir / "release" / name, base::as_bytes(text));
+  };
+  verify::ChainInputs inputs;
+  const auto links = [&](const std::map<std::string, std::string>& sections) {
+    return check(write_container(dir / "m.sluice", "{}", sections), inputs);
+  };
+  CHECK_FALSE(links({}).contains("chat files"));
+  const std::map<std::string, std::string> one{{"chat_template.jinja", "t"}};
+  CHECK(links(one).at("chat files").detail == "the files of the release are not at hand");
+  inputs.folder = dir / "release";
+  CHECK_FALSE(links({}).contains("chat files"));
+  CHECK(links(one).at("chat files").state == LinkState::differs);
+  write("chat_template.jinja", "t");
+  CHECK(links(one).at("chat files").state == LinkState::checked);
+  CHECK(links({}).at("chat files").state == LinkState::unknown);
+  write("generation_config.json", R"({"eos_token_id":[2,5]})");
+  const auto lacking = links(one).at("chat files");
+  CHECK(lacking.state == LinkState::unknown);
+  CHECK(lacking.detail ==
+        "the container lacks generation_config.json, which " + inputs.folder.string() + " has");
+  std::map<std::string, std::string> all = one;
+  all["generation_config.json"] = R"({"eos_token_id":[2,5]})";
+  all["tokens.json"] = R"({"added":[],"end_ids":[2,5]})";
+  CHECK(links(all).at("chat files").state == LinkState::checked);
+  all["tokens.json"] = R"({"added":[],"end_ids":[2]})";
+  const auto forged = links(all).at("chat files");
+  CHECK(forged.state == LinkState::differs);
+  CHECK(forged.detail == "tokens.json is another one than in " + inputs.folder.string());
 }
