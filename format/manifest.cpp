@@ -6,7 +6,9 @@
 #include "format/manifest.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
+#include <span>
 
 #include "base/ascii.h"
 #include "base/error.h"
@@ -67,29 +69,38 @@ std::optional<D> digest_of(const Json& object, std::string_view key, const std::
   return to_digest<D>(*value, subject + ": " + std::string(key));
 }
 
-/// The URL is put into a magnet link and printed, so it must be visible ASCII.
-void check_tracker(const std::string& url, const std::string& subject) {
-  constexpr std::string_view kSchemes[] = {"udp://", "http://", "https://", "ws://", "wss://"};
-  const bool known = std::ranges::any_of(kSchemes, [&](std::string_view scheme) {
-    return url.starts_with(scheme) && url.size() > scheme.size();
-  });
-  const bool visible = std::ranges::all_of(url, [](char c) { return c > ' ' && c < '\x7f'; });
-  if (!known || !visible)
-    base::throw_malformed(subject, "expected the URL of a tracker, found '" + base::to_printable(url) + "'");
+constexpr std::array<std::string_view, 5> kTrackerSchemes{"udp://", "http://", "https://", "ws://", "wss://"};
+constexpr std::array<std::string_view, 2> kWebSeedSchemes{"http://", "https://"};
+
+/// The URLs of an array. They are put into a magnet link and printed, so they must be visible ASCII.
+std::vector<std::string> urls_of(const Json& object, std::string_view key, const std::string& subject,
+                                 std::span<const std::string_view> schemes, std::string_view what) {
+  std::vector<std::string> urls;
+  const Json* array = object.find(key);
+  if (array == nullptr) return urls;
+  const std::string place = subject + ": " + std::string(key);
+  for (const Json& item : array->as_array(place)) {
+    const std::string& url = item.as_string(place);
+    const bool known = std::ranges::any_of(schemes, [&](std::string_view scheme) {
+      return url.starts_with(scheme) && url.size() > scheme.size();
+    });
+    const bool visible = std::ranges::all_of(url, [](char c) { return c > ' ' && c < '\x7f'; });
+    if (!known || !visible) {
+      base::throw_malformed(
+          place, "expected the URL of a " + std::string(what) + ", found '" + base::to_printable(url) + "'");
+    }
+    urls.push_back(url);
+  }
+  return urls;
 }
 
 void read_torrent(const Json& json, const std::string& subject, Manifest& manifest) {
-  require_known_keys(json, {"name", "infohash_v1", "infohash_v2", "trackers"}, subject);
+  require_known_keys(json, {"name", "infohash_v1", "infohash_v2", "trackers", "web_seeds"}, subject);
   manifest.torrent_name = text_of(json, "name", subject);
   manifest.infohash_v1 = digest_of<base::Sha1>(json, "infohash_v1", subject);
   manifest.infohash_v2 = digest_of<base::Sha256>(json, "infohash_v2", subject);
-  if (const Json* trackers = json.find("trackers")) {
-    const std::string place = subject + ": trackers";
-    for (const Json& tracker : trackers->as_array(place)) {
-      check_tracker(tracker.as_string(place), place);
-      manifest.trackers.push_back(tracker.as_string(place));
-    }
-  }
+  manifest.trackers = urls_of(json, "trackers", subject, kTrackerSchemes, "tracker");
+  manifest.web_seeds = urls_of(json, "web_seeds", subject, kWebSeedSchemes, "web seed");
 }
 
 ManifestFile read_manifest_file(const Json& json, const std::string& subject) {

@@ -60,6 +60,7 @@ struct Manifest {
   std::optional<base::Sha1> infohash_v1;
   std::optional<base::Sha256> infohash_v2;
   std::vector<std::string> trackers;
+  std::vector<std::string> web_seeds;  ///< BEP 19; a file's URL is this, the torrent's name, and its path
   std::optional<std::uint64_t> tensor_count;
   std::optional<std::uint64_t> parameter_count;
   std::optional<std::uint64_t> context_tokens;  ///< the longest context that the model was trained for
@@ -68,7 +69,7 @@ struct Manifest {
   std::vector<ManifestTensor> tensors;        ///< names are unique
   std::vector<ManifestContainer> containers;  ///< names are unique
 
-  /// magnet:?xt=urn:btih:...&xt=urn:btmh:1220...&dn=...&tr=...; empty without an info-hash.
+  /// magnet:?xt=urn:btih:...&xt=urn:btmh:1220...&dn=...&tr=...&ws=...; empty without an info-hash.
   [[nodiscard]] std::string magnet() const;
   [[nodiscard]] const ManifestFile* find_file(std::string_view path) const;
 };

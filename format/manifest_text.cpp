@@ -60,6 +60,7 @@ Json torrent_json(const Manifest& manifest) {
   set_digest(json, "infohash_v1", manifest.infohash_v1);
   set_digest(json, "infohash_v2", manifest.infohash_v2);
   if (!manifest.trackers.empty()) json.set("trackers", Json::array_of(manifest.trackers));
+  if (!manifest.web_seeds.empty()) json.set("web_seeds", Json::array_of(manifest.web_seeds));
   return json;
 }
 
@@ -75,6 +76,7 @@ std::string Manifest::magnet() const {
   if (infohash_v2) uri += "xt=urn:btmh:1220" + base::to_hex(*infohash_v2);
   if (!torrent_name.empty()) uri += "&dn=" + base::percent_encode(torrent_name);
   for (const std::string& tracker : trackers) uri += "&tr=" + base::percent_encode(tracker);
+  for (const std::string& seed : web_seeds) uri += "&ws=" + base::percent_encode(seed);
   return uri;
 }
 

@@ -39,7 +39,7 @@ TEST_CASE("a manifest keeps all that it says, and its text reads back as the sam
       std::string(R"("description":"d","licence":"MIT","source":"s","unsupported":"u",
     "torrent":{"name":"n","infohash_v1":")") +
       kSha1 + R"(","infohash_v2":")" + kSha256 +
-      R"(","trackers":["udp://t.example:80/announce"]},"tensor_count":3,"parameter_count":18446744073709551615,"context_tokens":32768,
+      R"(","trackers":["udp://t.example:80/announce"],"web_seeds":["https://w.example/v1/"]},"tensor_count":3,"parameter_count":18446744073709551615,"context_tokens":32768,
     "files":[{"path":"a/b","bytes":5,"md5":")" +
       kMd5 + R"(","sha256":")" + kSha256 + R"(","root":")" + kSha256 + R"("},{"path":"c"}],
     "tensors":[{"name":"layers.0.w1","dtype":"bf16","shape":[2,3],"digest":")" +
@@ -56,6 +56,9 @@ TEST_CASE("a manifest keeps all that it says, and its text reads back as the sam
   CHECK(base::to_hex(*manifest.infohash_v1) == kSha1);
   CHECK(base::to_hex(*manifest.infohash_v2) == kSha256);
   CHECK(manifest.trackers == std::vector<std::string>{"udp://t.example:80/announce"});
+  CHECK(manifest.web_seeds == std::vector<std::string>{"https://w.example/v1/"});
+  CHECK(manifest.magnet().ends_with(
+      "&dn=n&tr=udp%3A%2F%2Ft.example%3A80%2Fannounce&ws=https%3A%2F%2Fw.example%2Fv1%2F"));
   CHECK(manifest.tensor_count == 3);
   CHECK(manifest.parameter_count == ~0ull);
   CHECK(manifest.context_tokens == 32768);
@@ -113,6 +116,7 @@ TEST_CASE("damaged manifests are refused with place and cause") {
       {with(R"("torrent":{"trackers":["udp:/x"]})"), "expected the URL of a tracker"},
       {with(R"("torrent":{"trackers":["http://a b"]})"), "expected the URL of a tracker"},
       {with(R"("torrent":{"trackers":["udp://"]})"), "expected the URL of a tracker"},
+      {with(R"("torrent":{"web_seeds":["udp://a"]})"), "expected the URL of a web seed, found 'udp://a'"},
       {with(R"("tensor_count":-1)"), "tensor_count: expected a whole number"},
       {with(R"("context_tokens":0)"), "context_tokens: expected more than 0"},
       {with(R"("tensor_count":1.5)"), "tensor_count: expected a whole number"},
