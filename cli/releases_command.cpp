@@ -22,6 +22,7 @@ Json to_json(const library::CatalogEntry& entry) {
                             {"description", manifest.description},
                             {"licence", manifest.licence},
                             {"source", manifest.source},
+                            {"unsupported", manifest.unsupported},
                             {"magnet", manifest.magnet()},
                             {"embedded", entry.embedded_folder.has_value()},
                             {"manifest", entry.manifest_path.string()}});
@@ -43,8 +44,10 @@ int releases_command(const Invocation& invocation) {
   const LibraryAccess access(invocation);
   for (const auto& entry : library::list_releases(access.context())) {
     releases.push_back(to_json(entry));
+    const std::string& why = entry.manifest.unsupported;
     table.add_row({entry.manifest.name, parameters_text(entry.manifest), entry.manifest.licence,
-                   entry.embedded_folder ? "embedded" : "by magnet link", entry.manifest.description});
+                   entry.embedded_folder ? "embedded" : "by magnet link",
+                   entry.manifest.description + (why.empty() ? "" : "; fetch and verify only: " + why)});
   }
   console.print(table);
   if (table.empty())

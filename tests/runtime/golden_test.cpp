@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <set>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "base/file.h"
 #include "format/json.h"
 #include "runtime/runtime.h"
+#include "tests/support/golden_files.h"
 #include "tests/support/make_container.h"
 #include "tests/support/temp_dir.h"
 
@@ -27,27 +27,11 @@ namespace {
 
 const std::string kData = SLUICE_TEST_DATA "/stories-moe/";
 
-Json read_json(const std::string& name) {
-  return format::parse_json(base::read_text_file(kData + name), name);
-}
+Json read_json(const std::string& name) { return tests::read_golden(kData + name); }
 
-std::vector<TokenId> ids_of(const Json& array) {
-  std::vector<TokenId> ids;
-  for (const Json& id : array.as_array("golden")) ids.push_back(static_cast<TokenId>(id.as_uint("golden")));
-  return ids;
-}
+std::vector<TokenId> ids_of(const Json& array) { return tests::golden_ids(array); }
 
-/// The floats of a .npy file: version 1, little-endian f4, C order.
-std::vector<float> read_npy(const std::string& name) {
-  const auto bytes = base::read_file(kData + name);
-  const std::size_t data = 10 + base::load_le<std::uint16_t>(bytes, 8);
-  const auto header = base::as_text(base::Bytes(bytes).first(data));
-  REQUIRE(header.find("'descr': '<f4'") != std::string_view::npos);
-  REQUIRE(header.find("'fortran_order': False") != std::string_view::npos);
-  std::vector<float> values((bytes.size() - data) / 4);
-  std::memcpy(values.data(), bytes.data() + data, values.size() * 4);
-  return values;
-}
+std::vector<float> read_npy(const std::string& name) { return tests::read_npy(kData + name); }
 
 /// Converts the demo release once for all cases.
 const Model& model(convert::Quant quant) {
