@@ -101,6 +101,7 @@ void Engine::Impl::reserve() {
     angles.sines.reserve(row_count * angles.rope.pairs());
   }
   const std::size_t experts = shape.largest([](const LayerShape& layer) { return layer.experts; });
+  a.router.reserve(row_count * experts);
   const std::size_t top = shape.largest([](const LayerShape& layer) { return layer.experts_per_token; });
   routing.experts.reserve(row_count * top);
   routing.weights.reserve(row_count * top);

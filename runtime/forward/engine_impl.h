@@ -102,6 +102,7 @@ struct Activations {
   Buffer<float> value;            ///< [R][key_value]
   Buffer<float> heads;            ///< [R][query] attention's output, head after head
   Buffer<float> block_out;        ///< [R][dim] what attention or mixture adds to x
+  Buffer<float> router;           ///< [R][expert] logits
   Buffer<float> logits;           ///< [row with logits][vocab]
   InputRowsBuffer attention_in;   ///< normed, for query, key and value
   InputRowsBuffer attention_out;  ///< heads, for the output projection
@@ -234,7 +235,8 @@ struct Engine::Impl {
 
   // router.cpp
   void route(const Layer& layer);
-  void router_logits(const Layer& layer, std::size_t row, std::span<float> logits);
+  void router_logits(const Layer& layer);
+  void router_logits(const Layer& layer, std::size_t row, std::size_t first, std::span<float> logits);
   [[nodiscard]] float shared_weight(const Layer& layer, std::size_t row);
   void sort_assignments(const Layer& layer);
   void report_routing(const Layer& layer);

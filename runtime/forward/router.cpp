@@ -62,20 +62,20 @@ void keep_best_groups(const format::RouterGroups& groups, std::span<float> ranks
 }  // namespace
 
 void ExpertChooser::reserve(std::size_t experts, std::size_t experts_per_token) {
-  for (Buffer<float>* buffer : {&logits_, &scores_, &ranks_})
-    buffer->reserve(base::align_up(experts, kLanes));
+  for (Buffer<float>* buffer : {&scores_, &ranks_}) buffer->reserve(base::align_up(experts, kLanes));
   chosen_.reserve(base::align_up(experts_per_token, kLanes));
 }
 
-void ExpertChooser::choose(const Kernels& kernels, const format::Router& router, std::size_t experts,
-                           const float* selection_bias, std::span<std::uint32_t> chosen,
-                           std::span<float> weights) {
+void ExpertChooser::choose(const Kernels& kernels, const format::Router& router,
+                           std::span<const float> logits, const float* selection_bias,
+                           std::span<std::uint32_t> chosen, std::span<float> weights) {
+  const std::size_t experts = logits.size();
   const std::span ranks(ranks_.data(), experts);
   const bool by_score = selection_bias != nullptr || router.groups;
   const bool plain = router.score == format::RouterScore::softmax && router.renormalise;
-  if (by_score || !plain) score(kernels, router, experts);
+  if (by_score || !plain) score(kernels, router, logits);
   // Scores rise with the logits, so without a bias these give the same order, and fewer ties.
-  std::copy_n(by_score ? scores_.data() : logits_.data(), experts, ranks.begin());
+  std::copy_n(by_score ? scores_.data() : logits.data(), experts, ranks.begin());
   if (selection_bias != nullptr)
     for (std::size_t e = 0; e < experts; ++e) ranks[e] += selection_bias[e];
   if (router.groups) keep_best_groups(*router.groups, ranks);
@@ -85,29 +85,31 @@ void ExpertChooser::choose(const Kernels& kernels, const format::Router& router,
     last_chosen_ = ranks[expert];
     ranks[expert] = kNothing;
   }
-  weigh(kernels, router, chosen, weights);
+  weigh(kernels, router, logits, chosen, weights);
 }
 
 float ExpertChooser::margin(std::size_t experts) const {
   return last_chosen_ - *std::max_element(ranks_.data(), ranks_.data() + experts);
 }
 
-void ExpertChooser::score(const Kernels& kernels, const format::Router& router, std::size_t experts) {
-  std::copy_n(logits_.data(), experts, scores_.data());
+void ExpertChooser::score(const Kernels& kernels, const format::Router& router,
+                          std::span<const float> logits) {
+  const std::size_t experts = logits.size();
+  std::ranges::copy(logits, scores_.data());
   if (router.score == format::RouterScore::sigmoid)
     return kernels.sigmoid(scores_.data(), base::align_up(experts, kLanes));
-  const float most = *std::max_element(logits_.data(), logits_.data() + experts);
+  const float most = logits[largest(logits)];
   const float sum = kernels.exp_sum(scores_.data(), experts, most);
   for (std::size_t e = 0; e < experts; ++e) scores_[e] /= sum;
 }
 
-void ExpertChooser::weigh(const Kernels& kernels, const format::Router& router,
+void ExpertChooser::weigh(const Kernels& kernels, const format::Router& router, std::span<const float> logits,
                           std::span<const std::uint32_t> chosen, std::span<float> weights) {
   const std::size_t count = chosen.size();
   float sum = 1;
   if (router.score == format::RouterScore::softmax && router.renormalise) {
     // Scores divided by their sum are the softmax over the chosen logits, which loses less to rounding.
-    for (std::size_t i = 0; i < count; ++i) chosen_[i] = logits_[chosen[i]];
+    for (std::size_t i = 0; i < count; ++i) chosen_[i] = logits[chosen[i]];
     sum = kernels.exp_sum(chosen_.data(), count, *std::max_element(chosen_.data(), chosen_.data() + count));
   } else {
     for (std::size_t i = 0; i < count; ++i) chosen_[i] = scores_[chosen[i]];
@@ -131,11 +133,12 @@ void Engine::Impl::route(const Layer& layer) {
   routing.margins.resize(margins_wanted ? rows.size() : 0);
   // A dense layer is one expert with weight 1 for every row, as the vectors were filled above.
   if (sizes.router) {
+    router_logits(layer);
     for_each_row([&](std::size_t r, unsigned worker) {
       ExpertChooser& chooser = scratch[worker].chooser;
-      router_logits(layer, r, chooser.logits(sizes.experts));
-      chooser.choose(kernels, *sizes.router, sizes.experts, layer.weights.selection_bias.data(),
-                     std::span(&routing.experts[r * top], top), std::span(&routing.weights[r * top], top));
+      chooser.choose(kernels, *sizes.router, {&activations.router[r * sizes.experts], sizes.experts},
+                     layer.weights.selection_bias.data(), std::span(&routing.experts[r * top], top),
+                     std::span(&routing.weights[r * top], top));
       if (margins_wanted) routing.margins[r] = chooser.margin(sizes.experts);
       if (sizes.shared && sizes.shared->gate) routing.shared_weights[r] = shared_weight(layer, r);
     });
@@ -144,23 +147,39 @@ void Engine::Impl::route(const Layer& layer) {
   report_routing(layer);
 }
 
-void Engine::Impl::router_logits(const Layer& layer, std::size_t row, std::span<float> logits) {
+// A task is a block of experts for a block of rows, which share the reading of the experts' weights: with
+// many experts these are a megabyte a layer, which one worker alone would read slowly even for one row.
+void Engine::Impl::router_logits(const Layer& layer) {
+  constexpr std::size_t kExperts = 32;
+  constexpr std::size_t kRows = 16;
+  const std::size_t experts = layer.shape.experts;
+  const std::size_t expert_blocks = base::divide_up(experts, kExperts);
+  pool.run_in_shares(base::divide_up(rows.size(), kRows) * expert_blocks, [&](std::size_t task, unsigned) {
+    const std::size_t first = task % expert_blocks * kExperts;
+    const std::size_t count = std::min(kExperts, experts - first);
+    const std::size_t row = task / expert_blocks * kRows;
+    for (std::size_t r = row; r < std::min(row + kRows, rows.size()); ++r)
+      router_logits(layer, r, first, std::span(&activations.router[r * experts + first], count));
+  });
+}
+
+void Engine::Impl::router_logits(const Layer& layer, std::size_t row, std::size_t first,
+                                 std::span<float> logits) {
   const LayerWeights& w = layer.weights;
-  for (std::size_t e = 0; e < logits.size(); ++e) {
-    logits[e] = kernels.dot(&activations.normed[row * dim], &w.router[e * dim], dim);
-    if (layer.shape.router->logit_bias) logits[e] += w.router_bias[e];
-    if (std::isfinite(logits[e])) continue;
-    throw base::Error(base::ErrorKind::malformed,
-                      weights.model().container.path().string() + ": layer " + std::to_string(layer.index) +
-                          ": the router gives a value that is not finite at position " +
-                          std::to_string(rows[row].position));
-  }
+  kernels.dots(&activations.normed[row * dim], &w.router[first * dim], logits.size(), dim, logits.data());
+  if (layer.shape.router->logit_bias)
+    for (std::size_t i = 0; i < logits.size(); ++i) logits[i] += w.router_bias[first + i];
+  if (std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); })) return;
+  throw base::Error(base::ErrorKind::malformed,
+                    weights.model().container.path().string() + ": layer " + std::to_string(layer.index) +
+                        ": the router gives a value that is not finite at position " +
+                        std::to_string(rows[row].position));
 }
 
 /// The sigmoid of one logit.
 float Engine::Impl::shared_weight(const Layer& layer, std::size_t row) {
   alignas(64) std::array<float, kLanes> lanes{};
-  lanes[0] = kernels.dot(&activations.normed[row * dim], layer.weights.shared->router.data(), dim);
+  kernels.dots(&activations.normed[row * dim], layer.weights.shared->router.data(), 1, dim, lanes.data());
   kernels.sigmoid(lanes.data(), kLanes);
   return lanes[0];
 }

@@ -16,13 +16,10 @@ class ExpertChooser final {
   /// Takes memory for up to so many experts, of which a token uses so many.
   void reserve(std::size_t experts, std::size_t experts_per_token);
 
-  /// Room for the logits of the next token, which the caller fills in; they must be finite.
-  [[nodiscard]] std::span<float> logits(std::size_t experts) { return {logits_.data(), experts}; }
-
-  /// Fills `chosen` with the best experts, best first, and `weights` with the factors of their results. Of
-  /// equally good experts the one with the lower index comes first. `selection_bias` [expert] is null where
-  /// the router has none.
-  void choose(const Kernels& kernels, const format::Router& router, std::size_t experts,
+  /// Fills `chosen` with the best experts by a token's finite logits, best first, and `weights` with the
+  /// factors of their results. Of equally good experts the one with the lower index comes first.
+  /// `selection_bias` [expert] is null where the router has none.
+  void choose(const Kernels& kernels, const format::Router& router, std::span<const float> logits,
               const float* selection_bias, std::span<std::uint32_t> chosen, std::span<float> weights);
 
   /// How far the last chosen expert was better than the best that was not chosen, by what choose() has
@@ -30,11 +27,10 @@ class ExpertChooser final {
   [[nodiscard]] float margin(std::size_t experts) const;
 
  private:
-  void score(const Kernels& kernels, const format::Router& router, std::size_t experts);
-  void weigh(const Kernels& kernels, const format::Router& router, std::span<const std::uint32_t> chosen,
-             std::span<float> weights);
+  void score(const Kernels& kernels, const format::Router& router, std::span<const float> logits);
+  void weigh(const Kernels& kernels, const format::Router& router, std::span<const float> logits,
+             std::span<const std::uint32_t> chosen, std::span<float> weights);
 
-  Buffer<float> logits_;  // [expert]
   Buffer<float> scores_;  // [expert] softmax over all experts, or sigmoid
   Buffer<float> ranks_;   // [expert] what experts are chosen by; -infinity once chosen or dropped
   Buffer<float> chosen_;  // [k] logits of the chosen, and their exponentials

@@ -17,10 +17,24 @@ void rms_norm(const float* x, const float* weight, float eps, std::size_t true_c
   for (std::size_t i = 0; i < n; i += 16) store(out + i, load(x + i) * scale * load(weight + i));
 }
 
-float dot(const float* a, const float* b, std::size_t n) {
-  Float16 total = zero();
-  for (std::size_t i = 0; i < n; i += 16) total = fma(load(a + i), load(b + i), total);
-  return sum_of(total);
+// Sums of several rows are independent, so that no multiply-add waits for the one before it.
+template <std::size_t kRows>
+inline void dots_of(const float* x, const float* rows, std::size_t n, float* out) {
+  Float16 total[kRows];
+#pragma GCC unroll 4
+  for (auto& t : total) t = zero();
+  for (std::size_t i = 0; i < n; i += 16) {
+    const Float16 v = load(x + i);
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < kRows; ++r) total[r] = fma(v, load(rows + r * n + i), total[r]);
+  }
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < kRows; ++r) out[r] = sum_of(total[r]);
+}
+
+void dots(const float* x, const float* rows, std::size_t count, std::size_t n, float* out) {
+  for (; count >= 4; count -= 4, rows += 4 * n, out += 4) dots_of<4>(x, rows, n, out);
+  for (; count > 0; --count, rows += n, ++out) dots_of<1>(x, rows, n, out);
 }
 
 void silu_multiply(const float* gate, const float* up, std::size_t n, float* out) {

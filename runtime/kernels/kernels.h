@@ -126,7 +126,9 @@ struct Kernels {
   /// out = x * rsqrt(mean(x^2) + eps) * weight; the mean is over `true_count` elements.
   void (*rms_norm)(const float* x, const float* weight, float eps, std::size_t true_count, std::size_t n,
                    float* out);
-  float (*dot)(const float* a, const float* b, std::size_t n);
+  /// out[i] = the sum of x * rows[i], for `count` rows that are n apart. A sum's bits do not depend on
+  /// `count`.
+  void (*dots)(const float* x, const float* rows, std::size_t count, std::size_t n, float* out);
   /// out = silu(gate) * up
   void (*silu_multiply)(const float* gate, const float* up, std::size_t n, float* out);
   /// x = 1 / (1 + exp(-x))

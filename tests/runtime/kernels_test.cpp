@@ -244,7 +244,14 @@ TEST_CASE("float kernels give the same bits on every instruction set") {
     k.add(b.data(), n, out.data());
     k.multiply(a.data(), n, out.data());
     keep(out);
-    all.push_back(k.dot(a.data(), b.data(), n));
+    for (std::size_t count = 1; count <= 7; ++count) {
+      std::vector<float> rows, dots(count);
+      for (std::size_t i = 0; i < count; ++i) rows.insert(rows.end(), b.begin(), b.end());
+      k.dots(a.data(), rows.data(), count, n, dots.data());
+      keep(dots);
+      REQUIRE(std::ranges::all_of(dots, [&](float dot) { return dot == dots[0]; }));
+      REQUIRE(dots[0] == all.back());
+    }
     out = a;
     all.push_back(k.exp_sum(out.data(), 187, 3.0f));
     keep(out);

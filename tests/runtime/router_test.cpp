@@ -33,11 +33,10 @@ Chosen choose(const Router& router, const std::vector<float>& logits, const std:
               std::size_t count, runtime::Isa isa = runtime::Isa::generic) {
   ExpertChooser chooser;
   chooser.reserve(logits.size(), count);
-  std::ranges::copy(logits, chooser.logits(logits.size()).begin());
   std::vector<std::uint32_t> experts(count);
   std::vector<float> weights(count);
-  chooser.choose(runtime::kernels_for(isa), router, logits.size(), bias.empty() ? nullptr : bias.data(),
-                 experts, weights);
+  chooser.choose(runtime::kernels_for(isa), router, logits, bias.empty() ? nullptr : bias.data(), experts,
+                 weights);
   Chosen chosen;
   for (std::size_t i = 0; i < count; ++i)
     chosen.experts.emplace_back(experts[i], static_cast<double>(weights[i]));
