@@ -39,21 +39,27 @@ void Engine::Impl::mixture(const Layer& layer) {
 void Engine::Impl::gather(const Layer& layer) {
   Activations& a = activations;
   const LayerWeights& w = layer.weights;
-  const InputRows in = a.mixture_in.current();
   const std::size_t count = routing.assignments.size();
   for (const std::uint32_t e : routing.used) {
-    const Matrix& gate = w.experts[e].gate.matrix;
-    const Matrix& down = w.experts[e].down.matrix;
-    a.expert_in.reset(gate.layout.type, count, dim, format::kActivationChunk);
-    a.expert_hidden.reset(down.layout.type, count, layer.padded.hidden, format::kActivationChunkDown);
-    const auto assignments = routing.assignments_of(e);
-    const InputRows expert_in = inputs_of(e, gate);
-    for (std::size_t i = 0; i < assignments.size(); ++i) expert_in.copy_row(i, in, assignments[i].row);
+    a.expert_in.reset(w.experts[e].gate.matrix.layout.type, count, dim, format::kActivationChunk);
+    a.expert_hidden.reset(w.experts[e].down.matrix.layout.type, count, layer.padded.hidden,
+                          format::kActivationChunkDown);
   }
   if (w.shared)
     a.shared_hidden.reset(w.shared->expert.down.matrix.layout.type, rows.size(), layer.padded.shared,
                           format::kActivationChunkDown);
   if (observer != nullptr) observed_hidden.reserve(count * layer.padded.hidden);
+
+  const InputRows in = a.mixture_in.current();
+  const auto copy_rows = [&](std::size_t index, unsigned) {
+    const std::uint32_t e = routing.used[index];
+    const InputRows expert_in = inputs_of(e, w.experts[e].gate.matrix);
+    const auto assignments = routing.assignments_of(e);
+    for (std::size_t i = 0; i < assignments.size(); ++i) expert_in.copy_row(i, in, assignments[i].row);
+  };
+  // Copying one row k times is less work than waking the workers.
+  if (rows.size() > 1) return pool.run(routing.used.size(), copy_rows);
+  for (std::size_t index = 0; index < routing.used.size(); ++index) copy_rows(index, 0);
 }
 
 InputRows Engine::Impl::inputs_of(std::uint32_t expert, const Matrix& matrix) {
