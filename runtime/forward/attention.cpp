@@ -77,7 +77,8 @@ void Engine::Impl::finish_head(const Layer& layer, std::size_t row, const Buffer
   if (attention.query_key_norm == format::QueryKeyNorm::per_head)
     kernels.rms_norm(head, norm.data(), static_cast<float>(shape.norm_epsilon), attention.head_dim, stride,
                      head);
-  const RopeAngles& angles = ropes[layer.shape.rope];
+  if (!layer.shape.rope) return;
+  const RopeAngles& angles = ropes[*layer.shape.rope];
   const std::size_t first = row * angles.rope.pairs();
   angles.rope.rotate(&angles.cosines[first], &angles.sines[first], head);
 }

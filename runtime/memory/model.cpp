@@ -92,7 +92,7 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
       head(matrix(shape.tied_embeddings ? TensorRole::embedding : TensorRole::head)) {
   ask_for_huge_pages();
   prove_opened(options.thread_count);
-  final_norm = padded_rows(TensorRole::final_norm);
+  final_norm = norm_weights(TensorRole::final_norm);
   for (std::uint64_t l = 0; l < shape.layers.size(); ++l) layers.push_back(open_layer(l));
 }
 
@@ -114,18 +114,18 @@ LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
   const bool has_norms = attention.query_key_norm != format::QueryKeyNorm::none;
   const format::Router router = layer.router.value_or(format::Router());
   LayerWeights w{
-      .attention_norm = padded_rows(TensorRole::mixer_norm, l),
+      .attention_norm = norm_weights(TensorRole::mixer_norm, l),
       .query = matrix(TensorRole::query, l),
       .key = matrix(TensorRole::key, l),
       .value = matrix(TensorRole::value, l),
       .query_bias = rows_if(attention.input_biases, TensorRole::query_bias, l),
       .key_bias = rows_if(attention.input_biases, TensorRole::key_bias, l),
       .value_bias = rows_if(attention.input_biases, TensorRole::value_bias, l),
-      .query_norm = rows_if(has_norms, TensorRole::query_norm, l),
-      .key_norm = rows_if(has_norms, TensorRole::key_norm, l),
+      .query_norm = has_norms ? norm_weights(TensorRole::query_norm, l) : Buffer<float>(),
+      .key_norm = has_norms ? norm_weights(TensorRole::key_norm, l) : Buffer<float>(),
       .attention_output = matrix(TensorRole::attention_output, l),
       .attention_output_bias = rows_if(attention.output_bias, TensorRole::attention_output_bias, l),
-      .ffn_norm = padded_rows(TensorRole::feed_forward_norm, l),
+      .ffn_norm = norm_weights(TensorRole::feed_forward_norm, l),
       .router = rows_if(layer.router.has_value(), TensorRole::router, l),
       .router_bias = rows_if(router.logit_bias, TensorRole::router_bias, l),
       .selection_bias = rows_if(router.selection_bias, TensorRole::router_selection_bias, l),
@@ -213,6 +213,14 @@ Buffer<float> Model::Impl::padded_rows(TensorRole role, std::uint64_t layer) con
     std::memcpy(&padded[row * stride], source + row * cols * sizeof(float), cols * sizeof(float));
   require_finite(padded.data(), rows * stride, container.path().string(), tensor.name);
   return padded;
+}
+
+Buffer<float> Model::Impl::norm_weights(TensorRole role, std::uint64_t layer) const {
+  Buffer<float> weights = padded_rows(role, layer);
+  if (!shape.norm_weights_plus_one) return weights;
+  const std::uint64_t count = container.tensors()[find(role, layer)].shape[0];  // the padding stays zero
+  for (std::uint64_t i = 0; i < count; ++i) weights[i] += 1;
+  return weights;
 }
 
 Buffer<float> Model::Impl::rows_if(bool present, TensorRole role, std::uint64_t layer) const {

@@ -104,7 +104,9 @@ struct Model::Impl {
   [[nodiscard]] std::size_t find(TensorRole role, std::uint64_t layer = 0, std::uint64_t expert = 0) const;
   [[nodiscard]] WeightMatrix matrix(TensorRole role, std::uint64_t layer = 0, std::uint64_t expert = 0) const;
   [[nodiscard]] Buffer<float> padded_rows(TensorRole role, std::uint64_t layer = 0) const;
-  /// The same, or nothing when the description has no such tensor.
+  /// The factors of a norm, which a model may store less one.
+  [[nodiscard]] Buffer<float> norm_weights(TensorRole role, std::uint64_t layer = 0) const;
+  /// Padded rows, or nothing when the description has no such tensor.
   [[nodiscard]] Buffer<float> rows_if(bool present, TensorRole role, std::uint64_t layer) const;
   [[nodiscard]] Embedding open_embedding() const;
   [[nodiscard]] LayerWeights open_layer(std::uint64_t layer) const;

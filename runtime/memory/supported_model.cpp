@@ -24,7 +24,6 @@ class SupportCheck final {
   }
 
   void check(const ModelDescription& model) const {
-    refuse_if(model.norm.weights != NormWeights::plain, "norm with weights plus one");
     refuse_if(!std::holds_alternative<Silu>(model.activation),
               "activation " + std::string(activation_name(model.activation)));
     refuse_if(model.final_soft_cap.has_value(), "final soft cap");
@@ -49,7 +48,6 @@ class SupportCheck final {
     refuse_if(attention.output_gate, "gate of the attention's output");
     refuse_if(attention.soft_cap.has_value(), "attention soft cap");
     refuse_if(attention.query_temperature.has_value(), "query temperature");
-    refuse_if(!attention.rope, "attention without positions");
   }
 
   void check(const Mixture& mixture) const {
@@ -63,10 +61,11 @@ class SupportCheck final {
 LayerShape layer_shape(const LayerDescription& layer, std::vector<Rope>& ropes) {
   LayerShape shape;
   shape.attention = std::get<GroupedQueryAttention>(layer.mixer);
-  const Rope& rope = *shape.attention.rope;
-  const auto found = std::ranges::find(ropes, rope);
-  shape.rope = static_cast<std::size_t>(found - ropes.begin());
-  if (found == ropes.end()) ropes.push_back(rope);
+  if (const auto& rope = shape.attention.rope) {
+    const auto found = std::ranges::find(ropes, *rope);
+    shape.rope = static_cast<std::size_t>(found - ropes.begin());
+    if (found == ropes.end()) ropes.push_back(*rope);
+  }
   if (const auto& mixture = layer.feed_forward.mixture) {
     shape.router = mixture->router;
     shape.experts = mixture->experts;
@@ -104,6 +103,7 @@ DecoderShape require_supported(const ModelDescription& description, std::string_
   shape.width = description.width;
   shape.vocabulary = description.vocabulary;
   shape.norm_epsilon = description.norm.epsilon;
+  shape.norm_weights_plus_one = description.norm.weights == NormWeights::plus_one;
   shape.tied_embeddings = description.tied_embeddings;
   shape.embedding_scale = description.embedding_scale;
   shape.residual_scale = description.residual_scale;

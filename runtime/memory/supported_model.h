@@ -15,7 +15,7 @@ namespace sluice::runtime {
 /// A layer of grouped-query attention, then a dense feed-forward or a mixture of experts.
 struct LayerShape {
   format::GroupedQueryAttention attention;
-  std::size_t rope = 0;                  ///< index into DecoderShape::ropes
+  std::optional<std::size_t> rope;       ///< index into DecoderShape::ropes; absent: no positions
   std::optional<format::Router> router;  ///< absent: a dense layer, computed as one expert without a router
   std::uint64_t experts = 1;
   std::uint64_t experts_per_token = 1;
@@ -27,6 +27,7 @@ struct DecoderShape {
   std::uint64_t width = 0;  ///< of the residual stream
   std::uint64_t vocabulary = 0;
   double norm_epsilon = 0;
+  bool norm_weights_plus_one = false;
   bool tied_embeddings = false;  ///< the head's tiles are the embedding, too
   double embedding_scale = 1;
   double residual_scale = 1;

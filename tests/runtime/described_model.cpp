@@ -50,7 +50,7 @@ class Chooser final {
     if (once_in(3)) a.clip = between(0.5, 2);
     const std::uint64_t rotary_dims = once_in(2) ? a.head_dim : 2 * from(1, a.head_dim / 2);
     const auto style = once_in(2) ? RopeStyle::half_split : RopeStyle::interleaved;
-    a.rope = Rope{style, rotary_dims, once_in(2) ? 1e4 : 1e6, scaling(rotary_dims)};
+    if (!once_in(8)) a.rope = Rope{style, rotary_dims, once_in(2) ? 1e4 : 1e6, scaling(rotary_dims)};
     return a;
   }
 
@@ -164,6 +164,7 @@ ModelDescription random_description(std::mt19937_64& random) {
   model.width = choose.from(17, 150);
   model.vocabulary = choose.from(kTinyVocab, kTinyVocab + 100);
   model.norm.epsilon = choose.once_in(2) ? 1e-5 : 1e-6;
+  if (choose.once_in(4)) model.norm.weights = NormWeights::plus_one;
   model.tied_embeddings = choose.once_in(3);
   if (choose.once_in(3)) model.embedding_scale = choose.between(2, 12);
   if (choose.once_in(3)) model.residual_scale = choose.between(0.2, 1);

@@ -103,7 +103,8 @@ class SlowReference {
     double squares = 0;
     for (std::size_t i = 0; i < count; ++i) squares += x[first + i] * x[first + i];
     const double rms = std::sqrt(squares / static_cast<double>(count) + model_.norm.epsilon);
-    for (std::size_t i = 0; i < count; ++i) x[first + i] *= w[i] / rms;
+    const double offset = model_.norm.weights == format::NormWeights::plus_one ? 1 : 0;
+    for (std::size_t i = 0; i < count; ++i) x[first + i] *= (w[i] + offset) / rms;
   }
 
   std::vector<Row> normed(std::vector<Row> x, const std::string& name) {
@@ -172,7 +173,7 @@ class SlowReference {
     if (is_value) return y;
     for (std::size_t first = 0; first < y.size(); first += a.head_dim) {
       if (a.query_key_norm == format::QueryKeyNorm::per_head) norm(y, first, a.head_dim, norm_name);
-      rotate(*a.rope, y, first, position);
+      if (a.rope) rotate(*a.rope, y, first, position);
     }
     return y;
   }

@@ -200,8 +200,8 @@ TEST_CASE("the sizes of a supported model are those of its description, layer by
   CHECK(shape.layers[2].experts == 1);
   CHECK(shape.layers[2].experts_per_token == 1);
   CHECK(shape.layers[2].hidden_width == 200);
-  CHECK(shape.layers[0].rope == 0);
-  CHECK(shape.layers[2].rope == 1);
+  CHECK(shape.layers[0].rope == 0u);
+  CHECK(shape.layers[2].rope == 1u);
   CHECK(shape.ropes[1].base == 5e5);
   CHECK(shape.window_tokens() == 30);
   // Dense layers stay in memory beside layers with experts, and are streamed where there are no others.
