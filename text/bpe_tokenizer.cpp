@@ -144,6 +144,17 @@ std::unique_ptr<Tokenizer> make_bpe_tokenizer(BpeTokenizerParts parts) {
   return std::make_unique<BpeTokenizer>(std::move(parts));
 }
 
+void add_fine_tuned_tokens(BpeTokenizerParts& parts, const std::vector<AddedToken>& added,
+                           std::string_view subject) {
+  for (const AddedToken& token : added) {
+    if (token.id < 0 || token.id > kTokenIdMax)
+      base::throw_malformed(subject, "has an added token of the id " + std::to_string(token.id));
+    if (parts.model.pieces.has(token.id)) continue;
+    parts.model.pieces.set(token.id, token.text);
+    if (token.control && !token.text.empty()) parts.controls.emplace(token.text, token.id);
+  }
+}
+
 std::vector<TokenId> joined_end_ids(std::vector<TokenId> first, std::optional<TokenId> other,
                                     std::string_view subject) {
   if (other) first.push_back(*other);

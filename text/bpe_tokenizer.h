@@ -31,6 +31,11 @@ struct BpeTokenizerParts {
 
 [[nodiscard]] std::unique_ptr<Tokenizer> make_bpe_tokenizer(BpeTokenizerParts parts);
 
+/// Adds the tokens whose ids `parts` does not know yet; encode() never gives them. Error{malformed} naming
+/// `subject` for ids out of range.
+void add_fine_tuned_tokens(BpeTokenizerParts& parts, const std::vector<AddedToken>& added,
+                           std::string_view subject);
+
 /// `first` and then what it lacks of the others; Error{malformed} naming `subject` for negative ids and where
 /// there is none at all.
 [[nodiscard]] std::vector<TokenId> joined_end_ids(std::vector<TokenId> first, std::optional<TokenId> other,

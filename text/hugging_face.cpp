@@ -305,13 +305,7 @@ class Reader {
     PieceTable& pieces = parts_.model.pieces;
     for (const auto& [id, text] : added_texts_)
       if (!pieces.has(id)) pieces.set(id, text);
-    for (const AddedToken& token : bundle_.added) {
-      if (token.id < 0 || token.id > kTokenIdMax)
-        base::throw_malformed(subject_, "has an added token of the id " + std::to_string(token.id));
-      if (pieces.has(token.id)) continue;
-      pieces.set(token.id, token.text);
-      if (token.control && !token.text.empty()) parts_.controls.emplace(token.text, token.id);
-    }
+    add_fine_tuned_tokens(parts_, bundle_.added, subject_);
   }
 
   std::string subject_;

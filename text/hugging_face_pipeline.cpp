@@ -135,8 +135,10 @@ class Reader {
     const std::string& expression = pattern.at("Regex", pattern_place).as_string(pattern_place);
     const SplitFinder finder = find_split(expression);
     if (finder == nullptr)
-      base::throw_malformed(pattern_place, "the expression " + in_quotes(expression, kPatternShownBytesMax) +
-                                               " is none of those that are supported");
+      base::throw_malformed(pattern_place,
+                            "the expression " +
+                                in_quotes(spelled_in_one_line(expression), kPatternShownBytesMax) +
+                                " is none of those that are supported");
     pipeline_.pre_tokenizer.add_split(finder);
   }
 

@@ -192,6 +192,33 @@ std::size_t match_deepseek_words(std::string_view text, std::size_t at) {
   return match_white_space(text, at);
 }
 
+/// [\r\n]
+std::size_t match_newline(std::string_view text, std::size_t at) {
+  return text[at] == '\r' || text[at] == '\n' ? at + 1 : at;
+}
+
+/// \s?SET+
+template <ClassSet kSet>
+std::size_t match_after_space(std::string_view text, std::size_t at) {
+  const Character first = character_at(text, at);
+  const std::size_t begin = first.is_in(kWhiteSpace) ? at + first.length_bytes : at;
+  const std::size_t end = run_end(text, begin, kSet);
+  return end > begin ? end : at;
+}
+
+/// [一-龥ࠀ-一가-퟿]+
+std::size_t match_non_latin(std::string_view text, std::size_t at) {
+  while (at < text.size()) {
+    const Character character = character_at(text, at);
+    const char32_t code_point = character.code_point;
+    const bool is_member =
+        (code_point >= 0x0800 && code_point <= 0x9FA5) || (code_point >= 0xAC00 && code_point <= 0xD7FF);
+    if (!is_member) break;
+    at += character.length_bytes;
+  }
+  return at;
+}
+
 struct KnownSplit {
   std::string_view expression;
   SplitFinder finder;
@@ -232,10 +259,15 @@ constexpr std::array kKnownSplits = {
     KnownSplit{R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
                R"(| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
                find_from<match_deepseek_words>},
+    KnownSplit{R"([\r\n])", find_from<match_newline>},
+    KnownSplit{R"(\s?\p{L}+)", find_from<match_after_space<kLetters>>},
+    KnownSplit{R"(\s?\p{P}+)", find_from<match_after_space<classes(punctuation)>>},
+    KnownSplit{"[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+", find_from<match_non_latin>},
 };
 
-/// The expression with CR and LF spelled as escapes.
-std::string escaped(std::string_view expression) {
+}  // namespace
+
+std::string spelled_in_one_line(std::string_view expression) {
   std::string text;
   for (const char byte : expression) {
     if (byte == '\r') {
@@ -249,10 +281,8 @@ std::string escaped(std::string_view expression) {
   return text;
 }
 
-}  // namespace
-
 SplitFinder find_split(std::string_view expression) {
-  const std::string spelled = escaped(expression);
+  const std::string spelled = spelled_in_one_line(expression);
   for (const KnownSplit& known : kKnownSplits)
     if (known.expression == spelled) return known.finder;
   return nullptr;

@@ -1,10 +1,10 @@
 #include <algorithm>
 
-#include "base/error.h"
 #include "base/invariant.h"
 #include "format/hub/sections.h"
 #include "text/hugging_face.h"
 #include "text/sentencepiece.h"
+#include "text/tekken.h"
 #include "text/text.h"
 
 namespace sluice::text {
@@ -21,8 +21,7 @@ std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle, std::st
   switch (bundle.kind) {
     case TokenizerKind::sentencepiece: return make_sentencepiece_tokenizer(bundle, subject);
     case TokenizerKind::hugging_face: return make_hugging_face_tokenizer(bundle, subject);
-    case TokenizerKind::tekken:
-      base::throw_malformed(subject, "is a tokenizer of a kind that is not supported yet");
+    case TokenizerKind::tekken: return make_tekken_tokenizer(bundle, subject);
   }
   INVARIANT(!"a TokenizerKind without a tokenizer");
 }
