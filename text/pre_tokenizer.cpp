@@ -288,6 +288,12 @@ SplitFinder find_split(std::string_view expression) {
   return nullptr;
 }
 
+std::vector<std::string_view> known_splits() {
+  std::vector<std::string_view> expressions;
+  for (const KnownSplit& known : kKnownSplits) expressions.push_back(known.expression);
+  return expressions;
+}
+
 SplitFinder byte_level_split() { return find_from<match_gpt2>; }
 
 SplitFinder digits_split(bool individual_digits) {

@@ -18,6 +18,8 @@ using SplitFinder = TextRange (*)(std::string_view piece, std::size_t from);
 
 /// The matcher of an expression as tokenizer.json and tekken.json spell it; nullptr for unknown ones.
 [[nodiscard]] SplitFinder find_split(std::string_view expression);
+/// All known expressions.
+[[nodiscard]] std::vector<std::string_view> known_splits();
 /// An expression with CR and LF as escapes, as messages show it.
 [[nodiscard]] std::string spelled_in_one_line(std::string_view expression);
 /// The splits of tokenizer.json that need no expression.
