@@ -52,9 +52,9 @@ class Reader {
                                subject_);
     if (const Json* version = file_.find("version"); version != nullptr && *version != Json("1.0"))
       base::throw_malformed(place_of(subject_, "version"), "expected '1.0', found " + version->dump());
-    pipeline_ = read_pipeline(file_, config_, subject_);
     model_place_ = place_of(subject_, "model");
     const Json& model = file_.at("model", subject_);
+    pipeline_ = read_pipeline(file_, config_, subject_);
     check_model(model);
     vocabulary_ = &model.at("vocab", model_place_);
     read_added_tokens();

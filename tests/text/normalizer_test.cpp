@@ -43,7 +43,7 @@ TEST_CASE("normal form C is right around every character") {
   for (std::uint32_t code_point = 1; code_point < 0x30000; ++code_point) {
     if (code_point >= 0xD800 && code_point < 0xE000) continue;
     const std::string character = utf8_of(code_point);
-    for (const std::string text :
+    for (const std::string& text :
          {"a" + character + "\u0301", "\uAC00" + character, "\u304B" + character + "a"})
       wrong += nfc(text) != base::to_nfc(text) ? 1 : 0;
   }
