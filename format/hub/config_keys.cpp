@@ -129,7 +129,9 @@ bool is_one_of(const Json& value, std::initializer_list<Json> accepted) {
 
 /// Keys that change the result unless they have a value that the supported releases have.
 KeyMeaning meaning_of_listed(const Json::Member& member, bool& listed) {
-  const auto& [key, value] = member;
+  // No structured binding: clang 14 captures none in a lambda.
+  const std::string& key = member.first;
+  const Json& value = member.second;
   const auto neutral = [&](std::initializer_list<Json> accepted) {
     return is_one_of(value, accepted) ? KeyMeaning::harmless : KeyMeaning::changes_result;
   };
