@@ -272,6 +272,9 @@ class Sequence {
   [[nodiscard]] std::int64_t pages_needed(std::uint64_t token_count) const;
   /// Forgets all tokens and gives back their pages.
   void reset();
+  /// Forgets the tokens behind the first `token_count`, of which there must be as many, and returns
+  /// position(): 0 instead when the next token would see positions that a sliding window has left behind.
+  std::uint64_t truncate(std::uint64_t token_count);
 
   struct Impl;
   [[nodiscard]] Impl& impl() { return *impl_; }
@@ -313,6 +316,10 @@ class Session {
 
   /// Forgets all tokens.
   void reset();
+  /// As Sequence::truncate().
+  std::uint64_t truncate(std::uint64_t token_count);
+  /// Replaces SessionOptions::stop, for a session that goes on after an interrupt.
+  void set_stop(std::stop_token stop);
   [[nodiscard]] std::uint64_t position() const;
   [[nodiscard]] std::uint64_t context_tokens() const;
   [[nodiscard]] ResidencyStats residency_stats() const;

@@ -56,6 +56,16 @@ void Sequence::reset() {
   impl_->cache.clear();
 }
 
+std::uint64_t Sequence::truncate(std::uint64_t token_count) {
+  INVARIANT(token_count <= impl_->position);
+  if (impl_->cache.truncate(token_count)) {
+    impl_->position = token_count;
+  } else {
+    reset();
+  }
+  return impl_->position;
+}
+
 struct Session::Impl {
   Impl(const Model& model, const SessionOptions& options)
       : engine(model, engine_options(options)),
@@ -113,6 +123,8 @@ void Session::feed_all(std::span<const TokenId> tokens,
 }
 
 void Session::reset() { impl_->sequence.reset(); }
+std::uint64_t Session::truncate(std::uint64_t token_count) { return impl_->sequence.truncate(token_count); }
+void Session::set_stop(std::stop_token stop) { impl_->stop = std::move(stop); }
 std::uint64_t Session::position() const { return impl_->sequence.position(); }
 std::uint64_t Session::context_tokens() const { return impl_->sequence.context_tokens(); }
 ResidencyStats Session::residency_stats() const { return impl_->engine.residency_stats(); }

@@ -163,6 +163,15 @@ void KvCache::clear() {
   first_page_ = 0;
 }
 
+bool KvCache::truncate(std::uint64_t end) {
+  if (first_page_seen(end) < first_page_) return false;
+  for (std::uint64_t page = base::divide_up(end, kKvPageTokens); page < pages_.size(); ++page) {
+    if (pages_[page] != nullptr) pool_.give_back(pages_[page]);
+    pages_[page] = nullptr;
+  }
+  return true;
+}
+
 void KvCache::write(const Kernels& kernels, std::size_t layer, std::size_t kv_head, std::uint64_t position,
                     const float* key, const float* value) {
   std::byte* const page = pages_[position / kKvPageTokens];

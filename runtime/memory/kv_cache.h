@@ -104,6 +104,9 @@ class KvCache final {
   void reserve(std::uint64_t first, std::uint64_t end);
   /// Gives back all pages.
   void clear();
+  /// Gives back the pages of positions from `end` on. False, and nothing given back, when a position that
+  /// follows would see positions that the window has left behind.
+  [[nodiscard]] bool truncate(std::uint64_t end);
 
   /// Writes a head's key and value [its stride] f32 of one position.
   void write(const Kernels& kernels, std::size_t layer, std::size_t kv_head, std::uint64_t position,

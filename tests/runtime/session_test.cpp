@@ -167,6 +167,60 @@ TEST_CASE("a session can be reset and used again") {
   CHECK_ERROR(session.feed(std::vector<TokenId>{-1}), ErrorKind::malformed, "outside the vocabulary");
 }
 
+TEST_CASE("a session that forgets its last tokens goes on as one that never had them") {
+  for (const bool window : {false, true}) {
+    CAPTURE(window);
+    const tests::TempDir folder;
+    auto params = tests::tiny_params();
+    if (window) params.sliding_window = 5;
+    tests::write_tiny_release(folder.path(), params, 3);
+    const Model model =
+        Model::open(tests::make_container(folder.path(), folder / "m.sluice", convert::Quant::q4));
+    const auto first = random_tokens(140, 1);
+    auto second = first;
+    second.resize(130);
+    const auto others = random_tokens(9, 2);
+    second.insert(second.end(), others.begin(), others.end());
+
+    SessionOptions options;
+    options.context_tokens = 300;
+    const auto feed = [](Session& one, std::span<const TokenId> ids) {
+      const auto logits = one.feed(ids);
+      return std::vector<float>(logits.begin(), logits.end());
+    };
+    Session fresh(model, options);
+    const std::vector<float> expected = feed(fresh, second);
+    Session session(model, options);
+    static_cast<void>(session.feed(first));
+    CHECK(session.truncate(130) == 130);
+    CHECK(session.position() == 130);
+    CHECK(same_bits(expected, feed(session, std::span(second).subspan(130))));
+    // Position 129 saw the last five positions alone, so the first page is gone with the window.
+    CHECK(session.truncate(10) == (window ? 0 : 10));
+    const auto rest = std::span(second).subspan(static_cast<std::size_t>(session.position()));
+    CHECK(same_bits(expected, feed(session, rest)));
+    CHECK(session.truncate(0) == 0);
+    CHECK(session.engine().kv_pages().free == session.engine().kv_pages().total);
+  }
+}
+
+TEST_CASE("a session stops by the token that it was given last") {
+  const tests::TempDir folder;
+  tests::write_tiny_release(folder.path(), tests::tiny_params(), 3);
+  const Model model =
+      Model::open(tests::make_container(folder.path(), folder / "m.sluice", convert::Quant::q4));
+  std::stop_source first;
+  SessionOptions options;
+  options.stop = first.get_token();
+  Session session(model, options);
+  first.request_stop();
+  CHECK_ERROR(session.feed(random_tokens(3, 1)), ErrorKind::interrupted, "interrupted");
+  const std::stop_source second;
+  session.set_stop(second.get_token());
+  static_cast<void>(session.feed(random_tokens(3, 1)));
+  CHECK(session.position() == 3);
+}
+
 TEST_CASE("a damaged expert is found when it is first used, and named") {
   const tests::TempDir folder;
   tests::write_tiny_release(folder.path(), tests::tiny_params(), 4);
