@@ -68,6 +68,13 @@ void add_lossy(const format::CheckpointIndex& index, Json::Object& facts) {
   if (std::ranges::any_of(index.tensors, quantized)) facts.emplace_back("lossy", true);
 }
 
+/// The parameters under Mistral's keys; null for a model that these keys cannot describe, which only the
+/// "description" then does.
+Json params_or_null(const format::ModelDescription& description) {
+  const auto params = format::mistral_params(description);
+  return params ? format::to_json(*params) : Json(nullptr);
+}
+
 Inspection inspect_checkpoint(const fs::path& path, format::CheckpointKind kind) {
   // A GGUF file is complete in itself, or with its shards. The other kinds need the files around them, which
   // inspect_release() reads.
@@ -79,15 +86,12 @@ Inspection inspect_checkpoint(const fs::path& path, format::CheckpointKind kind)
   found.facts = {{"bytes", bytes}};
   if (index.files.size() > 1) found.facts.emplace_back("shards", index.files.size());
   add_lossy(index, found.facts);
-  if (complete) found.facts.emplace_back("params", format::to_json(format::gguf_params(index)));
+  if (complete) {
+    const auto description = format::gguf_config(index).description;
+    found.facts.emplace_back("params", params_or_null(description));
+    found.facts.emplace_back("description", format::to_json(description));
+  }
   return found;
-}
-
-/// The parameters under Mistral's keys; null for a model that these keys cannot describe, which only the
-/// "description" then does.
-Json params_or_null(const format::ModelDescription& description) {
-  const auto params = format::mistral_params(description);
-  return params ? format::to_json(*params) : Json(nullptr);
 }
 
 /// The kind of tokenizer, the size of the chat template (null without one) and the recommended sampling.

@@ -109,7 +109,8 @@ class ModelFinder final {
     const auto place = std::ranges::find_if(
         places, [&](const Placement& one) { return checkpoint_.find(one.name) != nullptr; });
     if (place == places.end())
-      base::throw_malformed(subject(), "tensor '" + likeliest_name(places) + "' is missing");
+      base::throw_malformed(subject(), "tensor '" + likeliest_name(target, places) + "' is missing");
+    usual_places_[target.role] = static_cast<std::size_t>(place - places.begin());
     const CheckpointTensor& source = *checkpoint_.find(place->name);
     // Several targets may lie in one tensor (stacked or fused experts), so this is a set.
     known_.insert(source.name);
@@ -140,8 +141,12 @@ class ModelFinder final {
     return view;
   }
 
-  /// Of the names that a missing tensor could have, the one that resembles the names of the checkpoint most.
-  [[nodiscard]] const std::string& likeliest_name(const std::vector<Placement>& places) const {
+  /// Of the names that a missing tensor could have, the one of its kind in the layers before, else the one
+  /// that resembles the names of the checkpoint most.
+  [[nodiscard]] const std::string& likeliest_name(const ModelTensor& target,
+                                                  const std::vector<Placement>& places) const {
+    if (const auto usual = usual_places_.find(target.role); usual != usual_places_.end())
+      return places[usual->second].name;
     const auto common = [](std::string_view a, std::string_view b) {
       return std::ranges::mismatch(a, b).in1 - a.begin();
     };
@@ -240,6 +245,7 @@ class ModelFinder final {
   std::string layout_;
   std::vector<SkippedTensors> skipped_;
   std::set<std::string_view> known_;
+  std::map<TensorRole, std::size_t> usual_places_;  ///< which of its names a role had last
 };
 
 /// Native names come with params.json, those of transformers with config.json. Where the expected file is
@@ -290,17 +296,17 @@ void find_tensors(const CheckpointIndex& checkpoint, const ModelConfig& config, 
 /// A GGUF file contains everything: parameters and tokenizer are not looked for next to it.
 ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   ReleasedModel model;
-  const MistralParams params = gguf_params(checkpoint);
-  model.description = describe(params);
-  model.params_text = to_json(params).dump_pretty();
+  const ModelConfig config = gguf_config(checkpoint);
+  model.description = config.description;
+  const auto params = mistral_params(model.description);
+  model.params_text = (params ? to_json(*params) : to_json(model.description)).dump_pretty();
   model.tokenizer_kind = TokenizerKind::sentencepiece;
   model.tokenizer = gguf_tokenizer(checkpoint);
   model.tokens = gguf_token_facts(checkpoint);
   model.chat.chat_template = gguf_chat_template(checkpoint);
   model.tokenizer_source = checkpoint.files.front().string() + ": tokenizer";
   model.quantized_types = quantized_types(checkpoint);
-  find_tensors(checkpoint, {.description = model.description, .prediction_layers = 0, .skipped_keys = {}},
-               "its metadata", model);
+  find_tensors(checkpoint, config, "its metadata", model);
   return model;
 }
 

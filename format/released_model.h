@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "format/checkpoint_index.h"
-#include "format/hub/skipped_tensors.h"
 #include "format/hub/chat_files.h"
+#include "format/hub/skipped_tensors.h"
 #include "format/hub/token_facts.h"
 #include "format/hub/tokenizer_file.h"
 #include "format/model_description.h"

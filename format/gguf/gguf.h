@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "format/checkpoint_index.h"
+#include "format/hub/family_config.h"
 #include "format/hub/token_facts.h"
 #include "format/mistral_params.h"
 
@@ -26,8 +27,13 @@ struct DamagedGguf {
 /// what is damaged, never for loading.
 [[nodiscard]] DamagedGguf read_damaged_gguf(const std::filesystem::path& path);
 
-/// Error{malformed} naming the architecture of the file and the supported one. A file without one passes.
+/// Error{malformed} naming the architecture of the file and the supported ones. A file without one passes.
 void require_supported_architecture(const CheckpointIndex& checkpoint);
+
+/// The model of a file of any supported architecture. Error{malformed} naming file and key for what is
+/// missing, contradictory or out of bounds, and for an unknown key of that architecture, which may change the
+/// result.
+[[nodiscard]] ModelConfig gguf_config(const CheckpointIndex& checkpoint);
 
 /// The hyperparameters of architecture "llama". An unknown key of that architecture may change the result and
 /// is refused by name.

@@ -1,278 +1,345 @@
-// What the keys of a GGUF file say about the model: its parameters (keys "llama.*") and its tokenizer (keys
-// "tokenizer.ggml.*", which are made into a SentencePiece model). Key names are those of llama.cpp
-// (src/llama-arch.cpp); Mixtral and Mistral have the architecture "llama" there.
+// What the keys of a GGUF file say about its model. Key names are those of llama.cpp (src/llama-arch.cpp);
+// Mixtral and Mistral have the architecture "llama" there, whose keys say what MistralParams say. For the
+// other families, kRules has what llama.cpp's code does without asking a key (src/models/*.cpp, and
+// llama_model_rope_type in llama-model.cpp); where a key of that meaning is there all the same, it must
+// agree.
 //
-// As in params.json, a key under "llama." that is not known is refused, because it may change the result.
-// Keys in other name spaces ("general.*") describe the file and are ignored. Everything runs on the caller's
-// thread.
+// As in params.json, a key under the name of the architecture that is not known is refused, because it may
+// change the result. Everything runs on the caller's thread.
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <optional>
 
 #include "base/error.h"
 #include "base/text.h"
 #include "format/gguf/gguf.h"
-#include "format/hub/chat_files.h"
-#include "format/sentencepiece_model.h"
+#include "format/gguf/gguf_keys.h"
+#include "format/hub/rope_config.h"
+#include "format/model_limits.h"
 
 namespace sluice::format {
 namespace {
 
-constexpr std::string_view kPrefix = "llama.";
-
-// Keys of "llama" that say nothing about the result.
-constexpr std::array<std::string_view, 2> kHarmless{"context_length", "rope.scaling.original_context_length"};
-
-/// Typed access to the pairs, with errors that name the key.
-class Pairs final {
- public:
-  explicit Pairs(const CheckpointIndex& checkpoint)
-      : pairs_(checkpoint.gguf_pairs), subject_(checkpoint.files.front().string()) {}
-
-  [[noreturn]] void refuse(std::string_view key, const std::string& cause) const {
-    base::throw_malformed(subject_, "key '" + std::string(key) + "': " + cause);
-  }
-
-  [[nodiscard]] const GgufValue* find(std::string_view key) const {
-    const auto found = pairs_.find(key);
-    return found == pairs_.end() ? nullptr : &found->second;
-  }
-
-  /// Writers choose any integer type for a key, so signed numbers are accepted as well.
-  [[nodiscard]] std::optional<std::uint64_t> find_uint(std::string_view key) const {
-    const GgufValue* value = find(key);
-    if (value == nullptr) return std::nullopt;
-    if (const auto* number = std::get_if<std::uint64_t>(value)) return *number;
-    if (const auto* number = std::get_if<std::int64_t>(value); number != nullptr && *number >= 0)
-      return static_cast<std::uint64_t>(*number);
-    refuse(key, "expected a whole number that is not negative");
-  }
-
-  [[nodiscard]] std::uint64_t uint(std::string_view key) const {
-    const auto value = find_uint(key);
-    if (!value) refuse(key, "is missing");
-    return *value;
-  }
-
-  /// The decimal number that an f32 stands for: 1e-05, not 9.99999974737875e-06. GGUF stores f32, params.json
-  /// decimals; without this step the same model would have two descriptions.
-  [[nodiscard]] std::optional<double> find_float(std::string_view key) const {
-    const GgufValue* value = find(key);
-    if (value == nullptr) return std::nullopt;
-    const auto* number = std::get_if<double>(value);
-    if (number == nullptr || !std::isfinite(*number)) refuse(key, "expected a finite number");
-    std::array<char, 32> text{};
-    const auto end = std::to_chars(text.data(), text.data() + text.size(), static_cast<float>(*number)).ptr;
-    double shortest = 0;
-    std::from_chars(text.data(), end, shortest);
-    return shortest;
-  }
-
-  [[nodiscard]] std::string text(std::string_view key) const {
-    const GgufValue* value = find(key);
-    if (value == nullptr) refuse(key, "is missing");
-    const auto* text = std::get_if<std::string>(value);
-    if (text == nullptr) refuse(key, "expected a text");
-    return *text;
-  }
-
-  [[nodiscard]] bool truth(std::string_view key, bool otherwise) const {
-    const GgufValue* value = find(key);
-    if (value == nullptr) return otherwise;
-    const auto* truth = std::get_if<bool>(value);
-    if (truth == nullptr) refuse(key, "expected true or false");
-    return *truth;
-  }
-
-  template <typename T>
-  [[nodiscard]] const std::vector<T>& list(std::string_view key) const {
-    const GgufValue* value = find(key);
-    if (value == nullptr) refuse(key, "is missing");
-    if (const auto* passed = std::get_if<GgufLongArray>(value)) {
-      refuse(key, "has " + std::to_string(passed->count) + " elements, and Sluice reads at most " +
-                      std::to_string(kGgufElementsMax));
-    }
-    const auto* list = std::get_if<std::vector<T>>(value);
-    if (list == nullptr) refuse(key, "is not of the expected type");
-    return *list;
-  }
-
-  [[nodiscard]] const GgufPairs& all() const { return pairs_; }
-  [[nodiscard]] const std::string& subject() const { return subject_; }
-
- private:
-  const GgufPairs& pairs_;
-  std::string subject_;
+/// Which key has the width of an expert.
+enum class ExpertWidth : std::uint8_t {
+  own,          ///< expert_feed_forward_length, else feed_forward_length / expert_used_count
+  feed_forward  ///< feed_forward_length
 };
+
+/// What an architecture does whatever the keys say.
+struct Rules {
+  std::string_view name;
+  RopeStyle rope = RopeStyle::half_split;
+  QueryKeyNorm query_key_norm = QueryKeyNorm::none;
+  bool optional_query_key_norm = false;  ///< per head, where the file has its weights
+  ExpertWidth expert_width = ExpertWidth::own;
+  std::optional<bool> renormalise;   ///< absent: expert_weights_norm
+  std::optional<RouterScore> score;  ///< absent: expert_gating_func, and sigmoid without it
+  bool selection_bias = false;
+  bool shared_gate = false;     ///< there is a shared expert, whose result goes through a gate
+  bool granite_scales = false;  ///< factors of embedding, attention, residual stream and logits
+};
+
+// "llama" stands first, and is read by gguf_params().
+constexpr auto kRules = std::to_array<Rules>({
+    {.name = "llama", .rope = RopeStyle::interleaved, .renormalise = true, .score = RouterScore::softmax},
+    {.name = "qwen3moe",
+     .query_key_norm = QueryKeyNorm::per_head,
+     .renormalise = true,
+     .score = RouterScore::softmax},
+    {.name = "qwen2moe", .renormalise = false, .score = RouterScore::softmax, .shared_gate = true},
+    {.name = "olmoe",
+     .query_key_norm = QueryKeyNorm::full_width,
+     .expert_width = ExpertWidth::feed_forward,
+     .renormalise = false,
+     .score = RouterScore::softmax},
+    {.name = "granitemoe",
+     .rope = RopeStyle::interleaved,
+     .expert_width = ExpertWidth::feed_forward,
+     .renormalise = true,
+     .score = RouterScore::softmax,
+     .granite_scales = true},
+    {.name = "glm4moe",
+     .optional_query_key_norm = true,
+     .renormalise = {},
+     .score = {},
+     .selection_bias = true},
+    {.name = "minimax-m2",
+     .query_key_norm = QueryKeyNorm::full_width,
+     .renormalise = true,
+     .score = {},
+     .selection_bias = true},
+});
+
+/// Older files do not have the size of the vocabulary; there it is the number of tokens.
+std::uint64_t rows_of_vocabulary(GgufKeys& keys) {
+  if (const auto size = keys.find_uint(keys.key("vocab_size"))) return *size;
+  return keys.list<std::string>("tokenizer.ggml.tokens").size();
+}
 
 /// RoPE over a part of a head and keys of another width than values are mechanisms that MistralParams has no
 /// field for.
-void require_equal(const Pairs& pairs, const std::string& key, std::uint64_t expected) {
-  const auto value = pairs.find_uint(key);
+void require_equal(const GgufKeys& keys, const std::string& key, std::uint64_t expected) {
+  const auto value = keys.find_uint(key);
   if (value && *value != expected) {
-    pairs.refuse(key, "is " + std::to_string(*value) + ", but the heads are " + std::to_string(expected) +
-                          " wide: that is not supported");
+    keys.refuse(key, "is " + std::to_string(*value) + ", but the heads are " + std::to_string(expected) +
+                         " wide: that is not supported");
   }
 }
 
-void refuse_unknown(const Pairs& pairs, const std::vector<std::string>& known) {
-  for (const auto& [key, value] : pairs.all()) {
-    if (!key.starts_with(kPrefix) || std::ranges::find(known, key) != known.end()) continue;
-    if (std::ranges::find(kHarmless, std::string_view(key).substr(kPrefix.size())) != kHarmless.end())
-      continue;
-    const auto* text = std::get_if<std::string>(&value);
-    if (key == "llama.rope.scaling.type" && text != nullptr && *text == "none") continue;
-    pairs.refuse(key, "is not known, and may change the result");
+/// The keys of one architecture other than "llama".
+class ModelReader final {
+ public:
+  ModelReader(const CheckpointIndex& checkpoint, const Rules& rules)
+      : checkpoint_(checkpoint), rules_(rules), keys_(checkpoint) {}
+
+  ModelConfig read() {
+    static_cast<void>(number("context_length", kTokensMax, 1));  // of no effect but for YaRN
+    ModelDescription& model = config_.description;
+    model.width = count("embedding_length", kWidthMax);
+    model.vocabulary = rows_of_vocabulary(keys_);
+    model.norm.epsilon = factor("attention.layer_norm_rms_epsilon", 0);
+    // llama.cpp takes the embedding where a file has no head.
+    model.tied_embeddings = checkpoint_.find("output.weight") == nullptr;
+    if (rules_.granite_scales) read_granite_scales();
+    const GroupedQueryAttention attention = read_attention();
+    const Mixture mixture = read_mixture();
+    add_layers(attention, mixture);
+    keys_.refuse_others();
+    validate(model, keys_.subject());
+    return std::move(config_);
   }
-}
 
-/// Older files do not have the size of the vocabulary; there it is the number of tokens.
-std::uint64_t rows_of_vocabulary(const Pairs& pairs) {
-  if (const auto size = pairs.find_uint("llama.vocab_size")) return *size;
-  return pairs.list<std::string>("tokenizer.ggml.tokens").size();
-}
-
-std::int32_t token_id(const Pairs& pairs, const std::string& key, std::int32_t otherwise,
-                      std::size_t pieces) {
-  const auto id = pairs.find_uint(key);
-  if (!id) return otherwise;
-  if (*id >= pieces)
-    pairs.refuse(key, "is " + std::to_string(*id) + ", but there are " + std::to_string(pieces) + " tokens");
-  return static_cast<std::int32_t>(*id);
-}
-
-std::vector<SentencePiece> read_pieces(const Pairs& pairs) {
-  const auto& texts = pairs.list<std::string>("tokenizer.ggml.tokens");
-  const auto& scores = pairs.list<double>("tokenizer.ggml.scores");
-  const auto& types = pairs.list<std::int64_t>("tokenizer.ggml.token_type");
-  if (scores.size() != texts.size() || types.size() != texts.size()) {
-    pairs.refuse("tokenizer.ggml.tokens", "has " + std::to_string(texts.size()) + " tokens, " +
-                                              std::to_string(scores.size()) + " scores and " +
-                                              std::to_string(types.size()) + " types");
+ private:
+  [[nodiscard]] std::uint64_t checked(const std::string& key, std::uint64_t value, std::uint64_t max) const {
+    require_range(value, max, key, keys_.subject());
+    return value;
   }
-  std::vector<SentencePiece> pieces;
-  for (std::size_t i = 0; i < texts.size(); ++i) {
-    // The numbers are those of SentencePiece's own types (PieceType).
-    if (types[i] < 1 || types[i] > 6) {
-      pairs.refuse("tokenizer.ggml.token_type", "token " + std::to_string(i) + " has the type " +
-                                                    std::to_string(types[i]) + ", expected 1 to 6");
+  [[nodiscard]] std::uint64_t count(std::string_view rest, std::uint64_t max) {
+    const std::string key = keys_.key(rest);
+    return checked(key, keys_.uint(key), max);
+  }
+  /// A missing key and 0 mean `otherwise`, as in llama.cpp.
+  [[nodiscard]] std::uint64_t number(std::string_view rest, std::uint64_t max, std::uint64_t otherwise) {
+    const std::string key = keys_.key(rest);
+    const std::uint64_t value = keys_.find_uint(key).value_or(0);
+    return value == 0 ? otherwise : checked(key, value, max);
+  }
+  [[nodiscard]] double factor(std::string_view rest, double otherwise) {
+    const double value = keys_.find_float(keys_.key(rest)).value_or(0);
+    return value == 0 ? otherwise : value;
+  }
+
+  void read_granite_scales() {
+    ModelDescription& model = config_.description;
+    model.embedding_scale = factor("embedding_scale", 1);
+    model.residual_scale = factor("residual_scale", 1);
+    // Logits are divided by it.
+    model.logits_scale = 1 / factor("logit_scale", 1);
+  }
+
+  [[nodiscard]] GroupedQueryAttention read_attention() {
+    GroupedQueryAttention attention;
+    attention.heads = count("attention.head_count", kWidthMax);
+    attention.key_heads = number("attention.head_count_kv", kWidthMax, attention.heads);
+    const std::uint64_t divided = config_.description.width / attention.heads;
+    attention.head_dim = number("attention.key_length", kWidthMax, divided);
+    require_equal(keys_, keys_.key("attention.value_length"), attention.head_dim);
+    attention.query_key_norm = rules_.query_key_norm;
+    // These are there or not, and no key says so.
+    attention.input_biases = checkpoint_.find("blk.0.attn_q.bias") != nullptr;
+    attention.output_bias = checkpoint_.find("blk.0.attn_output.bias") != nullptr;
+    if (rules_.optional_query_key_norm && checkpoint_.find("blk.0.attn_q_norm.weight") != nullptr)
+      attention.query_key_norm = QueryKeyNorm::per_head;
+    if (rules_.granite_scales) {
+      if (const double scale = factor("attention.scale", 0); scale != 0) attention.scale = scale;
     }
-    pieces.push_back({texts[i], static_cast<float>(scores[i]), static_cast<PieceType>(types[i])});
+    if (const double clip = factor("attention.clamp_kqv", 0); clip != 0) attention.clip = clip;
+    attention.rope = read_rope(attention.head_dim);
+    // Granite's key for "has positions".
+    const std::string finetuned = keys_.key("rope.scaling.finetuned");
+    if (rules_.granite_scales && !keys_.truth(finetuned, true)) attention.rope.reset();
+    return attention;
   }
-  return pieces;
-}
 
-/// Byte and unknown pieces stay what they are: a text needs them.
-void mark_as_control(std::int32_t id, std::vector<SentencePiece>& pieces) {
-  if (id < 0) return;
-  PieceType& type = pieces[static_cast<std::size_t>(id)].type;
-  if (type == PieceType::user_defined || type == PieceType::normal) type = PieceType::control;
-}
+  [[nodiscard]] Rope read_rope(std::uint64_t head_dim) {
+    Rope rope;
+    rope.style = rules_.rope;
+    rope.rotary_dims = number("rope.dimension_count", head_dim, head_dim);
+    rope.base = factor("rope.freq_base", 1e4);
+    // "linear" is llama.cpp's default, too: a factor counts without a type.
+    const std::string type = keys_.key("rope.scaling.type");
+    const std::string name = keys_.find_text(type).value_or("linear");
+    const double linear = factor("rope.scale_linear", 1);
+    const double by = factor("rope.scaling.factor", linear);
+    const std::uint64_t context =
+        number("rope.scaling.original_context_length", kTokensMax, number("context_length", kTokensMax, 0));
+    if (name == "yarn") {
+      rope.scaling = read_yarn(by, context);
+    } else if (name != "none" && name != "linear") {
+      keys_.refuse(type, "is '" + base::to_printable(name) + "', supported are none, linear and yarn");
+    } else if (name == "linear" && by != 1) {
+      rope.scaling = LinearScaling{by};
+    }
+    return rope;
+  }
 
-/// "<|im_start|>" and its like, which templates write and users must not.
-bool is_chat_mark(std::string_view piece) {
-  return piece.size() > 4 && piece.starts_with("<|") && piece.ends_with("|>");
+  /// llama.cpp rounds the ramp's ends, and multiplies YaRN's own magnitude by the file's factor
+  /// (llama-context.cpp).
+  [[nodiscard]] YarnScaling read_yarn(double by, std::uint64_t context) {
+    YarnScaling yarn;
+    yarn.factor = by;
+    yarn.original_context_tokens = context;
+    yarn.beta_fast = factor("rope.scaling.yarn_beta_fast", yarn.beta_fast);
+    yarn.beta_slow = factor("rope.scaling.yarn_beta_slow", yarn.beta_slow);
+    const double log_multiplier = factor("rope.scaling.yarn_log_multiplier", 0);
+    yarn.cos_sin_factor = yarn_magnitude(by, 1) * factor("rope.scaling.attn_factor", 1);
+    if (log_multiplier != 0) yarn.cos_sin_factor /= yarn_magnitude(by, log_multiplier);
+    return yarn;
+  }
+
+  [[nodiscard]] Mixture read_mixture() {
+    Mixture mixture;
+    mixture.experts = count("expert_count", kExpertsMax);
+    mixture.experts_per_token = count("expert_used_count", kExpertsMax);
+    const std::uint64_t feed_forward = number("feed_forward_length", kWidthMax, 0);
+    const std::uint64_t divided = feed_forward / mixture.experts_per_token;
+    const bool own = rules_.expert_width == ExpertWidth::own;
+    mixture.width = number("expert_feed_forward_length", kWidthMax, own ? divided : feed_forward);
+    dense_width_ = feed_forward;
+    mixture.router = read_router();
+    read_shared_expert(feed_forward, mixture);
+    return mixture;
+  }
+
+  [[nodiscard]] Router read_router() {
+    Router router;
+    router.score = read_score();
+    const std::string norm = keys_.key("expert_weights_norm");
+    router.renormalise = keys_.truth(norm, rules_.renormalise.value_or(false));
+    if (rules_.renormalise && router.renormalise != *rules_.renormalise)
+      keys_.refuse(norm, std::string("is ") + (router.renormalise ? "true" : "false") +
+                             ", but llama.cpp computes the opposite for this architecture");
+    router.selection_bias = rules_.selection_bias;
+    router.scale = factor("expert_weights_scale", 1);
+    const std::uint64_t groups = number("expert_group_count", kExpertsMax, 1);
+    const std::uint64_t kept = number("expert_group_used_count", kExpertsMax, groups);
+    if (kept != groups) router.groups = RouterGroups{groups, kept, GroupScore::best_two};
+    return router;
+  }
+
+  [[nodiscard]] RouterScore read_score() {
+    const std::string key = keys_.key("expert_gating_func");
+    // LLAMA_EXPERT_GATING_FUNC_TYPE_SOFTMAX and _SIGMOID.
+    constexpr std::uint64_t kSoftmax = 1;
+    constexpr std::uint64_t kSigmoid = 2;
+    const auto named = [](RouterScore score) { return score == RouterScore::softmax ? kSoftmax : kSigmoid; };
+    const std::uint64_t otherwise = named(rules_.score.value_or(RouterScore::sigmoid));
+    const std::uint64_t number = keys_.find_uint(key).value_or(0);
+    const std::uint64_t found = number == 0 ? otherwise : number;
+    if (found > kSigmoid || (rules_.score && found != otherwise)) {
+      keys_.refuse(key, "is " + std::to_string(found) + ", expected " +
+                            (rules_.score ? std::to_string(otherwise) : "1 (softmax) or 2 (sigmoid)"));
+    }
+    return found == kSoftmax ? RouterScore::softmax : RouterScore::sigmoid;
+  }
+
+  void read_shared_expert(std::uint64_t feed_forward, Mixture& mixture) {
+    const std::uint64_t experts = number("expert_shared_count", kExpertsMax, 0);
+    // The width of all of them together.
+    const std::uint64_t width =
+        number("expert_shared_feed_forward_length", kWidthMax, experts * mixture.width);
+    if (width > 0) mixture.shared = SharedExpert{width, rules_.shared_gate};
+    if (width == 0 && rules_.shared_gate) mixture.shared = SharedExpert{feed_forward, true};
+  }
+
+  void add_layers(const GroupedQueryAttention& attention, const Mixture& mixture) {
+    const std::uint64_t blocks = count("block_count", kLayersMax);
+    config_.prediction_layers = number("nextn_predict_layers", kLayersMax, 0);
+    if (config_.prediction_layers >= blocks)
+      keys_.refuse(keys_.key("nextn_predict_layers"), "is " + std::to_string(config_.prediction_layers) +
+                                                          ", but there are " + std::to_string(blocks) +
+                                                          " blocks");
+    const std::uint64_t layers = blocks - config_.prediction_layers;
+    const std::uint64_t dense = std::min(number("leading_dense_block_count", kLayersMax, 0), layers);
+    ModelDescription& model = config_.description;
+    if (dense > 0)
+      model.add_layers(dense, {attention, {.dense = DenseFeedForward{dense_width_}, .mixture = {}}});
+    if (dense < layers) model.add_layers(layers - dense, {attention, {.dense = {}, .mixture = mixture}});
+  }
+
+  const CheckpointIndex& checkpoint_;
+  const Rules& rules_;
+  GgufKeys keys_;
+  ModelConfig config_;
+  std::uint64_t dense_width_ = 0;
+};
+
+const Rules& rules_of(const CheckpointIndex& checkpoint) {
+  require_supported_architecture(checkpoint);
+  return *std::ranges::find(kRules, GgufKeys(checkpoint).architecture(), &Rules::name);
 }
 
 }  // namespace
 
 void require_supported_architecture(const CheckpointIndex& checkpoint) {
-  const Pairs pairs(checkpoint);
-  if (pairs.find("general.architecture") == nullptr) return;
-  if (const std::string name = pairs.text("general.architecture"); name != "llama")
-    pairs.refuse("general.architecture", "is '" + base::to_printable(name) + "', supported is 'llama'");
+  const GgufKeys keys(checkpoint);
+  if (keys.find("general.architecture") == nullptr) return;
+  const std::string name = keys.architecture();
+  if (std::ranges::find(kRules, name, &Rules::name) != kRules.end()) return;
+  std::string supported;
+  for (const Rules& rules : kRules) supported += (supported.empty() ? "" : ", ") + std::string(rules.name);
+  keys.refuse("general.architecture",
+              "is '" + base::to_printable(name.substr(0, 100)) + "', supported are " + supported);
 }
 
 MistralParams gguf_params(const CheckpointIndex& checkpoint) {
-  const Pairs pairs(checkpoint);
-  static_cast<void>(pairs.text("general.architecture"));
-  require_supported_architecture(checkpoint);
+  GgufKeys keys(checkpoint);
+  if (const std::string name = keys.architecture(); name != kRules.front().name)
+    keys.refuse("general.architecture",
+                "is '" + base::to_printable(name.substr(0, 100)) + "', expected llama");
   MistralParams params;
-  std::vector<std::string> known{"llama.vocab_size"};
-  // Every key that is read is noted on the way, so that the list of known keys cannot fall behind.
-  const auto key = [&](std::string_view rest) {
-    return known.emplace_back(std::string(kPrefix) + std::string(rest));
-  };
-  params.dim = pairs.uint(key("embedding_length"));
-  params.n_layers = pairs.uint(key("block_count"));
-  params.hidden_dim = pairs.uint(key("feed_forward_length"));
-  params.n_heads = pairs.uint(key("attention.head_count"));
-  params.n_kv_heads = pairs.find_uint(key("attention.head_count_kv")).value_or(params.n_heads);
-  const std::string rope = key("rope.dimension_count");
-  const std::string key_length = key("attention.key_length");
-  const std::string value_length = key("attention.value_length");
+  params.dim = keys.uint(keys.key("embedding_length"));
+  params.n_layers = keys.uint(keys.key("block_count"));
+  params.hidden_dim = keys.uint(keys.key("feed_forward_length"));
+  params.n_heads = keys.uint(keys.key("attention.head_count"));
+  params.n_kv_heads = keys.find_uint(keys.key("attention.head_count_kv")).value_or(params.n_heads);
+  const std::string rope = keys.key("rope.dimension_count");
+  const std::string key_length = keys.key("attention.key_length");
+  const std::string value_length = keys.key("attention.value_length");
   // The width of a head: the width of a key if it is given, then the rotated part, then width / heads.
   const std::uint64_t divided = params.n_heads == 0 ? 0 : params.dim / params.n_heads;
-  params.head_dim = pairs.find_uint(key_length).value_or(pairs.find_uint(rope).value_or(divided));
+  params.head_dim = keys.find_uint(key_length).value_or(keys.find_uint(rope).value_or(divided));
   for (const std::string& width : {rope, key_length, value_length})
-    require_equal(pairs, width, params.head_dim);
-  params.vocab_size = rows_of_vocabulary(pairs);
-  params.norm_eps = pairs.find_float(key("attention.layer_norm_rms_epsilon")).value_or(0);
-  params.rope_theta = pairs.find_float(key("rope.freq_base")).value_or(1e4);  // llama.cpp's own default
-  params.sliding_window = pairs.find_uint(key("attention.sliding_window"));
-  const auto experts = pairs.find_uint(key("expert_count"));
-  const std::string used = key("expert_used_count");
+    require_equal(keys, width, params.head_dim);
+  params.vocab_size = rows_of_vocabulary(keys);
+  params.norm_eps = keys.find_float(keys.key("attention.layer_norm_rms_epsilon")).value_or(0);
+  params.rope_theta = keys.find_float(keys.key("rope.freq_base")).value_or(1e4);  // llama.cpp's own default
+  params.sliding_window = keys.find_uint(keys.key("attention.sliding_window"));
+  const auto experts = keys.find_uint(keys.key("expert_count"));
+  const std::string used = keys.key("expert_used_count");
   if (experts && *experts > 0) {
     params.num_experts = *experts;
-    params.num_experts_per_tok = pairs.uint(used);
+    params.num_experts_per_tok = keys.uint(used);
   }
-  refuse_unknown(pairs, known);
-  validate(params, pairs.subject());
+  // These say nothing about the result.
+  for (const char* key : {"context_length", "rope.scaling.original_context_length"})
+    static_cast<void>(keys.key(key));
+  if (const GgufValue* scaling = keys.find("llama.rope.scaling.type"); scaling != nullptr) {
+    const auto* type = std::get_if<std::string>(scaling);
+    if (type != nullptr && *type == "none") static_cast<void>(keys.key("rope.scaling.type"));
+  }
+  keys.refuse_others();
+  validate(params, keys.subject());
   return params;
 }
 
-TokenFacts gguf_token_facts(const CheckpointIndex& checkpoint) {
-  const Pairs pairs(checkpoint);
-  const std::size_t count = pairs.list<std::string>("tokenizer.ggml.tokens").size();
-  const std::int32_t eos = token_id(pairs, "tokenizer.ggml.eos_token_id", 2, count);
-  TokenFacts facts;
-  // The end of a turn, where it is not the end of a text.
-  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
-    const std::int32_t id = token_id(pairs, key, eos, count);
-    if (id != eos) facts.end_ids.push_back(id);
-  }
-  return facts;
-}
-
-std::string gguf_chat_template(const CheckpointIndex& checkpoint) {
-  constexpr std::string_view kKey = "tokenizer.chat_template";
-  const Pairs pairs(checkpoint);
-  if (pairs.find(kKey) == nullptr) return {};
-  std::string text = pairs.text(kKey);
-  require_chat_template(text, place_of(pairs.subject(), kKey));
-  return text;
-}
-
-std::vector<std::byte> gguf_tokenizer(const CheckpointIndex& checkpoint) {
-  const Pairs pairs(checkpoint);
-  if (const std::string name = pairs.text("tokenizer.ggml.model"); name != "llama") {
-    pairs.refuse("tokenizer.ggml.model",
-                 "is '" + base::to_printable(name) + "', supported is 'llama' (SentencePiece BPE)");
-  }
-  SentencePieceModel model;
-  model.pieces = read_pieces(pairs);
-  // llama.cpp's model "llama" is SentencePiece's BPE with byte fallback; its keys do not repeat that.
-  model.algorithm = SentencePieceModel::Algorithm::bpe;
-  model.byte_fallback =
-      std::ranges::find(model.pieces, PieceType::byte, &SentencePiece::type) != model.pieces.end();
-  const std::size_t count = model.pieces.size();
-  model.unk_id = token_id(pairs, "tokenizer.ggml.unknown_token_id", 0, count);
-  model.bos_id = token_id(pairs, "tokenizer.ggml.bos_token_id", 1, count);
-  model.eos_id = token_id(pairs, "tokenizer.ggml.eos_token_id", 2, count);
-  model.pad_id = token_id(pairs, "tokenizer.ggml.padding_token_id", -1, count);
-  // convert.py of 2023 wrote the added tokens of fine-tunes, <|im_end|> among them, as user-defined or normal
-  // pieces. As control pieces they end a text, are not shown, and are never made of a user's text.
-  for (const std::int32_t id : {model.bos_id, model.eos_id}) mark_as_control(id, model.pieces);
-  for (SentencePiece& piece : model.pieces)
-    if (piece.type == PieceType::user_defined && is_chat_mark(piece.text)) piece.type = PieceType::control;
-  model.add_dummy_prefix = pairs.truth("tokenizer.ggml.add_space_prefix", true);
-  model.remove_extra_whitespaces = pairs.truth("tokenizer.ggml.remove_extra_whitespaces", false);
-  auto bytes = encode_sentencepiece(model);
-  static_cast<void>(parse_sentencepiece(bytes, pairs.subject() + ": tokenizer"));  // its limits hold here too
-  return bytes;
+ModelConfig gguf_config(const CheckpointIndex& checkpoint) {
+  const Rules& rules = rules_of(checkpoint);
+  if (&rules != &kRules.front()) return ModelReader(checkpoint, rules).read();
+  return {.description = describe(gguf_params(checkpoint)), .prediction_layers = 0, .skipped_keys = {}};
 }
 
 }  // namespace sluice::format

@@ -365,10 +365,13 @@ TEST_CASE("models and tokenizers that are not supported are refused by name") {
   const TempDir folder(tests::fast_directory());
   {
     GgufHeader header;
-    header.set_string("general.architecture", "qwen2moe");
+    header.set_string("general.architecture", "qwen3next");
     header.set_string("tokenizer.ggml.model", "gpt2");
     const auto file = open(folder, header.encode());
-    CHECK_ERROR(format::gguf_params(file), ErrorKind::malformed, "is 'qwen2moe', supported is 'llama'");
+    CHECK_ERROR(format::gguf_config(file), ErrorKind::malformed,
+                "is 'qwen3next', supported are llama, qwen3moe, qwen2moe, olmoe, granitemoe, glm4moe, "
+                "minimax-m2");
+    CHECK_ERROR(format::gguf_params(file), ErrorKind::malformed, "is 'qwen3next', expected llama");
     CHECK_ERROR(format::gguf_tokenizer(file), ErrorKind::malformed, "is 'gpt2', supported is 'llama'");
   }
   GgufHeader header = full_header();

@@ -135,7 +135,10 @@ std::string small_config(std::string_view family) {
                                           {"num_attention_heads", "6"},
                                           {"num_key_value_heads", "2"},
                                           {"num_experts_per_tok", "4"},
-                                          {"vocab_size", "300"}}),
+                                          {"vocab_size", "300"},
+                                          {"bos_token_id", ""},
+                                          {"eos_token_id", ""},
+                                          {"pad_token_id", ""}}),
                        changes);
   };
   if (family == "qwen3_moe")

@@ -1,0 +1,320 @@
+#include "tests/support/family_release.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <random>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "base/invariant.h"
+#include "format/gguf/gguf_writer.h"
+#include "format/json.h"
+#include "format/model_tensors.h"
+#include "format/sentencepiece_model.h"
+#include "format/tensor.h"
+#include "tests/support/family_configs.h"
+
+namespace sluice::tests {
+namespace {
+
+using format::DType;
+using format::Shape;
+
+struct Renaming {
+  const char* native;
+  const char* hub;
+  const char* gguf;
+};
+
+// Everything but mixtures, behind the prefix of the layer.
+constexpr Renaming kRenamings[] = {
+    {"attention_norm.weight", "input_layernorm.weight", "attn_norm.weight"},
+    {"attention.wq.weight", "self_attn.q_proj.weight", "attn_q.weight"},
+    {"attention.wq.bias", "self_attn.q_proj.bias", "attn_q.bias"},
+    {"attention.wk.weight", "self_attn.k_proj.weight", "attn_k.weight"},
+    {"attention.wk.bias", "self_attn.k_proj.bias", "attn_k.bias"},
+    {"attention.wv.weight", "self_attn.v_proj.weight", "attn_v.weight"},
+    {"attention.wv.bias", "self_attn.v_proj.bias", "attn_v.bias"},
+    {"attention.q_norm.weight", "self_attn.q_norm.weight", "attn_q_norm.weight"},
+    {"attention.k_norm.weight", "self_attn.k_norm.weight", "attn_k_norm.weight"},
+    {"attention.wo.weight", "self_attn.o_proj.weight", "attn_output.weight"},
+    {"ffn_norm.weight", "post_attention_layernorm.weight", "ffn_norm.weight"},
+    {"feed_forward.w1.weight", "mlp.gate_proj.weight", "ffn_gate.weight"},
+    {"feed_forward.w3.weight", "mlp.up_proj.weight", "ffn_up.weight"},
+    {"feed_forward.w2.weight", "mlp.down_proj.weight", "ffn_down.weight"},
+    {"feed_forward.shared_gate.weight", "mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight"},
+    {"feed_forward.gate.weight", "mlp.gate.weight", "ffn_gate_inp.weight"},
+    {"feed_forward.gate.selection_bias", "mlp.gate.e_score_correction_bias", "exp_probs_b.bias"},
+};
+
+void replace(std::string& text, std::string_view from, std::string_view to) {
+  if (const auto at = text.find(from); at != std::string::npos) text.replace(at, from.size(), to);
+}
+
+/// "layers.3." and the rest; an empty prefix for tensors of the model.
+std::pair<std::string, std::string> split_layer(const std::string& name) {
+  if (!name.starts_with("layers.")) return {"", name};
+  const auto end = name.find('.', 7) + 1;
+  return {name.substr(0, end), name.substr(end)};
+}
+
+/// What stands for "w1" of an expert.
+std::string projection(char number, bool by_number) {
+  if (by_number) return std::string("w") + number;
+  return number == '1' ? "gate_proj" : number == '3' ? "up_proj" : "down_proj";
+}
+
+std::string hub_rest(std::string_view family, const std::string& rest) {
+  const bool block_sparse = family == "minimax_m2" || family == "granitemoe";
+  if (family == "minimax_m2" && rest == "feed_forward.gate.selection_bias")
+    return "block_sparse_moe.e_score_correction_bias";
+  if (family == "granitemoe" && rest == "feed_forward.gate.weight")
+    return "block_sparse_moe.router.layer.weight";
+  for (const auto& [native, hub, gguf] : kRenamings) {
+    if (rest != native) continue;
+    std::string name = hub;
+    if (block_sparse && rest.starts_with("feed_forward.gate.")) replace(name, "mlp.", "block_sparse_moe.");
+    return name;
+  }
+  std::string name = rest;  // feed_forward.experts.M.w1.weight, feed_forward.shared.w1.weight
+  const char number = name[name.size() - std::string_view("1.weight").size()];
+  replace(name, std::string("w") + number, projection(number, block_sparse));
+  replace(name, "feed_forward.shared.", family == "qwen2_moe" ? "mlp.shared_expert." : "mlp.shared_experts.");
+  replace(name, "feed_forward.", block_sparse ? "block_sparse_moe." : "mlp.");
+  return name;
+}
+
+/// "layers.0.feed_forward.experts.*.w1.weight" for experts of a mixture, else nothing.
+std::string of_all_experts(const std::string& name) {
+  const auto at = name.find(".experts.");
+  if (at == std::string::npos) return {};
+  const auto begin = at + std::string_view(".experts.").size();
+  return name.substr(0, begin) + "*" + name.substr(name.find('.', begin));
+}
+
+/// The experts of a layer one behind the other, by their name with '*'. They stand together in `native`.
+std::map<std::string, RawTensor> stack_experts(const std::vector<RawTensor>& native) {
+  std::map<std::string, RawTensor> stacks;
+  for (const RawTensor& tensor : native) {
+    const std::string name = of_all_experts(tensor.name);
+    if (name.empty()) continue;
+    RawTensor& stack = stacks[name];
+    if (stack.shape.empty()) stack = {name, tensor.dtype, {0, tensor.shape[0], tensor.shape[1]}, {}};
+    ++stack.shape[0];
+    stack.bytes += tensor.bytes;
+  }
+  return stacks;
+}
+
+/// Gate above up, expert by expert.
+RawTensor join(const RawTensor& gate, const RawTensor& up) {
+  RawTensor both = gate;
+  both.shape[1] *= 2;
+  both.bytes.clear();
+  const std::size_t matrix_bytes = gate.bytes.size() / gate.shape[0];
+  for (std::size_t at = 0; at < gate.bytes.size(); at += matrix_bytes)
+    both.bytes += gate.bytes.substr(at, matrix_bytes) + up.bytes.substr(at, matrix_bytes);
+  return both;
+}
+
+void add_fused(std::string_view family, const std::vector<RawTensor>& native, std::vector<RawTensor>& out) {
+  const auto stacks = stack_experts(native);
+  for (const auto& [name, stack] : stacks) {
+    const std::string prefix = "model." + split_layer(name).first;
+    const auto sibling = [&](char number) {
+      std::string other = name;
+      other[other.size() - std::string_view("1.weight").size()] = number;
+      return stacks.at(other);
+    };
+    const bool granite = family == "granitemoe";
+    if (name.ends_with("w1.weight")) {
+      out.push_back(join(stack, sibling('3')));
+      out.back().name =
+          prefix + (granite ? "block_sparse_moe.input_linear.weight" : "mlp.experts.gate_up_proj");
+    } else if (name.ends_with("w2.weight")) {
+      out.push_back(stack);
+      out.back().name =
+          prefix + (granite ? "block_sparse_moe.output_linear.weight" : "mlp.experts.down_proj");
+    }
+  }
+}
+
+std::string model_name(const std::string& name, bool gguf) {
+  if (name == "tok_embeddings.weight") return gguf ? "token_embd.weight" : "model.embed_tokens.weight";
+  if (name == "norm.weight") return gguf ? "output_norm.weight" : "model.norm.weight";
+  INVARIANT(name == "output.weight");
+  return gguf ? "output.weight" : "lm_head.weight";
+}
+
+std::string gguf_rest(std::string_view family, const std::string& rest) {
+  if (family == "glm4_moe" && rest == "ffn_norm.weight") return "post_attention_norm.weight";
+  for (const auto& [native, hub, gguf] : kRenamings)
+    if (rest == native) return gguf;
+  const char number = rest[rest.size() - std::string_view("1.weight").size()];
+  const std::string kind = number == '1' ? "ffn_gate" : number == '3' ? "ffn_up" : "ffn_down";
+  return kind + (rest.starts_with("feed_forward.shared.") ? "_shexp.weight" : "_exps.weight");
+}
+
+std::string to_f32(const RawTensor& tensor) {
+  if (tensor.dtype == DType::f32) return tensor.bytes;
+  std::string out(tensor.bytes.size() * 2, '\0');
+  const auto source = base::as_bytes(tensor.bytes);
+  for (std::size_t i = 0; i < tensor.bytes.size() / 2; ++i) {
+    const float value = format::bf16_to_f32(base::load_le<std::uint16_t>(source, 2 * i));
+    std::memcpy(&out[4 * i], &value, sizeof(value));
+  }
+  return out;
+}
+
+/// Numbers of a config.json, by the key that llama.cpp's converter writes for them.
+void set_model_keys(std::string_view family, const format::Json& config, format::GgufHeader& header) {
+  const std::string arch = gguf_architecture(family) + ".";
+  const auto uint = [&](const char* key) {
+    return static_cast<std::uint32_t>(config.at(key, "config").as_uint(key));
+  };
+  const auto copy = [&](const char* from, const std::string& to) {
+    if (const format::Json* value = config.find(from); value != nullptr && !value->is_null())
+      header.set_u32(arch + to, uint(from));
+  };
+  const auto copy_float = [&](const char* from, const std::string& to) {
+    if (const format::Json* value = config.find(from); value != nullptr)
+      header.set_f32(arch + to, static_cast<float>(value->as_double(from)));
+  };
+  const std::uint32_t extra = config.find("num_nextn_predict_layers") == nullptr ? 0 : 1;
+  header.set_u32(arch + "block_count", uint("num_hidden_layers") + extra);
+  if (extra > 0) header.set_u32(arch + "nextn_predict_layers", extra);
+  copy("max_position_embeddings", "context_length");
+  copy("hidden_size", "embedding_length");
+  copy("intermediate_size", "feed_forward_length");
+  copy("num_attention_heads", "attention.head_count");
+  copy("num_key_value_heads", "attention.head_count_kv");
+  copy("head_dim", "attention.key_length");
+  copy("head_dim", "attention.value_length");
+  copy("rotary_dim", "rope.dimension_count");
+  if (family == "glm4_moe") header.set_u32(arch + "rope.dimension_count", uint("head_dim") / 2);
+  copy_float("rms_norm_eps", "attention.layer_norm_rms_epsilon");
+  copy_float("rope_theta", "rope.freq_base");
+  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) copy(key, "expert_count");
+  copy("num_experts_per_tok", "expert_used_count");
+  copy("moe_intermediate_size", "expert_feed_forward_length");
+  if (family == "minimax_m2") copy("intermediate_size", "expert_feed_forward_length");
+  copy("shared_expert_intermediate_size", "expert_shared_feed_forward_length");
+  copy("n_shared_experts", "expert_shared_count");
+  copy("first_k_dense_replace", "leading_dense_block_count");
+  copy("n_group", "expert_group_count");
+  copy("topk_group", "expert_group_used_count");
+  copy_float("embedding_multiplier", "embedding_scale");
+  copy_float("residual_multiplier", "residual_scale");
+  copy_float("attention_multiplier", "attention.scale");
+  copy_float("logits_scaling", "logit_scale");
+  copy_float("routed_scaling_factor", "expert_weights_scale");
+  copy("vocab_size", "vocab_size");
+  if (family == "glm4_moe") header.set_bool(arch + "expert_weights_norm", true);
+  if (family == "glm4_moe" || family == "minimax_m2") header.set_u32(arch + "expert_gating_func", 2);
+}
+
+void set_tokenizer_keys(format::GgufHeader& header) {
+  header.set_string("tokenizer.ggml.model", "llama");
+  header.set_strings("tokenizer.ggml.tokens", std::vector<std::string>{"<unk>", "<s>", "</s>", "a"});
+  header.set_f32s("tokenizer.ggml.scores", std::vector<float>{0, 0, 0, -1});
+  header.set_i32s("tokenizer.ggml.token_type", std::vector<std::int32_t>{2, 3, 3, 1});
+}
+
+void write_plain(const std::filesystem::path& path, std::string_view text) {
+  base::write_file(path, base::as_bytes(text));
+}
+
+}  // namespace
+
+std::vector<RawTensor> make_family_tensors(const format::ModelDescription& description, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<RawTensor> tensors;
+  for (const format::ModelTensor& tensor : model_tensors(description)) {
+    const bool wide = tensor.role == format::TensorRole::router_selection_bias;
+    const auto count = format::element_count(tensor.shape).value();
+    RawTensor raw{tensor.name, wide ? DType::f32 : DType::bf16, tensor.shape, {}};
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const float value = static_cast<float>(random() >> 40) / static_cast<float>(1 << 24) - 0.5F;
+      const std::uint16_t half = format::f32_to_bf16(value);
+      raw.bytes.append(wide ? reinterpret_cast<const char*>(&value) : reinterpret_cast<const char*>(&half),
+                       wide ? sizeof(value) : sizeof(half));
+    }
+    tensors.push_back(std::move(raw));
+  }
+  return tensors;
+}
+
+std::vector<RawTensor> to_family_names(std::string_view family, FamilyNaming naming,
+                                       const std::vector<RawTensor>& native) {
+  // Granite has fused experts since its first release.
+  const bool fused = naming == FamilyNaming::fused || family == "granitemoe";
+  std::vector<RawTensor> out;
+  for (const RawTensor& tensor : native) {
+    if (fused && !of_all_experts(tensor.name).empty()) continue;
+    const auto [layer, rest] = split_layer(tensor.name);
+    out.push_back(tensor);
+    out.back().name = layer.empty() ? model_name(rest, false) : "model." + layer + hub_rest(family, rest);
+  }
+  if (fused) add_fused(family, native, out);
+  return out;
+}
+
+void write_family_release(const std::filesystem::path& folder, std::string_view config,
+                          const std::vector<RawTensor>& tensors) {
+  write_plain(folder / "config.json", config);
+  write_plain(folder / "model.safetensors", make_safetensors(tensors));
+  format::SentencePieceModel tokenizer;
+  tokenizer.algorithm = format::SentencePieceModel::Algorithm::bpe;
+  tokenizer.pieces = {{"<unk>", 0, format::PieceType::unknown},
+                      {"<s>", 0, format::PieceType::control},
+                      {"</s>", 0, format::PieceType::control},
+                      {"a", 0, format::PieceType::normal}};
+  tokenizer.unk_id = 0;
+  tokenizer.bos_id = 1;
+  tokenizer.eos_id = 2;
+  base::write_file(folder / "tokenizer.model", format::encode_sentencepiece(tokenizer));
+}
+
+std::string gguf_architecture(std::string_view family) {
+  if (family == "minimax_m2") return "minimax-m2";
+  std::string name(family);
+  std::erase(name, '_');
+  return name;
+}
+
+void write_family_gguf(const std::filesystem::path& path, std::string_view family,
+                       const std::vector<RawTensor>& native) {
+  format::GgufHeader header;
+  header.set_string("general.architecture", gguf_architecture(family));
+  set_model_keys(family, format::parse_json(small_config(family), "config"), header);
+  set_tokenizer_keys(header);
+  std::vector<RawTensor> tensors;
+  for (const RawTensor& tensor : native) {
+    if (!of_all_experts(tensor.name).empty()) continue;
+    const auto [layer, rest] = split_layer(tensor.name);
+    tensors.push_back(tensor);
+    std::string block = layer;
+    replace(block, "layers.", "blk.");
+    tensors.back().name = layer.empty() ? model_name(rest, true) : block + gguf_rest(family, rest);
+    // The gate of a shared expert has one axis there.
+    if (tensors.back().shape.size() == 2 && tensors.back().shape[0] == 1)
+      tensors.back().shape = {tensors.back().shape[1]};
+  }
+  for (const auto& [name, stack] : stack_experts(native)) {
+    const auto [layer, rest] = split_layer(name);
+    tensors.push_back(stack);
+    std::string block = layer;
+    replace(block, "layers.", "blk.");
+    tensors.back().name = block + gguf_rest(family, rest);
+  }
+  std::string data;
+  for (const RawTensor& tensor : tensors) {
+    header.add_tensor(tensor.name, format::GgufTensorType::f32, tensor.shape);
+    data += to_f32(tensor);
+    data.resize((data.size() + 31) / 32 * 32);
+  }
+  write_plain(path, header.encode() + data);
+}
+
+}  // namespace sluice::tests
