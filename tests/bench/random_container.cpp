@@ -1,14 +1,21 @@
-// A container with random weights in the shapes of Mixtral 8x7B, for measurements of speed: written directly,
-// without a release that it would come from. The same options give the same bytes.
+// A container with random weights in the shapes of a model family, for measurements of speed: written
+// directly, without a release that it would come from. The same options give the same bytes.
 //
-//   random_container OUT [--layers 4] [--experts 8] [--type q4|q6|q8|bf16] [--attention ..]
-//                        [--dim 4096] [--hidden 14336] [--tokenizer FILE]
+//   random_container OUT [--shape mixtral-8x7b] [--type q4|q6|q8|bf16] [--attention ..] [--head ..]
+//                        [--tokenizer FILE] [--plain yes]
+//                        [--layers 4] [--experts N] [--top K] [--dim N] [--hidden N] [--heads N] [--kv-heads
+//                        N]
+//                        [--head-dim N] [--vocabulary N]
+//
+// --shape: one of kShapes below; the other numbers replace those of the shape. `--plain yes` leaves out what
+// Mixtral does not have (norms of queries and keys, biases, shared experts, scales).
 //
 // Weights are uniform and scaled so that a row of a product has the variance of its input (wo: a tenth of the
-// deviation). Attention and
-// output matrices are of the type that `sluice convert` gives them, unless told otherwise. Widths are
-// multiples of 64, so that there is no padding. Takes the memory of the largest tensor, which is the head.
+// deviation). Attention and output matrices are of the type that `sluice convert` gives them, unless told
+// otherwise. Widths are multiples of 64, so that there is no padding. Takes the memory of the largest tensor,
+// which is the head.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <exception>
@@ -17,13 +24,14 @@
 #include <iostream>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "format/container_writer.h"
-#include "format/mistral_params.h"
+#include "format/model_description.h"
 #include "format/model_tensors.h"
 
 namespace {
@@ -31,17 +39,42 @@ namespace {
 using namespace sluice;
 using format::Storage;
 
-constexpr std::uint64_t kHeadDim = 128;
-constexpr std::uint64_t kVocabulary = 32000;
+struct ModelShape {
+  std::string_view name;
+  std::uint64_t dim, hidden, heads, kv_heads, head_dim, experts, top, vocabulary;
+  double norm_epsilon, rope_base;
+  format::QueryKeyNorm norm = format::QueryKeyNorm::none;
+  std::uint64_t shared = 0;  ///< width of the shared expert, which has a gate
+  bool biases = false;       ///< on queries, keys and values
+  bool granite = false;      ///< Granite's scales
+};
+
+using enum format::QueryKeyNorm;
+
+constexpr ModelShape kShapes[] = {
+    {"mixtral-8x7b", 4096, 14336, 32, 8, 128, 8, 2, 32000, 1e-5, 1e6},
+    {"qwen3-30b-a3b", 2048, 768, 32, 4, 128, 128, 8, 151936, 1e-6, 1e6, per_head},
+    {"olmoe-1b-7b", 2048, 1024, 16, 16, 128, 64, 8, 50304, 1e-5, 1e4, full_width},
+    {"qwen1.5-moe", 2048, 1408, 16, 16, 128, 60, 4, 151936, 1e-6, 1e6, none, 5632, true},
+    {"granite-1b", 1024, 512, 16, 8, 64, 32, 8, 49216, 1e-6, 1e4, none, 0, false, true},
+};
 
 struct Arguments {
   std::string output;
-  std::map<std::string, std::string> values = {{"--layers", "4"},
-                                               {"--experts", "8"},
+  std::map<std::string, std::string> values = {{"--shape", "mixtral-8x7b"},
                                                {"--type", "q4"},
                                                {"--attention", ""},
-                                               {"--dim", "4096"},
-                                               {"--hidden", "14336"},
+                                               {"--head", ""},
+                                               {"--plain", "no"},
+                                               {"--layers", "4"},
+                                               {"--dim", ""},
+                                               {"--hidden", ""},
+                                               {"--heads", ""},
+                                               {"--kv-heads", ""},
+                                               {"--head-dim", ""},
+                                               {"--top", ""},
+                                               {"--experts", ""},
+                                               {"--vocabulary", ""},
                                                {"--tokenizer", SLUICE_DEMO_TOKENIZER}};
 
   Arguments(int count, char** words) {
@@ -67,6 +100,11 @@ struct Arguments {
     }
   }
 
+  /// Replaces `number` where the option is given.
+  void take(const std::string& option, std::uint64_t& value) const {
+    if (!values.at(option).empty()) value = number(option);
+  }
+
   /// Tiled storage of that name.
   [[nodiscard]] static Storage storage(const std::string& type) {
     for (const Storage storage :
@@ -76,21 +114,69 @@ struct Arguments {
   }
 };
 
-format::MistralParams params_of(const Arguments& arguments) {
-  format::MistralParams params;
-  params.dim = arguments.number("--dim");
-  params.n_layers = arguments.number("--layers");
-  params.head_dim = kHeadDim;
-  params.hidden_dim = arguments.number("--hidden");
-  params.n_heads = params.dim / kHeadDim;
-  params.n_kv_heads = std::max<std::uint64_t>(1, params.n_heads / 4);
-  params.vocab_size = kVocabulary;
-  params.num_experts = arguments.number("--experts");
-  params.num_experts_per_tok = std::min<std::uint64_t>(2, params.num_experts);
-  if (params.dim % kHeadDim != 0 || params.hidden_dim % 64 != 0)
-    throw base::Error(base::ErrorKind::usage, "--dim must be a multiple of 128, --hidden one of 64");
-  format::validate(params, "options");
-  return params;
+ModelShape shape_of(const Arguments& arguments) {
+  const auto found = std::ranges::find(kShapes, arguments.values.at("--shape"), &ModelShape::name);
+  if (found == std::end(kShapes))
+    throw base::Error(base::ErrorKind::usage, "unknown shape '" + arguments.values.at("--shape") + "'");
+  ModelShape shape = *found;
+  const std::uint64_t dim = shape.dim;
+  arguments.take("--dim", shape.dim);
+  // Heads follow the width where only that is given.
+  if (dim != shape.dim) {
+    shape.heads = shape.dim / shape.head_dim;
+    shape.kv_heads = std::max<std::uint64_t>(1, shape.heads / 4);
+  }
+  arguments.take("--hidden", shape.hidden);
+  arguments.take("--heads", shape.heads);
+  arguments.take("--kv-heads", shape.kv_heads);
+  arguments.take("--head-dim", shape.head_dim);
+  arguments.take("--experts", shape.experts);
+  arguments.take("--top", shape.top);
+  arguments.take("--vocabulary", shape.vocabulary);
+  shape.top = std::min(shape.top, shape.experts);
+  if (shape.dim % 64 != 0 || shape.hidden % 64 != 0 || shape.vocabulary % 64 != 0)
+    throw base::Error(base::ErrorKind::usage, "--dim, --hidden and --vocabulary must be multiples of 64");
+  return shape;
+}
+
+format::ModelDescription description_of(const Arguments& arguments) {
+  const ModelShape shape = shape_of(arguments);
+  const bool plain = arguments.values.at("--plain") == "yes";
+  const bool is_mixtral = shape.name == kShapes[0].name || plain;
+  format::GroupedQueryAttention attention;
+  attention.heads = shape.heads;
+  attention.key_heads = shape.kv_heads;
+  attention.head_dim = shape.head_dim;
+  attention.rope.emplace();
+  attention.rope->style = is_mixtral ? format::RopeStyle::interleaved : format::RopeStyle::half_split;
+  attention.rope->rotary_dims = shape.head_dim;
+  attention.rope->base = shape.rope_base;
+  format::Mixture mixture;
+  mixture.experts = shape.experts;
+  mixture.experts_per_token = shape.top;
+  mixture.width = shape.hidden;
+  mixture.router.renormalise = true;
+  format::ModelDescription description;
+  description.width = shape.dim;
+  description.vocabulary = shape.vocabulary;
+  description.norm.epsilon = shape.norm_epsilon;
+  if (!plain) {
+    attention.query_key_norm = shape.norm;
+    attention.input_biases = shape.biases;
+    if (shape.shared > 0) mixture.shared = format::SharedExpert{.width = shape.shared, .gate = true};
+    if (shape.granite) {
+      attention.scale = 0.015625;
+      description.embedding_scale = 12;
+      description.residual_scale = 0.22;
+      description.logits_scale = 1.0 / 6;
+    }
+  }
+  format::LayerDescription layer;
+  layer.mixer = attention;
+  layer.feed_forward.mixture = mixture;
+  description.add_layers(arguments.number("--layers"), layer);
+  format::validate(description, "options");
+  return description;
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014): each number follows from the last one's place, so loops vectorize.
@@ -164,14 +250,21 @@ void fill_tiles(Random& random, const format::TileLayout& layout, float gain, ba
   }
 }
 
+bool is_bias(format::TensorRole role) {
+  return role == format::TensorRole::query_bias || role == format::TensorRole::key_bias ||
+         role == format::TensorRole::value_bias;
+}
+
 class Generator {
  public:
   explicit Generator(const Arguments& arguments)
-      : description_(format::describe(params_of(arguments))),
+      : description_(description_of(arguments)),
         experts_(Arguments::storage(arguments.values.at("--type"))),
         attention_(arguments.values.at("--attention").empty()
                        ? (experts_ == Storage::q4_tiles ? Storage::q6_tiles : experts_)
                        : Arguments::storage(arguments.values.at("--attention"))),
+        head_(arguments.values.at("--head").empty() ? attention_
+                                                    : Arguments::storage(arguments.values.at("--head"))),
         tokenizer_(base::read_file(arguments.values.at("--tokenizer"))),
         writer_(arguments.output, description_) {}
 
@@ -180,7 +273,8 @@ class Generator {
     writer_.set_provenance(format::Json::object({{"release", "random weights"}}));
     writer_.set_recipe(format::Json::object({{"quant", format::type_name(experts_)},
                                              {"experts", format::type_name(experts_)},
-                                             {"attention", format::type_name(attention_)}}));
+                                             {"attention", format::type_name(attention_)},
+                                             {"head", format::type_name(head_)}}));
     for (const format::ModelTensor& tensor : format::model_tensors(description_)) add(tensor);
     return writer_.finish();
   }
@@ -190,8 +284,8 @@ class Generator {
     switch (quantization) {
       case format::QuantizationClass::unquantized: return Storage::f32_rows;
       case format::QuantizationClass::embedding: return Storage::bf16_rows;
-      case format::QuantizationClass::attention:
-      case format::QuantizationClass::head: return attention_;
+      case format::QuantizationClass::attention: return attention_;
+      case format::QuantizationClass::head: return head_;
       case format::QuantizationClass::feed_forward: break;
     }
     return experts_;
@@ -205,10 +299,13 @@ class Generator {
       fill_tiles(random_, {format::tile_type(storage), tensor.shape[0], tensor.shape[1]}, gain, out);
     } else if (storage == Storage::bf16_rows) {
       fill_bf16(random_, out, 1);
-    } else if (tensor.role != format::TensorRole::router) {
-      fill_floats(random_, out, 1, 0.1f);
-    } else {
+    } else if (tensor.role == format::TensorRole::router ||
+               tensor.role == format::TensorRole::shared_router) {
       fill_floats(random_, out, 0, std::sqrt(3.0f / static_cast<float>(description_.width)));
+    } else if (is_bias(tensor.role)) {
+      fill_floats(random_, out, 0, 0.1f);
+    } else {
+      fill_floats(random_, out, 1, 0.1f);
     }
   }
 
@@ -229,6 +326,7 @@ class Generator {
   format::ModelDescription description_;
   Storage experts_;
   Storage attention_;
+  Storage head_;
   std::vector<std::byte> tokenizer_;
   format::ContainerWriter writer_;
   Random random_;
