@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/hasher.h"
 #include "base/invariant.h"
+#include "format/container_entries.h"
 #include "format/mistral_params.h"
 #include "format/model_limits.h"
 #include "format/model_tensors.h"
@@ -78,11 +79,7 @@ std::uint64_t uint_of(const Json& object, std::string_view key, std::string_view
 Storage storage_of(const Json& object, std::string_view subject) {
   const std::string& type = object.at("type", subject).as_string(subject);
   const std::string& layout = object.at("layout", subject).as_string(subject);
-  // The pair decides: "bf16" occurs in rows (the embedding) and in tiles (a matrix).
-  for (const Storage storage : {Storage::f32_rows, Storage::bf16_rows, Storage::bf16_tiles, Storage::q8_tiles,
-                                Storage::q6_tiles, Storage::q4_tiles}) {
-    if (type_name(storage) == type && layout_name(storage) == layout) return storage;
-  }
+  if (const auto storage = parse_storage(type, layout)) return *storage;
   base::throw_malformed(subject, "unknown type '" + type + "' in layout '" + layout + "'");
 }
 
@@ -124,11 +121,28 @@ struct PayloadRange {
   std::uint64_t length_bytes;
 };
 
-/// Gaps are permitted, because experts are aligned to 2 MiB; overlaps are not. `ranges` may come in any
-/// order, as sections and tensors are listed separately.
-void check_ranges(std::vector<PayloadRange> ranges, std::uint64_t payload_end_bytes,
+/// All tensors and sections, sorted by where they begin. The tensors must be sorted already.
+std::vector<PayloadRange> payload_ranges(const ContainerDirectory& directory) {
+  std::vector<PayloadRange> sections;
+  for (const ContainerSection& section : directory.sections)
+    sections.push_back({section.name, section.offset_bytes, section.length_bytes});
+  std::ranges::stable_sort(sections, {}, &PayloadRange::offset_bytes);
+  std::vector<PayloadRange> ranges;
+  ranges.reserve(directory.tensors.size() + sections.size());
+  auto section = sections.begin();
+  for (const ContainerTensor& tensor : directory.tensors) {
+    for (; section != sections.end() && section->offset_bytes < tensor.offset_bytes; ++section)
+      ranges.push_back(*section);
+    ranges.push_back({tensor.name, tensor.offset_bytes, tensor.length_bytes});
+  }
+  ranges.insert(ranges.end(), section, sections.end());
+  return ranges;
+}
+
+/// Gaps are permitted, because experts are aligned to 2 MiB; overlaps are not. `ranges` are sorted by their
+/// begin.
+void check_ranges(std::span<const PayloadRange> ranges, std::uint64_t payload_end_bytes,
                   std::string_view subject) {
-  std::ranges::sort(ranges, {}, &PayloadRange::offset_bytes);
   std::uint64_t end = kContainerHeaderBytes;
   for (const PayloadRange& range : ranges) {
     // Sorted ranges overlap if and only if one begins before its predecessor ends.
@@ -207,23 +221,37 @@ void check_shared_inputs(const ContainerDirectory& directory, std::span<const Mo
 }
 
 /// Derives the experts from the tensors: the tensors of one expert follow one another, and its extent reaches
-/// from the first to the last of them. `digests` collects those of the current expert.
+/// from the first to the last of them. Their digests are computed together at the end, because many hashes of
+/// equal length take less time than one after the other.
 std::vector<ContainerExpert> experts_of(const std::vector<ContainerTensor>& tensors,
                                         std::span<const ModelTensor> expected) {
   INVARIANT(tensors.size() == expected.size());
   std::vector<ContainerExpert> experts;
-  std::vector<base::Sha256> digests;
+  std::vector<std::size_t> counts;  // [expert] of its tensors
+  std::vector<base::Sha256> tensor_digests;
+  tensor_digests.reserve(tensors.size());
+  std::size_t count = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     if (!expected[i].expert) continue;
-    digests.push_back(tensors[i].digest);
+    tensor_digests.push_back(tensors[i].digest);
+    ++count;
     const bool is_last = i + 1 == expected.size() || expected[i + 1].expert != expected[i].expert ||
                          expected[i + 1].layer != expected[i].layer;
     if (!is_last) continue;
-    const std::uint64_t begin = tensors[i + 1 - digests.size()].offset_bytes;
+    const std::uint64_t begin = tensors[i + 1 - count].offset_bytes;
     experts.push_back({expected[i].layer, *expected[i].expert, begin,
-                       tensors[i].offset_bytes + tensors[i].length_bytes - begin, expert_digest(digests)});
-    digests.clear();
+                       tensors[i].offset_bytes + tensors[i].length_bytes - begin, base::Sha256()});
+    counts.push_back(std::exchange(count, 0));
   }
+  std::vector<std::span<const base::Sha256>> of_expert;
+  of_expert.reserve(counts.size());
+  std::span<const base::Sha256> left = tensor_digests;
+  for (const std::size_t tensor_count : counts) {
+    of_expert.push_back(left.first(tensor_count));
+    left = left.subspan(tensor_count);
+  }
+  const auto digests = expert_digests(of_expert);
+  for (std::size_t i = 0; i < experts.size(); ++i) experts[i].digest = digests[i];
   return experts;
 }
 
@@ -303,24 +331,55 @@ std::string to_text(const ContainerDirectory& directory) {
   return json.dump();
 }
 
+namespace {
+
+/// The members in front of the lists and behind them: one object in most texts, two where it was split.
+void parse_members(const Json& before, const Json& after, ContainerDirectory& directory,
+                   std::string_view subject) {
+  directory.version = version_of(before, subject);
+  parse_model(before, directory, subject);
+  for (const Json& item : after.at("sections", subject).as_array(subject))
+    directory.sections.push_back(parse_section(item, subject));
+  directory.provenance = after.at("provenance", subject);
+  directory.recipe = after.at("recipe", subject);
+  static_cast<void>(directory.provenance.as_object(subject));
+  static_cast<void>(directory.recipe.as_object(subject));
+}
+
+/// Nothing for every text that to_text() would not have written, also for one that is damaged: whatever this
+/// does not take, parse_directory() reads as JSON, and its errors are the ones to tell.
+std::optional<ContainerDirectory> parse_canonical(std::string_view text, std::string_view subject) {
+  auto entries = split_directory(text);
+  if (!entries) return std::nullopt;
+  try {
+    const Json before = parse_json(entries->before, subject);
+    const Json after = parse_json(entries->after, subject);
+    require_known_keys(before, {"version", "params", "description"}, subject);
+    require_known_keys(after, {"sections", "provenance", "recipe"}, subject);
+    ContainerDirectory directory;
+    parse_members(before, after, directory, subject);
+    directory.tensors = std::move(entries->tensors);
+    directory.experts = std::move(entries->experts);
+    return directory;
+  } catch (const base::Error&) {  // told by parse_directory()
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
 ContainerDirectory parse_directory(std::string_view text, std::string_view subject) {
+  if (auto directory = parse_canonical(text, subject)) return std::move(*directory);
   const Json json = parse_json(text, subject);
   require_known_keys(
       json, {"version", "params", "description", "tensors", "experts", "sections", "provenance", "recipe"},
       subject);
   ContainerDirectory directory;
-  directory.version = version_of(json, subject);
-  parse_model(json, directory, subject);
+  parse_members(json, json, directory, subject);
   for (const Json& item : json.at("tensors", subject).as_array(subject))
     directory.tensors.push_back(parse_tensor(item, subject));
   for (const Json& item : json.at("experts", subject).as_array(subject))
     directory.experts.push_back(parse_expert(item, subject));
-  for (const Json& item : json.at("sections", subject).as_array(subject))
-    directory.sections.push_back(parse_section(item, subject));
-  directory.provenance = json.at("provenance", subject);
-  directory.recipe = json.at("recipe", subject);
-  static_cast<void>(directory.provenance.as_object(subject));
-  static_cast<void>(directory.recipe.as_object(subject));
   return directory;
 }
 
@@ -360,15 +419,10 @@ ContainerDigests check_directory(const ContainerDirectory& directory, const Cont
   check_tensors(directory, expected, subject);
   check_shared_inputs(directory, expected, subject);
   check_section_names(directory, subject);
-  std::vector<PayloadRange> ranges;
-  for (const ContainerTensor& tensor : directory.tensors)
-    ranges.push_back({tensor.name, tensor.offset_bytes, tensor.length_bytes});
-  for (const ContainerSection& section : directory.sections)
-    ranges.push_back({section.name, section.offset_bytes, section.length_bytes});
   // The order of the forward pass is what makes reading ahead and the experts' extents work.
   if (!std::ranges::is_sorted(directory.tensors, {}, &ContainerTensor::offset_bytes))
     base::throw_malformed(subject, "tensors do not lie in the order of the directory");
-  check_ranges(std::move(ranges), footer.directory_offset_bytes, subject);
+  check_ranges(payload_ranges(directory), footer.directory_offset_bytes, subject);
   check_experts(directory, expected, subject);
   // The footer's own SHA-256 does not cover the directory; only this comparison connects the root that a
   // manifest pins with the model, the sections and the digests that prove tensors.

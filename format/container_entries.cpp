@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::string_view kTensorsKey = ",\"tensors\":[";
 constexpr std::string_view kExpertsKey = ",\"experts\":[";
+// About as long as a tensor and its share of an expert are in the text.
+constexpr std::size_t kTensorTextBytes = 384;
 
 /// Reads one item after the other. The first one that is not there makes `failed` true for good.
 class Cursor final {
@@ -142,6 +144,8 @@ std::optional<DirectoryEntries> split_directory(std::string_view text) {
   const std::size_t lists = text.find(kTensorsKey);
   if (lists == std::string_view::npos) return std::nullopt;
   DirectoryEntries entries;
+  // About three quarters of the text are tensors.
+  entries.tensors.reserve(text.size() / kTensorTextBytes);
   Cursor cursor(text.substr(lists));
   cursor.expect(kTensorsKey);
   cursor.list([&] { entries.tensors.push_back(read_tensor(cursor)); });

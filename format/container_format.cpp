@@ -26,6 +26,9 @@ constexpr std::size_t kEndMagicAt = 120;
 constexpr std::size_t kEndMagicBytes = 8;
 static_assert(kEndMagicAt + kEndMagicBytes == kContainerFooterBytes);
 
+// About as long as a line of tensors_digest() is.
+constexpr std::size_t kTensorLineBytes = 144;
+
 constexpr std::string_view kRootPrefix = "sluice container root 2\n";
 
 void put(base::MutableBytes out, std::size_t offset, base::Bytes bytes) {
@@ -40,13 +43,44 @@ base::Sha256 take_digest(base::Bytes bytes, std::size_t offset) {
 
 /// SHA-256 over `prefix` and the lines in sorted order, which makes it independent of their order in the
 /// file.
-base::Sha256 digest_of_lines(std::string_view prefix, std::vector<std::string> lines) {
+base::Sha256 digest_of_lines(std::string_view prefix, std::vector<std::string_view> lines) {
   std::ranges::sort(lines);
   base::Hasher<base::Sha256> hasher;
   hasher.update(base::as_bytes(prefix));
-  for (const std::string& line : lines) hasher.update(base::as_bytes(line));
+  for (const std::string_view line : lines) hasher.update(base::as_bytes(line));
   return hasher.final();
 }
+
+/// Lines one after the other in one text: a model with 45,000 tensors would take as many allocations
+/// otherwise.
+class Lines final {
+ public:
+  explicit Lines(std::size_t count, std::size_t line_bytes) {
+    text_.reserve(count * line_bytes);
+    ends_.reserve(count);
+  }
+
+  void add(std::string_view part) { text_ += part; }
+  void end_line() {
+    text_ += '\n';
+    ends_.push_back(text_.size());
+  }
+
+  [[nodiscard]] std::vector<std::string_view> all() const {
+    std::vector<std::string_view> lines;
+    lines.reserve(ends_.size());
+    std::size_t begin = 0;
+    for (const std::size_t end : ends_) {
+      lines.push_back(std::string_view(text_).substr(begin, end - begin));
+      begin = end;
+    }
+    return lines;
+  }
+
+ private:
+  std::string text_;
+  std::vector<std::size_t> ends_;
+};
 
 }  // namespace
 
@@ -87,6 +121,14 @@ TileType tile_type(Storage storage) {
     case Storage::bf16_rows: break;
   }
   INVARIANT(!"rows have no tile type");
+}
+
+std::optional<Storage> parse_storage(std::string_view type, std::string_view layout) {
+  // The pair decides: "bf16" occurs in rows (the embedding) and in tiles (a matrix).
+  for (const Storage storage : {Storage::f32_rows, Storage::bf16_rows, Storage::bf16_tiles, Storage::q8_tiles,
+                                Storage::q6_tiles, Storage::q4_tiles})
+    if (type_name(storage) == type && layout_name(storage) == layout) return storage;
+  return std::nullopt;
 }
 
 std::uint64_t storage_bytes(Storage storage, const Shape& shape) {
@@ -157,29 +199,40 @@ ContainerFooter decode_footer(base::Bytes bytes, std::string_view subject) {
   return footer;
 }
 
-// Digests of digests: a reader that has verified the tensors needs no bytes of the expert for it.
-base::Sha256 expert_digest(std::span<const base::Sha256> tensors) {
-  base::Hasher<base::Sha256> hasher;
-  for (const base::Sha256& digest : tensors) hasher.update(digest.bytes);
-  return hasher.final();
+// Digests of digests: a reader that has verified the tensors needs no bytes of the experts for it.
+std::vector<base::Sha256> expert_digests(std::span<const std::span<const base::Sha256>> experts) {
+  std::vector<base::Bytes> messages;
+  messages.reserve(experts.size());
+  for (const auto tensors : experts) messages.push_back(std::as_bytes(tensors));
+  std::vector<base::Sha256> digests(experts.size());
+  base::hash_each(messages, digests);
+  return digests;
 }
 
 base::Sha256 tensors_digest(const std::vector<ContainerTensor>& tensors) {
-  std::vector<std::string> lines;
-  lines.reserve(tensors.size());
+  Lines lines(tensors.size(), kTensorLineBytes);
   for (const ContainerTensor& tensor : tensors) {
-    lines.push_back(tensor.name + " " + std::string(type_name(tensor.storage)) + " " +
-                    std::string(layout_name(tensor.storage)) + " " + to_string(tensor.shape) + " " +
-                    base::to_hex(tensor.digest) + "\n");
+    lines.add(tensor.name);
+    for (const std::string_view word : {type_name(tensor.storage), layout_name(tensor.storage)}) {
+      lines.add(" ");
+      lines.add(word);
+    }
+    lines.add(" ");
+    lines.add(to_string(tensor.shape));
+    lines.add(" ");
+    lines.add(base::to_hex(tensor.digest));
+    lines.end_line();
   }
-  return digest_of_lines("", std::move(lines));
+  return digest_of_lines("", lines.all());
 }
 
 base::Sha256 root_digest(const std::vector<RootPart>& parts) {
-  std::vector<std::string> lines;
-  for (const RootPart& part : parts)
-    lines.push_back(part.kind + " " + part.name + " " + base::to_hex(part.digest) + "\n");
-  return digest_of_lines(kRootPrefix, std::move(lines));
+  Lines lines(parts.size(), kTensorLineBytes);
+  for (const RootPart& part : parts) {
+    lines.add(part.kind + " " + part.name + " " + base::to_hex(part.digest));
+    lines.end_line();
+  }
+  return digest_of_lines(kRootPrefix, lines.all());
 }
 
 }  // namespace sluice::format

@@ -14,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -56,6 +57,8 @@ enum class Storage : std::uint8_t {
 [[nodiscard]] std::string_view type_name(Storage storage);
 /// The directory's "layout": "rows" or "tiles".
 [[nodiscard]] std::string_view layout_name(Storage storage);
+/// The storage with these two names; nothing when there is none.
+[[nodiscard]] std::optional<Storage> parse_storage(std::string_view type, std::string_view layout);
 [[nodiscard]] bool is_tiled(Storage storage);
 [[nodiscard]] TileType tile_type(Storage storage);
 
@@ -81,7 +84,7 @@ struct ContainerExpert {
   std::uint64_t expert = 0;
   std::uint64_t offset_bytes = 0;  ///< of its first tensor; the extent ends with its last one
   std::uint64_t length_bytes = 0;
-  base::Sha256 digest;  ///< expert_digest() of its tensors, for Mixtral w1, w3, w2
+  base::Sha256 digest;  ///< expert_digests() of its tensors, for Mixtral w1, w3, w2
 };
 
 /// A named part of the payload that is not a tensor.
@@ -109,8 +112,9 @@ struct ContainerFooter {
 std::uint32_t check_header(base::Bytes header, std::string_view subject);
 [[nodiscard]] ContainerFooter decode_footer(base::Bytes footer, std::string_view subject);
 
-/// SHA-256 over the digests of an expert's tensors, in order of their use.
-[[nodiscard]] base::Sha256 expert_digest(std::span<const base::Sha256> tensors);
+/// Of each expert the SHA-256 over the digests of its tensors, in order of their use.
+[[nodiscard]] std::vector<base::Sha256> expert_digests(
+    std::span<const std::span<const base::Sha256>> experts);
 
 /// `tensors_sha256`: SHA-256 over the lines "name type layout shape digest\n" of all tensors, sorted by name.
 /// Containers with the same weights have the same digest, whatever their description, tokenizer, provenance

@@ -2,7 +2,9 @@
 // The state of a ContainerReader, shared by the two ways to make one: from a sound file
 // (container_reader.cpp) and from a damaged one (container_check.cpp).
 
-#include <vector>
+#include <mutex>
+#include <string_view>
+#include <unordered_map>
 
 #include "base/bytes.h"
 #include "base/file.h"
@@ -19,7 +21,12 @@ struct ContainerReader::Impl {
   ContainerFooter footer;
   ContainerDirectory directory;
   ContainerDigests digests;
-  std::vector<std::size_t> by_name;  ///< indices of directory.tensors, sorted by name
+  /// The index in directory.tensors of each name. Made by the first search, since not all users search.
+  [[nodiscard]] const std::unordered_map<std::string_view, std::size_t>& by_name() const;
+
+ private:
+  mutable std::once_flag by_name_made_;
+  mutable std::unordered_map<std::string_view, std::size_t> by_name_;  // views of directory.tensors
 };
 
 /// True when the footer's range for the directory lies behind the header and ends at the footer.

@@ -2,6 +2,9 @@
 // footer comes first among the checks of content, because everything that is known only after the payload
 // stands at the end (docs/decisions/0001-footer.md). Opening reads none of the payload.
 //
+// A large directory is hashed on a second thread while the caller's parses it; everything else runs on the
+// caller's thread.
+//
 // All tensors are views into one mapping of the file. Bytes of a mapped file that can no longer be read (the
 // file was cut, its disk failed) read as zeros, and require_whole() reports them. After construction nothing
 // changes, so any number of threads may read.
@@ -10,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <future>
 #include <utility>
 
 #include "base/error.h"
@@ -26,6 +30,33 @@ void check_footer(const ContainerFooter& footer, std::uint64_t file_bytes, std::
                                        std::to_string(footer.file_bytes));
   }
   if (!is_possible(footer)) base::throw_malformed(subject, "the footer's directory range is impossible");
+}
+
+// Hashing 16 MB takes as long as parsing them, so that the two are done at the same time where a directory is
+// large. A directory with another digest is told as damaged, whatever else is wrong with its text.
+ContainerDirectory read_directory(base::Bytes text, const ContainerFooter& footer, std::string_view subject) {
+  constexpr std::size_t kLargeBytes = 1u << 20;
+  // With both policies the digest is computed here after all where no thread can be started.
+  const auto policy =
+      text.size() < kLargeBytes ? std::launch::deferred : std::launch::async | std::launch::deferred;
+  auto digest = std::async(policy, [text] { return base::hash<base::Sha256>(text); });
+  const auto require_sound = [&] {
+    if (digest.get() != footer.directory_sha256)
+      base::throw_malformed(subject, "directory is damaged: its SHA-256 does not match");
+  };
+  const std::string place = std::string(subject) + ": directory";
+  if (text.size() < kLargeBytes) {
+    require_sound();
+    return parse_directory(base::as_text(text), place);
+  }
+  try {
+    auto directory = parse_directory(base::as_text(text), place);
+    require_sound();
+    return directory;
+  } catch (const base::Error&) {
+    if (digest.valid()) require_sound();
+    throw;
+  }
 }
 
 }  // namespace
@@ -46,11 +77,15 @@ base::Bytes directory_text(base::Bytes file, const ContainerFooter& footer) {
 
 ContainerReader::Impl::Impl(base::MappedFile file_in, const ContainerFooter& footer_in,
                             ContainerDirectory directory_in, const ContainerDigests& digests_in)
-    : file(std::move(file_in)), footer(footer_in), directory(std::move(directory_in)), digests(digests_in) {
-  // An index of its own, because `tensors` must stay in payload order.
-  for (std::size_t i = 0; i < directory.tensors.size(); ++i) by_name.push_back(i);
-  std::ranges::sort(by_name, {},
-                    [&](std::size_t i) -> std::string_view { return directory.tensors[i].name; });
+    : file(std::move(file_in)), footer(footer_in), directory(std::move(directory_in)), digests(digests_in) {}
+
+// An index of its own, because `tensors` must stay in payload order.
+const std::unordered_map<std::string_view, std::size_t>& ContainerReader::Impl::by_name() const {
+  std::call_once(by_name_made_, [&] {
+    by_name_.reserve(directory.tensors.size());
+    for (std::size_t i = 0; i < directory.tensors.size(); ++i) by_name_.emplace(directory.tensors[i].name, i);
+  });
+  return by_name_;
 }
 
 ContainerReader::ContainerReader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -82,10 +117,7 @@ ContainerReader ContainerReader::open(base::MappedFile& file) {
                                        " by its header and of version " + std::to_string(footer.version) +
                                        " by its footer");
   }
-  const base::Bytes text = directory_text(bytes, footer);
-  if (base::hash<base::Sha256>(text) != footer.directory_sha256)
-    base::throw_malformed(subject, "directory is damaged: its SHA-256 does not match");
-  auto directory = parse_directory(base::as_text(text), subject + ": directory");
+  auto directory = read_directory(directory_text(bytes, footer), footer, subject);
   const auto digests = check_directory(directory, footer, subject + ": directory");
   file.require_whole();
   return ContainerReader(std::make_unique<Impl>(std::move(file), footer, std::move(directory), digests));
@@ -106,9 +138,9 @@ std::vector<RootPart> ContainerReader::root_parts() const { return format::root_
 base::Bytes ContainerReader::bytes() const { return impl_->file.bytes(); }
 
 const ContainerTensor* ContainerReader::find(std::string_view name) const {
-  const auto name_of = [&](std::size_t i) -> std::string_view { return tensors()[i].name; };
-  const auto found = std::ranges::lower_bound(impl_->by_name, name, {}, name_of);
-  return found != impl_->by_name.end() && name_of(*found) == name ? &tensors()[*found] : nullptr;
+  const auto& by_name = impl_->by_name();
+  const auto found = by_name.find(name);
+  return found != by_name.end() ? &tensors()[found->second] : nullptr;
 }
 
 const ContainerSection* ContainerReader::find_section(std::string_view name) const {

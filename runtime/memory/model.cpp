@@ -5,6 +5,7 @@
 // them. An Impl must not move: its proofs refer to its container, and every matrix points into the mapping.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -138,15 +139,28 @@ LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
         SharedWeights{{gate, matrix(TensorRole::shared_up, l), matrix(TensorRole::shared_down, l), gate.part},
                       rows_if(layer.shared->gate, TensorRole::shared_router, l)};
   }
-  const bool routed = layer.router.has_value();
-  for (std::uint64_t e = 0; e < layer.experts; ++e) {
-    const WeightMatrix gate = matrix(routed ? TensorRole::expert_gate : TensorRole::dense_gate, l, e);
-    const WeightMatrix up = matrix(routed ? TensorRole::expert_up : TensorRole::dense_up, l, e);
-    const WeightMatrix down = matrix(routed ? TensorRole::expert_down : TensorRole::dense_down, l, e);
-    // The three matrices of an expert are proven together, so any of them names the part.
-    w.experts.push_back({gate, up, down, gate.part});
-  }
+  w.experts = open_experts(l);
   return w;
+}
+
+// Searches the tensors of the first two experts alone: those of the others lie in the same order behind them
+// (format/model_tensors.h), with which the reader has compared the directory.
+std::vector<ExpertWeights> Model::Impl::open_experts(std::uint64_t l) const {
+  const LayerShape& layer = shape.layers[l];
+  const bool routed = layer.router.has_value();
+  const TensorRole gate = routed ? TensorRole::expert_gate : TensorRole::dense_gate;
+  const TensorRole up = routed ? TensorRole::expert_up : TensorRole::dense_up;
+  const TensorRole down = routed ? TensorRole::expert_down : TensorRole::dense_down;
+  const std::array first{find(gate, l), find(up, l), find(down, l)};
+  const std::size_t stride = layer.experts > 1 ? find(gate, l, 1) - first[0] : 0;
+  std::vector<ExpertWeights> experts;
+  experts.reserve(layer.experts);
+  for (std::uint64_t e = 0; e < layer.experts; ++e) {
+    // The three matrices of an expert are proven together, so any of them names the part.
+    const WeightMatrix of_gate = matrix(first[0] + e * stride);
+    experts.push_back({of_gate, matrix(first[1] + e * stride), matrix(first[2] + e * stride), of_gate.part});
+  }
+  return experts;
 }
 
 void Embedding::read(std::uint64_t token, std::uint64_t dim, float* out) const {
@@ -195,7 +209,10 @@ std::size_t Model::Impl::find(TensorRole role, std::uint64_t layer, std::uint64_
 }
 
 WeightMatrix Model::Impl::matrix(TensorRole role, std::uint64_t layer, std::uint64_t expert) const {
-  const std::size_t index = find(role, layer, expert);
+  return matrix(find(role, layer, expert));
+}
+
+WeightMatrix Model::Impl::matrix(std::size_t index) const {
   const auto& tensor = container.tensors()[index];
   return {{tensor.tile_layout(), container.bytes(tensor).data()}, proofs->part_of(index)};
 }

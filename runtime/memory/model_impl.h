@@ -103,6 +103,7 @@ struct Model::Impl {
   /// Index into container.tensors().
   [[nodiscard]] std::size_t find(TensorRole role, std::uint64_t layer = 0, std::uint64_t expert = 0) const;
   [[nodiscard]] WeightMatrix matrix(TensorRole role, std::uint64_t layer = 0, std::uint64_t expert = 0) const;
+  [[nodiscard]] WeightMatrix matrix(std::size_t index) const;
   [[nodiscard]] Buffer<float> padded_rows(TensorRole role, std::uint64_t layer = 0) const;
   /// The factors of a norm, which a model may store less one.
   [[nodiscard]] Buffer<float> norm_weights(TensorRole role, std::uint64_t layer = 0) const;
@@ -110,6 +111,7 @@ struct Model::Impl {
   [[nodiscard]] Buffer<float> rows_if(bool present, TensorRole role, std::uint64_t layer) const;
   [[nodiscard]] Embedding open_embedding() const;
   [[nodiscard]] LayerWeights open_layer(std::uint64_t layer) const;
+  [[nodiscard]] std::vector<ExpertWeights> open_experts(std::uint64_t layer) const;
 };
 
 }  // namespace sluice::runtime

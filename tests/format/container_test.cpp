@@ -7,12 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hasher.h"
 #include "base/merkle.h"
 #include "format/container_check.h"
 #include "format/container_directory.h"
+#include "format/container_entries.h"
 #include "format/container_reader.h"
 #include "format/container_writer.h"
 #include "format/mistral_params.h"
@@ -288,6 +290,82 @@ TEST_CASE("a model that Mistral's parameters cannot describe has a description a
   CHECK(found.faults[0].part == "footer");
   REQUIRE(found.reader.has_value());
   CHECK(found.reader->description() == model);
+}
+
+TEST_CASE(
+    "the lists of a directory are read without JSON values exactly where they are as to_text() writes them") {
+  const TempDir folder;
+  write_container(folder / "m.sluice");
+  const auto reader = ContainerReader::open(folder / "m.sluice");
+  const std::string text(base::as_text(reader.bytes().subspan(reader.footer().directory_offset_bytes,
+                                                              reader.footer().directory_length_bytes)));
+  const auto entries = split_directory(text);
+  REQUIRE(entries.has_value());
+  CHECK(entries->tensors.size() == reader.tensors().size());
+  CHECK(entries->experts.size() == 8);
+  // Blanks are allowed in JSON, and send a text the slower way. Both give the same values.
+  std::string spaced = text;
+  for (std::size_t at = spaced.find("{\"name\""); at != std::string::npos;
+       at = spaced.find("{\"name\"", at + 2))
+    spaced.insert(at + 1, " ");
+  CHECK_FALSE(split_directory(spaced).has_value());
+  CHECK(to_text(parse_directory(spaced, "d")) == text);
+
+  // Whatever the cut, and whatever is changed in an entry, the JSON parser decides.
+  for (std::size_t length = 0; length < text.size(); ++length) {
+    const std::string_view cut = std::string_view(text).substr(0, length);
+    if (length % 7 == 0) CHECK_THROWS_AS(static_cast<void>(parse_directory(cut, "d")), base::Error);
+    if (length < text.find(",\"sections\"")) CHECK_FALSE(split_directory(cut).has_value());
+  }
+  const auto changed = [&](std::string_view from, std::string_view to) {
+    std::string other = text;
+    other.replace(other.find(from), from.size(), to);
+    return other;
+  };
+  const std::string name = R"("name":"tok_embeddings.weight")";
+  const std::string digest = base::to_hex(reader.tensors()[0].digest);
+  const struct {
+    std::string_view from;
+    std::string to;
+    std::string_view error;  // empty: the same directory in other words
+  } cases[] = {
+      {name, R"("name":"tok\u005fembeddings.weight")", ""},
+      {R"(,"type":"bf16","layout":"rows")", R"(,"layout":"rows","type":"bf16")", ""},
+      {name, R"("name":"tok)" + std::string(1, '\0') + R"(embeddings.weight")", "a NUL byte"},
+      {name, "\"name\":\"tok\n\"", "is not valid JSON"},
+      {R"("type":"bf16","layout":"rows")", R"("type":"q5","layout":"rows")",
+       "unknown type 'q5' in layout 'rows'"},
+      {R"("offset":)", R"("offset":0)", "is not valid JSON"},
+      {R"("offset":)", R"("offset":-)", "expected a whole number"},
+      {R"("offset":)", R"("offset":99999999999999999999)", "expected a whole number"},
+      {digest, digest.substr(1), "expected 64 hex digits"},
+      {digest, "g" + digest.substr(1), "expected 64 hex digits"},
+      {R"("source_dtype":"bf16")", R"("source_dtype":"int3")", "unknown source_dtype"},
+      {name, name + "," + name, "occurs twice in one object"},
+      {R"("experts":[)", R"("experts":[],"tensors":[],"more":[)", "key 'tensors' occurs twice"},
+      {R"(,"sections")", R"(,"x":1,"sections")", "unknown key 'x'"},
+      {R"(,"tensors":[)", R"(,"x":{"y":1,"tensors":[)", "is not valid JSON"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.to);
+    const std::string other = changed(c.from, c.to);
+    if (c.error.empty()) {
+      CHECK_FALSE(split_directory(other).has_value());
+      CHECK(to_text(parse_directory(other, "d")) == text);
+    } else {
+      CHECK_ERROR(parse_directory(other, "d"), ErrorKind::malformed, std::string(c.error));
+    }
+  }
+  // Digits of digests may be of either case, as in every other place.
+  CHECK(to_text(parse_directory(changed(digest, base::to_upper(digest)), "d")) == text);
+
+  // Lists that are members of another member are not the directory's.
+  const std::size_t lists = text.find(",\"tensors\"");
+  const std::size_t after = text.find(",\"sections\"");
+  const std::string inner = text.substr(0, lists) + ",\"recipe\":{\"a\":1" +
+                            text.substr(lists, after - lists) + "}" +
+                            text.substr(after, text.find(",\"recipe\"") - after) + "}";
+  CHECK_ERROR(parse_directory(inner, "d"), ErrorKind::malformed, "key 'tensors' is missing");
 }
 
 TEST_CASE("the root covers model, sections and tensors, and nothing else") {
