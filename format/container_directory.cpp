@@ -139,7 +139,7 @@ std::vector<PayloadRange> payload_ranges(const ContainerDirectory& directory) {
   return ranges;
 }
 
-/// Gaps are permitted, because experts are aligned to 2 MiB; overlaps are not. `ranges` are sorted by their
+/// Gaps are permitted, because large experts are aligned to 2 MiB; overlaps are not. `ranges` are sorted by their
 /// begin.
 void check_ranges(std::span<const PayloadRange> ranges, std::uint64_t payload_end_bytes,
                   std::string_view subject) {

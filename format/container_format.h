@@ -10,7 +10,7 @@
 //
 // Everything that is known only after the payload comes after it, so that one pass writes the file and its
 // SHA-256. The tensors of an expert (Mixtral: w1, w3, w2) are one contiguous extent. Experts larger
-// than 2 MiB start on a 2 MiB boundary, so that they can lie in huge pages.
+// than 16 MiB start on a 2 MiB boundary, so that they can lie in huge pages.
 
 #include <array>
 #include <cstdint>
@@ -37,7 +37,10 @@ static_assert(kContainerEndMagics.size() == kContainerVersion);
 constexpr std::uint64_t kContainerHeaderBytes = 4096;
 constexpr std::uint64_t kContainerFooterBytes = 128;
 constexpr std::uint64_t kTensorAlignmentBytes = 4096;
-constexpr std::uint64_t kLargeExpertBytes = 2u << 20;  ///< experts above this are aligned to it
+/// Experts larger than this begin on a huge page. Smaller ones lie next to each other, since the gaps would be a
+/// considerable part of the file (docs/decisions/0034-small-experts-lie-side-by-side.md).
+constexpr std::uint64_t kLargeExpertBytes = 16u << 20;
+constexpr std::uint64_t kLargeExpertAlignmentBytes = 2u << 20;
 constexpr std::uint64_t kDirectoryBytesMax = 256u << 20;
 /// The key of the provenance that lists the files of the release that were damaged when they were converted:
 /// objects with "path", "state" and "problem".

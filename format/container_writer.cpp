@@ -79,9 +79,9 @@ void ContainerWriter::add_section(std::string_view name, base::Bytes bytes) {
 
 void ContainerWriter::begin_tensor(const ModelTensor& tensor, Storage storage, DType source_dtype,
                                    std::uint64_t expert_bytes) {
-  // A large expert starts on a huge page, so that it can lie in huge pages as a whole; a small one would
-  // waste more than it occupies.
-  pad_to(expert_bytes > kLargeExpertBytes ? kLargeExpertBytes : kTensorAlignmentBytes);
+  // A large expert starts on a huge page, so that it can lie in huge pages as a whole. Gaps between small ones
+  // would make up much of the file, and side by side they lie in the same huge pages.
+  pad_to(expert_bytes > kLargeExpertBytes ? kLargeExpertAlignmentBytes : kTensorAlignmentBytes);
   ContainerTensor entry;
   entry.name = tensor.name;
   entry.shape = tensor.shape;

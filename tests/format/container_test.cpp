@@ -100,30 +100,39 @@ TEST_CASE("without finish() nothing appears") {
   CHECK(std::filesystem::is_empty(folder.path()));
 }
 
-TEST_CASE("large experts start on 2 MiB") {
+TEST_CASE("large experts start on 2 MiB, smaller ones on the next page") {
   const TempDir folder;
   MistralParams params = tests::tiny_params();
   params.n_layers = 1;
   params.num_experts = 2;
   params.dim = 1024;
-  params.hidden_dim = 2048;
   params.head_dim = 64;
-  const ModelDescription description = describe(params);
-  const auto expert_bytes = expert_extent_bytes(description, 0, Storage::q4_tiles);
-  REQUIRE(expert_bytes > kLargeExpertBytes);
-  ContainerWriter writer(folder / "m.sluice", description);
-  for (const ModelTensor& tensor : model_tensors(description)) {
-    const Storage storage = storage_of(tensor);
-    const bool first = tensor.role == TensorRole::expert_gate;
-    writer.begin_tensor(tensor, storage, DType::bf16, first ? expert_bytes : 0);
-    writer.append(std::vector<std::byte>(storage_bytes(storage, tensor.shape)));
-    writer.end_tensor({});
-  }
-  static_cast<void>(writer.finish());
-  const auto reader = ContainerReader::open(folder / "m.sluice");
-  for (const auto& expert : reader.experts()) {
-    CHECK(expert.offset_bytes % kLargeExpertBytes == 0);
-    CHECK(expert.length_bytes == expert_bytes);
+  // Experts of 16.5 and of 2.5 MiB.
+  for (const bool large : {true, false}) {
+    params.hidden_dim = large ? 10496 : 1600;
+    const ModelDescription description = describe(params);
+    const auto expert_bytes = expert_extent_bytes(description, 0, Storage::q4_tiles);
+    REQUIRE((expert_bytes > kLargeExpertBytes) == large);
+    REQUIRE(expert_bytes > kLargeExpertAlignmentBytes);
+    ContainerWriter writer(folder / "m.sluice", description);
+    for (const ModelTensor& tensor : model_tensors(description)) {
+      const Storage storage = storage_of(tensor);
+      const bool first = tensor.role == TensorRole::expert_gate;
+      writer.begin_tensor(tensor, storage, DType::bf16, first ? expert_bytes : 0);
+      writer.append(std::vector<std::byte>(storage_bytes(storage, tensor.shape)));
+      writer.end_tensor({});
+    }
+    static_cast<void>(writer.finish());
+    const auto reader = ContainerReader::open(folder / "m.sluice");
+    for (const auto& expert : reader.experts()) CHECK(expert.length_bytes == expert_bytes);
+    const std::uint64_t first = reader.experts()[0].offset_bytes;
+    const std::uint64_t second = reader.experts()[1].offset_bytes;
+    if (large) {
+      CHECK(first % kLargeExpertAlignmentBytes == 0);
+      CHECK(second % kLargeExpertAlignmentBytes == 0);
+    } else {
+      CHECK(second == base::align_up(first + expert_bytes, kTensorAlignmentBytes));
+    }
   }
 }
 
