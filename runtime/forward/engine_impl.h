@@ -236,7 +236,7 @@ struct Engine::Impl {
   // router.cpp
   void route(const Layer& layer);
   void router_logits(const Layer& layer);
-  void router_logits(const Layer& layer, std::size_t row, std::size_t first, std::span<float> logits);
+  void require_finite_logits(const Layer& layer, std::size_t row, std::span<const float> logits) const;
   [[nodiscard]] float shared_weight(const Layer& layer, std::size_t row);
   void sort_assignments(const Layer& layer);
   void report_routing(const Layer& layer);

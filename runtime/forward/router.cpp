@@ -147,28 +147,33 @@ void Engine::Impl::route(const Layer& layer) {
   report_routing(layer);
 }
 
-// A task is a block of experts for a block of rows, which share the reading of the experts' weights: with
-// many experts these are a megabyte a layer, which one worker alone would read slowly even for one row.
+// A task is a block of rows for a block of experts. With a hundred experts the matrix has a megabyte: all
+// rows of a task use it while it is in the caches, and a single row is shared out, too, because one worker
+// alone would read it slowly.
 void Engine::Impl::router_logits(const Layer& layer) {
-  constexpr std::size_t kExperts = 32;
   constexpr std::size_t kRows = 16;
+  constexpr std::size_t kExperts = 32;
+  const LayerWeights& w = layer.weights;
   const std::size_t experts = layer.shape.experts;
   const std::size_t expert_blocks = base::divide_up(experts, kExperts);
   pool.run_in_shares(base::divide_up(rows.size(), kRows) * expert_blocks, [&](std::size_t task, unsigned) {
     const std::size_t first = task % expert_blocks * kExperts;
     const std::size_t count = std::min(kExperts, experts - first);
     const std::size_t row = task / expert_blocks * kRows;
-    for (std::size_t r = row; r < std::min(row + kRows, rows.size()); ++r)
-      router_logits(layer, r, first, std::span(&activations.router[r * experts + first], count));
+    const std::size_t row_end = std::min(row + kRows, rows.size());
+    kernels.dots(&activations.normed[row * dim], dim, row_end - row, &w.router[first * dim], dim, count, dim,
+                 &activations.router[row * experts + first], experts);
+    for (std::size_t r = row; r < row_end; ++r) {
+      const std::span logits(&activations.router[r * experts + first], count);
+      if (layer.shape.router->logit_bias)
+        for (std::size_t i = 0; i < count; ++i) logits[i] += w.router_bias[first + i];
+      require_finite_logits(layer, r, logits);
+    }
   });
 }
 
-void Engine::Impl::router_logits(const Layer& layer, std::size_t row, std::size_t first,
-                                 std::span<float> logits) {
-  const LayerWeights& w = layer.weights;
-  kernels.dots(&activations.normed[row * dim], &w.router[first * dim], logits.size(), dim, logits.data());
-  if (layer.shape.router->logit_bias)
-    for (std::size_t i = 0; i < logits.size(); ++i) logits[i] += w.router_bias[first + i];
+void Engine::Impl::require_finite_logits(const Layer& layer, std::size_t row,
+                                         std::span<const float> logits) const {
   if (std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); })) return;
   throw base::Error(base::ErrorKind::malformed,
                     weights.model().container.path().string() + ": layer " + std::to_string(layer.index) +
@@ -179,7 +184,8 @@ void Engine::Impl::router_logits(const Layer& layer, std::size_t row, std::size_
 /// The sigmoid of one logit.
 float Engine::Impl::shared_weight(const Layer& layer, std::size_t row) {
   alignas(64) std::array<float, kLanes> lanes{};
-  kernels.dots(&activations.normed[row * dim], layer.weights.shared->router.data(), 1, dim, lanes.data());
+  kernels.dots(&activations.normed[row * dim], dim, 1, layer.weights.shared->router.data(), dim, 1, dim,
+               lanes.data(), 1);
   kernels.sigmoid(lanes.data(), kLanes);
   return lanes[0];
 }

@@ -17,24 +17,56 @@ void rms_norm(const float* x, const float* weight, float eps, std::size_t true_c
   for (std::size_t i = 0; i < n; i += 16) store(out + i, load(x + i) * scale * load(weight + i));
 }
 
-// Sums of several rows are independent, so that no multiply-add waits for the one before it.
-template <std::size_t kRows>
-inline void dots_of(const float* x, const float* rows, std::size_t n, float* out) {
-  Float16 total[kRows];
-#pragma GCC unroll 4
-  for (auto& t : total) t = zero();
+/// Rows of floats, `stride` apart.
+struct FloatRows {
+  const float* first;
+  std::size_t stride;
+
+  [[nodiscard]] const float* operator[](std::size_t row) const { return first + row * stride; }
+};
+
+// All sums in registers: each waits for its last addition, so one alone would leave the multipliers idle for
+// most of the time.
+template <std::size_t kRows, std::size_t kCount>
+inline void dots_tile(FloatRows x, FloatRows w, std::size_t n, float* out, std::size_t out_stride) {
+  Float16 total[kRows][kCount];
+  for (auto& row : total)
+    for (Float16& t : row) t = zero();
   for (std::size_t i = 0; i < n; i += 16) {
-    const Float16 v = load(x + i);
-#pragma GCC unroll 4
-    for (std::size_t r = 0; r < kRows; ++r) total[r] = fma(v, load(rows + r * n + i), total[r]);
+    Float16 loaded[kCount];
+    for (std::size_t e = 0; e < kCount; ++e) loaded[e] = load(w[e] + i);
+    for (std::size_t r = 0; r < kRows; ++r) {
+      const Float16 v = load(x[r] + i);
+      for (std::size_t e = 0; e < kCount; ++e) total[r][e] = fma(v, loaded[e], total[r][e]);
+    }
   }
-#pragma GCC unroll 4
-  for (std::size_t r = 0; r < kRows; ++r) out[r] = sum_of(total[r]);
+  for (std::size_t r = 0; r < kRows; ++r)
+    for (std::size_t e = 0; e < kCount; ++e) out[r * out_stride + e] = sum_of(total[r][e]);
 }
 
-void dots(const float* x, const float* rows, std::size_t count, std::size_t n, float* out) {
-  for (; count >= 4; count -= 4, rows += 4 * n, out += 4) dots_of<4>(x, rows, n, out);
-  for (; count > 0; --count, rows += n, ++out) dots_of<1>(x, rows, n, out);
+// All rows of w in steps of kCount, and the rest one by one.
+template <std::size_t kRows, std::size_t kCount>
+inline void dots_of_rows(FloatRows x, FloatRows w, std::size_t count, std::size_t n, float* out,
+                         std::size_t out_stride) {
+  std::size_t e = 0;
+  for (; e + kCount <= count; e += kCount)
+    dots_tile<kRows, kCount>(x, {w[e], w.stride}, n, out + e, out_stride);
+  for (; e < count; ++e) dots_tile<kRows, 1>(x, {w[e], w.stride}, n, out + e, out_stride);
+}
+
+void dots(const float* x, std::size_t x_stride, std::size_t rows, const float* w, std::size_t w_stride,
+          std::size_t count, std::size_t n, float* out, std::size_t out_stride) {
+  // 16 sums of 32 registers, 8 of 16.
+  constexpr std::size_t kRows = kParts == 1 ? 4 : 2;
+  constexpr std::size_t kTogether = kParts == 1 ? 4 : 2;
+  constexpr std::size_t kOfOneRow = kParts == 1 ? 8 : 4;
+  std::size_t r = 0;
+  for (; r + kRows <= rows; r += kRows)
+    dots_of_rows<kRows, kTogether>({x + r * x_stride, x_stride}, {w, w_stride}, count, n,
+                                   out + r * out_stride, out_stride);
+  for (; r < rows; ++r)
+    dots_of_rows<1, kOfOneRow>({x + r * x_stride, x_stride}, {w, w_stride}, count, n, out + r * out_stride,
+                               out_stride);
 }
 
 void silu_multiply(const float* gate, const float* up, std::size_t n, float* out) {

@@ -126,9 +126,10 @@ struct Kernels {
   /// out = x * rsqrt(mean(x^2) + eps) * weight; the mean is over `true_count` elements.
   void (*rms_norm)(const float* x, const float* weight, float eps, std::size_t true_count, std::size_t n,
                    float* out);
-  /// out[i] = the sum of x * rows[i], for `count` rows that are n apart. A sum's bits do not depend on
-  /// `count`.
-  void (*dots)(const float* x, const float* rows, std::size_t count, std::size_t n, float* out);
+  /// out[r][i] = the sum of x[r] * w[i], for `rows` rows of x and `count` rows of w, which are the strides
+  /// apart. A sum's bits do not depend on `rows` and `count`.
+  void (*dots)(const float* x, std::size_t x_stride, std::size_t rows, const float* w, std::size_t w_stride,
+               std::size_t count, std::size_t n, float* out, std::size_t out_stride);
   /// out = silu(gate) * up
   void (*silu_multiply)(const float* gate, const float* up, std::size_t n, float* out);
   /// x = 1 / (1 + exp(-x))

@@ -244,13 +244,26 @@ TEST_CASE("float kernels give the same bits on every instruction set") {
     k.add(b.data(), n, out.data());
     k.multiply(a.data(), n, out.data());
     keep(out);
-    for (std::size_t count = 1; count <= 7; ++count) {
-      std::vector<float> rows, dots(count);
-      for (std::size_t i = 0; i < count; ++i) rows.insert(rows.end(), b.begin(), b.end());
-      k.dots(a.data(), rows.data(), count, n, dots.data());
-      keep(dots);
-      REQUIRE(std::ranges::all_of(dots, [&](float dot) { return dot == dots[0]; }));
-      REQUIRE(dots[0] == all.back());
+    const auto dot = [&](const float* x, const float* w, std::size_t count) {
+      float sum = 0;
+      k.dots(x, count, 1, w, count, 1, count, &sum, 1);
+      return sum;
+    };
+    all.push_back(dot(a.data(), b.data(), n));
+    // Rows of 48 floats of which 32 count; sums are the same however many are made at a time.
+    for (const std::size_t rows : {1u, 2u, 3u, 4u, 9u}) {
+      for (const std::size_t count : {1u, 3u, 4u, 8u, 13u}) {
+        const auto x = random_floats(rows * 48, 5, 3.0f);
+        const auto w = random_floats(count * 64, 6, 3.0f);
+        std::vector<float> sums(rows * (count + 1), 7.0f);
+        k.dots(x.data(), 48, rows, w.data(), 64, count, 32, sums.data(), count + 1);
+        for (std::size_t r = 0; r < rows; ++r) {
+          CHECK(sums[r * (count + 1) + count] == 7.0f);
+          for (std::size_t i = 0; i < count; ++i)
+            CHECK(sums[r * (count + 1) + i] == dot(&x[r * 48], &w[i * 64], 32));
+        }
+        keep(sums);
+      }
     }
     out = a;
     all.push_back(k.exp_sum(out.data(), 187, 3.0f));
