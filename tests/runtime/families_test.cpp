@@ -11,12 +11,15 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "format/model_description.h"
 #include "runtime/forward/engine_impl.h"
 #include "runtime/runtime.h"
 #include "tests/runtime/described_model.h"
 #include "tests/runtime/logits.h"
 #include "tests/runtime/slow_reference.h"
+#include "tests/support/check_error.h"
+#include "tests/support/pth_writer.h"
 #include "tests/support/temp_dir.h"
 
 using namespace sluice;
@@ -218,4 +221,28 @@ TEST_CASE("a token's cost has shared experts, dense layers and a tied head in it
     bytes += of_expert ? tensor.length_bytes * 4 / 128 : tensor.length_bytes;
   }
   CHECK(model.decode_bytes_per_token() == bytes);
+}
+
+TEST_CASE(
+    "a shared expert and a dense layer are verified before they are used, mapped or beside an expert cache") {
+  const tests::TempDir folder;
+  const auto path = folder / "q8.sluice";
+  for (const char* name : {"layers.1.feed_forward.shared.w2.weight", "layers.0.feed_forward.w3.weight"}) {
+    std::uint64_t offset_bytes = 0;
+    {
+      const Model model = open_with_dense_layer(folder, convert::Quant::q8);
+      offset_bytes = model.impl().container.find(name)->offset_bytes;
+    }
+    std::string bytes = base::read_text_file(path);
+    bytes[static_cast<std::size_t>(offset_bytes) + 5] ^= 1;
+    tests::write_plainly(path, bytes);
+    const Model model = Model::open(path);
+    for (const bool streams : {false, true}) {
+      SessionOptions options;
+      options.context_tokens = 10;
+      Session session(model, options);
+      if (streams) session.engine().impl().weights.stream(3);
+      CHECK_ERROR(session.feed(std::vector<TokenId>{1, 2}), base::ErrorKind::verification, name);
+    }
+  }
 }
