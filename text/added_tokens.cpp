@@ -42,8 +42,8 @@ bool contains(std::span<const TextRange> ranges, TextRange range) {
 
 AddedTokenFinder::AddedTokenFinder(std::vector<AddedTokenRule> rules) : rules_(std::move(rules)) {
   std::ranges::stable_sort(rules_, {}, &AddedTokenRule::text);
-  const auto repeated = std::ranges::unique(rules_, {}, &AddedTokenRule::text);
-  rules_.erase(repeated.begin(), repeated.end());
+  const auto same_text = [](const AddedTokenRule& a, const AddedTokenRule& b) { return a.text == b.text; };
+  rules_.erase(std::unique(rules_.begin(), rules_.end(), same_text), rules_.end());
   any_needs_trust_ = std::ranges::any_of(rules_, &AddedTokenRule::needs_trust);
   for (const AddedTokenRule& rule : rules_) ++first_byte_[static_cast<unsigned char>(rule.text.front()) + 1U];
   for (std::size_t byte = 0; byte < 256; ++byte) first_byte_[byte + 1] += first_byte_[byte];
@@ -91,10 +91,9 @@ AddedTokenFinder::Found AddedTokenFinder::longest_at(std::string_view text, std:
     const auto byte_of = [&](const AddedTokenRule& rule) {
       return static_cast<unsigned char>(rule.text[length]);
     };
-    const auto narrowed =
-        std::ranges::equal_range(begin, end, static_cast<unsigned char>(text[at + length]), {}, byte_of);
-    begin = narrowed.begin();
-    end = narrowed.end();
+    const auto byte = static_cast<unsigned char>(text[at + length]);
+    begin = std::ranges::lower_bound(begin, end, byte, {}, byte_of);
+    end = std::ranges::upper_bound(begin, end, byte, {}, byte_of);
   }
   return longest;
 }
@@ -103,7 +102,9 @@ AddedTokenFinder::Found AddedTokenFinder::longest_at(std::string_view text, std:
 // token, and so make the piece disappear.
 bool AddedTokenFinder::hides_trusted(std::string_view text, TextRange match,
                                      std::span<const TextRange> trusted) const {
-  if (!any_needs_trust_ || trusted.empty() || contains(trusted, match)) return false;
+  if (!any_needs_trust_ || contains(trusted, match)) return false;
+  const auto range = std::ranges::upper_bound(trusted, match.begin, {}, &TextRange::end);
+  if (range == trusted.end() || range->begin >= match.end) return false;
   for (std::size_t at = match.begin + 1; at < match.end; ++at) {
     const auto first = static_cast<unsigned char>(text[at]);
     for (auto rule = rules_.begin() + first_byte_[first]; rule != rules_.begin() + first_byte_[first + 1U];
