@@ -232,7 +232,7 @@ class GgufInputTest(ProgramTest):
         write_gguf(self.folder / "m.gguf", {**pairs, "tokenizer.ggml.model": "gpt2"}, tensors)
         self.fail_with(9, "malformed", "is 'gpt2', supported is 'llama'", "convert", "m.gguf", "-o", "x")
         write_gguf(self.folder / "m.gguf", {**pairs, "general.architecture": "grok"}, tensors)
-        self.fail_with(9, "malformed", "is 'grok', supported is 'llama'", "convert", "m.gguf", "-o", "x")
+        self.fail_with(9, "malformed", "is 'grok', supported are llama, qwen3moe", "convert", "m.gguf", "-o", "x")
         write_gguf(self.folder / "m.gguf", pairs, {**tensors, "rope_freqs.weight": ([8], "F32", bytes(32))})
         self.fail_with(9, "malformed", "'rope_freqs.weight'", "convert", "m.gguf", "-o", "x")
 
