@@ -300,8 +300,15 @@ ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   model.description = config.description;
   const auto params = mistral_params(model.description);
   model.params_text = (params ? to_json(*params) : to_json(model.description)).dump_pretty();
-  model.tokenizer_kind = TokenizerKind::sentencepiece;
-  model.tokenizer = gguf_tokenizer(checkpoint);
+  model.tokenizer_kind = gguf_tokenizer_kind(checkpoint);
+  if (model.tokenizer_kind == TokenizerKind::sentencepiece) {
+    model.tokenizer = gguf_tokenizer(checkpoint);
+  } else {
+    const std::string text = gguf_tokenizer_json(checkpoint);
+    const base::Bytes bytes = base::as_bytes(text);
+    model.tokenizer.assign(bytes.begin(), bytes.end());
+    model.chat.tokenizer_config = gguf_tokenizer_config(checkpoint);
+  }
   model.tokens = gguf_token_facts(checkpoint);
   model.chat.chat_template = gguf_chat_template(checkpoint);
   model.tokenizer_source = checkpoint.files.front().string() + ": tokenizer";

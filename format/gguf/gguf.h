@@ -11,6 +11,7 @@
 #include "format/checkpoint_index.h"
 #include "format/hub/family_config.h"
 #include "format/hub/token_facts.h"
+#include "format/hub/tokenizer_file.h"
 #include "format/mistral_params.h"
 
 namespace sluice::format {
@@ -41,6 +42,16 @@ void require_supported_architecture(const CheckpointIndex& checkpoint);
 
 /// The ids that end a turn in addition to the tokenizer's EOS.
 [[nodiscard]] TokenFacts gguf_token_facts(const CheckpointIndex& checkpoint);
+
+/// Which kind of tokenizer file holds the same as the keys: "llama" is SentencePiece, "gpt2" byte-level BPE.
+/// Error{malformed} for any other.
+[[nodiscard]] TokenizerKind gguf_tokenizer_kind(const CheckpointIndex& checkpoint);
+
+/// A byte-level BPE tokenizer as the text of a tokenizer.json that gives the same ids, and of a
+/// tokenizer_config.json that names BOS and EOS. Error{malformed} naming the key for a split that is not
+/// known, and for tokens, types and merges that contradict each other.
+[[nodiscard]] std::string gguf_tokenizer_json(const CheckpointIndex& checkpoint);
+[[nodiscard]] std::string gguf_tokenizer_config(const CheckpointIndex& checkpoint);
 
 /// The file's tokenizer as a tokenizer.model that gives the same ids. Error{malformed} for any kind but
 /// "llama".

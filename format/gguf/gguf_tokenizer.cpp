@@ -60,7 +60,9 @@ bool is_chat_mark(std::string_view piece) {
 TokenFacts gguf_token_facts(const CheckpointIndex& checkpoint) {
   const GgufKeys keys(checkpoint);
   const std::size_t count = keys.list<std::string>("tokenizer.ggml.tokens").size();
-  const std::int32_t eos = token_id(keys, "tokenizer.ggml.eos_token_id", 2, count);
+  // SentencePiece's usual id; byte-level tokenizers have none.
+  const bool sentencepiece = gguf_tokenizer_kind(checkpoint) == TokenizerKind::sentencepiece;
+  const std::int32_t eos = token_id(keys, "tokenizer.ggml.eos_token_id", sentencepiece ? 2 : -1, count);
   TokenFacts facts;
   // The end of a turn, where it is not the end of a text.
   for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
