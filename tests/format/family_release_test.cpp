@@ -3,10 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
 #include "base/file.h"
+#include "format/checkpoint_map.h"
 #include "format/hub/family_config.h"
 #include "format/released_model.h"
 #include "tests/support/check_error.h"
@@ -201,6 +203,32 @@ TEST_CASE("a tensor that is missing is named as its neighbours are") {
     CHECK_ERROR(open_released_model(folder.path()), ErrorKind::malformed,
                 "tensor '" + std::string(missing) + "' is missing");
   }
+}
+
+TEST_CASE("damage in fused experts and in FP8 is named by tensor, and by the expert or row it touches") {
+  const auto native = tests::make_family_tensors(described("qwen3_moe"), 8);
+  auto tensors = tests::to_family_names("qwen3_moe", FamilyNaming::fused, native);
+  tensors.push_back({"codes", DType::f8_e4m3, {3, 5}, std::string(15, '\1')});
+  const TempDir folder(tests::fast_directory());
+  tests::write_family_release(folder.path(), tests::small_config("qwen3_moe"), tensors);
+  const auto map = map_damaged_checkpoint(folder / "model.safetensors",
+                                          [](std::uint64_t, std::uint64_t) { return false; });
+  REQUIRE(map.has_value());
+  const auto touched = [&](const char* name, std::uint64_t element) {
+    const auto tensor = std::ranges::find(map->tensors, std::string(name), &CheckpointTensor::name);
+    REQUIRE(tensor != map->tensors.end());
+    const std::uint64_t at = tensor->offset_bytes + element * size_bytes(tensor->dtype);
+    std::uint64_t others = 0;
+    for (const CheckpointTensor& other : map->tensors) others += touches(other, at, at + 1) ? 1 : 0;
+    CHECK(others == 1);
+    return touched_rows(*tensor, at, at + 1);
+  };
+  // 12 experts of [88, 96].
+  const char* fused = "model.layers.2.mlp.experts.gate_up_proj";
+  CHECK(touched(fused, 0) == RowSpan{0, 0});
+  CHECK(touched(fused, 5 * 88 * 96 + 17) == RowSpan{5, 5});
+  CHECK(touched(fused, 12 * 88 * 96 - 1) == RowSpan{11, 11});
+  CHECK(touched("codes", 9) == RowSpan{1, 1});
 }
 
 /// One FP8 tensor with a scale for each block of 128 x 128; every code and every scale differs from its

@@ -47,6 +47,28 @@ void read_row(const format::CheckpointTensor& tensor, const base::File& file) {
   source.to_floats(bytes, 0, values);
 }
 
+void read_model(const format::CheckpointIndex& file) {
+  try {
+    const auto config = format::gguf_config(file);
+    format::validate(config.description, "described");
+    INVARIANT(format::description_from_json(format::to_json(config.description), "again") ==
+              config.description);
+  } catch (const base::Error& error) {
+    INVARIANT(error.kind() == base::ErrorKind::malformed);
+  }
+}
+
+void read_tokenizer(const format::CheckpointIndex& file) {
+  static_cast<void>(format::gguf_token_facts(file));
+  static_cast<void>(format::gguf_chat_template(file));
+  if (format::gguf_tokenizer_kind(file) == format::TokenizerKind::sentencepiece) {
+    static_cast<void>(format::gguf_tokenizer(file));
+  } else {
+    static_cast<void>(format::parse_json(format::gguf_tokenizer_json(file), "again"));
+    static_cast<void>(format::parse_json(format::gguf_tokenizer_config(file), "again"));
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -62,8 +84,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       INVARIANT(tensor.offset_bytes <= size && tensor.extent_bytes <= size - tensor.offset_bytes);
     const auto content = base::File::open_read(path);
     for (const auto& tensor : file.tensors) read_row(tensor, content);
-    static_cast<void>(format::gguf_params(file));
-    static_cast<void>(format::gguf_tokenizer(file));
+    read_model(file);
+    read_tokenizer(file);
   } catch (const base::Error& error) {
     INVARIANT(error.kind() == base::ErrorKind::malformed);
   }
