@@ -2,8 +2,8 @@
 //
 //   mixed_types RELEASE WORK OUTPUT EXPERTS ATTENTION HEAD EMBEDDING ROUTER
 //
-// The first three types are bf16, q8, q6 or q4, and stand in the container as such. Embedding and router can
-// only be bf16 there; with q8 or q4 their values are those that rounding leaves, so that what it costs is
+// The types are bf16, q8, q6 or q4. The first three stand in the container as such. Embedding and router can
+// only be bf16 there; with other types their values are those that rounding leaves, so that what it costs is
 // seen all the same (those of the embedding then in bf16, which adds 0.002 to their relative error). The
 // folder WORK is for the release with rounded values.
 
@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "convert/convert.h"
+#include "convert/panel_encoder.h"
 #include "convert/plan.h"
 #include "format/released_model.h"
 #include "tests/support/quantize_row.h"
@@ -34,6 +35,23 @@ void round_q8(std::span<float> row) {
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = scale * static_cast<float>(codes[i]);
 }
 
+void round_q6(std::span<float> row) {
+  const format::TileLayout layout(format::TileType::q6, 1, row.size());
+  std::vector<std::byte> codes(layout.panel_code_bytes);
+  convert::EncodedPanel panel;
+  panel.begin(layout);
+  convert::PanelEncoder encoder;
+  for (std::size_t strip = 0; strip < convert::kPanelStrips; ++strip)
+    encoder.encode(layout, strip, strip == 0 ? row : std::span<const float>(), codes, panel);
+  std::vector<std::byte> matrix = std::move(codes);
+  for (const auto& [plane, offset_bytes] : {std::pair{&panel.magnitudes, layout.magnitudes_offset_bytes},
+                                            {&panel.row_scales, layout.row_scales_offset_bytes}}) {
+    matrix.resize(offset_bytes);
+    matrix.insert(matrix.end(), plane->begin(), plane->end());
+  }
+  for (std::size_t i = 0; i < row.size(); ++i) row[i] = format::weight_at(layout, matrix, 0, i);
+}
+
 void round_q4(std::span<float> row) {
   convert::Q4Row q;
   tests::quantize_row_q4(row, q);
@@ -45,8 +63,7 @@ void round_row(std::span<float> row, Quant type) {
   switch (type) {
     case Quant::bf16: return;
     case Quant::q8: return round_q8(row);
-    case Quant::q6:
-      throw base::Error(base::ErrorKind::usage, "embedding and router cannot be rounded to q6 here");
+    case Quant::q6: return round_q6(row);
     case Quant::q4: return round_q4(row);
   }
 }
@@ -93,8 +110,10 @@ int run(char** argv) {
   convert::Request request;
   request.input = work;
   request.output = argv[3];
-  request.types = convert::MatrixTypes{
-      .experts = parse_type(argv[4]), .attention = parse_type(argv[5]), .head = parse_type(argv[6])};
+  request.types = convert::MatrixTypes{.experts = parse_type(argv[4]),
+                                       .attention = parse_type(argv[5]),
+                                       .head = parse_type(argv[6]),
+                                       .tied_head = {}};
   request.quant = request.types->experts;
   base::NoProgress progress;
   static_cast<void>(convert::convert(request, progress, {}));

@@ -52,9 +52,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(build, text, pathlib.Path(folder))
         show(bench, "all other tensors bf16", EXACT,
-             {group: TYPES if group in ("experts", "attention", "head") else ["q8", "q4"] for group in GROUPS})
+             dict.fromkeys(GROUPS, TYPES))
         show(bench, "types of --quant q4, but for", CHOSEN,
-             {"attention": ["bf16", "q8", "q4"], "head": ["bf16", "q8", "q4"], "embedding": ["q8", "q4"], "router": ["q8", "q4"]})
+             {"attention": ["bf16", "q8", "q4"], "head": ["bf16", "q8", "q4"], "embedding": TYPES, "router": TYPES})
+        print("types of --quant q4, with a head that is the embedding")
+        for kind in TYPES:
+            print(f"  {kind:5} {bench.kl_divergence(CHOSEN | {'head': kind, 'embedding': kind}):.5f}", flush=True)
 
 
 if __name__ == "__main__":
