@@ -75,7 +75,8 @@ Json provenance_json(const Request& request) {
   return provenance;
 }
 
-Json recipe_json(Quant quant, const MatrixTypes& types, double bits_per_weight, double relative_error) {
+Json recipe_json(Quant quant, MatrixTypes types, bool tied, double bits_per_weight, double relative_error) {
+  if (tied) types.head = types.tied_head.value_or(types.head);
   const auto type = [&](QuantizationClass quantization) {
     return format::type_name(storage_for(quantization, types));
   };
@@ -83,7 +84,7 @@ Json recipe_json(Quant quant, const MatrixTypes& types, double bits_per_weight, 
                        {"experts", type(QuantizationClass::feed_forward)},
                        {"attention", type(QuantizationClass::attention)},
                        {"head", type(QuantizationClass::head)},
-                       {"embedding", type(QuantizationClass::embedding)},
+                       {"embedding", type(tied ? QuantizationClass::head : QuantizationClass::embedding)},
                        {"router", type(QuantizationClass::unquantized)},
                        {"bits_per_weight", bits_per_weight},
                        {"relative_error", relative_error}});
@@ -187,8 +188,8 @@ class Conversion {
     Result result = add_up();
     result.resumed_tensors = resumed;
     result.converted_tensors = jobs.size();
-    Json recipe =
-        recipe_json(request_.quant, types_of(request_), result.bits_per_weight, result.relative_error);
+    Json recipe = recipe_json(request_.quant, types_of(request_), plan_.release.description.tied_embeddings,
+                              result.bits_per_weight, result.relative_error);
     if (feed_) recipe.set("calibration", feed_->to_json());
     record_quantized_source(plan_.release, recipe);
     recipe.set("quality", to_json(result.quality));

@@ -33,6 +33,8 @@ struct MatrixTypes {
   Quant experts = Quant::q4;
   Quant attention = Quant::q6;
   Quant head = Quant::q6;
+  /// Of a matrix that is embedding and head (decision 0028); absent: that of a head.
+  std::optional<Quant> tied_head = {};
 };
 
 /// `convert --quant` stands for these types: with q4 only the experts are q4, attention and head are q6. The

@@ -38,7 +38,10 @@ std::optional<Quant> parse_quant(std::string_view name) {
 MatrixTypes types_for(Quant quant) {
   // Four bits for attention cost more than four bits for all experts: docs/quantization.md, decision 0014.
   const Quant others = quant == Quant::q4 ? Quant::q6 : quant;
-  return {.experts = quant, .attention = others, .head = others};
+  // Rounding an embedding costs more than rounding a head, and one that is tied is both:
+  // docs/quantization.md.
+  const Quant tied_head = quant == Quant::q4 ? Quant::q8 : quant;
+  return {.experts = quant, .attention = others, .head = others, .tied_head = tied_head};
 }
 
 format::Storage storage_for(format::QuantizationClass quantization, const MatrixTypes& types) {
@@ -52,6 +55,12 @@ format::Storage storage_for(format::QuantizationClass quantization, const Matrix
   INVARIANT(!"a class without storage");
 }
 
+format::Storage storage_for(const format::ModelTensor& tensor, const MatrixTypes& types) {
+  const bool tied =
+      tensor.role == format::TensorRole::embedding && tensor.quantization == format::QuantizationClass::head;
+  return tied ? tiles_of(types.tied_head.value_or(types.head)) : storage_for(tensor.quantization, types);
+}
+
 Plan Plan::make(const std::filesystem::path& input, const MatrixTypes& types) {
   if (!std::filesystem::exists(input))
     throw base::Error(base::ErrorKind::usage, input.string() + ": no such file or folder");
@@ -61,7 +70,7 @@ Plan Plan::make(const std::filesystem::path& input, const MatrixTypes& types) {
   for (const auto& file : plan.release.files) plan.files.push_back(base::File::open_read(file));
   for (const format::ReleasedTensor& tensor : plan.release.tensors)
     // The pointers lead into plan.release, whose tensors do not move when the plan is moved.
-    plan.tensors.push_back({tensor.target, &tensor.view, storage_for(tensor.target.quantization, types)});
+    plan.tensors.push_back({tensor.target, &tensor.view, storage_for(tensor.target, types)});
   plan.input_bytes = plan.release.value_bytes();
   return plan;
 }

@@ -194,7 +194,8 @@ class ContainerRepairer {
       if (const auto quant = parse_quant(name)) return *quant;
       base::throw_malformed(subject, "was made by a recipe '" + name + "' that is not known");
     };
-    return {.experts = type("experts"), .attention = type("attention"), .head = type("head")};
+    return {
+        .experts = type("experts"), .attention = type("attention"), .head = type("head"), .tied_head = {}};
   }
 
   /// Converts the damaged tensors into the spare file.
@@ -287,7 +288,8 @@ void restore_recipe(Request& conversion, const RepairRequest& request, const bas
                 request.container.string() +
                     ": its directory is too damaged to say how it was made; convert the release again");
   conversion.quant = *quant;
-  conversion.types = MatrixTypes{.experts = *experts, .attention = *attention, .head = *head};
+  conversion.types =
+      MatrixTypes{.experts = *experts, .attention = *attention, .head = *head, .tied_head = {}};
 }
 
 /// Repairs a container whose directory is damaged: the footer says what the directory must hash to.

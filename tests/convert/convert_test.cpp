@@ -52,6 +52,22 @@ std::string raw(const std::vector<std::byte>& bytes) { return std::string(base::
 
 }  // namespace
 
+TEST_CASE("an embedding that is the head is stored in tiles, in q8 where heads are in q6") {
+  format::ModelDescription model = format::describe(tests::tiny_params());
+  const auto embedding = [&] { return format::model_tensors(model).front(); };
+  for (const Quant quant : {Quant::bf16, Quant::q8, Quant::q4})
+    CHECK(convert::storage_for(embedding(), convert::types_for(quant)) == format::Storage::bf16_rows);
+  model.tied_embeddings = true;
+  const auto stored = [&](const convert::MatrixTypes& types) {
+    return convert::storage_for(embedding(), types);
+  };
+  CHECK(stored(convert::types_for(Quant::bf16)) == format::Storage::bf16_tiles);
+  CHECK(stored(convert::types_for(Quant::q8)) == format::Storage::q8_tiles);
+  CHECK(stored(convert::types_for(Quant::q4)) == format::Storage::q8_tiles);
+  CHECK(stored({.experts = Quant::q4, .attention = Quant::q4, .head = Quant::q6, .tied_head = {}}) ==
+        format::Storage::q6_tiles);
+}
+
 TEST_CASE("bf16 keeps every released bit, and the source digests are of the released bytes") {
   const TempDir folder;
   auto params = tests::tiny_params();
@@ -180,7 +196,8 @@ TEST_CASE("types other than the usual ones are kept, and told with their bits") 
   convert::Request request;
   request.input = folder.path();
   request.output = folder / "m.sluice";
-  request.types = convert::MatrixTypes{.experts = Quant::q8, .attention = Quant::q4, .head = Quant::bf16};
+  request.types = convert::MatrixTypes{
+      .experts = Quant::q8, .attention = Quant::q4, .head = Quant::bf16, .tied_head = {}};
   const auto result = convert::convert(request, progress, {});
   const auto kind = [&](const std::string& name) {
     return *std::ranges::find(result.quality.kinds, name, &convert::QualityReport::Kind::name);

@@ -108,7 +108,8 @@ TEST_CASE("only the tensors that are damaged are converted again") {
 
 TEST_CASE("a container of other types than its quantization usually has is repaired in them") {
   Container container(
-      Quant::q4, convert::MatrixTypes{.experts = Quant::q4, .attention = Quant::q8, .head = Quant::bf16});
+      Quant::q4, convert::MatrixTypes{
+                     .experts = Quant::q4, .attention = Quant::q8, .head = Quant::bf16, .tied_head = {}});
   const auto reader = format::ContainerReader::open(container.request.container);
   container.damage(reader.find("layers.0.attention.wq.weight")->offset_bytes);
   container.damage(reader.find("output.weight")->offset_bytes);

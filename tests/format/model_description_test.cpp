@@ -262,7 +262,8 @@ TEST_CASE("JSON that to_json does not write is refused by its cause") {
   check(R"("width":64,)", R"("width":"64",)", "d: key 'width': expected a whole number");
   check(R"("width":64,)", R"("width":64,"depth":2,)", "d: unknown key 'depth'");
   check(R"("width":64,)", R"("width":64,"tied_embeddings":1,)", "d: key 'tied_embeddings': expected");
-  check(R"("width":64,"vocabulary":2048,)", R"("vocabulary":2048,"width":64,)", "d: is not in canonical form");
+  check(R"("width":64,"vocabulary":2048,)", R"("vocabulary":2048,"width":64,)",
+        "d: is not in canonical form");
   check(R"("width":64,)", R"("width":64,"tied_embeddings":false,)", "d: is not in canonical form");
   check(R"("norm":{"epsilon":1e-05})", R"("norm":{"epsilon":1e-05,"bias":true})",
         "d: key 'norm': unknown key 'bias'");

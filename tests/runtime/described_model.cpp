@@ -1,3 +1,8 @@
+// Makes descriptions, weights and containers for tests. Random choices come from a generator of the caller,
+// so a test repeats itself; the values of a tensor come from its name and a seed. Containers are written
+// tensor by tensor with the encoder of conversions, without a release and without convert's pipeline. One
+// thread.
+
 #include "tests/runtime/described_model.h"
 
 #include <cmath>
@@ -194,7 +199,7 @@ std::filesystem::path write_container(const std::filesystem::path& path, const M
   writer.add_section("tokenizer", base::as_bytes(tokenizer));
   const auto types = convert::types_for(quant);
   for (const ModelTensor& tensor : model_tensors(description)) {
-    const Storage storage = convert::storage_for(tensor.quantization, types);
+    const Storage storage = convert::storage_for(tensor, types);
     writer.begin_tensor(tensor, storage, DType::f32, 0);
     writer.append(encode(storage, tensor.shape, weights.at(tensor.name)));
     writer.end_tensor({});
