@@ -277,13 +277,25 @@ class Reader {
                  std::string_view place) {
     const auto known_left = known(left);
     const auto known_right = known(right);
-    const auto product = known(left + right);
-    if (!known_left || !known_right || !product)
+    const auto product =
+        known_left && known_right ? known_product(left, *known_left, right, *known_right) : std::nullopt;
+    if (!product)
       base::throw_malformed(place, "merge " + std::to_string(rank) + " of " + in_quotes(left) + " and " +
                                        in_quotes(right) +
                                        ": one of them or both together are not in the vocabulary");
     if (known_left->is_reachable && known_right->is_reachable && product->is_reachable)
       parts_.model.merges.set(known_left->id, known_right->id, {rank, product->id});
+  }
+
+  [[nodiscard]] std::optional<Known> known_product(const std::string& left, Known known_left,
+                                                   const std::string& right, Known known_right) {
+    if (!known_left.is_reachable || !known_right.is_reachable) return known(left + right);
+    // The letters of both together spell the bytes of both together.
+    const PieceTable& pieces = parts_.model.pieces;
+    product_bytes_.assign(pieces.bytes(known_left.id)).append(pieces.bytes(known_right.id));
+    if (const auto id = pieces.find(product_bytes_)) return Known{*id, true};
+    const auto found = unreachable_.find(left + right);
+    return found == unreachable_.end() ? std::nullopt : std::optional(Known{found->second, false});
   }
 
   void find_bytes() {
@@ -320,6 +332,7 @@ class Reader {
   std::unordered_map<std::string, TokenId> added_ids_;
   std::map<TokenId, std::string> added_texts_;
   std::vector<TokenId> control_ids_;
+  std::string product_bytes_;                             // of a merge; kept for its memory
   std::unordered_map<std::string, TokenId> unreachable_;  // keys of the vocabulary that no text becomes
 };
 

@@ -83,8 +83,9 @@ class Tokenizer {
   [[nodiscard]] std::vector<TokenId> encode_prompt(std::string_view text) const;
 };
 
-/// Error{malformed} naming `subject` when the bytes are no tokenizer of that kind, when there is no BOS, or
-/// neither EOS nor end id, or when an id is negative.
+/// Error{malformed} naming `subject` when the bytes are no tokenizer of that kind or say something that is not
+/// supported (docs/tokenizers.md), when there is neither EOS nor end id, when an id is negative, and when a
+/// tokenizer.model or tekken.json has no BOS.
 [[nodiscard]] std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle,
                                                         std::string_view subject);
 
