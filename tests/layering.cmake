@@ -48,7 +48,7 @@ set(private_wings fetch/swarm runtime/onednn)
 set(friends_fetch/swarm fetch/seed.cpp)
 set(friends_runtime/onednn "")
 
-# Third-party headers by the start of their path, and the folder that may include them.
+# Third-party headers by the start of their path, and the folders that may include them.
 set(third_party libtorrent boost curl oneapi dnnl mpi sentencepiece CLI openssl sodium zlib nlohmann utf8proc)
 set(home_libtorrent fetch)
 set(home_boost fetch)
@@ -62,7 +62,7 @@ set(home_openssl base)
 set(home_sodium base)
 set(home_zlib base)
 set(home_nlohmann format)
-set(home_utf8proc "(base|text)")
+set(home_utf8proc base text)
 
 # wing_of(VARIABLE PATH): "room/wing" of a path that lies in a wing, else nothing.
 function(wing_of variable path)
@@ -105,8 +105,10 @@ endmacro()
 
 macro(check_third_party file header)
   foreach(package ${third_party})
-    if("${header}" MATCHES "^${package}([./_]|$)" AND NOT "${file}" MATCHES "^${home_${package}}/")
-      list(APPEND faults "${file} includes ${header}: it belongs to ${home_${package}} alone")
+    list(JOIN home_${package} "|" homes)
+    if("${header}" MATCHES "^${package}([./_]|$)" AND NOT "${file}" MATCHES "^(${homes})/")
+      list(JOIN home_${package} " and " homes)
+      list(APPEND faults "${file} includes ${header}: it belongs to ${homes} alone")
     endif()
   endforeach()
 endmacro()
