@@ -56,6 +56,7 @@ class Reader {
   void read_normalizer(const std::string& place) {
     for (const Json* part : parts_of(file_.find("normalizer"), "normalizers", place)) {
       const std::string& type = type_of(*part, place);
+      last_replace_ = {};
       if (type == "NFC") {
         format::require_known_keys(*part, {"type"}, place);
         pipeline_.normalizer.add_nfc();
@@ -115,8 +116,6 @@ class Reader {
 
   void read_split(const Json& part, const std::string& place) {
     format::require_known_keys(part, {"type", "pattern", "behavior", "invert"}, place);
-    if (flag(part, "invert", false, place))
-      base::throw_malformed(place_of(place, "invert"), "true is not supported");
     const std::string pattern_place = place_of(place, "pattern");
     const Json& pattern = part.at("pattern", place);
     format::require_known_keys(pattern, {"Regex", "String"}, pattern_place);
@@ -129,9 +128,6 @@ class Reader {
       base::throw_malformed(pattern_place,
                             "a split at the fixed text " + in_quotes(fixed) + " is not supported");
     }
-    const std::string& behavior = part.at("behavior", place).as_string(place_of(place, "behavior"));
-    if (behavior != "Isolated")
-      base::throw_malformed(place_of(place, "behavior"), "expected 'Isolated', found " + in_quotes(behavior));
     const std::string& expression = pattern.at("Regex", pattern_place).as_string(pattern_place);
     const SplitFinder finder = find_split(expression);
     if (finder == nullptr)
@@ -139,7 +135,18 @@ class Reader {
                             "the expression " +
                                 in_quotes(spelled_in_one_line(expression), kPatternShownBytesMax) +
                                 " is none of those that are supported");
+    check_behavior(part, expression, place);
     pipeline_.pre_tokenizer.add_split(finder);
+  }
+
+  /// Some files remove what lies between the matches ("Removed", inverted), where nothing does.
+  static void check_behavior(const Json& part, std::string_view expression, const std::string& place) {
+    const std::string& behavior = part.at("behavior", place).as_string(place_of(place, "behavior"));
+    const bool invert = flag(part, "invert", false, place);
+    if (behavior == "Isolated" && !invert) return;
+    if (behavior == "Removed" && invert && is_partition(expression)) return;
+    base::throw_malformed(place_of(place, "behavior"),
+                          "expected 'Isolated', found " + in_quotes(behavior) + (invert ? ", inverted" : ""));
   }
 
   void read_post_processor(const std::string& place) {
@@ -188,7 +195,7 @@ class Reader {
   const Json& config_;
   std::string_view subject_;
   Pipeline pipeline_;
-  std::pair<std::string, std::string> last_replace_;  // of the normalizer
+  std::pair<std::string, std::string> last_replace_;  // the normalizer's last step, if it is one
 };
 
 }  // namespace

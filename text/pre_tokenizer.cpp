@@ -7,6 +7,7 @@
 
 #include "text/pre_tokenizer.h"
 
+#include <algorithm>
 #include <array>
 
 #include "text/characters.h"
@@ -222,6 +223,7 @@ std::size_t match_non_latin(std::string_view text, std::size_t at) {
 struct KnownSplit {
   std::string_view expression;
   SplitFinder finder;
+  bool is_partition = false;  ///< nothing lies between two matches
 };
 
 // Released files spell CR and LF as escapes of the expression or of JSON. Sources: tokenizer.json and
@@ -229,25 +231,25 @@ struct KnownSplit {
 constexpr std::array kKnownSplits = {
     KnownSplit{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
                R"(|\s*[\r\n]+|\s+(?!\S)|\s+)",
-               find_from<match_words<3, false>>},
+               find_from<match_words<3, false>>, true},
     KnownSplit{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
                R"(|\s*[\r\n]+|\s+(?!\S)|\s+)",
-               find_from<match_words<1, false>>},
+               find_from<match_words<1, false>>, true},
     KnownSplit{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+)"
                R"([\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-               find_from<match_words<1, true>>},
+               find_from<match_words<1, true>>, true},
     KnownSplit{
         R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
         R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+)"
         R"([\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*)"
         R"(|\s*[\r\n]+|\s+(?!\S)|\s+)",
-        find_from<match_cased<3, true>>},
+        find_from<match_cased<3, true>>, true},
     KnownSplit{R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
                R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N})"
                R"(| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-               find_from<match_cased<1, false>>},
+               find_from<match_cased<1, false>>, true},
     KnownSplit{R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
-               find_from<match_gpt2>},
+               find_from<match_gpt2>, true},
     // White space that this form does not match lies between two matches, one character long, and so is a
     // piece all the same.
     KnownSplit{R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))",
@@ -286,6 +288,13 @@ SplitFinder find_split(std::string_view expression) {
   for (const KnownSplit& known : kKnownSplits)
     if (known.expression == spelled) return known.finder;
   return nullptr;
+}
+
+bool is_partition(std::string_view expression) {
+  const std::string spelled = spelled_in_one_line(expression);
+  return std::ranges::any_of(kKnownSplits, [&](const KnownSplit& known) {
+    return known.expression == spelled && known.is_partition;
+  });
 }
 
 std::vector<std::string_view> known_splits() {

@@ -18,6 +18,8 @@ using SplitFinder = TextRange (*)(std::string_view piece, std::size_t from);
 
 /// The matcher of an expression as tokenizer.json and tekken.json spell it; nullptr for unknown ones.
 [[nodiscard]] SplitFinder find_split(std::string_view expression);
+/// True for a known expression that leaves nothing between its matches, whatever the text.
+[[nodiscard]] bool is_partition(std::string_view expression);
 /// All known expressions.
 [[nodiscard]] std::vector<std::string_view> known_splits();
 /// An expression with CR and LF as escapes, as messages show it.

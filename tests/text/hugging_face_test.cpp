@@ -219,6 +219,15 @@ TEST_CASE("tokens beside the file are decoded, and never made of a text") {
               "t.json: has an added token of the id -1");
 }
 
+TEST_CASE(
+    "a split that removes what lies between its matches is one that isolates them, where nothing does") {
+  Json file = byte_level_tokenizer();
+  Json part = split(kLlama3Pattern);
+  part.set("behavior", "Removed").set("invert", true);
+  file.set("pre_tokenizer", sequence("pretokenizers", {part, byte_level(false)}));
+  CHECK(make_tokenizer(file)->encode("a 1") == Ids{'a', kSpace, '1'});
+}
+
 TEST_CASE("a file cut anywhere is refused") {
   const std::string whole = R"({"version":"1.0","added_tokens":[],"pre_tokenizer":)" +
                             byte_level(true).dump() + R"(,"decoder":)" + byte_level(true).dump() +
@@ -284,7 +293,9 @@ TEST_CASE("what is not supported, and what is wrong, is refused by name") {
        R"(t.json: key 'pre_tokenizer': key 'pattern': the expression '\w+' is none of those that are supported)"},
       {splits(split("a\nb")), R"(the expression 'a\nb' is none)"},
       {split_with("behavior", "Removed"), "key 'behavior': expected 'Isolated', found 'Removed'"},
-      {split_with("invert", true), "key 'invert': true is not supported"},
+      {split_with("invert", true), "key 'behavior': expected 'Isolated', found 'Isolated', inverted"},
+      {splits(split(R"(\p{N}+)").set("behavior", "Removed").set("invert", true)),
+       "found 'Removed', inverted"},
       {split_with("pattern", fixed(" ")), "a split at the fixed text ' ' is not supported"},
       {with("post_processor", type("RobertaProcessing")),
        "key 'post_processor': the type 'RobertaProcessing' is not supported"},

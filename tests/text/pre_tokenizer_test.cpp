@@ -47,6 +47,24 @@ TEST_CASE("every known expression cuts random text as a backtracking engine does
   }
 }
 
+TEST_CASE("an expression that is said to be a partition leaves nothing between its matches") {
+  std::mt19937 random(14);
+  std::size_t partitions = 0;
+  for (const std::string_view expression : known_splits()) {
+    if (!is_partition(expression)) continue;
+    ++partitions;
+    for (int round = 0; round < 500; ++round) {
+      const std::string text = random_text(random, 24);
+      for (std::size_t at = 0; at < text.size();) {
+        const TextRange match = find_split(expression)(text, at);
+        if (match.begin != at) FAIL("a gap in: " << text);
+        at = match.end;
+      }
+    }
+  }
+  CHECK(partitions == 6);
+}
+
 TEST_CASE("words, contractions, digits and white space are cut as the released tokenizers cut them") {
   CHECK(cut(kLlama3Pattern, "I'LL pay $1234.5 for it  \n\n  now") ==
         Pieces{"I", "'LL", " pay", " $", "123", "4", ".", "5", " for", " it", "  \n\n", " ", " now"});
