@@ -300,6 +300,10 @@ bool Json::is_number() const {
          std::holds_alternative<double>(value_);
 }
 
+bool Json::is_integer() const {
+  return std::holds_alternative<std::int64_t>(value_) || std::holds_alternative<std::uint64_t>(value_);
+}
+
 bool Json::as_bool(std::string_view subject) const {
   if (const bool* value = std::get_if<bool>(&value_)) return *value;
   throw_kind(subject, "true or false", *this);
