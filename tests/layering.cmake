@@ -1,6 +1,6 @@
 # Checks that includes follow the map of the code (README.md and CONTRIBUTING.md):
 #   - rooms: an arrow leads only downwards, and other rooms see a room through its front door alone;
-#   - wings: the subfolders of format, fetch and runtime have arrows one way, too;
+#   - wings: the subfolders of format, fetch, text and runtime have arrows one way, too;
 #   - fetch/swarm, which talks to peers, is used by the worker process and by the seeder alone;
 #   - each third-party header stays in its room or wing.
 # Tests may include everything.
@@ -34,6 +34,9 @@ set(may_fetch_job torrent net)
 set(may_fetch_swarm disk job torrent net)
 set(may_fetch_mirror disk job torrent net)
 set(may_fetch_worker swarm mirror disk job torrent net)
+set(wings_text values jinja)
+set(may_text_values "")
+set(may_text_jinja values)
 set(wings_runtime kernels onednn memory forward generate tools cluster)
 set(may_runtime_kernels "")
 set(may_runtime_onednn kernels)

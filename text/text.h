@@ -76,6 +76,8 @@ class Tokenizer {
   [[nodiscard]] virtual std::optional<TokenId> control_id(std::string_view piece) const = 0;
   /// The spelling of a control piece ("<|im_end|>"), by which control_id() finds it; empty for other ids.
   [[nodiscard]] virtual std::string control_text(TokenId id) const = 0;
+  /// The version of Mistral's formats that a tekken.json names in config.version; nothing for other files.
+  [[nodiscard]] virtual std::optional<int> mistral_version() const { return std::nullopt; }
 
   /// True for an id after which a text ends.
   [[nodiscard]] bool is_end(TokenId id) const;
@@ -133,7 +135,8 @@ enum class Role : std::uint8_t { system, user, assistant };
 /// One turn of a conversation.
 struct Message {
   Role role = Role::user;
-  std::string content;  ///< UTF-8
+  std::string content;        ///< UTF-8
+  std::string thinking = {};  ///< of an assistant, before the answer; templates know it as reasoning_content
 };
 
 /// A text of which the template wrote some bytes and a user, a model or a tool the others.
@@ -144,12 +147,14 @@ struct MarkedText {
 
 /// What a chat template is given.
 struct ChatContext {
-  format::Json messages;   ///< array of objects with role and content, and what else the caller has
-  format::Json variables;  ///< object: tools, enable_thinking, reasoning_effort and the like
-  std::string bos_token;   ///< spelled as a control piece; the text of both counts as the template's own
-  std::string eos_token;
-  bool add_generation_prompt = true;  ///< the text ends where the model's answer begins
-  std::int64_t unix_time_s = 0;       ///< for strftime_now, in UTC
+  format::Json messages;  ///< array of objects with role and content, and what else the caller has
+  /// Object: tools, enable_thinking, reasoning_effort and the like. As in transformers, tools and documents
+  /// are none where they are not given.
+  format::Json variables = format::Json::object();
+  std::optional<std::string> bos_token = {};  ///< the spelling of BOS and EOS, which counts as text of the
+  std::optional<std::string> eos_token = {};  ///< template; undefined where a tokenizer has none
+  bool add_generation_prompt = true;          ///< the text ends where the model's answer begins
+  std::int64_t unix_time_s = 0;               ///< for strftime_now, in UTC
 };
 
 /// A chat template as releases have it (chat_template.jinja, tokenizer_config.json): the part of Jinja that
@@ -173,34 +178,122 @@ class ChatTemplate {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Turns a conversation into the token ids that an instruction-tuned model was trained on. Source:
-/// mistral-common, tokens/tokenizers/instruct.py.
+/// The files of a release that may hold its chat template; empty where the release has none.
+struct ChatTemplateFiles {
+  std::string_view jinja = {};             ///< chat_template.jinja
+  std::string_view tokenizer_config = {};  ///< tokenizer_config.json, key chat_template
+  std::string_view json = {};              ///< chat_template.json, key chat_template
+};
+
+/// The text of the chat template, from the first of the files that has one. Of several templates with names
+/// the one named "default". Error{malformed} naming the file.
+[[nodiscard]] std::optional<std::string> find_chat_template(const ChatTemplateFiles& files);
+
+/// The spelling of a token as tokenizer_config.json has it under `key` ("bos_token"): a text, or an object
+/// with `content`; nothing where there is none. Error{malformed} naming the file.
+[[nodiscard]] std::optional<std::string> config_token_text(std::string_view tokenizer_config,
+                                                           std::string_view key);
+
+/// What decides how a release writes conversations.
+struct ChatFormatSource {
+  TokenizerKind tokenizer_kind = TokenizerKind::sentencepiece;
+  std::optional<std::string> chat_template = {};  ///< the text that find_chat_template() gave
+  std::string subject = "chat_template.jinja";    ///< what errors call the template
+  std::string_view tokenizer_config = {};         ///< tokenizer_config.json: the spellings of BOS and EOS
+};
+
+struct ChatOptions {
+  format::Json variables = format::Json::object();  ///< as in ChatContext
+  bool add_generation_prompt = true;
+  std::optional<std::int64_t> unix_time_s = {};  ///< the time now where it is not given
+};
+
+/// A conversation as a model reads it.
+struct ChatPrompt {
+  std::vector<TokenId> ids;
+  bool opens_thinking = false;  ///< it ends within a block "<think>", which the answer goes on with
+};
+
+/// Turns a conversation into the token ids that an instruction-tuned model was trained on: with the release's
+/// chat template, or, for Mistral's releases, which have none, as mistral-common does it
+/// (tokens/tokenizers/instruct.py). Thread-safe after construction.
 class ChatFormat {
  public:
   enum class Kind : std::uint8_t {
+    chat_template,
     mistral_v1,  ///< Mixtral 8x7B: "[INST]" and "[/INST]" are text; the system text precedes the first user
                  ///< text
     mistral_v3,  ///< versions 2 and 3: both are control pieces; the system text precedes the last user text
+    mistral_v7,  ///< versions 7 to 13: the system text stands in control pieces of its own
   };
 
-  /// Chooses the format by the tokenizer's control pieces. `tokenizer` must outlive the format.
-  explicit ChatFormat(const Tokenizer& tokenizer);
+  /// Without a template the tokenizer's control pieces, and a tekken.json's version, choose the format;
+  /// Error{usage} when they are none of Mistral's. `tokenizer` must outlive the format. Error{malformed} for
+  /// a template that is none.
+  explicit ChatFormat(const Tokenizer& tokenizer, const ChatFormatSource& source = {});
 
   [[nodiscard]] Kind kind() const { return kind_; }
 
-  /// BOS and the ids of all messages, each answer closed with EOS. After an optional system message, user and
-  /// assistant take turns, the user first; another order and an empty answer are an Error{usage} naming the
-  /// message. A model answers a conversation that ends with a user message. An empty system text is none.
+  /// The ids of a conversation, BOS included where the model has one; no other may be put before them. Error
+  /// of ChatTemplate::render(). In Mistral's formats user and assistant take turns after an optional system
+  /// message, the user first; another order, an empty answer and any variable are an Error{usage}.
+  [[nodiscard]] ChatPrompt prompt(const format::Json& messages, const ChatOptions& options = {}) const;
+  /// The same for plain messages. An empty system text is none.
+  [[nodiscard]] ChatPrompt prompt(std::span<const Message> conversation,
+                                  const ChatOptions& options = {}) const;
+  /// The ids alone, with a generation prompt when the last message is not the assistant's.
   [[nodiscard]] std::vector<TokenId> encode(std::span<const Message> conversation) const;
 
+  /// The control piece with which the template closes an answer, for releases whose end ids lack it. Nothing
+  /// where the template does not tell: when a model writes control pieces of its own before its answer, as
+  /// gpt-oss does for its channels, the piece behind the answer may end a part of it.
+  [[nodiscard]] std::optional<TokenId> end_of_turn() const;
+
  private:
+  [[nodiscard]] MarkedText render(const format::Json& messages, const ChatOptions& options) const;
+  [[nodiscard]] std::vector<TokenId> encode_mistral(std::span<const Message> conversation) const;
   void append_user(std::string_view content, std::vector<TokenId>& ids) const;
   void append_assistant(std::string_view content, std::vector<TokenId>& ids) const;
+  [[nodiscard]] TokenId control(std::string_view piece) const;
 
   const Tokenizer& tokenizer_;
+  std::optional<ChatTemplate> template_;
+  std::optional<std::string> bos_token_;
+  std::optional<std::string> eos_token_;
   Kind kind_ = Kind::mistral_v1;
-  TokenId begin_instruction_ = 0;  // control pieces of mistral_v3
-  TokenId end_instruction_ = 0;
+};
+
+/// Splits an answer, as it grows, into what the model thinks between "<think>" and "</think>" and what it
+/// answers. Thinking begins where the prompt has opened it, or with "<think>" as the first text of the
+/// answer. The marks and the line ends beside them belong to neither part. Where the marks are control
+/// pieces, which have no text, the caller adds their Tokenizer::control_text().
+class ThinkingSplitter {
+ public:
+  struct Part {
+    std::string text;
+    bool thinking = false;
+
+    bool operator==(const Part&) const = default;
+  };
+
+  /// `opened`: ChatPrompt::opens_thinking.
+  explicit ThinkingSplitter(bool opened = false) : state_(opened ? State::thinking : State::start) {}
+
+  /// Adds text; returns the parts that are certain now, in order, none of them empty.
+  [[nodiscard]] std::vector<Part> add(std::string_view text);
+  /// Ends the answer; returns what was held back.
+  [[nodiscard]] std::vector<Part> finish();
+  /// True between the marks.
+  [[nodiscard]] bool thinking() const { return state_ == State::thinking; }
+
+ private:
+  enum class State : std::uint8_t { start, thinking, answer };
+
+  void advance(bool at_end, std::vector<Part>& parts);
+
+  State state_;
+  bool skips_line_ends_ = true;  // a mark was the last text
+  std::string held_;             // what may be a part of a mark
 };
 
 }  // namespace sluice::text
