@@ -34,7 +34,12 @@ inline void dots_tile(FloatRows x, FloatRows w, std::size_t n, float* out, std::
     for (Float16& t : row) t = zero();
   for (std::size_t i = 0; i < n; i += 16) {
     Float16 loaded[kCount];
-    for (std::size_t e = 0; e < kCount; ++e) loaded[e] = load(w[e] + i);
+    for (std::size_t e = 0; e < kCount; ++e) {
+      loaded[e] = load(w[e] + i);
+      // A single row of x reads w once, from memory, and the hardware does not follow so many rows: the rows
+      // of the next tile are asked for. Beyond the last row that does no harm.
+      if constexpr (kRows == 1) __builtin_prefetch(w[e + kCount] + i, 0, 2);
+    }
     for (std::size_t r = 0; r < kRows; ++r) {
       const Float16 v = load(x[r] + i);
       for (std::size_t e = 0; e < kCount; ++e) total[r][e] = fma(v, loaded[e], total[r][e]);
