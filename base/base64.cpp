@@ -18,6 +18,8 @@ std::string to_base64(Bytes bytes) {
 }
 
 std::optional<std::vector<std::byte>> parse_base64(std::string_view text) {
+  // Nothing to decode into: libsodium takes no null pointer.
+  if (text.size() < 4) return text.empty() ? std::optional(std::vector<std::byte>()) : std::nullopt;
   // Four characters stand for three bytes; padding makes it fewer, and libsodium returns their number.
   std::vector<std::byte> bytes(text.size() / 4 * 3);
   std::size_t length = 0;
