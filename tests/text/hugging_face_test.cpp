@@ -342,8 +342,8 @@ TEST_CASE("what is not supported, and what is wrong, is refused by name") {
        "the id 300 occurs twice"},
       {added(added_token(97, "a", true)), "no token that is not special stands for the byte 97"},
   };
-  for (const auto& [file, message] : cases)
-    CHECK_ERROR(make_tokenizer(file), base::ErrorKind::malformed, message);
+  for (const auto& wrong : cases)
+    CHECK_ERROR(make_tokenizer(wrong.first), base::ErrorKind::malformed, wrong.second);
   CHECK_ERROR(
       make_tokenizer(character_tokenizer().set("decoder", byte_level(true)), R"({"eos_token": "<eos>"})"),
       base::ErrorKind::malformed,

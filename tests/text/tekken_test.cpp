@@ -149,5 +149,5 @@ TEST_CASE("tekken: what is wrong with a file is named") {
       {Json::array(), "expected an object"},
       {Json::object(), "key 'config' is missing"},
   };
-  for (const auto& [file, message] : cases) CHECK_ERROR(make(file), base::ErrorKind::malformed, message);
+  for (const auto& wrong : cases) CHECK_ERROR(make(wrong.first), base::ErrorKind::malformed, wrong.second);
 }
