@@ -12,6 +12,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <mutex>
+#include <stop_token>
 #include <thread>
 
 #include "base/error.h"
@@ -27,19 +29,26 @@ constexpr int kSecondInterruptExit = 130;
 
 std::atomic<std::int64_t> first_signal_ns{0};
 std::atomic<int> wake_descriptor{-1};
+std::atomic<bool> term_came{false};
+// Number of the token that signals stop now. The pipe carries it, so that a signal whose byte is read after
+// renew() does not stop the next token.
+std::atomic<unsigned char> token_number{0};
+std::mutex source_mutex;
+std::stop_source source;                                        // guarded by source_mutex
 static_assert(std::atomic<std::int64_t>::is_always_lock_free);  // used in a signal handler
 
 // Only async-signal-safe calls (signal-safety(7)): requesting a stop is not one of them, so a thread does it.
-extern "C" void on_signal(int) {
+extern "C" void on_signal(int number) {
   // write() may change errno, which the interrupted code may be about to read.
   const int saved_errno = errno;
+  if (number == SIGTERM) term_came = true;
   struct timespec now {};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   const std::int64_t now_ns = std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
   std::int64_t first_ns = 0;
   // Only one signal can be the first, even if two threads get one at the same time.
   if (first_signal_ns.compare_exchange_strong(first_ns, now_ns)) {
-    const char byte = 0;
+    const unsigned char byte = token_number.load();
     static_cast<void>(!::write(wake_descriptor.load(), &byte, 1));
   } else if (now_ns - first_ns > kSameRequestNs) {
     ::_exit(kSecondInterruptExit);
@@ -50,8 +59,6 @@ extern "C" void on_signal(int) {
 }  // namespace
 
 std::stop_token InterruptHandler::install() {
-  // The source is static, because the detached thread may use it until the process ends.
-  static std::stop_source source;
   int ends[2] = {-1, -1};
   if (::pipe2(ends, O_CLOEXEC) != 0) base::throw_errno("pipe", "create", errno);
   // The handler writes to the pipe, so the descriptor is stored before the handler is installed.
@@ -64,10 +71,14 @@ std::stop_token InterruptHandler::install() {
   ::pthread_sigmask(SIG_BLOCK, &all, &before);
   // The thread runs until the process ends; it holds nothing that has to be released.
   std::thread([descriptor = ends[0]] {
-    char byte = 0;
-    while (::read(descriptor, &byte, 1) < 0 && errno == EINTR) {
+    while (true) {
+      unsigned char number = 0;
+      const auto got = ::read(descriptor, &number, 1);
+      if (got < 0 && errno == EINTR) continue;
+      if (got != 1) return;
+      const std::lock_guard lock(source_mutex);
+      if (number == token_number.load()) source.request_stop();
     }
-    source.request_stop();
   }).detach();
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   struct sigaction action {};
@@ -78,5 +89,15 @@ std::stop_token InterruptHandler::install() {
   ::sigaction(SIGTERM, &action, nullptr);
   return source.get_token();
 }
+
+std::stop_token InterruptHandler::renew() {
+  const std::lock_guard lock(source_mutex);
+  ++token_number;
+  source = std::stop_source();
+  first_signal_ns = 0;
+  return source.get_token();
+}
+
+bool InterruptHandler::terminated() { return term_came; }
 
 }  // namespace sluice::cli

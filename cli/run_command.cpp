@@ -9,8 +9,11 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "cli/chat_prompt.h"
 #include "cli/commands.h"
+#include "cli/conversation.h"
 #include "cli/environment.h"
+#include "cli/generation_report.h"
 #include "cli/library_observer.h"
 #include "cli/proofs.h"
 #include "cli/quant_check.h"
@@ -77,30 +80,15 @@ Json make_result(const runtime::Generation& generation, const std::vector<runtim
                        {"peak_rss_bytes", runtime::peak_rss_bytes()}});
 }
 
-/// Why the text ended, in words; --json has runtime::to_string().
-std::string describe_end(runtime::StopReason reason, const RunOptions& values) {
-  switch (reason) {
-    case runtime::StopReason::eos: return "end of text";
-    case runtime::StopReason::length:
-      return values.tokens_max < 0 ? "stopped at the end of the context"
-                                   : "stopped at -n " + std::to_string(values.tokens_max);
-    case runtime::StopReason::interrupt: return "stopped by Ctrl-C";
-    case runtime::StopReason::stop_text: return "stop text found";
-  }
-  return {};
-}
-
-std::string statistics_line(const runtime::Generation& generation, std::uint64_t prompt_tokens,
-                            std::uint64_t reused_tokens, const RunOptions& values) {
-  std::string line = "[prompt " + base::to_counted(prompt_tokens - reused_tokens, "token") +
-                     format_number(", %.1f/s", generation.prefill_tokens_per_s);
-  if (reused_tokens > 0) line += ", " + std::to_string(reused_tokens) + " more from the prompt cache";
-  line += "; text " + base::to_counted(generation.ids.size(), "token") +
-          format_number(", %.1f/s", generation.decode_tokens_per_s) +
-          format_number("; first token %.2f s; ", generation.first_token_s) +
-          describe_end(generation.stop, values);
-  if (values.sampling.temperature > 0) line += "; seed " + std::to_string(values.sampling.seed);
-  return line + "]";
+/// BOS, where the model has one and the prompt does not begin with it, and the ids of the prompt, in which
+/// control tokens count as such.
+std::vector<runtime::TokenId> prompt_with_control_tokens(const text::Tokenizer& tokenizer,
+                                                         const std::string& prompt) {
+  const text::TextRange all{0, prompt.size()};
+  std::vector<runtime::TokenId> ids = tokenizer.encode(prompt, {&all, 1});
+  const auto bos = tokenizer.bos();
+  if (bos && (ids.empty() || ids.front() != *bos)) ids.insert(ids.begin(), *bos);
+  return ids;
 }
 
 // Runs one prompt on an open model.
@@ -157,10 +145,13 @@ class Run {
 
   [[nodiscard]] std::vector<runtime::TokenId> prompt_ids(const std::string& prompt) const {
     const auto& tokenizer = model_.tokenizer();
+    if (values_.special) return prompt_with_control_tokens(tokenizer, prompt);
     if (!values_.chat) return tokenizer.encode_prompt(prompt);
-    const std::vector<text::Message> conversation = {{text::Role::system, values_.system},
-                                                     {text::Role::user, prompt}};
-    return text::ChatFormat(tokenizer).encode(conversation);
+    std::vector<text::Message> conversation;
+    if (!values_.system.empty()) conversation.push_back({text::Role::system, values_.system});
+    conversation.push_back({text::Role::user, prompt});
+    return ChatPrompt(model_, values_.model.model, parse_chat_variables(values_.chat_variables))
+        .encode(conversation);
   }
 
   // After an interrupt the computed part of the prompt is saved. A file that already has as much is kept.
@@ -207,7 +198,7 @@ class Run {
       if (const std::string types = model_.quantized_source(); !types.empty())
         console_.report("source: quantized before the conversion, " + types + " (lossy)");
     }
-    console_.note(statistics_line(generation, ids.size(), reused_tokens, values_));
+    console_.note(statistics_line(generation, ids.size(), reused_tokens, "the prompt cache", values_));
     Json result = make_result(generation, ids, reused_tokens, values_.sampling.seed);
     if (counts_) {
       result.set("routing", routing_json(*counts_));
@@ -241,9 +232,10 @@ int run_command(const Invocation& invocation) {
       "sluice run stories-moe -p \"Once upon a time\" -n 200 --stats");
   declare(options, values);
   options.parse(invocation);
+  note_given(options, invocation.console, values);
   require_sensible(values);
   require_outputs(values, values.model.model);
-  const std::string prompt = read_prompt(values, invocation.stop);
+  const std::string prompt = values.conversation ? std::string() : read_prompt(values, invocation.stop);
   // Wrong variables are reported before a long conversion, not after it.
   static_cast<void>(forced_isa());
   static_cast<void>(matmul_engine());
@@ -266,6 +258,8 @@ int run_command(const Invocation& invocation) {
   if (const std::string damage = library::damaged_sources_of(path); values.stats && !damage.empty())
     invocation.console.warn(path.string() + ": " + damage);
   const auto trained_tokens = release ? release->manifest.context_tokens : std::nullopt;
+  if (values.chat || values.conversation) use_recommended_sampling(model, values, invocation.console);
+  if (values.conversation) return converse(values, model, path, trained_tokens, invocation);
   return Run(values, model, trained_tokens, invocation).execute(prompt);
 }
 

@@ -12,9 +12,11 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/output.h"
+#include "cli/chat_prompt.h"
 #include "cli/proofs.h"
 #include "cli/routing_log.h"
 #include "cli/standard_input.h"
+#include "cli/terminal.h"
 
 namespace sluice::cli {
 namespace {
@@ -33,8 +35,14 @@ void declare_prompt(Options& options, RunOptions& values) {
   options.add_text("-f,--file FILE", values.prompt_file,
                    "Read the prompt from FILE; - reads standard input, and so does a pipe without -p and -f");
   options.exclude("--file", "--prompt");
-  options.add_flag("--chat", values.chat, "Wrap the prompt as an instruction, for models tuned to [INST]");
-  options.add_text("--system TEXT", values.system, "System prompt, with --chat");
+  options.add_flag("--chat", values.chat,
+                   "Send the prompt as a user's message, in the format that the model was trained on");
+  options.add_text("--system TEXT", values.system, "System prompt, with --chat or in a conversation");
+  options.add_list("--chat-var NAME=VALUE", values.chat_variables,
+                   "Give the chat template a variable, such as enable_thinking=false");
+  options.add_flag("--special", values.special,
+                   "Turn control tokens that the prompt spells, such as <|im_end|>, into control tokens");
+  options.exclude("--special", "--chat");
   options.add_text("--prompt-cache FILE", values.prompt_cache,
                    "Save and reuse the prompt's KV cache in FILE");
 }
@@ -74,7 +82,7 @@ void declare_output(Options& options, RunOptions& values) {
   options.add_text("--trace FILE", values.trace,
                    "Write the experts that each token chose to FILE, as JSON lines");
   options.add_flag("--overwrite", values.overwrite,
-                   "Let --trace and --prompt-cache replace files of another kind");
+                   "Let --trace, --prompt-cache and /save replace files of another kind");
 }
 
 void declare_model(Options& options, RunOptions& values) {
@@ -100,9 +108,19 @@ void declare(Options& options, RunOptions& values) {
   declare_model(options, values);
   declare_network(options, values.network);
   options.add_note(
+      "At a terminal and without a prompt, run is a conversation; /help there lists its commands.");
+  options.add_note(
       "Standard output gets the prompt and then the text; --chat and --quiet leave the prompt out. On a "
       "terminal, "
       "control characters of both are replaced; in a file or pipe they stay as they are.");
+}
+
+void note_given(const Options& options, const Console& console, RunOptions& values) {
+  values.tokens_given = options.is_given("--tokens");
+  for (const char* name : {"--temperature", "--top-p", "--top-k", "--min-p"})
+    values.sampling_given |= options.is_given(name);
+  values.conversation =
+      !values.prompt && values.prompt_file.empty() && !has_piped_input() && can_converse(console);
 }
 
 std::string read_prompt(const RunOptions& values, const std::stop_token& stop) {
@@ -126,10 +144,19 @@ void require_sensible(const RunOptions& values) {
     throw base::Error(base::ErrorKind::usage, what + " (sluice run --help)");
   };
   if (values.tokens_max == 0) refuse("--tokens must not be 0");
-  if (!values.system.empty() && !values.chat) refuse("--system needs --chat");
+  const bool chats = values.chat || values.conversation;
+  if (!values.system.empty() && !chats) refuse("--system needs --chat");
+  if (!values.chat_variables.empty() && !chats) refuse("--chat-var needs --chat");
+  static_cast<void>(parse_chat_variables(values.chat_variables));
+  if (values.conversation) {
+    // These belong to one prompt and its text.
+    if (!values.trace.empty()) refuse("--trace needs a prompt");
+    if (!values.prompt_cache.empty()) refuse("--prompt-cache needs a prompt");
+    if (values.special) refuse("--special needs a prompt");
+  }
   if (std::ranges::find(values.stop_texts, std::string()) != values.stop_texts.end())
     refuse("--stop: the text is empty");
-  if (values.overwrite && values.trace.empty() && values.prompt_cache.empty())
+  if (values.overwrite && values.trace.empty() && values.prompt_cache.empty() && !values.conversation)
     refuse("--overwrite needs --trace or --prompt-cache");
   // A prompt cache outlives this run. States that unverified weights gave would be used by later runs that do
   // verify.

@@ -35,11 +35,19 @@ struct RunOptions {
   bool stats = false;
   bool chat = false;
   std::string system;
+  std::vector<std::string> chat_variables;  ///< NAME=VALUE
+  bool special = false;                     ///< control tokens that the prompt spells become control tokens
+  bool conversation = false;                ///< no prompt was given, and a person is at the terminal
+  bool tokens_given = false;                ///< --tokens
+  bool sampling_given = false;              ///< an option that chooses among the likely tokens
   std::vector<std::string> stop_texts;
   std::string prompt_cache;
 };
 
 void declare(Options& options, RunOptions& values);
+
+/// Sets the members that say what was given, after Options::parse().
+void note_given(const Options& options, const Console& console, RunOptions& values);
 
 /// Error{usage} for options that contradict each other.
 void require_sensible(const RunOptions& values);

@@ -22,70 +22,9 @@ namespace sluice::cli {
 namespace {
 
 constexpr std::size_t kLineBytesMax = 1024;
-constexpr std::array kAwaitedSignals = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
-
 volatile sig_atomic_t noted_signal = 0;
 
 extern "C" void note_signal(int number) { noted_signal = number; }
-
-/// While it lives, kAwaitedSignals arrive in wait_for_input() alone.
-class SignalsHeld final {
- public:
-  SignalsHeld() {
-    sigset_t held;
-    ::sigemptyset(&held);
-    for (const int number : kAwaitedSignals) ::sigaddset(&held, number);
-    ::pthread_sigmask(SIG_BLOCK, &held, &before_);
-    noted_signal = 0;
-    for (std::size_t i = 0; i < kAwaitedSignals.size(); ++i) install(i);
-  }
-  ~SignalsHeld() {
-    for (std::size_t i = 0; i < kAwaitedSignals.size(); ++i)
-      ::sigaction(kAwaitedSignals[i], &actions_[i], nullptr);
-    // A signal that has arrived since then is delivered here, to the handler from before.
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  SignalsHeld(const SignalsHeld&) = delete;
-  SignalsHeld& operator=(const SignalsHeld&) = delete;
-
-  /// Returns 0 when stdin has something to read or has ended, else the signal that arrived.
-  [[nodiscard]] int wait_for_input() const {
-    struct pollfd input {
-      STDIN_FILENO, POLLIN, 0
-    };
-    noted_signal = 0;
-    const int ready = ::ppoll(&input, 1, nullptr, &before_);
-    return ready < 0 && errno == EINTR ? noted_signal : 0;
-  }
-
-  /// Does what `number` does to a program without handlers: SIGTSTP stops it until it is continued, the
-  /// others end it.
-  void obey(int number) const {
-    struct sigaction standard {};
-    standard.sa_handler = SIG_DFL;
-    struct sigaction noting {};
-    ::sigaction(number, &standard, &noting);
-    sigset_t one;
-    ::sigemptyset(&one);
-    ::sigaddset(&one, number);
-    ::raise(number);
-    ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
-    ::pthread_sigmask(SIG_BLOCK, &one, nullptr);
-    ::sigaction(number, &noting, nullptr);
-  }
-
- private:
-  void install(std::size_t i) {
-    struct sigaction noting {};
-    noting.sa_handler = note_signal;
-    ::sigaction(kAwaitedSignals[i], nullptr, &actions_[i]);
-    // What is ignored stays ignored: nohup(1) ignores SIGHUP, and a shell without job control SIGTSTP.
-    if (actions_[i].sa_handler != SIG_IGN) ::sigaction(kAwaitedSignals[i], &noting, nullptr);
-  }
-
-  sigset_t before_{};
-  std::array<struct sigaction, kAwaitedSignals.size()> actions_{};
-};
 
 /// Turns the terminal's echo off as long as the object lives.
 class EchoOff final {
@@ -129,14 +68,59 @@ Answer read_line(const SignalsHeld& signals) {
   return answer;
 }
 
-/// Ctrl-C and SIGTERM end the command as they do elsewhere; the other signals do what they always do. Returns
-/// after SIGTSTP, when the program was continued.
-void act_on(int signal, const SignalsHeld& signals) {
-  if (signal == SIGINT || signal == SIGTERM) throw base::Error(base::ErrorKind::interrupted, "interrupted");
-  signals.obey(signal);
+}  // namespace
+
+SignalsHeld::SignalsHeld() {
+  sigset_t held;
+  ::sigemptyset(&held);
+  for (const int number : kAwaitedSignals) ::sigaddset(&held, number);
+  ::pthread_sigmask(SIG_BLOCK, &held, &before_);
+  noted_signal = 0;
+  for (std::size_t i = 0; i < kAwaitedSignals.size(); ++i) install(i);
 }
 
-}  // namespace
+SignalsHeld::~SignalsHeld() {
+  for (std::size_t i = 0; i < kAwaitedSignals.size(); ++i)
+    ::sigaction(kAwaitedSignals[i], &actions_[i], nullptr);
+  // A signal that has arrived since then is delivered here, to the handler from before.
+  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
+int SignalsHeld::wait_for_input() const {
+  struct pollfd input {
+    STDIN_FILENO, POLLIN, 0
+  };
+  noted_signal = 0;
+  const int ready = ::ppoll(&input, 1, nullptr, &before_);
+  return ready < 0 && errno == EINTR ? noted_signal : 0;
+}
+
+void SignalsHeld::obey(int number) const {
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  struct sigaction noting {};
+  ::sigaction(number, &standard, &noting);
+  sigset_t one;
+  ::sigemptyset(&one);
+  ::sigaddset(&one, number);
+  ::raise(number);
+  ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+  ::pthread_sigmask(SIG_BLOCK, &one, nullptr);
+  ::sigaction(number, &noting, nullptr);
+}
+
+void SignalsHeld::act_on(int number) const {
+  if (number == SIGINT || number == SIGTERM) throw base::Error(base::ErrorKind::interrupted, "interrupted");
+  obey(number);
+}
+
+void SignalsHeld::install(std::size_t i) {
+  struct sigaction noting {};
+  noting.sa_handler = note_signal;
+  ::sigaction(kAwaitedSignals[i], nullptr, &actions_[i]);
+  // What is ignored stays ignored: nohup(1) ignores SIGHUP, and a shell without job control SIGTSTP.
+  if (actions_[i].sa_handler != SIG_IGN) ::sigaction(kAwaitedSignals[i], &noting, nullptr);
+}
 
 Password::~Password() { base::wipe(std::as_writable_bytes(std::span(text_))); }
 
@@ -148,6 +132,8 @@ Password::Password(Password&& other) noexcept : text_(other.text_) {
 bool can_ask(const Console& console) {
   return !console.json() && !console.quiet() && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1;
 }
+
+bool can_converse(const Console& console) { return can_ask(console) && ::isatty(STDOUT_FILENO) == 1; }
 
 Password ask_password(Console& console, const std::string& question) {
   const SignalsHeld signals;
@@ -162,7 +148,7 @@ Password ask_password(Console& console, const std::string& question) {
     console.end_answer();
     Password password(std::move(answer.line));
     if (answer.signal == 0) return password;
-    act_on(answer.signal, signals);
+    signals.act_on(answer.signal);
   }
 }
 
@@ -172,7 +158,7 @@ Password read_password() {
     Answer answer = read_line(signals);
     Password password(std::move(answer.line));
     if (answer.signal == 0) return password;
-    act_on(answer.signal, signals);
+    signals.act_on(answer.signal);
   }
 }
 
@@ -184,7 +170,7 @@ bool ask_yes_no(Console& console, const std::string& question) {
     // Everything but a clear yes counts as a no, also an empty line and the end of the input.
     if (answer.signal == 0) return answer.line == "y" || answer.line == "Y" || answer.line == "yes";
     console.end_answer();
-    act_on(answer.signal, signals);
+    signals.act_on(answer.signal);
   }
 }
 

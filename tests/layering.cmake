@@ -52,7 +52,8 @@ set(friends_fetch/swarm fetch/seed.cpp)
 set(friends_runtime/onednn "")
 
 # Third-party headers by the start of their path, and the folders that may include them.
-set(third_party libtorrent boost curl oneapi dnnl mpi sentencepiece CLI openssl sodium zlib nlohmann utf8proc)
+set(third_party libtorrent boost curl oneapi dnnl mpi sentencepiece CLI openssl sodium zlib nlohmann utf8proc
+    histedit)
 set(home_libtorrent fetch)
 set(home_boost fetch)
 set(home_curl fetch/net)
@@ -66,6 +67,7 @@ set(home_sodium base)
 set(home_zlib base)
 set(home_nlohmann format)
 set(home_utf8proc base text)
+set(home_histedit cli)
 
 # wing_of(VARIABLE PATH): "room/wing" of a path that lies in a wing, else nothing.
 function(wing_of variable path)

@@ -61,6 +61,22 @@ class RunTest(ProgramTest):
         self.assertEqual(chat["prompt_ids"].count(1), 1)
         self.assertEqual(self.sluice("run", self.model, "-p", "Hi", "--system", "x").code, 2)
 
+    def test_control_tokens_of_a_prompt_count_only_when_asked_for(self):
+        spelled = self.run_model("-n", "1", prompt="<s>Hi</s>")["prompt_ids"]
+        self.assertEqual((spelled[0], spelled.count(1), spelled.count(2)), (1, 1, 0))
+        special = self.run_model("-n", "1", "--special", prompt="<s>Hi</s>")["prompt_ids"]
+        self.assertEqual((special[0], special.count(1), special[-1]), (1, 1, 2))  # BOS is never twice
+        self.assertEqual(self.run_model("-n", "1", "--special", prompt="Hi")["prompt_ids"],
+                         self.run_model("-n", "1", prompt="Hi")["prompt_ids"])
+
+    def test_options_of_a_chat_need_one(self):
+        self.fail_with(2, "usage", "--chat-var needs --chat", "run", self.model, "-p", "x", "--chat-var", "a=1")
+        self.fail_with(2, "usage", "--chat-var a: expected NAME=VALUE", "run", self.model, "-p", "x", "--chat",
+                       "--chat-var", "a")
+        self.fail_with(2, "usage", "its chat format is no template, so --chat-var has no effect", "run", self.model,
+                       "-p", "x", "--chat", "--chat-var", "a=1")
+        self.fail_with(2, "usage", "--chat", "run", self.model, "-p", "x", "--chat", "--special")
+
     def test_prompt_cache_gives_the_same_tokens_and_is_reused(self):
         plain = self.run_model("-n", "20")
         for kv in ("bf16", "q8"):
