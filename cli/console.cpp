@@ -121,6 +121,15 @@ void Console::write_generated(std::string_view text) {
   }
 }
 
+void Console::write_dimmed(std::string_view text) {
+  if (!output_is_terminal_ || !color_) return write_generated(text);
+  if (json_) return;
+  const std::lock_guard lock(mutex_);
+  clear_status_locked();
+  // SGR 2 is faint, 22 normal (ECMA-48).
+  write_locked("\x1b[2m" + to_printable_lines(text) + "\x1b[22m");
+}
+
 void Console::note(const StyledText& line) {
   if (json_ || quiet_) return;
   const std::lock_guard lock(mutex_);

@@ -22,7 +22,7 @@
 #include "base/file.h"
 #include "base/output.h"
 #include "base/text.h"
-#include "cli/chat_prompt.h"
+#include "cli/chat_options.h"
 #include "cli/environment.h"
 #include "cli/generation_report.h"
 #include "cli/interrupt.h"
@@ -80,7 +80,8 @@ class Conversation final {
         path_(path),
         console_(invocation.console),
         reader_(invocation.console),
-        prompt_(model, path.string(), parse_chat_variables(values.chat_variables)),
+        format_(model.chat_format()),
+        options_({.variables = parse_chat_variables(values.chat_variables)}),
         session_(open_session(trained_tokens, invocation.stop)),
         system_(values.system) {}
 
@@ -209,9 +210,11 @@ class Conversation final {
                                 .overwrite = values_.overwrite,
                                 .option = ""});
     Json messages = Json::array();
-    for (const text::Message& message : with_system())
-      messages.push_back(
-          Json::object({{"role", text::to_string(message.role)}, {"content", message.content}}));
+    for (const text::Message& message : with_system()) {
+      Json json = Json::object({{"role", text::to_string(message.role)}, {"content", message.content}});
+      if (!message.thinking.empty()) json.set("thinking", message.thinking);
+      messages.push_back(std::move(json));
+    }
     const Json saved = Json::object(
         {{kSavedKey.data(), 1}, {"model", path_.filename().string()}, {"messages", std::move(messages)}});
     base::write_file(base::output_target(path), base::as_bytes(saved.dump_pretty()));
@@ -221,13 +224,13 @@ class Conversation final {
   void answer(std::string text) {
     messages_.push_back({text::Role::user, std::move(text)});
     try {
-      const std::vector<TokenId> ids = prompt_.encode(with_system());
+      const auto [ids, opens_thinking] = format_.prompt(with_system(), options_);
       if (ids.size() >= session_.context_tokens()) {
         throw Error(ErrorKind::usage, "the conversation has " + base::to_counted(ids.size(), "token") +
                                           ", the context holds " + std::to_string(session_.context_tokens()) +
                                           ": /clear begins anew; sluice run --context N makes it longer");
       }
-      generate(ids);
+      generate(ids, opens_thinking);
     } catch (const Error& error) {
       // The message stays out of the conversation that goes on.
       if (error.kind() == ErrorKind::usage) messages_.pop_back();
@@ -235,22 +238,26 @@ class Conversation final {
     }
   }
 
-  void generate(const std::vector<TokenId>& ids) {
+  void generate(const std::vector<TokenId>& ids, bool opens_thinking) {
     const std::uint64_t reused = forget_what_differs(ids);
     const std::stop_token stop = InterruptHandler::renew();
     session_.set_stop(stop);
     RunOptions values = values_;
     values.sampling.seed += answers_++;
-    shown_ = false;
+    text::ThinkingSplitter splitter(opens_thinking);
+    text::Message answer{.role = text::Role::assistant, .content = {}};
     std::size_t given_bytes = 0;
     const auto generation = runtime::generate(
         session_, model_, ids, tokens_max(), values.sampling,
-        [&](TokenId, std::string_view text) {
+        [&](TokenId id, std::string_view text) {
           given_bytes += text.size();
-          show(text);
+          show(splitter.add(text), answer);
+          if (is_thinking_mark(id)) show(splitter.add(model_.tokenizer().control_text(id)), answer);
         },
         stop, values.stop_texts);
-    show(std::string_view(generation.text).substr(given_bytes));  // held back when it was interrupted
+    // Text that was held back when the answer was interrupted.
+    show(splitter.add(std::string_view(generation.text).substr(given_bytes)), answer);
+    show(splitter.finish(), answer);
     console_.write_generated("\n");
     computed_ = ids;
     computed_.insert(computed_.end(), generation.ids.begin(), generation.ids.end());
@@ -258,7 +265,7 @@ class Conversation final {
     statistics_ = statistics_line(generation, ids.size(), reused, "the conversation so far", values);
     if (values_.stats) console_.report(statistics_);
     if (InterruptHandler::terminated()) throw Error(ErrorKind::interrupted, "interrupted");
-    keep(generation);
+    keep(std::move(answer), generation.stop);
   }
 
   /// -1 of --tokens, and no --tokens, let the model end its answer.
@@ -275,24 +282,38 @@ class Conversation final {
     return session_.truncate(count);
   }
 
-  void show(std::string_view text) {
-    // SentencePiece writes a space before the first word.
-    if (!shown_ && text.starts_with(' ')) text.remove_prefix(1);
-    console_.write_generated(text);
-    shown_ |= !text.empty();
+  /// Some tokenizers have the marks of thinking as control tokens, which have no text of their own.
+  [[nodiscard]] bool is_thinking_mark(TokenId id) const {
+    const std::string control = model_.tokenizer().control_text(id);
+    return control == "<think>" || control == "</think>";
   }
 
-  void keep(const runtime::Generation& generation) {
-    std::string text = generation.text;
-    // The space before the first word is the tokenizer's; encoding it again would give a second one.
-    if (text.starts_with(' ')) text.erase(0, 1);
-    if (text.empty()) {
+  /// Prints parts of an answer and appends them to it.
+  void show(const std::vector<text::ThinkingSplitter::Part>& parts, text::Message& answer) {
+    for (const auto& part : parts) {
+      std::string& whole = part.thinking ? answer.thinking : answer.content;
+      std::string_view text = part.text;
+      // SentencePiece writes a space before the first word. Encoding it again would give a second one.
+      if (whole.empty() && text.starts_with(' ')) text.remove_prefix(1);
+      if (!part.thinking) {
+        if (whole.empty() && !answer.thinking.empty() && !values_.hide_thinking)
+          console_.write_generated("\n\n");
+        console_.write_generated(text);
+      } else if (!values_.hide_thinking) {
+        console_.write_dimmed(text);
+      }
+      whole += text;
+    }
+  }
+
+  void keep(text::Message answer, runtime::StopReason stop) {
+    if (answer.content.empty() && answer.thinking.empty()) {
       messages_.pop_back();
       console_.note("there is no answer; the message is forgotten");
       return;
     }
-    messages_.push_back({text::Role::assistant, std::move(text)});
-    if (generation.stop == runtime::StopReason::length && session_.position() == session_.context_tokens())
+    messages_.push_back(std::move(answer));
+    if (stop == runtime::StopReason::length && session_.position() == session_.context_tokens())
       console_.note("the context of " + base::to_counted(session_.context_tokens(), "token") +
                     " is full: /clear begins anew; sluice run --context N makes it longer");
   }
@@ -302,14 +323,14 @@ class Conversation final {
   const fs::path path_;
   Console& console_;
   LineReader reader_;
-  ChatPrompt prompt_;
+  text::ChatFormat format_;
+  text::ChatOptions options_;
   runtime::Session session_;
   std::string system_;
   std::vector<text::Message> messages_;
   std::vector<TokenId> computed_;  // the session's tokens
   std::string statistics_;         // of the last answer
   std::uint64_t answers_ = 0;
-  bool shown_ = false;  // something of the current answer
   bool ended_ = false;
 };
 

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "cli/chat_prompt.h"
+#include "cli/chat_options.h"
 #include "cli/commands.h"
 #include "cli/conversation.h"
 #include "cli/environment.h"
@@ -150,8 +150,9 @@ class Run {
     std::vector<text::Message> conversation;
     if (!values_.system.empty()) conversation.push_back({text::Role::system, values_.system});
     conversation.push_back({text::Role::user, prompt});
-    return ChatPrompt(model_, values_.model.model, parse_chat_variables(values_.chat_variables))
-        .encode(conversation);
+    return model_.chat_format()
+        .prompt(conversation, {.variables = parse_chat_variables(values_.chat_variables)})
+        .ids;
   }
 
   // After an interrupt the computed part of the prompt is saved. A file that already has as much is kept.

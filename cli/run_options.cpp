@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/output.h"
-#include "cli/chat_prompt.h"
+#include "cli/chat_options.h"
 #include "cli/proofs.h"
 #include "cli/routing_log.h"
 #include "cli/standard_input.h"
@@ -40,6 +40,7 @@ void declare_prompt(Options& options, RunOptions& values) {
   options.add_text("--system TEXT", values.system, "System prompt, with --chat or in a conversation");
   options.add_list("--chat-var NAME=VALUE", values.chat_variables,
                    "Give the chat template a variable, such as enable_thinking=false");
+  options.add_flag("--hide-thinking", values.hide_thinking, "Do not show the thinking in a conversation");
   options.add_flag("--special", values.special,
                    "Turn control tokens that the prompt spells, such as <|im_end|>, into control tokens");
   options.exclude("--special", "--chat");
@@ -148,6 +149,8 @@ void require_sensible(const RunOptions& values) {
   if (!values.system.empty() && !chats) refuse("--system needs --chat");
   if (!values.chat_variables.empty() && !chats) refuse("--chat-var needs --chat");
   static_cast<void>(parse_chat_variables(values.chat_variables));
+  if (values.hide_thinking && !values.conversation)
+    refuse("--hide-thinking is for conversations: a terminal, and no prompt");
   if (values.conversation) {
     // These belong to one prompt and its text.
     if (!values.trace.empty()) refuse("--trace needs a prompt");

@@ -36,10 +36,11 @@ struct RunOptions {
   bool chat = false;
   std::string system;
   std::vector<std::string> chat_variables;  ///< NAME=VALUE
-  bool special = false;                     ///< control tokens that the prompt spells become control tokens
-  bool conversation = false;                ///< no prompt was given, and a person is at the terminal
-  bool tokens_given = false;                ///< --tokens
-  bool sampling_given = false;              ///< an option that chooses among the likely tokens
+  bool hide_thinking = false;
+  bool special = false;         ///< control tokens that the prompt spells become control tokens
+  bool conversation = false;    ///< no prompt was given, and a person is at the terminal
+  bool tokens_given = false;    ///< --tokens
+  bool sampling_given = false;  ///< an option that chooses among the likely tokens
   std::vector<std::string> stop_texts;
   std::string prompt_cache;
 };

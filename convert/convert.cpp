@@ -109,6 +109,12 @@ void warn_of_quantized_source(const format::ReleasedModel& release, base::Progre
                 "); what that has lost stays lost, so prefer the released weights where you can get them");
 }
 
+/// The model runs all the same, so this is no error.
+void warn_of_chat_template(const format::ReleasedModel& release, base::Progress& progress) {
+  if (const std::string problem = chat_template_problem(release); !problem.empty())
+    progress.warn(release.files.front().string() + ": " + problem + "; run --chat cannot use it");
+}
+
 MatrixTypes types_of(const Request& request) { return request.types.value_or(types_for(request.quant)); }
 
 std::vector<TensorJob> make_jobs(const Plan& plan, const MatrixTypes& types) {
@@ -286,6 +292,7 @@ Result convert(const Request& request, base::Progress& progress, const std::stop
   }
   static_cast<void>(require_room(request, plan));
   if (!request.scratch) warn_of_quantized_source(plan.release, progress);
+  if (!request.scratch) warn_of_chat_template(plan.release, progress);
   UnfinishedContainer container(request.output, identity, progress);
   try {
     return Conversion(request, plan, container).run(conversion, progress, stop);

@@ -42,6 +42,17 @@ std::uint64_t require_usable_tokenizer(const format::ReleasedModel& release) {
   return rows - tokenizer->size();
 }
 
+std::string chat_template_problem(const format::ReleasedModel& release) {
+  if (release.chat.chat_template.empty()) return {};
+  try {
+    const text::ChatTemplate parsed(release.chat.chat_template, "its chat template");
+    return {};
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    return error.what();
+  }
+}
+
 std::uint64_t container_bytes(const format::ReleasedModel& release, std::span<const TensorJob> jobs) {
   std::uint64_t bytes = format::kContainerHeaderBytes + format::kContainerFooterBytes;
   for (const auto& section : format::released_sections(release)) bytes += section.content.size();

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "convert/tensor_block.h"
 #include "format/released_model.h"
@@ -16,6 +17,9 @@ namespace sluice::convert {
 /// when it is none, or when it has more tokens than the embedding has rows. Returns the number of rows that
 /// no token uses: many models pad their vocabulary.
 std::uint64_t require_usable_tokenizer(const format::ReleasedModel& release);
+
+/// Why `run --chat` cannot use the release's chat template; empty when it can, or when there is none.
+[[nodiscard]] std::string chat_template_problem(const format::ReleasedModel& release);
 
 /// Upper bound of the size of the container, in bytes, close enough for a comparison with the free space.
 [[nodiscard]] std::uint64_t container_bytes(const format::ReleasedModel& release,

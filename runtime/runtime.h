@@ -113,9 +113,10 @@ class Model {
   [[nodiscard]] const format::ModelDescription& description() const;
   /// The tokenizer of the release, of which the container has a copy.
   [[nodiscard]] const text::Tokenizer& tokenizer() const;
-  /// The chat template of the release, Jinja; empty where it has none. Error{verification} when it does not
-  /// match its digest.
-  [[nodiscard]] std::string_view chat_template() const;
+  /// How the model reads conversations: by the chat template of its release, or in Mistral's format. The
+  /// model must outlive it. Error{verification} when a section does not match its digest; errors of
+  /// text::ChatFormat.
+  [[nodiscard]] text::ChatFormat chat_format() const;
   /// How the model's authors recommend to sample. Error{verification} when it does not match its digest,
   /// Error{malformed} naming the key of a bad value.
   [[nodiscard]] format::GenerationDefaults generation_defaults() const;

@@ -35,11 +35,11 @@ std::string read_chat_template(const fs::path& folder, const std::string& tokeni
     require_chat_template(text, own.string());
     return text;
   }
+  std::string text = pick_chat_template(tokenizer_config, (folder / "tokenizer_config.json").string());
+  if (!text.empty()) return text;
   // {"chat_template": "..."}: what transformers wrote beside models that read images.
   const fs::path json = folder / "chat_template.json";
-  std::string text = pick_chat_template(read_object(json), json.string());
-  return !text.empty() ? text
-                       : pick_chat_template(tokenizer_config, (folder / "tokenizer_config.json").string());
+  return pick_chat_template(read_object(json), json.string());
 }
 
 /// Sets `value` when the object has the key with a number between the bounds; null counts as none.

@@ -20,9 +20,9 @@ struct ChatFiles {
   bool operator==(const ChatFiles&) const = default;
 };
 
-/// Reads them from a release folder. The template is that of chat_template.jinja, else of chat_template.json,
-/// else of tokenizer_config.json. Error{malformed} naming file and key for a file that is not what its name
-/// says, or is too large.
+/// Reads them from a release folder. The template is that of chat_template.jinja, else of
+/// tokenizer_config.json, else of chat_template.json. Error{malformed} naming file and key for a file that is
+/// not what its name says, or is too large.
 [[nodiscard]] ChatFiles read_chat_files(const std::filesystem::path& folder);
 
 /// The template of a tokenizer_config.json's key "chat_template": a text, or of a list of {name, template}

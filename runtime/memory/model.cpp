@@ -23,11 +23,48 @@
 namespace sluice::runtime {
 namespace {
 
+text::ChatFormat open_chat_format(const format::ContainerReader& container,
+                                  const format::TokenizerParts& parts, const text::Tokenizer& tokenizer) {
+  const std::string_view text = format::read_section(container, format::kChatTemplateSection);
+  text::ChatFormatSource source{.tokenizer_kind = parts.kind,
+                                .chat_template = std::nullopt,
+                                .subject = container.path().string() + ": chat template",
+                                .tokenizer_config = parts.config};
+  // Mistral's models know the ids of mistral-common. A template on the hub writes the same marks, but
+  // SentencePiece gives other ids for their spaces when the conversation is one text.
+  const bool mistral =
+      parts.kind == format::TokenizerKind::sentencepiece && text.find("[INST]") != std::string_view::npos;
+  if (!text.empty() && !mistral) source.chat_template = std::string(text);
+  return text::ChatFormat(tokenizer, source);
+}
+
+/// The id with which the template closes an answer, where the release does not list it among those that end a
+/// text: without it an answer would never end.
+std::optional<text::TokenId> missing_end_id(const format::ContainerReader& container,
+                                            const format::TokenizerParts& parts,
+                                            const text::Tokenizer& tokenizer) {
+  if (container.find_section(format::kChatTemplateSection) == nullptr) return std::nullopt;
+  try {
+    const auto end = open_chat_format(container, parts, tokenizer).end_of_turn();
+    return end && !tokenizer.is_end(*end) ? end : std::nullopt;
+  } catch (const base::Error& error) {
+    // A template that cannot be used is told by those who use it; prompts without it need none.
+    if (error.kind() == base::ErrorKind::verification) throw;
+    return std::nullopt;
+  }
+}
+
 std::unique_ptr<text::Tokenizer> open_tokenizer(const format::ContainerReader& container) {
   const std::string subject = container.path().string();
-  const auto parts = format::tokenizer_parts(container);
-  auto tokenizer =
-      text::open_tokenizer(parts, subject + ": " + std::string(format::section_name(parts.kind)));
+  auto parts = format::tokenizer_parts(container);
+  const std::string place = subject + ": " + std::string(format::section_name(parts.kind));
+  auto tokenizer = text::open_tokenizer(parts, place);
+  if (const auto end = missing_end_id(container, parts, *tokenizer)) {
+    const auto ends = tokenizer->end_ids();
+    parts.facts.end_ids.assign(ends.begin(), ends.end());
+    parts.facts.end_ids.push_back(*end);
+    tokenizer = text::open_tokenizer(parts, place);
+  }
   // A smaller tokenizer is fine: some models pad their vocabulary. A larger one would produce ids beyond the
   // embedding.
   if (tokenizer->size() > container.description().vocabulary) {
@@ -266,8 +303,8 @@ std::optional<Verify> parse_verify(std::string_view text) {
 const format::ModelDescription& Model::description() const { return impl_->container.description(); }
 const text::Tokenizer& Model::tokenizer() const { return *impl_->tokenizer; }
 
-std::string_view Model::chat_template() const {
-  return format::read_section(impl_->container, format::kChatTemplateSection);
+text::ChatFormat Model::chat_format() const {
+  return open_chat_format(impl_->container, format::tokenizer_parts(impl_->container), *impl_->tokenizer);
 }
 
 format::GenerationDefaults Model::generation_defaults() const {

@@ -8,6 +8,7 @@ import select
 import signal
 import time
 
+import chat_test
 from sluice_program import LIMIT_S, PROGRAM, ProgramTest, main
 
 PROMPT = b">>> "
@@ -28,13 +29,13 @@ class ConversationTest(ProgramTest):
         if self.process == 0:
             os.chdir(self.folder)
             os.execve(PROGRAM, [str(PROGRAM), "run", "m.sluice", "--threads", "2", *options], self.environment)
-        self.ended = None
+        self.running = self.process
         self.addCleanup(self.clean_up, self.process, self.terminal)
         self.received = b""
         return self.wait_for(PROMPT)
 
     def clean_up(self, process, terminal):
-        if self.ended is None:
+        if process == self.running:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
         os.close(terminal)
@@ -67,8 +68,8 @@ class ConversationTest(ProgramTest):
     def wait_exit(self):
         while self.read():
             pass
-        self.ended = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
-        return self.ended
+        self.running = None
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
 
     def test_messages_and_commands(self):
         greeting = self.begin("--temperature", "0", "-n", "12")
@@ -137,6 +138,29 @@ class ConversationTest(ProgramTest):
         self.assertRegex(self.say("And then?"), r"the conversation has \d+ tokens, the context holds 20: /clear")
         self.say("/save c.json")
         self.assertEqual(len(json.loads((self.folder / "c.json").read_text())["messages"]), 2)
+
+    def test_thinking_is_dimmed_or_hidden(self):
+        release = self.copy_release("thinker")
+        (release / "tokenizer.model").unlink()
+        (release / "tokenizer.json").write_text(json.dumps(chat_test.tokenizer()))
+        (release / "tokenizer_config.json").write_text(
+            json.dumps({"chat_template": chat_test.TEMPLATE, "eos_token": "<|im_end|>"}))
+        self.succeed("convert", release, "-o", "m.sluice", "--overwrite")
+        del self.environment["NO_COLOR"]
+        # This template opens the thinking, and the model never closes it.
+        think = ("--temperature", "0", "-n", "8", "--chat-var", "enable_thinking=false")
+        self.begin(*think)
+        os.write(self.terminal, b"Hi\r")
+        self.wait_for(b"\x1b[2m")
+        self.wait_for(PROMPT)
+        self.say("/save c.json")
+        answer = json.loads((self.folder / "c.json").read_text())["messages"][1]
+        self.assertEqual((answer["role"], answer["content"]), ("assistant", ""))
+        self.assertTrue(answer["thinking"])
+        os.write(self.terminal, b"/exit\r")
+        self.assertEqual(self.wait_exit(), 0)
+        self.begin(*think, "--hide-thinking")
+        self.assertRegex(self.say("Hi"), r"Hi\n+>>> $")
 
     def test_a_dumb_terminal_has_plain_lines(self):
         self.environment["TERM"] = "dumb"

@@ -63,7 +63,7 @@ class HelpTest(ProgramTest):
         flags = {"--json", "--quiet", "--help", "--chat", "--stats", "--list", "--dry-run", "--no-dht", "--no-pex",
                  "--no-lsd", "--allow-private", "--strict", "--repair", "--recheck", "--allow-damaged", "--verbose", "--write-sums", "--overwrite", "--direct",
                  "--v1-only", "--leaves", "--no-password", "--password-stdin", "--yes", "--model", "--release",
-                 "--releases", "--special"}
+                 "--releases", "--hide-thinking", "--special"}
         for command in COMMANDS:
             for line in self.help_of(command).splitlines():
                 option = re.match(r" {2,6}(?:-\w, )?(--[a-z0-9-]+)(?: ([A-Z:]+))?(?:  |$)", line)

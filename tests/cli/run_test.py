@@ -73,8 +73,10 @@ class RunTest(ProgramTest):
         self.fail_with(2, "usage", "--chat-var needs --chat", "run", self.model, "-p", "x", "--chat-var", "a=1")
         self.fail_with(2, "usage", "--chat-var a: expected NAME=VALUE", "run", self.model, "-p", "x", "--chat",
                        "--chat-var", "a")
-        self.fail_with(2, "usage", "its chat format is no template, so --chat-var has no effect", "run", self.model,
+        self.fail_with(2, "usage", "Mistral's chat formats have no variable 'a'", "run", self.model,
                        "-p", "x", "--chat", "--chat-var", "a=1")
+        self.fail_with(2, "usage", "--hide-thinking is for conversations", "run", self.model, "-p", "x",
+                       "--hide-thinking")
         self.fail_with(2, "usage", "--chat", "run", self.model, "-p", "x", "--chat", "--special")
 
     def test_prompt_cache_gives_the_same_tokens_and_is_reused(self):

@@ -142,6 +142,8 @@ TEST_CASE("the chat template is read from each place in which releases have it")
   CHECK(read().empty());
   write(folder / "chat_template.json", R"({"chat_template": "json"})");
   CHECK(read() == "json");
+  config(R"("config")");
+  CHECK(read() == "config");
   write(folder / "chat_template.jinja", "own\n");
   CHECK(read() == "own\n");
 }

@@ -1,4 +1,4 @@
-#include "cli/chat_prompt.h"
+#include "cli/chat_options.h"
 
 #include <algorithm>
 #include <optional>
@@ -34,18 +34,6 @@ Json parse_chat_variables(std::span<const std::string> entries) {
     variables.set(name, parse_value(entry.substr(at + 1), "--chat-var " + name));
   }
   return variables;
-}
-
-ChatPrompt::ChatPrompt(const runtime::Model& model, const std::string& subject, const Json& variables)
-    : format_(model.tokenizer()) {
-  if (!variables.as_object("--chat-var").empty()) {
-    throw base::Error(base::ErrorKind::usage,
-                      subject + ": its chat format is no template, so --chat-var has no effect");
-  }
-}
-
-std::vector<runtime::TokenId> ChatPrompt::encode(std::span<const text::Message> conversation) const {
-  return format_.encode(conversation);
 }
 
 void use_recommended_sampling(const runtime::Model& model, RunOptions& values, Console& console) {
