@@ -79,6 +79,7 @@ class Conversation final {
         model_(model),
         path_(path),
         console_(invocation.console),
+        loading_stop_(invocation.stop),
         reader_(invocation.console),
         format_(model.chat_format()),
         options_({.variables = parse_chat_variables(values.chat_variables)}),
@@ -86,6 +87,8 @@ class Conversation final {
         system_(values.system) {}
 
   int run() {
+    // Ctrl-C while the model was opened.
+    if (loading_stop_.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
     console_.note(path_.filename().string() + ": a message and the return key; /help lists the commands");
     while (!ended_) {
       const Line line = read_message();
@@ -322,6 +325,7 @@ class Conversation final {
   const runtime::Model& model_;
   const fs::path path_;
   Console& console_;
+  const std::stop_token loading_stop_;
   LineReader reader_;
   text::ChatFormat format_;
   text::ChatOptions options_;
