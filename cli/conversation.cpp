@@ -151,6 +151,9 @@ class Conversation final {
       while (!line.text.ends_with(kQuotes))
         if (!append_line(line)) return line;
       line.text.resize(line.text.size() - kQuotes.size());
+      // Quotes that stand on lines of their own do not make the message begin and end with empty lines.
+      if (line.text.starts_with('\n')) line.text.erase(0, 1);
+      if (line.text.ends_with('\n')) line.text.pop_back();
       return line;
     }
     while (line.text.ends_with('\\')) {

@@ -96,8 +96,9 @@ class ConversationTest(ProgramTest):
         self.assertEqual(saved[2]["content"], expected["text"][1:])
         self.assertEqual(saved[3]["content"], "And é\nmore")
         self.say("/clear")
-        self.say('"""a', until=b"... ")
-        self.say('b"""')
+        for line in ('"""', "a", "b"):
+            self.say(line, until=b"... ")
+        self.say('"""')
         self.assertIn("saved: c.json", self.say("/save c.json"))  # its own file is replaced
         saved = json.loads((self.folder / "c.json").read_text())["messages"]
         self.assertEqual([message["content"] for message in saved[:2]], ["Be kind.", "a\nb"])
