@@ -24,7 +24,17 @@ namespace {
 constexpr std::size_t kLineBytesMax = 1024;
 volatile sig_atomic_t noted_signal = 0;
 
-extern "C" void note_signal(int number) { noted_signal = number; }
+pthread_t waiting_thread;  // the one that holds the signals
+
+// The kernel gives a signal to any thread that does not block it, and a worker's would not end the wait: it is
+// passed on, to arrive where it is waited for.
+extern "C" void note_signal(int number) {
+  if (::pthread_equal(::pthread_self(), waiting_thread) != 0) {
+    noted_signal = number;
+  } else {
+    ::pthread_kill(waiting_thread, number);
+  }
+}
 
 /// Turns the terminal's echo off as long as the object lives.
 class EchoOff final {
@@ -76,6 +86,7 @@ SignalsHeld::SignalsHeld() {
   for (const int number : kAwaitedSignals) ::sigaddset(&held, number);
   ::pthread_sigmask(SIG_BLOCK, &held, &before_);
   noted_signal = 0;
+  waiting_thread = ::pthread_self();
   for (std::size_t i = 0; i < kAwaitedSignals.size(); ++i) install(i);
 }
 

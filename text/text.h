@@ -85,9 +85,9 @@ class Tokenizer {
   [[nodiscard]] std::vector<TokenId> encode_prompt(std::string_view text) const;
 };
 
-/// Error{malformed} naming `subject` when the bytes are no tokenizer of that kind or say something that is not
-/// supported (docs/tokenizers.md), when there is neither EOS nor end id, when an id is negative, and when a
-/// tokenizer.model or tekken.json has no BOS.
+/// Error{malformed} naming `subject` when the bytes are no tokenizer of that kind or say something that is
+/// not supported (docs/tokenizers.md), when there is neither EOS nor end id, when an id is negative, and when
+/// a tokenizer.model or tekken.json has no BOS.
 [[nodiscard]] std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle,
                                                         std::string_view subject);
 
@@ -178,17 +178,6 @@ class ChatTemplate {
   std::unique_ptr<Impl> impl_;
 };
 
-/// The files of a release that may hold its chat template; empty where the release has none.
-struct ChatTemplateFiles {
-  std::string_view jinja = {};             ///< chat_template.jinja
-  std::string_view tokenizer_config = {};  ///< tokenizer_config.json, key chat_template
-  std::string_view json = {};              ///< chat_template.json, key chat_template
-};
-
-/// The text of the chat template, from the first of the files that has one. Of several templates with names
-/// the one named "default". Error{malformed} naming the file.
-[[nodiscard]] std::optional<std::string> find_chat_template(const ChatTemplateFiles& files);
-
 /// The spelling of a token as tokenizer_config.json has it under `key` ("bos_token"): a text, or an object
 /// with `content`; nothing where there is none. Error{malformed} naming the file.
 [[nodiscard]] std::optional<std::string> config_token_text(std::string_view tokenizer_config,
@@ -197,7 +186,7 @@ struct ChatTemplateFiles {
 /// What decides how a release writes conversations.
 struct ChatFormatSource {
   TokenizerKind tokenizer_kind = TokenizerKind::sentencepiece;
-  std::optional<std::string> chat_template = {};  ///< the text that find_chat_template() gave
+  std::optional<std::string> chat_template = {};  ///< Jinja, as released
   std::string subject = "chat_template.jinja";    ///< what errors call the template
   std::string_view tokenizer_config = {};         ///< tokenizer_config.json: the spellings of BOS and EOS
 };

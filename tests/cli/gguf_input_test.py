@@ -230,7 +230,7 @@ class GgufInputTest(ProgramTest):
     def test_other_models_are_refused_by_name(self):
         pairs, tensors = read_gguf(self.export("bf16"))
         write_gguf(self.folder / "m.gguf", {**pairs, "tokenizer.ggml.model": "gpt2"}, tensors)
-        self.fail_with(9, "malformed", "is 'gpt2', supported is 'llama'", "convert", "m.gguf", "-o", "x")
+        self.fail_with(9, "malformed", "key 'tokenizer.ggml.pre': is 'default', supported are qwen2", "convert", "m.gguf", "-o", "x")
         write_gguf(self.folder / "m.gguf", {**pairs, "general.architecture": "grok"}, tensors)
         self.fail_with(9, "malformed", "is 'grok', supported are llama, qwen3moe", "convert", "m.gguf", "-o", "x")
         write_gguf(self.folder / "m.gguf", pairs, {**tensors, "rope_freqs.weight": ([8], "F32", bytes(32))})

@@ -106,17 +106,7 @@ TEST_CASE("families: prompts become the golden token ids") {
 
 TEST_CASE("families: conversations become the golden token ids") {
   for (const std::string& family : families()) {
-    const auto text_of = [&](const char* name) {
-      const auto path = kFamilies / family / "model" / name;
-      return std::filesystem::exists(path) ? base::read_text_file(path) : std::string();
-    };
-    const std::string jinja = text_of("chat_template.jinja");
-    const std::string config = text_of("tokenizer_config.json");
-    text::ChatFormatSource source;
-    source.tokenizer_kind = text::TokenizerKind::hugging_face;
-    source.chat_template = text::find_chat_template({.jinja = jinja, .tokenizer_config = config});
-    source.tokenizer_config = config;
-    const text::ChatFormat format(model(family, convert::Quant::bf16).tokenizer(), source);
+    const text::ChatFormat format = model(family, convert::Quant::bf16).chat_format();
     CHECK(format.kind() == text::ChatFormat::Kind::chat_template);
     const Json numbers = golden(family, "chat.json");
     for (const Json& conversation : numbers.at("conversations", "golden").as_array("golden")) {
