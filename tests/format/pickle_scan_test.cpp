@@ -220,7 +220,7 @@ struct TestZip {
   [[nodiscard]] std::string text(const std::string& payload) const {
     const auto le = [](std::uint64_t value, int bytes) {
       std::string out;
-      for (int i = 0; i < bytes; ++i) out += static_cast<char>(value >> (8 * i));
+      for (int i = 0; i < bytes; ++i, value >>= 8) out += static_cast<char>(value);
       return out;
     };
     const std::string& listed = listed_name.empty() ? name : listed_name;
