@@ -99,7 +99,7 @@ TEST_CASE("a template that is none, or asks for what is missing, is refused with
       Bad{"{{ messages.pop() }}", "line 1: "},
       Bad{"{{ missing.name }}", "line 1: 'missing' is undefined"},
       Bad{"{{ 'a' + 1 }}", "line 1: "},
-      Bad{"{{ lipsum() }}", "line 1: the function 'lipsum' is not supported"},
+      Bad{"{{ lipsum() }}", "line 1: the name 'lipsum' is not supported"},
   };
   for (const Bad& one : bad) {
     CAPTURE(one.source);

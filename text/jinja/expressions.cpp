@@ -74,8 +74,8 @@ Value Evaluator::evaluate_name(const Expression& expression) {
   for (Scope* scope = scope_; scope != nullptr; scope = scope->parent)
     if (const Value* value = scope->find(machine_.budget, expression.name)) return *value;
   const std::string name(expression.name);
-  for (const std::string_view unsupported : {"lipsum", "cycler", "joiner"})
-    if (name == unsupported) fail("the function '" + name + "' is not supported");
+  for (const std::string_view unsupported : {"lipsum", "cycler", "joiner", "self"})
+    if (name == unsupported) fail("the name '" + name + "' is not supported");
   if (macro_depth_ > 0 && (name == "varargs" || name == "kwargs"))
     fail("the variable '" + name + "' of macros is not supported");
   return make_undefined("'" + name + "' is undefined");

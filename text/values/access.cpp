@@ -151,8 +151,9 @@ Value slice_of(Machine& machine, const Value& object, const Value* begin, const 
                const Value* step) {
   if (object.is_undefined()) fail(object.undefined_reason());
   const Sequence* sequence = object.sequence();
+  // Unlike for subscripts, Jinja leaves slices to Python, which has no undefined values.
   if (!object.is_string() && (sequence == nullptr || !sequence->has_subscripts()))
-    return missing(object, Value());
+    fail("'" + std::string(object.type_name()) + "' object cannot be sliced");
   if (object.is_safe()) fail("text from the filter 'safe' is sliced");
   const std::int64_t by = slice_bound(step).value_or(1);
   if (by == 0) fail("slice step cannot be zero");

@@ -317,6 +317,10 @@ bool has_method(const Value& object, std::string_view name) {
 }
 
 Value call_method(Machine& machine, const Method& method, const Arguments& arguments) {
+  // Python's other methods name no parameters.
+  if (!arguments.named.empty() && method.name != "split" && method.name != "rsplit" &&
+      method.name != "splitlines")
+    fail(method.name + "() takes no keyword arguments");
   return find_method_of(method.self, method.name)(machine, method.self, arguments);
 }
 

@@ -24,6 +24,7 @@ class Writer {
   void write(const Value& value) {
     machine_.budget.step();
     if (value.is_string()) {
+      if (value.is_safe()) fail("text from the filter 'safe' within a list cannot be printed");
       write_quoted(value.marked());
     } else if (const Sequence* sequence = value.sequence()) {
       write_sequence(*sequence);

@@ -26,7 +26,8 @@ bool is_iterable(const Value& value) {
 
 constexpr std::array<std::pair<std::string_view, Predicate>, 15> kPredicates = {{
     {"boolean", [](const Value& value) { return value.is_bool(); }},
-    {"callable", [](const Value& value) { return value.is_callable(); }},
+    // Undefined values can be called in Jinja, and fail then.
+    {"callable", [](const Value& value) { return value.is_callable() || value.is_undefined(); }},
     {"defined", [](const Value& value) { return !value.is_undefined(); }},
     {"escaped", [](const Value& value) { return value.is_safe(); }},
     {"false", [](const Value& value) { return value.is_bool() && !value.is_true(); }},
