@@ -237,8 +237,18 @@ TEST_CASE("the known releases have their info-hashes, and nothing that nobody pu
     CHECK(manifest.torrent_name == folder);
     CHECK(manifest.trackers.size() == trackers);
     CHECK(manifest.files.empty());
-    CHECK(manifest.unsupported.empty() ==
-          (manifest.name.starts_with("mistral-7b") || manifest.name == "mixtral-8x22b"));
+    CHECK(manifest.unsupported.empty() == (manifest.name != "grok-1" && manifest.name != "pixtral-12b"));
+  }
+  // Hybrid torrents of a registry, which have no tracker.
+  for (const char* name :
+       {"leanstral-1.5-119b-a6b", "ling-3.0-tiny", "ornith-1.5-35b-a3b", "qwen-agentworld-35b-a3b"}) {
+    CAPTURE(name);
+    const Manifest manifest = format::read_manifest(kManifests / (std::string(name) + ".json"));
+    CHECK(manifest.infohash_v1.has_value());
+    CHECK(manifest.infohash_v2.has_value());
+    CHECK(manifest.trackers.empty());
+    CHECK(manifest.web_seeds.size() == 1);
+    CHECK_FALSE(manifest.unsupported.empty());
   }
   const auto params = format::read_manifest(kManifests / "mistral-7b-v0.1.json").params.value();
   CHECK(params.num_experts == 0);
