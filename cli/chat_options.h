@@ -1,6 +1,6 @@
 #pragma once
-// What `run --chat` and conversations at a terminal share: variables of the chat template, and the sampling
-// that the model's authors recommend.
+// `run --chat` and conversations at a terminal share these parts: variables of the chat template, and the
+// sampling that the model's authors recommend.
 
 #include <span>
 #include <string>

@@ -56,7 +56,7 @@ class Console final {
   /// Text that a model wrote, as it comes, on stdout; nothing with --json. On a terminal, control characters
   /// except newline and tab are replaced. In a file or pipe the bytes stay as the model wrote them.
   void write_generated(std::string_view text);
-  /// The same for text that matters less, such as thinking: dimmed on a terminal with colours.
+  /// Does the same for text that matters less, such as thinking: dimmed on a terminal with colours.
   void write_dimmed(std::string_view text);
   /// One line on stderr; nothing with --json or --quiet.
   void note(const StyledText& line);

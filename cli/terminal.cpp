@@ -26,8 +26,8 @@ volatile sig_atomic_t noted_signal = 0;
 
 pthread_t waiting_thread;  // the one that holds the signals
 
-// The kernel gives a signal to any thread that does not block it, and a worker's would not end the wait: it is
-// passed on, to arrive where it is waited for.
+// The kernel gives a signal to any thread that does not block it, and a worker's would not end the wait: it
+// is passed on, to arrive where it is waited for.
 extern "C" void note_signal(int number) {
   if (::pthread_equal(::pthread_self(), waiting_thread) != 0) {
     noted_signal = number;
@@ -129,7 +129,7 @@ void SignalsHeld::install(std::size_t i) {
   struct sigaction noting {};
   noting.sa_handler = note_signal;
   ::sigaction(kAwaitedSignals[i], nullptr, &actions_[i]);
-  // What is ignored stays ignored: nohup(1) ignores SIGHUP, and a shell without job control SIGTSTP.
+  // An ignored signal stays ignored: nohup(1) ignores SIGHUP, and a shell without job control SIGTSTP.
   if (actions_[i].sa_handler != SIG_IGN) ::sigaction(kAwaitedSignals[i], &noting, nullptr);
 }
 

@@ -33,7 +33,7 @@ struct MatrixTypes {
   Quant experts = Quant::q4;
   Quant attention = Quant::q6;
   Quant head = Quant::q6;
-  /// Of a matrix that is embedding and head (decision 0028); absent: that of a head.
+  /// The type of a matrix that is embedding and head (decision 0028); absent: that of a head.
   std::optional<Quant> tied_head = {};
 };
 
@@ -179,7 +179,7 @@ struct RepairResult {
 /// What is worth knowing of a release that can be converted.
 struct Readiness {
   std::vector<std::string> skipped_keys;  ///< of config.json or params.json: not known, and without effect
-  /// Of the checkpoint: they take no part in the computation.
+  /// Tensors of the checkpoint that take no part in the computation.
   std::vector<format::SkippedTensors> skipped_tensors;
   std::uint64_t output_bytes = 0;                ///< the container's size, rounded up by a little
   std::optional<std::uint64_t> free_bytes = {};  ///< of the output's file system, where they are known

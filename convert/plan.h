@@ -38,7 +38,7 @@ struct Plan {
 };
 
 [[nodiscard]] format::Storage storage_for(format::QuantizationClass quantization, const MatrixTypes& types);
-/// The same for one tensor, which matters where the embedding is the head.
+/// Chooses for one tensor, which matters where the embedding is the head.
 [[nodiscard]] format::Storage storage_for(const format::ModelTensor& tensor, const MatrixTypes& types);
 
 }  // namespace sluice::convert

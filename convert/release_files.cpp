@@ -20,7 +20,7 @@ constexpr std::array<std::string_view, 6> kNames = {
     "tokenizer.model",       "tokenizer.json",         "tekken.json",
     "tokenizer_config.json", "generation_config.json", "chat_template.jinja"};
 
-/// What a reader of the exported folder learns of the tokens.
+/// Returns the facts that a reader of the exported folder learns of the tokens.
 format::TokenFacts facts_in(const fs::path& folder, const format::TokenizerParts& tokenizer,
                             std::uint64_t vocabulary) {
   if (tokenizer.kind != format::TokenizerKind::sentencepiece) return format::read_end_ids(folder, vocabulary);

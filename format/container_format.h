@@ -37,8 +37,8 @@ static_assert(kContainerEndMagics.size() == kContainerVersion);
 constexpr std::uint64_t kContainerHeaderBytes = 4096;
 constexpr std::uint64_t kContainerFooterBytes = 128;
 constexpr std::uint64_t kTensorAlignmentBytes = 4096;
-/// Experts larger than this begin on a huge page. Smaller ones lie next to each other, since the gaps would be a
-/// considerable part of the file (docs/decisions/0034-small-experts-lie-side-by-side.md).
+/// Experts larger than this begin on a huge page. Smaller ones lie next to each other, since the gaps would
+/// be a considerable part of the file (docs/decisions/0034-small-experts-lie-side-by-side.md).
 constexpr std::uint64_t kLargeExpertBytes = 16u << 20;
 constexpr std::uint64_t kLargeExpertAlignmentBytes = 2u << 20;
 constexpr std::uint64_t kDirectoryBytesMax = 256u << 20;
@@ -115,7 +115,7 @@ struct ContainerFooter {
 std::uint32_t check_header(base::Bytes header, std::string_view subject);
 [[nodiscard]] ContainerFooter decode_footer(base::Bytes footer, std::string_view subject);
 
-/// Of each expert the SHA-256 over the digests of its tensors, in order of their use.
+/// Returns for each expert the SHA-256 over the digests of its tensors, in order of their use.
 [[nodiscard]] std::vector<base::Sha256> expert_digests(
     std::span<const std::span<const base::Sha256>> experts);
 

@@ -141,8 +141,8 @@ class ModelFinder final {
     return view;
   }
 
-  /// Of the names that a missing tensor could have, the one of its kind in the layers before, else the one
-  /// that resembles the names of the checkpoint most.
+  /// Chooses among the names that a missing tensor could have: the one of its kind in the layers before, else
+  /// the one that resembles the names of the checkpoint most.
   [[nodiscard]] const std::string& likeliest_name(const ModelTensor& target,
                                                   const std::vector<Placement>& places) const {
     if (const auto usual = usual_places_.find(target.role); usual != usual_places_.end())

@@ -168,7 +168,7 @@ Placement stacked(const ModelTensor& tensor, const ModelDescription& description
   return place;
 }
 
-/// What reports call a layout, by how it holds the experts.
+/// Names a layout for reports, by how it holds the experts.
 struct Layout {
   std::string_view layers;  ///< prefix of layers
   std::string_view name;    ///< of tensors that are of no expert, too

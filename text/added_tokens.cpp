@@ -79,7 +79,7 @@ AddedTokenFinder::Found AddedTokenFinder::longest_at(std::string_view text, std:
   auto end = rules_.begin() + first_byte_[first + 1U];
   Found longest;
   for (std::size_t length = 1; begin != end; ++length) {
-    // Of the rules that share these bytes, the one that ends here comes first.
+    // Among the rules that share these bytes, the one that ends here comes first.
     if (begin->text.size() == length) {
       const TextRange match{at, at + length};
       const bool is_allowed =

@@ -34,7 +34,7 @@ struct AddedTokenMatch {
 class AddedTokenFinder {
  public:
   AddedTokenFinder() = default;
-  /// Of two rules of one text, the first counts.
+  /// The first of two rules of one text counts.
   explicit AddedTokenFinder(std::vector<AddedTokenRule> rules);
 
   [[nodiscard]] bool empty() const { return rules_.empty(); }

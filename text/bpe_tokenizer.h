@@ -16,7 +16,7 @@
 
 namespace sluice::text {
 
-/// What a tokenizer consists of. The bytes of each id are those of `model.pieces`, and none for controls.
+/// The parts of a tokenizer. The bytes of each id are those of `model.pieces`, and none for controls.
 struct BpeTokenizerParts {
   BpeModel model;
   Normalizer normalizer;

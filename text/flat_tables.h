@@ -57,7 +57,7 @@ class PieceTable {
   std::size_t longest_bytes_ = 0;
 };
 
-/// What two neighbouring tokens become.
+/// A merge of two neighbouring tokens.
 struct Merge {
   static constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
 

@@ -1,5 +1,5 @@
 #pragma once
-// What a tokenizer does to a text before it is cut: normal form C, and replacements of fixed strings. Ranges
+// A tokenizer changes a text before it is cut: normal form C, and replacements of fixed strings. Ranges
 // of the text are carried along.
 
 #include <cstdint>

@@ -91,7 +91,7 @@ class Tokenizer {
 [[nodiscard]] std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerBundle& bundle,
                                                         std::string_view subject);
 
-/// The same for the tokenizer of a release or of a container.
+/// Makes the tokenizer of a release or of a container.
 [[nodiscard]] std::unique_ptr<Tokenizer> open_tokenizer(const format::TokenizerParts& parts,
                                                         std::string_view subject);
 
@@ -145,7 +145,7 @@ struct MarkedText {
   std::vector<TextRange> trusted;  ///< bytes that the template wrote, in ascending ranges
 };
 
-/// What a chat template is given.
+/// The input of a chat template.
 struct ChatContext {
   format::Json messages;  ///< array of objects with role and content, and what else the caller has
   /// Object: tools, enable_thinking, reasoning_effort and the like. As in transformers, tools and documents
@@ -183,7 +183,7 @@ class ChatTemplate {
 [[nodiscard]] std::optional<std::string> config_token_text(std::string_view tokenizer_config,
                                                            std::string_view key);
 
-/// What decides how a release writes conversations.
+/// The parts of a release that decide how it writes conversations.
 struct ChatFormatSource {
   TokenizerKind tokenizer_kind = TokenizerKind::sentencepiece;
   std::optional<std::string> chat_template = {};  ///< Jinja, as released
@@ -227,7 +227,7 @@ class ChatFormat {
   /// of ChatTemplate::render(). In Mistral's formats user and assistant take turns after an optional system
   /// message, the user first; another order, an empty answer and any variable are an Error{usage}.
   [[nodiscard]] ChatPrompt prompt(const format::Json& messages, const ChatOptions& options = {}) const;
-  /// The same for plain messages. An empty system text is none.
+  /// Takes plain messages. An empty system text is none.
   [[nodiscard]] ChatPrompt prompt(std::span<const Message> conversation,
                                   const ChatOptions& options = {}) const;
   /// The ids alone, with a generation prompt when the last message is not the assistant's.

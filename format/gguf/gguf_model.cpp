@@ -1,8 +1,8 @@
-// What the keys of a GGUF file say about its model. Key names are those of llama.cpp (src/llama-arch.cpp);
-// Mixtral and Mistral have the architecture "llama" there, whose keys say what MistralParams say. For the
-// other families, kRules has what llama.cpp's code does without asking a key (src/models/*.cpp, and
-// llama_model_rope_type in llama-model.cpp); where a key of that meaning is there all the same, it must
-// agree.
+// Reads what the keys of a GGUF file say about its model. Key names are those of llama.cpp
+// (src/llama-arch.cpp); Mixtral and Mistral have the architecture "llama" there, whose keys say what
+// MistralParams say. For the other families, kRules has what llama.cpp's code does without asking a key
+// (src/models/*.cpp, and llama_model_rope_type in llama-model.cpp); where a key of that meaning is there all
+// the same, it must agree.
 //
 // As in params.json, a key under the name of the architecture that is not known is refused, because it may
 // change the result. Everything runs on the caller's thread.
@@ -28,7 +28,7 @@ enum class ExpertWidth : std::uint8_t {
   feed_forward  ///< feed_forward_length
 };
 
-/// What an architecture does whatever the keys say.
+/// Rules of an architecture that hold whatever the keys say.
 struct Rules {
   std::string_view name;
   RopeStyle rope = RopeStyle::half_split;

@@ -22,7 +22,7 @@ std::string read_optional(const fs::path& path, std::uint64_t bytes_max) {
   return fs::is_regular_file(path, absent) ? base::read_text_file(path, bytes_max) : std::string();
 }
 
-/// The same for a file that must be a JSON object.
+/// Reads a file that must be a JSON object in the same way.
 std::string read_object(const fs::path& path) {
   std::string text = read_optional(path, kConfigBytesMax);
   if (!text.empty()) static_cast<void>(parse_json(text, path.string()).as_object(path.string()));

@@ -32,7 +32,7 @@ struct ChatFiles {
 /// Error{malformed} naming `subject` for more than 1 MiB, or for what is not UTF-8.
 void require_chat_template(std::string_view text, std::string_view subject);
 
-/// What the authors of a model recommend for sampling (generation_config.json); nothing where they do not.
+/// The sampling that the authors of a model recommend (generation_config.json); nothing where they do not.
 struct GenerationDefaults {
   std::optional<double> temperature;
   std::optional<double> top_p;

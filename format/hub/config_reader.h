@@ -34,7 +34,7 @@ class ConfigReader final {
   /// A whole number from 1 to `max`, which must be there, or has a value of its own when it is missing.
   [[nodiscard]] std::uint64_t count(std::string_view key, std::uint64_t max);
   [[nodiscard]] std::uint64_t count_or(std::string_view key, std::uint64_t otherwise, std::uint64_t max);
-  /// The same under several spellings of one key; a file with two of them must give them one value.
+  /// Reads a key that has several spellings; a file with two of them must give them one value.
   [[nodiscard]] std::uint64_t count_of(std::initializer_list<std::string_view> keys, std::uint64_t max);
   /// A whole number from 0 to `max`.
   [[nodiscard]] std::uint64_t number_from_zero(std::string_view key, std::uint64_t otherwise,

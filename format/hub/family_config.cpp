@@ -83,7 +83,7 @@ ModelConfig uniform(ModelDescription model, std::uint64_t layers, const GroupedQ
 
 /// The family's rule of which layers have a window; "layer_types" replaces it.
 using WindowRule = bool (*)(std::uint64_t layer, std::uint64_t max_window_layers);
-/// Of each layer.
+/// The window of each layer in tokens; nothing where a layer has none.
 using Windows = std::vector<std::optional<std::uint64_t>>;
 
 void read_layer_types(ConfigReader& config, std::uint64_t window, Windows& windows) {

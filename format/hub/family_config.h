@@ -14,7 +14,7 @@
 
 namespace sluice::format {
 
-/// What a configuration says about a model, in any dialect.
+/// The content of a configuration, in any dialect.
 struct ModelConfig {
   ModelDescription description;
   /// Layers behind the last one of the description, which predict further tokens and take no part in the

@@ -1,5 +1,5 @@
 #pragma once
-// What params.json and config.json say about quantized weights. Only FP8 E4M3 with the scales that
+// Reads what params.json and config.json say about quantized weights. Only FP8 E4M3 with the scales that
 // released_model.cpp finds can be read; where the scales are follows from the files, so nothing is taken from
 // these keys. Settings for activations and the KV cache describe approximations of other programs and are
 // ignored (docs/checkpoints.md, "params.json and config.json").

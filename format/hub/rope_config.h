@@ -1,5 +1,5 @@
 #pragma once
-// What a config.json says about rotary positions, in both forms: "rope_theta" and "rope_scaling", and
+// Reads what a config.json says about rotary positions, in both forms: "rope_theta" and "rope_scaling", and
 // transformers 5's "rope_parameters", which has everything in one object.
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace sluice::format {
 
-/// What a family means when its config.json does not say it.
+/// Values that hold for a family when its config.json does not give them.
 struct RopeDefaults {
   double base = 1e4;
   double rotary_part = 1;  ///< of the head; GLM-4.5: 0.5

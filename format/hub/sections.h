@@ -40,7 +40,7 @@ struct ReleasedSection {
 /// All sections of a container of this release, in the order in which they are written.
 [[nodiscard]] std::vector<ReleasedSection> released_sections(const ReleasedModel& release);
 
-/// What a tokenizer is made of. The views are valid as long as what they were taken from.
+/// The parts that a tokenizer is made of. The views are valid as long as what they were taken from.
 struct TokenizerParts {
   TokenizerKind kind = TokenizerKind::sentencepiece;
   base::Bytes model;

@@ -33,7 +33,7 @@ constexpr auto kPrefixes = std::to_array<std::string_view>({
 // Frequencies of RoPE, which follow from the configuration.
 constexpr std::string_view kFrequencies = ".rotary_emb.inv_freq";
 
-// What only the layers of multi-token prediction have: the matrix that joins the hidden state with the
+// Only the layers of multi-token prediction have this: the matrix that joins the hidden state with the
 // embedding of the next token (DeepSeek-V3, arXiv 2412.19437, section 2.2), under the names of transformers
 // and of llama.cpp.
 constexpr auto kPredictionMarks = std::to_array<std::string_view>({"eh_proj.weight", "nextn.eh_proj.weight"});

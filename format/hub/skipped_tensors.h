@@ -21,7 +21,7 @@ struct SkippedTensors {
   bool operator==(const SkippedTensors&) const = default;
 };
 
-/// What the model that a checkpoint holds says about the tensors that it does not ask for.
+/// Facts of a model that decide about the tensors that it does not ask for.
 struct SkipRule {
   std::uint64_t layers = 0;             ///< of the model
   std::uint64_t prediction_layers = 0;  ///< behind them, which the configuration announces

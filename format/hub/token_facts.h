@@ -1,5 +1,5 @@
 #pragma once
-// What a release says about its tokens beside the tokenizer's own file: tokens that a fine-tune has added
+// A release says more about its tokens than the tokenizer's own file: tokens that a fine-tune has added
 // behind the pieces of a tokenizer.model (added_tokens.json, tokenizer_config.json), and the ids that end a
 // text (config.json, generation_config.json, tokenizer_config.json; a GGUF's keys). A container keeps it as a
 // section of JSON, and only if it says something that the tokenizer does not.
@@ -39,7 +39,7 @@ struct TokenFacts {
 [[nodiscard]] TokenFacts read_token_facts(const std::filesystem::path& folder,
                                           const SentencePieceModel& tokenizer, std::uint64_t vocabulary);
 
-/// The same for a tokenizer.json or tekken.json, which lists its added tokens itself: the end ids of
+/// Reads the facts for a tokenizer.json or tekken.json, which lists its added tokens itself: the end ids of
 /// generation_config.json and config.json. The tokenizer knows its own EOS (text::TokenizerBundle::config).
 [[nodiscard]] TokenFacts read_end_ids(const std::filesystem::path& folder, std::uint64_t vocabulary);
 

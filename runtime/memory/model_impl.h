@@ -66,7 +66,7 @@ struct LayerWeights {
   std::vector<ExpertWeights> experts;  ///< the one feed-forward of a dense layer
 };
 
-/// What tokens become first: bf16 rows, or, where the embedding is tied to the head, rows of the head's
+/// Rows that tokens become first: bf16 rows, or, where the embedding is tied to the head, rows of the head's
 /// tiles.
 struct Embedding {
   ProofPart part;

@@ -54,7 +54,7 @@ class Parser {
     return parse_body(ends, tag, line);
   }
 
-  // The same with one end tag, which is read.
+  // Parses a block with one end tag, which is read.
   Statements parse_whole_block(std::string_view end, std::string_view tag, std::uint32_t line) {
     Statements body = parse_block({end}, tag, line);
     stream_.next();

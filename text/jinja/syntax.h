@@ -53,7 +53,7 @@ struct Expression {
   std::vector<std::string_view> operators;  ///< "==", "in", "not in", ..
 };
 
-/// What an assignment sets: a name, an attribute of a namespace, or a tuple of targets.
+/// An assignment sets one of these: a name, an attribute of a namespace, or a tuple of targets.
 struct Target {
   std::uint32_t line = 1;
   std::string_view name;

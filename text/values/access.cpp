@@ -20,7 +20,7 @@ Value missing(const Value& object, const Value& key) {
   return make_undefined("'" + std::string(object.type_name()) + " object' has no attribute " + quoted(key));
 }
 
-// What Python's getattr() finds: methods, and the state of namespaces and loops.
+// Finds what Python's getattr() finds: methods, and the state of namespaces and loops.
 std::optional<Value> python_attribute(Machine& machine, const Value& object, std::string_view name) {
   if (object.is_undefined()) fail(object.undefined_reason());
   if (name.size() > 4 && name.starts_with("__") && name.ends_with("__"))
@@ -42,7 +42,7 @@ std::optional<Value> python_attribute(Machine& machine, const Value& object, std
   return method;
 }
 
-// What object[key] finds in Python.
+// Finds what object[key] finds in Python.
 std::optional<Value> item(Machine& machine, const Value& object, const Value& key) {
   if (const Mapping* mapping = object.mapping()) {
     // A key that Python cannot hash is no error in Jinja.

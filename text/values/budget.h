@@ -27,7 +27,7 @@ struct Fault {
 
 [[noreturn]] inline void fail(std::string message) { throw Fault{.message = std::move(message)}; }
 
-/// What one rendering has used.
+/// Counts what one rendering has used.
 class Budget {
  public:
   void step(std::uint64_t count = 1) {

@@ -1,6 +1,6 @@
 #pragma once
-// What operators, filters, tests, methods and functions share: the budget of a rendering and the arguments of
-// a call.
+// Operators, filters, tests, methods and functions share these: the budget of a rendering and the arguments
+// of a call.
 
 #include <initializer_list>
 #include <string_view>

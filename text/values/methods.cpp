@@ -259,7 +259,7 @@ constexpr std::array<NamedMethod, 3> kListMethods = {{
     {"index", &index_of_method},
 }};
 
-// What Python has beside the methods above.
+// Methods that Python has in addition to those above.
 constexpr std::array<std::string_view, 17> kOtherTextMethods = {
     "casefold",  "center",       "encode",    "expandtabs",  "format",  "format_map",
     "isascii",   "isidentifier", "isnumeric", "isprintable", "istitle", "ljust",

@@ -35,7 +35,7 @@ Value follow(Machine& machine, Value value, const AttributePath& path, const Val
   return value;
 }
 
-// What texts are compared by when case does not count.
+// Makes the form by which texts are compared when case does not count.
 Value sort_key(Machine& machine, Value value, bool case_sensitive) {
   if (case_sensitive || !value.is_string()) return value;
   return machine.text(change_case(machine, value.marked(), CaseChange::lower));
