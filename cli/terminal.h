@@ -59,7 +59,7 @@ class Password final {
 /// True when a person can answer: stdin and stderr are a terminal, and neither --json nor --quiet was given.
 [[nodiscard]] bool can_ask(const Console& console);
 
-/// The same, and stdout is a terminal too: a person reads what is answered.
+/// True when, in addition, stdout is a terminal: a person reads what is answered.
 [[nodiscard]] bool can_converse(const Console& console);
 
 /// Asks without echoing the answer. Error{usage} when there is no terminal.

@@ -58,8 +58,8 @@ class Tokenizer {
 
   /// Text to ids, without BOS and EOS. A text never becomes a control piece, whatever it spells.
   [[nodiscard]] virtual std::vector<TokenId> encode(std::string_view text) const = 0;
-  /// The same, but control pieces that are spelled inside one of the `trusted` ranges, which ascend and do
-  /// not overlap, become those pieces. A piece that is spelled across the end of a range stays text.
+  /// Does the same, but control pieces that are spelled inside one of the `trusted` ranges, which ascend and
+  /// do not overlap, become those pieces. A piece that is spelled across the end of a range stays text.
   [[nodiscard]] virtual std::vector<TokenId> encode(std::string_view text,
                                                     std::span<const TextRange> trusted) const = 0;
   /// The bytes that an id stands for: a space for each word mark, one byte, perhaps in the middle of a

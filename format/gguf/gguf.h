@@ -43,8 +43,8 @@ void require_supported_architecture(const CheckpointIndex& checkpoint);
 /// The ids that end a turn in addition to the tokenizer's EOS.
 [[nodiscard]] TokenFacts gguf_token_facts(const CheckpointIndex& checkpoint);
 
-/// Which kind of tokenizer file holds the same as the keys: "llama" is SentencePiece, "gpt2" byte-level BPE.
-/// Error{malformed} for any other.
+/// Returns the kind of tokenizer file that holds the same as the keys: "llama" is SentencePiece, "gpt2"
+/// byte-level BPE. Error{malformed} for any other.
 [[nodiscard]] TokenizerKind gguf_tokenizer_kind(const CheckpointIndex& checkpoint);
 
 /// A byte-level BPE tokenizer as the text of a tokenizer.json that gives the same ids, and of a

@@ -22,7 +22,7 @@
 namespace sluice::format {
 namespace {
 
-/// Which key has the width of an expert.
+/// The key that has the width of an expert.
 enum class ExpertWidth : std::uint8_t {
   own,          ///< expert_feed_forward_length, else feed_forward_length / expert_used_count
   feed_forward  ///< feed_forward_length

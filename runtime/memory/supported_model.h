@@ -1,5 +1,5 @@
 #pragma once
-// Which of the models that can be described can be computed today (docs/families.md), and the sizes of these
+// Tells which described models can be computed today (docs/families.md), and the sizes of these
 // models as the forward pass needs them. Every other model is refused with the name of the layer and of the
 // property that is missing.
 

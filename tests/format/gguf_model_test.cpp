@@ -1,4 +1,4 @@
-// What the keys of GGUF files say about models of today's mixtures, and which keys are refused.
+// Tests what the keys of GGUF files say about models of today's mixtures, and which keys are refused.
 
 #include <doctest/doctest.h>
 

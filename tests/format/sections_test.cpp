@@ -1,4 +1,4 @@
-// What a container keeps of a release beside the tensors: which files become sections, and how they are read
+// A container keeps more of a release than its tensors: which files become sections, and how they are read
 // back.
 
 #include <doctest/doctest.h>

@@ -55,7 +55,7 @@ void check_close(const Choice& found, const Choice& expected) {
 const std::vector<float> kLogits{0.3f, -1.2f, 2.0f, 0.5f, 1.1f, -0.4f, 0.0f, 1.9f};
 const std::vector<float> kBias{0, 0.5f, -0.6f, 0.2f, 0, 0.6f, 0, -0.3f};
 
-/// The same in double, straight from the definitions. Experts of dropped groups have rank -infinity.
+/// Chooses in double, straight from the definitions. Experts of dropped groups have rank -infinity.
 Choice expected_choice(const Router& router, const std::vector<float>& logits, const std::vector<float>& bias,
                        std::size_t count) {
   const std::size_t n = logits.size();

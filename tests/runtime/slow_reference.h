@@ -64,7 +64,7 @@ class SlowReference {
     return result;
   }
 
-  /// What logits() has chosen, by layer and token.
+  /// The experts that logits() has chosen, by layer and token.
   [[nodiscard]] const std::map<std::pair<std::size_t, std::size_t>, Experts>& routing() const {
     return routing_;
   }

@@ -59,7 +59,7 @@ std::pair<std::string, std::string> split_layer(const std::string& name) {
   return {name.substr(0, end), name.substr(end)};
 }
 
-/// What stands for "w1" of an expert.
+/// Returns the name that stands for "w1" of an expert.
 std::string projection(char number, bool by_number) {
   if (by_number) return std::string("w") + number;
   return number == '1' ? "gate_proj" : number == '3' ? "up_proj" : "down_proj";

@@ -66,7 +66,7 @@ TEST_CASE("a token that needs trust is found within one trusted range alone") {
   CHECK(found(finder, "<|end|>", {{0, 3}, {3, 7}}).empty());
   CHECK(found(finder, "a<|end|><|end|>", {{0, 1}, {8, 15}}) == "8-15:1");
   CHECK(found(finder, "<t><|end|>", {{3, 10}}) == "0-3:3 3-10:1");
-  // Who writes the text in front of a trusted token cannot take its start away.
+  // Text in front of a trusted token cannot take its start away.
   CHECK(found(finder, "[e~[e~[", {{3, 7}}) == "3-7:2");
   CHECK(found(finder, "x<|end|>", {{1, 8}}) == "1-8:1");
   CHECK(found(finder, "x<|end|>", {{0, 8}}) == "0-5:4");  // all of it is the template's own text

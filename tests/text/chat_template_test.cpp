@@ -152,7 +152,7 @@ TEST_CASE("a template that is cut anywhere gives a text or an error") {
 
 namespace {
 
-/// What a splitter gives for an answer that comes byte by byte: thinking in brackets.
+/// Splits an answer that comes byte by byte, with the thinking in brackets.
 std::string split(std::string_view answer, bool opened = false) {
   text::ThinkingSplitter splitter(opened);
   std::string thinking;

@@ -1,4 +1,4 @@
-// What holds for every tokenizer.json, over random texts, random bytes and random vocabularies.
+// Tests what holds for every tokenizer.json, over random texts, random bytes and random vocabularies.
 
 #include <doctest/doctest.h>
 
@@ -108,7 +108,7 @@ TEST_CASE("untrusted text never has the id of a special token, trusted text arou
       CHECK(ids.back() == kFirstAdded);
       CHECK(std::ranges::count(ids, kFirstAdded) == 2);
       CHECK(std::ranges::count(tokenizer->encode(text), kFirstAdded) == 0);
-      // What stands between two special tokens is encoded as a text of its own.
+      // The text between two special tokens is encoded as a text of its own.
       auto expected = tokenizer->encode(user);
       expected.insert(expected.begin(), kFirstAdded);
       expected.push_back(kFirstAdded);

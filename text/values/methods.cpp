@@ -144,7 +144,7 @@ bool is_letter(char32_t character) {
   return base::character_class(character) == base::CharacterClass::letter;
 }
 
-// Which numbers beyond the decimal ones are digits, is a property that the tables here lack.
+// The tables here do not say which numbers beyond the decimal ones are digits.
 bool is_digit(char32_t character) {
   if (base::character_class(character) == base::CharacterClass::other_number)
     fail("isdigit() is not supported for numbers like superscripts and fractions");
