@@ -28,41 +28,49 @@ float score_scale(const format::GroupedQueryAttention& attention) {
 
 }  // namespace
 
-void Engine::Impl::attention(const Layer& layer) {
+void Engine::Impl::reserve_mixer(const AttentionWeights& w, const PaddedWidths& widths,
+                                 std::size_t row_count) {
   Activations& a = activations;
-  const LayerWeights& w = layer.weights;
+  a.query.reserve(row_count * widths.query);
+  a.key.reserve(row_count * widths.key_value);
+  a.value.reserve(row_count * widths.key_value);
+  a.heads.reserve(row_count * widths.query);
+  a.attention_out.reset(w.output.matrix.layout.type, row_count, widths.query, kAttentionChunk);
+}
+
+void Engine::Impl::mix(const Layer& layer, const AttentionWeights& w) {
+  Activations& a = activations;
   const std::size_t query_width = layer.padded.query;
-  products(a.attention_in.current(), {{&w.query.matrix, a.query.data(), query_width},
-                                      {&w.key.matrix, a.key.data(), layer.padded.key_value},
-                                      {&w.value.matrix, a.value.data(), layer.padded.key_value}});
+  products(a.mixer_in.current(), {{&w.query.matrix, a.query.data(), query_width},
+                                  {&w.key.matrix, a.key.data(), layer.padded.key_value},
+                                  {&w.value.matrix, a.value.data(), layer.padded.key_value}});
   // Each of these calls is a barrier: attend() reads keys that other workers have stored.
   for_each_row([&](std::size_t r, unsigned worker) {
-    finish_queries(layer, r, worker);
-    finish_keys_and_values(layer, r, worker);
+    finish_queries(layer, w, r, worker);
+    finish_keys_and_values(layer, w, r, worker);
   });
   attend(layer);
 
-  const Matrix& output = w.attention_output.matrix;
+  const Matrix& output = w.output.matrix;
   const InputRows heads =
       a.attention_out.reset(output.layout.type, rows.size(), query_width, kAttentionChunk);
-  const std::size_t used = layer.shape.attention.heads * layer.shape.attention.head_dim;
+  const std::size_t used = layer.shape.attention().heads * layer.shape.attention().head_dim;
   for_each_row([&](std::size_t r, unsigned) {
     float* const row = &a.heads[r * query_width];
     std::fill(row + used, row + query_width, 0.0f);  // another layer may have wider rows
     heads.fill(kernels, r, 0, query_width, row);
   });
   products(heads, {{&output, a.block_out.data(), dim}});
-  if (layer.shape.attention.output_bias) {
-    for_each_row([&](std::size_t r, unsigned) {
-      kernels.add(w.attention_output_bias.data(), dim, &a.block_out[r * dim]);
-    });
+  if (layer.shape.attention().output_bias) {
+    for_each_row(
+        [&](std::size_t r, unsigned) { kernels.add(w.output_bias.data(), dim, &a.block_out[r * dim]); });
   }
 }
 
 /// Adds the bias and normalizes over the full width, where the layer does so. The padding stays zero.
 void Engine::Impl::finish_row(const Layer& layer, const Buffer<float>& bias, const Buffer<float>* norm,
                               std::size_t true_width, std::size_t width, float* row) {
-  const format::GroupedQueryAttention& attention = layer.shape.attention;
+  const format::GroupedQueryAttention& attention = layer.shape.attention();
   if (attention.input_biases) kernels.add(bias.data(), width, row);
   if (norm != nullptr && attention.query_key_norm == format::QueryKeyNorm::full_width)
     kernels.rms_norm(row, norm->data(), static_cast<float>(shape.norm_epsilon), true_width, width, row);
@@ -73,7 +81,7 @@ void Engine::Impl::finish_row(const Layer& layer, const Buffer<float>& bias, con
 /// Normalizes and rotates a query or a key, which is padded with zeros to `stride`.
 void Engine::Impl::finish_head(const Layer& layer, std::size_t row, const Buffer<float>& norm,
                                std::size_t stride, float* head) {
-  const format::GroupedQueryAttention& attention = layer.shape.attention;
+  const format::GroupedQueryAttention& attention = layer.shape.attention();
   if (attention.query_key_norm == format::QueryKeyNorm::per_head)
     kernels.rms_norm(head, norm.data(), static_cast<float>(shape.norm_epsilon), attention.head_dim, stride,
                      head);
@@ -83,36 +91,37 @@ void Engine::Impl::finish_head(const Layer& layer, std::size_t row, const Buffer
   angles.rope.rotate(&angles.cosines[first], &angles.sines[first], head);
 }
 
-void Engine::Impl::finish_queries(const Layer& layer, std::size_t row, unsigned worker) {
-  const format::GroupedQueryAttention& attention = layer.shape.attention;
+void Engine::Impl::finish_queries(const Layer& layer, const AttentionWeights& w, std::size_t row,
+                                  unsigned worker) {
+  const format::GroupedQueryAttention& attention = layer.shape.attention();
   const std::size_t head_dim = attention.head_dim;
   const std::size_t stride = kv_pool.head(layer.index, 0).stride;
   const float scale = score_scale(attention);
   float* const queries = &activations.query[row * layer.padded.query];
-  finish_row(layer, layer.weights.query_bias, &layer.weights.query_norm, attention.heads * head_dim,
-             layer.padded.query, queries);
+  finish_row(layer, w.query_bias, &w.query_norm, attention.heads * head_dim, layer.padded.query, queries);
   float* const head = scratch[worker].head.data();
   std::fill_n(head, stride, 0.0f);
   for (std::size_t h = 0; h < attention.heads; ++h) {
     float* const query = queries + h * head_dim;
     std::memcpy(head, query, head_dim * sizeof(float));
-    finish_head(layer, row, layer.weights.query_norm, stride, head);
+    finish_head(layer, row, w.query_norm, stride, head);
     for (std::size_t d = 0; d < head_dim; ++d) query[d] = head[d] * scale;
   }
 }
 
 // Keys are stored rotated: the product of two rotated vectors depends on the distance of their positions
 // alone, so a key never has to be rotated again.
-void Engine::Impl::finish_keys_and_values(const Layer& layer, std::size_t row, unsigned worker) {
-  const format::GroupedQueryAttention& attention = layer.shape.attention;
+void Engine::Impl::finish_keys_and_values(const Layer& layer, const AttentionWeights& w, std::size_t row,
+                                          unsigned worker) {
+  const format::GroupedQueryAttention& attention = layer.shape.attention();
   const std::size_t head_dim = attention.head_dim;
   const std::size_t stride = kv_pool.head(layer.index, 0).stride;
   const std::size_t width = layer.padded.key_value;
   float* const keys = &activations.key[row * width];
   float* const values = &activations.value[row * width];
   const std::size_t true_width = attention.key_heads * head_dim;
-  finish_row(layer, layer.weights.key_bias, &layer.weights.key_norm, true_width, width, keys);
-  finish_row(layer, layer.weights.value_bias, nullptr, true_width, width, values);
+  finish_row(layer, w.key_bias, &w.key_norm, true_width, width, keys);
+  finish_row(layer, w.value_bias, nullptr, true_width, width, values);
   // One head's key and value, padded with zeros to whole lanes: the kernels have no tail, and zeros add
   // nothing to a score. Workers write different rows, so no lock is needed.
   float* const key = scratch[worker].head.data();
@@ -121,7 +130,7 @@ void Engine::Impl::finish_keys_and_values(const Layer& layer, std::size_t row, u
   for (std::size_t head = 0; head < attention.key_heads; ++head) {
     std::memcpy(key, keys + head * head_dim, head_dim * sizeof(float));
     std::memcpy(value, values + head * head_dim, head_dim * sizeof(float));
-    finish_head(layer, row, layer.weights.key_norm, stride, key);
+    finish_head(layer, row, w.key_norm, stride, key);
     rows[row].sequence->cache.write(kernels, layer.index, head, rows[row].position, key, value);
   }
 }
@@ -130,7 +139,7 @@ void Engine::Impl::finish_keys_and_values(const Layer& layer, std::size_t row, u
 // The row is the fastest index of a task, so a worker's neighbouring tasks are neighbouring rows, which
 // mostly read the same keys and values and find them in the cache.
 void Engine::Impl::attend(const Layer& layer) {
-  const format::GroupedQueryAttention& attention = layer.shape.attention;
+  const format::GroupedQueryAttention& attention = layer.shape.attention();
   const std::size_t head_dim = attention.head_dim;
   const std::size_t group = attention.heads / attention.key_heads;  // query heads of a key/value head
   const std::size_t tasks_of_group = base::divide_up(group, kAttentionQueries);

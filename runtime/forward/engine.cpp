@@ -57,8 +57,8 @@ std::uint64_t kv_bytes(const DecoderShape& shape, const EngineOptions& options, 
 }  // namespace
 
 PaddedWidths::PaddedWidths(const LayerShape& shape)
-    : query(padded_to_tiles(shape.attention.heads * shape.attention.head_dim)),
-      key_value(padded_to_tiles(shape.attention.key_heads * shape.attention.head_dim)),
+    : query(padded_to_tiles(shape.attention().heads * shape.attention().head_dim)),
+      key_value(padded_to_tiles(shape.attention().key_heads * shape.attention().head_dim)),
       hidden(padded_to_tiles(shape.hidden_width)),
       shared(shape.shared ? padded_to_tiles(shape.shared->width) : 0) {}
 
@@ -129,12 +129,8 @@ void Engine::Impl::reserve_layer(std::size_t index, std::size_t row_count) {
   const LayerWeights& w = weights.model().layers[index];
   const PaddedWidths& widths = padded[index];
   Activations& a = activations;
-  a.query.reserve(row_count * widths.query);
-  a.key.reserve(row_count * widths.key_value);
-  a.value.reserve(row_count * widths.key_value);
-  a.heads.reserve(row_count * widths.query);
-  a.attention_in.reset(w.query.matrix.layout.type, row_count, dim, kAttentionChunk);
-  a.attention_out.reset(w.attention_output.matrix.layout.type, row_count, widths.query, kAttentionChunk);
+  a.mixer_in.reset(w.mixer_input, row_count, dim, kAttentionChunk);
+  std::visit([&](const auto& mixer) { reserve_mixer(mixer, widths, row_count); }, w.mixer);
   const std::size_t assignment_count = row_count * shape.layers[index].experts_per_token;
   for (const ExpertWeights& expert : w.experts) {
     const format::TileType in = expert.gate.matrix.layout.type;
@@ -193,10 +189,11 @@ void Engine::Impl::run_layer(std::size_t index) {
   const LayerWeights& w = layer.weights;
   Activations& a = activations;
   Stopwatch watch;
-  rms_norm(w.attention_norm, a.attention_in, w.query.matrix, kAttentionChunk);
-  attention(layer);  // h = x + attention(norm(x))
+  rms_norm(w.mixer_norm, a.mixer_in, w.mixer_input, kAttentionChunk);
+  // h = x + mixer(norm(x))
+  std::visit([&](const auto& mixer) { mix(layer, mixer); }, w.mixer);
   add_residual();
-  rms_norm(w.ffn_norm, a.mixture_in, w.experts.front().gate.matrix, format::kActivationChunk);
+  rms_norm(w.ffn_norm, a.mixture_in, w.experts.front().gate.matrix.layout.type, format::kActivationChunk);
   watch.lap(part_seconds.attention);
   mixture(layer);  // x = h + mixture(norm(h))
   add_residual();
@@ -220,12 +217,12 @@ void Engine::Impl::embed() {
   });
 }
 
-/// normed = rms_norm(x), and the same rows in `out` in the form in which `reader` reads them. `reader` stands
-/// for all matrices with this input: all are bf16, or none is. The floats are kept as well, because router
-/// and calibration read them unquantized.
-void Engine::Impl::rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, const Matrix& reader,
+/// normed = rms_norm(x), and the same rows in `out` in the form in which matrices of the type `reader` read
+/// them. One stands for all matrices with this input: all are bf16, or none is. The floats are kept as well,
+/// because router and calibration read them unquantized.
+void Engine::Impl::rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, format::TileType reader,
                             std::size_t chunk) {
-  const InputRows input = out.reset(reader.layout.type, rows.size(), dim, chunk);
+  const InputRows input = out.reset(reader, rows.size(), dim, chunk);
   for_each_row([&](std::size_t r, unsigned) {
     float* const normed = &activations.normed[r * dim];
     kernels.rms_norm(&activations.x[r * dim], weight.data(), static_cast<float>(shape.norm_epsilon),

@@ -104,7 +104,7 @@ struct Activations {
   Buffer<float> block_out;        ///< [R][dim] what attention or mixture adds to x
   Buffer<float> router;           ///< [R][expert] logits
   Buffer<float> logits;           ///< [row with logits][vocab]
-  InputRowsBuffer attention_in;   ///< normed, for query, key and value
+  InputRowsBuffer mixer_in;       ///< normed, for the matrices that read the layer's input
   InputRowsBuffer attention_out;  ///< heads, for the output projection
   InputRowsBuffer mixture_in;     ///< normed, for all experts
   InputRowsBuffer head_in;        ///< normed, for the output matrix
@@ -220,13 +220,18 @@ struct Engine::Impl {
   void check_logits(std::span<const StepInput> inputs, const StepLogits& logits) const;
 
   [[nodiscard]] Layer layer_at(std::size_t index);
-  void rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, const Matrix& reader, std::size_t chunk);
+  void rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, format::TileType reader,
+                std::size_t chunk);
   void add_residual();
 
+  // A mixer makes block_out of mixer_in, and reserves its activations. Each kind has a file of its own.
+
   // attention.cpp
-  void attention(const Layer& layer);
-  void finish_queries(const Layer& layer, std::size_t row, unsigned worker);
-  void finish_keys_and_values(const Layer& layer, std::size_t row, unsigned worker);
+  void mix(const Layer& layer, const AttentionWeights& w);
+  void reserve_mixer(const AttentionWeights& w, const PaddedWidths& widths, std::size_t row_count);
+  void finish_queries(const Layer& layer, const AttentionWeights& w, std::size_t row, unsigned worker);
+  void finish_keys_and_values(const Layer& layer, const AttentionWeights& w, std::size_t row,
+                              unsigned worker);
   void finish_row(const Layer& layer, const Buffer<float>& bias, const Buffer<float>* norm,
                   std::size_t true_width, std::size_t width, float* row);
   void finish_head(const Layer& layer, std::size_t row, const Buffer<float>& norm, std::size_t stride,

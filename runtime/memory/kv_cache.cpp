@@ -40,7 +40,7 @@ KvElement element_of(KvType type) {
 }
 
 std::size_t stride_of(const LayerShape& layer) {
-  return static_cast<std::size_t>(base::align_up(layer.attention.head_dim, kLanes));
+  return static_cast<std::size_t>(base::align_up(layer.key_values().width, kLanes));
 }
 
 }  // namespace
@@ -64,7 +64,7 @@ std::optional<std::uint64_t> KvPool::page_bytes(const DecoderShape& shape, KvTyp
   std::uint64_t total = 0;
   for (const LayerShape& layer : shape.layers) {
     const std::uint64_t row = stride_of(layer) * element_bytes(type) + scale_bytes(type);
-    const auto bytes = base::checked_mul(2 * layer.attention.key_heads, row * kKvPageTokens);
+    const auto bytes = base::checked_mul(2 * layer.key_values().heads, row * kKvPageTokens);
     const auto sum = bytes ? base::checked_add(total, *bytes) : std::nullopt;
     if (!sum || *sum >= std::uint64_t{1} << 63) return std::nullopt;
     total = *sum;
@@ -80,7 +80,7 @@ KvPool::KvPool(const DecoderShape& shape, KvType type, std::uint64_t budget_byte
   for (const LayerShape& layer : shape.layers) {
     first_head_.push_back(heads_.size());
     const std::size_t stride = stride_of(layer);
-    for (std::uint64_t head = 0; head < layer.attention.key_heads; ++head) {
+    for (std::uint64_t head = 0; head < layer.key_values().heads; ++head) {
       heads_.push_back({stride, stride * element_bytes(type), offset_bytes, 0});
       offset_bytes += 2 * kKvPageTokens * heads_.back().row_bytes;
     }

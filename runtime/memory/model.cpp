@@ -146,13 +146,9 @@ Embedding Model::Impl::open_embedding() const {
   return found;
 }
 
-LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
-  const LayerShape& layer = shape.layers[l];
-  const format::GroupedQueryAttention& attention = layer.attention;
+MixerWeights Model::Impl::open_mixer(const format::GroupedQueryAttention& attention, std::uint64_t l) const {
   const bool has_norms = attention.query_key_norm != format::QueryKeyNorm::none;
-  const format::Router router = layer.router.value_or(format::Router());
-  LayerWeights w{
-      .attention_norm = norm_weights(TensorRole::mixer_norm, l),
+  return AttentionWeights{
       .query = matrix(TensorRole::query, l),
       .key = matrix(TensorRole::key, l),
       .value = matrix(TensorRole::value, l),
@@ -161,20 +157,36 @@ LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
       .value_bias = rows_if(attention.input_biases, TensorRole::value_bias, l),
       .query_norm = has_norms ? norm_weights(TensorRole::query_norm, l) : Buffer<float>(),
       .key_norm = has_norms ? norm_weights(TensorRole::key_norm, l) : Buffer<float>(),
-      .attention_output = matrix(TensorRole::attention_output, l),
-      .attention_output_bias = rows_if(attention.output_bias, TensorRole::attention_output_bias, l),
+      .output = matrix(TensorRole::attention_output, l),
+      .output_bias = rows_if(attention.output_bias, TensorRole::attention_output_bias, l),
+  };
+}
+
+LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
+  const LayerShape& layer = shape.layers[l];
+  const format::Router router = layer.router.value_or(format::Router());
+  LayerWeights w{
+      .mixer_norm = norm_weights(TensorRole::mixer_norm, l),
+      .mixer = open_mixer(layer.attention(), l),
       .ffn_norm = norm_weights(TensorRole::feed_forward_norm, l),
       .router = rows_if(layer.router.has_value(), TensorRole::router, l),
       .router_bias = rows_if(router.logit_bias, TensorRole::router_bias, l),
       .selection_bias = rows_if(router.selection_bias, TensorRole::router_selection_bias, l),
       .shared = {},
       .experts = {},
+      .mixer_input = {},
+      .parts = {},
   };
+  const std::vector<const WeightMatrix*> matrices = matrices_of(w.mixer);
+  w.mixer_input = matrices.front()->matrix.layout.type;
+  for (const WeightMatrix* weights : matrices) w.parts.push_back(weights->part);
   if (layer.shared) {
     const WeightMatrix gate = matrix(TensorRole::shared_gate, l);
     w.shared =
         SharedWeights{{gate, matrix(TensorRole::shared_up, l), matrix(TensorRole::shared_down, l), gate.part},
                       rows_if(layer.shared->gate, TensorRole::shared_router, l)};
+    for (const WeightMatrix* weights : {&w.shared->expert.gate, &w.shared->expert.up, &w.shared->expert.down})
+      w.parts.push_back(weights->part);
   }
   w.experts = open_experts(l);
   return w;

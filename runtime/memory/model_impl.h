@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/parallel.h"
@@ -48,22 +49,40 @@ struct SharedWeights {
   Buffer<float> router;  ///< [dim padded]; empty: the result is added as it is
 };
 
-/// Float rows are padded to whole tiles with zeros, and empty where the layer has no such tensor.
+// In the weights of mixers and layers float rows are padded to whole tiles with zeros, and empty where the
+// layer has no such tensor. A mixer's matrices() are those that every token reads, the first one that reads
+// the layer's input before the others.
+
+/// Grouped-query attention.
+struct AttentionWeights {
+  WeightMatrix query;                  ///< [heads x head_dim, dim]
+  WeightMatrix key, value;             ///< [kv_heads x head_dim, dim]
+  Buffer<float> query_bias;            ///< [heads x head_dim padded]
+  Buffer<float> key_bias, value_bias;  ///< [kv_heads x head_dim padded]
+  Buffer<float> query_norm, key_norm;  ///< [head_dim padded], or over the full width like the biases
+  WeightMatrix output;                 ///< [dim, heads x head_dim]
+  Buffer<float> output_bias;           ///< [dim padded]
+
+  [[nodiscard]] std::vector<const WeightMatrix*> matrices() const { return {&query, &key, &value, &output}; }
+};
+
+using MixerWeights = std::variant<AttentionWeights>;
+
+[[nodiscard]] inline std::vector<const WeightMatrix*> matrices_of(const MixerWeights& mixer) {
+  return std::visit([](const auto& weights) { return weights.matrices(); }, mixer);
+}
+
 struct LayerWeights {
-  Buffer<float> attention_norm;         ///< [dim padded]
-  WeightMatrix query;                   ///< [heads x head_dim, dim]
-  WeightMatrix key, value;              ///< [kv_heads x head_dim, dim]
-  Buffer<float> query_bias;             ///< [heads x head_dim padded]
-  Buffer<float> key_bias, value_bias;   ///< [kv_heads x head_dim padded]
-  Buffer<float> query_norm, key_norm;   ///< [head_dim padded], or over the full width like the biases
-  WeightMatrix attention_output;        ///< [dim, heads x head_dim]
-  Buffer<float> attention_output_bias;  ///< [dim padded]
-  Buffer<float> ffn_norm;               ///< [dim padded]
-  Buffer<float> router;                 ///< [expert][dim padded]; empty in dense layers
-  Buffer<float> router_bias;            ///< [expert], added to the logits
-  Buffer<float> selection_bias;         ///< [expert], added to the scores for choosing
+  Buffer<float> mixer_norm;  ///< [dim padded]
+  MixerWeights mixer;
+  Buffer<float> ffn_norm;        ///< [dim padded]
+  Buffer<float> router;          ///< [expert][dim padded]; empty in dense layers
+  Buffer<float> router_bias;     ///< [expert], added to the logits
+  Buffer<float> selection_bias;  ///< [expert], added to the scores for choosing
   std::optional<SharedWeights> shared;
   std::vector<ExpertWeights> experts;  ///< the one feed-forward of a dense layer
+  format::TileType mixer_input;        ///< the type of the matrices that read the mixer's input
+  std::vector<ProofPart> parts;        ///< matrices of the mixer and of the shared expert
 };
 
 /// Rows that tokens become first: bf16 rows, or, where the embedding is tied to the head, rows of the head's
@@ -111,6 +130,8 @@ struct Model::Impl {
   [[nodiscard]] Buffer<float> rows_if(bool present, TensorRole role, std::uint64_t layer) const;
   [[nodiscard]] Embedding open_embedding() const;
   [[nodiscard]] LayerWeights open_layer(std::uint64_t layer) const;
+  [[nodiscard]] MixerWeights open_mixer(const format::GroupedQueryAttention& attention,
+                                        std::uint64_t layer) const;
   [[nodiscard]] std::vector<ExpertWeights> open_experts(std::uint64_t layer) const;
 };
 

@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <array>
 #include <fstream>
 #include <string>
 
@@ -31,7 +30,7 @@ std::vector<const Matrix*> pinned_matrices(const Model::Impl& model) {
   };
   for (std::size_t l = 0; l < model.layers.size(); ++l) {
     const LayerWeights& layer = model.layers[l];
-    add({&layer.query, &layer.key, &layer.value, &layer.attention_output});
+    for (const WeightMatrix* weights : matrices_of(layer.mixer)) all.push_back(&weights->matrix);
     if (layer.shared) add({&layer.shared->expert.gate, &layer.shared->expert.up, &layer.shared->expert.down});
     if (model.shape.streams_experts(l)) continue;
     for (const ExpertWeights& dense : layer.experts) add({&dense.gate, &dense.up, &dense.down});
@@ -121,12 +120,7 @@ const Embedding& ResidentWeights::embedding() {
 
 const LayerWeights& ResidentWeights::layer(std::size_t index) {
   const LayerWeights& layer = model_.layers[index];
-  model_.prove(std::array{layer.query.part, layer.key.part, layer.value.part, layer.attention_output.part},
-               pool_);
-  if (layer.shared) {
-    const ExpertWeights& shared = layer.shared->expert;
-    model_.prove(std::array{shared.gate.part, shared.up.part, shared.down.part}, pool_);
-  }
+  model_.prove(layer.parts, pool_);
   return layer;
 }
 

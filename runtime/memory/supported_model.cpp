@@ -60,8 +60,8 @@ class SupportCheck final {
 
 LayerShape layer_shape(const LayerDescription& layer, std::vector<Rope>& ropes) {
   LayerShape shape;
-  shape.attention = std::get<GroupedQueryAttention>(layer.mixer);
-  if (const auto& rope = shape.attention.rope) {
+  shape.mixer = layer.mixer;
+  if (const auto& rope = shape.attention().rope) {
     const auto found = std::ranges::find(ropes, *rope);
     shape.rope = static_cast<std::size_t>(found - ropes.begin());
     if (found == ropes.end()) ropes.push_back(*rope);
@@ -80,11 +80,16 @@ LayerShape layer_shape(const LayerDescription& layer, std::vector<Rope>& ropes) 
 
 }  // namespace
 
+KeyValueShape LayerShape::key_values() const { return {attention().key_heads, attention().head_dim}; }
+
+std::optional<std::uint64_t> LayerShape::window_tokens() const { return attention().window_tokens; }
+
 std::optional<std::uint64_t> DecoderShape::window_tokens() const {
   std::uint64_t most = 0;
   for (const LayerShape& layer : layers) {
-    if (!layer.attention.window_tokens) return std::nullopt;
-    most = std::max(most, *layer.attention.window_tokens);
+    const auto window = layer.window_tokens();
+    if (!window) return std::nullopt;
+    most = std::max(most, *window);
   }
   return most;
 }

@@ -6,21 +6,36 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "format/model_description.h"
 
 namespace sluice::runtime {
 
-/// A layer of grouped-query attention, then a dense feed-forward or a mixture of experts.
+/// What a layer keeps of each position, in heads with a key and a value each.
+struct KeyValueShape {
+  std::uint64_t heads = 0;  ///< 0: the layer keeps no position
+  std::uint64_t width = 0;  ///< of a key, and of a value
+};
+
+/// A mixer, then a dense feed-forward or a mixture of experts.
 struct LayerShape {
-  format::GroupedQueryAttention attention;
+  format::Mixer mixer;
   std::optional<std::size_t> rope;       ///< index into DecoderShape::ropes; absent: no positions
   std::optional<format::Router> router;  ///< absent: a dense layer, computed as one expert without a router
   std::uint64_t experts = 1;
   std::uint64_t experts_per_token = 1;
   std::uint64_t hidden_width = 0;  ///< of the dense feed-forward, or of one expert
   std::optional<format::SharedExpert> shared;
+
+  /// The mixer, which must be this one.
+  [[nodiscard]] const format::GroupedQueryAttention& attention() const {
+    return std::get<format::GroupedQueryAttention>(mixer);
+  }
+  [[nodiscard]] KeyValueShape key_values() const;
+  /// Positions that a position sees, itself included; absent: all before it.
+  [[nodiscard]] std::optional<std::uint64_t> window_tokens() const;
 };
 
 struct DecoderShape {

@@ -180,7 +180,7 @@ TEST_CASE(
 TEST_CASE(
     "a cache that gives back what its window has left gives the bits of one that keeps every position") {
   DecoderShape shape = shape_of(24);
-  for (auto& layer : shape.layers) layer.attention.window_tokens = 70;
+  for (auto& layer : shape.layers) std::get<format::GroupedQueryAttention>(layer.mixer).window_tokens = 70;
   const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
   const Head head(400, 24, 8);
   for (const KvType type : kTypes) {
@@ -223,7 +223,7 @@ TEST_CASE("q8 takes a byte an element and four a row; keys that are not finite s
 
 TEST_CASE("pages are taken as positions come, and given back when a window leaves them or a sequence ends") {
   DecoderShape shape = shape_of(16);
-  for (auto& layer : shape.layers) layer.attention.window_tokens = 64;
+  for (auto& layer : shape.layers) std::get<format::GroupedQueryAttention>(layer.mixer).window_tokens = 64;
   const std::uint64_t page = KvPool::page_bytes(shape, KvType::f32).value();
   KvPool pool(shape, KvType::f32, 5 * page + page / 2);
   REQUIRE(pool.page_count() == 5);

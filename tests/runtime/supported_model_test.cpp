@@ -241,7 +241,7 @@ TEST_CASE("the sizes of a supported model are those of its description, layer by
   CHECK(shape.layers[0].experts == 4);
   CHECK(shape.layers[0].experts_per_token == 2);
   CHECK(shape.layers[0].hidden_width == 128);
-  CHECK(shape.layers[0].attention.window_tokens == 9);
+  CHECK(shape.layers[0].window_tokens() == 9);
   CHECK_FALSE(shape.layers[2].router.has_value());
   CHECK(shape.layers[2].experts == 1);
   CHECK(shape.layers[2].experts_per_token == 1);
