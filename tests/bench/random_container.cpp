@@ -1,19 +1,17 @@
 // A container with random weights in the shapes of a model family, for measurements of speed: written
 // directly, without a release that it would come from. The same options give the same bytes.
 //
-//   random_container OUT [--shape mixtral-8x7b] [--type q4|q6|q8|bf16] [--attention ..] [--head ..]
-//                        [--tokenizer FILE] [--plain yes]
-//                        [--layers 4] [--experts N] [--top K] [--dim N] [--hidden N] [--heads N] [--kv-heads
-//                        N]
-//                        [--head-dim N] [--vocabulary N]
+//   random_container OUT [--shape Mixtral-8x7B] [--type q4|q6|q8|bf16] [--attention ..] [--head ..]
+//                        [--tokenizer FILE] [--layers 4] [--experts N] [--top K] [--dim N] [--hidden N]
+//                        [--heads N] [--kv-heads N] [--head-dim N] [--vocabulary N]
 //
-// --shape: one of kShapes below; the other numbers replace those of the shape. `--plain yes` leaves out what
-// Mixtral does not have (norms of queries and keys, biases, shared experts, scales).
+// --shape: a model of tests/support/families.h in any case, with the first layers of it. The other numbers
+// replace those of all its layers; --heads, --kv-heads and --head-dim those of grouped-query attention.
 //
-// Weights are uniform and scaled so that a row of a product has the variance of its input (wo: a tenth of the
-// deviation). Attention and output matrices are of the type that `sluice convert` gives them, unless told
-// otherwise. Widths are multiples of 64, so that there is no padding. Takes the memory of the largest tensor,
-// which is the head.
+// Weights are uniform and scaled so that a row of a product has the variance of its input (matrices that end
+// a mixer: a tenth of the deviation). Attention and output matrices are of the type that `sluice convert`
+// gives them, unless told otherwise. Inputs are multiples of 64, so that only rows are padded. Takes the
+// memory of the largest tensor, which is the head.
 
 #include <algorithm>
 #include <cmath>
@@ -25,47 +23,29 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
+#include "base/ascii.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "format/container_writer.h"
 #include "format/model_description.h"
 #include "format/model_tensors.h"
+#include "tests/support/families.h"
 
 namespace {
 
 using namespace sluice;
 using format::Storage;
 
-struct ModelShape {
-  std::string_view name;
-  std::uint64_t dim, hidden, heads, kv_heads, head_dim, experts, top, vocabulary;
-  double norm_epsilon, rope_base;
-  format::QueryKeyNorm norm = format::QueryKeyNorm::none;
-  std::uint64_t shared = 0;  ///< width of the shared expert, which has a gate
-  bool biases = false;       ///< on queries, keys and values
-  bool granite = false;      ///< Granite's scales
-};
-
-using enum format::QueryKeyNorm;
-
-constexpr ModelShape kShapes[] = {
-    {"mixtral-8x7b", 4096, 14336, 32, 8, 128, 8, 2, 32000, 1e-5, 1e6},
-    {"qwen3-30b-a3b", 2048, 768, 32, 4, 128, 128, 8, 151936, 1e-6, 1e6, per_head},
-    {"olmoe-1b-7b", 2048, 1024, 16, 16, 128, 64, 8, 50304, 1e-5, 1e4, full_width},
-    {"qwen1.5-moe", 2048, 1408, 16, 16, 128, 60, 4, 151936, 1e-6, 1e6, none, 5632, true},
-    {"granite-1b", 1024, 512, 16, 8, 64, 32, 8, 49216, 1e-6, 1e4, none, 0, false, true},
-};
-
 struct Arguments {
   std::string output;
-  std::map<std::string, std::string> values = {{"--shape", "mixtral-8x7b"},
+  std::map<std::string, std::string> values = {{"--shape", "Mixtral-8x7B"},
                                                {"--type", "q4"},
                                                {"--attention", ""},
                                                {"--head", ""},
-                                               {"--plain", "no"},
                                                {"--layers", "4"},
                                                {"--dim", ""},
                                                {"--hidden", ""},
@@ -114,68 +94,58 @@ struct Arguments {
   }
 };
 
-ModelShape shape_of(const Arguments& arguments) {
-  const auto found = std::ranges::find(kShapes, arguments.values.at("--shape"), &ModelShape::name);
-  if (found == std::end(kShapes))
-    throw base::Error(base::ErrorKind::usage, "unknown shape '" + arguments.values.at("--shape") + "'");
-  ModelShape shape = *found;
-  const std::uint64_t dim = shape.dim;
-  arguments.take("--dim", shape.dim);
-  // Heads follow the width where only that is given.
-  if (dim != shape.dim) {
-    shape.heads = shape.dim / shape.head_dim;
-    shape.kv_heads = std::max<std::uint64_t>(1, shape.heads / 4);
+format::ModelDescription family_of(std::string_view name) {
+  std::string known;
+  for (const tests::Family& family : tests::families()) {
+    if (base::to_lower(family.model) == base::to_lower(name)) return family.description;
+    known += " " + family.model;
   }
-  arguments.take("--hidden", shape.hidden);
-  arguments.take("--heads", shape.heads);
-  arguments.take("--kv-heads", shape.kv_heads);
-  arguments.take("--head-dim", shape.head_dim);
-  arguments.take("--experts", shape.experts);
-  arguments.take("--top", shape.top);
-  arguments.take("--vocabulary", shape.vocabulary);
-  shape.top = std::min(shape.top, shape.experts);
-  if (shape.dim % 64 != 0 || shape.hidden % 64 != 0 || shape.vocabulary % 64 != 0)
-    throw base::Error(base::ErrorKind::usage, "--dim, --hidden and --vocabulary must be multiples of 64");
-  return shape;
+  throw base::Error(base::ErrorKind::usage, "unknown shape '" + std::string(name) + "', known:" + known);
+}
+
+/// Replaces what the options say about a layer.
+void adapt(const Arguments& arguments, bool narrower, std::uint64_t dim, format::LayerDescription& layer) {
+  if (auto* attention = std::get_if<format::GroupedQueryAttention>(&layer.mixer)) {
+    // Heads follow the width where only that is given.
+    if (narrower) {
+      attention->heads = dim / attention->head_dim;
+      attention->key_heads = std::max<std::uint64_t>(1, attention->heads / 4);
+    }
+    arguments.take("--heads", attention->heads);
+    arguments.take("--kv-heads", attention->key_heads);
+    const std::uint64_t head_dim = attention->head_dim;
+    arguments.take("--head-dim", attention->head_dim);
+    if (attention->rope && attention->head_dim != head_dim)
+      attention->rope->rotary_dims = attention->head_dim;
+  }
+  if (auto& mixture = layer.feed_forward.mixture) {
+    arguments.take("--hidden", mixture->width);
+    arguments.take("--experts", mixture->experts);
+    arguments.take("--top", mixture->experts_per_token);
+    mixture->experts_per_token = std::min(mixture->experts_per_token, mixture->experts);
+  } else {
+    arguments.take("--hidden", layer.feed_forward.dense->width);
+  }
 }
 
 format::ModelDescription description_of(const Arguments& arguments) {
-  const ModelShape shape = shape_of(arguments);
-  const bool plain = arguments.values.at("--plain") == "yes";
-  const bool is_mixtral = shape.name == kShapes[0].name || plain;
-  format::GroupedQueryAttention attention;
-  attention.heads = shape.heads;
-  attention.key_heads = shape.kv_heads;
-  attention.head_dim = shape.head_dim;
-  attention.rope.emplace();
-  attention.rope->style = is_mixtral ? format::RopeStyle::interleaved : format::RopeStyle::half_split;
-  attention.rope->rotary_dims = shape.head_dim;
-  attention.rope->base = shape.rope_base;
-  format::Mixture mixture;
-  mixture.experts = shape.experts;
-  mixture.experts_per_token = shape.top;
-  mixture.width = shape.hidden;
-  mixture.router.renormalise = true;
-  format::ModelDescription description;
-  description.width = shape.dim;
-  description.vocabulary = shape.vocabulary;
-  description.norm.epsilon = shape.norm_epsilon;
-  if (!plain) {
-    attention.query_key_norm = shape.norm;
-    attention.input_biases = shape.biases;
-    if (shape.shared > 0) mixture.shared = format::SharedExpert{.width = shape.shared, .gate = true};
-    if (shape.granite) {
-      attention.scale = 0.015625;
-      description.embedding_scale = 12;
-      description.residual_scale = 0.22;
-      description.logits_scale = 1.0 / 6;
-    }
+  const format::ModelDescription family = family_of(arguments.values.at("--shape"));
+  format::ModelDescription description = family;
+  description.layers.clear();
+  description.layer_kinds.clear();
+  arguments.take("--dim", description.width);
+  arguments.take("--vocabulary", description.vocabulary);
+  const std::uint64_t layers = std::min(arguments.number("--layers"), family.layer_count());
+  for (std::uint64_t l = 0; l < layers; ++l) {
+    format::LayerDescription layer = family.layer(l);
+    adapt(arguments, description.width != family.width, description.width, layer);
+    description.add_layers(1, layer);
   }
-  format::LayerDescription layer;
-  layer.mixer = attention;
-  layer.feed_forward.mixture = mixture;
-  description.add_layers(arguments.number("--layers"), layer);
   format::validate(description, "options");
+  for (const format::ModelTensor& tensor : format::model_tensors(description))
+    if (tensor.is_matrix() && tensor.shape[1] % 64 != 0)
+      throw base::Error(base::ErrorKind::usage, tensor.name + " has " + std::to_string(tensor.shape[1]) +
+                                                    " inputs, no multiple of 64");
   return description;
 }
 
@@ -213,9 +183,17 @@ void fill_bf16(Random& random, base::MutableBytes out, float width) {
   }
 }
 
-void fill_scales(base::MutableBytes out, float scale) {
-  for (std::size_t i = 0; i < out.size(); i += sizeof(float))
-    base::store_le(out, i, std::bit_cast<std::uint32_t>(scale));
+/// The scales of `rows` rows; those of the padding behind them stay zero.
+void fill_scales(base::MutableBytes out, std::uint64_t rows, float scale) {
+  for (std::size_t row = 0; row < rows; ++row)
+    base::store_le(out, row * sizeof(float), std::bit_cast<std::uint32_t>(scale));
+}
+
+/// Makes the codes of rows of padding zero, where no scale does so.
+void clear_padding(const format::TileLayout& layout, base::MutableBytes out) {
+  for (std::uint64_t row = layout.rows; row < layout.padded_rows; ++row)
+    for (std::uint64_t col = 0; col < layout.padded_cols; ++col)
+      base::store_le(out, layout.code_offset_bytes(row, col), std::uint16_t{0});
 }
 
 /// `gain`: deviation of a product's rows to that of its input.
@@ -223,36 +201,41 @@ void fill_tiles(Random& random, const format::TileLayout& layout, float gain, ba
   const float unit = gain / std::sqrt(static_cast<float>(layout.cols));  // a weight's deviation
   const auto plane = [&](std::uint64_t begin, std::uint64_t end) { return out.subspan(begin, end - begin); };
   const std::uint64_t codes_end = layout.panels * layout.panel_code_bytes;
-  const std::uint64_t scales_bytes = layout.padded_rows * sizeof(float);
   switch (layout.type) {
-    case format::TileType::bf16: return fill_bf16(random, out, unit * std::sqrt(3.0f));
+    case format::TileType::bf16:
+      fill_bf16(random, out, unit * std::sqrt(3.0f));
+      return clear_padding(layout, out);
     case format::TileType::q8:
       // The format has no code -128.
       random.fill(plane(0, codes_end), ~std::uint64_t{0});
       for (std::byte& code : plane(0, codes_end)) code = code == std::byte{0x80} ? std::byte{0} : code;
-      return fill_scales(plane(layout.row_scales_offset_bytes, layout.row_scales_offset_bytes + scales_bytes),
-                         unit / 73.6f);
+      return fill_scales(out.subspan(layout.row_scales_offset_bytes), layout.rows, unit / 73.6f);
     case format::TileType::q6:
       // Sub-scales of 2 and 3 are what weights have as a rule.
       random.fill(plane(0, codes_end), ~std::uint64_t{0});
       random.fill(plane(layout.magnitudes_offset_bytes, layout.signs_offset_bytes), 0x5555555555555555);
       for (std::byte& magnitudes : plane(layout.magnitudes_offset_bytes, layout.signs_offset_bytes))
         magnitudes ^= (magnitudes & std::byte{0x55}) << 1 ^ std::byte{0xAA};
-      return fill_scales(plane(layout.row_scales_offset_bytes, layout.row_scales_offset_bytes + scales_bytes),
-                         unit / 47.0f);
+      return fill_scales(out.subspan(layout.row_scales_offset_bytes), layout.rows, unit / 47.0f);
     case format::TileType::q4:
       random.fill(plane(0, codes_end), ~std::uint64_t{0});
       // Sub-scales of 1 to 8: so that the pair (-8, -16) does not come up.
       random.fill(plane(layout.magnitudes_offset_bytes, layout.signs_offset_bytes), 0x7777777777777777);
       random.fill(plane(layout.signs_offset_bytes, layout.row_scales_offset_bytes), ~std::uint64_t{0});
-      return fill_scales(plane(layout.row_scales_offset_bytes, layout.row_scales_offset_bytes + scales_bytes),
-                         unit / 23.4f);
+      return fill_scales(out.subspan(layout.row_scales_offset_bytes), layout.rows, unit / 23.4f);
   }
 }
 
-bool is_bias(format::TensorRole role) {
-  return role == format::TensorRole::query_bias || role == format::TensorRole::key_bias ||
-         role == format::TensorRole::value_bias;
+/// Matrices whose result is added to the residual stream behind a mixer.
+bool ends_mixer(format::TensorRole role) {
+  return role == format::TensorRole::attention_output || role == format::TensorRole::delta_output ||
+         role == format::TensorRole::convolution_output;
+}
+
+/// Tensors that are added to something or whose values lie around zero, unlike the weights of norms.
+bool is_around_zero(const format::ModelTensor& tensor) {
+  return tensor.name.ends_with("bias") || tensor.role == format::TensorRole::sinks ||
+         tensor.role == format::TensorRole::delta_decay_rate;
 }
 
 class Generator {
@@ -295,14 +278,13 @@ class Generator {
     if (format::is_tiled(storage)) {
       // Random attention averages over the tokens. At full strength it makes all tokens alike after a few
       // layers, and the routers of those below choose the same experts for all of them.
-      const float gain = tensor.role == format::TensorRole::attention_output ? 0.1f : 1.0f;
+      const float gain = ends_mixer(tensor.role) ? 0.1f : 1.0f;
       fill_tiles(random_, {format::tile_type(storage), tensor.shape[0], tensor.shape[1]}, gain, out);
     } else if (storage == Storage::bf16_rows) {
       fill_bf16(random_, out, 1);
-    } else if (tensor.role == format::TensorRole::router ||
-               tensor.role == format::TensorRole::shared_router) {
-      fill_floats(random_, out, 0, std::sqrt(3.0f / static_cast<float>(description_.width)));
-    } else if (is_bias(tensor.role)) {
+    } else if (tensor.shape.size() == 2) {  // routers, convolutions
+      fill_floats(random_, out, 0, std::sqrt(3.0f / static_cast<float>(tensor.shape[1])));
+    } else if (is_around_zero(tensor)) {
       fill_floats(random_, out, 0, 0.1f);
     } else {
       fill_floats(random_, out, 1, 0.1f);
@@ -311,7 +293,9 @@ class Generator {
 
   void add(const format::ModelTensor& tensor) {
     const Storage storage = storage_of(tensor.quantization);
-    const bool starts_expert = tensor.role == format::TensorRole::expert_gate;
+    const bool starts_expert =
+        tensor.expert && (tensor.layer != last_.layer || tensor.expert != last_.expert);
+    last_ = tensor;
     bytes_.assign(format::storage_bytes(storage, tensor.shape), std::byte{0});
     fill(tensor, storage, bytes_);
     writer_.begin_tensor(
@@ -331,6 +315,7 @@ class Generator {
   format::ContainerWriter writer_;
   Random random_;
   std::vector<std::byte> bytes_;  // of the current tensor
+  format::ModelTensor last_;
 };
 
 }  // namespace
