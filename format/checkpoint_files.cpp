@@ -11,6 +11,7 @@
 #include "base/ascii.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "format/grok/grok_release.h"
 
 namespace sluice::format {
 namespace {
@@ -35,7 +36,8 @@ struct NamePattern {
   std::uint64_t count = 0;   ///< number of shards; 0: the names do not say
 };
 
-/// Knows model-00001-of-00019.safetensors and consolidated.00.pth. Any other file is a checkpoint of its own.
+/// Knows model-00001-of-00019.safetensors, consolidated.00.pth and tensor00000_000. Any other file is a
+/// checkpoint of its own.
 NamePattern read_name(const std::string& name) {
   static const std::regex of_count(R"((.+)-(\d{1,6})-of-(\d{1,6})(\.[a-z]+))");
   static const std::regex numbered(R"((.+)\.(\d\d)(\.(pth|pt|safetensors)))");
@@ -45,6 +47,7 @@ NamePattern read_name(const std::string& name) {
     const std::uint64_t count = to_number(match[3]);
     return {match.str(1) + "-of-" + match.str(3) + match.str(4), to_number(match[2]) - 1, count};
   }
+  if (const auto number = grok_tensor_number(name)) return {"tensorNNNNN_000", *number, 0};
   if (std::regex_match(name, match, numbered))
     return {match.str(1) + ".NN" + match.str(3), to_number(match[2]), 0};
   return {name, 0, 1};

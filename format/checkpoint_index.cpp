@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "format/checkpoint_files.h"
 #include "format/gguf/gguf_split.h"
+#include "format/grok/grok_release.h"
 #include "format/json.h"
 
 namespace sluice::format {
@@ -102,14 +103,9 @@ int preference(const CheckpointIndex& index) {
 /// Opens every checkpoint of the folder and returns the preferred one. A checkpoint that is refused does not
 /// matter if another one can be opened; if none can, the first refusal is the answer.
 CheckpointIndex open_folder(const fs::path& folder) {
-  const auto checkpoints = find_checkpoints(folder);
-  if (checkpoints.empty()) {
-    // xai-org/grok-1: one pickle a tensor, ckpt-0/tensor00000_000 to tensor00769_000.
-    if (fs::exists(folder / "ckpt-0" / "tensor00000_000"))
-      base::throw_malformed(folder.string(),
-                            "holds Grok-1 (ckpt-0/tensor00000_000, ...), which is not supported");
+  const auto checkpoints = find_checkpoints(find_grok_folder(folder).value_or(folder));
+  if (checkpoints.empty())
     base::throw_malformed(folder.string(), "holds no checkpoint (a torch zip or safetensors file)");
-  }
   std::optional<CheckpointIndex> best;
   std::optional<CheckpointIndex> equal;
   std::optional<base::Error> problem;

@@ -2,7 +2,8 @@
 // Where the tensors of a released checkpoint lie in its files: name, type, shape, strides, byte range.
 // Reading an index executes nothing in the file and does not read the payload.
 //
-// Readable are torch's zip .pth (pickle protocol 2, allow-listed opcodes and globals), safetensors and GGUF.
+// Readable are torch's zip .pth (pickle protocol 2, allow-listed opcodes and globals), safetensors, GGUF, and
+// the pickles of Grok-1, one a tensor.
 // A .pth keeps each storage as a stored zip member; its tensors are views into storages, whose offsets and
 // strides are honoured. Several files of one kind, with different tensors each, make one checkpoint.
 // released_model.h maps the names to the tensors of the model.

@@ -11,6 +11,7 @@
 #include "base/invariant.h"
 #include "format/checkpoint_index.h"
 #include "format/gguf/gguf.h"
+#include "format/grok/grok_release.h"
 #include "format/safetensors.h"
 
 namespace sluice::format {
@@ -30,7 +31,7 @@ struct KnownKind {
 };
 
 // A new kind of checkpoint is one more row here.
-constexpr std::array<KnownKind, 3> kKinds{{
+constexpr std::array<KnownKind, 4> kKinds{{
     {CheckpointKind::pth, "pth", is_zip, {".pth", ".pt"}, open_pth},
     {CheckpointKind::safetensors,
      "safetensors",
@@ -38,6 +39,7 @@ constexpr std::array<KnownKind, 3> kKinds{{
      {".safetensors", ""},
      open_safetensors},
     {CheckpointKind::gguf, "gguf", is_gguf, {".gguf", ""}, open_gguf},
+    {CheckpointKind::pickle, "pickle", is_pickle, {"", ""}, open_pickle},
 }};
 
 const KnownKind& entry(CheckpointKind kind) {

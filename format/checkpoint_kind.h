@@ -15,9 +15,9 @@ namespace sluice::format {
 
 struct CheckpointIndex;  // checkpoint_index.h
 
-enum class CheckpointKind : std::uint8_t { pth, safetensors, gguf };
+enum class CheckpointKind : std::uint8_t { pth, safetensors, gguf, pickle };
 
-/// "pth", "safetensors" or "gguf", as reports and `--json` spell it.
+/// "pth", "safetensors", "gguf" or "pickle", as reports and `--json` spell it.
 [[nodiscard]] std::string_view to_string(CheckpointKind kind);
 
 /// The kind that the first bytes of a file show; without any, the kind that its name promises, so that
@@ -27,7 +27,8 @@ enum class CheckpointKind : std::uint8_t { pth, safetensors, gguf };
 /// True when the first bytes of the file are those of a checkpoint. They do not show whether it is sound.
 [[nodiscard]] bool is_checkpoint(const std::filesystem::path& file);
 
-/// Opens one file as the given kind, as open_pth(), open_safetensors() and open_gguf() do.
+/// Opens one file as the given kind, as open_pth(), open_safetensors(), open_gguf() and
+/// open_pickle() do.
 [[nodiscard]] CheckpointIndex open_checkpoint_file(CheckpointKind kind, const std::filesystem::path& file);
 
 /// The first bytes of a file, as many as it takes to recognise it.

@@ -17,6 +17,7 @@
 #include "base/text.h"
 #include "format/checkpoint_kind.h"
 #include "format/gguf/gguf.h"
+#include "format/grok/grok_release.h"
 #include "format/safetensors.h"
 #include "format/zip_index.h"
 
@@ -178,6 +179,36 @@ CheckpointMap map_damaged_gguf(const std::filesystem::path& path, const IsDamage
   return map;
 }
 
+CheckpointMap map_damaged_pickle(const std::filesystem::path& path, const IsDamaged& is_damaged) {
+  const auto file = base::File::open_read(path);
+  CheckpointMap map;
+  try {
+    map.tensors = open_pickle(path).tensors;
+  } catch (const base::Error& error) {
+    if (error.kind() != base::ErrorKind::malformed) throw;
+    map.problem = std::string("which tensors it touches is not known: ") + error.what();
+    return map;
+  }
+  std::ranges::sort(map.tensors, {}, &CheckpointTensor::offset_bytes);
+  std::uint64_t at = 0;
+  bool damaged = false;
+  const auto add_opcodes = [&](std::uint64_t end_bytes) {
+    map.parts.push_back({at, end_bytes - at, "opcodes of the pickle", false});
+    damaged |= is_damaged(at, end_bytes - at);
+  };
+  for (const CheckpointTensor& tensor : map.tensors) {
+    add_opcodes(tensor.offset_bytes);
+    map.parts.push_back({tensor.offset_bytes, tensor.extent_bytes, "tensor data", true});
+    at = tensor.offset_bytes + tensor.extent_bytes;
+  }
+  add_opcodes(file.size_bytes());
+  if (damaged) {
+    map.tensors.clear();
+    map.problem = "which tensors it touches is not known: the opcodes, which say so, are damaged";
+  }
+  return map;
+}
+
 }  // namespace
 
 bool touches(const CheckpointTensor& tensor, std::uint64_t begin_bytes, std::uint64_t end_bytes) {
@@ -245,6 +276,7 @@ std::optional<CheckpointMap> map_damaged_checkpoint(const std::filesystem::path&
     case CheckpointKind::pth: break;  // a damaged one is known by the directory at its end, too
     case CheckpointKind::safetensors: return map_damaged_safetensors(path, is_damaged);
     case CheckpointKind::gguf: return map_damaged_gguf(path, is_damaged);
+    case CheckpointKind::pickle: return map_damaged_pickle(path, is_damaged);
   }
   return map_damaged_pth(path, is_damaged);
 }

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "format/gguf/gguf.h"
 #include "format/gguf/gguf_types.h"
+#include "format/grok/grok_release.h"
 #include "format/hub/architecture.h"
 #include "format/hub/family_config.h"
 #include "format/hub/tokenizer_file.h"
@@ -84,6 +85,7 @@ class ModelFinder final {
 
   [[nodiscard]] std::vector<Placement> placements(const ModelTensor& target) const {
     if (checkpoint_.kind == CheckpointKind::gguf) return gguf_placements(target, description_);
+    if (checkpoint_.kind == CheckpointKind::pickle) return grok_placements(target, description_);
     return has_native_names(checkpoint_) ? native_placements(target, description_)
                                          : hub_placements(target, description_);
   }
@@ -133,6 +135,9 @@ class ModelFinder final {
     if (source.dtype == DType::f8_e4m3) {
       view.dtype = DType::bf16;
       view.scale = find_scale(source, *place);
+    } else if (source.dtype == DType::i8) {
+      view.dtype = DType::bf16;
+      view.scale = find_int8_scale(source, *place);
     } else if (block_weights(source.dtype) > 1) {
       view.dtype = DType::f32;
     } else if (!is_float(source.dtype)) {
@@ -180,6 +185,36 @@ class ModelFinder final {
     if (!is_float(source->dtype))
       refuse(*source, "has dtype " + std::string(to_string(source->dtype)) + ", expected bf16, f16 or f32");
     return place_scale(*source, tensor, place);
+  }
+
+  /// Int8 weights [in, out] are code x scale (Grok-1). Groups of neighbouring inputs have a scale for each
+  /// output: [groups, out], behind the axis of the experts where the weights have one.
+  [[nodiscard]] TensorScale find_int8_scale(const CheckpointTensor& tensor, const Placement& place) {
+    const std::size_t stem = tensor.name.rfind('.');
+    const std::string name = tensor.name.substr(0, stem) + ".scales";
+    const CheckpointTensor* source = stem == std::string::npos ? nullptr : checkpoint_.find(name);
+    if (source == nullptr || !place.transposed) refuse(tensor, "has dtype i8 and no scales");
+    known_.insert(source->name);
+    const Shape& weights = tensor.shape;
+    const Shape& scales = source->shape;
+    const std::size_t axes = weights.size();
+    const bool fits = scales.size() == axes && scales.back() == weights.back() &&
+                      weights[axes - 2] % scales[axes - 2] == 0 && (axes == 2 || scales[0] == weights[0]);
+    if (!fits || !is_float(source->dtype) || !source->row_major())
+      refuse(*source, "has shape " + to_string(scales) + " for int8 weights of shape " + to_string(weights) +
+                          ", expected a float for each output and group of inputs");
+    TensorScale scale;
+    scale.file = checkpoint_.files[source->file_index];
+    scale.name = source->name;
+    scale.dtype = source->dtype;
+    scale.offset_bytes = source->offset_bytes +
+                         place.outer_index.value_or(0) * source->strides.front() * size_bytes(source->dtype);
+    scale.rows = weights.back();
+    scale.cols = scales[axes - 2];
+    scale.row_stride = 1;
+    scale.col_stride = weights.back();
+    scale.col_block = weights[axes - 2] / scale.cols;
+    return scale;
   }
 
   [[nodiscard]] TensorScale place_scale(const CheckpointTensor& source, const CheckpointTensor& tensor,
@@ -293,6 +328,22 @@ void find_tensors(const CheckpointIndex& checkpoint, const ModelConfig& config, 
   model.files = checkpoint.files;
 }
 
+/// The pickles have no configuration beside them: it follows from their shapes. The tokenizer lies in the
+/// release folder, above that of the pickles.
+ReleasedModel open_grok_model(const CheckpointIndex& checkpoint) {
+  ReleasedModel model;
+  const ModelConfig config = grok_config(checkpoint);
+  model.description = config.description;
+  model.params_text = to_json(model.description).dump_pretty();
+  fs::path folder = checkpoint.files.front().parent_path();
+  if (!fs::exists(folder / file_name(TokenizerKind::sentencepiece))) folder = folder / "..";
+  read_tokenizer(folder.lexically_normal(), true, model);
+  // run.py feeds a prompt as it is.
+  model.chat.tokenizer_config = R"({"add_bos_token": false})";
+  find_tensors(checkpoint, config, "the model", model);
+  return model;
+}
+
 /// A GGUF file contains everything: parameters and tokenizer are not looked for next to it.
 ReleasedModel open_gguf_model(const CheckpointIndex& checkpoint) {
   ReleasedModel model;
@@ -331,6 +382,7 @@ ReleasedModel open_released_model(const fs::path& path) {
   if (fs::is_directory(path)) require_supported_architecture(path);
   const CheckpointIndex checkpoint = open_checkpoint(path);
   if (checkpoint.kind == CheckpointKind::gguf) return open_gguf_model(checkpoint);
+  if (checkpoint.kind == CheckpointKind::pickle) return open_grok_model(checkpoint);
   const fs::path folder = fs::is_directory(path) ? path : (path.has_parent_path() ? path.parent_path() : ".");
   const bool native = has_native_names(checkpoint);
   const fs::path params_path = find_params(folder, native);

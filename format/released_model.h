@@ -40,7 +40,7 @@ struct ReleasedModel {
   std::vector<std::string> skipped_keys;  ///< of the parameters: not known, and without effect on the result
   std::vector<SkippedTensors> skipped_tensors;  ///< of the files: they take no part in the computation
   CheckpointKind kind = CheckpointKind::pth;
-  std::string layout;  ///< of the names: "native", "stacked", "hugging-face", "fused", "gguf"
+  std::string layout;  ///< of the names: "native", "stacked", "hugging-face", "fused", "gguf", "grok-1"
   std::vector<std::filesystem::path> files;
   /// The number of tensors of each type of a GGUF file, by ggml's names, when some of them are quantized: the
   /// weights have been rounded before. Otherwise empty.

@@ -116,6 +116,19 @@ const std::array<float, 256>& e4m3_values() {
   return values;
 }
 
+/// All values of an int8.
+const std::array<float, 256>& int8_values() {
+  static const std::array<float, 256> values = [] {
+    std::array<float, 256> table{};
+    for (std::size_t code = 0; code < table.size(); ++code) table[code] = static_cast<std::int8_t>(code);
+    return table;
+  }();
+  return values;
+}
+
+/// Types whose values are code x scale.
+bool is_scaled(DType dtype) { return dtype == DType::f8_e4m3 || dtype == DType::i8; }
+
 }  // namespace
 
 TensorSource::TensorSource(const TensorView& view, const base::File& file)
@@ -126,11 +139,11 @@ TensorSource::TensorSource(const TensorView& view, const base::File& file)
       stored_bytes_(block_weights(view.stored_dtype) > 1 ? 0 : size_bytes(view.stored_dtype)),
       value_bytes_(size_bytes(view.dtype)) {
   INVARIANT(view.shape.size() == 1 || view.shape.size() == 2);
-  // Blocks cannot be strided or reordered, and only FP8 has scales; released_model.cpp refuses other
-  // combinations.
+  // Blocks cannot be strided or reordered, and only FP8 and int8 have scales; released_model.cpp refuses
+  // other combinations.
   INVARIANT(block_weights(view.stored_dtype) > 1
                 ? view.dtype == DType::f32 && !view.scale && view.rotary_width == 0 && view.col_stride == 1
-            : view.scale ? view.stored_dtype == DType::f8_e4m3 && view.dtype == DType::bf16
+            : view.scale ? is_scaled(view.stored_dtype) && view.dtype == DType::bf16
                          : view.stored_dtype == view.dtype);
   if (view.scale) read_scales(*view.scale);
 }
@@ -234,11 +247,11 @@ void TensorSource::read_line(std::uint64_t element, std::uint64_t step, base::Mu
   }
 }
 
-/// Decodes FP8 codes block by block along each row, because every block of columns has a scale of its own.
-/// The f32 product is rounded to bf16 (docs/decisions/0026).
+/// Decodes codes of FP8 and int8 block by block along each row, because every block of columns has a scale of
+/// its own. The f32 product is rounded to bf16 (docs/decisions/0026).
 void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::MutableBytes out) const {
   const TensorScale& scale = *view_.scale;
-  const auto& values = e4m3_values();
+  const auto& values = view_.stored_dtype == DType::i8 ? int8_values() : e4m3_values();
   for (std::size_t at = 0; at < codes.size(); at += cols_) {
     const std::uint64_t row = first_row + at / cols_;
     // `first_row` of the scale is where the view begins in the scaled tensor, since a view may be a slice of

@@ -20,8 +20,8 @@
 
 namespace sluice::format {
 
-/// The scales of FP8 weights: a matrix in a file, with one scale for each block of row_block x col_block
-/// weights.
+/// The scales of FP8 or int8 weights: a matrix in a file, with one scale for each block of row_block x
+/// col_block weights.
 struct TensorScale {
   std::filesystem::path file;
   std::string name;
@@ -40,8 +40,8 @@ struct TensorScale {
 struct TensorView {
   std::string name;  ///< in the files
   Shape shape;       ///< one or two axes
-  /// The type of the values as they are read: the released type, but bf16 for FP8 with scales, whose products
-  /// are rounded to it, and f32 for blocks.
+  /// The type of the values as they are read: the released type, but bf16 for FP8 and int8 with scales, whose
+  /// products are rounded to it, and f32 for blocks.
   DType dtype = DType::f32;
   DType stored_dtype = DType::f32;
   std::size_t file_index = 0;

@@ -12,6 +12,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "format/json.h"
 
 namespace sluice::text {
 namespace {
@@ -19,12 +20,25 @@ namespace {
 // U+2581, which stands for a space inside of pieces.
 constexpr std::string_view kWordMark = "\u2581";
 
+/// Whether a BOS stands before a text: the models of this kind were trained so, but for those whose release
+/// says otherwise (Grok-1).
+bool adds_bos(std::string_view config, std::string_view subject) {
+  if (config.empty()) return true;
+  const std::string place = std::string(subject) + ": tokenizer_config.json";
+  const format::Json json = format::parse_json(config, place);
+  const format::Json* flag = json.find("add_bos_token");
+  return flag == nullptr || flag->is_null() || flag->as_bool(place + ": key 'add_bos_token'");
+}
+
 class SentencePieceTokenizer final : public Tokenizer {
  public:
   SentencePieceTokenizer(const TokenizerBundle& bundle, std::string_view subject) {
     const auto status = processor_.LoadFromSerializedProto(base::as_text(bundle.model));
     if (!status.ok()) base::throw_malformed(subject, "is no SentencePiece model: " + status.ToString());
-    if (processor_.bos_id() < 0) base::throw_malformed(subject, "has no BOS piece");
+    if (adds_bos(bundle.config, subject)) {
+      if (processor_.bos_id() < 0) base::throw_malformed(subject, "has no BOS piece");
+      bos_ = processor_.bos_id();
+    }
     if (processor_.eos_id() < 0 && bundle.end_ids.empty()) base::throw_malformed(subject, "has no EOS piece");
     size_ = static_cast<std::size_t>(processor_.GetPieceSize());
     for (const AddedToken& token : bundle.added) {
@@ -89,7 +103,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   std::size_t size() const override { return size_; }
-  std::optional<TokenId> bos() const override { return processor_.bos_id(); }
+  std::optional<TokenId> bos() const override { return bos_; }
   TokenId eos() const override { return end_ids_.front(); }
   std::span<const TokenId> end_ids() const override { return end_ids_; }
   std::optional<TokenId> control_id(std::string_view piece) const override {
@@ -129,6 +143,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::map<TokenId, AddedToken> added_;
   std::map<std::string, TokenId, std::less<>> controls_;  // by spelling
   std::size_t size_ = 0;
+  std::optional<TokenId> bos_;
   std::vector<TokenId> end_ids_;
 };
 

@@ -43,8 +43,8 @@ struct AddedToken {
 struct TokenizerBundle {
   TokenizerKind kind = TokenizerKind::sentencepiece;
   base::Bytes model;  ///< content of the file that `kind` names; read during the call only
-  /// tokenizer_config.json, for `hugging_face`: whether a BOS stands before a text, and which tokens are BOS
-  /// and EOS. Empty where the release has none.
+  /// tokenizer_config.json, for `hugging_face` and `sentencepiece`: whether a BOS stands before a text, and,
+  /// for the first, which tokens are BOS and EOS. Empty where the release has none.
   std::string_view config = {};
   /// Ids that end a text in addition to the tokenizer's own EOS; the first of them closes an answer.
   std::vector<TokenId> end_ids = {};

@@ -305,13 +305,5 @@ TEST_CASE("a file that was cut for an upload is to be joined first") {
   CHECK_ERROR(open_checkpoint(folder / "consolidated.00.pth-split3"), ErrorKind::malformed, cause);
 }
 
-TEST_CASE("Grok-1 is named as what it is") {
-  Folder folder;
-  std::filesystem::create_directory(folder / "ckpt-0");
-  tests::write_plainly(folder / "ckpt-0/tensor00000_000", "\x80\4");
-  CHECK_ERROR(open_checkpoint(folder.root()), ErrorKind::malformed,
-              "holds Grok-1 (ckpt-0/tensor00000_000, ...)");
-}
-
 }  // namespace
 }  // namespace sluice::format
