@@ -336,8 +336,13 @@ ReleasedModel open_grok_model(const CheckpointIndex& checkpoint) {
   model.description = config.description;
   model.params_text = to_json(model.description).dump_pretty();
   fs::path folder = checkpoint.files.front().parent_path();
-  if (!fs::exists(folder / file_name(TokenizerKind::sentencepiece))) folder = folder / "..";
-  read_tokenizer(folder.lexically_normal(), true, model);
+  const std::string_view tokenizer = file_name(TokenizerKind::sentencepiece);
+  if (!fs::exists(folder / tokenizer)) folder = (folder / "..").lexically_normal();
+  if (!fs::exists(folder / tokenizer))
+    base::throw_malformed(
+        folder.string(),
+        "tokenizer.model is missing: the torrent does not have it, take that of github.com/xai-org/grok-1");
+  read_tokenizer(folder, true, model);
   // run.py feeds a prompt as it is.
   model.chat.tokenizer_config = R"({"add_bos_token": false})";
   find_tensors(checkpoint, config, "the model", model);

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "format/grok/grok_release.h"
 #include "format/grok/pickled_arrays.h"
+#include "format/manifest.h"
 #include "format/model_tensors.h"
 #include "format/tensor_source.h"
 #include "tests/support/check_error.h"
@@ -171,6 +172,10 @@ TEST_CASE("the files of the release have the published sizes, and describe Grok-
   }
   CHECK(sizes == published);
   CHECK(total_bytes == 318'239'886'140);
+  const auto manifest = format::read_manifest(fs::path(SLUICE_DEMO_RELEASE).parent_path() / "grok-1.json");
+  REQUIRE(manifest.files.size() == tensors.size());
+  for (const format::ManifestFile& file : manifest.files)
+    CHECK(file.length_bytes == fs::file_size(folder / file.path));
 
   const auto checkpoint = format::open_checkpoint(folder.path());
   CHECK(checkpoint.kind == format::CheckpointKind::pickle);
