@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "format/hub/architecture.h"
+#include "format/hub/config_parts.h"
 #include "format/hub/quantization_config.h"
 #include "format/hub/rope_config.h"
 #include "format/mistral_params.h"
@@ -21,48 +22,6 @@ namespace sluice::format {
 namespace {
 
 // ---- What the families share ----
-
-/// Width, vocabulary, norm, activation and head.
-ModelDescription read_model(ConfigReader& config, double epsilon) {
-  ModelDescription model;
-  model.width = config.count("hidden_size", kWidthMax);
-  model.vocabulary = config.count("vocab_size", kVocabularyMax);
-  model.norm.epsilon = config.number_or("rms_norm_eps", epsilon, kEpsilonMin, kEpsilonMax);
-  model.tied_embeddings = config.flag("tie_word_embeddings", false);
-  config.require("hidden_act", {"silu", "swish"});
-  return model;
-}
-
-/// Heads and rope, without norms, biases and windows.
-GroupedQueryAttention read_attention(ConfigReader& config, const ModelDescription& model,
-                                     const RopeDefaults& rope = {}) {
-  GroupedQueryAttention attention;
-  attention.heads = config.count("num_attention_heads", kWidthMax);
-  attention.key_heads = config.count_or("num_key_value_heads", attention.heads, kWidthMax);
-  if (config.find("head_dim") != nullptr) {
-    attention.head_dim = config.count("head_dim", kWidthMax);
-  } else if (model.width % attention.heads == 0) {
-    attention.head_dim = model.width / attention.heads;
-  } else {
-    base::throw_malformed(config.subject(), "has no 'head_dim', and 'hidden_size' " +
-                                                std::to_string(model.width) + " does not divide by " +
-                                                std::to_string(attention.heads) + " heads");
-  }
-  attention.rope = read_rope(config, attention.head_dim, rope);
-  return attention;
-}
-
-std::uint64_t read_layers(ConfigReader& config) { return config.count("num_hidden_layers", kLayersMax); }
-
-/// The experts and how many of them a token uses; `width` is the key of an expert's width.
-Mixture read_mixture(ConfigReader& config, std::string_view width) {
-  Mixture mixture;
-  // transformers knows the number under all three names, and writes any of them.
-  mixture.experts = config.count_of({"num_experts", "num_local_experts", "n_routed_experts"}, kExpertsMax);
-  mixture.experts_per_token = config.count("num_experts_per_tok", kExpertsMax);
-  mixture.width = config.count(width, kWidthMax);
-  return mixture;
-}
 
 LayerDescription layer_of(const GroupedQueryAttention& attention, const Mixture& mixture) {
   return {attention, {.dense = {}, .mixture = mixture}};
@@ -87,18 +46,13 @@ using WindowRule = bool (*)(std::uint64_t layer, std::uint64_t max_window_layers
 using Windows = std::vector<std::optional<std::uint64_t>>;
 
 void read_layer_types(ConfigReader& config, std::uint64_t window, Windows& windows) {
-  const Json* types = config.find("layer_types");
+  const auto* types = find_layer_types(config, windows.size());
   if (types == nullptr) return;
-  const auto& list = types->as_array(config.place("layer_types"));
-  if (list.size() != windows.size()) {
-    base::throw_malformed(config.place("layer_types"), "has " + std::to_string(list.size()) +
-                                                           " layers, but 'num_hidden_layers' is " +
-                                                           std::to_string(windows.size()));
-  }
-  for (std::size_t layer = 0; layer < list.size(); ++layer) {
-    const bool windowed = window > 0 && list[layer] == Json("sliding_attention");
-    if (!windowed && list[layer] != Json("full_attention")) {
-      refuse_value(config.subject(), "layer_types", list[layer],
+  for (std::size_t layer = 0; layer < types->size(); ++layer) {
+    const Json& type = (*types)[layer];
+    const bool windowed = window > 0 && type == Json("sliding_attention");
+    if (!windowed && type != Json("full_attention")) {
+      refuse_value(config.subject(), "layer_types", type,
                    window > 0 ? "full_attention or sliding_attention"
                               : "full_attention, because 'use_sliding_window' is false");
     }
@@ -120,30 +74,22 @@ Windows read_windows(ConfigReader& config, std::uint64_t layers, WindowRule has_
   return windows;
 }
 
-/// Qwen2-MoE and Qwen3-MoE: a layer has experts unless "mlp_only_layers" names it or "decoder_sparse_step"
-/// leaves it out.
+/// Qwen2-MoE and Qwen3-MoE.
 ModelConfig read_qwen(ConfigReader& config, ModelDescription model, GroupedQueryAttention attention,
                       const Mixture& mixture, WindowRule has_window) {
   const std::uint64_t layers = read_layers(config);
-  const auto dense_layers = config.indices("mlp_only_layers", layers);
-  const std::uint64_t step = config.count_or("decoder_sparse_step", 1, kLayersMax);
-  // A file without dense layers may leave their width out.
-  const DenseFeedForward dense{config.count_or("intermediate_size", 0, kWidthMax)};
+  const auto feed_forwards = read_qwen_feed_forwards(config, layers, mixture);
   const Windows windows = read_windows(config, layers, has_window);
   for (std::uint64_t layer = 0; layer < layers; ++layer) {
     attention.window_tokens = windows[layer];
-    const bool named = std::ranges::find(dense_layers, layer) != dense_layers.end();
-    const bool is_dense = named || (layer + 1) % step != 0;
-    if (is_dense && dense.width == 0)
-      base::throw_malformed(config.subject(), "key 'intermediate_size' is missing");
-    model.add_layers(1, is_dense ? layer_of(attention, dense) : layer_of(attention, mixture));
+    model.add_layers(1, {attention, feed_forwards[layer]});
   }
   return {.description = std::move(model), .prediction_layers = 0, .skipped_keys = {}};
 }
 
 /// Qwen3-30B-A3B, 235B-A22B, Coder. arXiv 2505.09388.
 ModelConfig read_qwen3_moe(ConfigReader& config) {
-  const ModelDescription model = read_model(config, 1e-6);
+  const ModelDescription model = read_model(config, {.epsilon = 1e-6});
   GroupedQueryAttention attention = read_attention(config, model);
   attention.query_key_norm = QueryKeyNorm::per_head;
   attention.input_biases = attention.output_bias = config.flag("attention_bias", false);
@@ -154,7 +100,7 @@ ModelConfig read_qwen3_moe(ConfigReader& config) {
 
 /// Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B. arXiv 2407.10671.
 ModelConfig read_qwen2_moe(ConfigReader& config) {
-  const ModelDescription model = read_model(config, 1e-6);
+  const ModelDescription model = read_model(config, {.epsilon = 1e-6});
   GroupedQueryAttention attention = read_attention(config, model);
   attention.input_biases = config.flag("qkv_bias", true);
   Mixture mixture = read_mixture(config, "moe_intermediate_size");
@@ -171,7 +117,7 @@ ModelConfig read_qwen2_moe(ConfigReader& config) {
 
 /// arXiv 2409.02060.
 ModelConfig read_olmoe(ConfigReader& config) {
-  const ModelDescription model = read_model(config, 1e-5);
+  const ModelDescription model = read_model(config, {.epsilon = 1e-5});
   GroupedQueryAttention attention = read_attention(config, model);
   attention.query_key_norm = QueryKeyNorm::full_width;
   attention.input_biases = attention.output_bias = config.flag("attention_bias", false);
@@ -183,7 +129,7 @@ ModelConfig read_olmoe(ConfigReader& config) {
 
 /// Granite 3, with shared experts where the file has "shared_intermediate_size" (granitemoeshared).
 ModelConfig read_granite_moe(ConfigReader& config) {
-  ModelDescription model = read_model(config, 1e-6);
+  ModelDescription model = read_model(config, {.epsilon = 1e-6});
   model.embedding_scale = config.number_or("embedding_multiplier", 1, kFactorMin, kFactorMax);
   model.residual_scale = config.number_or("residual_multiplier", 1, kFactorMin, kFactorMax);
   // Logits are divided by it.
@@ -200,15 +146,6 @@ ModelConfig read_granite_moe(ConfigReader& config) {
   return uniform(model, read_layers(config), attention, mixture);
 }
 
-/// DeepSeek-V3's router (arXiv 2412.19437, section 2.1.2): sigmoid scores, and a bias for choosing.
-Router sigmoid_router() {
-  Router router;
-  router.score = RouterScore::sigmoid;
-  router.renormalise = true;
-  router.selection_bias = true;
-  return router;
-}
-
 /// Groups of experts matter only where some of them are left out.
 std::optional<RouterGroups> read_groups(ConfigReader& config) {
   const std::uint64_t groups = config.count_or("n_group", 1, kExpertsMax);
@@ -220,7 +157,7 @@ std::optional<RouterGroups> read_groups(ConfigReader& config) {
 
 /// GLM-4.5, 4.6 and 4.7. arXiv 2508.06471.
 ModelConfig read_glm4_moe(ConfigReader& config) {
-  ModelDescription model = read_model(config, 1e-5);
+  ModelDescription model = read_model(config, {.epsilon = 1e-5});
   GroupedQueryAttention attention = read_attention(config, model, {.base = 1e4, .rotary_part = 0.5});
   attention.input_biases = config.flag("attention_bias", false);
   if (config.flag("use_qk_norm", false)) attention.query_key_norm = QueryKeyNorm::per_head;
@@ -269,7 +206,7 @@ void require_softmax_attention(ConfigReader& config) {
 
 /// MiniMax-M2.
 ModelConfig read_minimax_m2(ConfigReader& config) {
-  const ModelDescription model = read_model(config, 1e-6);
+  const ModelDescription model = read_model(config, {.epsilon = 1e-6});
   GroupedQueryAttention attention = read_attention(config, model, {.base = 5e6, .rotary_part = 1});
   read_rotary_dim(config, attention);
   require_softmax_attention(config);
