@@ -32,9 +32,12 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kParamsBytesMax = 1u << 20;
 constexpr std::uint64_t kScaleBlock = 128;  // DeepSeek-V3, quantization_config.weight_block_size
 
-/// Every model has an embedding, and only transformers calls it so.
-bool has_native_names(const CheckpointIndex& checkpoint) {
-  return checkpoint.find("model.embed_tokens.weight") == nullptr;
+/// The root of the names of transformers; nullptr for other names. Every model has an embedding, and only
+/// transformers calls it so.
+const HubRoot* find_hub_root(const CheckpointIndex& checkpoint) {
+  for (const HubRoot& root : hub_roots())
+    if (checkpoint.find(std::string(root.model) + "embed_tokens.weight") != nullptr) return &root;
+  return nullptr;
 }
 
 bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
@@ -51,12 +54,15 @@ struct Slice {
   std::uint64_t col_stride = 1;
 };
 
-/// Strides of a matrix inside a tensor of two axes, or of three with the experts as the first. Exchanging the
-/// strides is all that a transposed placement needs: TensorSource reads along the shorter one.
+/// Strides of a matrix inside a tensor of two axes, or of three: with the experts as the first, or with one
+/// of no extent in the middle. Exchanging the strides is all that a transposed placement needs: TensorSource
+/// reads along the shorter one.
 Slice slice_of(const CheckpointTensor& source, const Placement& place) {
   Slice slice;
   slice.col_stride = source.strides.back();
   slice.row_stride = source.strides.size() > 1 ? source.strides[source.strides.size() - 2] : 0;
+  // A kernel has an axis of one between channels and tokens, whose stride says nothing.
+  if (source.strides.size() == 3 && !place.outer_index) slice.row_stride = source.strides.front();
   if (place.outer_index) slice.offset_elements += *place.outer_index * source.strides.front();
   slice.offset_elements += place.first_row * slice.row_stride;
   if (place.transposed) std::swap(slice.row_stride, slice.col_stride);
@@ -67,6 +73,7 @@ class ModelFinder final {
  public:
   ModelFinder(const CheckpointIndex& checkpoint, const ModelConfig& config, std::string params_name)
       : checkpoint_(checkpoint),
+        hub_root_(find_hub_root(checkpoint)),
         description_(config.description),
         skip_rule_{config.description.layer_count(), config.prediction_layers,
                    config.description.tied_embeddings},
@@ -86,8 +93,8 @@ class ModelFinder final {
   [[nodiscard]] std::vector<Placement> placements(const ModelTensor& target) const {
     if (checkpoint_.kind == CheckpointKind::gguf) return gguf_placements(target, description_);
     if (checkpoint_.kind == CheckpointKind::pickle) return grok_placements(target, description_);
-    return has_native_names(checkpoint_) ? native_placements(target, description_)
-                                         : hub_placements(target, description_);
+    return hub_root_ == nullptr ? native_placements(target, description_)
+                                : hub_placements(target, description_, *hub_root_);
   }
 
   /// The layout by which most of its tensors are named: that of its experts.
@@ -274,6 +281,7 @@ class ModelFinder final {
   }
 
   const CheckpointIndex& checkpoint_;
+  const HubRoot* hub_root_;  ///< nullptr for names that are not those of transformers
   const ModelDescription& description_;
   SkipRule skip_rule_;
   std::string params_name_;
@@ -389,7 +397,7 @@ ReleasedModel open_released_model(const fs::path& path) {
   if (checkpoint.kind == CheckpointKind::gguf) return open_gguf_model(checkpoint);
   if (checkpoint.kind == CheckpointKind::pickle) return open_grok_model(checkpoint);
   const fs::path folder = fs::is_directory(path) ? path : (path.has_parent_path() ? path.parent_path() : ".");
-  const bool native = has_native_names(checkpoint);
+  const bool native = find_hub_root(checkpoint) == nullptr;
   const fs::path params_path = find_params(folder, native);
   ReleasedModel model;
   model.params_text = base::read_text_file(params_path, kParamsBytesMax);

@@ -20,6 +20,14 @@ enum class Packing : std::uint8_t {
   experts,          ///< those of all experts of a layer, along a first axis
   experts_gate_up,  ///< the same with gate above up: [experts, 2 x width, model width]
   gate_up,          ///< gate above up, of one feed-forward
+  channels,         ///< a kernel of a convolution: [channels, 1, tokens] instead of [channels, tokens]
+};
+
+/// Where the layers have norms that a name depends on (LayerDescription::post_norms).
+enum class Norms : std::uint8_t {
+  any,
+  inputs,              ///< of mixer and feed-forward, before them alone
+  inputs_and_results,  ///< and behind them
 };
 
 /// A name that tensors of a role have, behind the prefix of their layer where the role is of a layer. A role
@@ -28,52 +36,99 @@ struct Pattern {
   TensorRole role;
   std::string_view name;
   Packing packing = Packing::whole;
+  Norms norms = Norms::any;
 };
 
 using enum TensorRole;
 using enum Packing;
 
 // huggingface/transformers. Families differ in what they call a mixture and its experts: "mlp" (Qwen, OLMoE,
-// GLM), "block_sparse_moe" (Mixtral, MiniMax, Granite). Version 5 makes one tensor of the experts of a layer
-// (conversion_mapping.py), and Granite always did. Both kinds occur for every family.
+// GLM), "block_sparse_moe" (Mixtral, MiniMax, Granite), "feed_forward" (LFM2), or nothing (Gemma). Version 5
+// makes one tensor of the experts of a layer (conversion_mapping.py), and Granite always did. Both kinds
+// occur for every family. Names of the model stand behind its root (HubRoot), the head's behind that of the
+// head.
 constexpr auto kHubPatterns = std::to_array<Pattern>({
-    {embedding, "model.embed_tokens.weight"},
-    {final_norm, "model.norm.weight"},
+    {embedding, "embed_tokens.weight"},
+    {final_norm, "norm.weight"},
+    {final_norm, "embedding_norm.weight"},
     {head, "lm_head.weight"},
     {mixer_norm, "input_layernorm.weight"},
+    {mixer_norm, "operator_norm.weight"},
+    {mixer_post_norm, "post_attention_layernorm.weight"},
     {query, "self_attn.q_proj.weight"},
     {query_bias, "self_attn.q_proj.bias"},
     {query_norm, "self_attn.q_norm.weight"},
+    {query_norm, "self_attn.q_layernorm.weight"},
     {key, "self_attn.k_proj.weight"},
     {key_bias, "self_attn.k_proj.bias"},
     {key_norm, "self_attn.k_norm.weight"},
+    {key_norm, "self_attn.k_layernorm.weight"},
     {value, "self_attn.v_proj.weight"},
     {value_bias, "self_attn.v_proj.bias"},
     {attention_output, "self_attn.o_proj.weight"},
+    {attention_output, "self_attn.out_proj.weight"},
     {attention_output_bias, "self_attn.o_proj.bias"},
-    {feed_forward_norm, "post_attention_layernorm.weight"},
+    {delta_query_key_value, "linear_attn.in_proj_qkv.weight"},
+    {delta_gate, "linear_attn.in_proj_z.weight"},
+    {delta_beta, "linear_attn.in_proj_b.weight"},
+    {delta_decay, "linear_attn.in_proj_a.weight"},
+    {delta_packed, "linear_attn.in_proj_qkvz.weight"},
+    {delta_packed_beta_decay, "linear_attn.in_proj_ba.weight"},
+    {delta_convolution, "linear_attn.conv1d.weight", channels},
+    {delta_decay_rate, "linear_attn.A_log"},
+    {delta_time_bias, "linear_attn.dt_bias"},
+    {delta_norm, "linear_attn.norm.weight"},
+    {delta_output, "linear_attn.out_proj.weight"},
+    {convolution_input, "conv.in_proj.weight"},
+    {convolution_kernel, "conv.conv.weight", channels},
+    {convolution_output, "conv.out_proj.weight"},
+    {feed_forward_norm, "post_attention_layernorm.weight", whole, Norms::inputs},
+    {feed_forward_norm, "ffn_norm.weight", whole, Norms::inputs},
+    {feed_forward_norm, "pre_feedforward_layernorm.weight", whole, Norms::inputs_and_results},
+    {feed_forward_post_norm, "post_feedforward_layernorm.weight"},
+    {experts_norm, "pre_feedforward_layernorm_2.weight"},
+    {experts_post_norm, "post_feedforward_layernorm_2.weight"},
+    {dense_post_norm, "post_feedforward_layernorm_1.weight"},
+    {output_scale, "layer_scalar"},
     {router, "block_sparse_moe.gate.weight"},
     {router, "mlp.gate.weight"},
     {router, "block_sparse_moe.router.layer.weight"},
+    {router, "feed_forward.gate.weight"},
+    {router, "router.proj.weight"},
+    {router_input_scale, "router.scale"},
+    {router_expert_scale, "router.per_expert_scale"},
     {router_selection_bias, "mlp.gate.e_score_correction_bias"},
     {router_selection_bias, "block_sparse_moe.e_score_correction_bias"},
     {router_selection_bias, "mlp.e_score_correction_bias"},
     {router_selection_bias, "block_sparse_moe.gate.e_score_correction_bias"},
+    {router_selection_bias, "feed_forward.expert_bias"},
     {expert_gate, "block_sparse_moe.experts.*.w1.weight"},
     {expert_gate, "mlp.experts.*.gate_proj.weight"},
     {expert_gate, "mlp.experts.gate_up_proj", experts_gate_up},
     {expert_gate, "block_sparse_moe.experts.gate_up_proj", experts_gate_up},
     {expert_gate, "block_sparse_moe.input_linear.weight", experts_gate_up},
+    {expert_gate, "feed_forward.experts.*.w1.weight"},
+    {expert_gate, "feed_forward.experts.gate_up_proj", experts_gate_up},
+    {expert_gate, "experts.*.gate_proj.weight"},
+    {expert_gate, "experts.gate_up_proj", experts_gate_up},
     {expert_up, "block_sparse_moe.experts.*.w3.weight"},
     {expert_up, "mlp.experts.*.up_proj.weight"},
     {expert_up, "mlp.experts.gate_up_proj", experts_gate_up},
     {expert_up, "block_sparse_moe.experts.gate_up_proj", experts_gate_up},
     {expert_up, "block_sparse_moe.input_linear.weight", experts_gate_up},
+    {expert_up, "feed_forward.experts.*.w3.weight"},
+    {expert_up, "feed_forward.experts.gate_up_proj", experts_gate_up},
+    {expert_up, "experts.*.up_proj.weight"},
+    {expert_up, "experts.gate_up_proj", experts_gate_up},
     {expert_down, "block_sparse_moe.experts.*.w2.weight"},
     {expert_down, "mlp.experts.*.down_proj.weight"},
     {expert_down, "mlp.experts.down_proj", experts},
     {expert_down, "block_sparse_moe.experts.down_proj", experts},
     {expert_down, "block_sparse_moe.output_linear.weight", experts},
+    {expert_down, "feed_forward.experts.*.w2.weight"},
+    {expert_down, "feed_forward.experts.down_proj", experts},
+    {expert_down, "experts.*.down_proj.weight"},
+    {expert_down, "experts.down_proj", experts},
     {shared_router, "mlp.shared_expert_gate.weight"},
     {shared_gate, "mlp.shared_experts.gate_proj.weight"},
     {shared_gate, "mlp.shared_expert.gate_proj.weight"},
@@ -85,8 +140,11 @@ constexpr auto kHubPatterns = std::to_array<Pattern>({
     {shared_down, "mlp.shared_expert.down_proj.weight"},
     {shared_down, "shared_mlp.output_linear.weight"},
     {dense_gate, "mlp.gate_proj.weight"},
+    {dense_gate, "feed_forward.w1.weight"},
     {dense_up, "mlp.up_proj.weight"},
+    {dense_up, "feed_forward.w3.weight"},
     {dense_down, "mlp.down_proj.weight"},
+    {dense_down, "feed_forward.w2.weight"},
 });
 
 // llama.cpp, src/llama-arch.cpp. GLM's norm before the feed-forward is called by what stands before it. Files
@@ -170,8 +228,10 @@ Placement stacked(const ModelTensor& tensor, const ModelDescription& description
 
 /// Names a layout for reports, by how it holds the experts.
 struct Layout {
-  std::string_view layers;  ///< prefix of layers
-  std::string_view name;    ///< of tensors that are of no expert, too
+  std::string_view model;  ///< prefix of the embedding and the last norm
+  std::string_view head;   ///< prefix of the head
+  std::string layers;      ///< prefix of layers
+  std::string_view name;   ///< of tensors that are of no expert, too
   std::string_view numbered;
   std::string_view shared;
 };
@@ -179,12 +239,17 @@ struct Layout {
 Placement place_by(const Pattern& pattern, const Layout& layout, const ModelTensor& tensor,
                    const ModelDescription& description) {
   std::string name(pattern.name);
-  std::string_view layout_name = pattern.packing == whole ? layout.name : layout.shared;
+  const bool alone = pattern.packing == whole || pattern.packing == channels;
+  std::string_view layout_name = alone ? layout.name : layout.shared;
   if (const std::size_t star = name.find('*'); star != std::string::npos) {
     name.replace(star, 1, std::to_string(*tensor.expert));
     layout_name = layout.numbered;
   }
-  if (!is_of_model(tensor.role)) name.insert(0, layer_prefix(layout.layers, tensor));
+  if (!is_of_model(tensor.role)) {
+    name.insert(0, layer_prefix(layout.layers, tensor));
+  } else {
+    name.insert(0, tensor.role == head ? layout.head : layout.model);
+  }
   Placement place = whole_placement(std::string(layout_name), std::move(name), tensor);
   if (pattern.packing == experts_gate_up || pattern.packing == gate_up) {
     if (is_lower_half(tensor.role)) place.first_row = tensor.shape[0];
@@ -194,14 +259,22 @@ Placement place_by(const Pattern& pattern, const Layout& layout, const ModelTens
     place.shape.insert(place.shape.begin(), mixture_of(tensor, description).experts);
     place.outer_index = tensor.expert;
   }
+  if (pattern.packing == channels) place.shape.insert(place.shape.begin() + 1, 1);
   return place;
+}
+
+/// Gemma calls the norm behind the mixer as other families call that before the feed-forward.
+bool suits(const Pattern& pattern, const ModelTensor& tensor, const ModelDescription& description) {
+  if (pattern.role != tensor.role) return false;
+  if (pattern.norms == Norms::any) return true;
+  return description.layer(tensor.layer).post_norms == (pattern.norms == Norms::inputs_and_results);
 }
 
 std::vector<Placement> places_by(std::span<const Pattern> patterns, const Layout& layout,
                                  const ModelTensor& tensor, const ModelDescription& description) {
   std::vector<Placement> places;
   for (const Pattern& pattern : patterns)
-    if (pattern.role == tensor.role) places.push_back(place_by(pattern, layout, tensor, description));
+    if (suits(pattern, tensor, description)) places.push_back(place_by(pattern, layout, tensor, description));
   if (!places.empty()) return places;
   base::throw_malformed("tensor '" + tensor.name + "'",
                         "has no name in the layout '" + std::string(layout.name) + "' that is known");
@@ -238,13 +311,24 @@ std::vector<Placement> native_placements(const ModelTensor& tensor, const ModelD
 // Rows of query and key need no reordering here: where llama.cpp rotates neighbours, its converter has undone
 // the order of transformers, and the description says so.
 std::vector<Placement> gguf_placements(const ModelTensor& tensor, const ModelDescription& description) {
-  constexpr Layout kLayout{"blk.", "gguf", "gguf-per-expert", "gguf"};
-  return places_by(kGgufPatterns, kLayout, tensor, description);
+  const Layout layout{"", "", "blk.", "gguf", "gguf-per-expert", "gguf"};
+  return places_by(kGgufPatterns, layout, tensor, description);
 }
 
-std::vector<Placement> hub_placements(const ModelTensor& tensor, const ModelDescription& description) {
-  constexpr Layout kLayout{"model.layers.", "hugging-face", "hugging-face", "fused"};
-  auto places = places_by(kHubPatterns, kLayout, tensor, description);
+std::span<const HubRoot> hub_roots() {
+  static constexpr auto kRoots = std::to_array<HubRoot>({
+      {"model.", ""},
+      {"model.language_model.", ""},
+      {"language_model.model.", "language_model."},
+  });
+  return kRoots;
+}
+
+std::vector<Placement> hub_placements(const ModelTensor& tensor, const ModelDescription& description,
+                                      const HubRoot& root) {
+  const Layout layout{root.model,     root.head,      std::string(root.model) + "layers.",
+                      "hugging-face", "hugging-face", "fused"};
+  auto places = places_by(kHubPatterns, layout, tensor, description);
   for (Placement& place : places) place.rotary_width = width_of_permuted_heads(tensor, description);
   return places;
 }

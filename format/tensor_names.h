@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,9 +33,20 @@ struct Placement {
 /// one by one as in older files.
 [[nodiscard]] std::vector<Placement> gguf_placements(const ModelTensor& tensor,
                                                      const ModelDescription& description);
+/// Prefixes under the names of Hugging Face's transformers: a model that reads images, too, has its text part
+/// in a model of its own.
+struct HubRoot {
+  std::string_view model;  ///< of everything but the head: "model.", "model.language_model."
+  std::string_view head;   ///< of the head; mostly empty
+};
+
+/// All that are known, the usual one first.
+[[nodiscard]] std::span<const HubRoot> hub_roots();
+
 /// The places of a tensor under the names of Hugging Face's transformers: experts one by one, or fused.
 [[nodiscard]] std::vector<Placement> hub_placements(const ModelTensor& tensor,
-                                                    const ModelDescription& description);
+                                                    const ModelDescription& description,
+                                                    const HubRoot& root = hub_roots().front());
 
 /// Names that the scale of an FP8 tensor can have, and those of its inputs' scales, which say nothing about
 /// the weights.

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "format/hub/architecture.h"
 #include "format/hub/config_parts.h"
+#include "format/hub/hybrid_config.h"
 #include "format/hub/quantization_config.h"
 #include "format/hub/rope_config.h"
 #include "format/mistral_params.h"
@@ -238,7 +239,65 @@ constexpr std::array kFamilies{
     HubFamily{"granitemoeshared", "GraniteMoeSharedForCausalLM", read_granite_moe},
     HubFamily{"glm4_moe", "Glm4MoeForCausalLM", read_glm4_moe},
     HubFamily{"minimax_m2", "MiniMaxM2ForCausalLM", read_minimax_m2},
+    HubFamily{"qwen3_next", "Qwen3NextForCausalLM", read_qwen3_next},
+    HubFamily{"qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", read_qwen3_5_moe},
+    HubFamily{"qwen3_5_moe_text", "Qwen3_5MoeForCausalLM", read_qwen3_5_moe},
+    HubFamily{"gemma4", "Gemma4ForConditionalGeneration", read_gemma4},
+    HubFamily{"gemma4_text", "Gemma4ForCausalLM", read_gemma4},
+    HubFamily{"lfm2_moe", "Lfm2MoeForCausalLM", read_lfm2_moe},
 };
+
+// ---- Models that see and hear, too ----
+
+constexpr const char* kTextConfig = "text_config";
+
+void check_quantization(ConfigReader& config) {
+  if (const Json* quantization = config.find("quantization_config"))
+    check_quantization_config(*quantization, config.place("quantization_config"));
+}
+
+/// The keys of the text part, in an object of their own. transformers ties the head of the whole model, so
+/// that the flag may stand outside alone.
+Json text_part(ConfigReader& whole) {
+  Json text = *whole.find(kTextConfig);
+  static_cast<void>(text.as_object(whole.place(kTextConfig)));
+  const Json* tied = whole.find("tie_word_embeddings");
+  if (tied == nullptr) return text;
+  const Json* inner = text.find("tie_word_embeddings");
+  if (inner != nullptr && !inner->is_null() && *inner != *tied)
+    refuse_value(whole.place(kTextConfig), "tie_word_embeddings", *inner, tied->dump() + " as outside of it");
+  text.set("tie_word_embeddings", *tied);
+  return text;
+}
+
+/// Keys outside of the text part that concern images and sound, and where they stand among tokens.
+void ignore_other_parts(ConfigReader& whole) {
+  whole.ignore({kTextConfig, "vision_config", "audio_config", "vision_soft_tokens_per_image",
+                "mm_tokens_per_image", "image_seq_length", "image_token_index", "video_token_index",
+                "boi_token_index", "eoi_token_index", "boa_token_index", "eoa_token_index"});
+}
+
+ModelConfig read_family(const HubFamily& family, ConfigReader& config) {
+  ModelConfig result = family.read(config);
+  check_quantization(config);
+  // These checks come last, so that a missing or wrong key is reported before an unknown one.
+  config.refuse_others(&result.skipped_keys);
+  return result;
+}
+
+/// The text part may name its own architecture, which says more than that of the whole.
+ModelConfig read_text_part(const HubFamily& family, ConfigReader& whole) {
+  const Json text = text_part(whole);
+  const std::string place = whole.place(kTextConfig);
+  require_supported_architecture(text, place);
+  const HubFamily* inner = find_family(text, place);
+  ConfigReader config(text, place);
+  ModelConfig result = read_family(inner != nullptr && inner->read != nullptr ? *inner : family, config);
+  check_quantization(whole);
+  ignore_other_parts(whole);
+  whole.refuse_others(&result.skipped_keys);
+  return result;
+}
 
 }  // namespace
 
@@ -255,11 +314,8 @@ ModelConfig parse_model_config(std::string_view text, std::string_view subject) 
     return result;
   }
   ConfigReader config(json, std::string(subject));
-  result = family->read(config);
-  if (const Json* quantization = config.find("quantization_config"))
-    check_quantization_config(*quantization, config.place("quantization_config"));
-  // These checks come last, so that a missing or wrong key is reported before an unknown one.
-  config.refuse_others(&result.skipped_keys);
+  result =
+      config.find(kTextConfig) != nullptr ? read_text_part(*family, config) : read_family(*family, config);
   validate(result.description, subject);
   return result;
 }

@@ -86,17 +86,23 @@ RopeScaling read_scaling(ConfigReader& rope, std::uint64_t context) {
   }
   if (type == "yarn") return read_yarn(rope, context);
   if (type == "llama3") return read_llama3(rope);
+  if (type == "proportional") {
+    rope.require("factor", {Json(1), Json(1.0)});
+    return ProportionalScaling{};  // make_rope() knows how wide a head is
+  }
   // A context that is not stretched is not scaled, whatever the rule would do to a longer one.
   if (type == "dynamic" && read_factor(rope, 1) == 1) return NoRopeScaling{};
-  refuse_value(rope.subject(), "rope_type", Json(type), "default, linear, llama3 or yarn");
+  refuse_value(rope.subject(), "rope_type", Json(type), "default, linear, llama3, proportional or yarn");
 }
 
 /// Nothing where the file does not have the object.
-std::optional<RopeObject> read_object(ConfigReader& config, const char* key, std::uint64_t context) {
+std::optional<RopeObject> read_object(ConfigReader& config, std::string_view key, std::uint64_t context,
+                                      const RopeDefaults& defaults) {
   const Json* json = config.find(key);
   if (json == nullptr) return std::nullopt;
   ConfigReader rope(*json, config.place(key));
   RopeObject object;
+  if (defaults.image_sections) rope.ignore({"mrope_section", "mrope_interleaved"});
   object.base = rope.find_number("rope_theta", kRopeBaseMin, kRopeBaseMax);
   object.rotary_part = rope.find_number("partial_rotary_factor", kFactorMin, 1);
   object.scaling = read_scaling(rope, context);
@@ -117,30 +123,60 @@ double agreed(std::initializer_list<std::optional<double>> values, double otherw
   return agreed.value_or(otherwise);
 }
 
+/// The rope of heads of `head_dim` values, of which `part` rotates.
+Rope make_rope(double base, double part, RopeScaling scaling, std::uint64_t head_dim) {
+  // transformers rounds down.
+  const auto dims = static_cast<std::uint64_t>(static_cast<double>(head_dim) * part);
+  const auto turned_pairs = static_cast<std::uint64_t>(static_cast<double>(head_dim) * part / 2);
+  if (auto* proportional = std::get_if<ProportionalScaling>(&scaling))
+    proportional->turned_dims = 2 * turned_pairs;
+  const bool whole = std::holds_alternative<ProportionalScaling>(scaling);
+  return {.style = RopeStyle::half_split,
+          .rotary_dims = whole ? head_dim : dims,
+          .base = base,
+          .scaling = scaling};
+}
+
+std::uint64_t read_context(ConfigReader& config) {
+  return config.count_or("max_position_embeddings", 0, kTokensMax);
+}
+
 }  // namespace
 
 double yarn_magnitude(double factor, double k) { return factor <= 1 ? 1 : 0.1 * k * std::log(factor) + 1; }
 
 Rope read_rope(ConfigReader& config, std::uint64_t head_dim, const RopeDefaults& defaults) {
-  const std::uint64_t context = config.count_or("max_position_embeddings", 0, kTokensMax);
-  const auto parameters = read_object(config, "rope_parameters", context);
-  const auto scaling = read_object(config, "rope_scaling", context);
+  const std::uint64_t context = read_context(config);
+  const auto parameters = read_object(config, "rope_parameters", context, defaults);
+  const auto scaling = read_object(config, "rope_scaling", context, defaults);
   const RopeObject none;
   const RopeObject& one = parameters ? *parameters : none;
   const RopeObject& other = scaling ? *scaling : none;
   if (parameters && scaling && one.scaling != other.scaling)
     base::throw_malformed(config.place("rope_scaling"), "says another scaling than 'rope_parameters'");
-  Rope rope;
-  rope.style = RopeStyle::half_split;
-  rope.scaling = parameters ? one.scaling : other.scaling;
-  rope.base = agreed({one.base, other.base, config.find_number("rope_theta", kRopeBaseMin, kRopeBaseMax)},
-                     defaults.base, "rope_theta", config);
+  const double base =
+      agreed({one.base, other.base, config.find_number("rope_theta", kRopeBaseMin, kRopeBaseMax)},
+             defaults.base, "rope_theta", config);
   const double part =
       agreed({one.rotary_part, other.rotary_part, config.find_number("partial_rotary_factor", kFactorMin, 1)},
              defaults.rotary_part, "partial_rotary_factor", config);
-  // transformers rounds down.
-  rope.rotary_dims = static_cast<std::uint64_t>(static_cast<double>(head_dim) * part);
-  return rope;
+  return make_rope(base, part, parameters ? one.scaling : other.scaling, head_dim);
+}
+
+Rope read_rope_of(std::string_view layer_type, ConfigReader& config, std::uint64_t head_dim,
+                  const RopeDefaults& defaults) {
+  const Json* all = config.find("rope_parameters");
+  if (all == nullptr) {
+    const RopeScaling scaling =
+        defaults.proportional ? RopeScaling{ProportionalScaling{}} : RopeScaling{NoRopeScaling{}};
+    return make_rope(defaults.base, defaults.rotary_part, scaling, head_dim);
+  }
+  ConfigReader types(*all, config.place("rope_parameters"));
+  const auto object = read_object(types, layer_type, read_context(config), defaults);
+  if (!object) base::throw_malformed(types.subject(), "key '" + std::string(layer_type) + "' is missing");
+  // The default part is that of files without any parameters.
+  return make_rope(object->base.value_or(defaults.base), object->rotary_part.value_or(1), object->scaling,
+                   head_dim);
 }
 
 }  // namespace sluice::format

@@ -30,6 +30,9 @@ constexpr auto kPrefixes = std::to_array<std::string_view>({
     "pre_mm_projector_norm.",
 });
 
+constexpr auto kHeads =
+    std::to_array<std::string_view>({"lm_head.weight", "language_model.lm_head.weight", "output.weight"});
+
 // Frequencies of RoPE, which follow from the configuration.
 constexpr std::string_view kFrequencies = ".rotary_emb.inv_freq";
 
@@ -45,7 +48,8 @@ struct LayerPrefix {
 };
 
 std::optional<LayerPrefix> layer_prefix_of(std::string_view tensor) {
-  for (const std::string_view layers : {"model.layers.", "blk."}) {
+  for (const std::string_view layers :
+       {"model.layers.", "model.language_model.layers.", "language_model.model.layers.", "blk."}) {
     if (!tensor.starts_with(layers)) continue;
     LayerPrefix prefix;
     const char* const begin = tensor.data() + layers.size();
@@ -76,8 +80,7 @@ std::optional<std::string> skipped_group(std::string_view tensor, const SkipRule
   for (const std::string_view prefix : kPrefixes)
     if (tensor.starts_with(prefix)) return std::string(prefix);
   if (tensor.ends_with(kFrequencies)) return std::string(kFrequencies);
-  if (rule.tied_embeddings && (tensor == "lm_head.weight" || tensor == "output.weight"))
-    return std::string(tensor);
+  if (rule.tied_embeddings && std::ranges::find(kHeads, tensor) != kHeads.end()) return std::string(tensor);
   const auto layer = layer_prefix_of(tensor);
   if (layer && predicts(*layer, rule, checkpoint)) return std::string(layer->text);
   return std::nullopt;

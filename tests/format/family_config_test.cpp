@@ -232,7 +232,7 @@ TEST_CASE("what a RoPE scaling cannot say is refused by its key") {
   for (const auto& [key, value, cause] : {
            Case{"rope_scaling", R"({"rope_type": "longrope", "factor": 4})",
                 "c: key 'rope_scaling': key 'rope_type': has the value \"longrope\", which is not supported, "
-                "expected default, linear, llama3 or yarn"},
+                "expected default, linear, llama3, proportional or yarn"},
            Case{"rope_scaling", R"({"type": "dynamic", "factor": 2})",
                 "c: key 'rope_scaling': key 'rope_type': has the value \"dynamic\""},
            Case{"rope_scaling", R"({"type": "linear", "rope_type": "yarn"})",

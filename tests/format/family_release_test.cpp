@@ -80,8 +80,34 @@ TEST_CASE("tensors of every family are found under the names of transformers, on
   }
 }
 
+TEST_CASE("a model that reads images, too, has its text part behind a prefix, or in a model of its own") {
+  for (const char* family : {"qwen3_5_moe_text", "gemma4_text"}) {
+    const auto native = tests::make_family_tensors(described(family), 3);
+    for (const std::string root : {"model.language_model.", "language_model.model."}) {
+      CAPTURE(std::string(family));
+      CAPTURE(root);
+      auto tensors = tests::to_family_names(family, FamilyNaming::fused, native);
+      for (RawTensor& tensor : tensors) {
+        if (tensor.name.starts_with("model.")) tensor.name.replace(0, std::strlen("model."), root);
+        if (tensor.name == "lm_head.weight" && root.ends_with(".model."))
+          tensor.name.insert(0, "language_model.");
+      }
+      for (const char* other :
+           {"model.visual.merger.norm.weight", "mtp.fc.weight", "model.vision_tower.std_bias",
+            "model.embed_vision.a", "model.audio_tower.b", "model.embed_audio.c"})
+        tensors.push_back(zeros(other, {2, 3}));
+      const TempDir folder(tests::fast_directory());
+      tests::write_family_release(folder.path(), tests::whole_config(tests::small_config(family)), tensors);
+      const ReleasedModel model = open_released_model(folder.path());
+      check_values(model, native);
+      CHECK(model.layout == "fused");
+      CHECK(model.skipped_tensors.size() == 6);
+    }
+  }
+}
+
 TEST_CASE("GGUF files of every family have the same model, but for Granite's order of rows") {
-  for (const char* family : tests::small_families()) {
+  for (const char* family : tests::small_gguf_families()) {
     CAPTURE(std::string(family));
     ModelDescription expected = described(family);
     const auto native = tests::make_family_tensors(expected, 2);

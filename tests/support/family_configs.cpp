@@ -69,6 +69,61 @@ constexpr const char* kMinimax = R"({"architectures": ["MiniMaxM2ForCausalLM"],
   "shared_intermediate_size": 0, "tie_word_embeddings": false, "use_cache": true, "use_mtp": true,
   "use_qk_norm": true, "use_routing_bias": true, "vocab_size": 200064})";
 
+constexpr const char* kQwen3Next = R"({"architectures": ["Qwen3NextForCausalLM"], "attention_bias": false,
+  "attention_dropout": 0.0, "bos_token_id": 151643, "decoder_sparse_step": 1, "eos_token_id": 151645,
+  "full_attention_interval": 4, "head_dim": 256, "hidden_act": "silu", "hidden_size": 2048,
+  "initializer_range": 0.02, "intermediate_size": 5120, "linear_conv_kernel_dim": 4,
+  "linear_key_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
+  "linear_value_head_dim": 128, "max_position_embeddings": 262144, "mlp_only_layers": [],
+  "model_type": "qwen3_next", "moe_intermediate_size": 512, "norm_topk_prob": true, "num_attention_heads": 16,
+  "num_experts": 512, "num_experts_per_tok": 10, "num_hidden_layers": 48, "num_key_value_heads": 2,
+  "output_router_logits": false, "partial_rotary_factor": 0.25, "rms_norm_eps": 1e-06, "rope_scaling": null,
+  "rope_theta": 10000000, "router_aux_loss_coef": 0.001, "shared_expert_intermediate_size": 512,
+  "tie_word_embeddings": false, "torch_dtype": "bfloat16", "transformers_version": "4.57.0.dev0",
+  "use_cache": true, "use_sliding_window": false, "vocab_size": 151936})";
+
+// The text part of models that read images; whole() puts it where they have it.
+constexpr const char* kQwen36 = R"({"architectures": ["Qwen3_5MoeForCausalLM"], "attention_bias": false,
+  "attention_dropout": 0.0, "attn_output_gate": true, "bos_token_id": 248044, "dtype": "bfloat16",
+  "eos_token_id": 248044, "full_attention_interval": 4, "head_dim": 256, "hidden_act": "silu",
+  "hidden_size": 2048, "initializer_range": 0.02, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128,
+  "linear_num_key_heads": 16, "linear_num_value_heads": 32, "linear_value_head_dim": 128,
+  "mamba_ssm_dtype": "float32", "max_position_embeddings": 262144, "mlp_only_layers": [],
+  "model_type": "qwen3_5_moe_text", "moe_intermediate_size": 512, "mtp_num_hidden_layers": 1,
+  "mtp_use_dedicated_embeddings": false, "num_attention_heads": 16, "num_experts": 256,
+  "num_experts_per_tok": 8, "num_hidden_layers": 40, "num_key_value_heads": 2, "output_router_logits": false,
+  "rms_norm_eps": 1e-06, "rope_parameters": {"mrope_interleaved": true, "mrope_section": [11, 11, 10],
+    "partial_rotary_factor": 0.25, "rope_theta": 10000000, "rope_type": "default"},
+  "router_aux_loss_coef": 0.001, "shared_expert_intermediate_size": 512, "tie_word_embeddings": false,
+  "use_cache": true, "vocab_size": 248320})";
+
+constexpr const char* kGemma4 = R"({"architectures": ["Gemma4ForCausalLM"], "attention_bias": false,
+  "attention_dropout": 0.0, "attention_k_eq_v": true, "bos_token_id": 2, "dtype": "bfloat16",
+  "enable_moe_block": true, "eos_token_id": 1, "final_logit_softcapping": 30.0, "global_head_dim": 512,
+  "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 2816,
+  "hidden_size_per_layer_input": 0, "initializer_range": 0.02, "intermediate_size": 2112,
+  "max_position_embeddings": 262144, "model_type": "gemma4_text", "moe_intermediate_size": 704,
+  "num_attention_heads": 16, "num_experts": 128, "num_global_key_value_heads": 2, "num_hidden_layers": 30,
+  "num_key_value_heads": 8, "num_kv_shared_layers": 0, "pad_token_id": 0, "rms_norm_eps": 1e-06,
+  "rope_parameters": {
+    "full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1000000.0, "rope_type": "proportional"},
+    "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"}},
+  "sliding_window": 1024, "tie_word_embeddings": true, "top_k_experts": 8,
+  "use_bidirectional_attention": "vision", "use_cache": true, "use_double_wide_mlp": false,
+  "vocab_size": 262144, "vocab_size_per_layer_input": 262144})";
+
+constexpr const char* kLfm2 = R"({"architectures": ["Lfm2MoeForCausalLM"], "bos_token_id": 1,
+  "conv_L_cache": 3, "conv_bias": false, "dtype": "bfloat16", "eos_token_id": 7, "hidden_size": 2048,
+  "initializer_range": 0.02, "intermediate_size": 7168, "layer_types": ["conv", "conv", "full_attention",
+    "conv", "conv", "conv", "full_attention", "conv", "conv", "conv", "full_attention", "conv", "conv", "conv",
+    "full_attention", "conv", "conv", "conv", "full_attention", "conv", "conv", "full_attention", "conv",
+    "conv"],
+  "max_position_embeddings": 128000, "model_type": "lfm2_moe", "moe_intermediate_size": 1792,
+  "norm_eps": 1e-05, "norm_topk_prob": true, "num_attention_heads": 32, "num_dense_layers": 2,
+  "num_experts": 32, "num_experts_per_tok": 4, "num_hidden_layers": 24, "num_key_value_heads": 8,
+  "pad_token_id": 0, "rope_theta": 1000000.0, "routed_scaling_factor": 1.0, "tie_embedding": true,
+  "transformers_version": "4.56.1", "use_cache": true, "use_expert_bias": true, "vocab_size": 65536})";
+
 struct Change {
   const char* key;
   const char* value;
@@ -121,11 +176,44 @@ std::vector<PublishedConfig> published_configs() {
                           {"routed_scaling_factor", "2.5"},
                           {"use_qk_norm", "true"}})},
       {"MiniMax-M2.7", 228.69, true, kMinimax},
+      {"Qwen3-Next-80B-A3B", 79.67, false, kQwen3Next},
+      {"Qwen3.6-35B-A3B", 34.66, true, whole_config(kQwen36)},
+      {"Qwen3.5-122B-A10B", 122.11, false,
+       whole_config(changed_all(kQwen36, {{"hidden_size", "3072"},
+                                          {"linear_num_value_heads", "64"},
+                                          {"moe_intermediate_size", "1024"},
+                                          {"num_attention_heads", "32"},
+                                          {"num_hidden_layers", "48"},
+                                          {"shared_expert_intermediate_size", "1024"}}))},
+      {"Gemma-4-26B-A4B", 25.23, true, whole_config(kGemma4)},
+      {"LFM2-8B-A1B", 8.34, true, kLfm2},
   };
 }
 
 std::vector<const char*> small_families() {
+  return {"qwen3_moe",  "qwen2_moe",        "olmoe",       "granitemoe", "glm4_moe", "minimax_m2",
+          "qwen3_next", "qwen3_5_moe_text", "gemma4_text", "lfm2_moe"};
+}
+
+std::vector<const char*> small_gguf_families() {
   return {"qwen3_moe", "qwen2_moe", "olmoe", "granitemoe", "glm4_moe", "minimax_m2"};
+}
+
+std::string whole_config(const std::string& text) {
+  format::Json part = format::parse_json(text, "text");
+  const bool gemma = part.at("model_type", "text") == format::Json("gemma4_text");
+  const std::string name = gemma ? "Gemma4ForConditionalGeneration" : "Qwen3_5MoeForConditionalGeneration";
+  format::Json whole = format::Json::object();
+  whole.set("architectures", format::Json::array({name}));
+  if (gemma) whole.set("audio_config", format::Json(nullptr));
+  whole.set("image_token_id", format::Json(258880));
+  whole.set("model_type", format::Json(gemma ? "gemma4" : "qwen3_5_moe"));
+  whole.set("text_config", format::parse_json(changed_text(text, "architectures", ""), "text"));
+  whole.set("tie_word_embeddings", format::Json(gemma));
+  whole.set("transformers_version", format::Json("5.5.0.dev0"));
+  whole.set("vision_config", format::parse_json(R"({"depth": 27, "hidden_size": 1152})", "vision"));
+  if (gemma) whole.set("vision_soft_tokens_per_image", format::Json(280));
+  return whole.dump();
 }
 
 std::string small_config(std::string_view family) {
@@ -160,6 +248,31 @@ std::string small_config(std::string_view family) {
                         {"intermediate_size", "216"},
                         {"moe_intermediate_size", "40"},
                         {"n_routed_experts", "16"}});
+  if (family == "qwen3_next" || family == "qwen3_5_moe_text")
+    return small(family == "qwen3_next" ? kQwen3Next : kQwen36, {{"head_dim", "32"},
+                                                                 {"linear_key_head_dim", "12"},
+                                                                 {"linear_num_key_heads", "2"},
+                                                                 {"linear_num_value_heads", "6"},
+                                                                 {"linear_value_head_dim", "20"},
+                                                                 {"moe_intermediate_size", "28"},
+                                                                 {"num_experts", "14"},
+                                                                 {"shared_expert_intermediate_size", "36"}});
+  if (family == "gemma4_text")
+    return small(kGemma4, {{"global_head_dim", "32"},
+                           {"head_dim", "16"},
+                           {"intermediate_size", "84"},
+                           {"moe_intermediate_size", "28"},
+                           {"num_experts", "12"},
+                           {"num_experts_per_tok", ""},
+                           {"num_global_key_value_heads", "1"},
+                           {"sliding_window", "12"},
+                           {"top_k_experts", "4"}});
+  if (family == "lfm2_moe")
+    return small(kLfm2,
+                 {{"intermediate_size", "184"},
+                  {"layer_types", R"(["conv","conv","full_attention","conv","full_attention","conv"])"},
+                  {"moe_intermediate_size", "44"},
+                  {"num_experts", "12"}});
   INVARIANT(family == "minimax_m2");
   return small(
       kMinimax,

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <map>
 #include <random>
+#include <span>
 
 #include "base/bytes.h"
 #include "base/file.h"
@@ -48,6 +49,68 @@ constexpr Renaming kRenamings[] = {
     {"feed_forward.gate.selection_bias", "mlp.gate.e_score_correction_bias", "exp_probs_b.bias"},
 };
 
+struct HubName {
+  std::string_view native;
+  std::string_view hub;
+};
+
+// Names that differ from those above, by family; '*' stands for the number of an expert.
+constexpr HubName kDeltaNames[] = {
+    {"delta.wqkv.weight", "linear_attn.in_proj_qkv.weight"},
+    {"delta.wz.weight", "linear_attn.in_proj_z.weight"},
+    {"delta.wb.weight", "linear_attn.in_proj_b.weight"},
+    {"delta.wa.weight", "linear_attn.in_proj_a.weight"},
+    {"delta.wqkvz.weight", "linear_attn.in_proj_qkvz.weight"},
+    {"delta.wba.weight", "linear_attn.in_proj_ba.weight"},
+    {"delta.conv.weight", "linear_attn.conv1d.weight"},
+    {"delta.a_log", "linear_attn.A_log"},
+    {"delta.dt_bias", "linear_attn.dt_bias"},
+    {"delta.norm.weight", "linear_attn.norm.weight"},
+    {"delta.wo.weight", "linear_attn.out_proj.weight"},
+};
+
+constexpr HubName kGemmaNames[] = {
+    {"attention_post_norm.weight", "post_attention_layernorm.weight"},
+    {"ffn_norm.weight", "pre_feedforward_layernorm.weight"},
+    {"ffn_post_norm.weight", "post_feedforward_layernorm.weight"},
+    {"feed_forward.experts_norm.weight", "pre_feedforward_layernorm_2.weight"},
+    {"feed_forward.experts_post_norm.weight", "post_feedforward_layernorm_2.weight"},
+    {"feed_forward.dense_post_norm.weight", "post_feedforward_layernorm_1.weight"},
+    {"feed_forward.gate.weight", "router.proj.weight"},
+    {"feed_forward.gate.input_scale", "router.scale"},
+    {"feed_forward.gate.expert_scale", "router.per_expert_scale"},
+    {"feed_forward.experts.*.w1.weight", "experts.*.gate_proj.weight"},
+    {"feed_forward.experts.*.w3.weight", "experts.*.up_proj.weight"},
+    {"feed_forward.experts.*.w2.weight", "experts.*.down_proj.weight"},
+    {"output_scale", "layer_scalar"},
+};
+
+constexpr HubName kLfm2Names[] = {
+    {"attention_norm.weight", "operator_norm.weight"},
+    {"ffn_norm.weight", "ffn_norm.weight"},
+    {"attention.q_norm.weight", "self_attn.q_layernorm.weight"},
+    {"attention.k_norm.weight", "self_attn.k_layernorm.weight"},
+    {"attention.wo.weight", "self_attn.out_proj.weight"},
+    {"conv.wi.weight", "conv.in_proj.weight"},
+    {"conv.conv.weight", "conv.conv.weight"},
+    {"conv.wo.weight", "conv.out_proj.weight"},
+    {"feed_forward.gate.weight", "feed_forward.gate.weight"},
+    {"feed_forward.gate.selection_bias", "feed_forward.expert_bias"},
+    {"feed_forward.w1.weight", "feed_forward.w1.weight"},
+    {"feed_forward.w3.weight", "feed_forward.w3.weight"},
+    {"feed_forward.w2.weight", "feed_forward.w2.weight"},
+    {"feed_forward.experts.*.w1.weight", "feed_forward.experts.*.w1.weight"},
+    {"feed_forward.experts.*.w3.weight", "feed_forward.experts.*.w3.weight"},
+    {"feed_forward.experts.*.w2.weight", "feed_forward.experts.*.w2.weight"},
+};
+
+std::span<const HubName> own_names(std::string_view family) {
+  if (family == "gemma4_text") return kGemmaNames;
+  if (family == "lfm2_moe") return kLfm2Names;
+  if (family == "qwen3_next" || family == "qwen3_5_moe_text") return kDeltaNames;
+  return {};
+}
+
 void replace(std::string& text, std::string_view from, std::string_view to) {
   if (const auto at = text.find(from); at != std::string::npos) text.replace(at, from.size(), to);
 }
@@ -65,7 +128,22 @@ std::string projection(char number, bool by_number) {
   return number == '1' ? "gate_proj" : number == '3' ? "up_proj" : "down_proj";
 }
 
+/// "feed_forward.experts.*.w1.weight" and "7" for the seventh expert; the whole and "" for other tensors.
+std::pair<std::string, std::string> split_expert(const std::string& rest) {
+  const std::string_view experts = "feed_forward.experts.";
+  if (!rest.starts_with(experts)) return {rest, ""};
+  const auto end = rest.find('.', experts.size());
+  return {std::string(experts) + "*" + rest.substr(end), rest.substr(experts.size(), end - experts.size())};
+}
+
 std::string hub_rest(std::string_view family, const std::string& rest) {
+  const auto [pattern, expert] = split_expert(rest);
+  for (const HubName& own : own_names(family)) {
+    if (own.native != pattern) continue;
+    std::string name(own.hub);
+    replace(name, "*", expert);
+    return name;
+  }
   const bool block_sparse = family == "minimax_m2" || family == "granitemoe";
   if (family == "minimax_m2" && rest == "feed_forward.gate.selection_bias")
     return "block_sparse_moe.e_score_correction_bias";
@@ -80,7 +158,8 @@ std::string hub_rest(std::string_view family, const std::string& rest) {
   std::string name = rest;  // feed_forward.experts.M.w1.weight, feed_forward.shared.w1.weight
   const char number = name[name.size() - std::string_view("1.weight").size()];
   replace(name, std::string("w") + number, projection(number, block_sparse));
-  replace(name, "feed_forward.shared.", family == "qwen2_moe" ? "mlp.shared_expert." : "mlp.shared_experts.");
+  replace(name, "feed_forward.shared.",
+          family.starts_with("qwen") ? "mlp.shared_expert." : "mlp.shared_experts.");
   replace(name, "feed_forward.", block_sparse ? "block_sparse_moe." : "mlp.");
   return name;
 }
@@ -128,14 +207,16 @@ void add_fused(std::string_view family, const std::vector<RawTensor>& native, st
       return stacks.at(other);
     };
     const bool granite = family == "granitemoe";
+    const std::string experts = family == "gemma4_text" ? "experts."
+                                : family == "lfm2_moe"  ? "feed_forward.experts."
+                                                        : "mlp.experts.";
     if (name.ends_with("w1.weight")) {
       out.push_back(join(stack, sibling('3')));
       out.back().name =
-          prefix + (granite ? "block_sparse_moe.input_linear.weight" : "mlp.experts.gate_up_proj");
+          prefix + (granite ? "block_sparse_moe.input_linear.weight" : experts + "gate_up_proj");
     } else if (name.ends_with("w2.weight")) {
       out.push_back(stack);
-      out.back().name =
-          prefix + (granite ? "block_sparse_moe.output_linear.weight" : "mlp.experts.down_proj");
+      out.back().name = prefix + (granite ? "block_sparse_moe.output_linear.weight" : experts + "down_proj");
     }
   }
 }
@@ -255,6 +336,9 @@ std::vector<RawTensor> to_family_names(std::string_view family, FamilyNaming nam
     const auto [layer, rest] = split_layer(tensor.name);
     out.push_back(tensor);
     out.back().name = layer.empty() ? model_name(rest, false) : "model." + layer + hub_rest(family, rest);
+    if (family == "lfm2_moe") replace(out.back().name, "model.norm.", "model.embedding_norm.");
+    // A kernel has one channel of input for each channel of output.
+    if (rest.ends_with("conv.weight")) out.back().shape.insert(out.back().shape.begin() + 1, 1);
   }
   if (fused) add_fused(family, native, out);
   return out;
