@@ -85,12 +85,82 @@ std::vector<FeedForward> read_qwen_feed_forwards(ConfigReader& config, std::uint
   return feed_forwards;
 }
 
+std::optional<RouterGroups> read_groups(ConfigReader& config, const GroupDefaults& defaults) {
+  const std::uint64_t groups = config.count_or("n_group", defaults.groups, kExpertsMax);
+  const std::uint64_t kept = config.count_or("topk_group", defaults.kept, kExpertsMax);
+  require_range(kept, groups, "topk_group", config.subject());
+  if (kept == groups) return std::nullopt;
+  return RouterGroups{groups, kept, defaults.score};
+}
+
 Router sigmoid_router() {
   Router router;
   router.score = RouterScore::sigmoid;
   router.renormalise = true;
   router.selection_bias = true;
   return router;
+}
+
+Router read_sigmoid_router(ConfigReader& config, const SigmoidRouterDefaults& defaults) {
+  config.require("scoring_func", {"sigmoid"});
+  config.require("topk_method", {"noaux_tc"});
+  Router router = sigmoid_router();
+  router.renormalise = config.flag("norm_topk_prob", true);
+  router.scale = config.number_or("routed_scaling_factor", defaults.scale, kFactorMin, kFactorMax);
+  router.groups = read_groups(config, {.groups = defaults.groups, .kept = defaults.kept});
+  return router;
+}
+
+std::optional<SharedExpert> read_shared_experts(ConfigReader& config, std::uint64_t width,
+                                                std::uint64_t count) {
+  const std::uint64_t shared = config.number_from_zero("n_shared_experts", count, kExpertsMax);
+  if (shared == 0) return std::nullopt;
+  return SharedExpert{shared * width, false};
+}
+
+namespace {
+
+/// Whether each layer is dense.
+std::vector<bool> dense_layers_of(ConfigReader& config, std::uint64_t layers, std::uint64_t dense_layers) {
+  dense_layers = config.number_from_zero("first_k_dense_replace", dense_layers, layers);
+  const std::uint64_t step = config.count_or("moe_layer_freq", 1, kLayersMax);
+  std::vector<bool> dense;
+  for (std::uint64_t layer = 0; layer < layers; ++layer)
+    dense.push_back(layer < dense_layers || layer % step != 0);
+  const Json* types = config.find("mlp_layer_types");
+  if (types == nullptr) return dense;
+  const auto& list = types->as_array(config.place("mlp_layer_types"));
+  if (list.size() != layers) {
+    base::throw_malformed(config.place("mlp_layer_types"), "has " + std::to_string(list.size()) +
+                                                               " layers, but 'num_hidden_layers' is " +
+                                                               std::to_string(layers));
+  }
+  for (std::size_t layer = 0; layer < list.size(); ++layer) {
+    dense[layer] = list[layer] == Json("dense");
+    if (!dense[layer] && list[layer] != Json("sparse"))
+      refuse_value(config.subject(), "mlp_layer_types", list[layer], "dense or sparse");
+  }
+  return dense;
+}
+
+}  // namespace
+
+std::vector<FeedForward> read_dense_first(ConfigReader& config, const Mixture& mixture,
+                                          std::uint64_t dense_layers) {
+  const std::uint64_t layers = read_layers(config);
+  // A file without dense layers may leave their width out.
+  const DenseFeedForward dense{config.count_or("intermediate_size", 0, kWidthMax)};
+  std::vector<FeedForward> feed_forwards;
+  for (const bool is_dense : dense_layers_of(config, layers, dense_layers)) {
+    if (is_dense && dense.width == 0)
+      base::throw_malformed(config.subject(), "key 'intermediate_size' is missing");
+    if (is_dense) {
+      feed_forwards.push_back({.dense = dense, .mixture = {}});
+    } else {
+      feed_forwards.push_back({.dense = {}, .mixture = mixture});
+    }
+  }
+  return feed_forwards;
 }
 
 }  // namespace sluice::format

@@ -3,6 +3,7 @@
 // of a family puts them together and changes what its family does otherwise (family_config.h).
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -42,7 +43,37 @@ struct ModelDefaults {
 [[nodiscard]] std::vector<FeedForward> read_qwen_feed_forwards(ConfigReader& config, std::uint64_t layers,
                                                                const Mixture& mixture);
 
+// ---- What DeepSeek's models and GLM-4.5 share ----
+
+/// Values of a family's groups of experts where its config.json gives none.
+struct GroupDefaults {
+  std::uint64_t groups = 1;
+  std::uint64_t kept = 1;
+  GroupScore score = GroupScore::best_two;
+};
+
+/// "n_group" and "topk_group"; nothing where no group is left out.
+[[nodiscard]] std::optional<RouterGroups> read_groups(ConfigReader& config, const GroupDefaults& defaults);
+
 /// DeepSeek-V3's router (arXiv 2412.19437, section 2.1.2): sigmoid scores, and a bias for choosing.
 [[nodiscard]] Router sigmoid_router();
+
+struct SigmoidRouterDefaults {
+  std::uint64_t groups = 1;
+  std::uint64_t kept = 1;
+  double scale = 1;
+};
+
+/// The same with its groups, its scale and whether weights are renormalised.
+[[nodiscard]] Router read_sigmoid_router(ConfigReader& config, const SigmoidRouterDefaults& defaults);
+
+/// "n_shared_experts" of `width` each, which are computed as one of their summed width; nothing for 0.
+[[nodiscard]] std::optional<SharedExpert> read_shared_experts(ConfigReader& config, std::uint64_t width,
+                                                              std::uint64_t count);
+
+/// The feed-forward of each layer: dense ones first, as many as "first_k_dense_replace" says, then experts in
+/// every layer, or in each that "moe_layer_freq" divides. "mlp_layer_types" replaces both.
+[[nodiscard]] std::vector<FeedForward> read_dense_first(ConfigReader& config, const Mixture& mixture,
+                                                        std::uint64_t dense_layers);
 
 }  // namespace sluice::format

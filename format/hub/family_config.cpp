@@ -14,6 +14,7 @@
 #include "format/hub/architecture.h"
 #include "format/hub/config_parts.h"
 #include "format/hub/hybrid_config.h"
+#include "format/hub/latent_config.h"
 #include "format/hub/quantization_config.h"
 #include "format/hub/rope_config.h"
 #include "format/mistral_params.h"
@@ -26,10 +27,6 @@ namespace {
 
 LayerDescription layer_of(const GroupedQueryAttention& attention, const Mixture& mixture) {
   return {attention, {.dense = {}, .mixture = mixture}};
-}
-
-LayerDescription layer_of(const GroupedQueryAttention& attention, const DenseFeedForward& dense) {
-  return {attention, {.dense = dense, .mixture = {}}};
 }
 
 /// For families whose layers are all equal.
@@ -147,15 +144,6 @@ ModelConfig read_granite_moe(ConfigReader& config) {
   return uniform(model, read_layers(config), attention, mixture);
 }
 
-/// Groups of experts matter only where some of them are left out.
-std::optional<RouterGroups> read_groups(ConfigReader& config) {
-  const std::uint64_t groups = config.count_or("n_group", 1, kExpertsMax);
-  const std::uint64_t kept = config.count_or("topk_group", 1, kExpertsMax);
-  require_range(kept, groups, "topk_group", config.subject());
-  if (kept == groups) return std::nullopt;
-  return RouterGroups{groups, kept, GroupScore::best_two};
-}
-
 /// GLM-4.5, 4.6 and 4.7. arXiv 2508.06471.
 ModelConfig read_glm4_moe(ConfigReader& config) {
   ModelDescription model = read_model(config, {.epsilon = 1e-5});
@@ -163,22 +151,10 @@ ModelConfig read_glm4_moe(ConfigReader& config) {
   attention.input_biases = config.flag("attention_bias", false);
   if (config.flag("use_qk_norm", false)) attention.query_key_norm = QueryKeyNorm::per_head;
   Mixture mixture = read_mixture(config, "moe_intermediate_size");
-  config.require("scoring_func", {"sigmoid"});
-  config.require("topk_method", {"noaux_tc"});
-  mixture.router = sigmoid_router();
-  mixture.router.renormalise = config.flag("norm_topk_prob", true);
-  mixture.router.scale = config.number_or("routed_scaling_factor", 1, kFactorMin, kFactorMax);
-  mixture.router.groups = read_groups(config);
-  // All shared experts together are one of their summed width.
-  if (const auto shared = config.number_from_zero("n_shared_experts", 1, kExpertsMax); shared > 0)
-    mixture.shared = SharedExpert{shared * mixture.width, false};
-  const std::uint64_t layers = read_layers(config);
-  const std::uint64_t dense_layers = config.number_from_zero("first_k_dense_replace", 1, layers);
-  const std::uint64_t dense_width = config.count_or("intermediate_size", 0, kWidthMax);
-  if (dense_layers > 0 && dense_width == 0)
-    base::throw_malformed(config.subject(), "key 'intermediate_size' is missing");
-  if (dense_layers > 0) model.add_layers(dense_layers, layer_of(attention, DenseFeedForward{dense_width}));
-  if (dense_layers < layers) model.add_layers(layers - dense_layers, layer_of(attention, mixture));
+  mixture.router = read_sigmoid_router(config, {});
+  mixture.shared = read_shared_experts(config, mixture.width, 1);
+  for (const FeedForward& feed_forward : read_dense_first(config, mixture, 1))
+    model.add_layers(1, {attention, feed_forward});
   return {.description = std::move(model),
           .prediction_layers = config.number_from_zero("num_nextn_predict_layers", 0, kLayersMax),
           .skipped_keys = {}};
@@ -245,6 +221,10 @@ constexpr std::array kFamilies{
     HubFamily{"gemma4", "Gemma4ForConditionalGeneration", read_gemma4},
     HubFamily{"gemma4_text", "Gemma4ForCausalLM", read_gemma4},
     HubFamily{"lfm2_moe", "Lfm2MoeForCausalLM", read_lfm2_moe},
+    HubFamily{"deepseek_v2", "DeepseekV2ForCausalLM", read_deepseek_v2},
+    HubFamily{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3},
+    HubFamily{"kimi_k2", "KimiK2ForCausalLM", read_deepseek_v3},
+    HubFamily{"glm4_moe_lite", "Glm4MoeLiteForCausalLM", read_glm4_moe_lite},
 };
 
 // ---- Models that see and hear, too ----

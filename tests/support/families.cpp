@@ -184,11 +184,18 @@ LatentAttention latent_attention(std::uint64_t heads, double rope_base) {
   return mixer;
 }
 
+/// DeepSeek's YaRN, whose magnitude enters the scores squared.
+void stretch(LatentAttention& mixer, const YarnScaling& yarn, double mscale) {
+  mixer.latent_norm_epsilon = 1e-6;
+  mixer.rope.scaling = yarn;
+  const double magnitude = 0.1 * mscale * std::log(yarn.factor) + 1;
+  mixer.scale = magnitude * magnitude / std::sqrt(192.0);
+}
+
 ModelDescription deepseek_v2_lite() {
   ModelDescription model = make_model({2048, 102400, 1e-6});
   auto mixer = latent_attention(16, 1e4);
-  mixer.rope.scaling = YarnScaling{.factor = 40, .original_context_tokens = 4096};
-  mixer.scale = 0.114721;
+  stretch(mixer, {.factor = 40, .original_context_tokens = 4096}, 0.707);
   auto experts = mixture(64, 6, 1408);
   experts.shared = SharedExpert{2816, false};
   model.add_layers(1, dense(mixer, 10944));
@@ -196,18 +203,44 @@ ModelDescription deepseek_v2_lite() {
   return model;
 }
 
+ModelDescription deepseek_v2() {
+  ModelDescription model = make_model({5120, 102400, 1e-6});
+  auto mixer = latent_attention(128, 1e4);
+  mixer.query_rank = 1536;
+  stretch(mixer, {.factor = 40, .original_context_tokens = 4096}, 0.707);
+  auto experts = mixture(160, 6, 1536);
+  experts.router.groups = RouterGroups{8, 3, GroupScore::best};
+  experts.router.scale = 16;
+  experts.shared = SharedExpert{3072, false};
+  model.add_layers(1, dense(mixer, 12288));
+  model.add_layers(59, routed(mixer, experts));
+  return model;
+}
+
 ModelDescription deepseek_v3() {
   ModelDescription model = make_model({7168, 129280, 1e-6});
   auto mixer = latent_attention(128, 1e4);
   mixer.query_rank = 1536;
-  mixer.rope.scaling = YarnScaling{.factor = 40, .original_context_tokens = 4096};
-  mixer.scale = 0.135234;
+  stretch(mixer, {.factor = 40, .original_context_tokens = 4096}, 1);
   auto experts = mixture(256, 8, 2048);
   experts.router = sigmoid_router(2.5);
   experts.router.groups = RouterGroups{8, 4, GroupScore::best_two};
   experts.shared = SharedExpert{2048, false};
   model.add_layers(3, dense(mixer, 18432));
   model.add_layers(58, routed(mixer, experts));
+  return model;
+}
+
+ModelDescription kimi_k2() {
+  ModelDescription model = make_model({7168, 163840, 1e-6});
+  auto mixer = latent_attention(64, 5e4);
+  mixer.query_rank = 1536;
+  stretch(mixer, {.factor = 32, .original_context_tokens = 4096, .beta_fast = 1}, 1);
+  auto experts = mixture(384, 8, 2048);
+  experts.router = sigmoid_router(2.827);
+  experts.shared = SharedExpert{2048, false};
+  model.add_layers(1, dense(mixer, 18432));
+  model.add_layers(60, routed(mixer, experts));
   return model;
 }
 
@@ -306,7 +339,9 @@ std::vector<Family> families() {
           {"MiniMax-M2.7", 228.69, minimax_m2()},
           {"gpt-oss-20b", 20.91, gpt_oss()},
           {"DeepSeek-V2-Lite", 15.71, deepseek_v2_lite()},
+          {"DeepSeek-V2", 235.74, deepseek_v2()},
           {"DeepSeek-V3", 671.03, deepseek_v3()},
+          {"Kimi-K2", 1026.41, kimi_k2()},
           {"GLM-4.7-Flash", 29.94, glm47_flash()},
           {"Qwen3.6-35B-A3B", 34.66, qwen36()},
           {"Gemma-4-26B-A4B", 25.23, gemma4()},

@@ -123,6 +123,52 @@ constexpr const char* kLfm2 = R"({"architectures": ["Lfm2MoeForCausalLM"], "bos_
   "num_experts": 32, "num_experts_per_tok": 4, "num_hidden_layers": 24, "num_key_value_heads": 8,
   "pad_token_id": 0, "rope_theta": 1000000.0, "routed_scaling_factor": 1.0, "tie_embedding": true,
   "transformers_version": "4.56.1", "use_cache": true, "use_expert_bias": true, "vocab_size": 65536})";
+constexpr const char* kDeepseekV2Lite = R"({"architectures": ["DeepseekV2ForCausalLM"],
+  "attention_bias": false, "attention_dropout": 0.0,
+  "auto_map": {"AutoConfig": "configuration_deepseek.DeepseekV2Config"}, "aux_loss_alpha": 0.001,
+  "bos_token_id": 100000, "eos_token_id": 100001, "first_k_dense_replace": 1, "hidden_act": "silu",
+  "hidden_size": 2048, "initializer_range": 0.02, "intermediate_size": 10944, "kv_lora_rank": 512,
+  "max_position_embeddings": 163840, "model_type": "deepseek_v2", "moe_intermediate_size": 1408,
+  "moe_layer_freq": 1, "n_group": 1, "n_routed_experts": 64, "n_shared_experts": 2, "norm_topk_prob": false,
+  "num_attention_heads": 16, "num_experts_per_tok": 6, "num_hidden_layers": 27, "num_key_value_heads": 16,
+  "pretraining_tp": 1, "q_lora_rank": null, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+  "rms_norm_eps": 1e-06,
+  "rope_scaling": {"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 0.707, "mscale_all_dim": 0.707,
+    "original_max_position_embeddings": 4096, "type": "yarn"},
+  "rope_theta": 10000, "routed_scaling_factor": 1.0, "scoring_func": "softmax", "seq_aux": true,
+  "tie_word_embeddings": false, "topk_group": 1, "topk_method": "greedy", "torch_dtype": "bfloat16",
+  "transformers_version": "4.33.1", "use_cache": true, "v_head_dim": 128, "vocab_size": 102400})";
+
+constexpr const char* kDeepseekV3 = R"({"architectures": ["DeepseekV3ForCausalLM"], "attention_bias": false,
+  "attention_dropout": 0.0, "auto_map": {"AutoConfig": "configuration_deepseek.DeepseekV3Config"},
+  "aux_loss_alpha": 0.001, "bos_token_id": 0, "eos_token_id": 1, "ep_size": 1, "first_k_dense_replace": 3,
+  "hidden_act": "silu", "hidden_size": 7168, "initializer_range": 0.02, "intermediate_size": 18432,
+  "kv_lora_rank": 512, "max_position_embeddings": 163840, "model_type": "deepseek_v3",
+  "moe_intermediate_size": 2048, "moe_layer_freq": 1, "n_group": 8, "n_routed_experts": 256,
+  "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 128, "num_experts_per_tok": 8,
+  "num_hidden_layers": 61, "num_key_value_heads": 128, "num_nextn_predict_layers": 1, "q_lora_rank": 1536,
+  "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+  "quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+    "weight_block_size": [128, 128]},
+  "rms_norm_eps": 1e-06,
+  "rope_scaling": {"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 1.0, "mscale_all_dim": 1.0,
+    "original_max_position_embeddings": 4096, "type": "yarn"},
+  "rope_theta": 10000, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid", "seq_aux": true,
+  "tie_word_embeddings": false, "topk_group": 4, "topk_method": "noaux_tc", "torch_dtype": "bfloat16",
+  "transformers_version": "4.46.3", "use_cache": true, "v_head_dim": 128, "vocab_size": 129280})";
+
+constexpr const char* kGlmFlash = R"({"architectures": ["Glm4MoeLiteForCausalLM"], "attention_bias": false,
+  "attention_dropout": 0.0, "eos_token_id": [154820, 154827, 154829], "first_k_dense_replace": 1,
+  "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048, "initializer_range": 0.02,
+  "intermediate_size": 10240, "kv_lora_rank": 512, "max_position_embeddings": 202752,
+  "model_type": "glm4_moe_lite", "moe_intermediate_size": 1536, "moe_layer_freq": 1, "n_group": 1,
+  "n_routed_experts": 64, "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 20,
+  "num_experts_per_tok": 4, "num_hidden_layers": 47, "num_key_value_heads": 20, "num_nextn_predict_layers": 1,
+  "pad_token_id": 154820, "partial_rotary_factor": 1.0, "q_lora_rank": 768, "qk_nope_head_dim": 192,
+  "qk_rope_head_dim": 64, "rms_norm_eps": 1e-05, "rope_scaling": null, "rope_theta": 1000000,
+  "routed_scaling_factor": 1.8, "scoring_func": "sigmoid", "tie_word_embeddings": false, "topk_group": 1,
+  "topk_method": "noaux_tc", "dtype": "bfloat16", "transformers_version": "5.0.0rc0", "v_head_dim": 256,
+  "vocab_size": 154880})";
 
 struct Change {
   const char* key;
@@ -187,6 +233,37 @@ std::vector<PublishedConfig> published_configs() {
                                           {"shared_expert_intermediate_size", "1024"}}))},
       {"Gemma-4-26B-A4B", 25.23, true, whole_config(kGemma4)},
       {"LFM2-8B-A1B", 8.34, true, kLfm2},
+      {"DeepSeek-V2-Lite", 15.71, true, kDeepseekV2Lite},
+      {"DeepSeek-V2", 235.74, true,
+       changed_all(kDeepseekV2Lite, {{"hidden_size", "5120"},
+                                     {"intermediate_size", "12288"},
+                                     {"moe_intermediate_size", "1536"},
+                                     {"n_group", "8"},
+                                     {"n_routed_experts", "160"},
+                                     {"num_attention_heads", "128"},
+                                     {"num_hidden_layers", "60"},
+                                     {"num_key_value_heads", "128"},
+                                     {"q_lora_rank", "1536"},
+                                     {"routed_scaling_factor", "16.0"},
+                                     {"topk_group", "3"},
+                                     {"topk_method", "\"group_limited_greedy\""}})},
+      {"DeepSeek-V3", 671.03, true, kDeepseekV3},
+      {"Kimi-K2", 1026.41, true,
+       changed_all(kDeepseekV3,
+                   {{"first_k_dense_replace", "1"},
+                    {"model_type", "\"kimi_k2\""},
+                    {"n_group", "1"},
+                    {"n_routed_experts", "384"},
+                    {"num_attention_heads", "64"},
+                    {"num_key_value_heads", "64"},
+                    {"num_nextn_predict_layers", "0"},
+                    {"rope_scaling", R"({"beta_fast": 1.0, "beta_slow": 1.0, "factor": 32.0, "mscale": 1.0,
+                      "mscale_all_dim": 1.0, "original_max_position_embeddings": 4096, "type": "yarn"})"},
+                    {"rope_theta", "50000.0"},
+                    {"routed_scaling_factor", "2.827"},
+                    {"topk_group", "1"},
+                    {"vocab_size", "163840"}})},
+      {"GLM-4.7-Flash", 29.94, true, kGlmFlash},
   };
 }
 
@@ -215,6 +292,26 @@ std::string whole_config(const std::string& text) {
   if (gemma) whole.set("vision_soft_tokens_per_image", format::Json(280));
   return whole.dump();
 }
+
+std::vector<const char*> latent_families() { return {"deepseek_v2", "deepseek_v3", "glm4_moe_lite"}; }
+
+namespace {
+
+/// `text` with the sizes of a small latent attention and its experts.
+std::string small_latent(const std::string& text, std::initializer_list<Change> changes) {
+  return changed_all(changed_all(text, {{"num_key_value_heads", "6"},
+                                        {"kv_lora_rank", "40"},
+                                        {"qk_nope_head_dim", "20"},
+                                        {"qk_rope_head_dim", "12"},
+                                        {"v_head_dim", "28"},
+                                        {"intermediate_size", "216"},
+                                        {"moe_intermediate_size", "36"},
+                                        {"n_routed_experts", "16"},
+                                        {"quantization_config", ""}}),
+                     changes);
+}
+
+}  // namespace
 
 std::string small_config(std::string_view family) {
   const auto small = [](const char* text, std::initializer_list<Change> changes) {
@@ -273,6 +370,12 @@ std::string small_config(std::string_view family) {
                   {"layer_types", R"(["conv","conv","full_attention","conv","full_attention","conv"])"},
                   {"moe_intermediate_size", "44"},
                   {"num_experts", "12"}});
+  if (family == "deepseek_v2") return small_latent(small(kDeepseekV2Lite, {}), {});
+  if (family == "deepseek_v3")
+    return small_latent(small(kDeepseekV3, {}),
+                        {{"q_lora_rank", "48"}, {"n_group", "4"}, {"topk_group", "2"}});
+  if (family == "glm4_moe_lite")
+    return small_latent(small(kGlmFlash, {}), {{"q_lora_rank", "48"}, {"head_dim", "12"}});
   INVARIANT(family == "minimax_m2");
   return small(
       kMinimax,

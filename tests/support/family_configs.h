@@ -23,6 +23,9 @@ struct PublishedConfig {
 /// Those of them that are read from GGUF files, too.
 [[nodiscard]] std::vector<const char*> small_gguf_families();
 
+/// Families with latent attention: "deepseek_v2", "deepseek_v3", "glm4_moe_lite".
+[[nodiscard]] std::vector<const char*> latent_families();
+
 /// The config.json of a small model of six layers; `family` is its model_type.
 [[nodiscard]] std::string small_config(std::string_view family);
 

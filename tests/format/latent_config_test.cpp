@@ -1,0 +1,246 @@
+// config.json and tensors of the families with latent attention: DeepSeek-V2 and V3, Kimi K2, GLM-4.7-Flash.
+
+#include "format/hub/latent_config.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+
+#include "base/file.h"
+#include "format/released_model.h"
+#include "tests/support/check_error.h"
+#include "tests/support/family_configs.h"
+#include "tests/support/family_release.h"
+#include "tests/support/temp_dir.h"
+
+namespace sluice::format {
+namespace {
+
+using base::ErrorKind;
+using tests::changed_config;
+using tests::changed_text;
+
+ModelDescription parse(const std::string& text) { return parse_model_config(text, "c").description; }
+
+const LatentAttention& attention(const ModelDescription& model) {
+  return std::get<LatentAttention>(model.layer(0).mixer);
+}
+
+Router router(const std::string& text) { return parse(text).layer(5).feed_forward.mixture->router; }
+
+TEST_CASE("the scale of scores has YaRN's magnitude squared where the file has mscale_all_dim") {
+  const auto scale = [](const char* scaling) {
+    return attention(parse(changed_config("deepseek_v3", "rope_scaling", scaling))).scale;
+  };
+  const double plain = 1 / std::sqrt(32.0);
+  CHECK(*scale(R"({"type": "yarn", "factor": 40, "mscale": 1, "mscale_all_dim": 1})") ==
+        doctest::Approx(plain * 1.873854).epsilon(1e-6));
+  CHECK(*scale(R"({"type": "yarn", "factor": 40, "mscale": 0.707, "mscale_all_dim": 0.707})") ==
+        doctest::Approx(plain * 1.589626).epsilon(1e-6));
+  CHECK(*scale(R"({"type": "yarn", "factor": 32, "mscale": 1, "mscale_all_dim": 1})") ==
+        doctest::Approx(plain * 1.813260).epsilon(1e-6));
+  CHECK_FALSE(scale(R"({"type": "yarn", "factor": 40, "mscale": 1, "mscale_all_dim": 0})").has_value());
+  CHECK_FALSE(scale(R"({"type": "yarn", "factor": 40})").has_value());
+  CHECK_FALSE(scale("").has_value());
+  const auto yarn = std::get<YarnScaling>(attention(parse(tests::small_config("deepseek_v2"))).rope.scaling);
+  CHECK(yarn.cos_sin_factor == 1);
+  CHECK(yarn.original_context_tokens == 4096);
+  // Both forms, as transformers 5 saves them.
+  const std::string both = changed_config(
+      "deepseek_v3", "rope_parameters",
+      R"({"rope_type": "yarn", "rope_theta": 10000, "factor": 40, "beta_fast": 32, "beta_slow": 1, "mscale": 1,
+          "mscale_all_dim": 1, "original_max_position_embeddings": 4096})");
+  CHECK(attention(parse(both)).scale == attention(parse(tests::small_config("deepseek_v3"))).scale);
+  CHECK(parse(changed_text(both, "rope_scaling", "")) == parse(tests::small_config("deepseek_v3")));
+  CHECK_ERROR(parse(changed_text(both, "rope_scaling",
+                                 R"({"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096,
+                                     "mscale": 0.5, "mscale_all_dim": 0.5})")),
+              ErrorKind::malformed,
+              "c: key 'rope_scaling': says another 'mscale_all_dim' than 'rope_parameters'");
+}
+
+TEST_CASE("norms of latents: 1e-6 for DeepSeek, the model's for GLM") {
+  for (const char* family : {"deepseek_v2", "deepseek_v3"})
+    CHECK(attention(parse(changed_config(family, "rms_norm_eps", "1e-5"))).latent_norm_epsilon == 1e-6);
+  CHECK_FALSE(attention(parse(tests::small_config("glm4_moe_lite"))).latent_norm_epsilon.has_value());
+  CHECK(parse(changed_config("glm4_moe_lite", "rms_norm_eps", "")).norm.epsilon == 1e-5);
+}
+
+TEST_CASE("queries in one step or two, and the rotated part in all spellings") {
+  for (const char* family : tests::latent_families()) {
+    CAPTURE(std::string(family));
+    CHECK_FALSE(attention(parse(changed_config(family, "q_lora_rank", "null"))).query_rank.has_value());
+    CHECK(attention(parse(changed_config(family, "q_lora_rank", "24"))).query_rank == 24U);
+    CHECK(attention(parse(tests::small_config(family))).rope.rotary_dims == 12);
+    CHECK(attention(parse(tests::small_config(family))).rope.style == RopeStyle::interleaved);
+    CHECK(attention(parse(changed_config(family, "rope_interleave", "false"))).rope.style ==
+          RopeStyle::half_split);
+    const auto dims = [&](const char* head_dim, const char* part) {
+      const std::string text = changed_config(family, "head_dim", head_dim);
+      return attention(parse(changed_text(text, "partial_rotary_factor", part))).rope.rotary_dims;
+    };
+    CHECK(dims("12", "") == 12);
+    CHECK(dims("32", "") == 12);       // the whole head
+    CHECK(dims("32", "0.375") == 12);  // and the part of it
+    CHECK(dims("", "") == 12);
+    CHECK_ERROR(dims("64", ""), ErrorKind::malformed,
+                "c: key 'head_dim': is 64, of which 64 rotate, but 'qk_rope_head_dim' is 12");
+    CHECK_NOTHROW(static_cast<void>(parse(changed_config(family, "qk_head_dim", "32"))));
+  }
+}
+
+TEST_CASE("DeepSeek-V2's router: groups by their best expert, either renormalised or scaled") {
+  const std::string limited =
+      changed_text(changed_config("deepseek_v2", "topk_method", "\"group_limited_greedy\""), "n_group", "4");
+  const std::string groups = changed_text(limited, "topk_group", "2");
+  CHECK(router(groups).groups == RouterGroups{4, 2, GroupScore::best});
+  CHECK_FALSE(router(changed_text(groups, "topk_method", "\"greedy\"")).groups.has_value());
+  CHECK_FALSE(router(changed_text(groups, "topk_group", "4")).groups.has_value());
+  const std::string scaled = changed_config("deepseek_v2", "routed_scaling_factor", "16.0");
+  CHECK(router(scaled).scale == 16);
+  CHECK_FALSE(router(scaled).renormalise);
+  CHECK(router(changed_text(scaled, "norm_topk_prob", "true")).scale == 1);
+  CHECK(router(changed_text(scaled, "norm_topk_prob", "true")).renormalise);
+  CHECK(router(scaled).score == RouterScore::softmax);
+  CHECK_FALSE(router(scaled).selection_bias);
+}
+
+TEST_CASE("DeepSeek-V3's router: sigmoid, a bias for choosing, groups by their two best experts") {
+  const Router expected{.score = RouterScore::sigmoid,
+                        .renormalise = true,
+                        .logit_bias = false,
+                        .selection_bias = true,
+                        .groups = RouterGroups{4, 2, GroupScore::best_two},
+                        .scale = 2.5,
+                        .own_input = false};
+  CHECK(router(tests::small_config("deepseek_v3")) == expected);
+  CHECK(router(changed_text(changed_config("deepseek_v3", "n_group", ""), "topk_group", "")).groups ==
+        RouterGroups{8, 4, GroupScore::best_two});
+  CHECK_FALSE(router(tests::small_config("glm4_moe_lite")).groups.has_value());
+  CHECK(router(changed_config("glm4_moe_lite", "routed_scaling_factor", "")).scale == 1.8);
+}
+
+TEST_CASE("dense layers: the first ones, those between, or those that are named") {
+  const auto dense = [](const std::string& text) {
+    const auto model = parse(text);
+    std::string layers;
+    for (std::uint64_t layer = 0; layer < model.layer_count(); ++layer)
+      layers += model.layer(layer).feed_forward.dense ? 'd' : 'm';
+    return layers;
+  };
+  CHECK(dense(tests::small_config("deepseek_v2")) == "dmmmmm");
+  CHECK(dense(changed_config("deepseek_v2", "first_k_dense_replace", "")) == "mmmmmm");
+  CHECK(dense(changed_config("deepseek_v3", "first_k_dense_replace", "")) == "dddmmm");
+  CHECK(dense(changed_config("deepseek_v2", "moe_layer_freq", "2")) == "ddmdmd");
+  CHECK(dense(changed_config("deepseek_v3", "moe_layer_freq", "3")) == "dddmdd");
+  CHECK(dense(changed_config("glm4_moe_lite", "mlp_layer_types",
+                             R"(["dense", "sparse", "sparse", "dense", "sparse", "sparse"])")) == "dmmdmm");
+  CHECK_ERROR(parse(changed_config("glm4_moe_lite", "mlp_layer_types", R"(["dense"])")), ErrorKind::malformed,
+              "c: key 'mlp_layer_types': has 1 layers, but 'num_hidden_layers' is 6");
+  CHECK_ERROR(parse(changed_config("glm4_moe_lite", "mlp_layer_types", "[1, 2, 3, 4, 5, 6]")),
+              ErrorKind::malformed,
+              "c: key 'mlp_layer_types': has the value 1, which is not supported, expected dense or sparse");
+  const auto shared = [](const char* count) {
+    return parse(changed_config("deepseek_v2", "n_shared_experts", count))
+        .layer(1)
+        .feed_forward.mixture->shared;
+  };
+  CHECK(shared("2") == SharedExpert{72, false});
+  CHECK_FALSE(shared("null").has_value());
+}
+
+TEST_CASE("a config.json of latent attention that cannot be read is refused with the key") {
+  struct Case {
+    const char* family;
+    const char* key;
+    const char* value;
+    const char* cause;
+  };
+  for (const auto& [family, key, value, cause] : {
+           Case{"deepseek_v2", "kv_lora_rank", "", "c: key 'kv_lora_rank' is missing"},
+           Case{"deepseek_v2", "qk_nope_head_dim", "", "c: key 'qk_nope_head_dim' is missing"},
+           Case{"deepseek_v2", "qk_rope_head_dim", "0",
+                "c: key 'qk_rope_head_dim': expected a whole number from 1"},
+           Case{"deepseek_v2", "qk_rope_head_dim", "11", "is odd (11), but RoPE turns pairs"},
+           Case{"deepseek_v2", "v_head_dim", "\"28\"", "found the string '28'"},
+           Case{"deepseek_v2", "q_lora_rank", "0", "c: key 'q_lora_rank': expected a whole number from 1"},
+           Case{"deepseek_v2", "num_key_value_heads", "2",
+                "c: key 'num_key_value_heads': has the value 2, which is not supported, expected 6"},
+           Case{"deepseek_v2", "qk_head_dim", "33",
+                "c: key 'qk_head_dim': has the value 33, which is not supported, expected 32"},
+           Case{"deepseek_v2", "attention_bias", "true",
+                "c: key 'attention_bias': has the value true, which is not supported, expected false"},
+           Case{"deepseek_v2", "topk_method", "\"noaux_tc\"",
+                "c: key 'topk_method': has the value \"noaux_tc\", which is not supported, expected "
+                "\"greedy\""},
+           Case{"deepseek_v2", "scoring_func", "\"sigmoid\"",
+                "c: key 'scoring_func': has the value \"sigmoid\""},
+           Case{"deepseek_v3", "scoring_func", "\"softmax\"",
+                "c: key 'scoring_func': has the value \"softmax\""},
+           Case{"deepseek_v3", "topk_method", "\"greedy\"", "c: key 'topk_method': has the value \"greedy\""},
+           Case{"deepseek_v3", "n_group", "3", "'experts' 16 is not a multiple of 'groups' 3"},
+           Case{"deepseek_v3", "topk_group", "5", "c: key 'topk_group': expected a whole number from 1 to 4"},
+           Case{"deepseek_v3", "num_experts_per_tok", "9",
+                "key 'experts_per_token': expected a whole number from 1 to 8, found 9"},
+           Case{"deepseek_v3", "index_topk", "2048",
+                "c: key \"index_topk\" with value 2048 is not known, and may change the result"},
+           Case{"deepseek_v3", "moe_layer_freq", "0", "c: key 'moe_layer_freq': expected a whole number"},
+           Case{"deepseek_v3", "first_k_dense_replace", "7", "c: key 'first_k_dense_replace'"},
+           Case{"deepseek_v3", "rope_scaling", R"({"type": "yarn", "factor": 40, "mscale_all_dim": -1})",
+                "c: key 'rope_scaling': key 'mscale_all_dim': expected a number from 0"},
+           Case{"glm4_moe_lite", "model_type", "\"deepseek_v3\"", "c: names two architectures"},
+           Case{"glm4_moe_lite", "intermediate_size", "", "c: key 'intermediate_size' is missing"},
+       }) {
+    CAPTURE(std::string(family));
+    CAPTURE(std::string(key));
+    CAPTURE(std::string(value));
+    CHECK_ERROR(parse(changed_config(family, key, value)), ErrorKind::malformed, cause);
+  }
+  for (const char* family : tests::latent_families()) {
+    const std::string text = tests::small_config(family);
+    for (std::size_t length = 0; length < text.size() - 1; ++length)
+      CHECK_ERROR(parse(text.substr(0, length)), ErrorKind::malformed, "c: ");
+  }
+}
+
+TEST_CASE("a Kimi K2 may call itself by either of its classes") {
+  const std::string kimi = changed_config("deepseek_v3", "model_type", "\"kimi_k2\"");
+  CHECK(parse(kimi) == parse(tests::small_config("deepseek_v3")));
+  CHECK(parse(changed_text(kimi, "architectures", R"(["KimiK2ForCausalLM"])")) == parse(kimi));
+}
+
+TEST_CASE(
+    "tensors of latent attention are found under the names of transformers, and the last layer left out") {
+  for (const char* family : tests::latent_families()) {
+    const std::string config = tests::small_config(family);
+    const ModelConfig parsed = parse_model_config(config, "c");
+    const auto native = tests::make_family_tensors(parsed.description, 11);
+    for (const tests::FamilyNaming naming : tests::kFamilyNamings) {
+      CAPTURE(std::string(family));
+      auto tensors = tests::to_family_names(family, naming, native);
+      const bool predicts = parsed.prediction_layers > 0;
+      if (predicts)
+        tensors.push_back(
+            {"model.layers.6.self_attn.q_a_proj.weight", DType::bf16, {2, 3}, std::string(12, '\0')});
+      const tests::TempDir folder(tests::fast_directory());
+      tests::write_family_release(folder.path(), config, tensors);
+      const ReleasedModel model = open_released_model(folder.path());
+      REQUIRE(model.tensors.size() == native.size());
+      for (std::size_t i = 0; i < native.size(); ++i) {
+        CAPTURE(native[i].name);
+        CHECK(model.tensors[i].target.name == native[i].name);
+        const TensorView& view = model.tensors[i].view;
+        const auto file = base::File::open_read(model.files[view.file_index]);
+        const TensorSource source(view, file);
+        std::vector<std::byte> bytes;
+        source.read_rows(0, source.rows(), bytes);
+        CHECK(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()) == native[i].bytes);
+      }
+      CHECK(model.skipped_tensors.size() == (predicts ? 1 : 0));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice::format
