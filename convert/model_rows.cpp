@@ -111,15 +111,16 @@ class PlainRows final : public RowSource {
   bool f32_;
 };
 
-/// A container's tensor in tiles. A block takes one read for each of the four planes, whose bytes follow one
+/// A container's tensor in tiles. A block takes one read for each of the five planes, whose bytes follow one
 /// another in `stored`.
 class TileRows final : public RowSource {
  public:
   TileRows(const ContainerTensor& tensor, const base::File& file)
       : tensor_(tensor), file_(file), layout_(tensor.tile_layout()) {
-    const bool scaled = layout_.type != format::TileType::bf16;
+    const bool scaled = has_row_scales(layout_.type);
     // A plane that the type does not have has 0 bytes a panel, and is read and skipped like the others.
     planes_ = {Plane{0, layout_.panel_code_bytes},
+               {layout_.exponents_offset_bytes, layout_.panel_exponent_bytes()},
                {layout_.magnitudes_offset_bytes, layout_.panel_magnitude_bytes()},
                {layout_.signs_offset_bytes, layout_.panel_sign_bytes()},
                {layout_.row_scales_offset_bytes, scaled ? format::kPanelRows * sizeof(float) : 0}};
@@ -149,13 +150,13 @@ class TileRows final : public RowSource {
     const std::uint64_t panels = base::divide_up(block_rows, format::kPanelRows);
     // `first` is at a panel's start, because ranges begin at multiples of row_step().
     const std::uint64_t panel = (first - block_first) / format::kPanelRows;
-    std::array<base::Bytes, 4> parts;
+    std::array<base::Bytes, 5> parts;
     for (std::size_t i = 0; i < planes_.size(); ++i) {
       const std::uint64_t bytes = planes_[i].panel_bytes;
       parts[i] = stored.subspan(panel * bytes, bytes);
       stored = stored.subspan(panels * bytes);
     }
-    decode_panel(layout_, {parts[0], parts[1], parts[2], parts[3]}, out.size() / cols(), out);
+    decode_panel(layout_, {parts[0], parts[1], parts[2], parts[3], parts[4]}, out.size() / cols(), out);
   }
 
  private:
@@ -167,7 +168,7 @@ class TileRows final : public RowSource {
   const ContainerTensor& tensor_;
   const base::File& file_;
   format::TileLayout layout_;
-  std::array<Plane, 4> planes_{};
+  std::array<Plane, 5> planes_{};
 };
 
 /// The reader maps the file, but the payload is read through a descriptor: pages of a mapping would count as
@@ -200,7 +201,9 @@ class Container final : public ModelRows {
       // Conversion has widened these values from their released type, so it holds them exactly.
       case format::Storage::f32_rows: return stored.source_dtype;
       case format::Storage::bf16_rows:
-      case format::Storage::bf16_tiles: return DType::bf16;
+      case format::Storage::bf16_tiles:
+      // MXFP4 has two bits of fraction and bf16's range.
+      case format::Storage::mx4_tiles: return DType::bf16;
       case format::Storage::q8_tiles:
       case format::Storage::q6_tiles:
       // Integer times row scale: only f32 holds the product exactly.

@@ -74,6 +74,18 @@ void decode_q6(const TileLayout& layout, const StoredPanel& panel, std::uint64_t
   }
 }
 
+void decode_mx4(const TileLayout& layout, const StoredPanel& panel, std::uint64_t n, float* out) {
+  for (std::uint64_t begin = 0; begin < layout.cols; begin += format::kMx4BlockCols) {
+    const auto exponent =
+        std::to_integer<unsigned>(panel.exponents[begin / format::kMx4BlockCols * format::kPanelRows + n]);
+    const std::uint64_t end = std::min(begin + format::kMx4BlockCols, layout.cols);
+    for (std::uint64_t col = begin; col < end; ++col) {
+      const auto packed = std::to_integer<unsigned>(panel.codes[col / 8 * 256 + n * 4 + col % 4]);
+      out[col] = format::mx4_to_f32(TileLayout::in_high_nibble(col) ? packed >> 4 : packed & 15, exponent);
+    }
+  }
+}
+
 }  // namespace
 
 void decode_panel(const TileLayout& layout, const StoredPanel& panel, std::uint64_t rows,
@@ -86,9 +98,14 @@ void decode_panel(const TileLayout& layout, const StoredPanel& panel, std::uint6
       decode_bf16(layout, panel.codes.data(), n, row);
       continue;
     }
+    if (layout.type == TileType::mx4) {
+      decode_mx4(layout, panel, n, row);
+      continue;
+    }
     const auto scale = base::load_le<float>(panel.row_scales, n * sizeof(float));
     switch (layout.type) {
-      case TileType::bf16: break;
+      case TileType::bf16:
+      case TileType::mx4: break;
       case TileType::q8: decode_q8(layout, panel.codes.data(), n, scale, row); break;
       case TileType::q6: decode_q6(layout, panel, n, scale, row); break;
       case TileType::q4: decode_q4(layout, panel, n, scale, row); break;

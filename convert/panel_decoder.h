@@ -13,6 +13,7 @@ namespace sluice::convert {
 /// The part of each plane of a matrix that belongs to one panel; empty when the type has no such plane.
 struct StoredPanel {
   base::Bytes codes;
+  base::Bytes exponents;
   base::Bytes magnitudes;
   base::Bytes signs;
   base::Bytes row_scales;

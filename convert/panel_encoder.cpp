@@ -52,8 +52,9 @@ std::uint32_t zero_codes(TileType type) {
     case TileType::q8: return 0;
     case TileType::q6: return kZeroCodesOfQ6;
     case TileType::q4: return kZeroNibbles;
+    case TileType::mx4: break;
   }
-  INVARIANT(!"a TileType without zero");
+  INVARIANT(!"a TileType that is rounded to");
 }
 
 /// Kernel blocks of 256 columns in a row with sub-scales.
@@ -142,7 +143,7 @@ void store_q4_sub_scales(const TileLayout& layout, EncodedPanel& panel) {
 void EncodedPanel::begin(const TileLayout& layout) {
   magnitudes.assign(layout.panel_magnitude_bytes(), std::byte{0});
   signs.assign(layout.panel_sign_bytes(), std::byte{0});
-  row_scales.assign(layout.type == TileType::bf16 ? 0 : format::kPanelRows * sizeof(float), std::byte{0});
+  row_scales.assign(has_row_scales(layout.type) ? format::kPanelRows * sizeof(float) : 0, std::byte{0});
   // Sub-scale 1 for rows of padding: 0 does not exist, and their codes are 0.
   sub_scales.assign(has_sub_scales(layout) ? format::kPanelRows * sub_scales_of_row(layout) : 0, 1);
   errors = {};
@@ -273,6 +274,7 @@ void PanelEncoder::quantize(const Strip& strip, std::size_t row) {
         quantize_q4_with_factors(strip, row);
       }
       return;
+    case TileType::mx4: INVARIANT(!"no values are rounded to mx4");
   }
 }
 

@@ -93,6 +93,7 @@ std::string_view type_name(Storage storage) {
     case Storage::q8_tiles: return "q8";
     case Storage::q6_tiles: return "q6";
     case Storage::q4_tiles: return "q4";
+    case Storage::mx4_tiles: return "mx4";
   }
   INVARIANT(!"a Storage without type");
 }
@@ -104,7 +105,8 @@ bool is_tiled(Storage storage) {
     case Storage::bf16_tiles:
     case Storage::q8_tiles:
     case Storage::q6_tiles:
-    case Storage::q4_tiles: return true;
+    case Storage::q4_tiles:
+    case Storage::mx4_tiles: return true;
   }
   INVARIANT(!"a Storage without layout");
 }
@@ -117,6 +119,7 @@ TileType tile_type(Storage storage) {
     case Storage::q8_tiles: return TileType::q8;
     case Storage::q6_tiles: return TileType::q6;
     case Storage::q4_tiles: return TileType::q4;
+    case Storage::mx4_tiles: return TileType::mx4;
     case Storage::f32_rows:
     case Storage::bf16_rows: break;
   }
@@ -126,7 +129,7 @@ TileType tile_type(Storage storage) {
 std::optional<Storage> parse_storage(std::string_view type, std::string_view layout) {
   // The pair decides: "bf16" occurs in rows (the embedding) and in tiles (a matrix).
   for (const Storage storage : {Storage::f32_rows, Storage::bf16_rows, Storage::bf16_tiles, Storage::q8_tiles,
-                                Storage::q6_tiles, Storage::q4_tiles})
+                                Storage::q6_tiles, Storage::q4_tiles, Storage::mx4_tiles})
     if (type_name(storage) == type && layout_name(storage) == layout) return storage;
   return std::nullopt;
 }

@@ -54,9 +54,10 @@ enum class Storage : std::uint8_t {
   q8_tiles,
   q6_tiles,
   q4_tiles,
+  mx4_tiles,
 };
 
-/// The directory's "type": "f32", "bf16", "q8", "q6", "q4".
+/// The directory's "type": "f32", "bf16", "q8", "q6", "q4", "mx4".
 [[nodiscard]] std::string_view type_name(Storage storage);
 /// The directory's "layout": "rows" or "tiles".
 [[nodiscard]] std::string_view layout_name(Storage storage);

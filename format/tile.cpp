@@ -4,7 +4,8 @@
 
 #include "format/tile.h"
 
-#include <bit>
+#include <cmath>
+#include <limits>
 
 #include "base/invariant.h"
 #include "format/tensor.h"
@@ -17,13 +18,20 @@ std::uint64_t code_bytes(TileType type, std::uint64_t weights) {
     case TileType::bf16: return weights * 2;
     case TileType::q8: return weights;
     case TileType::q6: return weights / 4 * 3;
-    case TileType::q4: return weights / 2;
+    case TileType::q4:
+    case TileType::mx4: return weights / 2;
   }
   INVARIANT(!"a TileType without size");
 }
 
 unsigned byte_at(base::Bytes bytes, std::uint64_t offset) {
   return std::to_integer<unsigned>(bytes[static_cast<std::size_t>(offset)]);
+}
+
+/// The four bits of a code that share their byte with those of the neighbouring quad.
+unsigned nibble_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row, std::uint64_t col) {
+  const unsigned packed = byte_at(matrix, layout.code_offset_bytes(row, col));
+  return TileLayout::in_high_nibble(col) ? packed >> 4 : packed & 15;
 }
 
 }  // namespace
@@ -34,8 +42,20 @@ std::string_view to_string(TileType type) {
     case TileType::q8: return "q8";
     case TileType::q6: return "q6";
     case TileType::q4: return "q4";
+    case TileType::mx4: return "mx4";
   }
   INVARIANT(!"a TileType without name");
+}
+
+bool has_row_scales(TileType type) {
+  switch (type) {
+    case TileType::bf16:
+    case TileType::mx4: return false;
+    case TileType::q8:
+    case TileType::q6:
+    case TileType::q4: return true;
+  }
+  INVARIANT(!"a TileType without planes");
 }
 
 TileLayout::TileLayout(TileType type_in, std::uint64_t rows_in, std::uint64_t cols_in)
@@ -49,18 +69,24 @@ TileLayout::TileLayout(TileType type_in, std::uint64_t rows_in, std::uint64_t co
       panel_code_bytes(code_bytes(type, kPanelRows * padded_cols)) {
   // Each plane covers the whole matrix, so that codes have a constant step within a panel.
   const std::uint64_t codes = panels * panel_code_bytes;
-  magnitudes_offset_bytes = codes;
+  exponents_offset_bytes = codes;
+  magnitudes_offset_bytes = exponents_offset_bytes + panels * panel_exponent_bytes();
   signs_offset_bytes = magnitudes_offset_bytes + panels * panel_magnitude_bytes();
   // With an odd number of tiles the signs end in the middle of a cache line; the row scales start on the next
   // one.
   row_scales_offset_bytes = base::align_up(signs_offset_bytes + panels * panel_sign_bytes(), 64);
-  total_bytes = row_scales_offset_bytes + (type == TileType::bf16 ? 0 : padded_rows * sizeof(float));
+  total_bytes = row_scales_offset_bytes + (has_row_scales(type) ? padded_rows * sizeof(float) : 0);
+}
+
+std::uint64_t TileLayout::panel_exponent_bytes() const {
+  return type == TileType::mx4 ? panel_tiles * kExponentBytesPerTile : 0;
 }
 
 std::uint64_t TileLayout::panel_magnitude_bytes() const {
   switch (type) {
     case TileType::bf16:
-    case TileType::q8: return 0;
+    case TileType::q8:
+    case TileType::mx4: return 0;
     case TileType::q6: return panel_tiles * kQ6MagnitudeBytesPerTile;
     case TileType::q4: return panel_tiles * kMagnitudeBytesPerTile;
   }
@@ -84,6 +110,7 @@ std::uint64_t TileLayout::code_offset_bytes(std::uint64_t row, std::uint64_t col
     // Pairs of quads have no gap between tiles, so the tile's number does not occur.
     case TileType::q6: return panel + col / 8 * kQ6PairBytes + n * 4 + col % 4;
     case TileType::q4:
+    case TileType::mx4:
       // Two neighbouring quads share 256 bytes; in_high_nibble() says which of them has which nibble.
       return panel + col / kTileCols * kQ4TileBytes + col % kTileCols / 8 * 256 + n * 4 + col % 4;
   }
@@ -103,6 +130,12 @@ std::uint64_t TileLayout::magnitude_offset_bytes(std::uint64_t row, std::uint64_
   return magnitudes_offset_bytes + tile * kMagnitudeBytesPerTile + group * 32 + row % 32;
 }
 
+std::uint64_t TileLayout::exponent_offset_bytes(std::uint64_t row, std::uint64_t col) const {
+  const std::uint64_t tile = row / kPanelRows * panel_tiles + col / kTileCols;
+  const std::uint64_t block = col % kTileCols / kMx4BlockCols;
+  return exponents_offset_bytes + tile * kExponentBytesPerTile + block * kPanelRows + row % kPanelRows;
+}
+
 std::uint64_t TileLayout::sign_offset_bytes(std::uint64_t row, std::uint64_t col) const {
   const std::uint64_t tile = row / kPanelRows * panel_tiles + col / kTileCols;
   const std::uint64_t group = col % kTileCols / kGroupCols;
@@ -118,11 +151,27 @@ int sub_scale_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row
   return negative ? -static_cast<int>(magnitude) : static_cast<int>(magnitude);
 }
 
+unsigned mx4_code_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row, std::uint64_t col) {
+  INVARIANT(layout.type == TileType::mx4);
+  return nibble_at(layout, matrix, row, col);
+}
+
+unsigned exponent_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row, std::uint64_t col) {
+  INVARIANT(layout.type == TileType::mx4);
+  return byte_at(matrix, layout.exponent_offset_bytes(row, col));
+}
+
+float mx4_to_f32(unsigned code, unsigned exponent) {
+  if (exponent == 255) return std::numeric_limits<float>::quiet_NaN();
+  return std::ldexp(static_cast<float>(kDoubledE2m1[code]), static_cast<int>(exponent) - 128);
+}
+
 int integer_weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row, std::uint64_t col) {
-  const unsigned packed = byte_at(matrix, layout.code_offset_bytes(row, col));
-  if (layout.type == TileType::q8) return static_cast<std::int8_t>(packed);
-  // q4 and q6 keep the low four bits in the same way.
-  const unsigned nibble = TileLayout::in_high_nibble(col) ? packed >> 4 : packed & 15;
+  if (layout.type == TileType::q8)
+    return static_cast<std::int8_t>(byte_at(matrix, layout.code_offset_bytes(row, col)));
+  // q4, q6 and mx4 keep the low four bits in the same way.
+  const unsigned nibble = nibble_at(layout, matrix, row, col);
+  if (layout.type == TileType::mx4) return kDoubledE2m1[nibble];
   if (layout.type == TileType::q4)
     return (static_cast<int>(nibble) - 8) * sub_scale_at(layout, matrix, row, col);
   const unsigned high = byte_at(matrix, layout.high_bits_offset_bytes(row, col));
@@ -131,13 +180,15 @@ int integer_weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_
 }
 
 float row_scale_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row) {
-  INVARIANT(layout.type != TileType::bf16);
+  INVARIANT(has_row_scales(layout.type));
   return base::load_le<float>(matrix, layout.row_scales_offset_bytes + row * sizeof(float));
 }
 
 float weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row, std::uint64_t col) {
   if (layout.type == TileType::bf16)
     return bf16_to_f32(base::load_le<std::uint16_t>(matrix, layout.code_offset_bytes(row, col)));
+  if (layout.type == TileType::mx4)
+    return mx4_to_f32(mx4_code_at(layout, matrix, row, col), exponent_at(layout, matrix, row, col));
   return static_cast<float>(integer_weight_at(layout, matrix, row, col)) * row_scale_at(layout, matrix, row);
 }
 
@@ -151,6 +202,8 @@ double bits_per_weight(TileType type, std::uint64_t rows, std::uint64_t cols) {
     case TileType::q6: return 6 + (2 * groups + row_scales) / weights;
     // A group has 4 bits of magnitude and a sign.
     case TileType::q4: return 4 + (5 * groups + row_scales) / weights;
+    case TileType::mx4:
+      return 4 + 8 * static_cast<double>(rows * base::divide_up(cols, kMx4BlockCols)) / weights;
   }
   INVARIANT(!"a TileType without bits");
 }

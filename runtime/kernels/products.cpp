@@ -157,6 +157,7 @@ void multiply(const Kernels& kernels, const Matrix& matrix, const InputRows& x, 
     case format::TileType::q4:
       kernels.multiply_q4(views.data(), panels, x.quantized(), out, out_stride);
       break;
+    case format::TileType::mx4: INVARIANT(!"Model::open refuses mx4");
   }
 }
 

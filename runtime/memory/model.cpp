@@ -81,10 +81,30 @@ void require_finite(const float* values, std::size_t count, std::string_view sub
     base::throw_malformed(subject, "tensor '" + name + "' holds values that are not finite");
 }
 
+/// True when no weight of an mx4 matrix is NaN or infinite, and the rows of padding have codes of zero.
+bool has_sound_mx4(const format::TileLayout& layout, base::Bytes bytes, bool& padding_is_zero) {
+  // 6 x 2^(252 - 127) is below 2^128; only blocks with a larger exponent need a look at their codes.
+  constexpr unsigned kSafeExponent = 252;
+  bool finite = true;
+  for (std::uint64_t row = 0; row < layout.rows; ++row) {
+    for (std::uint64_t col = 0; col < layout.cols; col += format::kMx4BlockCols) {
+      if (format::exponent_at(layout, bytes, row, col) <= kSafeExponent) continue;
+      const std::uint64_t end = std::min(col + format::kMx4BlockCols, layout.cols);
+      for (std::uint64_t c = col; c < end; ++c)
+        finite &= std::isfinite(format::weight_at(layout, bytes, row, c));
+    }
+  }
+  for (std::uint64_t row = layout.rows; row < layout.padded_rows; ++row)
+    for (std::uint64_t col = 0; col < layout.padded_cols; ++col)
+      padding_is_zero &= format::mx4_code_at(layout, bytes, row, col) == 0;
+  return finite;
+}
+
 /// Checks what a digest cannot: a container from a stranger may be consistent with its digests and still hold
 /// NaN or infinity, or weights other than zero in the padding of a matrix. These would reach the padding of
 /// activations, which kernels add up like all other values. Integer codes cannot be invalid, so for q8, q6
-/// and q4 the row scales suffice: a zero scale makes the padding rows zero.
+/// and q4 the row scales suffice: a zero scale makes the padding rows zero. mx4 has exponents that are NaN,
+/// and large ones with which codes are infinite.
 void check_values(const format::ContainerReader& container, const format::ContainerTensor& tensor,
                   base::Bytes bytes) {
   const std::string subject = container.path().string();
@@ -101,6 +121,9 @@ void check_values(const format::ContainerReader& container, const format::Contai
     for (std::uint64_t row = layout.rows; row < layout.padded_rows; ++row)
       for (std::uint64_t col = 0; col < layout.padded_cols; ++col)
         padding_is_zero &= format::weight_at(layout, bytes, row, col) == 0;
+  } else if (layout.type == format::TileType::mx4) {
+    if (!has_sound_mx4(layout, bytes, padding_is_zero))
+      base::throw_malformed(subject, "tensor '" + tensor.name + "' holds values that are not finite");
   } else {
     const auto* scales = reinterpret_cast<const float*>(bytes.data() + layout.row_scales_offset_bytes);
     require_finite(scales, layout.padded_rows, subject, tensor.name);
@@ -263,6 +286,9 @@ WeightMatrix Model::Impl::matrix(TensorRole role, std::uint64_t layer, std::uint
 
 WeightMatrix Model::Impl::matrix(std::size_t index) const {
   const auto& tensor = container.tensors()[index];
+  if (tensor.storage == format::Storage::mx4_tiles)
+    base::throw_malformed(container.path().string(),
+                          "tensor '" + tensor.name + "': type mx4 is not supported yet");
   return {{tensor.tile_layout(), container.bytes(tensor).data()}, proofs->part_of(index)};
 }
 

@@ -33,6 +33,7 @@ void unpack(const Kernels& kernels, const Matrix& matrix, std::size_t panel, std
       return;
     case format::TileType::q6: return kernels.unpack_q6(view, first_group, groups, out);
     case format::TileType::q4: return kernels.unpack_q4(view, first_group, groups, out);
+    case format::TileType::mx4:
     case format::TileType::bf16: break;
   }
   INVARIANT(!"a type without integers");

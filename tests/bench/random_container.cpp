@@ -88,7 +88,7 @@ struct Arguments {
   /// Tiled storage of that name.
   [[nodiscard]] static Storage storage(const std::string& type) {
     for (const Storage storage :
-         {Storage::q4_tiles, Storage::q6_tiles, Storage::q8_tiles, Storage::bf16_tiles})
+         {Storage::mx4_tiles, Storage::q4_tiles, Storage::q6_tiles, Storage::q8_tiles, Storage::bf16_tiles})
       if (format::type_name(storage) == type) return storage;
     throw base::Error(base::ErrorKind::usage, "unknown type '" + type + "'");
   }
@@ -189,11 +189,11 @@ void fill_scales(base::MutableBytes out, std::uint64_t rows, float scale) {
     base::store_le(out, row * sizeof(float), std::bit_cast<std::uint32_t>(scale));
 }
 
-/// Makes the codes of rows of padding zero, where no scale does so.
-void clear_padding(const format::TileLayout& layout, base::MutableBytes out) {
+/// Makes the codes of rows of padding zero, where no scale does so; a code has at most this many bytes.
+void clear_padding(const format::TileLayout& layout, std::size_t code_bytes, base::MutableBytes out) {
   for (std::uint64_t row = layout.rows; row < layout.padded_rows; ++row)
     for (std::uint64_t col = 0; col < layout.padded_cols; ++col)
-      base::store_le(out, layout.code_offset_bytes(row, col), std::uint16_t{0});
+      std::ranges::fill(out.subspan(layout.code_offset_bytes(row, col), code_bytes), std::byte{0});
 }
 
 /// `gain`: deviation of a product's rows to that of its input.
@@ -204,7 +204,7 @@ void fill_tiles(Random& random, const format::TileLayout& layout, float gain, ba
   switch (layout.type) {
     case format::TileType::bf16:
       fill_bf16(random, out, unit * std::sqrt(3.0f));
-      return clear_padding(layout, out);
+      return clear_padding(layout, 2, out);
     case format::TileType::q8:
       // The format has no code -128.
       random.fill(plane(0, codes_end), ~std::uint64_t{0});
@@ -223,6 +223,12 @@ void fill_tiles(Random& random, const format::TileLayout& layout, float gain, ba
       random.fill(plane(layout.magnitudes_offset_bytes, layout.signs_offset_bytes), 0x7777777777777777);
       random.fill(plane(layout.signs_offset_bytes, layout.row_scales_offset_bytes), ~std::uint64_t{0});
       return fill_scales(out.subspan(layout.row_scales_offset_bytes), layout.rows, unit / 23.4f);
+    case format::TileType::mx4:
+      random.fill(plane(0, codes_end), ~std::uint64_t{0});
+      // The exponent next to the deviation that the doubled values of random codes have, 5.85.
+      std::ranges::fill(plane(layout.exponents_offset_bytes, layout.total_bytes),
+                        static_cast<std::byte>(128 + std::lround(std::log2(unit / 5.85f))));
+      return clear_padding(layout, 1, out);
   }
 }
 
@@ -244,7 +250,8 @@ class Generator {
       : description_(description_of(arguments)),
         experts_(Arguments::storage(arguments.values.at("--type"))),
         attention_(arguments.values.at("--attention").empty()
-                       ? (experts_ == Storage::q4_tiles ? Storage::q6_tiles : experts_)
+                       ? (experts_ == Storage::q4_tiles || experts_ == Storage::mx4_tiles ? Storage::q6_tiles
+                                                                                          : experts_)
                        : Arguments::storage(arguments.values.at("--attention"))),
         head_(arguments.values.at("--head").empty() ? attention_
                                                     : Arguments::storage(arguments.values.at("--head"))),

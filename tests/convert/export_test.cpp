@@ -31,11 +31,11 @@ convert::StoredPanel panel_of(const format::TileLayout& layout, base::Bytes matr
   const auto plane = [&](std::uint64_t offset, std::uint64_t bytes) {
     return matrix.subspan(offset + panel * bytes, bytes);
   };
-  const bool bf16 = layout.type == format::TileType::bf16;
   return {plane(0, layout.panel_code_bytes),
+          plane(layout.exponents_offset_bytes, layout.panel_exponent_bytes()),
           plane(layout.magnitudes_offset_bytes, layout.panel_magnitude_bytes()),
           plane(layout.signs_offset_bytes, layout.panel_sign_bytes()),
-          plane(layout.row_scales_offset_bytes, bf16 ? 0 : 256)};
+          plane(layout.row_scales_offset_bytes, has_row_scales(layout.type) ? 256 : 0)};
 }
 
 convert::ExportResult run(const std::filesystem::path& input, const std::filesystem::path& output,

@@ -88,6 +88,7 @@ struct RandomMatrix {
         break;
       case format::TileType::q6: set_q6(r, c, inside, random); break;
       case format::TileType::q4: set_q4(r, c, inside, random); break;
+      case format::TileType::mx4: break;  // no kernel multiplies it yet
     }
   }
 
