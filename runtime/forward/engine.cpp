@@ -68,6 +68,7 @@ Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
       options(std::move(options_in)),
       isa(options.isa.value_or(detect_isa())),
       kernels(kernels_for(isa)),
+      activation(gated_activation(shape.activation)),
       pool(options.thread_count, base::WorkerPool::Placement::a_core_each),
       onednn(kernels, options.thread_count),
       weights(model_in.impl(), pool),
@@ -274,6 +275,12 @@ StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
   const auto scale = static_cast<float>(shape.logits_scale);
   if (scale != 1)
     for (std::size_t i = 0; i < count * vocab; ++i) a.logits[i] *= scale;
+  if (shape.final_soft_cap) {
+    pool.run_in_shares(count * vocab / format::kPanelRows, [&](std::size_t panel, unsigned) {
+      kernels.soft_cap(static_cast<float>(*shape.final_soft_cap), format::kPanelRows,
+                       &a.logits[panel * format::kPanelRows]);
+    });
+  }
   watch.lap(part_seconds.head);
   weights.require_whole();
   const StepLogits logits(a.logits.data(), count, vocab, vocabulary);

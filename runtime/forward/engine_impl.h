@@ -109,7 +109,7 @@ struct Activations {
   InputRowsBuffer mixture_in;     ///< normed, for all experts
   InputRowsBuffer head_in;        ///< normed, for the output matrix
   InputRowsBuffer expert_in;      ///< [assignment] the row of mixture_in
-  InputRowsBuffer expert_hidden;  ///< [assignment] silu(gate) * up
+  InputRowsBuffer expert_hidden;  ///< [assignment] activation(gate) * up
   InputRowsBuffer shared_hidden;  ///< the same of the shared expert, [R]
 };
 
@@ -150,7 +150,10 @@ class ExpertInputObserver {
   virtual void observe(const ExpertInputs& inputs, base::WorkerPool& pool) = 0;
 };
 
-/// Some hidden values of an expert: silu(gate in) * (up in).
+/// The kernels' form of a description's activation.
+[[nodiscard]] GatedActivation gated_activation(const format::Activation& activation);
+
+/// Some hidden values of an expert: activation(gate in) * (up in).
 struct HiddenSlice {
   Matrix gate;
   Matrix up;
@@ -184,6 +187,7 @@ struct Engine::Impl {
   EngineOptions options;
   const Isa isa;
   const Kernels& kernels;
+  const GatedActivation activation;
   base::WorkerPool pool;
   OneDnnProducts onednn;
   ResidentWeights weights;

@@ -1,7 +1,7 @@
-// The mixture of experts: y = sum over the k chosen experts e of weight_e * down_e(silu(gate_e h) * up_e h)
-// (arXiv 2401.04088 section 2.1), and of the shared expert, where there is one, which every row has chosen
-// (arXiv 2401.06066). Rows are grouped by expert, so that an expert's weights are read once for all rows of
-// the step.
+// The mixture of experts: y = sum over the k chosen experts e of weight_e * down_e(activation(gate_e h) *
+// up_e h) (arXiv 2401.04088 section 2.1), and of the shared expert, where there is one, which every row has
+// chosen (arXiv 2401.06066). Rows are grouped by expert, so that an expert's weights are read once for all
+// rows of the step.
 //
 // Two regions of the worker pool compute a group of experts: gate and up together, then down. A hidden value
 // needs all inputs, and an output of down needs all hidden values, so there must be a barrier between them.
@@ -15,6 +15,15 @@
 #include "runtime/forward/engine_impl.h"
 
 namespace sluice::runtime {
+
+GatedActivation gated_activation(const format::Activation& activation) {
+  GatedActivation gated{ActivationKind::silu, 0, 0};
+  if (std::holds_alternative<format::GeluTanh>(activation)) gated.kind = ActivationKind::gelu_tanh;
+  if (const auto* clamped = std::get_if<format::ClampedSwiglu>(&activation))
+    gated = {ActivationKind::clamped_swiglu, static_cast<float>(clamped->alpha),
+             static_cast<float>(clamped->limit)};
+  return gated;
+}
 
 void Engine::Impl::mixture(const Layer& layer) {
   Stopwatch watch;
@@ -72,10 +81,10 @@ InputRows Engine::Impl::hidden_of(std::uint32_t expert, const Matrix& matrix) {
                                         routing.assignments_of(expert).size());
 }
 
-// hidden = silu(gate h) * (up h), quantized as soon as a slice is done. A task is a slice of one expert's
-// hidden values. It computes gate and up for the same outputs, so that their floats stay with the worker and
-// a full row of them is never stored. The shared expert's slices come first: it is always in memory, so
-// workers have them to compute while experts are read.
+// hidden = activation(gate h) * (up h), quantized as soon as a slice is done. A task is a slice of one
+// expert's hidden values. It computes gate and up for the same outputs, so that their floats stay with the
+// worker and a full row of them is never stored. The shared expert's slices come first: it is always in
+// memory, so workers have them to compute while experts are read.
 void Engine::Impl::gate_and_up(const Layer& layer, const LayerExperts& experts) {
   // A slice must hold whole chunks of the down projection's input, because a chunk's scale needs all its
   // values.
@@ -120,7 +129,7 @@ void Engine::Impl::hidden_slice(const HiddenSlice& slice, unsigned worker) {
   multiply_slice(slice.up, slice.in, slice.first_panel, slice.panels, up, width, worker);
   for (std::size_t i = 0; i < slice.in.rows(); ++i) {
     float* const row = gate + i * width;
-    kernels.silu_multiply(row, up + i * width, width, row);
+    kernels.activate(activation, row, up + i * width, width, row);
     slice.hidden.fill(kernels, i, column, width, row);
     if (slice.observed != nullptr)
       std::memcpy(slice.observed + i * slice.hidden.cols() + column, row, width * sizeof(float));

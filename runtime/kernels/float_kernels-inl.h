@@ -82,6 +82,44 @@ void silu_multiply(const float* gate, const float* up, std::size_t n, float* out
   }
 }
 
+// (1 + tanh(y)) / 2 is 1 / (1 + exp(-2 y)), which needs no tanh and is as exact for large negative y.
+void gelu_multiply(const float* gate, const float* up, std::size_t n, float* out) {
+  constexpr float kTwice = 1.5957691216057308f;  // 2 sqrt(2 / pi)
+  constexpr float kCubic = 0.044715f * 1.5957691216057308f;
+  const Float16 one = broadcast(1.0f);
+  for (std::size_t i = 0; i < n; i += 16) {
+    const Float16 g = load(gate + i);
+    const Float16 y = g * fma(g * g, broadcast(kCubic), broadcast(kTwice));
+    store(out + i, g / (one + exp(zero() - y)) * load(up + i));
+  }
+}
+
+// The limits are the first operands of min() and max(), which give the second one where one is a NaN.
+void clamped_swiglu(float alpha, float limit, const float* gate, const float* up, std::size_t n, float* out) {
+  const Float16 one = broadcast(1.0f);
+  const Float16 high = broadcast(limit);
+  for (std::size_t i = 0; i < n; i += 16) {
+    const Float16 g = min(high, load(gate + i));
+    const Float16 u = min(high, max(broadcast(-limit), load(up + i)));
+    store(out + i, g / (one + exp(broadcast(-alpha) * g)) * (u + one));
+  }
+}
+
+void activate(const GatedActivation& activation, const float* gate, const float* up, std::size_t n,
+              float* out) {
+  switch (activation.kind) {
+    case ActivationKind::silu: return silu_multiply(gate, up, n, out);
+    case ActivationKind::gelu_tanh: return gelu_multiply(gate, up, n, out);
+    case ActivationKind::clamped_swiglu:
+      return clamped_swiglu(activation.alpha, activation.limit, gate, up, n, out);
+  }
+}
+
+void soft_cap(float cap, std::size_t n, float* x) {
+  const Float16 c = broadcast(cap);
+  for (std::size_t i = 0; i < n; i += 16) store(x + i, c * tanh(load(x + i) / c));
+}
+
 void sigmoid(float* x, std::size_t n) {
   const Float16 one = broadcast(1.0f);
   for (std::size_t i = 0; i < n; i += 16) store(x + i, one / (one + exp(zero() - load(x + i))));

@@ -81,6 +81,16 @@ struct KeyValueView {
   KvElement element;
 };
 
+enum class ActivationKind : std::uint8_t { silu, gelu_tanh, clamped_swiglu };
+
+/// How the hidden values of a feed-forward follow from gate and up, which clamped_swiglu limits first
+/// (format/model_description.h).
+struct GatedActivation {
+  ActivationKind kind;
+  float alpha;  ///< clamped_swiglu only
+  float limit;  ///< clamped_swiglu only
+};
+
 struct Kernels {
   const char* name;
 
@@ -130,8 +140,14 @@ struct Kernels {
   /// apart. A sum's bits do not depend on `rows` and `count`.
   void (*dots)(const float* x, std::size_t x_stride, std::size_t rows, const float* w, std::size_t w_stride,
                std::size_t count, std::size_t n, float* out, std::size_t out_stride);
-  /// out = silu(gate) * up
-  void (*silu_multiply)(const float* gate, const float* up, std::size_t n, float* out);
+  /// silu: out = silu(gate) * up. gelu_tanh: out = gelu(gate) * up, with gelu(x) = x / 2 * (1 + tanh(sqrt(2 /
+  /// pi) * (x + 0.044715 x^3))) (arXiv 1606.08415). clamped_swiglu: with g = min(gate, limit) and u = up
+  /// limited to +-limit, out = (u + 1) * g / (1 + exp(-alpha g)). Each gives 0 for gate and up of 0, and
+  /// keeps a NaN. `out` may be `gate`.
+  void (*activate)(const GatedActivation& activation, const float* gate, const float* up, std::size_t n,
+                   float* out);
+  /// x = cap * tanh(x / cap)
+  void (*soft_cap)(float cap, std::size_t n, float* x);
   /// x = 1 / (1 + exp(-x))
   void (*sigmoid)(float* x, std::size_t n);
   /// y = fma(scale, x, y)

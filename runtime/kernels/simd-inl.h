@@ -236,6 +236,29 @@ inline Float16 exp(Float16 x) {
   return result;
 }
 
+// tanh(x) to about 2 ulp: the polynomial of Cephes' tanhf for small |x|, where 1 - 2 / (exp(2 |x|) + 1) loses
+// digits. NaN stays NaN.
+inline Float16 tanh(const Float16& x) {
+  constexpr float kSmall = 0.625f;
+  const Float16 positive = abs(x);
+  const Float16 square = x * x;
+  Float16 p = broadcast(-5.70498872745e-3f);
+  p = fma(p, square, broadcast(2.06390887954e-2f));
+  p = fma(p, square, broadcast(-5.37397155531e-2f));
+  p = fma(p, square, broadcast(1.33314422036e-1f));
+  p = fma(p, square, broadcast(-3.33332819422e-1f));
+  const Int16 small = bits_of(fma(p * square, x, x));
+  const Float16 one = broadcast(1.0f);
+  Int16 result = bits_of(one - broadcast(2.0f) / (exp(positive + positive) + one));
+  const Int16 bits = bits_of(x);
+  for (int i = 0; i < kParts; ++i) {
+    const IntPart is_small = positive.part[i] < kSmall;
+    const IntPart sign = bits.part[i] & static_cast<std::int32_t>(0x80000000);
+    result.part[i] = (small.part[i] & is_small) | ((result.part[i] | sign) & ~is_small);
+  }
+  return float_of_bits(result);
+}
+
 inline IntPart widen_s8(const std::int8_t* p) {
 #if defined(__AVX512F__)
   return reinterpret_cast<IntPart>(

@@ -23,12 +23,6 @@ class SupportCheck final {
     if (present) base::throw_malformed(subject_, std::string(what) + " is not supported yet");
   }
 
-  void check(const ModelDescription& model) const {
-    refuse_if(!std::holds_alternative<Silu>(model.activation),
-              "activation " + std::string(activation_name(model.activation)));
-    refuse_if(model.final_soft_cap.has_value(), "final soft cap");
-  }
-
   void check(const LayerDescription& layer) const {
     const auto* attention = std::get_if<GroupedQueryAttention>(&layer.mixer);
     refuse_if(attention == nullptr, "mixer " + std::string(mixer_name(layer.mixer)));
@@ -100,7 +94,6 @@ bool DecoderShape::streams_experts(std::size_t layer) const {
 }
 
 DecoderShape require_supported(const ModelDescription& description, std::string_view subject) {
-  SupportCheck(std::string(subject)).check(description);
   for (std::uint64_t i = 0; i < description.layer_count(); ++i)
     SupportCheck(std::string(subject) + ": layer " + std::to_string(i)).check(description.layer(i));
 
@@ -113,6 +106,8 @@ DecoderShape require_supported(const ModelDescription& description, std::string_
   shape.embedding_scale = description.embedding_scale;
   shape.residual_scale = description.residual_scale;
   shape.logits_scale = description.logits_scale;
+  shape.final_soft_cap = description.final_soft_cap;
+  shape.activation = description.activation;
   for (std::uint64_t i = 0; i < description.layer_count(); ++i)
     shape.layers.push_back(layer_shape(description.layer(i), shape.ropes));
   return shape;

@@ -47,6 +47,8 @@ struct DecoderShape {
   double embedding_scale = 1;
   double residual_scale = 1;
   double logits_scale = 1;
+  std::optional<double> final_soft_cap;
+  format::Activation activation;
   std::vector<LayerShape> layers;
   std::vector<format::Rope> ropes;  ///< the different ones of all layers
 

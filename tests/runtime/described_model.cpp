@@ -42,6 +42,14 @@ class Chooser final {
     }
   }
 
+  Activation activation() {
+    switch (from(0, 3)) {
+      case 0: return GeluTanh{};
+      case 1: return ClampedSwiglu{between(1, 2), between(0.3, 3)};
+      default: return Silu{};
+    }
+  }
+
   GroupedQueryAttention attention() {
     GroupedQueryAttention a;
     a.key_heads = from(1, 3);
@@ -174,6 +182,8 @@ ModelDescription random_description(std::mt19937_64& random) {
   if (choose.once_in(3)) model.embedding_scale = choose.between(2, 12);
   if (choose.once_in(3)) model.residual_scale = choose.between(0.2, 1);
   if (choose.once_in(3)) model.logits_scale = choose.between(0.1, 1);
+  model.activation = choose.activation();
+  if (choose.once_in(3)) model.final_soft_cap = choose.between(1, 5);
   const std::uint64_t kinds = choose.from(1, 3);
   std::vector<LayerDescription> all;
   for (std::uint64_t kind = 0; kind < kinds; ++kind)

@@ -234,7 +234,13 @@ TEST_CASE("float kernels give the same bits on every instruction set") {
     std::vector<float> out(n);
     k.rms_norm(a.data(), b.data(), 1e-5f, 190, n, out.data());
     keep(out);
-    k.silu_multiply(a.data(), b.data(), n, out.data());
+    for (const auto kind : {runtime::ActivationKind::silu, runtime::ActivationKind::gelu_tanh,
+                            runtime::ActivationKind::clamped_swiglu}) {
+      k.activate({kind, 1.702f, 2.0f}, a.data(), b.data(), n, out.data());
+      keep(out);
+    }
+    out = a;
+    k.soft_cap(1.5f, n, out.data());
     keep(out);
     out = a;
     k.sigmoid(out.data(), n);

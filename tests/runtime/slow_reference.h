@@ -60,6 +60,8 @@ class SlowReference {
     for (const Row& row : normed(x, "norm.weight")) {
       result.push_back(product(head, row));
       for (double& v : result.back()) v *= model_.logits_scale;
+      if (const auto cap = model_.final_soft_cap)
+        for (double& v : result.back()) v = *cap * std::tanh(v / *cap);
     }
     return result;
   }
@@ -219,11 +221,21 @@ class SlowReference {
 
   static double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
-  /// down(silu(gate x) * up x)
-  Row swiglu(const std::string& name, const Row& x) {
+  [[nodiscard]] double activation(double gate, double up) const {
+    if (std::holds_alternative<format::GeluTanh>(model_.activation))
+      return gate / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (gate + 0.044715 * std::pow(gate, 3)))) * up;
+    if (const auto* clamped = std::get_if<format::ClampedSwiglu>(&model_.activation)) {
+      gate = std::min(gate, clamped->limit);
+      return (std::clamp(up, -clamped->limit, clamped->limit) + 1) * gate * sigmoid(clamped->alpha * gate);
+    }
+    return gate * sigmoid(gate) * up;
+  }
+
+  /// down(activation(gate x, up x))
+  Row gated(const std::string& name, const Row& x) {
     Row hidden = product(name + "w1.weight", x);
     const Row up = product(name + "w3.weight", x);
-    for (std::size_t j = 0; j < hidden.size(); ++j) hidden[j] *= up[j] * sigmoid(hidden[j]);
+    for (std::size_t j = 0; j < hidden.size(); ++j) hidden[j] = activation(hidden[j], up[j]);
     return product(name + "w2.weight", hidden);
   }
 
@@ -278,7 +290,7 @@ class SlowReference {
     for (std::size_t t = 0; t < h.size(); ++t) {
       const Row& x = h[t];
       if (!description.mixture) {
-        out.push_back(swiglu(name, x));
+        out.push_back(gated(name, x));
         continue;
       }
       Row sum(x.size());
@@ -287,9 +299,9 @@ class SlowReference {
       };
       const Experts experts = choose(*description.mixture, name, x);
       for (const auto& [e, weight] : experts)
-        add_weighted(swiglu(name + "experts." + std::to_string(e) + ".", x), weight);
+        add_weighted(gated(name + "experts." + std::to_string(e) + ".", x), weight);
       if (const auto& shared = description.mixture->shared)
-        add_weighted(swiglu(name + "shared.", x),
+        add_weighted(gated(name + "shared.", x),
                      shared->gate ? sigmoid(product(name + "shared_gate.weight", x)[0]) : 1);
       routing_[{layer, t}] = experts;
       out.push_back(sum);
