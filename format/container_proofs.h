@@ -63,6 +63,8 @@ class ContainerProofs final {
   [[nodiscard]] std::size_t part_count() const { return parts_.size(); }
   /// `tensor_index` into ContainerReader::tensors(). The tensors of an expert are one part.
   [[nodiscard]] Part part_of(std::size_t tensor_index) const { return part_by_tensor_[tensor_index]; }
+  /// Whether the part is an expert, rather than a tensor of its own.
+  [[nodiscard]] bool is_expert(Part part) const { return parts_[part].expert; }
   [[nodiscard]] bool proven(Part part) const {
     // Relaxed is enough: the flag publishes no other memory, the bytes were there before.
     return proven_[part].load(std::memory_order_relaxed);

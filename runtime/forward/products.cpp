@@ -15,6 +15,7 @@ void Engine::Impl::multiply_slice(const Matrix& matrix, const InputRows& in, std
     onednn.multiply(matrix, in, first_panel, panels, out, out_stride, worker);
   else
     multiply(kernels, matrix, in, first_panel, panels, out, out_stride);
+  add_bias(matrix, in.rows(), first_panel, panels, out, out_stride);
 }
 
 // Tasks are slices of a matrix's outputs. Products that read the same rows share one region, because each of

@@ -161,6 +161,17 @@ void multiply(const Kernels& kernels, const Matrix& matrix, const InputRows& x, 
   }
 }
 
+// Only as far as the matrix has outputs: behind the bias lies what no digest covers, and the outputs of
+// padding must stay zero.
+void add_bias(const Matrix& matrix, std::size_t rows, std::size_t first_panel, std::size_t panels, float* out,
+              std::size_t out_stride) {
+  if (matrix.bias == nullptr) return;
+  const std::size_t first = first_panel * format::kPanelRows;
+  const std::size_t count = std::min<std::size_t>(panels * format::kPanelRows, matrix.layout.rows - first);
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t i = 0; i < count; ++i) out[r * out_stride + i] += matrix.bias[first + i];
+}
+
 std::size_t slice_panels(std::size_t panels_total, std::size_t workers, std::size_t multiple) {
   // Four tasks a worker where the matrix is large enough: a worker on a busy core can then leave some to the
   // others (docs/decisions/0015-products-in-shares.md).

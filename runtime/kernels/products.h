@@ -18,6 +18,8 @@ namespace sluice::runtime {
 struct Matrix {
   format::TileLayout layout;
   const std::byte* data;
+  /// [outputs], in mapped memory like the tiles; null where the matrix has none. multiply() leaves it out.
+  const float* bias = nullptr;
 
   [[nodiscard]] PanelView panel(std::size_t index) const;
 };
@@ -97,6 +99,10 @@ constexpr std::size_t kSlicePanels = 4;  ///< the largest number of panels of a 
 /// kSlicePanels. Rows of `out` are out_stride floats apart.
 void multiply(const Kernels& kernels, const Matrix& matrix, const InputRows& x, std::size_t first_panel,
               std::size_t panels, float* out, std::size_t out_stride);
+
+/// Adds the bias to such a slice of `rows` rows, where the matrix has one. The bits do not depend on slices.
+void add_bias(const Matrix& matrix, std::size_t rows, std::size_t first_panel, std::size_t panels, float* out,
+              std::size_t out_stride);
 
 /// The number of panels of a task that gives `workers` even work: a multiple of `multiple`, from `multiple`
 /// to kSlicePanels.

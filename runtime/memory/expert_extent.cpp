@@ -1,6 +1,7 @@
 // The pieces of an expert. Each matrix of an expert begins on a page (docs/container.md), so offsets from the
 // begin of the extent are page-aligned exactly where offsets in the file are. "Scales" are all planes behind
-// the codes: magnitudes, signs and row scales.
+// the codes: magnitudes, signs and row scales; and the bias, a tensor of its own that begins on the next
+// page.
 
 #include "runtime/memory/expert_extent.h"
 
@@ -30,8 +31,15 @@ ExpertExtent::ExpertExtent(const ExpertWeights& expert, const std::byte* mapping
           // Codes end somewhere within a page. The boundary between the two kinds of pieces is rounded down,
           // so that the shared page belongs to the scales and no byte is read twice.
           const std::uint64_t codes = layout.panels * layout.panel_code_bytes;
-          return Place{layout, begin, begin + page_of(codes),
-                       begin + base::align_up(layout.total_bytes, base::kPageBytes)};
+          std::uint64_t end = begin + base::align_up(layout.total_bytes, base::kPageBytes);
+          std::uint64_t bias = 0;
+          if (weights.matrix.bias != nullptr) {
+            bias = static_cast<std::uint64_t>(reinterpret_cast<const std::byte*>(weights.matrix.bias) -
+                                              mapping) -
+                   offset_bytes_;
+            end = bias + base::align_up(layout.rows * sizeof(float), base::kPageBytes);
+          }
+          return Place{layout, begin, begin + page_of(codes), end, bias};
         };
         return std::array{place_of(expert.gate), place_of(expert.up), place_of(expert.down)};
       }()) {
@@ -78,7 +86,9 @@ std::size_t ExpertExtent::pieces_for(ExpertMatrix matrix, std::size_t panels_end
 }
 
 Matrix ExpertExtent::matrix_in(const std::byte* extent, ExpertMatrix matrix) const {
-  return {place(matrix).layout, extent + place(matrix).begin_bytes};
+  const Place& at = place(matrix);
+  return {at.layout, extent + at.begin_bytes,
+          at.bias_bytes == 0 ? nullptr : reinterpret_cast<const float*>(extent + at.bias_bytes)};
 }
 
 }  // namespace sluice::runtime

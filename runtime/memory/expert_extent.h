@@ -5,8 +5,9 @@
 //
 //   scales of w1 and w3, codes of w1 and w3 by turns, scales of w2, codes of w2
 //
-// A matrix's scales lie behind its codes, yet every panel needs them, so they are read first. The page that
-// codes and scales share is read with the scales. Pieces begin and end on pages, as O_DIRECT demands.
+// A matrix's scales, and its bias where it has one, lie behind its codes, yet every panel needs them, so they
+// are read first. The page that codes and scales share is read with the scales. Pieces begin and end on
+// pages, as O_DIRECT demands.
 
 #include <array>
 #include <cstddef>
@@ -51,7 +52,8 @@ class ExpertExtent {
     format::TileLayout layout;
     std::uint64_t begin_bytes;      // from the begin of the extent
     std::uint64_t codes_end_bytes;  // from the begin of the extent, rounded down to a page
-    std::uint64_t end_bytes;        // from the begin of the extent, rounded up to a page
+    std::uint64_t end_bytes;        // from the begin of the extent, rounded up to a page; behind the bias
+    std::uint64_t bias_bytes;       // from the begin of the extent; 0: no bias
   };
   [[nodiscard]] const Place& place(ExpertMatrix matrix) const {
     return places_[static_cast<std::size_t>(matrix)];

@@ -114,6 +114,9 @@ void check_values(const format::ContainerReader& container, const format::Contai
     if (std::ranges::any_of(halves, [](std::uint16_t bits) { return (bits & 0x7F80) == 0x7F80; }))
       base::throw_malformed(subject, "tensor '" + tensor.name + "' holds values that are not finite");
   }
+  if (tensor.storage == format::Storage::f32_rows)
+    require_finite(reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float), subject,
+                   tensor.name);
   if (!format::is_tiled(tensor.storage)) return;
   const format::TileLayout layout = tensor.tile_layout();
   bool padding_is_zero = true;
@@ -225,12 +228,20 @@ std::vector<ExpertWeights> Model::Impl::open_experts(std::uint64_t l) const {
   const TensorRole down = routed ? TensorRole::expert_down : TensorRole::dense_down;
   const std::array first{find(gate, l), find(up, l), find(down, l)};
   const std::size_t stride = layer.experts > 1 ? find(gate, l, 1) - first[0] : 0;
+  const auto matrix_at = [&](std::size_t index) {
+    WeightMatrix weights = matrix(index);
+    if (layer.expert_biases)  // it stands behind its matrix
+      weights.matrix.bias =
+          reinterpret_cast<const float*>(container.bytes(container.tensors()[index + 1]).data());
+    return weights;
+  };
   std::vector<ExpertWeights> experts;
   experts.reserve(layer.experts);
   for (std::uint64_t e = 0; e < layer.experts; ++e) {
-    // The three matrices of an expert are proven together, so any of them names the part.
-    const WeightMatrix of_gate = matrix(first[0] + e * stride);
-    experts.push_back({of_gate, matrix(first[1] + e * stride), matrix(first[2] + e * stride), of_gate.part});
+    // All tensors of an expert are proven together, so any of them names the part.
+    const WeightMatrix of_gate = matrix_at(first[0] + e * stride);
+    experts.push_back(
+        {of_gate, matrix_at(first[1] + e * stride), matrix_at(first[2] + e * stride), of_gate.part});
   }
   return experts;
 }
@@ -257,13 +268,16 @@ void Model::Impl::ask_for_huge_pages() const {
 }
 
 // Verifies what the forward pass does not verify on first use: norms and routers, which are small, always
-// needed, and copied. With Verify::full it verifies everything.
+// needed, and copied. Biases of experts are verified, and read, with their expert. With Verify::full it
+// verifies everything.
 void Model::Impl::prove_opened(unsigned thread_count) const {
   if (verify == Verify::off) return;
   std::vector<ProofPart> parts;
   for (std::size_t i = 0; i < container.tensors().size(); ++i) {
     const ProofPart part = proofs->part_of(i);
-    const bool wanted = verify == Verify::full || container.tensors()[i].storage == format::Storage::f32_rows;
+    const bool is_copied =
+        container.tensors()[i].storage == format::Storage::f32_rows && !proofs->is_expert(part);
+    const bool wanted = verify == Verify::full || is_copied;
     if (wanted && !proofs->proven(part)) parts.push_back(part);
   }
   if (parts.empty()) return;

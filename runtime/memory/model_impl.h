@@ -40,7 +40,8 @@ struct ExpertWeights {
   WeightMatrix gate;  ///< [hidden, dim], w1 in Mistral's names
   WeightMatrix up;    ///< [hidden, dim], w3
   WeightMatrix down;  ///< [dim, hidden], w2
-  ProofPart part;     ///< all three, but for a shared expert, whose matrices are parts of their own
+  ProofPart
+      part;  ///< all three with their biases, but for a shared expert, whose matrices are parts of their own
 };
 
 /// A dense feed-forward that every token uses in addition to its experts.

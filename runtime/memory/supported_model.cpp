@@ -45,7 +45,6 @@ class SupportCheck final {
   }
 
   void check(const Mixture& mixture) const {
-    refuse_if(mixture.expert_biases, "bias of the experts");
     refuse_if(mixture.router.own_input, "router with an input of its own");
   }
 
@@ -65,6 +64,7 @@ LayerShape layer_shape(const LayerDescription& layer, std::vector<Rope>& ropes) 
     shape.experts = mixture->experts;
     shape.experts_per_token = mixture->experts_per_token;
     shape.hidden_width = mixture->width;
+    shape.expert_biases = mixture->expert_biases;
     shape.shared = mixture->shared;
   } else {
     shape.hidden_width = layer.feed_forward.dense->width;

@@ -27,6 +27,7 @@ struct LayerShape {
   std::uint64_t experts = 1;
   std::uint64_t experts_per_token = 1;
   std::uint64_t hidden_width = 0;  ///< of the dense feed-forward, or of one expert
+  bool expert_biases = false;
   std::optional<format::SharedExpert> shared;
 
   /// The mixer, which must be this one.

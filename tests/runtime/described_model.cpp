@@ -90,6 +90,7 @@ class Chooser final {
     m.experts_per_token = from(1, m.experts);
     m.width = from(17, 200);
     m.router = router(m.experts, m.experts_per_token);
+    m.expert_biases = once_in(3);
     if (once_in(2)) m.shared = SharedExpert{from(17, 250), once_in(2)};
     return {{}, m};
   }

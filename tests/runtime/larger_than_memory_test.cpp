@@ -9,10 +9,12 @@
 
 #include "base/aligned_buffer.h"
 #include "base/file.h"
+#include "format/mistral_params.h"
 #include "runtime/forward/engine_impl.h"
-#include "runtime/memory/expert_extent.h"
 #include "runtime/memory/expert_cache.h"
+#include "runtime/memory/expert_extent.h"
 #include "runtime/memory/residency.h"
+#include "tests/runtime/described_model.h"
 #include "tests/runtime/logits.h"
 #include "tests/support/check_error.h"
 #include "tests/support/make_container.h"
@@ -21,9 +23,9 @@
 
 using namespace sluice;
 using base::ErrorKind;
-using runtime::ExpertMatrix;
-using runtime::ExpertExtent;
 using runtime::ExpertCache;
+using runtime::ExpertExtent;
+using runtime::ExpertMatrix;
 using runtime::Model;
 using runtime::Session;
 using runtime::SessionOptions;
@@ -63,6 +65,52 @@ Session streaming(const Model& model, std::size_t slots, SessionOptions options 
 
 }  // namespace
 
+namespace {
+
+/// With the pieces that it is said to need, each byte of a panel is there, and the whole bias.
+void check_needed_pieces(const ExpertExtent& run, ExpertMatrix which) {
+  const runtime::Matrix whole = run.matrix_in(nullptr, which);
+  const auto begin = reinterpret_cast<std::uintptr_t>(whole.data);
+  const auto bias = reinterpret_cast<std::uintptr_t>(whole.bias);
+  for (std::size_t panels = 1; panels <= whole.layout.panels; ++panels) {
+    std::vector<bool> there(run.length_bytes() / base::kPageBytes);
+    for (std::size_t i = 0; i < run.pieces_for(which, panels); ++i)
+      for (auto at = run.pieces()[i].begin_bytes; at < run.pieces()[i].end_bytes; at += base::kPageBytes)
+        there[at / base::kPageBytes] = true;
+    const auto has = [&](std::uint64_t first, std::uint64_t end) {
+      for (auto at = first; at < end; ++at)
+        if (!there[at / base::kPageBytes]) return false;
+      return true;
+    };
+    CHECK(has(begin, begin + panels * whole.layout.panel_code_bytes));
+    CHECK(has(begin + whole.layout.panels * whole.layout.panel_code_bytes, begin + whole.layout.total_bytes));
+    if (whole.bias != nullptr) CHECK(has(bias, bias + whole.layout.rows * sizeof(float)));
+  }
+  CHECK((run.pieces_for(which, whole.layout.panels) <= run.first_down_piece()) ==
+        (which != ExpertMatrix::down));
+}
+
+void check_pieces(const Model& model, std::size_t layer, std::size_t expert) {
+  const auto& container = model.impl().container;
+  const ExpertExtent run(model.impl().layers[layer].experts[expert], container.bytes().data(), 8192);
+  const auto& entry = container.experts()[layer * model.impl().shape.layers[layer].experts + expert];
+  CHECK(run.offset_bytes() == entry.offset_bytes);
+  CHECK(run.length_bytes() == base::align_up(entry.length_bytes, base::kPageBytes));
+  std::vector<int> seen(run.length_bytes() / base::kPageBytes);
+  for (const auto& piece : run.pieces()) {
+    CHECK(piece.begin_bytes < piece.end_bytes);
+    CHECK(piece.begin_bytes % base::kPageBytes == 0);
+    CHECK(piece.end_bytes % base::kPageBytes == 0);
+    for (std::uint64_t at = piece.begin_bytes; at < piece.end_bytes; at += base::kPageBytes)
+      ++seen[at / base::kPageBytes];
+  }
+  CHECK(seen == std::vector<int>(seen.size(), 1));
+  for (const ExpertMatrix which : {ExpertMatrix::gate, ExpertMatrix::up, ExpertMatrix::down})
+    check_needed_pieces(run, which);
+}
+
+}  // namespace
+
 TEST_CASE("the pieces of an expert cover every byte of it once, in pages, and come in the order of use") {
   for (const auto quant : {convert::Quant::bf16, convert::Quant::q8, convert::Quant::q4}) {
     for (const std::uint64_t hidden : {100u, 128u, 1000u}) {
@@ -71,43 +119,14 @@ TEST_CASE("the pieces of an expert cover every byte of it once, in pages, and co
       auto params = tests::tiny_params();
       params.hidden_dim = hidden;
       const Converted converted(quant, params);
-      const Model model = Model::open(converted.path);
-      const auto& container = model.impl().container;
-      const ExpertExtent run(model.impl().layers[1].experts[2], container.bytes().data(), 8192);
-      const auto& entry = container.experts()[params.num_experts + 2];
-      CHECK(run.offset_bytes() == entry.offset_bytes);
-      CHECK(run.length_bytes() == base::align_up(entry.length_bytes, base::kPageBytes));
-      std::vector<int> seen(run.length_bytes() / base::kPageBytes);
-      for (const auto& piece : run.pieces()) {
-        CHECK(piece.begin_bytes < piece.end_bytes);
-        CHECK(piece.begin_bytes % base::kPageBytes == 0);
-        CHECK(piece.end_bytes % base::kPageBytes == 0);
-        for (std::uint64_t at = piece.begin_bytes; at < piece.end_bytes; at += base::kPageBytes)
-          ++seen[at / base::kPageBytes];
-      }
-      CHECK(seen == std::vector<int>(seen.size(), 1));
-
-      // With the pieces that it is said to need, each byte of a panel is there.
-      for (const ExpertMatrix which : {ExpertMatrix::gate, ExpertMatrix::up, ExpertMatrix::down}) {
-        const runtime::Matrix whole = run.matrix_in(nullptr, which);
-        const auto begin = reinterpret_cast<std::uintptr_t>(whole.data);
-        for (std::size_t panels = 1; panels <= whole.layout.panels; ++panels) {
-          std::vector<bool> there(run.length_bytes() / base::kPageBytes);
-          for (std::size_t i = 0; i < run.pieces_for(which, panels); ++i)
-            for (auto at = run.pieces()[i].begin_bytes; at < run.pieces()[i].end_bytes;
-                 at += base::kPageBytes)
-              there[at / base::kPageBytes] = true;
-          const auto has = [&](std::uint64_t first, std::uint64_t end) {
-            for (auto at = begin + first; at < begin + end; ++at)
-              if (!there[at / base::kPageBytes]) return false;
-            return true;
-          };
-          CHECK(has(0, panels * whole.layout.panel_code_bytes));
-          CHECK(has(whole.layout.panels * whole.layout.panel_code_bytes, whole.layout.total_bytes));
-        }
-        CHECK((run.pieces_for(which, whole.layout.panels) <= run.first_down_piece()) ==
-              (which != ExpertMatrix::down));
-      }
+      check_pieces(Model::open(converted.path), 1, 2);
+      // Biases are read with their expert.
+      const tests::TempDir folder;
+      auto description = describe(params);
+      description.layer_kinds[0].feed_forward.mixture->expert_biases = true;
+      check_pieces(Model::open(tests::write_container(folder / "m.sluice", description,
+                                                      tests::random_weights(description, 4), quant)),
+                   1, 2);
     }
   }
 }

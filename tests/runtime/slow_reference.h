@@ -231,12 +231,17 @@ class SlowReference {
     return gate * sigmoid(gate) * up;
   }
 
-  /// down(activation(gate x, up x))
-  Row gated(const std::string& name, const Row& x) {
-    Row hidden = product(name + "w1.weight", x);
-    const Row up = product(name + "w3.weight", x);
+  /// down(activation(gate x, up x)), each matrix with its bias or without one.
+  Row gated(const std::string& name, const Row& x, bool biases = false) {
+    const auto part = [&](const std::string& matrix, const Row& input) {
+      Row y = product(name + matrix + ".weight", input);
+      if (biases) add_bias(y, name + matrix + ".bias");
+      return y;
+    };
+    Row hidden = part("w1", x);
+    const Row up = part("w3", x);
     for (std::size_t j = 0; j < hidden.size(); ++j) hidden[j] = activation(hidden[j], up[j]);
-    return product(name + "w2.weight", hidden);
+    return part("w2", hidden);
   }
 
   /// Groups of experts that may be chosen, as flags of experts.
@@ -299,7 +304,9 @@ class SlowReference {
       };
       const Experts experts = choose(*description.mixture, name, x);
       for (const auto& [e, weight] : experts)
-        add_weighted(gated(name + "experts." + std::to_string(e) + ".", x), weight);
+        add_weighted(
+            gated(name + "experts." + std::to_string(e) + ".", x, description.mixture->expert_biases),
+            weight);
       if (const auto& shared = description.mixture->shared)
         add_weighted(gated(name + "shared.", x),
                      shared->gate ? sigmoid(product(name + "shared_gate.weight", x)[0]) : 1);
