@@ -40,7 +40,12 @@ std::string small_kind(TensorRole role) {
     case TensorRole::router: return "routers";
     case TensorRole::final_norm:
     case TensorRole::mixer_norm:
-    case TensorRole::feed_forward_norm: return "norms";
+    case TensorRole::mixer_post_norm:
+    case TensorRole::feed_forward_norm:
+    case TensorRole::feed_forward_post_norm:
+    case TensorRole::experts_norm:
+    case TensorRole::experts_post_norm:
+    case TensorRole::dense_post_norm: return "norms";
     default: return "biases and others";
   }
 }

@@ -146,10 +146,7 @@ class LayerTensors final {
     if (mixture->expert_biases) add(TensorRole::expert_up_bias, {mixture->width}, expert);
     add(TensorRole::expert_down, {width_, mixture->width}, expert);
     if (mixture->expert_biases) add(TensorRole::expert_down_bias, {width_}, expert);
-    // Where the experts have a norm of their own, they read other activations than the dense feed-forward.
-    if (!has_norm_for_experts()) return;
-    for (std::size_t i = first; i < out_.size(); ++i)
-      if (out_[i].input == MatrixInput::feed_forward) out_[i].input = MatrixInput::experts;
+    read_experts_norm(first);
   }
 
  private:
@@ -240,9 +237,19 @@ class LayerTensors final {
     if (has_norm_for_experts()) add(TensorRole::experts_post_norm, {width_});
     if (!mixture.shared) return;
     if (mixture.shared->gate) add(TensorRole::shared_router, {1, width_});
+    const std::size_t first = out_.size();
     add(TensorRole::shared_gate, {mixture.shared->width, width_});
     add(TensorRole::shared_up, {mixture.shared->width, width_});
     add(TensorRole::shared_down, {width_, mixture.shared->width});
+    read_experts_norm(first);
+  }
+
+  /// Where the mixture has a norm of its own, its matrices read other activations than the dense
+  /// feed-forward.
+  void read_experts_norm(std::size_t first) {
+    if (!has_norm_for_experts()) return;
+    for (std::size_t i = first; i < out_.size(); ++i)
+      if (out_[i].input == MatrixInput::feed_forward) out_[i].input = MatrixInput::experts;
   }
 
   void add_dense(const DenseFeedForward& dense) {

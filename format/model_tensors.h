@@ -107,7 +107,7 @@ enum class MatrixInput : std::uint8_t {
   query_latent,
   key_value_latent,
   feed_forward,  ///< of dense, router, shared and other experts alike
-  experts,       ///< of the experts alone, where they have a norm of their own
+  experts,       ///< of all experts, shared ones too, where the mixture has a norm of its own
   hidden,        ///< between up and down: other activations for each expert
   head,
 };

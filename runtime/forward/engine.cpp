@@ -60,7 +60,8 @@ PaddedWidths::PaddedWidths(const LayerShape& shape)
     : query(padded_to_tiles(shape.attention().heads * shape.attention().head_dim)),
       key_value(padded_to_tiles(shape.attention().key_heads * shape.attention().head_dim)),
       hidden(padded_to_tiles(shape.hidden_width)),
-      shared(shape.shared ? padded_to_tiles(shape.shared->width) : 0) {}
+      shared(shape.shared ? padded_to_tiles(shape.shared->width) : 0),
+      dense(padded_to_tiles(shape.dense_width)) {}
 
 Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
     : model(model_in),
@@ -107,6 +108,7 @@ void Engine::Impl::reserve() {
   routing.experts.reserve(row_count * top);
   routing.weights.reserve(row_count * top);
   routing.shared_weights.reserve(row_count);
+  unrouted.reserve(2);
   routing.margins.reserve(row_count);
   routing.assignments.reserve(row_count * top);
   routing.first_assignment.reserve(experts + 1);
@@ -132,17 +134,7 @@ void Engine::Impl::reserve_layer(std::size_t index, std::size_t row_count) {
   Activations& a = activations;
   a.mixer_in.reset(w.mixer_input, row_count, dim, kAttentionChunk);
   std::visit([&](const auto& mixer) { reserve_mixer(mixer, widths, row_count); }, w.mixer);
-  const std::size_t assignment_count = row_count * shape.layers[index].experts_per_token;
-  for (const ExpertWeights& expert : w.experts) {
-    const format::TileType in = expert.gate.matrix.layout.type;
-    a.mixture_in.reset(in, row_count, dim, format::kActivationChunk);
-    a.expert_in.reset(in, assignment_count, dim, format::kActivationChunk);
-    a.expert_hidden.reset(expert.down.matrix.layout.type, assignment_count, widths.hidden,
-                          format::kActivationChunkDown);
-  }
-  if (w.shared)
-    a.shared_hidden.reset(w.shared->expert.down.matrix.layout.type, row_count, widths.shared,
-                          format::kActivationChunkDown);
+  reserve_mixture(index, row_count);
 }
 
 // KV pages get their memory when they are first written, so they are counted here as a need. Everything else
@@ -193,11 +185,12 @@ void Engine::Impl::run_layer(std::size_t index) {
   rms_norm(w.mixer_norm, a.mixer_in, w.mixer_input, kAttentionChunk);
   // h = x + mixer(norm(x))
   std::visit([&](const auto& mixer) { mix(layer, mixer); }, w.mixer);
-  add_residual();
-  rms_norm(w.ffn_norm, a.mixture_in, w.experts.front().gate.matrix.layout.type, format::kActivationChunk);
+  add_residual(w.mixer_post_norm, 1);
+  norm_inputs(layer);
   watch.lap(part_seconds.attention);
   mixture(layer);  // x = h + mixture(norm(h))
-  add_residual();
+  norm_results(layer);
+  add_residual(w.ffn_post_norm, w.output_scale);
   weights.require_whole();
 }
 
@@ -232,11 +225,17 @@ void Engine::Impl::rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, f
   });
 }
 
-void Engine::Impl::add_residual() {
+void Engine::Impl::add_residual(const Buffer<float>& post_norm, float output_scale) {
   const auto scale = static_cast<float>(shape.residual_scale);
   for_each_row([&](std::size_t r, unsigned) {
+    float* const out = &activations.block_out[r * dim];
+    float* const x = &activations.x[r * dim];
+    if (post_norm.data() != nullptr)
+      kernels.rms_norm(out, post_norm.data(), static_cast<float>(shape.norm_epsilon), shape.width, dim, out);
     // With a scale of 1 the fused multiply-add rounds as an addition does.
-    kernels.add_scaled(&activations.block_out[r * dim], scale, dim, &activations.x[r * dim]);
+    kernels.add_scaled(out, scale, dim, x);
+    if (output_scale != 1)
+      for (std::size_t i = 0; i < dim; ++i) x[i] *= output_scale;
   });
 }
 

@@ -75,6 +75,7 @@ struct PaddedWidths {
   std::size_t key_value;  ///< all key heads, or all value heads
   std::size_t hidden;     ///< of one expert
   std::size_t shared;     ///< hidden values of the shared expert; 0 where there is none
+  std::size_t dense;      ///< the same of a dense feed-forward in addition to experts
 };
 
 /// A layer while it is computed.
@@ -106,11 +107,16 @@ struct Activations {
   Buffer<float> logits;           ///< [row with logits][vocab]
   InputRowsBuffer mixer_in;       ///< normed, for the matrices that read the layer's input
   InputRowsBuffer attention_out;  ///< heads, for the output projection
-  InputRowsBuffer mixture_in;     ///< normed, for all experts
+  InputRowsBuffer mixture_in;     ///< normed, for all feed-forwards but those with dense_in
   InputRowsBuffer head_in;        ///< normed, for the output matrix
   InputRowsBuffer expert_in;      ///< [assignment] the row of mixture_in
   InputRowsBuffer expert_hidden;  ///< [assignment] activation(gate) * up
   InputRowsBuffer shared_hidden;  ///< the same of the shared expert, [R]
+  InputRowsBuffer dense_hidden;   ///< and of a dense feed-forward in addition to experts, [R]
+  // Only where such a dense feed-forward has norms of its own, or the router an input of its own:
+  InputRowsBuffer dense_in;
+  Buffer<float> dense_out;  ///< [R][dim]
+  Buffer<float> router_in;  ///< [R][dim]
 };
 
 /// Which experts the rows of a step go to in one layer.
@@ -164,6 +170,17 @@ struct HiddenSlice {
   float* observed;  ///< [row][hidden columns] gets them as floats, too; or null
 };
 
+/// A feed-forward that every row uses beside its experts: shared expert, or dense.
+struct Unrouted {
+  const ExpertWeights* weights;
+  InputRows in;
+  InputRows hidden;
+  float* out;                ///< [R][dim], to which results are added
+  const float* row_weights;  ///< [R] factors of the results; null: 1
+
+  [[nodiscard]] std::size_t hidden_panels() const { return hidden.cols() / format::kPanelRows; }
+};
+
 /// A matrix and the rows [R][matrix rows padded] that its product fills.
 struct Product {
   const Matrix* matrix;
@@ -202,7 +219,8 @@ struct Engine::Impl {
   std::vector<StepRow> rows;  ///< of the step at hand
   Activations activations;
   Routing routing;
-  struct Scratch {       ///< one a worker
+  std::vector<Unrouted> unrouted;  ///< of the layer at hand
+  struct Scratch {                 ///< one a worker
     Buffer<float> head;  ///< a key and a value, or queries and attention's results, padded to kLanes
     Buffer<float> gate;  ///< [rows][slice]
     Buffer<float> up;    ///< [rows][slice]
@@ -226,7 +244,8 @@ struct Engine::Impl {
   [[nodiscard]] Layer layer_at(std::size_t index);
   void rms_norm(const Buffer<float>& weight, InputRowsBuffer& out, format::TileType reader,
                 std::size_t chunk);
-  void add_residual();
+  /// x = (x + residual scale * norm(block_out)) * output_scale; an empty norm changes nothing.
+  void add_residual(const Buffer<float>& post_norm, float output_scale);
 
   // A mixer makes block_out of mixer_in, and reserves its activations. Each kind has a file of its own.
 
@@ -251,14 +270,18 @@ struct Engine::Impl {
   void report_routing(const Layer& layer);
 
   // mixture.cpp
+  void norm_inputs(const Layer& layer);
   void mixture(const Layer& layer);
+  void norm_results(const Layer& layer);
+  void reserve_mixture(std::size_t index, std::size_t row_count);
+  void collect_unrouted(const Layer& layer);
   void gather(const Layer& layer);
   /// The rows that the expert computes, for `matrix`.
   [[nodiscard]] InputRows inputs_of(std::uint32_t expert, const Matrix& matrix);
   [[nodiscard]] InputRows hidden_of(std::uint32_t expert, const Matrix& matrix);
   void gate_and_up(const Layer& layer, const LayerExperts& experts);
   void hidden_slice(const HiddenSlice& slice, unsigned worker);
-  void down(const Layer& layer, const LayerExperts& experts);
+  void down(const LayerExperts& experts);
 
   // products.cpp
   /// Each matrix times the rows of `in`, in one region over all workers.

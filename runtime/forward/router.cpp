@@ -139,6 +139,9 @@ void Engine::Impl::route(const Layer& layer) {
       chooser.choose(kernels, *sizes.router, {&activations.router[r * sizes.experts], sizes.experts},
                      layer.weights.selection_bias.data(), std::span(&routing.experts[r * top], top),
                      std::span(&routing.weights[r * top], top));
+      if (const float* scale = layer.weights.expert_scale.data(); scale != nullptr)
+        for (std::size_t i = 0; i < top; ++i)
+          routing.weights[r * top + i] *= scale[routing.experts[r * top + i]];
       if (margins_wanted) routing.margins[r] = chooser.margin(sizes.experts);
       if (sizes.shared && sizes.shared->gate) routing.shared_weights[r] = shared_weight(layer, r);
     });
@@ -156,12 +159,13 @@ void Engine::Impl::router_logits(const Layer& layer) {
   const LayerWeights& w = layer.weights;
   const std::size_t experts = layer.shape.experts;
   const std::size_t expert_blocks = base::divide_up(experts, kExperts);
+  const Buffer<float>& in = layer.shape.has_own_router_input() ? activations.router_in : activations.normed;
   pool.run_in_shares(base::divide_up(rows.size(), kRows) * expert_blocks, [&](std::size_t task, unsigned) {
     const std::size_t first = task % expert_blocks * kExperts;
     const std::size_t count = std::min(kExperts, experts - first);
     const std::size_t row = task / expert_blocks * kRows;
     const std::size_t row_end = std::min(row + kRows, rows.size());
-    kernels.dots(&activations.normed[row * dim], dim, row_end - row, &w.router[first * dim], dim, count, dim,
+    kernels.dots(&in[row * dim], dim, row_end - row, &w.router[first * dim], dim, count, dim,
                  &activations.router[row * experts + first], experts);
     for (std::size_t r = row; r < row_end; ++r) {
       const std::span logits(&activations.router[r * experts + first], count);

@@ -191,6 +191,9 @@ MixerWeights Model::Impl::open_mixer(const format::GroupedQueryAttention& attent
 LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
   const LayerShape& layer = shape.layers[l];
   const format::Router router = layer.router.value_or(format::Router());
+  const auto norm_if = [&](bool present, TensorRole role) {
+    return present ? norm_weights(role, l) : Buffer<float>();
+  };
   LayerWeights w{
       .mixer_norm = norm_weights(TensorRole::mixer_norm, l),
       .mixer = open_mixer(layer.attention(), l),
@@ -198,7 +201,16 @@ LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
       .router = rows_if(layer.router.has_value(), TensorRole::router, l),
       .router_bias = rows_if(router.logit_bias, TensorRole::router_bias, l),
       .selection_bias = rows_if(router.selection_bias, TensorRole::router_selection_bias, l),
+      .router_norm = router.own_input ? open_router_norm(l) : Buffer<float>(),
+      .expert_scale = rows_if(router.own_input, TensorRole::router_expert_scale, l),
+      .mixer_post_norm = norm_if(layer.post_norms, TensorRole::mixer_post_norm),
+      .ffn_post_norm = norm_if(layer.post_norms, TensorRole::feed_forward_post_norm),
+      .experts_norm = norm_if(layer.has_separate_norms(), TensorRole::experts_norm),
+      .experts_post_norm = norm_if(layer.has_separate_norms(), TensorRole::experts_post_norm),
+      .dense_post_norm = norm_if(layer.has_separate_norms(), TensorRole::dense_post_norm),
+      .output_scale = layer.output_scale ? padded_rows(TensorRole::output_scale, l)[0] : 1,
       .shared = {},
+      .dense = {},
       .experts = {},
       .mixer_input = {},
       .parts = {},
@@ -206,16 +218,32 @@ LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
   const std::vector<const WeightMatrix*> matrices = matrices_of(w.mixer);
   w.mixer_input = matrices.front()->matrix.layout.type;
   for (const WeightMatrix* weights : matrices) w.parts.push_back(weights->part);
-  if (layer.shared) {
-    const WeightMatrix gate = matrix(TensorRole::shared_gate, l);
-    w.shared =
-        SharedWeights{{gate, matrix(TensorRole::shared_up, l), matrix(TensorRole::shared_down, l), gate.part},
-                      rows_if(layer.shared->gate, TensorRole::shared_router, l)};
-    for (const WeightMatrix* weights : {&w.shared->expert.gate, &w.shared->expert.up, &w.shared->expert.down})
-      w.parts.push_back(weights->part);
-  }
+  open_unrouted(l, w);
   w.experts = open_experts(l);
   return w;
+}
+
+void Model::Impl::open_unrouted(std::uint64_t l, LayerWeights& w) const {
+  const auto open = [&](TensorRole gate, TensorRole up, TensorRole down) {
+    const ExpertWeights weights{matrix(gate, l), matrix(up, l), matrix(down, l), {}};
+    for (const WeightMatrix* part : {&weights.gate, &weights.up, &weights.down})
+      w.parts.push_back(part->part);
+    return weights;
+  };
+  if (const auto& shared = shape.layers[l].shared)
+    w.shared = SharedWeights{open(TensorRole::shared_gate, TensorRole::shared_up, TensorRole::shared_down),
+                             rows_if(shared->gate, TensorRole::shared_router, l)};
+  if (shape.layers[l].dense_width > 0)
+    w.dense = open(TensorRole::dense_gate, TensorRole::dense_up, TensorRole::dense_down);
+}
+
+// A norm without weights, then a factor for each input and one for all of them. Together they are the weights
+// of a norm.
+Buffer<float> Model::Impl::open_router_norm(std::uint64_t l) const {
+  Buffer<float> weights = padded_rows(TensorRole::router_input_scale, l);
+  const float factor = 1.0f / std::sqrt(static_cast<float>(shape.width));
+  for (std::uint64_t i = 0; i < shape.width; ++i) weights[i] *= factor;
+  return weights;
 }
 
 // Searches the tensors of the first two experts alone: those of the others lie in the same order behind them

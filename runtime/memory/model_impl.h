@@ -40,8 +40,9 @@ struct ExpertWeights {
   WeightMatrix gate;  ///< [hidden, dim], w1 in Mistral's names
   WeightMatrix up;    ///< [hidden, dim], w3
   WeightMatrix down;  ///< [dim, hidden], w2
-  ProofPart
-      part;  ///< all three with their biases, but for a shared expert, whose matrices are parts of their own
+  /// All three with their biases. Those that every token uses beside experts are no part: each of their
+  /// matrices is one.
+  ProofPart part;
 };
 
 /// A dense feed-forward that every token uses in addition to its experts.
@@ -80,10 +81,16 @@ struct LayerWeights {
   Buffer<float> router;          ///< [expert][dim padded]; empty in dense layers
   Buffer<float> router_bias;     ///< [expert], added to the logits
   Buffer<float> selection_bias;  ///< [expert], added to the scores for choosing
+  Buffer<float> router_norm;     ///< [dim padded], of the router's own input, with the factor dim^-0.5
+  Buffer<float> expert_scale;    ///< [expert], factors of the weights
+  Buffer<float> mixer_post_norm, ffn_post_norm;                    ///< [dim padded]
+  Buffer<float> experts_norm, experts_post_norm, dense_post_norm;  ///< [dim padded]
+  float output_scale = 1;
   std::optional<SharedWeights> shared;
+  std::optional<ExpertWeights> dense;  ///< in addition to experts
   std::vector<ExpertWeights> experts;  ///< the one feed-forward of a dense layer
   format::TileType mixer_input;        ///< the type of the matrices that read the mixer's input
-  std::vector<ProofPart> parts;        ///< matrices of the mixer and of the shared expert
+  std::vector<ProofPart> parts;        ///< matrices that every token reads beside experts
 };
 
 /// Rows that tokens become first: bf16 rows, or, where the embedding is tied to the head, rows of the head's
@@ -131,6 +138,9 @@ struct Model::Impl {
   [[nodiscard]] Buffer<float> rows_if(bool present, TensorRole role, std::uint64_t layer) const;
   [[nodiscard]] Embedding open_embedding() const;
   [[nodiscard]] LayerWeights open_layer(std::uint64_t layer) const;
+  /// The feed-forwards that every token uses beside experts.
+  void open_unrouted(std::uint64_t layer, LayerWeights& w) const;
+  [[nodiscard]] Buffer<float> open_router_norm(std::uint64_t layer) const;
   [[nodiscard]] MixerWeights open_mixer(const format::GroupedQueryAttention& attention,
                                         std::uint64_t layer) const;
   [[nodiscard]] std::vector<ExpertWeights> open_experts(std::uint64_t layer) const;

@@ -32,6 +32,7 @@ std::vector<const Matrix*> pinned_matrices(const Model::Impl& model) {
     const LayerWeights& layer = model.layers[l];
     for (const WeightMatrix* weights : matrices_of(layer.mixer)) all.push_back(&weights->matrix);
     if (layer.shared) add({&layer.shared->expert.gate, &layer.shared->expert.up, &layer.shared->expert.down});
+    if (layer.dense) add({&layer.dense->gate, &layer.dense->up, &layer.dense->down});
     if (model.shape.streams_experts(l)) continue;
     for (const ExpertWeights& dense : layer.experts) add({&dense.gate, &dense.up, &dense.down});
   }

@@ -47,8 +47,8 @@ struct ResidencyPlan {
 /// small: its pages may be charged to the control group of another process.
 [[nodiscard]] bool is_cached(const Model::Impl& model);
 
-/// Keeps the matrices that every token reads (attention, shared experts, output) in memory: locked where the
-/// user may lock memory, otherwise read ahead once.
+/// Keeps the matrices that every token reads (mixers, shared experts, dense feed-forwards, output) in memory:
+/// locked where the user may lock memory, otherwise read ahead once.
 class PinnedWeights final {
  public:
   explicit PinnedWeights(const Model::Impl& model);

@@ -27,11 +27,6 @@ class SupportCheck final {
     const auto* attention = std::get_if<GroupedQueryAttention>(&layer.mixer);
     refuse_if(attention == nullptr, "mixer " + std::string(mixer_name(layer.mixer)));
     check(*attention);
-    refuse_if(layer.post_norms, "normalisation behind mixer and feed-forward");
-    refuse_if(layer.output_scale, "output scale");
-    const auto& mixture = layer.feed_forward.mixture;
-    refuse_if(mixture && layer.feed_forward.dense, "dense feed-forward in addition to experts");
-    if (mixture) check(*mixture);
   }
 
  private:
@@ -42,10 +37,6 @@ class SupportCheck final {
     refuse_if(attention.output_gate, "gate of the attention's output");
     refuse_if(attention.soft_cap.has_value(), "attention soft cap");
     refuse_if(attention.query_temperature.has_value(), "query temperature");
-  }
-
-  void check(const Mixture& mixture) const {
-    refuse_if(mixture.router.own_input, "router with an input of its own");
   }
 
   std::string subject_;
@@ -59,6 +50,8 @@ LayerShape layer_shape(const LayerDescription& layer, std::vector<Rope>& ropes) 
     shape.rope = static_cast<std::size_t>(found - ropes.begin());
     if (found == ropes.end()) ropes.push_back(*rope);
   }
+  shape.post_norms = layer.post_norms;
+  shape.output_scale = layer.output_scale;
   if (const auto& mixture = layer.feed_forward.mixture) {
     shape.router = mixture->router;
     shape.experts = mixture->experts;
@@ -66,6 +59,7 @@ LayerShape layer_shape(const LayerDescription& layer, std::vector<Rope>& ropes) 
     shape.hidden_width = mixture->width;
     shape.expert_biases = mixture->expert_biases;
     shape.shared = mixture->shared;
+    if (layer.feed_forward.dense) shape.dense_width = layer.feed_forward.dense->width;
   } else {
     shape.hidden_width = layer.feed_forward.dense->width;
   }

@@ -19,7 +19,7 @@ struct KeyValueShape {
   std::uint64_t width = 0;  ///< of a key, and of a value
 };
 
-/// A mixer, then a dense feed-forward or a mixture of experts.
+/// A mixer, then a dense feed-forward, a mixture of experts, or both.
 struct LayerShape {
   format::Mixer mixer;
   std::optional<std::size_t> rope;       ///< index into DecoderShape::ropes; absent: no positions
@@ -29,12 +29,18 @@ struct LayerShape {
   std::uint64_t hidden_width = 0;  ///< of the dense feed-forward, or of one expert
   bool expert_biases = false;
   std::optional<format::SharedExpert> shared;
+  std::uint64_t dense_width = 0;  ///< of a dense feed-forward in addition to experts; 0: there is none
+  bool post_norms = false;
+  bool output_scale = false;
 
   /// The mixer, which must be this one.
   [[nodiscard]] const format::GroupedQueryAttention& attention() const {
     return std::get<format::GroupedQueryAttention>(mixer);
   }
   [[nodiscard]] KeyValueShape key_values() const;
+  [[nodiscard]] bool has_own_router_input() const { return router && router->own_input; }
+  /// Whether dense feed-forward and mixture have input and output norms of their own.
+  [[nodiscard]] bool has_separate_norms() const { return post_norms && dense_width > 0; }
   /// Positions that a position sees, itself included; absent: all before it.
   [[nodiscard]] std::optional<std::uint64_t> window_tokens() const;
 };

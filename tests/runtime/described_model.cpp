@@ -74,6 +74,7 @@ class Chooser final {
     r.logit_bias = once_in(3);
     r.selection_bias = once_in(2);
     if (once_in(2)) r.scale = between(0.5, 3);
+    r.own_input = once_in(4);
     for (const std::uint64_t groups : {2, 3, 5}) {
       if (experts % groups != 0 || experts / groups < 2 || !once_in(2)) continue;
       r.groups = RouterGroups{groups, from(1, groups), once_in(2) ? GroupScore::best : GroupScore::best_two};
@@ -92,6 +93,7 @@ class Chooser final {
     m.router = router(m.experts, m.experts_per_token);
     m.expert_biases = once_in(3);
     if (once_in(2)) m.shared = SharedExpert{from(17, 250), once_in(2)};
+    if (once_in(4)) return {DenseFeedForward{from(17, 250)}, m};
     return {{}, m};
   }
 
@@ -99,9 +101,29 @@ class Chooser final {
   std::mt19937_64& random_;
 };
 
-bool is_norm(TensorRole role) {
-  return role == TensorRole::mixer_norm || role == TensorRole::feed_forward_norm ||
-         role == TensorRole::final_norm || role == TensorRole::query_norm || role == TensorRole::key_norm;
+/// Whether the tensor holds factors, which are near 1.
+bool is_factors(TensorRole role) {
+  switch (role) {
+    case TensorRole::mixer_norm:
+    case TensorRole::mixer_post_norm:
+    case TensorRole::feed_forward_norm:
+    case TensorRole::feed_forward_post_norm:
+    case TensorRole::experts_norm:
+    case TensorRole::experts_post_norm:
+    case TensorRole::dense_post_norm:
+    case TensorRole::final_norm:
+    case TensorRole::query_norm:
+    case TensorRole::key_norm:
+    case TensorRole::router_expert_scale:
+    case TensorRole::output_scale: return true;
+    default: return false;
+  }
+}
+
+/// A router's own input is divided by the root of its width, and released factors undo that.
+float mean_of(const ModelTensor& tensor) {
+  if (tensor.role == TensorRole::router_input_scale) return std::sqrt(static_cast<float>(tensor.shape[0]));
+  return is_factors(tensor.role) ? 1.0f : 0.0f;
 }
 
 std::vector<float> random_values(const ModelTensor& tensor, std::uint64_t seed) {
@@ -109,7 +131,7 @@ std::vector<float> random_values(const ModelTensor& tensor, std::uint64_t seed) 
   for (const char c : tensor.name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
   std::mt19937_64 random(hash);
   const bool row = tensor.shape.size() == 1;
-  const float mean = is_norm(tensor.role) ? 1.0f : 0.0f;
+  const float mean = mean_of(tensor);
   const float deviation = row ? 0.15f : 1 / std::sqrt(static_cast<float>(tensor.shape[1]));
   std::vector<float> values(static_cast<std::size_t>(element_count(tensor.shape).value()));
   for (float& value : values) {
@@ -188,7 +210,7 @@ ModelDescription random_description(std::mt19937_64& random) {
   const std::uint64_t kinds = choose.from(1, 3);
   std::vector<LayerDescription> all;
   for (std::uint64_t kind = 0; kind < kinds; ++kind)
-    all.push_back({choose.attention(), choose.feed_forward()});
+    all.push_back({choose.attention(), choose.feed_forward(), choose.once_in(3), choose.once_in(4)});
   const std::uint64_t layers = choose.from(kinds, 4);
   for (std::uint64_t layer = 0; layer < layers; ++layer) model.add_layers(1, all[layer % kinds]);
   validate(model, "random model");

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -46,6 +47,18 @@ format::ModelDescription with_biases() {
   return model;
 }
 
+/// The same with a dense feed-forward beside the experts, which have norms of their own, and a router with
+/// its own input.
+format::ModelDescription with_dense_beside() {
+  format::ModelDescription model = with_biases();
+  format::LayerDescription& layer = model.layer_kinds[0];
+  layer.feed_forward.dense = format::DenseFeedForward{100};
+  layer.feed_forward.mixture->router.own_input = true;
+  layer.post_norms = true;
+  layer.output_scale = true;
+  return model;
+}
+
 /// Feeds two tokens, with the experts mapped or read through a cache.
 void feed(const Model& model, bool streams) {
   SessionOptions options;
@@ -76,6 +89,43 @@ TEST_CASE("biases of an expert are verified with it, mapped or read through a ca
       CHECK_ERROR(feed(model, streams), ErrorKind::verification, "layer 1, expert 2: tensor '" + name + "'");
     }
     CHECK_ERROR(Model::open(damaged, {.verify = runtime::Verify::full}), ErrorKind::verification, name);
+  }
+}
+
+TEST_CASE(
+    "a dense feed-forward beside experts is verified before it is used, mapped or beside an expert cache") {
+  const tests::TempDir folder;
+  const auto description = with_dense_beside();
+  const auto path = tests::write_container(folder / "m.sluice", description,
+                                           tests::random_weights(description, 8), convert::Quant::q4);
+  const std::string name = "layers.1.feed_forward.w2.weight";
+  std::string bytes = base::read_text_file(path);
+  bytes[static_cast<std::size_t>(Model::open(path).impl().container.find(name)->offset_bytes) + 5] ^= 1;
+  tests::write_plainly(path, bytes);
+  for (const bool streams : {false, true})
+    CHECK_ERROR(feed(Model::open(path), streams), ErrorKind::verification, name);
+}
+
+TEST_CASE("calibration sees what experts read behind their own norm") {
+  const tests::TempDir folder;
+  const auto description = with_dense_beside();
+  auto weights = tests::random_weights(description, 8);
+  // Of the experts' input, one value is left in each layer; dense feed-forward and router read all of theirs.
+  for (const char* layer : {"layers.0", "layers.1"}) {
+    auto& norm = weights.at(std::string(layer) + ".feed_forward.experts_norm.weight");
+    std::ranges::fill(norm, 0.0f);
+    norm[3] = 1;
+  }
+  const Model model =
+      Model::open(tests::write_container(folder / "m.sluice", description, weights, convert::Quant::q8));
+  runtime::Calibrator calibrator(model, "Once upon a time there was a little girl who had a red ball.",
+                                 {.thread_count = 2, .context_tokens = 20, .isa = {}, .stop = {}});
+  for (int layer = 0; layer < 2; ++layer) {
+    for (const auto& expert : calibrator.next_layer().experts) {
+      CHECK(expert.tokens == calibrator.tokens());
+      CHECK(std::ranges::count_if(expert.up.sums, [](float sum) { return sum != 0; }) == 1);
+      CHECK(std::ranges::count_if(expert.down.sums, [](float sum) { return sum > 0; }) >= 40);
+    }
   }
 }
 

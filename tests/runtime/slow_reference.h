@@ -51,9 +51,16 @@ class SlowReference {
     for (std::size_t layer = 0; layer < model_.layer_count(); ++layer) {
       const format::LayerDescription& description = model_.layer(layer);
       const std::string name = "layers." + std::to_string(layer) + ".";
-      add(x, attention(std::get<format::GroupedQueryAttention>(description.mixer), name + "attention.",
-                       normed(x, name + "attention_norm.weight")));
-      add(x, feed_forward(description.feed_forward, layer, normed(x, name + "ffn_norm.weight")));
+      auto mixed = attention(std::get<format::GroupedQueryAttention>(description.mixer), name + "attention.",
+                             normed(x, name + "attention_norm.weight"));
+      if (description.post_norms) mixed = normed(mixed, name + "attention_post_norm.weight");
+      add(x, mixed);
+      auto fed = feed_forward(description, layer, x);
+      if (description.post_norms) fed = normed(fed, name + "ffn_post_norm.weight");
+      add(x, fed);
+      if (description.output_scale)
+        for (Row& row : x)
+          for (double& v : row) v *= weights_.at(name + "output_scale")[0];
     }
     const std::string head = model_.tied_embeddings ? "tok_embeddings.weight" : "output.weight";
     std::vector<Row> result;
@@ -263,9 +270,21 @@ class SlowReference {
     return open;
   }
 
-  Experts choose(const format::Mixture& mixture, const std::string& name, const Row& x) {
+  /// The router's own form of a token's residual stream: a norm without weights, times a factor an input.
+  Row router_input(const std::string& name, Row x) {
+    double squares = 0;
+    for (const double v : x) squares += v * v;
+    const auto count = static_cast<double>(x.size());
+    const double rms = std::sqrt(squares / count + model_.norm.epsilon);
+    const Row& scale = weights_.at(name + "gate.input_scale");
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] *= scale[i] / (rms * std::sqrt(count));
+    return x;
+  }
+
+  /// `x` is what the experts read, `residual` what their norm reads.
+  Experts choose(const format::Mixture& mixture, const std::string& name, const Row& x, const Row& residual) {
     const format::Router& router = mixture.router;
-    Row score = product(name + "gate.weight", x);
+    Row score = product(name + "gate.weight", router.own_input ? router_input(name, residual) : x);
     if (router.logit_bias) add_bias(score, name + "gate.bias");
     if (router.score == format::RouterScore::softmax) softmax(score);
     if (router.score == format::RouterScore::sigmoid) std::ranges::transform(score, score.begin(), sigmoid);
@@ -284,34 +303,45 @@ class SlowReference {
     for (const std::uint32_t e : order) sum += score[e];
     Experts experts;
     for (const std::uint32_t e : order)
-      experts.emplace_back(e, score[e] / (router.renormalise ? sum : 1) * router.scale);
+      experts.emplace_back(e, score[e] / (router.renormalise ? sum : 1) * router.scale *
+                                  (router.own_input ? weights_.at(name + "gate.expert_scale")[e] : 1));
     return experts;
   }
 
-  std::vector<Row> feed_forward(const format::FeedForward& description, std::size_t layer,
-                                const std::vector<Row>& h) {
+  Row mixture(const format::Mixture& description, std::size_t layer, std::size_t token, const Row& x,
+              const Row& residual) {
     const std::string name = "layers." + std::to_string(layer) + ".feed_forward.";
-    std::vector<Row> out;
-    for (std::size_t t = 0; t < h.size(); ++t) {
-      const Row& x = h[t];
-      if (!description.mixture) {
-        out.push_back(gated(name, x));
-        continue;
-      }
-      Row sum(x.size());
-      const auto add_weighted = [&](const Row& y, double weight) {
-        for (std::size_t j = 0; j < sum.size(); ++j) sum[j] += weight * y[j];
+    Row sum(x.size());
+    const auto add_weighted = [&](const Row& y, double weight) {
+      for (std::size_t j = 0; j < sum.size(); ++j) sum[j] += weight * y[j];
+    };
+    const Experts experts = choose(description, name, x, residual);
+    for (const auto& [e, weight] : experts)
+      add_weighted(gated(name + "experts." + std::to_string(e) + ".", x, description.expert_biases), weight);
+    if (const auto& shared = description.shared)
+      add_weighted(gated(name + "shared.", x),
+                   shared->gate ? sigmoid(product(name + "shared_gate.weight", x)[0]) : 1);
+    routing_[{layer, token}] = experts;
+    return sum;
+  }
+
+  /// `x` is the residual stream.
+  std::vector<Row> feed_forward(const format::LayerDescription& description, std::size_t layer,
+                                const std::vector<Row>& x) {
+    const std::string name = "layers." + std::to_string(layer) + ".";
+    const auto& [dense, experts] = description.feed_forward;
+    const bool separate = description.post_norms && dense && experts;
+    const std::vector<Row> in = normed(x, name + "ffn_norm.weight");
+    const std::vector<Row> experts_in = separate ? normed(x, name + "feed_forward.experts_norm.weight") : in;
+    std::vector<Row> out(x.size(), Row(model_.width));
+    for (std::size_t t = 0; t < x.size(); ++t) {
+      Row& sum = out[t];
+      const auto add_part = [&](Row part, const char* norm_name) {
+        if (separate) norm(part, 0, part.size(), name + "feed_forward." + norm_name + ".weight");
+        for (std::size_t i = 0; i < part.size(); ++i) sum[i] += part[i];
       };
-      const Experts experts = choose(*description.mixture, name, x);
-      for (const auto& [e, weight] : experts)
-        add_weighted(
-            gated(name + "experts." + std::to_string(e) + ".", x, description.mixture->expert_biases),
-            weight);
-      if (const auto& shared = description.mixture->shared)
-        add_weighted(gated(name + "shared.", x),
-                     shared->gate ? sigmoid(product(name + "shared_gate.weight", x)[0]) : 1);
-      routing_[{layer, t}] = experts;
-      out.push_back(sum);
+      if (dense) add_part(gated(name + "feed_forward.", in[t]), "dense_post_norm");
+      if (experts) add_part(mixture(*experts, layer, t, experts_in[t], x[t]), "experts_post_norm");
     }
     return out;
   }
