@@ -36,14 +36,14 @@ KvType default_kv(const Model& model) { return model.quant() == "bf16" ? KvType:
 /// The budget of the KV pages in bytes, checked against the memory that is free. The pages are only reserved
 /// address space at first, so without this check a context that does not fit would be accepted here and the
 /// process would be killed in the middle of an answer.
-std::uint64_t kv_bytes(const DecoderShape& shape, const EngineOptions& options, KvType type) {
+std::uint64_t kv_bytes(const std::optional<KvLayout>& layout, const EngineOptions& options) {
   const std::uint64_t available = available_memory_bytes();
-  const auto page = KvPool::page_bytes(shape, type);
-  const auto pages = KvCache::page_count_max(shape, {.context_tokens = options.context_tokens,
-                                                     .step_tokens = options.step_tokens_max,
-                                                     .keep_positions = options.keep_positions});
-  const auto needed = options.kv_budget_bytes ? options.kv_budget_bytes
-                                              : (page ? base::checked_mul(*page, pages) : std::nullopt);
+  const KvLimits limits{.context_tokens = options.context_tokens,
+                        .step_tokens = options.step_tokens_max,
+                        .keep_positions = options.keep_positions};
+  std::optional<std::uint64_t> needed;
+  if (layout) needed = base::checked_mul(layout->page_bytes(), layout->page_count_max(limits));
+  if (layout && options.kv_budget_bytes) needed = options.kv_budget_bytes;
   if (needed && *needed <= available) return *needed;
   const std::string size = needed ? base::to_human_bytes(*needed) : std::string("more than 8 EiB");
   const std::string subject =
@@ -52,6 +52,12 @@ std::uint64_t kv_bytes(const DecoderShape& shape, const EngineOptions& options, 
           : "a context of " + std::to_string(options.context_tokens) + " tokens needs " + size + " of memory";
   throw base::Error(base::ErrorKind::usage,
                     subject + " for keys and values, " + base::to_human_bytes(available) + " are free");
+}
+
+KvPool make_kv_pool(const DecoderShape& shape, const EngineOptions& options, KvType type) {
+  const auto layout = KvLayout::make(shape, type);
+  const std::uint64_t budget_bytes = kv_bytes(layout, options);
+  return {layout.value(), budget_bytes};
 }
 
 }  // namespace
@@ -73,8 +79,7 @@ Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
       pool(options.thread_count, base::WorkerPool::Placement::a_core_each),
       onednn(kernels, options.thread_count),
       weights(model_in.impl(), pool),
-      kv_pool(shape, options.kv.value_or(default_kv(model_in)),
-              kv_bytes(shape, options, options.kv.value_or(default_kv(model_in)))),
+      kv_pool(make_kv_pool(shape, options, options.kv.value_or(default_kv(model_in)))),
       dim(padded_to_tiles(shape.width)),
       vocab(padded_to_tiles(shape.vocabulary)),
       padded(shape.layers.begin(), shape.layers.end()),

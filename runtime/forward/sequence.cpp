@@ -16,13 +16,13 @@ Sequence::Sequence(Engine& engine, SequenceOptions options) {
   // A sequence may be shorter than the engine allows, never longer: the default KV budget counts on it.
   const std::uint64_t context =
       std::min(options.context_tokens.value_or(e.options.context_tokens), e.options.context_tokens);
-  const KvCache::Limits limits{.context_tokens = context,
-                               .step_tokens = e.options.step_tokens_max,
-                               .keep_positions = options.keep_positions};
+  const KvLimits limits{.context_tokens = context,
+                        .step_tokens = e.options.step_tokens_max,
+                        .keep_positions = options.keep_positions};
   impl_.reset(new Impl{.engine = e,
                        .context_tokens = context,
                        .on_routing = std::move(options.on_routing),
-                       .cache = KvCache(e.kv_pool, e.shape, limits)});
+                       .cache = KvCache(e.kv_pool, limits)});
 }
 Sequence::~Sequence() = default;
 Sequence::Sequence(Sequence&&) noexcept = default;

@@ -160,7 +160,7 @@ PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& 
       // The last token of the prompt is always fed, because only its logits start the answer. The budget of
       // KV pages may be smaller than the file.
       std::min({static_cast<std::size_t>(shared), prompt.size() - 1,
-                static_cast<std::size_t>(s.engine.kv_pool.page_count() * kKvPageTokens)});
+                static_cast<std::size_t>(s.engine.kv_pool.positions_max())});
   s.cache.reserve(0, count);
   const std::byte* rows = content.rows.data();
   for (const auto& column : s.cache.columns()) {

@@ -68,18 +68,17 @@ LayerShape layer_shape(const LayerDescription& layer, std::vector<Rope>& ropes) 
 
 }  // namespace
 
-KeyValueShape LayerShape::key_values() const { return {attention().key_heads, attention().head_dim}; }
+KeyValueShape LayerShape::key_values() const {
+  if (const auto* latent = std::get_if<LatentAttention>(&mixer))
+    return {1, latent->latent_rank, latent->rope.rotary_dims};
+  const auto* grouped = std::get_if<GroupedQueryAttention>(&mixer);
+  if (grouped == nullptr) return {};
+  return {grouped->key_heads, grouped->head_dim, grouped->head_dim};
+}
 
-std::optional<std::uint64_t> LayerShape::window_tokens() const { return attention().window_tokens; }
-
-std::optional<std::uint64_t> DecoderShape::window_tokens() const {
-  std::uint64_t most = 0;
-  for (const LayerShape& layer : layers) {
-    const auto window = layer.window_tokens();
-    if (!window) return std::nullopt;
-    most = std::max(most, *window);
-  }
-  return most;
+std::optional<std::uint64_t> LayerShape::window_tokens() const {
+  const auto* grouped = std::get_if<GroupedQueryAttention>(&mixer);
+  return grouped != nullptr ? grouped->window_tokens : std::nullopt;
 }
 
 bool DecoderShape::streams_experts(std::size_t layer) const {

@@ -15,8 +15,9 @@ namespace sluice::runtime {
 
 /// What a layer keeps of each position, in heads with a key and a value each.
 struct KeyValueShape {
-  std::uint64_t heads = 0;  ///< 0: the layer keeps no position
-  std::uint64_t width = 0;  ///< of a key, and of a value
+  std::uint64_t heads = 0;        ///< 0: the layer keeps no position
+  std::uint64_t width = 0;        ///< of a key
+  std::uint64_t value_width = 0;  ///< of a value
 };
 
 /// A mixer, then a dense feed-forward, a mixture of experts, or both.
@@ -59,8 +60,6 @@ struct DecoderShape {
   std::vector<LayerShape> layers;
   std::vector<format::Rope> ropes;  ///< the different ones of all layers
 
-  /// Tokens that some layer sees, itself included; absent: some layer sees all of them.
-  [[nodiscard]] std::optional<std::uint64_t> window_tokens() const;
   /// Whether the feed-forwards of the layer are read through the expert cache when the model does not fit
   /// into memory. Where other layers have experts, a dense feed-forward stays in memory: every token reads
   /// it, and it is often as large as ten experts, which would make every slot of the cache as large.

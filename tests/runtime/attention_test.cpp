@@ -19,6 +19,8 @@ using runtime::DecoderShape;
 using runtime::Isa;
 using runtime::Kernels;
 using runtime::KvCache;
+using runtime::KvLayout;
+using runtime::KvLimits;
 using runtime::KvPool;
 using runtime::KvType;
 
@@ -59,9 +61,10 @@ void write(KvCache& cache, const Kernels& kernels, const Head& head, std::size_t
 
 /// A pool with room for one sequence, and that sequence's cache with pages for all of `positions`.
 struct OneSequence {
-  OneSequence(const DecoderShape& shape, const KvCache::Limits& limits, KvType type)
-      : pool(shape, type, KvPool::page_bytes(shape, type).value() * KvCache::page_count_max(shape, limits)),
-        cache(pool, shape, limits) {}
+  OneSequence(const DecoderShape& shape, const KvLimits& limits, KvType type)
+      : OneSequence(KvLayout::make(shape, type).value(), limits) {}
+  OneSequence(const KvLayout& layout, const KvLimits& limits)
+      : pool(layout, layout.page_bytes() * layout.page_count_max(limits)), cache(pool, limits) {}
   KvPool pool;
   KvCache cache;
 };
@@ -184,7 +187,7 @@ TEST_CASE(
   const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
   const Head head(400, 24, 8);
   for (const KvType type : kTypes) {
-    const KvCache::Limits limits{.context_tokens = 400, .step_tokens = 30};
+    const KvLimits limits{.context_tokens = 400, .step_tokens = 30};
     OneSequence windowed(shape, limits, type);
     OneSequence complete(shape, {.context_tokens = 400, .step_tokens = 30, .keep_positions = true}, type);
     KvCache& window = windowed.cache;
@@ -206,10 +209,47 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("beside a layer that keeps every position, a layer with a window keeps its window alone") {
+  DecoderShape shape = shape_of(24);
+  std::get<format::GroupedQueryAttention>(shape.layers[1].mixer).window_tokens = 70;
+  const KvLimits limits{.context_tokens = 400, .step_tokens = 30};
+  OneSequence mixed(shape, limits, KvType::bf16);
+  OneSequence complete(shape, {.context_tokens = 400, .step_tokens = 30, .keep_positions = true},
+                       KvType::bf16);
+  CHECK(mixed.pool.page_count() == 7 + 3);
+  CHECK(complete.pool.page_count() == 7 + 7);
+  const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
+  const Head head(400, 24, 8);
+  for (std::size_t chunk = 0; chunk < 390; chunk += 30) {
+    // Taken pages fit the pool, which has as many as the longest sequence needs.
+    REQUIRE(mixed.cache.pages_needed(chunk, chunk + 30) <=
+            static_cast<std::int64_t>(mixed.pool.free_page_count()));
+    mixed.cache.reserve(chunk, chunk + 30);
+    complete.cache.reserve(chunk, chunk + 30);
+    for (std::size_t p = chunk; p < chunk + 30; ++p) {
+      write(mixed.cache, kernels, head, p);
+      write(complete.cache, kernels, head, p);
+    }
+    for (std::size_t end = chunk + 1; end <= chunk + 30; ++end) {
+      const std::size_t first = end > 70 ? end - 70 : 0;
+      REQUIRE(attend(mixed.cache, kernels, head, first, end) ==
+              attend(complete.cache, kernels, head, first, end));
+    }
+  }
+  // Positions 291 to 389 lie in pages 4 to 6 of the layer with the window, all of them in pages 0 to 6 of the
+  // other. Position 325 sees positions from 256 on, where page 4 begins, and lies in page 5.
+  CHECK_FALSE(mixed.cache.truncate(324));
+  CHECK(mixed.pool.free_page_count() == 0);
+  CHECK(mixed.cache.truncate(325));
+  CHECK(mixed.pool.free_page_count() == 2);
+  mixed.cache.clear();
+  CHECK(mixed.pool.free_page_count() == 10);
+}
+
 TEST_CASE("q8 takes a byte an element and four a row; keys that are not finite stay visible") {
   const DecoderShape shape = shape_of(128);  // 2 layers, 2 key/value heads
-  CHECK(KvPool::page_bytes(shape, KvType::bf16) == 2u * 2 * 2 * 64 * 256);
-  CHECK(KvPool::page_bytes(shape, KvType::q8) == 2u * 2 * 2 * 64 * 132);
+  CHECK(KvLayout::make(shape, KvType::bf16)->page_bytes() == 2u * 2 * 2 * 64 * 256);
+  CHECK(KvLayout::make(shape, KvType::q8)->page_bytes() == 2u * 2 * 2 * 64 * 132);
   const Kernels& kernels = runtime::kernels_for(runtime::detect_isa());
   OneSequence sequence(shape, {.context_tokens = 10, .step_tokens = 1}, KvType::q8);
   KvCache& cache = sequence.cache;
@@ -224,12 +264,12 @@ TEST_CASE("q8 takes a byte an element and four a row; keys that are not finite s
 TEST_CASE("pages are taken as positions come, and given back when a window leaves them or a sequence ends") {
   DecoderShape shape = shape_of(16);
   for (auto& layer : shape.layers) std::get<format::GroupedQueryAttention>(layer.mixer).window_tokens = 64;
-  const std::uint64_t page = KvPool::page_bytes(shape, KvType::f32).value();
-  KvPool pool(shape, KvType::f32, 5 * page + page / 2);
+  const KvLayout layout = KvLayout::make(shape, KvType::f32).value();
+  KvPool pool(layout, 5 * layout.page_bytes() + layout.page_bytes() / 2);
   REQUIRE(pool.page_count() == 5);
   {
-    KvCache kept(pool, shape, {.context_tokens = 1000, .step_tokens = 10, .keep_positions = true});
-    KvCache windowed(pool, shape, {.context_tokens = 1000, .step_tokens = 10});
+    KvCache kept(pool, {.context_tokens = 1000, .step_tokens = 10, .keep_positions = true});
+    KvCache windowed(pool, {.context_tokens = 1000, .step_tokens = 10});
     CHECK(kept.pages_needed(0, 65) == 2);
     CHECK(windowed.pages_needed(0, 64) == 1);
     kept.reserve(0, 65);

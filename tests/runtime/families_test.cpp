@@ -133,6 +133,49 @@ TEST_CASE("every instruction set and an expert cache give the same bits for any 
   }
 }
 
+TEST_CASE("layers of different windows and head widths give the bits of a run that keeps every position") {
+  std::mt19937_64 random(31);
+  format::ModelDescription model;
+  model.width = 72;
+  model.vocabulary = tests::kTinyVocab;
+  format::GroupedQueryAttention attention;
+  attention.heads = 4;
+  attention.key_heads = 2;
+  attention.head_dim = 24;
+  attention.rope = format::Rope{format::RopeStyle::half_split, 24, 1e4, {}};
+  auto wide = attention;
+  wide.heads = wide.key_heads = 1;
+  wide.head_dim = 60;
+  wide.rope->rotary_dims = 60;
+  attention.window_tokens = 20;
+  model.add_layers(2, {attention, {format::DenseFeedForward{100}, {}}});
+  model.add_layers(1, {wide, {format::DenseFeedForward{100}, {}}});
+  const tests::TempDir folder;
+  const Model opened = Model::open(tests::write_container(
+      folder / "m.sluice", model, tests::random_weights(model, 5), convert::Quant::q4));
+  const auto ids = random_tokens(400, random);
+  SessionOptions options;
+  options.context_tokens = 400;
+  options.prefill_chunk_tokens = 50;
+  options.keep_positions = true;
+  Session complete(opened, options);
+  const auto expected = tests::logits_of(complete, ids, ids.size());
+  options.keep_positions = false;
+  Session session(opened, options);
+  const auto pages = session.engine().kv_pages();
+  // 7 pages for 400 positions, 3 for 20 and a step of 50; strides are 32 and 64, with bf16 and q4 weights.
+  CHECK(pages.total * pages.page_bytes == 64 * 2 * 2 * (7 * 64 + 3 * 2 * 2 * 32));
+  CHECK(tests::same_bits(tests::logits_of(session, ids, 50), expected));
+  // The last step touched two pages of each of the two tables of the layers with a window.
+  CHECK(session.engine().kv_pages().free == 2);
+  // Position 384 sees positions from 365 on, which are held; position 300 sees some that are not.
+  CHECK(session.truncate(390) == 390);
+  const auto again = session.feed(std::span(ids).subspan(390));
+  CHECK(std::ranges::equal(again, std::span(expected).last(again.size())));
+  CHECK(session.truncate(300) == 0);
+  CHECK(session.engine().kv_pages().free == pages.total);
+}
+
 namespace {
 
 /// A dense layer, then two of 128 experts with a shared one, of which a token uses 4; tied embeddings.

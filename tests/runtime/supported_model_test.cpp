@@ -185,8 +185,9 @@ std::vector<std::string> cells_of(const tests::Family& family) {
   const std::string runs = answer(model);
   std::string cache = "-";
   if (runs == "yes") {
-    const auto page = KvPool::page_bytes(require_supported(model, "model"), KvType::bf16).value();
-    cache = in_units(page * 1000 / kKvPageTokens, 1e6, "%.0f");
+    const auto layout = KvLayout::make(require_supported(model, "model"), KvType::bf16).value();
+    const std::uint64_t bytes_of_page = layout.windows().size() * layout.page_bytes();
+    cache = in_units(bytes_of_page * 1000 / kKvPageTokens, 1e6, "%.0f");
   }
   return {in_units(weights, 1e9, "%.2f G"), in_units(bytes, 1e9, "%.1f"),
           in_units(decode_bytes_per_token(model, tensors), 1e9, "%.2f"), cache, runs};
@@ -249,14 +250,12 @@ TEST_CASE("the sizes of a supported model are those of its description, layer by
   CHECK(shape.layers[0].rope == 0u);
   CHECK(shape.layers[2].rope == 1u);
   CHECK(shape.ropes[1].base == 5e5);
-  CHECK(shape.window_tokens() == 30);
+  CHECK(shape.layers[2].window_tokens() == 30);
   // Dense layers stay in memory beside layers with experts, and are streamed where there are no others.
   CHECK(shape.streams_experts(0));
   CHECK_FALSE(shape.streams_experts(2));
   params.num_experts = params.num_experts_per_tok = 0;
   CHECK(require_supported(describe(params), "m").streams_experts(0));
-  std::get<GroupedQueryAttention>(model.layer_kinds[1].mixer).window_tokens.reset();
-  CHECK_FALSE(require_supported(model, "m").window_tokens().has_value());
 }
 
 TEST_CASE("a container of another family opens, but does not run") {
