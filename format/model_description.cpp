@@ -120,6 +120,9 @@ void check_mixer(const LatentAttention& mixer, std::string_view subject) {
                 "heads x (plain_dims + rotary_dims)", subject);
   require_range(mixer.heads * (mixer.plain_dims + mixer.value_dims), kWidthMax,
                 "heads x (plain_dims + value_dims)", subject);
+  // Queries are computed in the space of the latents.
+  require_range(mixer.heads * (mixer.latent_rank + mixer.rope.rotary_dims), kWidthMax,
+                "heads x (latent_rank + rotary_dims)", subject);
 }
 
 void check_mixer(const GatedDeltaNet& mixer, std::string_view subject) {

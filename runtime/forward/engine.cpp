@@ -63,11 +63,16 @@ KvPool make_kv_pool(const DecoderShape& shape, const EngineOptions& options, KvT
 }  // namespace
 
 PaddedWidths::PaddedWidths(const LayerShape& shape)
-    : query(padded_to_tiles(shape.attention().heads * shape.attention().head_dim)),
-      key_value(padded_to_tiles(shape.attention().key_heads * shape.attention().head_dim)),
-      hidden(padded_to_tiles(shape.hidden_width)),
+    : hidden(padded_to_tiles(shape.hidden_width)),
       shared(shape.shared ? padded_to_tiles(shape.shared->width) : 0),
-      dense(padded_to_tiles(shape.dense_width)) {}
+      dense(padded_to_tiles(shape.dense_width)) {
+  if (const auto* attention = std::get_if<format::GroupedQueryAttention>(&shape.mixer)) {
+    query = padded_to_tiles(attention->heads * attention->head_dim);
+    key_value = padded_to_tiles(attention->key_heads * attention->head_dim);
+  }
+  if (const auto* attention = std::get_if<format::LatentAttention>(&shape.mixer))
+    latent = LatentWidths(*attention);
+}
 
 Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
     : model(model_in),

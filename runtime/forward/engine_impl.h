@@ -1,6 +1,6 @@
 #pragma once
-// The forward pass: what an engine is made of, and the steps that engine.cpp, attention.cpp, router.cpp and
-// mixture.cpp implement.
+// The forward pass: what an engine is made of, and the steps that engine.cpp, attention.cpp,
+// latent_attention.cpp, router.cpp and mixture.cpp implement.
 //
 // A step computes rows: tokens of any number of sequences, in the order of the step's inputs. Rows of floats
 // are padded with zeros to whole tiles (64), so that no kernel has a tail. R is the number of rows of the
@@ -68,14 +68,29 @@ struct StepRow {
   TokenId token;
 };
 
+/// Widths of the rows of latent attention, padded to whole tiles.
+struct LatentWidths {
+  LatentWidths() = default;
+  explicit LatentWidths(const format::LatentAttention& attention);
+  std::size_t query_latent = 0;  ///< 0 where queries are made in one step
+  std::size_t query = 0;         ///< all heads, each with its plain and its rotary part
+  std::size_t key = 0;           ///< a latent and its rotary key, as they are made
+  std::size_t plain = 0;         ///< plain part of one head's query
+  std::size_t latent = 0;
+  std::size_t absorbed = 0;  ///< an absorbed query and its rotary part, each padded to kLanes alone
+  std::size_t result = 0;    ///< values of all heads
+  std::size_t heads = 0;     ///< a number, not padded
+};
+
 /// Widths of a layer's rows, padded to whole tiles.
 struct PaddedWidths {
   explicit PaddedWidths(const LayerShape& shape);
-  std::size_t query;      ///< all query heads
-  std::size_t key_value;  ///< all key heads, or all value heads
-  std::size_t hidden;     ///< of one expert
-  std::size_t shared;     ///< hidden values of the shared expert; 0 where there is none
-  std::size_t dense;      ///< the same of a dense feed-forward in addition to experts
+  std::size_t query = 0;      ///< all query heads of grouped-query attention
+  std::size_t key_value = 0;  ///< all its key heads, or all its value heads
+  LatentWidths latent;        ///< of latent attention
+  std::size_t hidden;         ///< of one expert
+  std::size_t shared;         ///< hidden values of the shared expert; 0 where there is none
+  std::size_t dense;          ///< the same of a dense feed-forward in addition to experts
 };
 
 /// A layer while it is computed.
@@ -96,23 +111,28 @@ struct RopeAngles {
 /// Everything that a step computes on its way, in memory that is allocated once, for the widest layer. Widths
 /// are padded, and rows are as far apart as the layer at hand has them wide.
 struct Activations {
-  Buffer<float> x;                ///< [R][dim] residual stream
-  Buffer<float> normed;           ///< [R][dim]
-  Buffer<float> query;            ///< [R][query]
-  Buffer<float> key;              ///< [R][key_value]
-  Buffer<float> value;            ///< [R][key_value]
-  Buffer<float> heads;            ///< [R][query] attention's output, head after head
-  Buffer<float> block_out;        ///< [R][dim] what attention or mixture adds to x
-  Buffer<float> router;           ///< [R][expert] logits
-  Buffer<float> logits;           ///< [row with logits][vocab]
-  InputRowsBuffer mixer_in;       ///< normed, for the matrices that read the layer's input
-  InputRowsBuffer attention_out;  ///< heads, for the output projection
-  InputRowsBuffer mixture_in;     ///< normed, for all feed-forwards but those with dense_in
-  InputRowsBuffer head_in;        ///< normed, for the output matrix
-  InputRowsBuffer expert_in;      ///< [assignment] the row of mixture_in
-  InputRowsBuffer expert_hidden;  ///< [assignment] activation(gate) * up
-  InputRowsBuffer shared_hidden;  ///< the same of the shared expert, [R]
-  InputRowsBuffer dense_hidden;   ///< and of a dense feed-forward in addition to experts, [R]
+  Buffer<float> x;                  ///< [R][dim] residual stream
+  Buffer<float> normed;             ///< [R][dim]
+  Buffer<float> query;              ///< [R][query]
+  Buffer<float> key;                ///< [R][key_value]; a latent and its rotary key
+  Buffer<float> value;              ///< [R][key_value]
+  Buffer<float> heads;              ///< [R][query] attention's output, head after head
+  Buffer<float> query_latent;       ///< [R][query_latent]
+  Buffer<float> absorbed;           ///< [R][head][absorbed]
+  Buffer<float> block_out;          ///< [R][dim] what attention or mixture adds to x
+  Buffer<float> router;             ///< [R][expert] logits
+  Buffer<float> logits;             ///< [row with logits][vocab]
+  InputRowsBuffer mixer_in;         ///< normed, for the matrices that read the layer's input
+  InputRowsBuffer query_latent_in;  ///< query_latent, for the matrix that makes queries of it
+  InputRowsBuffer plain_in;         ///< [head][R] plain parts of queries, for the keys
+  InputRowsBuffer latent_in;        ///< [head][R] weighted sums of latents, for the values
+  InputRowsBuffer attention_out;    ///< heads, for the output projection
+  InputRowsBuffer mixture_in;       ///< normed, for all feed-forwards but those with dense_in
+  InputRowsBuffer head_in;          ///< normed, for the output matrix
+  InputRowsBuffer expert_in;        ///< [assignment] the row of mixture_in
+  InputRowsBuffer expert_hidden;    ///< [assignment] activation(gate) * up
+  InputRowsBuffer shared_hidden;    ///< the same of the shared expert, [R]
+  InputRowsBuffer dense_hidden;     ///< and of a dense feed-forward in addition to experts, [R]
   // Only where such a dense feed-forward has norms of its own, or the router an input of its own:
   InputRowsBuffer dense_in;
   Buffer<float> dense_out;  ///< [R][dim]
@@ -260,6 +280,19 @@ struct Engine::Impl {
   void finish_head(const Layer& layer, std::size_t row, const Buffer<float>& norm, std::size_t stride,
                    float* head);
   void attend(const Layer& layer);
+
+  // latent_attention.cpp
+  void mix(const Layer& layer, const LatentWeights& w);
+  void reserve_mixer(const LatentWeights& w, const PaddedWidths& widths, std::size_t row_count);
+  void project_latents(const Layer& layer, const LatentWeights& w);
+  void store_latent(const Layer& layer, const LatentWeights& w, std::size_t row, unsigned worker);
+  void finish_latent_queries(const Layer& layer, const LatentWeights& w, std::size_t row, unsigned worker);
+  void absorb_keys(const Layer& layer, const LatentWeights& w);
+  void attend_latents(const Layer& layer, const LatentWeights& w);
+  void expand_values(const Layer& layer, const LatentWeights& w);
+  [[nodiscard]] float latent_norm_epsilon(const Layer& layer) const;
+  void rotate(const Layer& layer, std::size_t row, float* head);
+  [[nodiscard]] InputRows head_rows(InputRowsBuffer& buffer, const Matrix& matrix, std::size_t head) const;
 
   // router.cpp
   void route(const Layer& layer);

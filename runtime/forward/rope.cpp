@@ -72,6 +72,12 @@ double factor_of(const format::RopeScaling& scaling) {
 
 }  // namespace
 
+float query_temperature(const std::optional<format::QueryTemperature>& temperature, std::uint64_t position) {
+  if (!temperature) return 1;
+  const std::uint64_t contexts = position / temperature->original_context_tokens;
+  return static_cast<float>(1 + temperature->beta * logarithm(static_cast<double>(1 + contexts)));
+}
+
 Rope::Rope(const format::Rope& description)
     : style_(description.style), factor_(factor_of(description.scaling)) {
   for (std::uint64_t pair = 0; pair < description.rotary_dims / 2; ++pair) {

@@ -6,12 +6,18 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "format/model_description.h"
 
 namespace sluice::runtime {
+
+/// What queries of a position are multiplied by: 1 + beta ln(1 + floor(position / original context)), and 1
+/// where there is no temperature.
+[[nodiscard]] float query_temperature(const std::optional<format::QueryTemperature>& temperature,
+                                      std::uint64_t position);
 
 class Rope {
  public:

@@ -17,6 +17,7 @@ constexpr const char* kName = "avx512";
 #include "runtime/kernels/simd-inl.h"
 
 #include "runtime/kernels/float_kernels-inl.h"
+#include "runtime/kernels/latent_kernels-inl.h"
 #include "runtime/kernels/prefetch.h"
 
 inline __m512i load512(const void* p) { return _mm512_loadu_si512(p); }

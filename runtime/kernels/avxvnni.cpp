@@ -14,6 +14,7 @@ constexpr const char* kName = "avxvnni";
 #include "runtime/kernels/simd-inl.h"
 
 #include "runtime/kernels/float_kernels-inl.h"
+#include "runtime/kernels/latent_kernels-inl.h"
 #include "runtime/kernels/prefetch.h"
 
 #include "runtime/kernels/integers_256-inl.h"

@@ -11,6 +11,7 @@ constexpr const char* kName = "generic";
 #include "runtime/kernels/simd-inl.h"
 
 #include "runtime/kernels/float_kernels-inl.h"
+#include "runtime/kernels/latent_kernels-inl.h"
 #include "runtime/kernels/prefetch.h"
 
 // Sub-scale of output n in a group (format/tile.h).

@@ -256,5 +256,6 @@ const Kernels kTable = {
     .multiply = multiply,
     .exp_sum = exp_sum,
     .attend = attend,
+    .attend_latents = attend_latents,
     .to_bf16 = to_bf16,
 };

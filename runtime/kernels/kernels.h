@@ -67,17 +67,20 @@ struct PanelView {
 enum class KvElement : std::uint8_t { f32, bf16, s8 };
 
 constexpr std::size_t kAttentionQueries = 4;  ///< queries that share the loads of keys and values
+constexpr std::size_t kLatentQueries = 32;    ///< the most queries that read latents together
 constexpr std::size_t kKvPageTokens = 64;     ///< positions of a page, whose scores are one block of `attend`
 
 /// One head's keys and values, in pages of kKvPageTokens positions; rows of `stride` elements. Offsets are
-/// those of the head's arrays within each page.
+/// those of the head's arrays within each page. With latent attention the latents are the keys, and the
+/// rotary parts of the keys stand in the place of the values.
 struct KeyValueView {
   const std::byte* const* pages;  ///< [position / kKvPageTokens]
   std::size_t keys_offset_bytes;
   std::size_t values_offset_bytes;
   std::size_t key_scales_offset_bytes;    ///< s8 only: element = code x scale
   std::size_t value_scales_offset_bytes;  ///< s8 only
-  std::size_t stride;                     ///< head_dim padded to kLanes
+  std::size_t stride;                     ///< elements of a key: head_dim padded to kLanes
+  std::size_t value_stride;               ///< elements of a value: as of a key, but for latent attention
   KvElement element;
 };
 
@@ -163,6 +166,11 @@ struct Kernels {
   /// scaled. out: [count][stride].
   void (*attend)(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t first,
                  std::size_t end, float* out);
+  /// Softmax attention of `count` queries, kLatentQueries at most, over the latents of positions [0, end). A
+  /// latent is the value, and with its rotary part the key. queries: [count][stride + value_stride], already
+  /// scaled. out: [count][out_stride], of which `stride` columns are written.
+  void (*attend_latents)(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t end,
+                         float* out, std::size_t out_stride);
   /// Rounds n floats, any number, to nearest even; NaN stays NaN.
   void (*to_bf16)(const float* x, std::size_t n, std::uint16_t* out);
 };

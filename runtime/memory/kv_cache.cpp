@@ -160,6 +160,7 @@ KeyValueView KvCache::view(std::size_t layer, std::size_t kv_head) const {
       .key_scales_offset_bytes = head.key_scales_offset_bytes,
       .value_scales_offset_bytes = head.value_scales_offset_bytes(),
       .stride = head.stride,
+      .value_stride = head.value_stride,
       .element = element_of(pool_.type()),
   };
 }

@@ -13,9 +13,11 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/invariant.h"
+#include "base/text.h"
 #include "format/hub/sections.h"
 #include "format/hub/token_facts.h"
 #include "format/tensor.h"
+#include "runtime/memory/available_memory.h"
 #include "runtime/memory/model_cost.h"
 #include "runtime/memory/model_impl.h"
 #include "text/text.h"
@@ -155,6 +157,7 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
       embedding(open_embedding()),
       head(matrix(shape.tied_embeddings ? TensorRole::embedding : TensorRole::head)) {
   ask_for_huge_pages();
+  require_room_for_latent_keys();
   prove_opened(options.thread_count);
   final_norm = norm_weights(TensorRole::final_norm);
   for (std::uint64_t l = 0; l < shape.layers.size(); ++l) layers.push_back(open_layer(l));
@@ -188,6 +191,50 @@ MixerWeights Model::Impl::open_mixer(const format::GroupedQueryAttention& attent
   };
 }
 
+MixerWeights Model::Impl::open_mixer(const format::LatentAttention& attention, std::uint64_t l) const {
+  const bool in_two_steps = attention.query_rank.has_value();
+  const WeightMatrix key_value = matrix(TensorRole::latent_key_value, l);
+  // transposed_keys() cannot turn blocks of inputs under one exponent, and convert never makes such a matrix.
+  if (key_value.matrix.layout.type == format::TileType::mx4)
+    base::throw_malformed(
+        container.path().string(),
+        "layer " + std::to_string(l) + ": latent keys and values of type mx4 are not supported");
+  return LatentWeights{
+      .query_latent = in_two_steps ? std::optional(matrix(TensorRole::query_latent, l)) : std::nullopt,
+      .query_latent_norm = in_two_steps ? norm_weights(TensorRole::query_latent_norm, l) : Buffer<float>(),
+      .query = matrix(in_two_steps ? TensorRole::latent_query : TensorRole::query, l),
+      .latent = matrix(TensorRole::key_value_latent, l),
+      .latent_norm = norm_weights(TensorRole::key_value_latent_norm, l),
+      .key_value = key_value,
+      .keys = transposed_keys(attention, key_value.matrix),
+      .output = matrix(TensorRole::attention_output, l),
+  };
+}
+
+MixerWeights Model::Impl::open_mixer(std::uint64_t l) const {
+  const format::Mixer& mixer = shape.layers[l].mixer;
+  if (const auto* latent = std::get_if<format::LatentAttention>(&mixer)) return open_mixer(*latent, l);
+  return open_mixer(shape.layers[l].attention(), l);
+}
+
+// The keys of latent attention are copied while the model is opened, before anything else asks how much
+// memory there is.
+void Model::Impl::require_room_for_latent_keys() const {
+  std::uint64_t needed = 0;
+  for (std::uint64_t l = 0; l < shape.layers.size(); ++l) {
+    const auto* latent = std::get_if<format::LatentAttention>(&shape.layers[l].mixer);
+    if (latent == nullptr) continue;
+    const auto bytes = latent_key_bytes(*latent, matrix(TensorRole::latent_key_value, l).matrix.layout.type);
+    needed = base::checked_add(needed, bytes.value_or(UINT64_MAX)).value_or(UINT64_MAX);
+  }
+  const std::uint64_t available = available_memory_bytes();
+  if (needed <= available) return;
+  throw base::Error(base::ErrorKind::usage, container.path().string() +
+                                                ": the keys of latent attention need " +
+                                                base::to_human_bytes(needed) + " of memory, " +
+                                                base::to_human_bytes(available) + " are free");
+}
+
 LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
   const LayerShape& layer = shape.layers[l];
   const format::Router router = layer.router.value_or(format::Router());
@@ -196,7 +243,7 @@ LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
   };
   LayerWeights w{
       .mixer_norm = norm_weights(TensorRole::mixer_norm, l),
-      .mixer = open_mixer(layer.attention(), l),
+      .mixer = open_mixer(l),
       .ffn_norm = norm_weights(TensorRole::feed_forward_norm, l),
       .router = rows_if(layer.router.has_value(), TensorRole::router, l),
       .router_bias = rows_if(router.logit_bias, TensorRole::router_bias, l),
@@ -295,9 +342,9 @@ void Model::Impl::ask_for_huge_pages() const {
   base::advise_huge_pages(all.subspan(first + rows.size()));
 }
 
-// Verifies what the forward pass does not verify on first use: norms and routers, which are small, always
-// needed, and copied. Biases of experts are verified, and read, with their expert. With Verify::full it
-// verifies everything.
+// Verifies what the forward pass does not verify on first use: norms, routers and the keys of latent
+// attention, which are small, always needed, and copied. Biases of experts are verified, and read, with their
+// expert. With Verify::full it verifies everything.
 void Model::Impl::prove_opened(unsigned thread_count) const {
   if (verify == Verify::off) return;
   std::vector<ProofPart> parts;
@@ -307,6 +354,11 @@ void Model::Impl::prove_opened(unsigned thread_count) const {
         container.tensors()[i].storage == format::Storage::f32_rows && !proofs->is_expert(part);
     const bool wanted = verify == Verify::full || is_copied;
     if (wanted && !proofs->proven(part)) parts.push_back(part);
+  }
+  for (std::uint64_t l = 0; verify != Verify::full && l < shape.layers.size(); ++l) {
+    if (!std::holds_alternative<format::LatentAttention>(shape.layers[l].mixer)) continue;
+    const ProofPart part = proofs->part_of(find(TensorRole::latent_key_value, l));
+    if (!proofs->proven(part)) parts.push_back(part);
   }
   if (parts.empty()) return;
   base::WorkerPool pool(thread_count);

@@ -21,6 +21,7 @@
 #include "format/model_tensors.h"
 #include "runtime/kernels/buffer.h"
 #include "runtime/kernels/products.h"
+#include "runtime/memory/latent_keys.h"
 #include "runtime/memory/supported_model.h"
 #include "runtime/runtime.h"
 
@@ -68,7 +69,26 @@ struct AttentionWeights {
   [[nodiscard]] std::vector<const WeightMatrix*> matrices() const { return {&query, &key, &value, &output}; }
 };
 
-using MixerWeights = std::variant<AttentionWeights>;
+/// Latent attention.
+struct LatentWeights {
+  std::optional<WeightMatrix> query_latent;  ///< [query_rank, dim]; absent: queries are made in one step
+  Buffer<float> query_latent_norm;           ///< [query_rank padded]
+  WeightMatrix query;                        ///< [heads x (plain_dims + rotary_dims), dim, or query_rank]
+  WeightMatrix latent;                       ///< [latent_rank + rotary_dims, dim]
+  Buffer<float> latent_norm;                 ///< [latent_rank padded]
+  WeightMatrix key_value;  ///< [heads x (plain_dims + value_dims), latent_rank]; read for values alone
+  LatentKeys keys;         ///< its keys
+  WeightMatrix output;     ///< [dim, heads x value_dims]
+
+  [[nodiscard]] std::vector<const WeightMatrix*> matrices() const {
+    std::vector<const WeightMatrix*> all;
+    if (query_latent) all.push_back(&*query_latent);
+    all.insert(all.end(), {&query, &latent, &key_value, &output});
+    return all;
+  }
+};
+
+using MixerWeights = std::variant<AttentionWeights, LatentWeights>;
 
 [[nodiscard]] inline std::vector<const WeightMatrix*> matrices_of(const MixerWeights& mixer) {
   return std::visit([](const auto& weights) { return weights.matrices(); }, mixer);
@@ -141,8 +161,11 @@ struct Model::Impl {
   /// The feed-forwards that every token uses beside experts.
   void open_unrouted(std::uint64_t layer, LayerWeights& w) const;
   [[nodiscard]] Buffer<float> open_router_norm(std::uint64_t layer) const;
+  [[nodiscard]] MixerWeights open_mixer(std::uint64_t layer) const;
   [[nodiscard]] MixerWeights open_mixer(const format::GroupedQueryAttention& attention,
                                         std::uint64_t layer) const;
+  [[nodiscard]] MixerWeights open_mixer(const format::LatentAttention& attention, std::uint64_t layer) const;
+  void require_room_for_latent_keys() const;
   [[nodiscard]] std::vector<ExpertWeights> open_experts(std::uint64_t layer) const;
 };
 

@@ -5,7 +5,9 @@
 #include "runtime/memory/supported_model.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
+#include <variant>
 
 #include "base/error.h"
 
@@ -25,8 +27,9 @@ class SupportCheck final {
 
   void check(const LayerDescription& layer) const {
     const auto* attention = std::get_if<GroupedQueryAttention>(&layer.mixer);
-    refuse_if(attention == nullptr, "mixer " + std::string(mixer_name(layer.mixer)));
-    check(*attention);
+    const bool computed = attention != nullptr || std::holds_alternative<LatentAttention>(layer.mixer);
+    refuse_if(!computed, "mixer " + std::string(mixer_name(layer.mixer)));
+    if (attention != nullptr) check(*attention);
   }
 
  private:
@@ -42,10 +45,16 @@ class SupportCheck final {
   std::string subject_;
 };
 
+std::optional<Rope> rope_of(const Mixer& mixer) {
+  if (const auto* attention = std::get_if<GroupedQueryAttention>(&mixer)) return attention->rope;
+  if (const auto* attention = std::get_if<LatentAttention>(&mixer)) return attention->rope;
+  return std::nullopt;
+}
+
 LayerShape layer_shape(const LayerDescription& layer, std::vector<Rope>& ropes) {
   LayerShape shape;
   shape.mixer = layer.mixer;
-  if (const auto& rope = shape.attention().rope) {
+  if (const auto rope = rope_of(layer.mixer)) {
     const auto found = std::ranges::find(ropes, *rope);
     shape.rope = static_cast<std::size_t>(found - ropes.begin());
     if (found == ropes.end()) ropes.push_back(*rope);

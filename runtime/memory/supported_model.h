@@ -38,6 +38,9 @@ struct LayerShape {
   [[nodiscard]] const format::GroupedQueryAttention& attention() const {
     return std::get<format::GroupedQueryAttention>(mixer);
   }
+  [[nodiscard]] const format::LatentAttention& latent_attention() const {
+    return std::get<format::LatentAttention>(mixer);
+  }
   [[nodiscard]] KeyValueShape key_values() const;
   [[nodiscard]] bool has_own_router_input() const { return router && router->own_input; }
   /// Whether dense feed-forward and mixture have input and output norms of their own.

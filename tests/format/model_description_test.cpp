@@ -232,6 +232,8 @@ TEST_CASE("a description is refused with the place and the cause") {
                 "key 'heads x (plain_dims + rotary_dims)': expected a whole number from 1 to 1048576"},
            Case{with_mixer(LatentAttention{1, {}, 8, 8, 1u << 20, {}, {}, rope, {}}),
                 "key 'heads x (plain_dims + value_dims)'"},
+           Case{with_mixer(LatentAttention{1u << 10, {}, 1021, 8, 8, {}, {}, rope, {}}),
+                "key 'heads x (latent_rank + rotary_dims)'"},
            Case{with_mixer(GatedDeltaNet{3, 4, 8, 8, 4, {}}),
                 "'value_heads' 4 is not a multiple of 'key_heads' 3"},
            Case{with_mixer(GatedDeltaNet{1, 4, 8, 1u << 20, 4, {}}), "key 'value_heads x value_dim'"},

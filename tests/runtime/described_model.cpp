@@ -67,6 +67,27 @@ class Chooser final {
     return a;
   }
 
+  LatentAttention latent_attention() {
+    LatentAttention a;
+    a.heads = from(1, 7);
+    if (once_in(2)) a.query_rank = from(9, 150);
+    a.latent_rank = from(9, 150);
+    a.plain_dims = from(3, 80);
+    a.value_dims = from(3, 80);
+    if (once_in(2)) a.latent_norm_epsilon = between(1e-6, 1e-4);
+    if (once_in(2)) a.scale = between(0.05, 0.5);
+    const std::uint64_t rotary_dims = 2 * from(1, 20);
+    const auto style = once_in(3) ? RopeStyle::half_split : RopeStyle::interleaved;
+    a.rope = Rope{style, rotary_dims, once_in(2) ? 1e4 : 1e6, scaling(rotary_dims)};
+    if (once_in(3)) a.query_temperature = QueryTemperature{between(0.1, 1), from(3, 20)};
+    return a;
+  }
+
+  Mixer mixer() {
+    if (once_in(3)) return latent_attention();
+    return attention();
+  }
+
   Router router(std::uint64_t experts, std::uint64_t& experts_per_token) {
     Router r;
     r.score = once_in(2) ? RouterScore::softmax : RouterScore::sigmoid;
@@ -114,6 +135,8 @@ bool is_factors(TensorRole role) {
     case TensorRole::final_norm:
     case TensorRole::query_norm:
     case TensorRole::key_norm:
+    case TensorRole::query_latent_norm:
+    case TensorRole::key_value_latent_norm:
     case TensorRole::router_expert_scale:
     case TensorRole::output_scale: return true;
     default: return false;
@@ -210,7 +233,7 @@ ModelDescription random_description(std::mt19937_64& random) {
   const std::uint64_t kinds = choose.from(1, 3);
   std::vector<LayerDescription> all;
   for (std::uint64_t kind = 0; kind < kinds; ++kind)
-    all.push_back({choose.attention(), choose.feed_forward(), choose.once_in(3), choose.once_in(4)});
+    all.push_back({choose.mixer(), choose.feed_forward(), choose.once_in(3), choose.once_in(4)});
   const std::uint64_t layers = choose.from(kinds, 4);
   for (std::uint64_t layer = 0; layer < layers; ++layer) model.add_layers(1, all[layer % kinds]);
   validate(model, "random model");

@@ -286,7 +286,7 @@ TEST_CASE("float kernels give the same bits on every instruction set") {
         std::vector<const std::byte*> pages;
         for (std::size_t page = 0; page < 4; ++page)
           pages.push_back(reinterpret_cast<const std::byte*>(elements.data()) + page * 2 * array_bytes);
-        k.attend(a.data(), 1, {pages.data(), 0, array_bytes, 0, 0, stride, element}, first, end,
+        k.attend(a.data(), 1, {pages.data(), 0, array_bytes, 0, 0, stride, stride, element}, first, end,
                  result.data());
         keep(result);
       };

@@ -51,8 +51,8 @@ class SlowReference {
     for (std::size_t layer = 0; layer < model_.layer_count(); ++layer) {
       const format::LayerDescription& description = model_.layer(layer);
       const std::string name = "layers." + std::to_string(layer) + ".";
-      auto mixed = attention(std::get<format::GroupedQueryAttention>(description.mixer), name + "attention.",
-                             normed(x, name + "attention_norm.weight"));
+      const std::vector<Row> h = normed(x, name + "attention_norm.weight");
+      auto mixed = mix(description.mixer, name + "attention.", h);
       if (description.post_norms) mixed = normed(mixed, name + "attention_post_norm.weight");
       add(x, mixed);
       auto fed = feed_forward(description, layer, x);
@@ -81,6 +81,12 @@ class SlowReference {
   [[nodiscard]] double least_margin() const { return least_margin_; }
 
  private:
+  std::vector<Row> mix(const format::Mixer& mixer, const std::string& name, const std::vector<Row>& h) {
+    if (const auto* latent = std::get_if<format::LatentAttention>(&mixer))
+      return latent_attention(*latent, name, h);
+    return attention(std::get<format::GroupedQueryAttention>(mixer), name, h);
+  }
+
   Row row_of(const std::string& name, std::size_t index) {
     const Row& w = weights_.at(name);
     return {w.begin() + static_cast<std::ptrdiff_t>(index * model_.width),
@@ -108,10 +114,13 @@ class SlowReference {
 
   /// RMSNorm of values [first, first + count).
   void norm(Row& x, std::size_t first, std::size_t count, const std::string& name) {
+    norm(x, first, count, name, model_.norm.epsilon);
+  }
+  void norm(Row& x, std::size_t first, std::size_t count, const std::string& name, double epsilon) {
     const Row& w = weights_.at(name);
     double squares = 0;
     for (std::size_t i = 0; i < count; ++i) squares += x[first + i] * x[first + i];
-    const double rms = std::sqrt(squares / static_cast<double>(count) + model_.norm.epsilon);
+    const double rms = std::sqrt(squares / static_cast<double>(count) + epsilon);
     const double offset = model_.norm.weights == format::NormWeights::plus_one ? 1 : 0;
     for (std::size_t i = 0; i < count; ++i) x[first + i] *= (w[i] + offset) / rms;
   }
@@ -215,6 +224,57 @@ class SlowReference {
       }
       out.push_back(product(name + "wo.weight", mixed));
       if (a.output_bias) add_bias(out.back(), name + "wo.bias");
+    }
+    return out;
+  }
+
+  static double temperature(const std::optional<format::QueryTemperature>& t, std::size_t position) {
+    if (!t) return 1;
+    return 1 + t->beta * std::log(1 + std::floor(static_cast<double>(position) /
+                                                 static_cast<double>(t->original_context_tokens)));
+  }
+
+  /// Keys and values of each head are made from the latent, as the definition has it and the runtime does
+  /// not.
+  std::vector<Row> latent_attention(const format::LatentAttention& a, const std::string& name,
+                                    const std::vector<Row>& h) {
+    const std::size_t plain = a.plain_dims;
+    const std::size_t rotary = a.rope.rotary_dims;
+    const std::size_t head_rows = plain + a.value_dims;
+    const double epsilon = a.latent_norm_epsilon.value_or(model_.norm.epsilon);
+    const double scale = a.scale.value_or(1 / std::sqrt(static_cast<double>(plain + rotary)));
+    std::vector<Row> rotary_keys;
+    std::vector<Row> expanded;  // [token] plain key and value, head by head
+    std::vector<Row> out;
+    for (std::size_t t = 0; t < h.size(); ++t) {
+      Row q = a.query_rank ? product(name + "wq_a.weight", h[t]) : product(name + "wq.weight", h[t]);
+      if (a.query_rank) {
+        norm(q, 0, q.size(), name + "q_a_norm.weight", epsilon);
+        q = product(name + "wq_b.weight", q);
+      }
+      Row latent = product(name + "wkv_a_with_mqa.weight", h[t]);
+      rotary_keys.emplace_back(latent.begin() + static_cast<std::ptrdiff_t>(a.latent_rank), latent.end());
+      rotate(a.rope, rotary_keys.back(), 0, t);
+      latent.resize(a.latent_rank);
+      norm(latent, 0, latent.size(), name + "kv_a_norm.weight", epsilon);
+      expanded.push_back(product(name + "wkv_b.weight", latent));
+      Row mixed(a.heads * a.value_dims);
+      for (std::size_t head = 0; head < a.heads; ++head) {
+        const std::size_t query = head * (plain + rotary);
+        rotate(a.rope, q, query + plain, t);
+        Row score;
+        for (std::size_t s = 0; s <= t; ++s) {
+          double dot = 0;
+          for (std::size_t i = 0; i < plain; ++i) dot += q[query + i] * expanded[s][head * head_rows + i];
+          for (std::size_t i = 0; i < rotary; ++i) dot += q[query + plain + i] * rotary_keys[s][i];
+          score.push_back(dot * scale * temperature(a.query_temperature, t));
+        }
+        softmax(score);
+        for (std::size_t s = 0; s <= t; ++s)
+          for (std::size_t i = 0; i < a.value_dims; ++i)
+            mixed[head * a.value_dims + i] += score[s] * expanded[s][head * head_rows + plain + i];
+      }
+      out.push_back(product(name + "wo.weight", mixed));
     }
     return out;
   }
