@@ -296,6 +296,22 @@ std::uint64_t width_of_permuted_heads(const ModelTensor& tensor, const ModelDesc
   return interleaved ? attention->head_dim : 0;
 }
 
+/// Mistral Large 3 and Small 4 have routers and experts beside the dense feed-forward instead of in it, and
+/// call the shared one differently.
+std::optional<std::string> name_since_large_3(const ModelTensor& tensor) {
+  constexpr std::string_view kFeedForward = "feed_forward.";
+  constexpr std::string_view kShared = "shared.";
+  const std::size_t at = tensor.name.find(kFeedForward);
+  if (at == std::string::npos) return std::nullopt;
+  std::string rest = tensor.name.substr(at + kFeedForward.size());
+  if (rest.starts_with(kShared)) {
+    rest = "shared_experts." + rest.substr(kShared.size());
+  } else if (!is_of_mixture(tensor.role) && tensor.role != router) {
+    return std::nullopt;
+  }
+  return tensor.name.substr(0, at) + rest;
+}
+
 std::string without_weight(std::string_view tensor) {
   constexpr std::string_view kWeight = ".weight";
   if (tensor.ends_with(kWeight)) tensor.remove_suffix(kWeight.size());
@@ -306,6 +322,8 @@ std::string without_weight(std::string_view tensor) {
 
 std::vector<Placement> native_placements(const ModelTensor& tensor, const ModelDescription& description) {
   std::vector<Placement> places{whole_placement("native", tensor.name, tensor)};
+  if (auto name = name_since_large_3(tensor))
+    places.push_back(whole_placement("native", std::move(*name), tensor));
   // The early upload renames routers and experts only; all its other tensors have native names.
   if (tensor.role == router)
     places.push_back(

@@ -57,6 +57,7 @@ constexpr auto kHarmless = std::to_array<std::string_view>({
     "router_jitter_noise",
     "seq_length",
     "task_specific_params",
+    "temperature",
     "tie_encoder_decoder",
     "top_k",
     "top_p",

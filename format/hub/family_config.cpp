@@ -224,7 +224,10 @@ constexpr std::array kFamilies{
     HubFamily{"deepseek_v2", "DeepseekV2ForCausalLM", read_deepseek_v2},
     HubFamily{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3},
     HubFamily{"kimi_k2", "KimiK2ForCausalLM", read_deepseek_v3},
+    HubFamily{"kimi_k25", "KimiK25ForConditionalGeneration", read_deepseek_v3},
     HubFamily{"glm4_moe_lite", "Glm4MoeLiteForCausalLM", read_glm4_moe_lite},
+    HubFamily{"mistral4", "Mistral4ForCausalLM", read_mistral4},
+    HubFamily{"mistral3", "Mistral3ForConditionalGeneration", read_mistral4},
 };
 
 // ---- Models that see and hear, too ----
@@ -254,7 +257,9 @@ Json text_part(ConfigReader& whole) {
 void ignore_other_parts(ConfigReader& whole) {
   whole.ignore({kTextConfig, "vision_config", "audio_config", "vision_soft_tokens_per_image",
                 "mm_tokens_per_image", "image_seq_length", "image_token_index", "video_token_index",
-                "boi_token_index", "eoi_token_index", "boa_token_index", "eoa_token_index"});
+                "boi_token_index", "eoi_token_index", "boa_token_index", "eoa_token_index", "ignore_index",
+                "multimodal_projector_bias", "projector_hidden_act", "spatial_merge_size",
+                "use_unified_vision_chunk", "vision_feature_layer"});
 }
 
 ModelConfig read_family(const HubFamily& family, ConfigReader& config) {
@@ -289,6 +294,12 @@ ModelConfig parse_model_config(std::string_view text, std::string_view subject) 
   require_supported_architecture(json, subject);
   const HubFamily* family = find_family(json, subject);
   ModelConfig result;
+  if (has_mistral_latent(json)) {
+    ConfigReader params(json, std::string(subject));
+    result = read_family({"", "", read_mistral_latent}, params);
+    validate(result.description, subject);
+    return result;
+  }
   if (family == nullptr || family->read == nullptr) {
     result.description = describe(parse_params(text, subject, &result.skipped_keys));
     return result;

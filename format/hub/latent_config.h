@@ -1,6 +1,6 @@
 #pragma once
-// The readers of families with multi-head latent attention: DeepSeek-V2 and V3, Kimi K2, GLM-4.7-Flash. Each
-// is the `read` of a HubFamily (family_config.h).
+// The readers of families with multi-head latent attention: DeepSeek-V2 and V3, Kimi K2, GLM-4.7-Flash,
+// Mistral Small 4. Each is the `read` of a HubFamily (family_config.h).
 
 #include "format/hub/family_config.h"
 
@@ -12,5 +12,12 @@ namespace sluice::format {
 [[nodiscard]] ModelConfig read_deepseek_v3(ConfigReader& config);
 /// GLM-4.7-Flash.
 [[nodiscard]] ModelConfig read_glm4_moe_lite(ConfigReader& config);
+/// Mistral Small 4 and Leanstral in the layout of transformers.
+[[nodiscard]] ModelConfig read_mistral4(ConfigReader& config);
+
+/// Whether a params.json of Mistral's describes latent attention, so that read_mistral_latent() reads it.
+[[nodiscard]] bool has_mistral_latent(const Json& params);
+/// Mistral Small 4, Leanstral-119B-A6B and Mistral Large 3 in Mistral's own layout: params.json.
+[[nodiscard]] ModelConfig read_mistral_latent(ConfigReader& config);
 
 }  // namespace sluice::format

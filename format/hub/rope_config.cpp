@@ -103,6 +103,7 @@ std::optional<RopeObject> read_object(ConfigReader& config, std::string_view key
   ConfigReader rope(*json, config.place(key));
   RopeObject object;
   if (defaults.image_sections) rope.ignore({"mrope_section", "mrope_interleaved"});
+  if (defaults.query_temperature) rope.ignore({"llama_4_scaling_beta", "max_position_embeddings"});
   object.base = rope.find_number("rope_theta", kRopeBaseMin, kRopeBaseMax);
   object.rotary_part = rope.find_number("partial_rotary_factor", kFactorMin, 1);
   object.scaling = read_scaling(rope, context);

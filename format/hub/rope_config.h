@@ -19,6 +19,9 @@ struct RopeDefaults {
   /// The file may divide the pairs among positions in time, height and width of images ("mrope_section"),
   /// which are all equal for text: Qwen3.5.
   bool image_sections = false;
+  /// The object may have the temperature of queries, which belongs to attention, and repeat the length of the
+  /// context: Mistral Small 4.
+  bool query_temperature = false;
 };
 
 /// The rope of heads of `head_dim` values, half-split as in all files of transformers. Error{malformed}

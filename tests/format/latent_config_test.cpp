@@ -4,7 +4,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <string>
 
 #include "base/file.h"
@@ -204,6 +206,138 @@ TEST_CASE("a config.json of latent attention that cannot be read is refused with
   }
 }
 
+/// The params.json of a small Mistral Small 4 with one member of an object in it changed.
+std::string changed_params(const char* object, const char* key, const char* value) {
+  const std::string text = tests::small_config("mistral");
+  const std::string inner = parse_json(text, "t").at(object, "t").dump();
+  return changed_text(text, object, changed_text(inner, key, value));
+}
+
+TEST_CASE("Mistral's params.json with latent attention") {
+  const ModelDescription model = parse(tests::small_config("mistral"));
+  CHECK(model.layer(0).feed_forward.dense->width == 200);
+  const Mixture& mixture = *model.layer(1).feed_forward.mixture;
+  CHECK(mixture.shared == SharedExpert{72, false});
+  CHECK(mixture.router.renormalise);
+  CHECK(mixture.router.score == RouterScore::softmax);
+  CHECK_FALSE(mixture.router.selection_bias);
+  CHECK(attention(model).latent_norm_epsilon == 1e-6);
+  CHECK(attention(model).rope.scaling ==
+        RopeScaling{YarnScaling{.factor = 128, .original_context_tokens = 8192}});
+  CHECK(attention(model).query_temperature == QueryTemperature{0.1, 8192});
+  CHECK_FALSE(attention(model).scale.has_value());
+  // YaRN's magnitude counts unless the file says otherwise.
+  const double magnitude = 0.1 * std::log(128.0) + 1;
+  for (const char* scaled : {"true", ""})
+    CHECK(*attention(parse(changed_params("yarn", "apply_scale", scaled))).scale ==
+          doctest::Approx(magnitude * magnitude / std::sqrt(32.0)));
+  CHECK(attention(parse(changed_params("llama_4_scaling", "original_max_position_embeddings", "64")))
+            .query_temperature == QueryTemperature{0.1, 64});
+  CHECK_FALSE(attention(parse(changed_params("llama_4_scaling", "beta", "0"))).query_temperature);
+  CHECK_FALSE(attention(parse(changed_config("mistral", "llama_4_scaling", ""))).query_temperature);
+  CHECK(attention(parse(changed_config("mistral", "yarn", "null"))).rope.scaling ==
+        RopeScaling{NoRopeScaling{}});
+  const std::string groups = changed_params("moe", "num_expert_groups", "2");
+  CHECK(parse(groups).layer(1).feed_forward.mixture->router.groups ==
+        RouterGroups{2, 1, GroupScore::best_two});
+  CHECK(parse(changed_config("mistral", "moe", "")).layer(5).feed_forward.dense->width == 200);
+  CHECK(parse(changed_params("moe", "route_every_n", "2")).layer(3).feed_forward.dense.has_value());
+  CHECK(parse(changed_config("mistral", "tied_embeddings", "true")).tied_embeddings);
+  CHECK(parse_model_config(changed_config("mistral", "note", "1"), "c").skipped_keys ==
+        std::vector<std::string>{"note"});
+}
+
+TEST_CASE("a params.json of latent attention that cannot be read is refused with the key") {
+  struct Case {
+    const char* object;
+    const char* key;
+    const char* value;
+    const char* cause;
+  };
+  for (const auto& [object, key, value, cause] : {
+           Case{nullptr, "norm_eps", "", "c: key 'norm_eps' is missing"},
+           Case{nullptr, "v_head_dim", "", "c: key 'v_head_dim' is missing"},
+           Case{nullptr, "n_kv_heads", "2",
+                "c: key 'n_kv_heads': has the value 2, which is not supported, expected 6"},
+           Case{nullptr, "hidden_dim", "", "c: key 'hidden_dim' is missing"},
+           Case{nullptr, "activation", "\"gelu\"", "c: key 'activation': has the value \"gelu\""},
+           Case{nullptr, "quantization", R"({"qformat_weight": "nvfp4"})",
+                "c: key 'quantization': key 'qformat_weight': has the value \"nvfp4\""},
+           Case{nullptr, "rope_scaling", R"({"type": "yarn"})",
+                "c: key \"rope_scaling\" with value {\"type\":\"yarn\"} is not known"},
+           Case{nullptr, "yarn", "8", "c: key 'yarn': expected an object"},
+           Case{nullptr, "hidden_size", "96",
+                "c: key \"hidden_size\" with value 96 is not known, and may change the result"},
+           Case{"yarn", "factor", "", "c: key 'yarn': key 'factor' is missing"},
+           Case{"yarn", "factor", "0.5", "c: key 'yarn': key 'factor': expected a number from 1"},
+           Case{"yarn", "original_max_position_embeddings", "",
+                "c: key 'yarn': key 'original_max_position_embeddings' is missing"},
+           Case{"yarn", "mscale", "1", "c: key 'yarn': unknown key 'mscale'"},
+           Case{"llama_4_scaling", "beta", "", "c: key 'llama_4_scaling': key 'beta' is missing"},
+           Case{"llama_4_scaling", "beta", "-1", "c: key 'llama_4_scaling': key 'beta': expected a number"},
+           Case{"llama_4_scaling", "floor", "1", "c: key 'llama_4_scaling': unknown key 'floor'"},
+           Case{"moe", "num_experts", "", "c: key 'moe': key 'num_experts' is missing"},
+           Case{"moe", "expert_hidden_dim", "", "c: key 'moe': key 'expert_hidden_dim' is missing"},
+           Case{"moe", "num_experts_per_tok", "13",
+                "key 'experts_per_token': expected a whole number from 1 to 12, found 13"},
+           Case{"moe", "renorm_strategy", "\"NONE\"",
+                "c: key 'moe': key 'renorm_strategy': has the value \"NONE\""},
+           Case{"moe", "use_load_balancing_bias", "true",
+                "c: key 'moe': key 'use_load_balancing_bias': has the value true"},
+           Case{"moe", "num_expert_groups_per_tok", "2",
+                "c: key 'moe': key 'num_expert_groups_per_tok': expected a whole number from 1 to 1"},
+           Case{"moe", "first_k_dense_replace", "7", "c: key 'moe': key 'first_k_dense_replace'"},
+           Case{"moe", "expert_score", "\"sigmoid\"", "c: key 'moe': key \"expert_score\" with value"},
+       }) {
+    CAPTURE(std::string(key));
+    CAPTURE(std::string(value));
+    const std::string text =
+        object == nullptr ? changed_config("mistral", key, value) : changed_params(object, key, value);
+    CHECK_ERROR(parse(text), ErrorKind::malformed, cause);
+  }
+  const std::string text = tests::small_config("mistral");
+  for (std::size_t length = 0; length < text.size() - 1; ++length)
+    CHECK_ERROR(parse(text.substr(0, length)), ErrorKind::malformed, "c: ");
+}
+
+TEST_CASE("Mistral Small 4 in transformers' layout: temperature beside the rope, no second YaRN factor") {
+  // Rotary and whole widths whose quotient is not exact: 12 / 32.
+  std::string text = changed_config("deepseek_v3", "model_type", "\"mistral4\"");
+  text = changed_text(text, "architectures", R"(["Mistral4ForCausalLM"])");
+  for (const char* gone : {"topk_method", "scoring_func", "rope_scaling", "rope_theta"})
+    text = changed_text(text, gone, "");
+  const char* rope =
+      R"({"rope_type": "yarn", "rope_theta": 1e4, "factor": 16, "mscale": 1, "mscale_all_dim": 1,
+      "original_max_position_embeddings": 48, "llama_4_scaling_beta": 0.1, "partial_rotary_factor": 0.375,
+      "max_position_embeddings": 4096})";
+  const ModelDescription model = parse(changed_text(text, "rope_parameters", rope));
+  CHECK(attention(model).query_temperature == QueryTemperature{0.1, 48});
+  CHECK_FALSE(attention(model).scale.has_value());
+  CHECK(attention(model).latent_norm_epsilon == 1e-6);
+  CHECK(attention(model).rope.rotary_dims == 12);
+  const Router& router = model.layer(5).feed_forward.mixture->router;
+  CHECK(router.score == RouterScore::softmax);
+  CHECK(router.renormalise);
+  CHECK(router.scale == 2.5);
+  CHECK(router.groups == RouterGroups{4, 2, GroupScore::best_two});
+  // Other families have no such key.
+  CHECK_ERROR(parse(changed_text(changed_config("deepseek_v3", "rope_scaling", ""), "rope_parameters", rope)),
+              ErrorKind::malformed, "c: key 'rope_parameters': unknown key '");
+}
+
+TEST_CASE("Kimi K2.5 has the text part of its configuration in an object of its own") {
+  const std::string text = changed_config("deepseek_v3", "model_type", "\"kimi_k2\"");
+  const std::string whole =
+      R"({"architectures": ["KimiK25ForConditionalGeneration"], "model_type": "kimi_k25",
+      "ignore_index": -100, "media_placeholder_token_id": 163605, "pad_token_id": 163839,
+      "use_unified_vision_chunk": true, "video_placeholder": "<|v|>", "vision_config": {"mm_hidden_size": 1152},
+      "text_config": )" +
+      changed_text(text, "temperature", "1.0") + "}";
+  CHECK(parse(whole) == parse(text));
+  CHECK_ERROR(parse(changed_text(whole, "text_config", changed_text(text, "kv_lora_rank", ""))),
+              ErrorKind::malformed, "c: key 'text_config': key 'kv_lora_rank' is missing");
+}
+
 TEST_CASE("a Kimi K2 may call itself by either of its classes") {
   const std::string kimi = changed_config("deepseek_v3", "model_type", "\"kimi_k2\"");
   CHECK(parse(kimi) == parse(tests::small_config("deepseek_v3")));
@@ -239,6 +373,55 @@ TEST_CASE(
       }
       CHECK(model.skipped_tensors.size() == (predicts ? 1 : 0));
     }
+  }
+}
+
+TEST_CASE("routers and experts beside the feed-forward in Mistral's own names, with one scale a tensor") {
+  const std::string config = tests::small_config("mistral");
+  const auto native = tests::make_family_tensors(parse(config), 12);
+  std::vector<tests::RawTensor> released;
+  for (tests::RawTensor tensor : native) {
+    for (const auto& [from, to] :
+         {std::pair("feed_forward.gate.", "gate."), std::pair("feed_forward.experts.", "experts."),
+          std::pair("feed_forward.shared.", "shared_experts.")}) {
+      if (const auto at = tensor.name.find(from); at != std::string::npos)
+        tensor.name.replace(at, std::string_view(from).size(), to);
+    }
+    released.push_back(std::move(tensor));
+  }
+  const std::string fp8 = "layers.2.attention.wkv_a_with_mqa";
+  const auto coded = std::ranges::find(released, fp8 + ".weight", &tests::RawTensor::name);
+  REQUIRE(coded != released.end());
+  const std::size_t weights = coded->bytes.size() / 2;
+  coded->dtype = DType::f8_e4m3;
+  coded->bytes.clear();
+  for (std::size_t i = 0; i < weights; ++i) coded->bytes.push_back(static_cast<char>(i % 0x7F));
+  const float scale = 0.0123F;
+  const std::string scale_bytes(reinterpret_cast<const char*>(&scale), sizeof(scale));
+  released.push_back({fp8 + ".qscale_weight", DType::f32, {}, scale_bytes});
+  released.push_back({fp8 + ".qscale_act", DType::f32, {}, scale_bytes});
+  released.push_back({"vision_encoder.ln_pre.weight", DType::bf16, {1}, std::string(2, '\0')});
+  const tests::TempDir folder(tests::fast_directory());
+  tests::write_family_release(folder.path(), config, released);
+  std::filesystem::rename(folder / "config.json", folder / "params.json");
+  const ReleasedModel model = open_released_model(folder.path());
+  REQUIRE(model.tensors.size() == native.size());
+  CHECK(model.layout == "native");
+  CHECK(model.skipped_tensors == std::vector<SkippedTensors>{{"vision_encoder.", 1}});
+  for (std::size_t i = 0; i < native.size(); ++i) {
+    CAPTURE(native[i].name);
+    const TensorView& view = model.tensors[i].view;
+    const auto file = base::File::open_read(model.files[view.file_index]);
+    const TensorSource source(view, file);
+    std::vector<std::byte> bytes;
+    source.read_rows(0, source.rows(), bytes);
+    if (native[i].name != fp8 + ".weight") {
+      CHECK(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()) == native[i].bytes);
+      continue;
+    }
+    for (std::size_t at = 0; at < weights; ++at)
+      REQUIRE(base::load_le<std::uint16_t>(bytes, 2 * at) ==
+              f32_to_bf16(f8_e4m3_to_f32(static_cast<std::uint8_t>(at % 0x7F)) * scale));
   }
 }
 

@@ -244,6 +244,22 @@ ModelDescription kimi_k2() {
   return model;
 }
 
+ModelDescription mistral_small_4() {
+  ModelDescription model = make_model({4096, 131072, 1e-6});
+  auto mixer = latent_attention(32, 1e4);
+  mixer.query_rank = 1024;
+  mixer.latent_rank = 256;
+  mixer.plain_dims = 64;
+  mixer.latent_norm_epsilon = 1e-6;
+  mixer.rope.scaling = YarnScaling{.factor = 128, .original_context_tokens = 8192};
+  mixer.query_temperature = QueryTemperature{0.1, 8192};
+  auto experts = mixture(128, 4, 2048);
+  experts.router.renormalise = true;
+  experts.shared = SharedExpert{2048, false};
+  model.add_layers(36, routed(mixer, experts));
+  return model;
+}
+
 ModelDescription glm47_flash() {
   ModelDescription model = make_model({2048, 154880, 1e-5});
   auto mixer = latent_attention(20, 1e6);
@@ -343,6 +359,7 @@ std::vector<Family> families() {
           {"DeepSeek-V3", 671.03, deepseek_v3()},
           {"Kimi-K2", 1026.41, kimi_k2()},
           {"GLM-4.7-Flash", 29.94, glm47_flash()},
+          {"Mistral-Small-4-119B", 118.97, mistral_small_4()},
           {"Qwen3.6-35B-A3B", 34.66, qwen36()},
           {"Gemma-4-26B-A4B", 25.23, gemma4()},
           {"LFM2-8B-A1B", 8.34, lfm2()}};

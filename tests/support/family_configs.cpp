@@ -170,6 +170,42 @@ constexpr const char* kGlmFlash = R"({"architectures": ["Glm4MoeLiteForCausalLM"
   "topk_method": "noaux_tc", "dtype": "bfloat16", "transformers_version": "5.0.0rc0", "v_head_dim": 256,
   "vocab_size": 154880})";
 
+constexpr const char* kMistralSmall4 = R"({"dim": 4096, "n_layers": 36, "head_dim": 128, "hidden_dim": 12288,
+  "n_heads": 32, "n_kv_heads": 32, "rope_theta": 10000.0, "norm_eps": 1e-06, "vocab_size": 131072,
+  "tied_embeddings": false, "max_position_embeddings": 1048576, "q_lora_rank": 1024, "qk_rope_head_dim": 64,
+  "qk_nope_head_dim": 64, "kv_lora_rank": 256, "v_head_dim": 128,
+  "quantization": {"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"},
+  "yarn": {"original_max_position_embeddings": 8192, "factor": 128, "apply_scale": false, "beta": 32,
+    "alpha": 1},
+  "moe": {"expert_parallel": 1, "expert_model_parallel": 1, "route_every_n": 1, "first_k_dense_replace": 0,
+    "num_experts": 128, "num_experts_per_tok": 4, "num_expert_groups": 1, "num_expert_groups_per_tok": 1,
+    "routed_scale": 1.0, "expert_hidden_dim": 2048, "num_shared_experts": 1, "renorm_strategy": "WEIGHTS",
+    "use_load_balancing_bias": false},
+  "llama_4_scaling": {"original_max_position_embeddings": 8192, "beta": 0.1},
+  "vision_encoder": {"hidden_size": 1024, "num_hidden_layers": 24, "patch_size": 14}})";
+
+// The same model in the layout of transformers.
+constexpr const char* kMistral4Hub = R"({"architectures": ["Mistral3ForConditionalGeneration"],
+  "dtype": "bfloat16", "image_token_index": 10, "model_type": "mistral3", "multimodal_projector_bias": false,
+  "projector_hidden_act": "gelu",
+  "quantization_config": {"activation_scheme": "static", "quant_method": "fp8", "weight_block_size": null,
+    "modules_to_not_convert": ["model.vision_tower", "model.multi_modal_projector", "lm_head"]},
+  "spatial_merge_size": 2, "text_config": {"attention_bias": false, "attention_dropout": 0.0,
+    "bos_token_id": 1, "eos_token_id": 2, "first_k_dense_replace": 0, "head_dim": 128, "hidden_act": "silu",
+    "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 12288, "kv_lora_rank": 256,
+    "max_position_embeddings": 1048576, "model_type": "mistral4", "moe_intermediate_size": 2048, "n_group": 1,
+    "n_routed_experts": 128, "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 32,
+    "num_experts_per_tok": 4, "num_hidden_layers": 36, "num_key_value_heads": 32, "pad_token_id": 11,
+    "pretraining_tp": 1, "q_lora_rank": 1024, "qk_head_dim": 128, "qk_nope_head_dim": 64,
+    "qk_rope_head_dim": 64, "rms_norm_eps": 1e-06, "rope_interleave": true,
+    "rope_parameters": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 128.0, "llama_4_scaling_beta": 0.1,
+      "mscale": 1.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 8192,
+      "partial_rotary_factor": 0.5, "rope_theta": 10000.0, "rope_type": "yarn", "type": "yarn"},
+    "routed_scaling_factor": 1.0, "sliding_window": null, "tie_word_embeddings": false, "topk_group": 1,
+    "use_cache": true, "v_head_dim": 128, "vocab_size": 131072},
+  "tie_word_embeddings": false, "vision_config": {"hidden_size": 1024, "model_type": "pixtral"},
+  "vision_feature_layer": -1})";
+
 struct Change {
   const char* key;
   const char* value;
@@ -264,6 +300,20 @@ std::vector<PublishedConfig> published_configs() {
                     {"topk_group", "1"},
                     {"vocab_size", "163840"}})},
       {"GLM-4.7-Flash", 29.94, true, kGlmFlash},
+      {"Mistral-Small-4-119B", 118.97, true, kMistralSmall4},
+      {"Mistral-Small-4-119B", 118.97, true, kMistral4Hub},
+      {"Mistral-Large-3", 673.42, false,
+       changed_all(kMistralSmall4, {{"dim", "7168"},
+                                    {"hidden_dim", "16384"},
+                                    {"kv_lora_rank", "512"},
+                                    {"moe", R"({"expert_hidden_dim": 4096, "first_k_dense_replace": 3,
+                                      "num_experts": 128, "num_experts_per_tok": 4, "num_shared_experts": 1,
+                                      "route_every_n": 1, "routed_scale": 1.0})"},
+                                    {"n_heads", "128"},
+                                    {"n_kv_heads", "128"},
+                                    {"n_layers", "61"},
+                                    {"q_lora_rank", "1536"},
+                                    {"qk_nope_head_dim", "128"}})},
   };
 }
 
@@ -376,6 +426,24 @@ std::string small_config(std::string_view family) {
                         {{"q_lora_rank", "48"}, {"n_group", "4"}, {"topk_group", "2"}});
   if (family == "glm4_moe_lite")
     return small_latent(small(kGlmFlash, {}), {{"q_lora_rank", "48"}, {"head_dim", "12"}});
+  if (family == "mistral")
+    return changed_all(kMistralSmall4, {{"dim", "96"},
+                                        {"n_layers", "6"},
+                                        {"head_dim", "32"},
+                                        {"hidden_dim", "200"},
+                                        {"n_heads", "6"},
+                                        {"n_kv_heads", "6"},
+                                        {"vocab_size", "300"},
+                                        {"q_lora_rank", "48"},
+                                        {"qk_rope_head_dim", "12"},
+                                        {"qk_nope_head_dim", "20"},
+                                        {"kv_lora_rank", "40"},
+                                        {"v_head_dim", "28"},
+                                        {"quantization", ""},
+                                        {"moe", R"({"first_k_dense_replace": 1, "num_experts": 12,
+                                          "num_experts_per_tok": 4, "num_expert_groups": 1,
+                                          "num_expert_groups_per_tok": 1, "routed_scale": 1.0,
+                                          "expert_hidden_dim": 36, "num_shared_experts": 2})"}});
   INVARIANT(family == "minimax_m2");
   return small(
       kMinimax,

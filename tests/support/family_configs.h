@@ -26,7 +26,8 @@ struct PublishedConfig {
 /// Families with latent attention: "deepseek_v2", "deepseek_v3", "glm4_moe_lite".
 [[nodiscard]] std::vector<const char*> latent_families();
 
-/// The config.json of a small model of six layers; `family` is its model_type.
+/// The config.json of a small model of six layers; `family` is its model_type. "mistral": the params.json of
+/// a small Mistral Small 4.
 [[nodiscard]] std::string small_config(std::string_view family);
 
 /// The config.json of a model that reads images, too, with `text`, which is one of Qwen3.5 or Gemma-4, as its
