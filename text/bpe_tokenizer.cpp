@@ -51,6 +51,7 @@ class BpeTokenizer final : public Tokenizer {
         controls_(std::move(parts.controls)),
         bos_(parts.bos),
         end_ids_(std::move(parts.end_ids)),
+        mistral_chat_(std::move(parts.mistral_chat)),
         size_(bpe_.pieces().size()) {
     INVARIANT(!end_ids_.empty());
     std::vector<AddedTokenRule> normalized;
@@ -102,6 +103,7 @@ class BpeTokenizer final : public Tokenizer {
   }
   std::size_t size() const override { return size_; }
   std::optional<TokenId> bos() const override { return bos_; }
+  const MistralChat* mistral_chat() const override { return mistral_chat_ ? &*mistral_chat_ : nullptr; }
   TokenId eos() const override { return end_ids_.front(); }
   std::span<const TokenId> end_ids() const override { return end_ids_; }
   std::optional<TokenId> control_id(std::string_view piece) const override {
@@ -135,6 +137,7 @@ class BpeTokenizer final : public Tokenizer {
   std::map<TokenId, std::string> control_texts_;
   std::optional<TokenId> bos_;
   std::vector<TokenId> end_ids_;
+  std::optional<MistralChat> mistral_chat_;
   std::size_t size_;
 };
 

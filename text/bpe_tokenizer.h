@@ -27,6 +27,7 @@ struct BpeTokenizerParts {
   std::map<std::string, TokenId, std::less<>> controls;  ///< by spelling
   std::optional<TokenId> bos;
   std::vector<TokenId> end_ids;  ///< the first closes an answer; not empty, none of them negative
+  std::optional<MistralChat> mistral_chat = {};
 };
 
 [[nodiscard]] std::unique_ptr<Tokenizer> make_bpe_tokenizer(BpeTokenizerParts parts);

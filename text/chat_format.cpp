@@ -12,12 +12,15 @@
 
 #include "base/error.h"
 #include "base/invariant.h"
+#include "base/text.h"
 #include "text/text.h"
 
 namespace sluice::text {
 namespace {
 
 using format::Json;
+
+constexpr const char* kEffort = "reasoning_effort";
 
 [[noreturn]] void refuse(const std::string& cause) {
   throw base::Error(base::ErrorKind::usage, "conversation: " + cause);
@@ -79,11 +82,16 @@ ChatFormat::Kind mistral_kind(const Tokenizer& tokenizer, TokenizerKind kind) {
   const bool marks = has("[INST]") && has("[/INST]");
   const bool system_marks = has("[SYSTEM_PROMPT]") && has("[/SYSTEM_PROMPT]");
   if (kind == TokenizerKind::tekken) {
-    const auto version = tokenizer.mistral_version();
-    if (!version || !marks) return none(", and its tekken.json names no version of Mistral's chat formats");
-    if (*version == 3) return ChatFormat::Kind::mistral_v3;
-    if (*version >= 7 && *version <= 13 && system_marks) return ChatFormat::Kind::mistral_v7;
-    return none(", and version " + std::to_string(*version) + " of Mistral's chat formats is not supported");
+    if (!marks) return none(", and its tekken.json has no pieces for turns");
+    const MistralChat* chat = tokenizer.mistral_chat();
+    INVARIANT(chat != nullptr);  // every reader of a tekken.json sets it
+    const int version = chat->version;
+    if (version == 3) return ChatFormat::Kind::mistral_v3;
+    if (version >= 7 && version <= 13 && system_marks) return ChatFormat::Kind::mistral_v7;
+    const bool settings_marks = has("[MODEL_SETTINGS]") && has("[/MODEL_SETTINGS]");
+    if (version == 15 && system_marks && (settings_marks || chat->reasoning_efforts.empty()))
+      return ChatFormat::Kind::mistral_v15;
+    return none(", and version " + std::to_string(version) + " of Mistral's chat formats is not supported");
   }
   if (kind == TokenizerKind::hugging_face) return none("");
   if (marks) return system_marks ? ChatFormat::Kind::mistral_v7 : ChatFormat::Kind::mistral_v3;
@@ -134,11 +142,14 @@ ChatPrompt ChatFormat::prompt(const Json& messages, const ChatOptions& options) 
             .opens_thinking = options.add_generation_prompt && ends_within_thinking(text.text)};
   }
   const auto& variables = options.variables.as_object("template variables");
-  if (!variables.empty()) refuse("Mistral's chat formats have no variable '" + variables.front().first + "'");
+  for (const auto& [name, value] : variables)
+    if (kind_ != Kind::mistral_v15 || name != kEffort)
+      refuse("Mistral's chat formats have no variable '" + name + "'" +
+             (kind_ == Kind::mistral_v15 ? " but reasoning_effort" : ""));
   std::vector<Message> conversation;
   for (const Json& message : messages.as_array("conversation"))
     conversation.push_back(to_message(message, conversation.size() + 1));
-  return {.ids = encode_mistral(conversation)};
+  return {.ids = encode_mistral(conversation, options)};
 }
 
 ChatPrompt ChatFormat::prompt(std::span<const Message> conversation, const ChatOptions& options) const {
@@ -146,7 +157,7 @@ ChatPrompt ChatFormat::prompt(std::span<const Message> conversation, const ChatO
 }
 
 std::vector<TokenId> ChatFormat::encode(std::span<const Message> conversation) const {
-  if (!template_) return encode_mistral(conversation);
+  if (!template_) return encode_mistral(conversation, {});
   ChatOptions options;
   options.add_generation_prompt = conversation.empty() || conversation.back().role != Role::assistant;
   return prompt(conversation, options).ids;
@@ -180,7 +191,29 @@ std::optional<TokenId> ChatFormat::end_of_turn() const {
   return !piece.empty() && rest.starts_with(piece) ? std::optional(ids.front()) : std::nullopt;
 }
 
-std::vector<TokenId> ChatFormat::encode_mistral(std::span<const Message> conversation) const {
+/// The settings are one JSON object, written as Python writes it.
+void ChatFormat::append_settings(const ChatOptions& options, std::vector<TokenId>& ids) const {
+  const MistralChat& chat = *tokenizer_.mistral_chat();
+  const Json* asked = options.variables.find(kEffort);
+  std::optional<std::string> effort = chat.default_effort;
+  if (asked != nullptr && !asked->is_null()) {
+    effort = asked->as_string("variable reasoning_effort");
+    if (std::ranges::find(chat.reasoning_efforts, *effort) == chat.reasoning_efforts.end()) {
+      std::string known;
+      for (const std::string& one : chat.reasoning_efforts) known += (known.empty() ? "" : ", ") + one;
+      refuse("the model has no reasoning_effort '" + base::to_printable(effort->substr(0, 100)) +
+             (known.empty() ? "'" : "', it knows " + base::to_printable(known)));
+    }
+  }
+  if (!effort) return;
+  ids.push_back(control("[MODEL_SETTINGS]"));
+  std::ranges::copy(tokenizer_.encode("{\"reasoning_effort\": " + Json(*effort).dump() + "}"),
+                    std::back_inserter(ids));
+  ids.push_back(control("[/MODEL_SETTINGS]"));
+}
+
+std::vector<TokenId> ChatFormat::encode_mistral(std::span<const Message> conversation,
+                                                const ChatOptions& options) const {
   const bool has_system = !conversation.empty() && conversation[0].role == Role::system;
   const std::span<const Message> turns = conversation.subspan(has_system ? 1 : 0);
   check_turns(turns, has_system ? 2 : 1);
@@ -190,16 +223,18 @@ std::vector<TokenId> ChatFormat::encode_mistral(std::span<const Message> convers
   const std::size_t with_system = kind_ == Kind::mistral_v1 ? 0 : last_user;
 
   std::vector<TokenId> ids = tokenizer_.encode_prompt({});  // BOS alone
-  if (kind_ == Kind::mistral_v7 && !system.empty()) {
+  const bool marked = kind_ == Kind::mistral_v7 || kind_ == Kind::mistral_v15;
+  if (marked && !system.empty()) {
     ids.push_back(control("[SYSTEM_PROMPT]"));
     std::ranges::copy(tokenizer_.encode(system), std::back_inserter(ids));
     ids.push_back(control("[/SYSTEM_PROMPT]"));
   }
+  if (kind_ == Kind::mistral_v15) append_settings(options, ids);
   for (std::size_t i = 0; i < turns.size(); ++i) {
     const std::string& content = turns[i].content;
     if (turns[i].role == Role::assistant) {
       append_assistant(content, ids);
-    } else if (kind_ != Kind::mistral_v7 && i == with_system && !system.empty()) {
+    } else if (!marked && i == with_system && !system.empty()) {
       append_user(system + "\n\n" + content, ids);
     } else {
       append_user(content, ids);

@@ -51,6 +51,9 @@ constexpr std::array<std::string_view, 20> kOldSpecialTokens = {"<unk>",
                                                                 "[/SYSTEM_PROMPT]",
                                                                 "[TOOL_CONTENT]"};
 constexpr unsigned kOldVersionMax = 7;
+// Since this version a conversation begins with settings of the model.
+constexpr unsigned kSettingsVersion = 15;
+constexpr std::size_t kEffortsMax = 16;
 
 struct SpecialToken {
   std::string text;
@@ -67,6 +70,7 @@ class Reader {
     read_special_tokens();
     read_vocabulary(place_of(subject_, "vocab"));
     make_merges();
+    read_chat();
     parts_.bos = special_named("<s>");
     parts_.end_ids = joined_end_ids(bundle_.end_ids, special_named("</s>"), subject_);
     add_fine_tuned_tokens(parts_, bundle_.added, subject_);
@@ -106,6 +110,46 @@ class Reader {
     if (!version.starts_with('v') || result.ec != std::errc() ||
         result.ptr != version.data() + version.size())
       base::throw_malformed(place, "expected a version such as 'v3', found " + in_quotes(version));
+  }
+
+  /// Files since version 15 say which efforts of reasoning the model knows, and which is meant where a
+  /// conversation asks for none. What mistral-common's chat template of version 15 does without being told
+  /// counts for a file that does not say it.
+  void read_chat() {
+    MistralChat& chat = parts_.mistral_chat.emplace();
+    chat.version = static_cast<int>(std::min(version_, 1000U));
+    if (version_ < kSettingsVersion) return;
+    const Json* builder = file_.find("model_settings_builder");
+    if (builder == nullptr || builder->is_null()) {
+      chat.reasoning_efforts = {"none", "high"};
+      chat.default_effort = "none";
+      return;
+    }
+    const std::string place = place_of(subject_, "model_settings_builder");
+    const Json* effort = (static_cast<void>(builder->as_object(place)), builder->find("reasoning_effort"));
+    if (effort != nullptr && !effort->is_null())
+      read_efforts(*effort, place_of(place, "reasoning_effort"), chat);
+  }
+
+  static void read_efforts(const Json& json, const std::string& place, MistralChat& chat) {
+    const Json::Array& values = json.at("values", place).as_array(place_of(place, "values"));
+    if (values.size() > kEffortsMax)
+      base::throw_malformed(place_of(place, "values"), "has " + std::to_string(values.size()) +
+                                                           " efforts, expected at most " +
+                                                           std::to_string(kEffortsMax));
+    for (const Json& value : values) {
+      const std::string& name = value.as_string(place_of(place, "values"));
+      if (name.empty() || name.size() > kAddedTokenBytesMax)
+        base::throw_malformed(place_of(place, "values"),
+                              "has a name of " + std::to_string(name.size()) + " bytes");
+      chat.reasoning_efforts.push_back(name);
+    }
+    const Json* otherwise = json.find("default");
+    if (otherwise == nullptr || otherwise->is_null()) return;
+    chat.default_effort = otherwise->as_string(place_of(place, "default"));
+    if (std::ranges::find(chat.reasoning_efforts, *chat.default_effort) == chat.reasoning_efforts.end())
+      base::throw_malformed(place_of(place, "default"),
+                            "is " + in_quotes(*chat.default_effort) + ", which is none of 'values'");
   }
 
   void read_special_tokens() {

@@ -51,6 +51,14 @@ struct TokenizerBundle {
   std::vector<AddedToken> added = {};  ///< encode() never gives these
 };
 
+/// What a tekken.json says of Mistral's chat formats.
+struct MistralChat {
+  int version = 0;  ///< config.version
+  /// The efforts of reasoning that a conversation may ask for; empty where the model has no such setting.
+  std::vector<std::string> reasoning_efforts = {};
+  std::optional<std::string> default_effort = {};  ///< of a conversation that asks for none
+};
+
 /// Splits text into pieces of a fixed vocabulary. Thread-safe after construction.
 class Tokenizer {
  public:
@@ -76,8 +84,8 @@ class Tokenizer {
   [[nodiscard]] virtual std::optional<TokenId> control_id(std::string_view piece) const = 0;
   /// The spelling of a control piece ("<|im_end|>"), by which control_id() finds it; empty for other ids.
   [[nodiscard]] virtual std::string control_text(TokenId id) const = 0;
-  /// The version of Mistral's formats that a tekken.json names in config.version; nothing for other files.
-  [[nodiscard]] virtual std::optional<int> mistral_version() const { return std::nullopt; }
+  /// nullptr unless it was made from a tekken.json.
+  [[nodiscard]] virtual const MistralChat* mistral_chat() const { return nullptr; }
 
   /// True for an id after which a text ends.
   [[nodiscard]] bool is_end(TokenId id) const;
@@ -210,10 +218,11 @@ class ChatFormat {
  public:
   enum class Kind : std::uint8_t {
     chat_template,
-    mistral_v1,  ///< Mixtral 8x7B: "[INST]" and "[/INST]" are text; the system text precedes the first user
-                 ///< text
-    mistral_v3,  ///< versions 2 and 3: both are control pieces; the system text precedes the last user text
-    mistral_v7,  ///< versions 7 to 13: the system text stands in control pieces of its own
+    mistral_v1,   ///< Mixtral 8x7B: "[INST]" and "[/INST]" are text; the system text precedes the first user
+                  ///< text
+    mistral_v3,   ///< versions 2 and 3: both are control pieces; the system text precedes the last user text
+    mistral_v7,   ///< versions 7 to 13: the system text stands in control pieces of its own
+    mistral_v15,  ///< the same, and behind it the effort of reasoning that the conversation asks for
   };
 
   /// Without a template the tokenizer's control pieces, and a tekken.json's version, choose the format;
@@ -225,7 +234,8 @@ class ChatFormat {
 
   /// The ids of a conversation, BOS included where the model has one; no other may be put before them. Error
   /// of ChatTemplate::render(). In Mistral's formats user and assistant take turns after an optional system
-  /// message, the user first; another order, an empty answer and any variable are an Error{usage}.
+  /// message, the user first; another order, an empty answer and any variable are an Error{usage}, but for
+  /// "reasoning_effort" of version 15.
   [[nodiscard]] ChatPrompt prompt(const format::Json& messages, const ChatOptions& options = {}) const;
   /// Takes plain messages. An empty system text is none.
   [[nodiscard]] ChatPrompt prompt(std::span<const Message> conversation,
@@ -240,7 +250,9 @@ class ChatFormat {
 
  private:
   [[nodiscard]] MarkedText render(const format::Json& messages, const ChatOptions& options) const;
-  [[nodiscard]] std::vector<TokenId> encode_mistral(std::span<const Message> conversation) const;
+  [[nodiscard]] std::vector<TokenId> encode_mistral(std::span<const Message> conversation,
+                                                    const ChatOptions& options) const;
+  void append_settings(const ChatOptions& options, std::vector<TokenId>& ids) const;
   void append_user(std::string_view content, std::vector<TokenId>& ids) const;
   void append_assistant(std::string_view content, std::vector<TokenId>& ids) const;
   [[nodiscard]] TokenId control(std::string_view piece) const;

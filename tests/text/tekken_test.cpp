@@ -114,6 +114,84 @@ TEST_CASE("tekken: a file of version 7 or before needs no list of special tokens
               "tekken.json: key 'special_tokens': is missing, which versions above v7 must have");
 }
 
+/// A file whose special tokens have the marks of conversations, and `words` from id 266 on.
+Json chat_tekken(const char* version, const Json& settings) {
+  Json specials = Json::array();
+  for (const char* text : {"<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+                           "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]", "<pad>"})
+    specials.push_back(special(static_cast<int>(specials.as_array("").size()), text));
+  Json file = with(tekken({R"({"reasoning_effort": )", "none", "high"}), "special_tokens", specials);
+  file = with_config(with_config(file, "default_num_special_tokens", 10), "default_vocab_size", 269);
+  if (settings.is_object()) file = with(file, "model_settings_builder", settings);
+  return with_config(file, "version", version);
+}
+
+Ids joined(std::initializer_list<Ids> parts) {
+  Ids all;
+  for (const Ids& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+
+Json efforts(Json::Array values, Json otherwise) {
+  return Json::object({{"reasoning_effort", Json::object({{"type", "enum"},
+                                                          {"accepts_none", true},
+                                                          {"values", Json(std::move(values))},
+                                                          {"default", std::move(otherwise)}})}});
+}
+
+TEST_CASE("tekken: conversations of versions 7 to 15") {
+  const std::vector<text::Message> turns = {{text::Role::system, "S"},
+                                            {text::Role::user, "U"},
+                                            {text::Role::assistant, "A  "},
+                                            {text::Role::user, "V"}};
+  const Ids tail = {3, 10 + 'U', 4, 10 + 'A', 2, 3, 10 + 'V', 4};
+  const auto ids = [&](const Json& file, const Json& variables = Json::object()) {
+    const auto tokenizer = make(file);
+    const text::ChatFormat format(*tokenizer, {.tokenizer_kind = text::TokenizerKind::tekken});
+    return format.prompt(turns, {.variables = variables}).ids;
+  };
+  const auto settings = [&](const Json& file, std::string_view effort) {
+    const auto tokenizer = make(file);
+    return joined({{7}, tokenizer->encode("{\"reasoning_effort\": \"" + std::string(effort) + "\"}"), {8}});
+  };
+  const Ids head = {1, 5, 10 + 'S', 6};
+  for (const char* version : {"v7", "v11", "v13"})
+    CHECK(ids(chat_tekken(version, Json())) == joined({head, tail}));
+  const Json asked = Json::object({{"reasoning_effort", "high"}});
+  const Json plain = chat_tekken("v15", Json());
+  CHECK(ids(plain) == joined({head, settings(plain, "none"), tail}));
+  CHECK(ids(plain, asked) == joined({head, settings(plain, "high"), tail}));
+  const Json high = chat_tekken("v15", efforts({"none", "high"}, "high"));
+  CHECK(ids(high) == joined({head, settings(high, "high"), tail}));
+  const Json open = chat_tekken("v15", efforts({"none", "high"}, Json()));
+  CHECK(ids(open) == joined({head, tail}));
+  CHECK(ids(open, asked) == joined({head, settings(open, "high"), tail}));
+  const Json none = chat_tekken("v15", Json::object({{"reasoning_effort", Json()}}));
+  CHECK(ids(none) == joined({head, tail}));
+  CHECK_ERROR(ids(none, asked), base::ErrorKind::usage,
+              "conversation: the model has no reasoning_effort 'high'");
+  CHECK_ERROR(ids(plain, Json::object({{"reasoning_effort", "low"}})), base::ErrorKind::usage,
+              "conversation: the model has no reasoning_effort 'low', it knows none, high");
+  CHECK_ERROR(ids(plain, Json::object({{"tools", Json::array()}})), base::ErrorKind::usage,
+              "conversation: Mistral's chat formats have no variable 'tools' but reasoning_effort");
+  CHECK_ERROR(ids(chat_tekken("v13", Json()), asked), base::ErrorKind::usage,
+              "conversation: Mistral's chat formats have no variable 'reasoning_effort'");
+  CHECK_ERROR(ids(chat_tekken("v14", Json())), base::ErrorKind::usage,
+              "version 14 of Mistral's chat formats is not supported");
+  const std::vector<std::pair<Json, std::string>> cases = {
+      {Json::array(), "key 'model_settings_builder': expected an object"},
+      {Json::object({{"reasoning_effort", Json::object()}}), "key 'values' is missing"},
+      {efforts({"none"}, "high"), "key 'default': is 'high', which is none of 'values'"},
+      {efforts({""}, Json()), "key 'values': has a name of 0 bytes"},
+      {efforts(Json::Array(17, Json("x")), Json()), "key 'values': has 17 efforts, expected at most 16"},
+      {efforts({7}, Json()), "expected a string"},
+  };
+  for (const auto& [builder, cause] : cases) {
+    CAPTURE(cause);
+    CHECK_ERROR(make(with(plain, "model_settings_builder", builder)), base::ErrorKind::malformed, cause);
+  }
+}
+
 TEST_CASE("tekken: what is wrong with a file is named") {
   const Json good = tekken({"ab"});
   const auto vocabulary_with = [&](std::size_t rank, std::string_view key, Json value) {
