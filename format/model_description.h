@@ -207,6 +207,7 @@ struct Router {
   /// Reads the residual stream through an RMSNorm of its own instead of the experts' input, and multiplies
   /// each weight by a learned factor of its expert: Gemma-4.
   bool own_input = false;
+  double renormalise_epsilon = 1e-20;  ///< added to the sum that weights are divided by; LFM2: 1e-6
   bool operator==(const Router&) const = default;
 };
 

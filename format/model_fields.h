@@ -156,6 +156,7 @@ void fields(A& a, Ref<A, Router> v) {
   a.object("groups", v.groups);
   a.number_or("scale", v.scale, 1, kFactorMin, kFactorMax);
   a.flag("own_input", v.own_input);
+  a.number_or("renormalise_epsilon", v.renormalise_epsilon, 1e-20, 1e-20, 1e-2);
 }
 
 template <typename A>

@@ -59,6 +59,13 @@ void keep_best_groups(const format::RouterGroups& groups, std::span<float> ranks
     if (!kept[g]) std::ranges::fill(ranks.subspan(g * width, width), kNothing);
 }
 
+/// Scores of a softmax that are divided by their sum are the softmax over the chosen logits, which loses less
+/// to rounding. Their sum is at least k / experts, so that the usual summand does not change it.
+bool is_softmax_of_chosen(const format::Router& router) {
+  return router.score == format::RouterScore::softmax && router.renormalise &&
+         router.renormalise_epsilon == format::Router().renormalise_epsilon;
+}
+
 }  // namespace
 
 void ExpertChooser::reserve(std::size_t experts, std::size_t experts_per_token) {
@@ -72,8 +79,7 @@ void ExpertChooser::choose(const Kernels& kernels, const format::Router& router,
   const std::size_t experts = logits.size();
   const std::span ranks(ranks_.data(), experts);
   const bool by_score = selection_bias != nullptr || router.groups;
-  const bool plain = router.score == format::RouterScore::softmax && router.renormalise;
-  if (by_score || !plain) score(kernels, router, logits);
+  if (by_score || !is_softmax_of_chosen(router)) score(kernels, router, logits);
   // Scores rise with the logits, so without a bias these give the same order, and fewer ties.
   std::copy_n(by_score ? scores_.data() : logits.data(), experts, ranks.begin());
   if (selection_bias != nullptr)
@@ -107,14 +113,15 @@ void ExpertChooser::weigh(const Kernels& kernels, const format::Router& router, 
                           std::span<const std::uint32_t> chosen, std::span<float> weights) {
   const std::size_t count = chosen.size();
   float sum = 1;
-  if (router.score == format::RouterScore::softmax && router.renormalise) {
-    // Scores divided by their sum are the softmax over the chosen logits, which loses less to rounding.
+  if (is_softmax_of_chosen(router)) {
     for (std::size_t i = 0; i < count; ++i) chosen_[i] = logits[chosen[i]];
     sum = kernels.exp_sum(chosen_.data(), count, *std::max_element(chosen_.data(), chosen_.data() + count));
   } else {
     for (std::size_t i = 0; i < count; ++i) chosen_[i] = scores_[chosen[i]];
     // The summand is that of the released implementations: all scores may be 0.
-    if (router.renormalise) sum = std::accumulate(chosen_.data(), chosen_.data() + count, 0.0f) + 1e-20f;
+    if (router.renormalise)
+      sum = std::accumulate(chosen_.data(), chosen_.data() + count, 0.0f) +
+            static_cast<float>(router.renormalise_epsilon);
   }
   const auto scale = static_cast<float>(router.scale);
   for (std::size_t i = 0; i < count; ++i) weights[i] = chosen_[i] / sum * scale;

@@ -54,7 +54,7 @@ ModelDescription with_all_fields() {
   auto& mixture = mixture_of(model);
   mixture.expert_biases = true;
   mixture.router = {
-      RouterScore::sigmoid, true, true, true, RouterGroups{2, 1, GroupScore::best_two}, 2.5, true};
+      RouterScore::sigmoid, true, true, true, RouterGroups{2, 1, GroupScore::best_two}, 2.5, true, 1e-6};
   mixture.shared = SharedExpert{96, true};
   layer.feed_forward.dense = DenseFeedForward{160};
   layer.post_norms = layer.output_scale = true;
@@ -203,6 +203,9 @@ TEST_CASE("a description is refused with the place and the cause") {
                 "key 'query_temperature': key 'beta': expected a number"},
            Case{mixture([](auto& x) { x.experts_per_token = 5; }),
                 "key 'mixture': key 'experts_per_token': expected a whole number from 1 to 4, found 5"},
+           Case{mixture([](auto& x) { x.router.renormalise_epsilon = 1; }),
+                "d: key 'layer_kinds[0]': key 'feed_forward': key 'mixture': key 'router': key "
+                "'renormalise_epsilon': expected a number from 1e-20 to 0.01, found 1.0"},
            Case{mixture([](auto& x) { x.experts = 1025; }),
                 "key 'experts': expected a whole number from 1 to 1024"},
            Case{mixture([](auto& x) {

@@ -92,6 +92,7 @@ class Chooser final {
     Router r;
     r.score = once_in(2) ? RouterScore::softmax : RouterScore::sigmoid;
     r.renormalise = once_in(2);
+    if (r.renormalise && once_in(3)) r.renormalise_epsilon = between(1e-6, 1e-2);
     r.logit_bias = once_in(3);
     r.selection_bias = once_in(2);
     if (once_in(2)) r.scale = between(0.5, 3);

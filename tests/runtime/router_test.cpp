@@ -89,8 +89,9 @@ Choice expected_choice(const Router& router, const std::vector<float>& logits, c
   for (std::size_t i = 0; i < count; ++i) chosen_sum += score[order[i]];
   Choice choice;
   for (std::size_t i = 0; i < count; ++i)
-    choice.emplace_back(order[i],
-                        score[order[i]] / (router.renormalise ? chosen_sum + 1e-20 : 1) * router.scale);
+    choice.emplace_back(
+        order[i],
+        score[order[i]] / (router.renormalise ? chosen_sum + router.renormalise_epsilon : 1) * router.scale);
   return choice;
 }
 
@@ -109,6 +110,17 @@ TEST_CASE("a sigmoid router chooses by biased scores and weighs by unbiased ones
   Router grouped = router;
   grouped.groups = RouterGroups{4, 2, GroupScore::best_two};
   check_close(choose(grouped, kLogits, kBias, 2).experts, {{5, 0.871227}, {4, 1.628773}});
+}
+
+TEST_CASE("the summand of renormalised weights") {
+  // Both sigmoids are 2.06115e-9, so that the sum is 4.1223e-9.
+  Router router{.score = RouterScore::sigmoid, .renormalise = true, .groups = {}};
+  check_close(choose(router, {-20, -30, -20}, {}, 2).experts, {{0, 0.5}, {2, 0.5}});
+  router.renormalise_epsilon = 1e-6;
+  check_close(choose(router, {-20, -30, -20}, {}, 2).experts, {{0, 0.00205269}, {2, 0.00205269}});
+  // A softmax: 0.335117 and 0.303226 divided by 1.638343.
+  router = {.renormalise = true, .groups = {}, .renormalise_epsilon = 1};
+  check_close(choose(router, kLogits, {}, 2).experts, {{2, 0.204546}, {7, 0.185081}});
 }
 
 TEST_CASE("groups by their best expert") {
@@ -142,6 +154,7 @@ TEST_CASE("any router gives what its definition says, and the same bits on every
     Router router;
     router.score = random() % 2 == 0 ? RouterScore::softmax : RouterScore::sigmoid;
     router.renormalise = random() % 2 == 0;
+    if (random() % 3 == 0) router.renormalise_epsilon = 1e-3;
     router.selection_bias = random() % 2 == 0;
     router.scale = random() % 2 == 0 ? 1 : 2.5;
     const std::size_t group_count = 1 + random() % 5;

@@ -359,7 +359,7 @@ class SlowReference {
       least_margin_ = std::min(
           least_margin_, rank[order[mixture.experts_per_token - 1]] - rank[order[mixture.experts_per_token]]);
     order.resize(mixture.experts_per_token);
-    double sum = 1e-20;
+    double sum = router.renormalise_epsilon;
     for (const std::uint32_t e : order) sum += score[e];
     Experts experts;
     for (const std::uint32_t e : order)
