@@ -164,6 +164,7 @@ void print_result(const fs::path& output, const convert::Result& result, bool ca
                                     {"layout", result.layout.names},
                                     {"checkpoint_files", result.layout.shards},
                                     {"spare_vocabulary_rows", result.spare_rows},
+                                    {"kept_tensors", result.kept_tensors},
                                     {"bits_per_weight", result.bits_per_weight},
                                     {"relative_error", result.relative_error},
                                     {"resumed_tensors", result.resumed_tensors},
@@ -192,6 +193,9 @@ void print_result(const fs::path& output, const convert::Result& result, bool ca
   if (!console.quiet())
     console.print("layout: " + result.layout.names + " tensors in " + std::to_string(result.layout.shards) +
                   " " + result.layout.files + (result.layout.shards == 1 ? " file" : " files"));
+  if (result.kept_tensors > 0)
+    console.note(base::to_counted(result.kept_tensors, "tensor") +
+                 " in MXFP4: kept exactly as released, as mx4");
   if (result.spare_rows > 0)
     console.note("the embedding has " + base::to_counted(result.spare_rows, "row") +
                  " more than the tokenizer has tokens: padding, which is kept");

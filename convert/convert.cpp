@@ -99,6 +99,12 @@ void record_quantized_source(const format::ReleasedModel& release, Json& recipe)
   recipe.set("source_types", std::move(types));
 }
 
+/// The number of matrices that were kept as released, although the recipe rounds others of their class.
+std::uint64_t count_kept(const Plan& plan) {
+  return static_cast<std::uint64_t>(
+      std::ranges::count(plan.tensors, format::Storage::mx4_tiles, &PlannedTensor::storage));
+}
+
 void warn_of_quantized_source(const format::ReleasedModel& release, base::Progress& progress) {
   if (release.quantized_types.empty()) return;
   std::string types;
@@ -117,8 +123,22 @@ void warn_of_chat_template(const format::ReleasedModel& release, base::Progress&
 
 MatrixTypes types_of(const Request& request) { return request.types.value_or(types_for(request.quant)); }
 
-std::vector<TensorJob> make_jobs(const Plan& plan, const MatrixTypes& types) {
-  const format::Storage storage = storage_for(QuantizationClass::feed_forward, types);
+/// Bytes of the expert whose first tensor is `first`, with the alignment between its tensors: their storages
+/// may differ, because some may be kept as they are.
+std::uint64_t expert_extent_bytes(const Plan& plan, std::size_t first) {
+  std::uint64_t end = 0;
+  for (std::size_t i = first; i < plan.tensors.size(); ++i) {
+    const PlannedTensor& tensor = plan.tensors[i];
+    if (tensor.target.expert != plan.tensors[first].target.expert ||
+        tensor.target.layer != plan.tensors[first].target.layer)
+      break;
+    end = base::align_up(end, format::kTensorAlignmentBytes) +
+          format::storage_bytes(tensor.storage, tensor.target.shape);
+  }
+  return end;
+}
+
+std::vector<TensorJob> make_jobs(const Plan& plan) {
   std::vector<TensorJob> jobs;
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& tensor = plan.tensors[i];
@@ -126,9 +146,7 @@ std::vector<TensorJob> make_jobs(const Plan& plan, const MatrixTypes& types) {
     const bool starts_expert =
         tensor.target.expert && (i == 0 || plan.tensors[i - 1].target.expert != tensor.target.expert ||
                                  plan.tensors[i - 1].target.layer != tensor.target.layer);
-    const std::uint64_t expert_bytes =
-        starts_expert ? format::expert_extent_bytes(plan.release.description, tensor.target.layer, storage)
-                      : 0;
+    const std::uint64_t expert_bytes = starts_expert ? expert_extent_bytes(plan, i) : 0;
     jobs.push_back({&tensor, &plan.files[tensor.source->file_index], expert_bytes});
   }
   return jobs;
@@ -147,7 +165,17 @@ Plan make_plan(const Request& request) {
     throw base::Error(base::ErrorKind::usage, "conversion needs at least 64 MiB of memory");
   if (request.calibration && request.quant != Quant::q4)
     throw base::Error(base::ErrorKind::usage, "only q4 can be calibrated");
-  return Plan::make(request.input, types_of(request));
+  Plan plan = Plan::make(request.input, types_of(request));
+  const bool can_be_calibrated = std::ranges::any_of(plan.tensors, [](const PlannedTensor& tensor) {
+    return is_expert_matrix(tensor.target) && tensor.storage == format::Storage::q4_tiles;
+  });
+  if (request.calibration && !can_be_calibrated) {
+    throw base::Error(base::ErrorKind::usage,
+                      request.input.string() +
+                          ": its experts are MXFP4, which is kept as it is: there is nothing to calibrate; "
+                          "convert without a calibration text");
+  }
+  return plan;
 }
 
 struct Room {
@@ -155,7 +183,7 @@ struct Room {
   std::optional<std::uint64_t> free_bytes;
 };
 Room require_room(const Request& request, const Plan& plan) {
-  const std::uint64_t needed = container_bytes(plan.release, make_jobs(plan, types_of(request)));
+  const std::uint64_t needed = container_bytes(plan.release, make_jobs(plan));
   return {needed, require_space(request.output, needed)};
 }
 
@@ -179,7 +207,7 @@ bool is_finished(const std::filesystem::path& path, const std::string& conversio
 class Conversion {
  public:
   Conversion(const Request& request, const Plan& plan, UnfinishedContainer& container)
-      : request_(request), plan_(plan), jobs_(make_jobs(plan, types_of(request))), container_(container) {
+      : request_(request), plan_(plan), jobs_(make_jobs(plan)), container_(container) {
     if (request.calibration) feed_.emplace(*request.calibration, plan.release.description);
   }
 
@@ -198,6 +226,10 @@ class Conversion {
                               result.bits_per_weight, result.relative_error);
     if (feed_) recipe.set("calibration", feed_->to_json());
     record_quantized_source(plan_.release, recipe);
+    if (result.kept_tensors > 0)
+      recipe.set(
+          "kept",
+          Json::object({{std::string(format::type_name(format::Storage::mx4_tiles)), result.kept_tensors}}));
     recipe.set("quality", to_json(result.quality));
     // Only scratch containers record their conversion; in others it would make equal containers differ
     // between builds.
@@ -244,6 +276,7 @@ class Conversion {
                      plan_.release.files.size()};
     result.input_bytes = plan_.input_bytes;
     result.spare_rows = plan_.spare_rows;
+    result.kept_tensors = count_kept(plan_);
     result.bits_per_weight = expert_bits_per_weight(plan_);
     if (expert_error.squared_weights > 0)
       result.relative_error = std::sqrt(expert_error.squared_error / expert_error.squared_weights);

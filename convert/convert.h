@@ -37,7 +37,8 @@ struct MatrixTypes {
   std::optional<Quant> tied_head = {};
 };
 
-/// `convert --quant` stands for these types: with q4 only the experts are q4, attention and head are q6. The
+/// `convert --quant` stands for these types: with q4 only the experts are q4, attention and head are q6. A
+/// matrix that comes in MXFP4 stays so, except where its type is bf16 (decision 0036). The
 /// choice follows from what each costs: docs/quantization.md, tests/bench/sensitivity.py.
 [[nodiscard]] MatrixTypes types_for(Quant quant);
 
@@ -135,6 +136,7 @@ struct Result {
   QualityReport quality;
   std::uint64_t calibration_tokens = 0;                 ///< number of tokens that the model was run on
   std::vector<UnderCalibratedExpert> under_calibrated;  ///< only with a calibration
+  std::uint64_t kept_tensors = 0;                       ///< in MXFP4, stored as mx4 as they were released
   std::uint64_t spare_rows = 0;                         ///< rows of the embedding that no token uses
   std::size_t resumed_tensors = 0;                      ///< tensors that an earlier run had finished
   std::size_t converted_tensors = 0;                    ///< tensors that this run converted

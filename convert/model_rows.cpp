@@ -68,7 +68,11 @@ class Release final : public ModelRows {
   format::ChatFiles chat_files() const override { return release_.chat; }
   std::string name() const override { return {}; }
   std::string licence() const override { return {}; }
-  DType exact_dtype(const ModelTensor& tensor) const override { return views_.at(tensor.name)->dtype; }
+  DType exact_dtype(const ModelTensor& tensor) const override {
+    const DType dtype = views_.at(tensor.name)->dtype;
+    // MXFP4 has two bits of fraction and bf16's range.
+    return dtype == DType::mxfp4 ? DType::bf16 : dtype;
+  }
   std::unique_ptr<RowSource> open_tensor(const ModelTensor& tensor) const override {
     const format::TensorView& view = *views_.at(tensor.name);
     return std::make_unique<ReleasedRows>(view, files_[view.file_index]);

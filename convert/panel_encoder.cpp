@@ -18,6 +18,7 @@
 #include <cstring>
 
 #include "base/invariant.h"
+#include "format/mx/mx_rows.h"
 #include "format/tensor.h"
 
 namespace sluice::convert {
@@ -52,9 +53,9 @@ std::uint32_t zero_codes(TileType type) {
     case TileType::q8: return 0;
     case TileType::q6: return kZeroCodesOfQ6;
     case TileType::q4: return kZeroNibbles;
-    case TileType::mx4: break;
+    case TileType::mx4: return 0;
   }
-  INVARIANT(!"a TileType that is rounded to");
+  INVARIANT(!"a TileType without zero");
 }
 
 /// Kernel blocks of 256 columns in a row with sub-scales.
@@ -141,6 +142,7 @@ void store_q4_sub_scales(const TileLayout& layout, EncodedPanel& panel) {
 }  // namespace
 
 void EncodedPanel::begin(const TileLayout& layout) {
+  exponents.assign(layout.panel_exponent_bytes(), std::byte{0});
   magnitudes.assign(layout.panel_magnitude_bytes(), std::byte{0});
   signs.assign(layout.panel_sign_bytes(), std::byte{0});
   row_scales.assign(has_row_scales(layout.type) ? format::kPanelRows * sizeof(float) : 0, std::byte{0});
@@ -242,6 +244,25 @@ bool PanelEncoder::encode_bf16(const TileLayout& layout, std::size_t index, base
     strip.error = {};
   }
   return finite;
+}
+
+void PanelEncoder::pack_mxfp4(const TileLayout& layout, std::size_t index, base::Bytes rows,
+                              base::MutableBytes codes, EncodedPanel& panel) {
+  const std::size_t row_bytes = format::mx_row_bytes(layout.cols);
+  INVARIANT(index < kPanelStrips && layout.type == TileType::mx4 && rows.size() % row_bytes == 0);
+  const Strip strip{layout, index * kStripRows, panel, nullptr, panel.errors[index]};
+  begin(strip);
+  fill_rows(strip, rows.size() / row_bytes, codes, [&](std::size_t row) {
+    const base::Bytes released = rows.subspan(row * row_bytes, row_bytes);
+    const std::size_t words = layout.cols / 8;
+    for (std::size_t word = 0; word < words; ++word)
+      words_of(row)[word] = format::to_tile_order(base::load_le<std::uint32_t>(released, word * 4));
+    std::fill(words_of(row) + words, words_of(row) + words_of_row(layout), 0u);
+    const base::Bytes exponents = released.subspan(format::mx_code_bytes(layout.cols));
+    for (std::size_t block = 0; block < exponents.size(); ++block)
+      panel.exponents[block * format::kPanelRows + strip.first_row + row] = exponents[block];
+  });
+  end(strip);
 }
 
 /// Quantizes row_ into words_of(row).

@@ -20,18 +20,20 @@ namespace sluice::convert {
 constexpr std::size_t kStripRows = kInterleaveRows;  ///< rows of a strip
 constexpr std::size_t kPanelStrips = format::kPanelRows / kStripRows;
 
-/// The part of the planes after the codes (magnitudes, signs, row scales) that belongs to one panel.
+/// The part of the planes after the codes (exponents, magnitudes, signs, row scales) that belongs to one
+/// panel.
 struct EncodedPanel {
   /// Starts a panel of which no strip is encoded yet. Reuses the memory of the previous one.
   void begin(const format::TileLayout& layout);
   [[nodiscard]] QuantError error() const;
 
   // Complete when all strips are encoded:
+  std::vector<std::byte> exponents;
   std::vector<std::byte> magnitudes;
   std::vector<std::byte> signs;
   std::vector<std::byte> row_scales;
 
-  std::array<QuantError, kPanelStrips> errors;  ///< zero for bf16 tiles of bf16 values
+  std::array<QuantError, kPanelStrips> errors;  ///< zero for mx4, and for bf16 tiles of bf16 values
   std::vector<std::int8_t> sub_scales;          ///< q6, q4: [row][group]
   unsigned strips_left = 0;                     ///< strips that are not encoded yet; atomic
 };
@@ -54,6 +56,11 @@ class PanelEncoder {
   [[nodiscard]] bool encode_bf16(const format::TileLayout& layout, std::size_t strip, base::Bytes rows,
                                  base::MutableBytes codes, EncodedPanel& panel,
                                  const GptqFactors* factors = nullptr);
+
+  /// Does the same as encode() for rows of MXFP4 (format/mx/mx_rows.h) and the type mx4: the bytes are put in
+  /// another order, and nothing is rounded.
+  void pack_mxfp4(const format::TileLayout& layout, std::size_t strip, base::Bytes rows,
+                  base::MutableBytes codes, EncodedPanel& panel);
 
  private:
   /// A strip that is being encoded.

@@ -61,6 +61,15 @@ format::Storage storage_for(const format::ModelTensor& tensor, const MatrixTypes
   return tied ? tiles_of(types.tied_head.value_or(types.head)) : storage_for(tensor.quantization, types);
 }
 
+format::Storage storage_for(const format::ModelTensor& tensor, format::DType source,
+                            const MatrixTypes& types) {
+  const format::Storage storage = storage_for(tensor, types);
+  // Rounding what the release has in four bits would lose precision, and eight bits would hold no more.
+  const bool kept =
+      source == format::DType::mxfp4 && format::is_tiled(storage) && storage != format::Storage::bf16_tiles;
+  return kept ? format::Storage::mx4_tiles : storage;
+}
+
 Plan Plan::make(const std::filesystem::path& input, const MatrixTypes& types) {
   if (!std::filesystem::exists(input))
     throw base::Error(base::ErrorKind::usage, input.string() + ": no such file or folder");
@@ -70,7 +79,8 @@ Plan Plan::make(const std::filesystem::path& input, const MatrixTypes& types) {
   for (const auto& file : plan.release.files) plan.files.push_back(base::File::open_read(file));
   for (const format::ReleasedTensor& tensor : plan.release.tensors)
     // The pointers lead into plan.release, whose tensors do not move when the plan is moved.
-    plan.tensors.push_back({tensor.target, &tensor.view, storage_for(tensor.target, types)});
+    plan.tensors.push_back(
+        {tensor.target, &tensor.view, storage_for(tensor.target, tensor.view.dtype, types)});
   plan.input_bytes = plan.release.value_bytes();
   return plan;
 }

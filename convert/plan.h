@@ -40,5 +40,9 @@ struct Plan {
 [[nodiscard]] format::Storage storage_for(format::QuantizationClass quantization, const MatrixTypes& types);
 /// Chooses for one tensor, which matters where the embedding is the head.
 [[nodiscard]] format::Storage storage_for(const format::ModelTensor& tensor, const MatrixTypes& types);
+/// Chooses for one tensor of a release. A matrix in MXFP4 stays as it is, unless its values are stored as
+/// bf16 (docs/decisions/0036-mxfp4-is-kept-exact.md).
+[[nodiscard]] format::Storage storage_for(const format::ModelTensor& tensor, format::DType source,
+                                          const MatrixTypes& types);
 
 }  // namespace sluice::convert

@@ -93,7 +93,9 @@ QualityReport QualityTally::report() const {
   for (const Entry& entry : entries_) {
     const std::string name = kind_of(entry.tensor);
     const std::string type(format::type_name(entry.storage));
-    auto kind = std::ranges::find_if(kinds, [&](const auto& k) { return k.first.name == name; });
+    // Some tensors of a kind may be kept as they were released, while the others are rounded.
+    auto kind = std::ranges::find_if(
+        kinds, [&](const auto& k) { return k.first.name == name && k.first.type == type; });
     // All tensors of a kind have the same shape, so the first one's bits per weight are right for all.
     if (kind == kinds.end())
       kind = kinds.insert(kinds.end(), {{name, type, bits_of(entry.tensor, entry.storage), 0}, {}});

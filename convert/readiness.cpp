@@ -58,8 +58,9 @@ std::uint64_t container_bytes(const format::ReleasedModel& release, std::span<co
   for (const auto& section : format::released_sections(release)) bytes += section.content.size();
   for (const TensorJob& job : jobs) {
     const bool large = job.expert_bytes > format::kLargeExpertBytes;
-    bytes = base::align_up(bytes, large ? format::kLargeExpertAlignmentBytes : format::kTensorAlignmentBytes) +
-            format::storage_bytes(job.tensor->storage, job.tensor->target.shape);
+    bytes =
+        base::align_up(bytes, large ? format::kLargeExpertAlignmentBytes : format::kTensorAlignmentBytes) +
+        format::storage_bytes(job.tensor->storage, job.tensor->target.shape);
   }
   return bytes + jobs.size() * kDirectoryEntryBytes;
 }

@@ -124,6 +124,10 @@ base::Bytes TensorBlock::rows_of_strip(std::size_t strip, std::uint64_t& first_r
   return released().subspan(first * row_bytes, rows * row_bytes);
 }
 
+std::size_t TensorBlock::value_count(base::Bytes rows) const {
+  return static_cast<std::size_t>(rows.size() / tensor_->source.row_bytes() * tensor_->source.cols());
+}
+
 void TensorBlock::encode(std::size_t strip, BlockEncoder& encoder) {
   if (is_tiled(*tensor_)) {
     encode_tiles(strip, encoder);
@@ -139,11 +143,13 @@ void TensorBlock::encode_tiles(std::size_t strip, BlockEncoder& encoder) {
   std::uint64_t first_row = 0;
   const base::Bytes rows = rows_of_strip(strip, first_row);
   const auto codes = encoded_.bytes().subspan(panel * layout.panel_code_bytes, layout.panel_code_bytes);
+  if (planned.storage == Storage::mx4_tiles)
+    return encoder.panels.pack_mxfp4(layout, strip % kPanelStrips, rows, codes, panels_[panel]);
   if (planned.source->dtype == DType::bf16 &&
       encoder.panels.encode_bf16(layout, strip % kPanelStrips, rows, codes, panels_[panel], tensor_->factors))
     return;
   // Other types come here, and so do NaN and infinity, which to_floats() refuses.
-  encoder.values.resize(static_cast<std::size_t>(rows.size() / format::size_bytes(planned.source->dtype)));
+  encoder.values.resize(value_count(rows));
   tensor_->source.to_floats(rows, first_row, encoder.values);
   encoder.panels.encode(layout, strip % kPanelStrips, encoder.values, codes, panels_[panel],
                         tensor_->factors);
@@ -156,7 +162,7 @@ void TensorBlock::encode_rows(std::size_t strip, BlockEncoder& encoder) {
   // Values that are not finite go on to to_floats(), which refuses them and names their place.
   if (stays_as_released(planned) && is_finite_bf16(rows)) return;
   std::vector<float>& values = encoder.values;
-  values.resize(static_cast<std::size_t>(rows.size() / format::size_bytes(planned.source->dtype)));
+  values.resize(value_count(rows));
   tensor_->source.to_floats(rows, first_row, values);
   const bool f32 = planned.storage == Storage::f32_rows;
   const std::size_t width = f32 ? 4 : 2;
@@ -177,16 +183,18 @@ void TensorBlock::end_encoding() {
   if (!tensor_->whole_leaves) tensor_->source_hasher.update(released());
   for (const EncodedPanel& panel : std::span(panels_).first(panel_count())) {
     tensor_->error += panel.error();
+    append(tensor_->exponents, panel.exponents);
     append(tensor_->magnitudes, panel.magnitudes);
     append(tensor_->signs, panel.signs);
     append(tensor_->row_scales, panel.row_scales);
   }
   if (!is_last() || !is_tiled(*tensor_)) return;
   const format::TileLayout layout = tensor_layout(tensor_->planned());
-  planes_ = std::move(tensor_->magnitudes);
+  planes_ = std::move(tensor_->exponents);
+  append(planes_, tensor_->magnitudes);
   append(planes_, tensor_->signs);
   // Fills the gap in front of the row scales, which begin at a multiple of 64.
-  planes_.resize(layout.row_scales_offset_bytes - layout.magnitudes_offset_bytes);
+  planes_.resize(layout.row_scales_offset_bytes - layout.exponents_offset_bytes);
   append(planes_, tensor_->row_scales);
 }
 

@@ -47,6 +47,7 @@ class InFlightTensor {
   std::vector<base::Sha256> source_leaves;
   base::LeafHasher source_hasher;  // used instead of source_leaves without whole_leaves
   // The planes that follow the codes, for the panels encoded so far:
+  std::vector<std::byte> exponents;
   std::vector<std::byte> magnitudes;
   std::vector<std::byte> signs;
   std::vector<std::byte> row_scales;
@@ -90,6 +91,7 @@ class TensorBlock {
   [[nodiscard]] base::Bytes released() { return base::Bytes(bytes_.bytes()).first(released_bytes()); }
   [[nodiscard]] std::size_t panel_count() const;
   [[nodiscard]] base::Bytes rows_of_strip(std::size_t strip, std::uint64_t& first_row);
+  [[nodiscard]] std::size_t value_count(base::Bytes rows) const;
   void encode_tiles(std::size_t strip, BlockEncoder& encoder);
   void encode_rows(std::size_t strip, BlockEncoder& encoder);
 

@@ -139,8 +139,8 @@ std::vector<PayloadRange> payload_ranges(const ContainerDirectory& directory) {
   return ranges;
 }
 
-/// Gaps are permitted, because large experts are aligned to 2 MiB; overlaps are not. `ranges` are sorted by their
-/// begin.
+/// Gaps are permitted, because large experts are aligned to 2 MiB; overlaps are not. `ranges` are sorted by
+/// their begin.
 void check_ranges(std::span<const PayloadRange> ranges, std::uint64_t payload_end_bytes,
                   std::string_view subject) {
   std::uint64_t end = kContainerHeaderBytes;
@@ -188,6 +188,19 @@ void check_tensor(const ContainerTensor& tensor, const ModelTensor& expected, st
   }
 }
 
+/// Matrices in mx4 hold MXFP4 as it was released, so that their source digest follows from their bytes
+/// (mx/mx_rows.h).
+void check_mx4(const ContainerTensor& tensor, std::string_view subject) {
+  if (tensor.storage != Storage::mx4_tiles) return;
+  if (tensor.source_dtype != DType::mxfp4)
+    base::throw_malformed(subject, "tensor '" + tensor.name + "': has type mx4, but source_dtype " +
+                                       std::string(to_string(tensor.source_dtype)) + ", expected mxfp4");
+  if (tensor.shape[1] % kMx4BlockCols != 0)
+    base::throw_malformed(subject, "tensor '" + tensor.name + "': has type mx4 and " +
+                                       std::to_string(tensor.shape[1]) +
+                                       " inputs, expected a multiple of 32");
+}
+
 /// Compares entries one by one with the model's tensors. The order of the directory is fixed, too: the
 /// functions below, and those of runtime/memory/model_cost.h, pair both lists by index.
 void check_tensors(const ContainerDirectory& directory, std::span<const ModelTensor> expected,
@@ -196,7 +209,10 @@ void check_tensors(const ContainerDirectory& directory, std::span<const ModelTen
     base::throw_malformed(subject, "has " + std::to_string(directory.tensors.size()) +
                                        " tensors, its parameters ask for " + std::to_string(expected.size()));
   }
-  for (std::size_t i = 0; i < expected.size(); ++i) check_tensor(directory.tensors[i], expected[i], subject);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    check_tensor(directory.tensors[i], expected[i], subject);
+    check_mx4(directory.tensors[i], subject);
+  }
 }
 
 /// Matrices that read the same activations must agree whether these are floats (bf16) or integers: the

@@ -23,6 +23,7 @@
 #include "format/hub/tokenizer_file.h"
 #include "format/mistral_params.h"
 #include "format/tensor_names.h"
+#include "format/tile.h"
 
 namespace sluice::format {
 namespace {
@@ -57,7 +58,7 @@ struct Slice {
 /// Strides of a matrix inside a tensor of two axes, or of three: with the experts as the first, or with one
 /// of no extent in the middle. Exchanging the strides is all that a transposed placement needs: TensorSource
 /// reads along the shorter one.
-Slice slice_of(const CheckpointTensor& source, const Placement& place) {
+Slice slice_of(const CheckpointTensor& source, const Placement& place, const ModelTensor& target) {
   Slice slice;
   slice.col_stride = source.strides.back();
   slice.row_stride = source.strides.size() > 1 ? source.strides[source.strides.size() - 2] : 0;
@@ -66,6 +67,9 @@ Slice slice_of(const CheckpointTensor& source, const Placement& place) {
   if (place.outer_index) slice.offset_elements += *place.outer_index * source.strides.front();
   slice.offset_elements += place.first_row * slice.row_stride;
   if (place.transposed) std::swap(slice.row_stride, slice.col_stride);
+  std::uint64_t& along_outputs = target.shape.size() == 1 ? slice.col_stride : slice.row_stride;
+  slice.offset_elements += place.turn * along_outputs;
+  along_outputs *= place.turns;
   return slice;
 }
 
@@ -128,7 +132,8 @@ class ModelFinder final {
       refuse(source, "has shape " + to_string(source.shape) + ", " + params_name_ + " asks for " +
                          to_string(place->shape));
     }
-    const Slice slice = slice_of(source, *place);
+    if (!place->exponents_name.empty()) return find_mxfp4(target, source, *place);
+    const Slice slice = slice_of(source, *place, target);
     TensorView view;
     view.name = source.name;
     view.shape = target.shape;
@@ -145,11 +150,62 @@ class ModelFinder final {
     } else if (source.dtype == DType::i8) {
       view.dtype = DType::bf16;
       view.scale = find_int8_scale(source, *place);
-    } else if (block_weights(source.dtype) > 1) {
+    } else if (block_weights(source.dtype) > 1 && source.dtype != DType::mxfp4) {
       view.dtype = DType::f32;
-    } else if (!is_float(source.dtype)) {
+    } else if (!is_float(source.dtype) && source.dtype != DType::mxfp4) {
       refuse(source, "has dtype " + std::string(to_string(source.dtype)) + ", expected bf16, f16 or f32");
     }
+    return view;
+  }
+
+  /// MXFP4 as gpt-oss has it: codes of all experts [experts, rows, blocks, 16] and exponents [experts, rows,
+  /// blocks], both in u8. `source` has the shape that `place` says.
+  [[nodiscard]] TensorView find_mxfp4(const ModelTensor& target, const CheckpointTensor& source,
+                                      const Placement& place) {
+    if (target.shape[1] % kMx4BlockCols != 0) {
+      refuse(source, "is MXFP4, which needs a multiple of 32 inputs, but " + params_name_ + " asks for " +
+                         std::to_string(target.shape[1]));
+    }
+    const CheckpointTensor* exponents = checkpoint_.find(place.exponents_name);
+    if (exponents == nullptr)
+      refuse(source, "has no scales: tensor '" + place.exponents_name + "' is missing");
+    known_.insert(exponents->name);
+    const Shape expected(place.shape.begin(), place.shape.end() - 1);
+    if (exponents->shape != expected)
+      refuse(*exponents, "has shape " + to_string(exponents->shape) + ", expected " + to_string(expected) +
+                             ", one scale for each block of '" + source.name + "'");
+    for (const CheckpointTensor* tensor : {&source, exponents}) {
+      if (tensor->dtype != DType::u8)
+        refuse(*tensor, "has dtype " + std::string(to_string(tensor->dtype)) + ", expected u8");
+      if (!tensor->row_major()) refuse(*tensor, "does not lie in one piece");
+    }
+    // Both are rows of blocks, those of all experts one after the other.
+    const std::uint64_t blocks = expected.back();
+    const std::uint64_t first_row =
+        place.outer_index.value_or(0) * expected[expected.size() - 2] + place.turn;
+    TensorScale scale;
+    scale.file = checkpoint_.files[exponents->file_index];
+    scale.name = exponents->name;
+    scale.shape = exponents->shape;
+    scale.dtype = DType::u8;
+    scale.first_element = first_row * blocks;
+    scale.offset_bytes = exponents->offset_bytes + scale.first_element;
+    scale.rows = target.shape[0];
+    scale.cols = blocks;
+    scale.row_stride = place.turns * blocks;
+    scale.col_stride = 1;
+    scale.col_block = kMx4BlockCols;
+    TensorView view;
+    view.name = source.name;
+    view.shape = target.shape;
+    view.dtype = DType::mxfp4;
+    view.stored_dtype = DType::u8;
+    view.file_index = source.file_index;
+    const std::uint64_t code_bytes = blocks * source.shape.back();
+    view.offset_bytes = source.offset_bytes + first_row * code_bytes;
+    view.row_stride = place.turns * code_bytes;
+    view.col_stride = 1;
+    view.scale = std::move(scale);
     return view;
   }
 
@@ -318,7 +374,9 @@ void read_tokenizer(const fs::path& folder, bool native, ReleasedModel& model) {
 }
 
 std::map<std::string, std::uint64_t> quantized_types(const CheckpointIndex& checkpoint) {
-  const auto quantized = [](const CheckpointTensor& tensor) { return block_weights(tensor.dtype) > 1; };
+  const auto quantized = [&](const CheckpointTensor& tensor) {
+    return block_weights(tensor.dtype) > 1 && !is_released_type(checkpoint, tensor.dtype);
+  };
   if (std::ranges::none_of(checkpoint.tensors, quantized)) return {};
   std::map<std::string, std::uint64_t> types;
   for (const CheckpointTensor& tensor : checkpoint.tensors) ++types[std::string(gguf_name(tensor.dtype))];

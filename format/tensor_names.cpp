@@ -9,7 +9,9 @@
 #include <array>
 #include <span>
 
+#include "base/bytes.h"
 #include "base/error.h"
+#include "format/tile.h"
 
 namespace sluice::format {
 namespace {
@@ -21,6 +23,13 @@ enum class Packing : std::uint8_t {
   experts_gate_up,  ///< the same with gate above up: [experts, 2 x width, model width]
   gate_up,          ///< gate above up, of one feed-forward
   channels,         ///< a kernel of a convolution: [channels, 1, tokens] instead of [channels, tokens]
+  // gpt-oss, whose experts have biases: gate and up take turns output by output, and matrices of floats are
+  // [in, out].
+  experts_turns,             ///< biases of gate and up: [experts, 2 x width]
+  experts_turns_transposed,  ///< [experts, model width, 2 x width]
+  experts_transposed,        ///< [experts, width, model width]
+  experts_turns_mxfp4,       ///< codes [experts, 2 x width, model width / 32, 16], and exponents
+  experts_mxfp4,             ///< codes [experts, model width, width / 32, 16], and exponents
 };
 
 /// Where the layers have norms that a name depends on (LayerDescription::post_norms).
@@ -59,6 +68,7 @@ constexpr auto kHubPatterns = std::to_array<Pattern>({
     {query_bias, "self_attn.q_proj.bias"},
     {query_norm, "self_attn.q_norm.weight"},
     {query_norm, "self_attn.q_layernorm.weight"},
+    {sinks, "self_attn.sinks"},
     {key, "self_attn.k_proj.weight"},
     {key_bias, "self_attn.k_proj.bias"},
     {key_norm, "self_attn.k_norm.weight"},
@@ -103,6 +113,8 @@ constexpr auto kHubPatterns = std::to_array<Pattern>({
     {router, "router.proj.weight"},
     {router_input_scale, "router.scale"},
     {router_expert_scale, "router.per_expert_scale"},
+    {router, "mlp.router.weight"},
+    {router_bias, "mlp.router.bias"},
     {router_selection_bias, "mlp.gate.e_score_correction_bias"},
     {router_selection_bias, "block_sparse_moe.e_score_correction_bias"},
     {router_selection_bias, "mlp.e_score_correction_bias"},
@@ -117,6 +129,9 @@ constexpr auto kHubPatterns = std::to_array<Pattern>({
     {expert_gate, "feed_forward.experts.gate_up_proj", experts_gate_up},
     {expert_gate, "experts.*.gate_proj.weight"},
     {expert_gate, "experts.gate_up_proj", experts_gate_up},
+    {expert_gate, "mlp.experts.gate_up_proj_blocks", experts_turns_mxfp4},
+    {expert_gate, "mlp.experts.gate_up_proj", experts_turns_transposed},
+    {expert_gate_bias, "mlp.experts.gate_up_proj_bias", experts_turns},
     {expert_up, "block_sparse_moe.experts.*.w3.weight"},
     {expert_up, "mlp.experts.*.up_proj.weight"},
     {expert_up, "mlp.experts.gate_up_proj", experts_gate_up},
@@ -126,6 +141,9 @@ constexpr auto kHubPatterns = std::to_array<Pattern>({
     {expert_up, "feed_forward.experts.gate_up_proj", experts_gate_up},
     {expert_up, "experts.*.up_proj.weight"},
     {expert_up, "experts.gate_up_proj", experts_gate_up},
+    {expert_up, "mlp.experts.gate_up_proj_blocks", experts_turns_mxfp4},
+    {expert_up, "mlp.experts.gate_up_proj", experts_turns_transposed},
+    {expert_up_bias, "mlp.experts.gate_up_proj_bias", experts_turns},
     {expert_down, "block_sparse_moe.experts.*.w2.weight"},
     {expert_down, "mlp.experts.*.down_proj.weight"},
     {expert_down, "mlp.experts.down_proj", experts},
@@ -135,6 +153,9 @@ constexpr auto kHubPatterns = std::to_array<Pattern>({
     {expert_down, "feed_forward.experts.down_proj", experts},
     {expert_down, "experts.*.down_proj.weight"},
     {expert_down, "experts.down_proj", experts},
+    {expert_down, "mlp.experts.down_proj_blocks", experts_mxfp4},
+    {expert_down, "mlp.experts.down_proj", experts_transposed},
+    {expert_down_bias, "mlp.experts.down_proj_bias", experts},
     {shared_router, "mlp.shared_expert_gate.weight"},
     {shared_gate, "mlp.shared_experts.gate_proj.weight"},
     {shared_gate, "mlp.shared_expert.gate_proj.weight"},
@@ -163,6 +184,7 @@ constexpr auto kGgufPatterns = std::to_array<Pattern>({
     {query, "attn_q.weight"},
     {query_bias, "attn_q.bias"},
     {query_norm, "attn_q_norm.weight"},
+    {sinks, "attn_sinks.weight"},
     {key, "attn_k.weight"},
     {key_bias, "attn_k.bias"},
     {key_norm, "attn_k_norm.weight"},
@@ -173,15 +195,19 @@ constexpr auto kGgufPatterns = std::to_array<Pattern>({
     {feed_forward_norm, "ffn_norm.weight"},
     {feed_forward_norm, "post_attention_norm.weight"},
     {router, "ffn_gate_inp.weight"},
+    {router_bias, "ffn_gate_inp.bias"},
     {router_selection_bias, "exp_probs_b.bias"},
     {expert_gate, "ffn_gate_exps.weight", experts},
     {expert_gate, "ffn_gate.*.weight"},
     {expert_gate, "ffn_gate_up_exps.weight", experts_gate_up},
+    {expert_gate_bias, "ffn_gate_exps.bias", experts},
     {expert_up, "ffn_up_exps.weight", experts},
     {expert_up, "ffn_up.*.weight"},
     {expert_up, "ffn_gate_up_exps.weight", experts_gate_up},
+    {expert_up_bias, "ffn_up_exps.bias", experts},
     {expert_down, "ffn_down_exps.weight", experts},
     {expert_down, "ffn_down.*.weight"},
+    {expert_down_bias, "ffn_down_exps.bias", experts},
     {shared_router, "ffn_gate_inp_shexp.weight"},
     {shared_gate, "ffn_gate_shexp.weight"},
     {shared_up, "ffn_up_shexp.weight"},
@@ -198,8 +224,18 @@ bool is_of_mixture(TensorRole role) {
   return role == expert_gate || role == expert_up || role == expert_down;
 }
 
-/// The matrix that lies below its partner where the two share a tensor.
-bool is_lower_half(TensorRole role) { return role == expert_up || role == shared_up; }
+/// The matrix or bias that lies behind its partner where the two share a tensor.
+bool is_second_half(TensorRole role) {
+  return role == expert_up || role == expert_up_bias || role == shared_up;
+}
+
+bool has_turns(Packing packing) {
+  return packing == experts_turns || packing == experts_turns_transposed || packing == experts_turns_mxfp4;
+}
+bool is_transposed(Packing packing) {
+  return packing == experts_turns_transposed || packing == experts_transposed;
+}
+bool is_mxfp4(Packing packing) { return packing == experts_turns_mxfp4 || packing == experts_mxfp4; }
 
 std::string layer_prefix(std::string_view layers, const ModelTensor& tensor) {
   return std::string(layers) + std::to_string(tensor.layer) + ".";
@@ -216,6 +252,9 @@ Placement whole_placement(std::string layout, std::string name, const ModelTenso
           .outer_index = {},
           .first_row = 0,
           .transposed = false,
+          .turns = 1,
+          .turn = 0,
+          .exponents_name = {},
           .rotary_width = 0};
 }
 
@@ -240,7 +279,12 @@ struct Layout {
   std::string_view name;   ///< of tensors that are of no expert, too
   std::string_view numbered;
   std::string_view shared;
+  bool biased_in_turns = false;  ///< experts with biases are arranged as is_possible() says
 };
+
+std::string with_ending(std::string_view name, std::string_view ending, std::string_view other) {
+  return std::string(name.substr(0, name.size() - ending.size())) + std::string(other);
+}
 
 Placement place_by(const Pattern& pattern, const Layout& layout, const ModelTensor& tensor,
                    const ModelDescription& description) {
@@ -258,10 +302,24 @@ Placement place_by(const Pattern& pattern, const Layout& layout, const ModelTens
   }
   Placement place = whole_placement(std::string(layout_name), std::move(name), tensor);
   if (pattern.packing == experts_gate_up || pattern.packing == gate_up) {
-    if (is_lower_half(tensor.role)) place.first_row = tensor.shape[0];
+    if (is_second_half(tensor.role)) place.first_row = tensor.shape[0];
     place.shape[0] *= 2;
   }
-  if (pattern.packing == experts || pattern.packing == experts_gate_up) {
+  if (has_turns(pattern.packing)) {
+    place.turns = 2;
+    place.turn = is_second_half(tensor.role) ? 1 : 0;
+    place.shape[0] *= 2;
+  }
+  if (is_transposed(pattern.packing)) {
+    place.transposed = true;
+    std::swap(place.shape[0], place.shape[1]);
+  }
+  if (is_mxfp4(pattern.packing)) {
+    place.exponents_name = with_ending(place.name, "_blocks", "_scales");
+    place.shape.back() = base::divide_up(place.shape.back(), kMx4BlockCols);
+    place.shape.push_back(kMx4BlockCols / 2);
+  }
+  if (pattern.packing != whole && pattern.packing != gate_up && pattern.packing != channels) {
     place.shape.insert(place.shape.begin(), mixture_of(tensor, description).experts);
     place.outer_index = tensor.expert;
   }
@@ -276,11 +334,22 @@ bool suits(const Pattern& pattern, const ModelTensor& tensor, const ModelDescrip
   return description.layer(tensor.layer).post_norms == (pattern.norms == Norms::inputs_and_results);
 }
 
+/// Matrices of experts share names in two arrangements, which their shapes do not always tell apart.
+/// transformers has one for experts with biases and the other for those without.
+bool is_possible(Packing packing, const ModelTensor& tensor, const ModelDescription& description) {
+  if (!is_of_mixture(tensor.role) || packing == whole) return true;
+  const bool of_biased = has_turns(packing) || is_transposed(packing) || is_mxfp4(packing);
+  return of_biased == mixture_of(tensor, description).expert_biases;
+}
+
 std::vector<Placement> places_by(std::span<const Pattern> patterns, const Layout& layout,
                                  const ModelTensor& tensor, const ModelDescription& description) {
   std::vector<Placement> places;
-  for (const Pattern& pattern : patterns)
-    if (suits(pattern, tensor, description)) places.push_back(place_by(pattern, layout, tensor, description));
+  for (const Pattern& pattern : patterns) {
+    if (!suits(pattern, tensor, description)) continue;
+    if (layout.biased_in_turns && !is_possible(pattern.packing, tensor, description)) continue;
+    places.push_back(place_by(pattern, layout, tensor, description));
+  }
   if (!places.empty()) return places;
   base::throw_malformed("tensor '" + tensor.name + "'",
                         "has no name in the layout '" + std::string(layout.name) + "' that is known");
@@ -350,8 +419,9 @@ std::span<const HubRoot> hub_roots() {
 
 std::vector<Placement> hub_placements(const ModelTensor& tensor, const ModelDescription& description,
                                       const HubRoot& root) {
-  const Layout layout{root.model,     root.head,      std::string(root.model) + "layers.",
-                      "hugging-face", "hugging-face", "fused"};
+  const Layout layout{
+      root.model, root.head, std::string(root.model) + "layers.", "hugging-face", "hugging-face",
+      "fused",    true};
   auto places = places_by(kHubPatterns, layout, tensor, description);
   for (Placement& place : places) place.rotary_width = width_of_permuted_heads(tensor, description);
   return places;

@@ -20,7 +20,13 @@ struct Placement {
   Shape shape;                               ///< shape of the whole tensor in the files
   std::optional<std::uint64_t> outer_index;  ///< along its first axis, when it has one more
   std::uint64_t first_row = 0;
-  bool transposed = false;         ///< [in, out] instead of [out, in]
+  bool transposed = false;  ///< [in, out] instead of [out, in]
+  /// So many matrices, or vectors, take turns along their outputs; this one is the `turn`-th of them.
+  std::uint64_t turns = 1;
+  std::uint64_t turn = 0;
+  /// Not empty for a matrix in MXFP4, whose codes and exponents are two tensors: `name` [.., out, in / 32,
+  /// 16] and this one [.., out, in / 32].
+  std::string exponents_name;
   std::uint64_t rotary_width = 0;  ///< TensorView::rotary_width
 };
 

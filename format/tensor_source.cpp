@@ -3,7 +3,8 @@
 // read_rows() chooses a path: contiguous rows take one read; rows with a stride take one read each; a
 // transposed view is read along its columns, strip by strip, and transposed in memory (read_columns, turn); q
 // and k in transformers' order are read row by row (file_row); FP8 codes are read as stored and then decoded
-// with their scales; GGUF's blocks are decoded as they are read. Reading element by element would be simpler,
+// with their scales; GGUF's blocks are decoded as they are read, but for MXFP4, whose rows are put together
+// of codes and exponents. Reading element by element would be simpler,
 // but would take one call for each weight. All reads are positional on a shared descriptor and use memory of
 // their own, so any number of threads may read at once.
 //
@@ -21,6 +22,7 @@
 #include "base/error.h"
 #include "base/invariant.h"
 #include "format/gguf/dequantize.h"
+#include "format/mx/mx_rows.h"
 
 namespace sluice::format {
 namespace {
@@ -96,6 +98,30 @@ void turn(base::Bytes lines, std::size_t line_count, std::size_t element_bytes, 
   }
 }
 
+/// Lines of bytes in a file, which begin `step_bytes` apart.
+struct FileLines {
+  std::uint64_t offset_bytes = 0;  ///< of the first one
+  std::uint64_t step_bytes = 0;
+  std::uint64_t line_bytes = 0;
+};
+
+/// Reads lines into `out`, where they begin `out_step_bytes` apart. What lies between the lines is read and
+/// dropped, up to kSpanBytes at once: that is cheaper than one call for each line.
+void read_lines(const base::File& file, const FileLines& lines, std::uint64_t count, base::MutableBytes out,
+                std::uint64_t out_step_bytes) {
+  const std::uint64_t together =
+      std::min(count, std::max<std::uint64_t>(kSpanBytes / std::max<std::uint64_t>(lines.step_bytes, 1), 1));
+  if (together == 0) return;
+  std::vector<std::byte> span((together - 1) * lines.step_bytes + lines.line_bytes);
+  for (std::uint64_t done = 0; done < count; done += together) {
+    const std::uint64_t now = std::min(together, count - done);
+    const auto bytes = base::MutableBytes(span).first((now - 1) * lines.step_bytes + lines.line_bytes);
+    file.read_exact_at(lines.offset_bytes + done * lines.step_bytes, bytes);
+    for (std::uint64_t i = 0; i < now; ++i)
+      std::memcpy(&out[(done + i) * out_step_bytes], &bytes[i * lines.step_bytes], lines.line_bytes);
+  }
+}
+
 float load_float(DType dtype, base::Bytes bytes, std::size_t at) {
   switch (dtype) {
     case DType::f32: return base::load_le<float>(bytes, at);
@@ -137,10 +163,17 @@ TensorSource::TensorSource(const TensorView& view, const base::File& file)
       rows_(view.rows()),
       cols_(view.cols()),
       stored_bytes_(block_weights(view.stored_dtype) > 1 ? 0 : size_bytes(view.stored_dtype)),
-      value_bytes_(size_bytes(view.dtype)) {
+      row_bytes_(stored_bytes(view.dtype, view.cols())) {
   INVARIANT(view.shape.size() == 1 || view.shape.size() == 2);
   // Blocks cannot be strided or reordered, and only FP8 and int8 have scales; released_model.cpp refuses
   // other combinations.
+  if (view.dtype == DType::mxfp4) {
+    INVARIANT(view.rotary_width == 0 && cols_ % kMx4BlockCols == 0);
+    INVARIANT(view.scale ? view.stored_dtype == DType::u8 && view.scale->dtype == DType::u8
+                         : view.stored_dtype == DType::mxfp4 && view.col_stride == 1);
+    if (view.scale) exponents_file_ = base::File::open_read(view.scale->file);
+    return;
+  }
   INVARIANT(block_weights(view.stored_dtype) > 1
                 ? view.dtype == DType::f32 && !view.scale && view.rotary_width == 0 && view.col_stride == 1
             : view.scale ? is_scaled(view.stored_dtype) && view.dtype == DType::bf16
@@ -177,6 +210,7 @@ void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, std::vect
 
 void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
   INVARIANT(out.size() == count * row_bytes());
+  if (view_.dtype == DType::mxfp4) return read_mxfp4(first, count, out);
   if (block_weights(view_.stored_dtype) > 1) return read_quantized(first, count, out);
   if (!view_.scale) return read_stored(first, count, out);
   std::vector<std::byte> codes(static_cast<std::size_t>(count * cols_));
@@ -288,8 +322,56 @@ void TensorSource::read_quantized(std::uint64_t first, std::uint64_t count, base
   }
 }
 
+void TensorSource::read_mxfp4(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
+  if (view_.scale) {
+    const TensorScale& exponents = *view_.scale;
+    read_lines(file_, {view_.offset_bytes + first * view_.row_stride, view_.row_stride, mx_code_bytes(cols_)},
+               count, out, row_bytes_);
+    read_lines(*exponents_file_,
+               {exponents.offset_bytes + first * exponents.row_stride, exponents.row_stride,
+                mx_exponent_bytes(cols_)},
+               count, out.subspan(mx_code_bytes(cols_)), row_bytes_);
+  } else {
+    read_ggml_mxfp4(first, count, out);
+  }
+  for (std::uint64_t i = 0; i < count; ++i)
+    require_finite_mxfp4(first + i, out.subspan(i * row_bytes_, row_bytes_));
+}
+
+// GGUF's tensors are dense, so the rows of a view follow one another in the file.
+void TensorSource::read_ggml_mxfp4(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
+  const std::uint64_t together = std::min(count, std::max<std::uint64_t>(kSpanBytes / row_bytes_, 1));
+  std::vector<std::byte> blocks(together * row_bytes_);
+  for (std::uint64_t done = 0; done < count; done += together) {
+    const auto bytes = base::MutableBytes(blocks).first(std::min(together, count - done) * row_bytes_);
+    file_.read_exact_at(view_.offset_bytes + (first + done) * row_bytes_, bytes);
+    for (std::size_t at = 0; at < bytes.size(); at += row_bytes_)
+      mx_row_from_ggml(bytes.subspan(at, row_bytes_), out.subspan(done * row_bytes_ + at, row_bytes_));
+  }
+}
+
+void TensorSource::require_finite_mxfp4(std::uint64_t row, base::Bytes bytes) const {
+  const auto col = find_not_finite(bytes);
+  if (!col) return;
+  const std::uint64_t block = *col / kMx4BlockCols;
+  const auto exponent = std::to_integer<unsigned>(bytes[mx_code_bytes(cols_) + block]);
+  const std::string cause = exponent == 255 ? "has the exponent 255, which is NaN,"
+                                            : "has the exponent " + std::to_string(exponent) +
+                                                  " with a code whose value is beyond bf16,";
+  if (!view_.scale)
+    base::throw_malformed(file_.path().string(), "tensor '" + view_.name + "': " + cause + place(row, *col));
+  // The place in the file's tensor, whose rows are those of all experts.
+  const TensorScale& scale = *view_.scale;
+  std::uint64_t element = scale.first_element + row * scale.row_stride + block;
+  std::string at;
+  for (std::size_t axis = scale.shape.size(); axis-- > 0; element /= scale.shape[axis])
+    at = std::to_string(element % scale.shape[axis]) + (at.empty() ? "" : ", ") + at;
+  base::throw_malformed(exponents_file_->path().string(),
+                        "tensor '" + scale.name + "': " + cause + " at [" + at + "]");
+}
+
 void TensorSource::to_floats(base::Bytes bytes, std::uint64_t first_row, std::span<float> out) const {
-  INVARIANT(bytes.size() == out.size() * value_bytes_);
+  INVARIANT(bytes.size() * cols_ == out.size() * row_bytes_);
   const std::byte* source = bytes.data();
   switch (view_.dtype) {
     case DType::f32: std::memcpy(out.data(), source, bytes.size()); break;
@@ -300,6 +382,10 @@ void TensorSource::to_floats(base::Bytes bytes, std::uint64_t first_row, std::sp
         std::memcpy(&bits, source + 2 * i, sizeof(bits));
         out[i] = view_.dtype == DType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
       }
+      break;
+    case DType::mxfp4:
+      for (std::size_t at = 0; at < bytes.size(); at += row_bytes_)
+        mx_row_to_floats(bytes.subspan(at, row_bytes_), out.subspan(at / row_bytes_ * cols_, cols_));
       break;
     default: INVARIANT(!"the model's tensors are floats: released_model.cpp has seen to it");
   }

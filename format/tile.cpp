@@ -163,7 +163,9 @@ unsigned exponent_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t
 
 float mx4_to_f32(unsigned code, unsigned exponent) {
   if (exponent == 255) return std::numeric_limits<float>::quiet_NaN();
-  return std::ldexp(static_cast<float>(kDoubledE2m1[code]), static_cast<int>(exponent) - 128);
+  const float magnitude =
+      std::ldexp(static_cast<float>(kDoubledE2m1[code & 7]), static_cast<int>(exponent) - 128);
+  return code >= 8 ? -magnitude : magnitude;  // code 8 is -0
 }
 
 int integer_weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row, std::uint64_t col) {

@@ -143,7 +143,7 @@ struct TileLayout {
 [[nodiscard]] float weight_at(const TileLayout& layout, base::Bytes matrix, std::uint64_t row,
                               std::uint64_t col);
 
-/// Twice the values of the codes 0 to 15 of E2M1, which are integers.
+/// Twice the values of the codes 0 to 15 of E2M1, which are integers. Code 8 is -0.
 inline constexpr std::array<std::int8_t, 16> kDoubledE2m1 = {0, 1,  2,  3,  4,  6,  8,  12,
                                                              0, -1, -2, -3, -4, -6, -8, -12};
 /// The value of an MXFP4 code under the exponent of its block. Exact, infinite where it exceeds a float's

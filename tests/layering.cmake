@@ -23,10 +23,11 @@ set(may_cli library fetch verify convert runtime format text base)
 # The wings that a wing may include. Files that lie directly in the room may include every wing, unless the
 # wing is private (below); each wing may include the room's front door, and any flat header of an open room,
 # because every header of an open room is part of its front door.
-set(wings_format gguf hub grok)
+set(wings_format gguf hub grok mx)
 set(may_format_gguf hub)
 set(may_format_hub "")
 set(may_format_grok hub)
+set(may_format_mx "")
 set(wings_fetch net torrent disk job swarm mirror worker)
 set(may_fetch_net "")
 set(may_fetch_torrent net)

@@ -36,6 +36,10 @@ void require_supported_architecture(const CheckpointIndex& checkpoint);
 /// result.
 [[nodiscard]] ModelConfig gguf_config(const CheckpointIndex& checkpoint);
 
+/// Whether the model's authors have released it in this type, so that a file of it is no rounded copy: MXFP4
+/// for gpt-oss.
+[[nodiscard]] bool is_released_type(const CheckpointIndex& checkpoint, DType dtype);
+
 /// The hyperparameters of architecture "llama". An unknown key of that architecture may change the result and
 /// is refused by name.
 [[nodiscard]] MistralParams gguf_params(const CheckpointIndex& checkpoint);

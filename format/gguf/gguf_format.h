@@ -57,7 +57,7 @@ using GgufValue =
 using GgufPairs = std::map<std::string, GgufValue, std::less<>>;
 
 /// The types that Sluice writes, with their numbers in ggml's enum ggml_type. It reads more: gguf_types.h.
-enum class GgufTensorType : std::uint32_t { f32 = 0, f16 = 1, q4_0 = 2, q8_0 = 8, bf16 = 30 };
+enum class GgufTensorType : std::uint32_t { f32 = 0, f16 = 1, q4_0 = 2, q8_0 = 8, bf16 = 30, mxfp4 = 39 };
 
 // Blocks of 32 weights: an f16 scale d, then the codes (ggml-common.h, block_q8_0 and block_q4_0).
 //   q8_0  weight i = code i (s8) * d
@@ -65,5 +65,6 @@ enum class GgufTensorType : std::uint32_t { f32 = 0, f16 = 1, q4_0 = 2, q8_0 = 8
 constexpr std::uint64_t kGgufBlockWeights = 32;
 constexpr std::uint64_t kQ8BlockBytes = 34;
 constexpr std::uint64_t kQ4BlockBytes = 18;
+constexpr std::uint64_t kMxfp4BlockBytes = 17;
 
 }  // namespace sluice::format

@@ -40,6 +40,9 @@ struct Rules {
   bool selection_bias = false;
   bool shared_gate = false;     ///< there is a shared expert, whose result goes through a gate
   bool granite_scales = false;  ///< factors of embedding, attention, residual stream and logits
+  /// gpt-oss: sinks, a window in every other layer, biases of router and experts, clamped SwiGLU, and a ramp
+  /// of YaRN that is not rounded, whatever llama.cpp does (docs/families.md).
+  bool gpt_oss = false;
 };
 
 // "llama" stands first, and is read by gguf_params().
@@ -71,6 +74,7 @@ constexpr auto kRules = std::to_array<Rules>({
      .renormalise = true,
      .score = {},
      .selection_bias = true},
+    {.name = "gpt-oss", .renormalise = true, .score = RouterScore::softmax, .gpt_oss = true},
 });
 
 /// Older files do not have the size of the vocabulary; there it is the number of tokens.
@@ -104,6 +108,7 @@ class ModelReader final {
     // llama.cpp takes the embedding where a file has no head.
     model.tied_embeddings = checkpoint_.find("output.weight") == nullptr;
     if (rules_.granite_scales) read_granite_scales();
+    if (rules_.gpt_oss) model.activation = ClampedSwiglu{};
     const GroupedQueryAttention attention = read_attention();
     const Mixture mixture = read_mixture();
     add_layers(attention, mixture);
@@ -161,6 +166,7 @@ class ModelReader final {
     // Granite's key for "has positions".
     const std::string finetuned = keys_.key("rope.scaling.finetuned");
     if (rules_.granite_scales && !keys_.truth(finetuned, true)) attention.rope.reset();
+    attention.sinks = rules_.gpt_oss;
     return attention;
   }
 
@@ -194,6 +200,7 @@ class ModelReader final {
     yarn.original_context_tokens = context;
     yarn.beta_fast = factor("rope.scaling.yarn_beta_fast", yarn.beta_fast);
     yarn.beta_slow = factor("rope.scaling.yarn_beta_slow", yarn.beta_slow);
+    yarn.round_ramp = !rules_.gpt_oss;
     const double log_multiplier = factor("rope.scaling.yarn_log_multiplier", 0);
     yarn.cos_sin_factor = yarn_magnitude(by, 1) * factor("rope.scaling.attn_factor", 1);
     if (log_multiplier != 0) yarn.cos_sin_factor /= yarn_magnitude(by, log_multiplier);
@@ -209,7 +216,9 @@ class ModelReader final {
     const bool own = rules_.expert_width == ExpertWidth::own;
     mixture.width = number("expert_feed_forward_length", kWidthMax, own ? divided : feed_forward);
     dense_width_ = feed_forward;
+    mixture.expert_biases = rules_.gpt_oss;
     mixture.router = read_router();
+    mixture.router.logit_bias = rules_.gpt_oss;
     read_shared_expert(feed_forward, mixture);
     return mixture;
   }
@@ -255,7 +264,18 @@ class ModelReader final {
     if (width == 0 && rules_.shared_gate) mixture.shared = SharedExpert{feed_forward, true};
   }
 
+  /// gpt-oss: every other layer has the window, the first one too.
+  void add_windowed_layers(GroupedQueryAttention attention, const Mixture& mixture) {
+    const std::uint64_t layers = count("block_count", kLayersMax);
+    const std::uint64_t window = count("attention.sliding_window", kTokensMax);
+    for (std::uint64_t layer = 0; layer < layers; ++layer) {
+      attention.window_tokens = layer % 2 == 0 ? std::optional(window) : std::nullopt;
+      config_.description.add_layers(1, {attention, {.dense = {}, .mixture = mixture}});
+    }
+  }
+
   void add_layers(const GroupedQueryAttention& attention, const Mixture& mixture) {
+    if (rules_.gpt_oss) return add_windowed_layers(attention, mixture);
     const std::uint64_t blocks = count("block_count", kLayersMax);
     config_.prediction_layers = number("nextn_predict_layers", kLayersMax, 0);
     if (config_.prediction_layers >= blocks)
@@ -334,6 +354,10 @@ MistralParams gguf_params(const CheckpointIndex& checkpoint) {
   keys.refuse_others();
   validate(params, keys.subject());
   return params;
+}
+
+bool is_released_type(const CheckpointIndex& checkpoint, DType dtype) {
+  return dtype == DType::mxfp4 && rules_of(checkpoint).gpt_oss;
 }
 
 ModelConfig gguf_config(const CheckpointIndex& checkpoint) {

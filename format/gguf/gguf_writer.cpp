@@ -33,6 +33,7 @@ std::uint64_t gguf_tensor_bytes(GgufTensorType type, const Shape& shape) {
     case GgufTensorType::f16:
     case GgufTensorType::bf16: return weights * 2;
     case GgufTensorType::q8_0: return weights / kGgufBlockWeights * kQ8BlockBytes;
+    case GgufTensorType::mxfp4: return weights / kGgufBlockWeights * kMxfp4BlockBytes;
     case GgufTensorType::q4_0: return weights / kGgufBlockWeights * kQ4BlockBytes;
   }
   INVARIANT(!"a GgufTensorType without size");

@@ -205,6 +205,61 @@ ModelConfig read_minimax_m2(ConfigReader& config) {
   return result;
 }
 
+// ---- gpt-oss ----
+
+/// YaRN, which transformers takes for the family where a file names no scaling.
+YarnScaling default_yarn_of_gpt_oss() {
+  return {.factor = 32,
+          .original_context_tokens = 4096,
+          .beta_fast = 32,
+          .beta_slow = 1,
+          .round_ramp = false,
+          .cos_sin_factor = yarn_magnitude(32, 1)};
+}
+
+void read_gpt_oss_rope(ConfigReader& config, Rope& rope) {
+  if (config.find("rope_scaling") == nullptr && config.find("rope_parameters") == nullptr)
+    rope.scaling = default_yarn_of_gpt_oss();
+  // The same number under the name that OpenAI's own code reads.
+  const std::uint64_t context = config.count_or("initial_context_length", 0, kTokensMax);
+  const auto* yarn = std::get_if<YarnScaling>(&rope.scaling);
+  if (context != 0 && yarn != nullptr && yarn->original_context_tokens != context) {
+    base::throw_malformed(config.place("initial_context_length"),
+                          "is " + std::to_string(context) + ", but the RoPE scaling begins at " +
+                              std::to_string(yarn->original_context_tokens));
+  }
+}
+
+/// gpt-oss-20b and 120b. arXiv 2508.10925.
+ModelConfig read_gpt_oss(ConfigReader& config) {
+  ModelDescription model = read_model(config, {.epsilon = 1e-5});
+  ClampedSwiglu swiglu;
+  swiglu.limit = config.number_or("swiglu_limit", swiglu.limit, kFactorMin, kFactorMax);
+  swiglu.alpha = config.number_or("swiglu_alpha", swiglu.alpha, kFactorMin, kFactorMax);
+  model.activation = swiglu;
+  GroupedQueryAttention attention = read_attention(config, model, {.base = 1.5e5, .rotary_part = 1});
+  read_gpt_oss_rope(config, *attention.rope);
+  attention.input_biases = attention.output_bias = config.flag("attention_bias", true);
+  attention.sinks = true;
+  Mixture mixture;
+  mixture.experts = config.count_of({"num_local_experts", "num_experts"}, kExpertsMax);
+  mixture.experts_per_token = config.count_of({"num_experts_per_tok", "experts_per_token"}, kExpertsMax);
+  mixture.width = config.count("intermediate_size", kWidthMax);
+  mixture.expert_biases = true;
+  // The softmax is taken over the logits of the chosen experts.
+  mixture.router.renormalise = true;
+  mixture.router.logit_bias = true;
+  const std::uint64_t window = config.count_or("sliding_window", 128, kTokensMax);
+  Windows windows(read_layers(config));
+  for (std::size_t layer = 0; layer < windows.size(); layer += 2) windows[layer] = window;
+  read_layer_types(config, window, windows);
+  for (const auto& tokens : windows) {
+    attention.window_tokens = tokens;
+    model.add_layers(1, layer_of(attention, mixture));
+  }
+  return {.description = std::move(model), .prediction_layers = 0, .skipped_keys = {}};
+}
+
 constexpr std::array kFamilies{
     HubFamily{"mixtral", "MixtralForCausalLM"},
     HubFamily{"mistral", "MistralForCausalLM"},
@@ -228,6 +283,7 @@ constexpr std::array kFamilies{
     HubFamily{"glm4_moe_lite", "Glm4MoeLiteForCausalLM", read_glm4_moe_lite},
     HubFamily{"mistral4", "Mistral4ForCausalLM", read_mistral4},
     HubFamily{"mistral3", "Mistral3ForConditionalGeneration", read_mistral4},
+    HubFamily{"gpt_oss", "GptOssForCausalLM", read_gpt_oss},
 };
 
 // ---- Models that see and hear, too ----

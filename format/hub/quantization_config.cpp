@@ -32,6 +32,10 @@ void check_fp8(const Json& json, std::string_view subject) {
   require_value(json, "weight_block_size", Json::array({128, 128}), subject);
 }
 
+void check_mxfp4(const Json& json, std::string_view subject) {
+  require_known_keys(json, {"quant_method", "modules_to_not_convert", "dequantize"}, subject);
+}
+
 void check_compressed_tensors(const Json& json, std::string_view subject) {
   require_known_keys(
       json,
@@ -64,8 +68,9 @@ void check_mistral_quantization(const Json& json, std::string_view subject) {
 void check_quantization_config(const Json& json, std::string_view subject) {
   const Json& method = json.at("quant_method", subject);
   if (method == Json("fp8")) return check_fp8(json, subject);
+  if (method == Json("mxfp4")) return check_mxfp4(json, subject);
   if (method == Json("compressed-tensors")) return check_compressed_tensors(json, subject);
-  refuse_value(subject, "quant_method", method, "\"fp8\" or \"compressed-tensors\"");
+  refuse_value(subject, "quant_method", method, "\"fp8\", \"mxfp4\" or \"compressed-tensors\"");
 }
 
 }  // namespace sluice::format

@@ -306,7 +306,7 @@ class Generator {
     bytes_.assign(format::storage_bytes(storage, tensor.shape), std::byte{0});
     fill(tensor, storage, bytes_);
     writer_.begin_tensor(
-        tensor, storage, format::DType::bf16,
+        tensor, storage, storage == Storage::mx4_tiles ? format::DType::mxfp4 : format::DType::bf16,
         starts_expert ? format::expert_extent_bytes(description_, tensor.layer, experts_) : 0);
     auto written = std::async(std::launch::async, [&] { writer_.write(bytes_); });
     writer_.hash(bytes_);

@@ -72,7 +72,8 @@ TEST_CASE("tensors of every family are found under the names of transformers, on
                                   tests::to_family_names(family, naming, native));
       const ReleasedModel model = open_released_model(folder.path());
       check_values(model, native);
-      const bool fused = naming == FamilyNaming::fused || std::string(family) == "granitemoe";
+      const bool fused = naming == FamilyNaming::fused || std::string(family) == "granitemoe" ||
+                         std::string(family) == "gpt_oss";
       CHECK(model.layout == (fused ? "fused" : "hugging-face"));
       CHECK(model.skipped_tensors.empty());
       CHECK(model.params_text == tests::small_config(family));
@@ -219,6 +220,10 @@ TEST_CASE("a tensor that is missing is named as its neighbours are") {
            Case{"minimax_m2", FamilyNaming::released, "model.layers.1.block_sparse_moe.experts.13.w2.weight"},
            Case{"granitemoe", FamilyNaming::released, "model.layers.3.block_sparse_moe.input_linear.weight"},
            Case{"olmoe", FamilyNaming::released, "lm_head.weight"},
+           Case{"gpt_oss", FamilyNaming::released, "model.layers.1.self_attn.sinks"},
+           Case{"gpt_oss", FamilyNaming::released, "model.layers.2.mlp.router.bias"},
+           Case{"gpt_oss", FamilyNaming::released, "model.layers.3.mlp.experts.gate_up_proj"},
+           Case{"gpt_oss", FamilyNaming::released, "model.layers.3.mlp.experts.down_proj_bias"},
        }) {
     CAPTURE(std::string(missing));
     const auto native = tests::make_family_tensors(described(family), 6);

@@ -355,12 +355,11 @@ TEST_CASE("layouts name the tensors of today's models, and refuse others by name
   dense.layer_kinds[0].feed_forward = {DenseFeedForward{96}, {}};
   check(dense);
   ModelDescription other = tiny();
-  attention_of(other).sinks = true;
+  other.layer_kinds[0].output_scale = true;
   for (const ModelTensor& tensor : model_tensors(other)) {
-    if (tensor.role != TensorRole::sinks || tensor.layer > 0) continue;
-    CHECK_ERROR(hub_placements(tensor, other), ErrorKind::malformed,
-                "tensor 'layers.0.attention.sinks': has no name in the layout 'hugging-face' that is known");
-    CHECK_ERROR(gguf_placements(tensor, other), ErrorKind::malformed, "in the layout 'gguf'");
+    if (tensor.role != TensorRole::output_scale || tensor.layer > 0) continue;
+    CHECK_ERROR(gguf_placements(tensor, other), ErrorKind::malformed,
+                "tensor 'layers.0.output_scale': has no name in the layout 'gguf' that is known");
   }
 }
 

@@ -214,8 +214,8 @@ TEST_CASE("an architecture that is not supported is named first of all, with tho
                 "Qwen3ForCausalLM (model_type qwen3)"},
            Case{R"({"model_type": "phimoe", "kv_lora_rank": 512})", "model_type 'phimoe'"},
            Case{R"({"architectures": ["Olmo2ForCausalLM"]})", "Olmo2ForCausalLM"},
-           Case{R"({"architectures": ["GptOssForCausalLM"], "model_type": "mixtral"})",
-                "GptOssForCausalLM (model_type mixtral)"},
+           Case{R"({"architectures": ["PhimoeForCausalLM"], "model_type": "mixtral"})",
+                "PhimoeForCausalLM (model_type mixtral)"},
            Case{R"({"architectures": ["A\u001b[2J"], "model_type": "x"})", "A\uFFFD[2J (model_type x)"},
        }) {
     CAPTURE(text);

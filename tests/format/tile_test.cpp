@@ -117,6 +117,7 @@ TEST_CASE("mx4 decodes E2M1 codes under E8M0 exponents") {
     CHECK(mx4_code_at(layout, matrix, 0, code) == code);
     CHECK(integer_weight_at(layout, matrix, 0, code) == static_cast<int>(2 * values[code]));
     CHECK(weight_at(layout, matrix, 0, code) == values[code] / 8);
+    CHECK(std::signbit(weight_at(layout, matrix, 0, code)) == (code >= 8));
   }
   // The example of the specification's byte: 0xA7 with scale 124 is 0.75, then -0.125.
   CHECK(mx4_to_f32(7, 124) == 0.75f);

@@ -205,6 +205,25 @@ constexpr const char* kMistral4Hub = R"({"architectures": ["Mistral3ForCondition
     "use_cache": true, "v_head_dim": 128, "vocab_size": 131072},
   "tie_word_embeddings": false, "vision_config": {"hidden_size": 1024, "model_type": "pixtral"},
   "vision_feature_layer": -1})";
+constexpr const char* kGptOss = R"({"architectures": ["GptOssForCausalLM"], "attention_bias": true,
+  "attention_dropout": 0.0, "eos_token_id": 200002, "experts_per_token": 4, "head_dim": 64,
+  "hidden_act": "silu", "hidden_size": 2880, "initial_context_length": 4096, "initializer_range": 0.02,
+  "intermediate_size": 2880, "layer_types": [
+    "sliding_attention", "full_attention", "sliding_attention", "full_attention", "sliding_attention",
+    "full_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention",
+    "sliding_attention", "full_attention", "sliding_attention", "full_attention", "sliding_attention",
+    "full_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention",
+    "sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+  "max_position_embeddings": 131072, "model_type": "gpt_oss", "num_attention_heads": 64,
+  "num_experts_per_tok": 4, "num_hidden_layers": 24, "num_key_value_heads": 8, "num_local_experts": 32,
+  "output_router_logits": false, "pad_token_id": 199999,
+  "quantization_config": {"modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",
+    "model.embed_tokens", "lm_head"], "quant_method": "mxfp4"},
+  "rms_norm_eps": 1e-05, "rope_scaling": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0,
+    "original_max_position_embeddings": 4096, "rope_type": "yarn", "truncate": false},
+  "rope_theta": 150000, "router_aux_loss_coef": 0.9, "sliding_window": 128, "swiglu_limit": 7.0,
+  "tie_word_embeddings": false, "transformers_version": "4.55.0.dev0", "use_cache": true,
+  "vocab_size": 201088})";
 
 struct Change {
   const char* key;
@@ -314,16 +333,20 @@ std::vector<PublishedConfig> published_configs() {
                                     {"n_layers", "61"},
                                     {"q_lora_rank", "1536"},
                                     {"qk_nope_head_dim", "128"}})},
+      {"gpt-oss-20b", 20.91, true, kGptOss},
+      {"gpt-oss-120b", 116.83, false,
+       changed_all(kGptOss,
+                   {{"layer_types", ""}, {"num_hidden_layers", "36"}, {"num_local_experts", "128"}})},
   };
 }
 
 std::vector<const char*> small_families() {
   return {"qwen3_moe",  "qwen2_moe",        "olmoe",       "granitemoe", "glm4_moe", "minimax_m2",
-          "qwen3_next", "qwen3_5_moe_text", "gemma4_text", "lfm2_moe"};
+          "qwen3_next", "qwen3_5_moe_text", "gemma4_text", "lfm2_moe",   "gpt_oss"};
 }
 
 std::vector<const char*> small_gguf_families() {
-  return {"qwen3_moe", "qwen2_moe", "olmoe", "granitemoe", "glm4_moe", "minimax_m2"};
+  return {"qwen3_moe", "qwen2_moe", "olmoe", "granitemoe", "glm4_moe", "minimax_m2", "gpt_oss"};
 }
 
 std::string whole_config(const std::string& text) {
@@ -444,6 +467,12 @@ std::string small_config(std::string_view family) {
                                           "num_experts_per_tok": 4, "num_expert_groups": 1,
                                           "num_expert_groups_per_tok": 1, "routed_scale": 1.0,
                                           "expert_hidden_dim": 36, "num_shared_experts": 2})"}});
+  if (family == "gpt_oss")
+    return small(kGptOss, {{"head_dim", "16"},
+                           {"intermediate_size", "64"},
+                           {"layer_types", ""},
+                           {"num_local_experts", "7"},
+                           {"sliding_window", "24"}});
   INVARIANT(family == "minimax_m2");
   return small(
       kMinimax,

@@ -18,7 +18,7 @@ struct PublishedConfig {
 [[nodiscard]] std::vector<PublishedConfig> published_configs();
 
 /// "qwen3_moe", "qwen2_moe", "olmoe", "granitemoe", "glm4_moe", "minimax_m2", "qwen3_next",
-/// "qwen3_5_moe_text", "gemma4_text", "lfm2_moe".
+/// "qwen3_5_moe_text", "gemma4_text", "lfm2_moe", "gpt_oss".
 [[nodiscard]] std::vector<const char*> small_families();
 /// Those of them that are read from GGUF files, too.
 [[nodiscard]] std::vector<const char*> small_gguf_families();

@@ -37,6 +37,8 @@ constexpr Renaming kRenamings[] = {
     {"attention.wk.bias", "self_attn.k_proj.bias", "attn_k.bias"},
     {"attention.wv.weight", "self_attn.v_proj.weight", "attn_v.weight"},
     {"attention.wv.bias", "self_attn.v_proj.bias", "attn_v.bias"},
+    {"attention.sinks", "self_attn.sinks", "attn_sinks.weight"},
+    {"attention.wo.bias", "self_attn.o_proj.bias", "attn_output.bias"},
     {"attention.q_norm.weight", "self_attn.q_norm.weight", "attn_q_norm.weight"},
     {"attention.k_norm.weight", "self_attn.k_norm.weight", "attn_k_norm.weight"},
     {"attention.wo.weight", "self_attn.o_proj.weight", "attn_output.weight"},
@@ -52,6 +54,7 @@ constexpr Renaming kRenamings[] = {
     {"feed_forward.w2.weight", "mlp.down_proj.weight", "ffn_down.weight"},
     {"feed_forward.shared_gate.weight", "mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight"},
     {"feed_forward.gate.weight", "mlp.gate.weight", "ffn_gate_inp.weight"},
+    {"feed_forward.gate.bias", "mlp.router.bias", "ffn_gate_inp.bias"},
     {"feed_forward.gate.selection_bias", "mlp.gate.e_score_correction_bias", "exp_probs_b.bias"},
 };
 
@@ -155,6 +158,7 @@ std::string hub_rest(std::string_view family, const std::string& rest) {
     return "block_sparse_moe.e_score_correction_bias";
   if (family == "granitemoe" && rest == "feed_forward.gate.weight")
     return "block_sparse_moe.router.layer.weight";
+  if (family == "gpt_oss" && rest == "feed_forward.gate.weight") return "mlp.router.weight";
   for (const auto& [native, hub, gguf] : kRenamings) {
     if (rest != native) continue;
     std::string name = hub;
@@ -185,7 +189,10 @@ std::map<std::string, RawTensor> stack_experts(const std::vector<RawTensor>& nat
     const std::string name = of_all_experts(tensor.name);
     if (name.empty()) continue;
     RawTensor& stack = stacks[name];
-    if (stack.shape.empty()) stack = {name, tensor.dtype, {0, tensor.shape[0], tensor.shape[1]}, {}};
+    if (stack.shape.empty()) {
+      stack = {name, tensor.dtype, tensor.shape, {}};
+      stack.shape.insert(stack.shape.begin(), 0);
+    }
     ++stack.shape[0];
     stack.bytes += tensor.bytes;
   }
@@ -201,6 +208,51 @@ RawTensor join(const RawTensor& gate, const RawTensor& up) {
   for (std::size_t at = 0; at < gate.bytes.size(); at += matrix_bytes)
     both.bytes += gate.bytes.substr(at, matrix_bytes) + up.bytes.substr(at, matrix_bytes);
   return both;
+}
+
+/// The two numbers of each row exchanged, matrix by matrix: [.., in, out] of [.., out, in].
+RawTensor transpose(const RawTensor& tensor) {
+  RawTensor turned = tensor;
+  const std::size_t rows = tensor.shape[1];
+  const std::size_t cols = tensor.shape[2];
+  std::swap(turned.shape[1], turned.shape[2]);
+  for (std::size_t e = 0; e < tensor.shape[0]; ++e)
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t c = 0; c < cols; ++c)
+        turned.bytes.replace((e * rows * cols + c * rows + r) * 2, 2, tensor.bytes,
+                             (e * rows * cols + r * cols + c) * 2, 2);
+  return turned;
+}
+
+/// Rows, or numbers of a vector, of gate and up in turns, expert by expert.
+RawTensor take_turns(const RawTensor& gate, const RawTensor& up) {
+  RawTensor both = gate;
+  both.shape[1] *= 2;
+  both.bytes.clear();
+  const std::size_t row_bytes = gate.bytes.size() / (gate.shape[0] * gate.shape[1]);
+  for (std::size_t at = 0; at < gate.bytes.size(); at += row_bytes)
+    both.bytes += gate.bytes.substr(at, row_bytes) + up.bytes.substr(at, row_bytes);
+  return both;
+}
+
+/// gpt-oss without MXFP4, as transformers saves it.
+void add_gpt_oss(const std::vector<RawTensor>& native, std::vector<RawTensor>& out) {
+  const auto stacks = stack_experts(native);
+  for (const auto& [name, stack] : stacks) {
+    const std::string prefix = "model." + split_layer(name).first + "mlp.experts.";
+    if (const auto at = name.find(".w1."); at != std::string::npos) {
+      std::string up = name;
+      up[at + 2] = '3';
+      const RawTensor both = take_turns(stack, stacks.at(up));
+      const bool bias = name.ends_with("bias");
+      out.push_back(bias ? both : transpose(both));
+      out.back().name = prefix + (bias ? "gate_up_proj_bias" : "gate_up_proj");
+    } else if (name.find(".w2.") != std::string::npos) {
+      const bool bias = name.ends_with("bias");
+      out.push_back(bias ? stack : transpose(stack));
+      out.back().name = prefix + (bias ? "down_proj_bias" : "down_proj");
+    }
+  }
 }
 
 void add_fused(std::string_view family, const std::vector<RawTensor>& native, std::vector<RawTensor>& out) {
@@ -235,12 +287,14 @@ std::string model_name(const std::string& name, bool gguf) {
 }
 
 std::string gguf_rest(std::string_view family, const std::string& rest) {
-  if (family == "glm4_moe" && rest == "ffn_norm.weight") return "post_attention_norm.weight";
+  if ((family == "glm4_moe" || family == "gpt_oss") && rest == "ffn_norm.weight")
+    return "post_attention_norm.weight";
   for (const auto& [native, hub, gguf] : kRenamings)
     if (rest == native) return gguf;
-  const char number = rest[rest.size() - std::string_view("1.weight").size()];
+  const std::size_t dot = rest.rfind('.');  // w1.weight, w1.bias
+  const char number = rest[dot - 1];
   const std::string kind = number == '1' ? "ffn_gate" : number == '3' ? "ffn_up" : "ffn_down";
-  return kind + (rest.starts_with("feed_forward.shared.") ? "_shexp.weight" : "_exps.weight");
+  return kind + (rest.starts_with("feed_forward.shared.") ? "_shexp" : "_exps") + rest.substr(dot);
 }
 
 std::string to_f32(const RawTensor& tensor) {
@@ -252,6 +306,20 @@ std::string to_f32(const RawTensor& tensor) {
     std::memcpy(&out[4 * i], &value, sizeof(value));
   }
   return out;
+}
+
+void set_gpt_oss_keys(const format::Json& config, const std::string& arch, format::GgufHeader& header) {
+  const auto number = [&](const char* key) { return config.at(key, "config").as_uint(key); };
+  header.set_u32(arch + "attention.sliding_window", static_cast<std::uint32_t>(number("sliding_window")));
+  header.set_u32(arch + "expert_feed_forward_length",
+                 static_cast<std::uint32_t>(number("intermediate_size")));
+  const format::Json& rope = config.at("rope_scaling", "config");
+  header.set_string(arch + "rope.scaling.type", "yarn");
+  header.set_f32(arch + "rope.scaling.factor",
+                 static_cast<float>(rope.at("factor", "rope").as_double("factor")));
+  header.set_u32(
+      arch + "rope.scaling.original_context_length",
+      static_cast<std::uint32_t>(rope.at("original_max_position_embeddings", "rope").as_uint("context")));
 }
 
 /// Numbers of a config.json, by the key that llama.cpp's converter writes for them.
@@ -297,6 +365,7 @@ void set_model_keys(std::string_view family, const format::Json& config, format:
   copy_float("logits_scaling", "logit_scale");
   copy_float("routed_scaling_factor", "expert_weights_scale");
   copy("vocab_size", "vocab_size");
+  if (family == "gpt_oss") set_gpt_oss_keys(config, arch, header);
   if (family == "glm4_moe") header.set_bool(arch + "expert_weights_norm", true);
   if (family == "glm4_moe" || family == "minimax_m2") header.set_u32(arch + "expert_gating_func", 2);
 }
@@ -334,8 +403,8 @@ std::vector<RawTensor> make_family_tensors(const format::ModelDescription& descr
 
 std::vector<RawTensor> to_family_names(std::string_view family, FamilyNaming naming,
                                        const std::vector<RawTensor>& native) {
-  // Granite has fused experts since its first release.
-  const bool fused = naming == FamilyNaming::fused || family == "granitemoe";
+  // Granite and gpt-oss have fused experts since their first releases.
+  const bool fused = naming == FamilyNaming::fused || family == "granitemoe" || family == "gpt_oss";
   std::vector<RawTensor> out;
   for (const RawTensor& tensor : native) {
     if (fused && !of_all_experts(tensor.name).empty()) continue;
@@ -346,7 +415,11 @@ std::vector<RawTensor> to_family_names(std::string_view family, FamilyNaming nam
     // A kernel has one channel of input for each channel of output.
     if (rest.ends_with("conv.weight")) out.back().shape.insert(out.back().shape.begin() + 1, 1);
   }
-  if (fused) add_fused(family, native, out);
+  if (family == "gpt_oss") {
+    add_gpt_oss(native, out);
+  } else if (fused) {
+    add_fused(family, native, out);
+  }
   return out;
 }
 
@@ -368,6 +441,7 @@ void write_family_release(const std::filesystem::path& folder, std::string_view 
 
 std::string gguf_architecture(std::string_view family) {
   if (family == "minimax_m2") return "minimax-m2";
+  if (family == "gpt_oss") return "gpt-oss";
   std::string name(family);
   std::erase(name, '_');
   return name;
@@ -400,8 +474,10 @@ void write_family_gguf(const std::filesystem::path& path, std::string_view famil
   }
   std::string data;
   for (const RawTensor& tensor : tensors) {
-    header.add_tensor(tensor.name, format::GgufTensorType::f32, tensor.shape);
-    data += to_f32(tensor);
+    const bool mxfp4 = tensor.dtype == DType::mxfp4;
+    header.add_tensor(tensor.name, mxfp4 ? format::GgufTensorType::mxfp4 : format::GgufTensorType::f32,
+                      tensor.shape);
+    data += mxfp4 ? tensor.bytes : to_f32(tensor);
     data.resize((data.size() + 31) / 32 * 32);
   }
   write_plain(path, header.encode() + data);

@@ -33,7 +33,7 @@ void write_family_release(const std::filesystem::path& folder, std::string_view 
                           const std::vector<RawTensor>& tensors);
 
 /// Writes a GGUF file with llama.cpp's keys for the model that small_config(family) describes, and f32
-/// values.
+/// values. Tensors of dtype mxfp4, whose bytes are ggml's blocks, are stored as they are.
 void write_family_gguf(const std::filesystem::path& path, std::string_view family,
                        const std::vector<RawTensor>& native);
 
