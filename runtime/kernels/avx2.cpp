@@ -89,35 +89,34 @@ struct Q6Block : Q8Block {
   alignas(32) std::int8_t unpacked[kChunkColsMax * 64];
 };
 
-// One chunk of q4: codes without their sub-scales, so that four quads of products can be added up in 16 bits
-// before one multiplication scales them. That takes 9 instructions instead of 16 for int8 weights.
+// One chunk of q4 or mx4: codes without their sub-scales, so that four quads of products can be added up in
+// 16 bits before one multiplication scales them. That takes 9 instructions instead of 16 for int8 weights.
 // Activations become u8 by adding 128; `start`, which is -128 x the sum of the chunk's weights, subtracts
 // that again. It has no use for the sums of activations.
-struct Q4Block {
+struct CodeBlock {
   static constexpr std::size_t kGroupBytes = kQ4GroupBytes;
   static constexpr std::size_t kCols = kChunkColsMin;
   static constexpr int kRows = 3;
 
-  void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
+ protected:
+  // Takes the sub-scales of a group from scales_of(group), and the signed codes from codes_of(nibbles).
+  template <typename ScalesOf, typename CodesOf>
+  void load_codes(const std::byte* packed, std::size_t count, ScalesOf scales_of, CodesOf codes_of) {
     groups = count;
-    const __m256i eight = _mm256_set1_epi8(8);
     const __m256i ones = _mm256_set1_epi8(1);
     __m256i sum[8];
     clear(sum);
-    for (std::size_t group = 0; group < groups; ++group) {
-      const SubScales sub_scales = load_sub_scales(panel, first_group + group);
-      const std::byte* packed = panel.codes + (first_group + group) * kQ4GroupBytes;
+    for (std::size_t group = 0; group < groups; ++group, packed += kQ4GroupBytes) {
+      const SubScales sub_scales = scales_of(group);
       for (std::size_t i = 0; i < 8; ++i) {
         std::int8_t* out = codes + group * kQ8GroupBytes + i * 32;
         __m256i pairs = _mm256_setzero_si256();
         for (std::size_t half = 0; half < 2; ++half) {
-          const Nibbles nibbles = load_nibbles(packed + half * kQ4PairBytes + i * 32);
-          const __m256i even = _mm256_sub_epi8(nibbles.even, eight);
-          const __m256i odd = _mm256_sub_epi8(nibbles.odd, eight);
-          store256(out + half * 2 * kQuadBytes, even);
-          store256(out + (half * 2 + 1) * kQuadBytes, odd);
-          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(ones, even));
-          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(ones, odd));
+          const Nibbles code = codes_of(load_nibbles(packed + half * kQ4PairBytes + i * 32));
+          store256(out + half * 2 * kQuadBytes, code.even);
+          store256(out + (half * 2 + 1) * kQuadBytes, code.odd);
+          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(ones, code.even));
+          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(ones, code.odd));
         }
         store256(scales + group * 128 + i * 16, sub_scales.part[i]);
         sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(pairs, sub_scales.part[i]));
@@ -127,23 +126,28 @@ struct Q4Block {
       store256(start + i * 8, _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum[i], 7)));
   }
 
-  template <int kCount>
-  void multiply(const ChunkRows& rows, float* out, std::size_t out_stride) const {
+  // With kFloats, sums are the low bits of floats, which start with `zeros` (mx4_products-inl.h).
+  template <int kCount, bool kFloats>
+  void multiply_codes(const ChunkRows& rows, const float* zeros, float* out, std::size_t out_stride) const {
     alignas(32) std::int8_t biased[kCount * kChunkColsMax];
     const __m256i flip = _mm256_set1_epi8(-128);
     // The rows of a chunk are adjacent, so one loop converts all of them. Flipping the sign bit adds 128.
     for (std::size_t i = 0; i < kCount * rows.cols; i += 32)
       store256(biased + i, _mm256_xor_si256(load256(rows.codes + i), flip));
     for (std::size_t n = 0; n < 64; n += 16)
-      multiply_pair<kCount>(biased, rows.cols, n, rows.scales, out + n, out_stride);
+      multiply_pair<kCount, kFloats>(biased, rows.cols, n, zeros, rows.scales, out + n, out_stride);
   }
 
  private:
-  template <std::size_t kCount>
-  void multiply_pair(const std::int8_t* x, std::size_t cols, std::size_t n, const float* row_scales,
-                     float* out, std::size_t out_stride) const {
+  template <std::size_t kCount, bool kFloats>
+  void multiply_pair(const std::int8_t* x, std::size_t cols, std::size_t n, const float* zeros,
+                     const float* row_scales, float* out, std::size_t out_stride) const {
     __m256i total[kCount][2];
-    for (auto& t : total) t[0] = load256(start + n), t[1] = load256(start + n + 8);
+    for (auto& t : total)
+      for (std::size_t i = 0; i < 2; ++i) {
+        t[i] = load256(start + n + i * 8);
+        if constexpr (kFloats) t[i] = _mm256_add_epi32(t[i], load256(zeros + n + i * 8));
+      }
     for (std::size_t group = 0; group < groups; ++group) {
       __m256i pairs[kCount][2];
 #pragma GCC unroll 4
@@ -154,7 +158,8 @@ struct Q4Block {
         for (std::size_t r = 0; r < kCount; ++r) {
           const __m256i b = broadcast_quad(x + r * cols + group * 16 + quad * 4);
           for (std::size_t i = 0; i < 2; ++i) {
-            // u8 up to 255 x s8 down to -8: four quads are at most 2 x 255 x 8 x 4 = 16320.
+            // u8 up to 255 x s8 up to 8 in q4 and 12 in mx4: four quads are at most 2 x 255 x 12 x 4 =
+            // 24480.
             const __m256i products = _mm256_maddubs_epi16(b, w[i]);
             pairs[r][i] = quad == 0 ? products : _mm256_add_epi16(pairs[r][i], products);
             pin_to_register(pairs[r][i]);
@@ -170,13 +175,69 @@ struct Q4Block {
     }
     for (std::size_t r = 0; r < kCount; ++r)
       for (std::size_t i = 0; i < 2; ++i)
-        accumulate_part(total[r][i], row_scales[r], out + r * out_stride + i * 8);
+        if constexpr (kFloats)
+          accumulate_part(total[r][i], zeros + n + i * 8, row_scales[r], out + r * out_stride + i * 8);
+        else
+          accumulate_part(total[r][i], row_scales[r], out + r * out_stride + i * 8);
   }
 
   std::size_t groups;
-  alignas(32) std::int8_t codes[kChunkColsMax * 64];          // as a q8 tile lies, [-8, 7]
+  alignas(32) std::int8_t codes[kChunkColsMax * 64];          // as a q8 tile lies
   alignas(32) std::int16_t scales[kChunkColsMax / 16 * 128];  // [group][output][2]
   alignas(32) std::int32_t start[64];
+};
+
+struct Q4Block : CodeBlock {
+  void load(const PanelView& panel, std::size_t first_group, std::size_t count) {
+    const __m256i eight = _mm256_set1_epi8(8);
+    load_codes(
+        panel.codes + first_group * kQ4GroupBytes, count,
+        [&](std::size_t group) { return load_sub_scales(panel, first_group + group); },
+        [&](const Nibbles& nibbles) {
+          return Nibbles{_mm256_sub_epi8(nibbles.even, eight), _mm256_sub_epi8(nibbles.odd, eight)};
+        });
+  }
+
+  template <int kCount>
+  void multiply(const ChunkRows& rows, float* out, std::size_t out_stride) const {
+    multiply_codes<kCount, false>(rows, nullptr, out, out_stride);
+  }
+};
+
+// The power of two by which a block's exponent is above the least one of its chunk takes the place of a
+// sub-scale. It is at most 16: a chunk's sum is then at most 12 x 127 x 128 x 16, which is below 2^22.
+struct Mx4Block : CodeBlock {
+  static constexpr std::size_t kManyRows = 7;
+
+  [[nodiscard]] bool load(const PanelView& panel, std::size_t first_block, std::size_t blocks,
+                          [[maybe_unused]] std::size_t chunks) {
+    static_assert(kCols == kChunkColsMin);  // so there is one chunk
+    Mx4Folding folding;
+    if (!folding.fold(panel, first_block, blocks, 4)) return false;
+    for (std::size_t n = 0; n < 64; n += 8) store256(zeros + n, float_zeros(widen_bytes(folding.least + n)));
+    const __m256i table = doubled_codes(0);
+    load_codes(
+        panel.codes + first_block * kMx4BlockBytes, blocks * 2,
+        [&](std::size_t group) {
+          SubScales sub_scales;
+          for (std::size_t i = 0; i < 8; ++i)
+            sub_scales.part[i] = _mm256_sllv_epi32(_mm256_set1_epi32(0x00010001),
+                                                   widen_bytes(folding.shifts[group / 2] + i * 8));
+          return sub_scales;
+        },
+        [&](const Nibbles& nibbles) {
+          return Nibbles{_mm256_shuffle_epi8(table, nibbles.even), _mm256_shuffle_epi8(table, nibbles.odd)};
+        });
+    return true;
+  }
+
+  template <int kCount>
+  void multiply(const ChunkRows& rows, float* out, std::size_t out_stride) const {
+    multiply_codes<kCount, true>(rows, zeros, out, out_stride);
+  }
+
+ private:
+  alignas(32) float zeros[64];
 };
 
 // The instruction mix of Q8Block. Eight independent sums hide the latency; pinning w and x makes the compiler

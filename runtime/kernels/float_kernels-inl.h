@@ -215,6 +215,16 @@ inline void accumulate(const Sums& sums, float scale, Totals& totals) {
   }
 }
 
+// The same with a scale for each output.
+inline void accumulate(const Sums& sums, const float* scales, Totals& totals) {
+  for (int i = 0; i < 4; ++i) {
+    Float16 exact;
+    for (int p = 0; p < kParts; ++p)
+      exact.part[p] = __builtin_convertvector(sums.part[i * kParts + p], FloatPart);
+    totals.part[i] = fma(exact, load(scales + i * 16), totals.part[i]);
+  }
+}
+
 // Rounds to nearest, ties to even: adds half of the last bit that stays, less one when that bit is 0. A NaN
 // stays a (quiet) NaN instead of becoming infinity by the carry.
 void to_bf16(const float* x, std::size_t n, std::uint16_t* out) {

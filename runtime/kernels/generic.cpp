@@ -88,6 +88,42 @@ Sums q6_sums(const PanelView& panel, std::size_t first_group, std::size_t groups
   return q8_sums(weights, groups, codes, 0);
 }
 
+// Twice the values of the codes of E2M1 (OCP Microscaling Formats 1.0, table 5), with a sign in bit 3.
+constexpr std::int8_t kTwiceE2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+// 2^(exponent - 127), which is below the normal floats for 0.
+inline float power_of_two(unsigned exponent) {
+  const std::uint32_t bits = exponent == 0 ? 0x00400000u : exponent << 23;
+  float power;
+  __builtin_memcpy(&power, &bits, sizeof(power));
+  return power;
+}
+
+constexpr std::size_t kMx4Rows = 4;
+
+template <std::size_t kRows>
+void mx4_sums(const PanelView& panel, std::size_t first_block, std::size_t blocks, const std::int8_t* codes,
+              std::size_t codes_stride, const std::int32_t*, std::size_t, Totals* sums) {
+  for (std::size_t r = 0; r < kRows; ++r) sums[r] = {};
+  for (std::size_t block = 0; block < blocks; ++block) {
+    const std::byte* packed = panel.codes + (first_block + block) * kMx4BlockBytes;
+    alignas(64) std::int8_t weights[kMx4BlockCols * 64];
+    for (std::size_t quad = 0; quad < kMx4BlockCols / 4; ++quad) {
+      for (std::size_t i = 0; i < kQuadBytes; ++i) {
+        const auto byte = static_cast<unsigned>(packed[quad / 2 * kQ4PairBytes + i]);
+        weights[quad * kQuadBytes + i] = kTwiceE2m1[quad % 2 == 0 ? byte & 15u : byte >> 4];
+      }
+    }
+    const std::byte* exponents = panel.exponents + (first_block + block) * kMx4ExponentBytes;
+    float powers[64];
+    for (std::size_t n = 0; n < 64; ++n) powers[n] = power_of_two(static_cast<unsigned>(exponents[n]));
+    for (std::size_t r = 0; r < kRows; ++r)
+      accumulate(q8_sums(weights, 2, codes + r * codes_stride + block * kMx4BlockCols, 0), powers, sums[r]);
+  }
+}
+
+using Mx4Block = void;
+
 // A block takes one row at a time: sums of 64 outputs are more than there are registers already.
 struct Q8Block {
   static constexpr std::size_t kGroupBytes = kQ8GroupBytes;

@@ -11,6 +11,7 @@
 //     the same from packed weights
 //   q4_rows_sums<n>(panel, first_group, groups, codes, codes_stride, group_sums, group_stride, sums):
 //     q4_sums of two to four neighbouring rows
+//   mx4_sums, kMx4Rows, Mx4Block: see mx4_products-inl.h
 //   Q8Block, Q6Block, Q4Block: a panel's weights for a block of inputs, unpacked for many rows:
 //     kGroupBytes        bytes of a group in the panel's codes
 //     kCols              a block is as many whole chunks of one width as fit into so many inputs, one at
@@ -212,6 +213,8 @@ void multiply_q4(const PanelView* panels, std::size_t count, const QuantizedView
     multiply_few<kManyRowsQ4 - 1>(x, panels[p].row_scales, out + p * 64, out_stride, Q4Sums{panels[p], x});
 }
 
+#include "runtime/kernels/mx4_products-inl.h"
+
 inline IntPart load_part(const std::int32_t* p) {
   IntPart part;
   __builtin_memcpy(&part, p, sizeof(part));
@@ -238,6 +241,7 @@ const Kernels kTable = {
     .multiply_q8 = multiply_q8,
     .multiply_q6 = multiply_q6,
     .multiply_q4 = multiply_q4,
+    .multiply_mx4 = multiply_mx4,
     .multiply_bf16 = multiply_bf16,
     .widen_bf16 = widen_bf16,
     .unpack_q6 = unpack_q6_to_s8,

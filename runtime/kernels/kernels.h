@@ -54,13 +54,20 @@ constexpr std::size_t kQuadBytes = 256;    ///< four inputs, a byte each
 constexpr std::size_t kQ4PairBytes = 256;  ///< two quads of q4
 constexpr std::size_t kQ6PairBytes = 384;  ///< two quads of q6: kQ6LowBytes, then the high bits
 constexpr std::size_t kQ6LowBytes = 256;
+// Bytes of a block of mx4 (32 inputs of all 64 outputs, which share an exponent an output), and of its parts.
+constexpr std::size_t kMx4BlockCols = 32;
+constexpr std::size_t kMx4BlockBytes = 1024;
+constexpr std::size_t kMx4ExponentBytes = 64;
+/// Chunks with larger exponents are always added up block by block (mx4_products-inl.h).
+constexpr int kMx4FoldedExponentMax = 230;
 
 /// One panel of a weight matrix: 64 outputs. See format/tile.h for the bytes.
 struct PanelView {
   const std::byte* codes;
   const std::byte* magnitudes;  ///< q6 and q4
   const std::byte* signs;       ///< q4 only
-  const float* row_scales;      ///< [64]; not bf16
+  const std::byte* exponents;   ///< mx4 only: [block][64], 127 added
+  const float* row_scales;      ///< [64]; not bf16. mx4 has none, and a half stands for each
   std::size_t tiles;            ///< of 64 inputs
 };
 
@@ -106,6 +113,13 @@ struct Kernels {
                       std::size_t out_stride);
   void (*multiply_q4)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                       std::size_t out_stride);
+  // The same panels and outputs for mx4, whose blocks of 32 inputs have exponents of their own. Codes stand
+  // for twice their value, an integer up to 12, so each block has an integer sum. Within a chunk, block by
+  // block, sum = fma(float(block_sum), 2^(exponent - 127), sum); then chunk by chunk, total = fma(sum, scale,
+  // total). The total is multiplied by a half, which takes the doubling back
+  // (docs/decisions/0037-mx4-products.md).
+  void (*multiply_mx4)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
+                       std::size_t out_stride);
   /// The same panels and outputs for bf16 weights, which are widened to f32. x: [row][x_stride] f32, zero
   /// beyond the matrix's columns. Every output adds its inputs in their order, each with one fma.
   void (*multiply_bf16)(const PanelView* panels, std::size_t count, const float* x, std::size_t rows,

@@ -25,15 +25,32 @@ static_assert(kQ6MagnitudeBytes * format::kGroupsPerTile == format::kQ6Magnitude
 static_assert(kQ4MagnitudeBytes * format::kGroupsPerTile == format::kMagnitudeBytesPerTile);
 static_assert(kQ4SignBytes * format::kGroupsPerTile == format::kSignBytesPerTile);
 static_assert(kQ6PairBytes == format::kQ6PairBytes && 2 * kQ6PairBytes == kQ6GroupBytes);
+static_assert(kMx4BlockCols == format::kMx4BlockCols && kMx4BlockCols == kChunkColsMin);
+static_assert(2 * kMx4BlockBytes == format::kMx4TileBytes);
+static_assert(2 * kMx4ExponentBytes == format::kExponentBytesPerTile);
 static_assert(2 * kQ4PairBytes == kQ4GroupBytes && 4 * kQuadBytes == kQ8GroupBytes);
+
+namespace {
+
+// What multiplies the outputs of mx4, whose codes stand for twice their values.
+constexpr std::array<float, format::kPanelRows> kHalves = [] {
+  std::array<float, format::kPanelRows> halves{};
+  halves.fill(0.5f);
+  return halves;
+}();
+
+}  // namespace
 
 PanelView Matrix::panel(std::size_t index) const {
   return {
       .codes = data + index * layout.panel_code_bytes,
       .magnitudes = data + layout.magnitudes_offset_bytes + index * layout.panel_magnitude_bytes(),
       .signs = data + layout.signs_offset_bytes + index * layout.panel_sign_bytes(),
-      .row_scales =
-          reinterpret_cast<const float*>(data + layout.row_scales_offset_bytes) + index * format::kPanelRows,
+      .exponents = data + layout.exponents_offset_bytes + index * layout.panel_exponent_bytes(),
+      .row_scales = layout.type == format::TileType::mx4
+                        ? kHalves.data()
+                        : reinterpret_cast<const float*>(data + layout.row_scales_offset_bytes) +
+                              index * format::kPanelRows,
       .tiles = layout.panel_tiles,
   };
 }
@@ -157,7 +174,9 @@ void multiply(const Kernels& kernels, const Matrix& matrix, const InputRows& x, 
     case format::TileType::q4:
       kernels.multiply_q4(views.data(), panels, x.quantized(), out, out_stride);
       break;
-    case format::TileType::mx4: INVARIANT(!"Model::open refuses mx4");
+    case format::TileType::mx4:
+      kernels.multiply_mx4(views.data(), panels, x.quantized(), out, out_stride);
+      break;
   }
 }
 

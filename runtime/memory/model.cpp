@@ -83,12 +83,16 @@ void require_finite(const float* values, std::size_t count, std::string_view sub
     base::throw_malformed(subject, "tensor '" + name + "' holds values that are not finite");
 }
 
-/// True when no weight of an mx4 matrix is NaN or infinite, and the rows of padding have codes of zero.
+/// True when no weight of an mx4 matrix is NaN or infinite, and the rows of padding have codes of zero. No
+/// exponent is NaN, also of padding, since zeros under it would be NaN in a product.
 bool has_sound_mx4(const format::TileLayout& layout, base::Bytes bytes, bool& padding_is_zero) {
   // 6 x 2^(252 - 127) is below 2^128; only blocks with a larger exponent need a look at their codes.
   constexpr unsigned kSafeExponent = 252;
-  bool finite = true;
-  for (std::uint64_t row = 0; row < layout.rows; ++row) {
+  const base::Bytes exponents =
+      bytes.subspan(layout.exponents_offset_bytes, layout.panels * layout.panel_exponent_bytes());
+  const auto largest = std::to_integer<unsigned>(*std::ranges::max_element(exponents));
+  bool finite = largest < 255;
+  for (std::uint64_t row = 0; row < layout.rows && largest > kSafeExponent; ++row) {
     for (std::uint64_t col = 0; col < layout.cols; col += format::kMx4BlockCols) {
       if (format::exponent_at(layout, bytes, row, col) <= kSafeExponent) continue;
       const std::uint64_t end = std::min(col + format::kMx4BlockCols, layout.cols);
@@ -380,9 +384,6 @@ WeightMatrix Model::Impl::matrix(TensorRole role, std::uint64_t layer, std::uint
 
 WeightMatrix Model::Impl::matrix(std::size_t index) const {
   const auto& tensor = container.tensors()[index];
-  if (tensor.storage == format::Storage::mx4_tiles)
-    base::throw_malformed(container.path().string(),
-                          "tensor '" + tensor.name + "': type mx4 is not supported yet");
   return {{tensor.tile_layout(), container.bytes(tensor).data()}, proofs->part_of(index)};
 }
 

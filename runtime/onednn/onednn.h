@@ -9,6 +9,8 @@
 //   q8, q6, q4     u8 x s8 -> s32 chunk by chunk, on CPUs with AVX-512 VNNI or AMX: the same integers and the
 //                  same bits as the own kernels. Without those instructions oneDNN 2.6.3 saturates
 //                  (measured: docs/decisions/0016-onednn-behind-the-products.md).
+//   mx4            never: the own kernels multiply it, whatever the engine
+//                  (docs/decisions/0037-mx4-products.md).
 
 #include <cstddef>
 #include <cstdint>
@@ -37,7 +39,8 @@ struct OneDnnIsa {
 /// Whether products of `rows` rows with matrices of `type` go to oneDNN. `isa`: that of the own kernels.
 [[nodiscard]] bool uses_onednn(MatmulEngine engine, format::TileType type, std::size_t rows, Isa isa);
 
-/// Error{usage} when `engine` is onednn and oneDNN's products of `type` would not be exact on this CPU.
+/// Error{usage} when `engine` is onednn and oneDNN's products of `type` would not be exact on this CPU; never
+/// for mx4, which it does not multiply.
 void require_onednn(MatmulEngine engine, format::TileType type);
 
 /// Products for some workers; different workers may call it at the same time.

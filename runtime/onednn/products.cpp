@@ -174,7 +174,7 @@ std::uint64_t OneDnnProducts::calls() const {
 }
 
 bool uses_onednn(MatmulEngine engine, format::TileType type, std::size_t rows, Isa isa) {
-  if (rows < kOneDnnRowsMin || engine == MatmulEngine::own) return false;
+  if (rows < kOneDnnRowsMin || engine == MatmulEngine::own || type == format::TileType::mx4) return false;
   if (engine == MatmulEngine::onednn) return true;
   // automatic: what is faster (docs/performance.md, docs/decisions/0016-onednn-behind-the-products.md). A CPU
   // that oneDNN speeds up has avx512; other kernels were then chosen by name and are not replaced.
@@ -184,7 +184,8 @@ bool uses_onednn(MatmulEngine engine, format::TileType type, std::size_t rows, I
 }
 
 void require_onednn(MatmulEngine engine, format::TileType type) {
-  if (engine != MatmulEngine::onednn || type == format::TileType::bf16 || onednn_isa().vnni) return;
+  if (engine != MatmulEngine::onednn || onednn_isa().vnni) return;
+  if (type == format::TileType::bf16 || type == format::TileType::mx4) return;
   throw base::Error(base::ErrorKind::usage,
                     "oneDNN " + matmul_info().onednn_version +
                         " multiplies integers with saturation on this CPU (" + matmul_info().onednn_isa +

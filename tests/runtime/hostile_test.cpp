@@ -108,6 +108,38 @@ TEST_CASE("numbers that overflow on the way are an error, not a text") {
   }
 }
 
+TEST_CASE("mx4: exponents that are no numbers, infinite weights and padding are refused, zeros are not") {
+  const TempDir folder;
+  auto params = tests::tiny_params();
+  params.dim = 72;
+  params.head_dim = 18;
+  tests::write_tiny_release(folder.path(), params, 4);
+  const auto q8 =
+      ContainerReader::open(tests::make_container(folder.path(), folder / "q8", convert::Quant::q8));
+  const std::string name = "layers.0.attention.wo.weight";
+  const format::TileLayout layout(format::TileType::mx4, 72, 72);
+  // Codes of 6 under the exponent 252 are finite, under 253 they are not.
+  const auto run_with = [&](std::uint64_t row, std::uint64_t col, unsigned code, unsigned exponent) {
+    rewrite(q8, folder / "mx4", [&](const ContainerTensor& tensor, std::vector<std::byte> bytes) {
+      if (tensor.name != name) return Replacement{tensor.storage, std::move(bytes)};
+      std::vector<std::byte> mx4(layout.total_bytes);
+      mx4[layout.code_offset_bytes(row, col)] =
+          std::byte(format::TileLayout::in_high_nibble(col) ? code << 4 : code);
+      mx4[layout.exponent_offset_bytes(row, col)] = std::byte(exponent);
+      return Replacement{format::Storage::mx4_tiles, std::move(mx4)};
+    });
+    run(folder / "mx4");
+  };
+  const std::string not_finite = name + "' holds values that are not finite";
+  run_with(71, 71, 0, 254);
+  run_with(3, 5, 1, 120);
+  CHECK_ERROR(run_with(3, 5, 7, 253), ErrorKind::malformed, not_finite);
+  CHECK_ERROR(run_with(71, 71, 0, 255), ErrorKind::malformed, not_finite);
+  CHECK_ERROR(run_with(3, 127, 0, 255), ErrorKind::malformed, not_finite);
+  CHECK_ERROR(run_with(127, 5, 0, 255), ErrorKind::malformed, not_finite);
+  CHECK_ERROR(run_with(72, 5, 1, 0), ErrorKind::malformed, name + "': its padding is not zero");
+}
+
 TEST_CASE("rows beyond the matrix must be zero") {
   const TempDir folder;
   auto params = tests::tiny_params();
@@ -124,7 +156,7 @@ TEST_CASE("rows beyond the matrix must be zero") {
   }
 }
 
-TEST_CASE("experts of q4, q6 and q8 in one layer give the same bits however they are fed") {
+TEST_CASE("experts of q4, q6, q8 and mx4 in one layer give the same bits however they are fed") {
   const TempDir folder;
   tests::write_tiny_release(folder.path(), tests::tiny_params(), 4);
   const auto q4 =
@@ -137,6 +169,14 @@ TEST_CASE("experts of q4, q6 and q8 in one layer give the same bits however they
     if (tensor.name.find("experts.3.") != std::string::npos) {
       const base::Bytes other = q6.bytes(*q6.find(tensor.name));
       return Replacement{format::Storage::q6_tiles, {other.begin(), other.end()}};
+    }
+    if (tensor.name.find("experts.0.") != std::string::npos) {
+      // Any bytes are codes; exponents near 120 make weights of usual sizes.
+      const format::TileLayout layout(format::TileType::mx4, tensor.shape[0], tensor.shape[1]);
+      std::vector<std::byte> mx4(layout.total_bytes, std::byte{0xA7});
+      for (std::uint64_t i = layout.exponents_offset_bytes; i < layout.total_bytes; ++i)
+        mx4[i] = static_cast<std::byte>(117 + i % 5);
+      return Replacement{format::Storage::mx4_tiles, std::move(mx4)};
     }
     if (tensor.name.find("experts.1.") == std::string::npos &&
         tensor.name.find("experts.2.w3") == std::string::npos)

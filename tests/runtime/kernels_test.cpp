@@ -15,88 +15,47 @@
 #include "base/error.h"
 #include "runtime/kernels/buffer.h"
 #include "runtime/kernels/isa.h"
-#include "tests/runtime/random_matrix.h"
+#include "tests/runtime/kernel_twins.h"
 
 using namespace sluice;
 using runtime::Buffer;
 using runtime::InputRows;
 using runtime::Isa;
 using runtime::Kernels;
+using tests::all_kernels;
+using tests::random_floats;
+using tests::random_input;
 using tests::RandomMatrix;
+using tests::same_bits;
+using tests::slow_product;
+using tests::slow_products;
 
 namespace {
 
-std::vector<const Kernels*> all_kernels() {
-  std::vector<const Kernels*> kernels;
-  for (const Isa isa : runtime::kIsas) {
-    try {
-      kernels.push_back(&runtime::kernels_for(isa));
-    } catch (const base::Error& error) {
-      MESSAGE("SKIPPED: " << std::string(error.what()));
-    }
-  }
-  return kernels;
-}
-
-std::vector<float> random_floats(std::size_t count, std::uint64_t seed, float scale = 1.0f) {
-  std::mt19937_64 random(seed);
-  std::vector<float> values(count);
-  for (float& v : values) v = (static_cast<float>(random() % 200001) - 100000.0f) * 1e-5f * scale;
-  return values;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-InputRows random_input(runtime::InputRowsBuffer& buffer, const Kernels& kernels, std::size_t rows,
-                       std::size_t cols, std::size_t chunk, std::uint64_t seed) {
-  const InputRows input = buffer.reset(format::TileType::q8, rows, cols, chunk);
-  for (std::size_t r = 0; r < rows; ++r)
-    input.fill(kernels, r, 0, cols, random_floats(cols, seed + r).data());
-  return input;
-}
-
-constexpr std::array kIntegerTypes = {format::TileType::q8, format::TileType::q6, format::TileType::q4};
+constexpr std::array kIntegerTypes = {format::TileType::q8, format::TileType::q6, format::TileType::q4,
+                                      format::TileType::mx4};
 
 auto multiply_of(const Kernels& kernels, format::TileType type) {
   if (type == format::TileType::q8) return kernels.multiply_q8;
+  if (type == format::TileType::mx4) return kernels.multiply_mx4;
   return type == format::TileType::q6 ? kernels.multiply_q6 : kernels.multiply_q4;
 }
 
 struct Extreme {
   int code;
-  int sub_scale;  ///< q8: has none
+  int sub_scale;  ///< q8: has none; mx4: the exponent
 };
 
 Extreme least_of(format::TileType type) {
   if (type == format::TileType::q8) return {-128, 1};
+  if (type == format::TileType::mx4) return {15, 120};                      // codes of -6 and 6
   return type == format::TileType::q6 ? Extreme{-32, 4} : Extreme{-8, 15};  // -8 x -16 does not occur in q4
 }
 
 Extreme most_of(format::TileType type) {
   if (type == format::TileType::q8) return {127, 1};
+  if (type == format::TileType::mx4) return {7, 120};
   return type == format::TileType::q6 ? Extreme{31, 4} : Extreme{7, 16};
-}
-
-// What kernels.h says of the integer products, with the weights one by one.
-std::vector<float> slow_product(const RandomMatrix& w, const runtime::QuantizedView& x, std::size_t panel) {
-  std::vector<float> out(x.rows * 64);
-  for (std::size_t r = 0; r < x.rows; ++r) {
-    for (std::size_t n = 0; n < 64; ++n) {
-      float total = 0;
-      for (std::size_t first = 0; first < x.cols; first += x.chunk_cols) {
-        const std::size_t width = std::min(x.chunk_cols, x.cols - first);
-        std::int64_t sum = 0;
-        for (std::size_t c = 0; c < width; ++c)
-          sum += format::integer_weight_at(w.layout, w.view(), panel * 64 + n, first + c) *
-                 x.codes[first * x.rows + r * width + c];
-        total = std::fma(static_cast<float>(sum), x.scales[first / x.chunk_cols * x.rows + r], total);
-      }
-      out[r * 64 + n] = total * format::row_scale_at(w.layout, w.view(), panel * 64 + n);
-    }
-  }
-  return out;
 }
 
 }  // namespace
@@ -114,13 +73,8 @@ TEST_CASE("integer products are those of the definition, on every instruction se
           const InputRows x = random_input(buffer, generic, batch, w.layout.padded_cols, chunk, ++seed);
           const std::size_t width = w.layout.panels * 64;
           std::vector<runtime::PanelView> panels;
-          std::vector<float> expected(batch * width);
-          for (std::size_t p = 0; p < w.layout.panels; ++p) {
-            panels.push_back(w.matrix().panel(p));
-            const auto of_panel = slow_product(w, x.quantized(), p);
-            for (std::size_t r = 0; r < batch; ++r)
-              std::copy_n(&of_panel[r * 64], 64, &expected[r * width + p * 64]);
-          }
+          for (std::size_t p = 0; p < w.layout.panels; ++p) panels.push_back(w.matrix().panel(p));
+          const auto expected = slow_products(w, x.quantized());
           for (const Kernels* kernels : all_kernels()) {
             CAPTURE(std::string(kernels->name));
             CAPTURE(batch);

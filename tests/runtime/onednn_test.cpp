@@ -199,6 +199,10 @@ TEST_CASE("the engine is chosen by type, rows and instruction set") {
   }
   CHECK(uses_onednn(MatmulEngine::automatic, TileType::bf16, 8, Isa::avx512) == runtime::onednn_isa().bf16);
   CHECK(uses_onednn(MatmulEngine::automatic, TileType::q4, 8, Isa::avx512) == runtime::onednn_isa().amx);
+  for (const MatmulEngine engine : {MatmulEngine::own, MatmulEngine::automatic, MatmulEngine::onednn}) {
+    CHECK(!uses_onednn(engine, TileType::mx4, 512, Isa::avx512));
+    runtime::require_onednn(engine, TileType::mx4);
+  }
   runtime::require_onednn(MatmulEngine::onednn, TileType::bf16);
   runtime::require_onednn(MatmulEngine::automatic, TileType::q4);
   if (runtime::onednn_isa().vnni)

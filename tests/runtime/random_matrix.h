@@ -19,7 +19,7 @@ struct RandomMatrix {
     std::mt19937_64 random(seed);
     for (std::uint64_t r = 0; r < layout.padded_rows; ++r) {
       for (std::uint64_t c = 0; c < layout.padded_cols; ++c) set_code(r, c, random);
-      if (type != format::TileType::bf16) {
+      if (format::has_row_scales(type)) {
         const float scale = r < rows ? static_cast<float>(random() % 1000 + 1) * 1e-5f : 0.0f;
         base::store_le(memory(), layout.row_scales_offset_bytes + r * 4, scale);
       }
@@ -30,7 +30,7 @@ struct RandomMatrix {
   [[nodiscard]] base::Bytes view() const { return {data(), layout.total_bytes}; }
 
   /// Not bf16: every weight inside the matrix becomes `code`, or, every other input, its opposite as far as
-  /// there is one; every sub-scale `sub_scale`.
+  /// there is one; every sub-scale `sub_scale`. mx4: `code` is the stored one, and `sub_scale` the exponent.
   void fill(int code, bool alternate, int sub_scale) {
     const base::MutableBytes out = memory();
     const int largest = layout.type == format::TileType::q8   ? 127
@@ -41,6 +41,11 @@ struct RandomMatrix {
     for (std::uint64_t r = 0; r < layout.rows; ++r) {
       for (std::uint64_t c = 0; c < layout.cols; ++c) {
         const int value = alternate && c % 2 == 1 ? opposite : code;
+        if (layout.type == format::TileType::mx4) {
+          set_mx4_code(r, c, static_cast<unsigned>(alternate && c % 2 == 1 ? code ^ 8 : code));
+          set_exponent(r, c, static_cast<unsigned>(sub_scale));
+          continue;
+        }
         std::byte& byte = out[layout.code_offset_bytes(r, c)];
         if (layout.type == format::TileType::q8) {
           byte = static_cast<std::byte>(value);
@@ -59,6 +64,16 @@ struct RandomMatrix {
               static_cast<std::byte>((sub_scale - 1) << (r % 64 < 32 ? 0 : 4));
       }
     }
+  }
+
+  /// mx4: sets a code, and the exponent of a block.
+  void set_mx4_code(std::uint64_t r, std::uint64_t c, unsigned code) {
+    std::byte& byte = memory()[layout.code_offset_bytes(r, c)];
+    const bool high = format::TileLayout::in_high_nibble(c);
+    byte = (byte & std::byte(high ? 0x0F : 0xF0)) | std::byte(high ? code << 4 : code);
+  }
+  void set_exponent(std::uint64_t r, std::uint64_t c, unsigned exponent) {
+    memory()[layout.exponent_offset_bytes(r, c)] = std::byte(exponent);
   }
 
   format::TileLayout layout;
@@ -88,7 +103,11 @@ struct RandomMatrix {
         break;
       case format::TileType::q6: set_q6(r, c, inside, random); break;
       case format::TileType::q4: set_q4(r, c, inside, random); break;
-      case format::TileType::mx4: break;  // no kernel multiplies it yet
+      case format::TileType::mx4:
+        if (!inside) break;
+        set_mx4_code(r, c, static_cast<unsigned>(random() % 16));
+        if (c % format::kMx4BlockCols == 0) set_exponent(r, c, static_cast<unsigned>(117 + random() % 4));
+        break;
     }
   }
 
