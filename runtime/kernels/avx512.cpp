@@ -408,7 +408,8 @@ struct Mx4Block : ByteBlock {
     alignas(64) std::uint8_t least[64];
     alignas(64) std::uint8_t shifts[kBlocks][64];
 
-    // Blocks of zeros may have any exponent, so they do not count where exponents are apart.
+    // Blocks of zeros may have any exponent, so they do not count where exponents are apart, and stay zero
+    // under any shift.
     bool fold(const PanelView& panel, std::size_t first_block, std::size_t blocks) {
       __m512i exponents[kBlocks];
       __mmask64 present[kBlocks];
@@ -439,7 +440,7 @@ struct Mx4Block : ByteBlock {
       if (apart != 0) return false;
       _mm512_store_si512(least, low);
       for (std::size_t block = 0; block < blocks; ++block)
-        _mm512_store_si512(shifts[block], _mm512_maskz_sub_epi8(present[block], exponents[block], low));
+        _mm512_store_si512(shifts[block], _mm512_sub_epi8(exponents[block], low));
       return true;
     }
 

@@ -381,7 +381,7 @@ struct Mx4Folding {
   alignas(32) std::uint8_t shifts[kBlocks][64];
 
   // Whether all shifts are at most `largest_shift`. Blocks of zeros may have any exponent, so they do not
-  // count where exponents are apart.
+  // count where exponents are apart, and stay zero under any shift.
   bool fold(const PanelView& panel, std::size_t first_block, std::size_t blocks, char largest_shift) {
     const std::byte* exponents = panel.exponents + first_block * kMx4ExponentBytes;
     for (std::size_t half = 0; half < 64; half += 32) {
@@ -414,7 +414,7 @@ struct Mx4Folding {
     store256(least + half, low);
     for (std::size_t block = 0; block < blocks; ++block) {
       const __m256i e = load256(exponents + block * kMx4ExponentBytes + half);
-      store256(shifts[block] + half, _mm256_and_si256(_mm256_sub_epi8(e, low), present[block]));
+      store256(shifts[block] + half, _mm256_sub_epi8(e, low));
     }
     return true;
   }

@@ -87,6 +87,30 @@ TEST_CASE("mx4: a few outputs far apart do not change the others") {
   }
 }
 
+TEST_CASE("mx4: the largest sums keep their bits at every distance of exponents") {
+  // All codes +-6 and all activations 127, three blocks of a chunk above the fourth.
+  for (unsigned apart = 0; apart < 12; ++apart) {
+    CAPTURE(apart);
+    for (const int code : {7, 15}) {
+      RandomMatrix w(TileType::mx4, 64, 128, 1);
+      w.fill(code, false, static_cast<int>(120 + apart));
+      for (std::size_t n = 0; n < 64; ++n) w.set_exponent(n, 32 * (n % 4), 120);
+      for (const std::size_t batch : {3u, 10u}) {
+        runtime::InputRowsBuffer buffer;
+        const InputRows x = buffer.reset(TileType::mx4, batch, 128, 128);
+        const std::vector<float> row(128, 1.0f);
+        for (std::size_t r = 0; r < batch; ++r)
+          x.fill(runtime::kernels_for(Isa::generic), r, 0, 128, row.data());
+        const auto expected = tests::slow_products(w, x.quantized());
+        for (const runtime::Kernels* kernels : tests::all_kernels()) {
+          CAPTURE(std::string(kernels->name));
+          REQUIRE(tests::same_bits(tests::fast_products(*kernels, w, x), expected));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("mx4: exponents from 0 to 254, with results that are tiny, infinite or no numbers, as defined") {
   struct Case {
     unsigned least;
