@@ -102,7 +102,21 @@ inline std::vector<float> slow_products(const RandomMatrix& w, const runtime::Qu
   return out;
 }
 
-/// The same by `kernels`.
+/// Products with bf16 weights as kernels.h defines them. x: [rows][cols] without padding.
+inline std::vector<float> slow_float_products(const RandomMatrix& w, const std::vector<float>& x,
+                                              std::size_t rows) {
+  const std::size_t width = w.layout.padded_rows;
+  std::vector<float> out(rows * width);
+  for (std::size_t n = 0; n < width; ++n)
+    for (std::size_t c = 0; c < w.layout.cols; ++c) {
+      const float weight = format::weight_at(w.layout, w.view(), n, c);
+      for (std::size_t r = 0; r < rows; ++r)
+        out[r * width + n] = std::fma(weight, x[r * w.layout.cols + c], out[r * width + n]);
+    }
+  return out;
+}
+
+/// Either of these by `kernels`.
 inline std::vector<float> fast_products(const runtime::Kernels& kernels, const RandomMatrix& w,
                                         const runtime::InputRows& x) {
   const std::size_t width = w.layout.padded_rows;

@@ -93,6 +93,29 @@ TEST_CASE("oneDNN and own kernels give the same bits for integers, over random s
   }
 }
 
+TEST_CASE("oneDNN's products of 2880 inputs, whose last chunk is narrower, are those of the own kernels") {
+  const auto& kernels = runtime::kernels_for(runtime::detect_isa());
+  std::mt19937_64 random(12);
+  for (const TileType type : {TileType::q8, TileType::q6, TileType::q4, TileType::bf16}) {
+    if (type != TileType::bf16 && !runtime::onednn_isa().vnni) continue;
+    CAPTURE(format::to_string(type));
+    for (const std::size_t cols : {64u, 192u, 2880u}) {
+      const RandomMatrix w(type, 70, cols, random());
+      runtime::InputRowsBuffer buffer;
+      const InputRows x = buffer.reset(type, 9, cols, 128);
+      for (std::size_t r = 0; r < 9; ++r) x.fill(kernels, r, 0, cols, random_row(cols, random).data());
+      const auto products = both(w, x, 0, 2, 128);
+      if (type != TileType::bf16) {
+        REQUIRE(same_bits(products.own, products.onednn));
+        continue;
+      }
+      // Activations are rounded to bf16: each by 2^-9 of at most 1, times weights of at most 1.
+      for (std::size_t i = 0; i < products.own.size(); ++i)
+        REQUIRE(std::fabs(products.own[i] - products.onednn[i]) <= static_cast<float>(cols) * 0x1p-9f);
+    }
+  }
+}
+
 TEST_CASE("oneDNN's integer products of the largest weights and activations do not saturate") {
   if (!runtime::onednn_isa().vnni) {
     MESSAGE("SKIPPED: this CPU has no AVX-512 VNNI, without which oneDNN's u8 x s8 saturates");
