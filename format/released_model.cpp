@@ -22,6 +22,7 @@
 #include "format/hub/family_config.h"
 #include "format/hub/tokenizer_file.h"
 #include "format/mistral_params.h"
+#include "format/packed_int4.h"
 #include "format/tensor_names.h"
 #include "format/tile.h"
 
@@ -121,8 +122,10 @@ class ModelFinder final {
   [[nodiscard]] TensorView find(const ModelTensor& target, const std::vector<Placement>& places) {
     const auto place = std::ranges::find_if(
         places, [&](const Placement& one) { return checkpoint_.find(one.name) != nullptr; });
-    if (place == places.end())
+    if (place == places.end()) {
+      if (auto view = find_packed(target, places)) return std::move(*view);
       base::throw_malformed(subject(), "tensor '" + likeliest_name(target, places) + "' is missing");
+    }
     usual_places_[target.role] = static_cast<std::size_t>(place - places.begin());
     const CheckpointTensor& source = *checkpoint_.find(place->name);
     // Several targets may lie in one tensor (stacked or fused experts), so this is a set.
@@ -207,6 +210,21 @@ class ModelFinder final {
     view.col_stride = 1;
     view.scale = std::move(scale);
     return view;
+  }
+
+  /// Nothing unless the matrix is in the files as packed 4-bit codes.
+  [[nodiscard]] std::optional<TensorView> find_packed(const ModelTensor& target,
+                                                      const std::vector<Placement>& places) {
+    for (const Placement& place : places) {
+      const auto packed = find_packed_int4(checkpoint_, place.name);
+      if (!packed) continue;
+      usual_places_[target.role] = static_cast<std::size_t>(&place - places.data());
+      for (const CheckpointTensor* tensor : {packed->codes, packed->scale, packed->shape})
+        known_.insert(tensor->name);
+      layout_ = target.expert ? place.layout : layout_;
+      return packed_int4_view(checkpoint_, *packed, target, place, params_name_);
+    }
+    return std::nullopt;
   }
 
   /// Chooses among the names that a missing tensor could have: the one of its kind in the layers before, else

@@ -2,10 +2,10 @@
 //
 // read_rows() chooses a path: contiguous rows take one read; rows with a stride take one read each; a
 // transposed view is read along its columns, strip by strip, and transposed in memory (read_columns, turn); q
-// and k in transformers' order are read row by row (file_row); FP8 codes are read as stored and then decoded
-// with their scales; GGUF's blocks are decoded as they are read, but for MXFP4, whose rows are put together
-// of codes and exponents. Reading element by element would be simpler,
-// but would take one call for each weight. All reads are positional on a shared descriptor and use memory of
+// and k in transformers' order are read row by row (file_row); codes of FP8 and int8 and packed 4-bit codes
+// are read as stored and then decoded with their scales; GGUF's blocks are decoded as they are read, but for
+// MXFP4, whose rows are put together of codes and exponents. Reading element by element would be simpler, but
+// would take one call for each weight. All reads are positional on a shared descriptor and use memory of
 // their own, so any number of threads may read at once.
 //
 // Whatever the layout, the values are those of the model in its own order, so all layouts of a release give
@@ -23,6 +23,7 @@
 #include "base/invariant.h"
 #include "format/gguf/dequantize.h"
 #include "format/mx/mx_rows.h"
+#include "format/packed_int4.h"
 
 namespace sluice::format {
 namespace {
@@ -131,8 +132,26 @@ float load_float(DType dtype, base::Bytes bytes, std::size_t at) {
   }
 }
 
-/// All values of FP8 E4M3, by code. A function-local static is initialized once, also with several threads.
-const std::array<float, 256>& e4m3_values() {
+/// The values of 4-bit codes, which are stored as code + 8 (packed_int4.h).
+constexpr std::array<float, 256> int4_values() {
+  std::array<float, 256> table{};
+  for (int code = 0; code < 16; ++code) table[static_cast<std::size_t>(code)] = static_cast<float>(code - 8);
+  return table;
+}
+
+constexpr std::array<float, 256> int8_values() {
+  std::array<float, 256> table{};
+  for (std::size_t code = 0; code < table.size(); ++code)
+    table[code] = static_cast<float>(static_cast<std::int8_t>(code));
+  return table;
+}
+
+/// All values of codes of a type. A function-local static is initialized once, also with several threads.
+const std::array<float, 256>& code_values(DType dtype) {
+  static constexpr std::array<float, 256> kInt4 = int4_values();
+  static constexpr std::array<float, 256> kInt8 = int8_values();
+  if (dtype == DType::i32) return kInt4;
+  if (dtype == DType::i8) return kInt8;
   static const std::array<float, 256> values = [] {
     std::array<float, 256> table{};
     for (std::size_t code = 0; code < table.size(); ++code)
@@ -142,18 +161,8 @@ const std::array<float, 256>& e4m3_values() {
   return values;
 }
 
-/// All values of an int8.
-const std::array<float, 256>& int8_values() {
-  static const std::array<float, 256> values = [] {
-    std::array<float, 256> table{};
-    for (std::size_t code = 0; code < table.size(); ++code) table[code] = static_cast<std::int8_t>(code);
-    return table;
-  }();
-  return values;
-}
-
 /// Types whose values are code x scale.
-bool is_scaled(DType dtype) { return dtype == DType::f8_e4m3 || dtype == DType::i8; }
+bool is_code(DType dtype) { return dtype == DType::f8_e4m3 || dtype == DType::i8 || dtype == DType::i32; }
 
 }  // namespace
 
@@ -165,8 +174,8 @@ TensorSource::TensorSource(const TensorView& view, const base::File& file)
       stored_bytes_(block_weights(view.stored_dtype) > 1 ? 0 : size_bytes(view.stored_dtype)),
       row_bytes_(stored_bytes(view.dtype, view.cols())) {
   INVARIANT(view.shape.size() == 1 || view.shape.size() == 2);
-  // Blocks cannot be strided or reordered, and only FP8 and int8 have scales; released_model.cpp refuses
-  // other combinations.
+  // Blocks cannot be strided or reordered, and only codes of FP8, int8 and 4 bits have scales;
+  // released_model.cpp refuses other combinations.
   if (view.dtype == DType::mxfp4) {
     INVARIANT(view.rotary_width == 0 && cols_ % kMx4BlockCols == 0);
     INVARIANT(view.scale ? view.stored_dtype == DType::u8 && view.scale->dtype == DType::u8
@@ -176,7 +185,7 @@ TensorSource::TensorSource(const TensorView& view, const base::File& file)
   }
   INVARIANT(block_weights(view.stored_dtype) > 1
                 ? view.dtype == DType::f32 && !view.scale && view.rotary_width == 0 && view.col_stride == 1
-            : view.scale ? is_scaled(view.stored_dtype) && view.dtype == DType::bf16
+            : view.scale ? is_code(view.stored_dtype) && view.dtype == DType::bf16
                          : view.stored_dtype == view.dtype);
   if (view.scale) read_scales(*view.scale);
 }
@@ -213,9 +222,22 @@ void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, base::Mut
   if (view_.dtype == DType::mxfp4) return read_mxfp4(first, count, out);
   if (block_weights(view_.stored_dtype) > 1) return read_quantized(first, count, out);
   if (!view_.scale) return read_stored(first, count, out);
+  decode(read_codes(first, count), first, out);
+}
+
+/// One byte for each code.
+std::vector<std::byte> TensorSource::read_codes(std::uint64_t first, std::uint64_t count) const {
   std::vector<std::byte> codes(static_cast<std::size_t>(count * cols_));
-  read_stored(first, count, codes);
-  decode(codes, first, out);
+  if (view_.stored_dtype != DType::i32) {
+    read_stored(first, count, codes);
+    return codes;
+  }
+  // Packed rows follow one another.
+  const std::uint64_t row_bytes = packed_int4_row_bytes(cols_);
+  std::vector<std::byte> packed(static_cast<std::size_t>(count * row_bytes));
+  file_.read_exact_at(view_.offset_bytes + first * row_bytes, packed);
+  unpack_int4(packed, cols_, codes);
+  return codes;
 }
 
 /// The row of the file that has row `row` of the tensor (TensorView::rotary_width). transformers' converter
@@ -281,11 +303,11 @@ void TensorSource::read_line(std::uint64_t element, std::uint64_t step, base::Mu
   }
 }
 
-/// Decodes codes of FP8 and int8 block by block along each row, because every block of columns has a scale of
-/// its own. The f32 product is rounded to bf16 (docs/decisions/0026).
+/// Decodes codes block by block along each row, because every block of columns has a scale of its own.
+/// The f32 product is rounded to bf16 (docs/decisions/0026).
 void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::MutableBytes out) const {
   const TensorScale& scale = *view_.scale;
-  const auto& values = view_.stored_dtype == DType::i8 ? int8_values() : e4m3_values();
+  const auto& values = code_values(view_.stored_dtype);
   for (std::size_t at = 0; at < codes.size(); at += cols_) {
     const std::uint64_t row = first_row + at / cols_;
     // `first_row` of the scale is where the view begins in the scaled tensor, since a view may be a slice of

@@ -20,8 +20,8 @@
 
 namespace sluice::format {
 
-/// The scales of FP8 or int8 weights: a matrix in a file, with one scale for each block of row_block x
-/// col_block weights; or the exponents of MXFP4 weights, one for 32 columns, in u8.
+/// The scales of codes of FP8, int8 or 4 bits: a matrix in a file, with one scale for each block of row_block
+/// x col_block weights; or the exponents of MXFP4 weights, one for 32 columns, in u8.
 struct TensorScale {
   std::filesystem::path file;
   std::string name;
@@ -42,9 +42,10 @@ struct TensorScale {
 struct TensorView {
   std::string name;  ///< in the files
   Shape shape;       ///< one or two axes
-  /// The type of the values as they are read: the released type, but bf16 for FP8 and int8 with scales, whose
-  /// products are rounded to it, and f32 for GGUF's blocks. MXFP4 stays what it is (mx/mx_rows.h), whether its
-  /// codes and exponents are two tensors, of which the codes are u8, or GGUF's blocks.
+  /// The type of the values as they are read: the released type, but bf16 for codes with scales, whose
+  /// products are rounded to it (FP8, int8, and eight 4-bit codes in each i32), and f32 for GGUF's blocks.
+  /// MXFP4 stays what it is (mx/mx_rows.h), whether its codes and exponents are two tensors, of which the
+  /// codes are u8, or GGUF's blocks.
   DType dtype = DType::f32;
   DType stored_dtype = DType::f32;
   std::size_t file_index = 0;
@@ -65,7 +66,8 @@ struct TensorView {
 };
 
 /// Reads a view from its file; both must outlive it. Thread-safe. In addition to the returned bytes, a read
-/// takes less than 1 MiB of memory, or for FP8 half of the returned bytes, and at least one row of MXFP4.
+/// takes less than 1 MiB of memory, or for FP8 and int8 half of the returned bytes, for 4-bit codes three
+/// quarters, and at least one row of MXFP4.
 class TensorSource {
  public:
   /// Reads the scales of FP8. Error{malformed} for one that is negative or not finite.
@@ -96,6 +98,7 @@ class TensorSource {
   void read_mxfp4(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
   void read_ggml_mxfp4(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
   void require_finite_mxfp4(std::uint64_t row, base::Bytes bytes) const;
+  [[nodiscard]] std::vector<std::byte> read_codes(std::uint64_t first, std::uint64_t count) const;
   void decode(base::Bytes codes, std::uint64_t first_row, base::MutableBytes out) const;
   [[nodiscard]] std::uint64_t file_row(std::uint64_t row) const;
 

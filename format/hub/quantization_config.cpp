@@ -36,6 +36,25 @@ void check_mxfp4(const Json& json, std::string_view subject) {
   require_known_keys(json, {"quant_method", "modules_to_not_convert", "dequantize"}, subject);
 }
 
+/// Codes of 4 bits with a factor for each group of columns (packed_int4.h). How many columns form a group
+/// follows from the files, as with FP8.
+void check_int4_weights(const Json& weights, std::string_view subject) {
+  require_value(weights, "type", "int", subject);
+  if (weights.at("num_bits", subject) != Json(4))
+    refuse_value(subject, "num_bits", weights.at("num_bits", subject), "4");
+  // With another order of columns the groups are not those of neighbours.
+  require_value(weights, "actorder", Json(), subject);
+  const Json* strategy = weights.find("strategy");
+  if (strategy != nullptr && !strategy->is_null() && *strategy != Json("group") &&
+      *strategy != Json("channel"))
+    refuse_value(subject, "strategy", *strategy, "\"group\"");
+  const Json* size = weights.find("group_size");
+  if (size == nullptr || size->is_null()) return;
+  for (const int known : {-1, 32, 64, 128})
+    if (*size == Json(known)) return;
+  refuse_value(subject, "group_size", *size, "32");
+}
+
 void check_compressed_tensors(const Json& json, std::string_view subject) {
   require_known_keys(
       json,
@@ -45,15 +64,20 @@ void check_compressed_tensors(const Json& json, std::string_view subject) {
   require_empty(json, "sparsity_config", subject);
   require_empty(json, "transform_config", subject);
   const Json& format = json.at("format", subject);
-  if (format != Json("float-quantized") && format != Json("naive-quantized"))
-    refuse_value(subject, "format", format, "\"float-quantized\"");
+  const bool packed = format == Json("pack-quantized");
+  if (!packed && format != Json("float-quantized") && format != Json("naive-quantized"))
+    refuse_value(subject, "format", format, "\"float-quantized\" or \"pack-quantized\"");
   const std::string groups = std::string(subject) + ": key 'config_groups'";
   for (const auto& [name, group] : json.at("config_groups", subject).as_object(groups)) {
     const Json& weights = group.at("weights", groups);
-    require_value(weights, "type", "float", groups);
-    require_value(weights, "num_bits", 8, groups);
     require_value(weights, "symmetric", true, groups);
-    require_value(weights, "block_structure", Json::array({128, 128}), groups);
+    if (packed) {
+      check_int4_weights(weights, groups);
+    } else {
+      require_value(weights, "type", "float", groups);
+      require_value(weights, "num_bits", 8, groups);
+      require_value(weights, "block_structure", Json::array({128, 128}), groups);
+    }
   }
 }
 

@@ -14,6 +14,7 @@ const char* dtype_name(format::DType dtype) {
     case format::DType::bf16: return "BF16";
     case format::DType::f8_e4m3: return "F8_E4M3";
     case format::DType::i64: return "I64";
+    case format::DType::i32: return "I32";
     case format::DType::u8: return "U8";
     default: throw std::logic_error("a dtype that no test writes");
   }
