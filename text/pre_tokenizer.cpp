@@ -11,6 +11,7 @@
 #include <array>
 
 #include "text/characters.h"
+#include "text/spelled_sets.h"
 
 namespace sluice::text {
 namespace {
@@ -220,6 +221,44 @@ std::size_t match_non_latin(std::string_view text, std::size_t at) {
   return at;
 }
 
+template <std::size_t N>
+std::size_t run_end(std::string_view text, std::size_t at, const std::array<CharacterRange, N>& set) {
+  while (at < text.size()) {
+    const Character character = character_at(text, at);
+    const auto range = std::ranges::lower_bound(set, character.code_point, {}, &CharacterRange::last);
+    // A byte that is part of no character has the code point of U+FFFD, which is in no set.
+    if (range == set.end() || character.code_point < range->first) break;
+    at += character.length_bytes;
+  }
+  return at;
+}
+
+/// \s?SET+ for a set that is spelled out. It may have white space itself (U+3000), which \s? then gives back
+/// where nothing of the set follows.
+template <const auto& kSet>
+std::size_t match_spelled(std::string_view text, std::size_t at) {
+  const Character first = character_at(text, at);
+  if (first.is_in(kWhiteSpace)) {
+    const std::size_t begin = at + first.length_bytes;
+    if (const std::size_t end = run_end(text, begin, kSet); end > begin) return end;
+  }
+  return run_end(text, at, kSet);
+}
+
+/// \s+$ in a piece without line ends but for those that are pieces of their own. A run that does not reach
+/// the end is read once.
+TextRange find_trailing_space(std::string_view piece, std::size_t from) {
+  std::size_t begin = piece.size();
+  for (std::size_t at = from; at < piece.size();) {
+    const Character character = character_at(piece, at);
+    const bool is_space = character.is_in(kWhiteSpace);
+    if (is_space && begin == piece.size()) begin = at;
+    if (!is_space) begin = piece.size();
+    at += character.length_bytes;
+  }
+  return {begin, piece.size()};
+}
+
 struct KnownSplit {
   std::string_view expression;
   SplitFinder finder;
@@ -264,6 +303,9 @@ constexpr std::array kKnownSplits = {
     KnownSplit{R"([\r\n])", find_from<match_newline>},
     KnownSplit{R"(\s?\p{L}+)", find_from<match_after_space<kLetters>>},
     KnownSplit{R"(\s?\p{P}+)", find_from<match_after_space<classes(punctuation)>>},
+    KnownSplit{kSpelledLettersExpression, find_from<match_spelled<kSpelledLetters>>},
+    KnownSplit{kSpelledSignsExpression, find_from<match_spelled<kSpelledSigns>>},
+    KnownSplit{R"(\s+$)", find_trailing_space},
     KnownSplit{"[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+", find_from<match_non_latin>},
 };
 

@@ -12,6 +12,7 @@
 #include "tests/text/slow_regex.h"
 #include "tests/text/tiny_tokenizer.h"
 #include "text/characters.h"
+#include "text/spelled_sets.h"
 
 using namespace sluice;
 using namespace sluice::tests;
@@ -37,7 +38,7 @@ Pieces cut(std::string_view expression, std::string_view text) {
 
 TEST_CASE("every known expression cuts random text as a backtracking engine does") {
   std::mt19937 random(1);
-  REQUIRE(known_splits().size() >= 16);
+  REQUIRE(known_splits().size() >= 19);
   for (const std::string_view expression : known_splits()) {
     for (int round = 0; round < 400; ++round) {
       const std::string text = random_text(random, 24);
@@ -45,6 +46,27 @@ TEST_CASE("every known expression cuts random text as a backtracking engine does
       CHECK_MESSAGE(cut(expression, text) == expected, expression << " cuts wrongly: " << text);
     }
   }
+}
+
+TEST_CASE("DeepSeek-V2's splits, one after the other") {
+  PreTokenizer tokenizer;
+  for (const std::string_view expression :
+       {std::string_view(R"([\r\n])"), kSpelledLettersExpression, kSpelledSignsExpression,
+        std::string_view(R"(\s+$)"), std::string_view("[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+")}) {
+    const SplitFinder finder = find_split(expression);
+    REQUIRE(static_cast<bool>(finder));
+    tokenizer.add_split(finder);
+  }
+  tokenizer.add_split(digits_split(true));
+  const auto joined = [&](std::string_view text) {
+    std::string all;
+    for (const std::string& piece : cut(tokenizer, text)) all += piece + "|";
+    return all;
+  };
+  // The signs from ':' to '~' have the ASCII letters, too, so words with others are cut once more.
+  CHECK(joined("Hello  w\u00F6rld, \u4F60\u597D 12!  ") ==
+        "Hello| | w|\u00F6|rld|,| |\u4F60\u597D| |1|2|!|  |");
+  CHECK(joined("a \n\u3000\u3002 \u05D0") == "a| |\n|\u3000\u3002| \u05D0|");
 }
 
 TEST_CASE("an expression that is said to be a partition leaves nothing between its matches") {

@@ -58,6 +58,7 @@ struct Atom {
   std::function<bool(char32_t)> contains;  // a character
   std::vector<Sequence> alternatives;      // a group
   bool is_look_ahead = false;              // (?!\S)
+  bool is_end = false;                     // $, the end of the text
 };
 
 class Parser {
@@ -109,6 +110,8 @@ class Parser {
     Atom atom;
     if (take(U"(?!\\S)")) {
       atom.is_look_ahead = true;
+    } else if (take(U"$")) {
+      atom.is_end = true;
     } else if (take(U"(")) {
       const bool outer = ignore_case_;
       if (take(U"?i:")) {
@@ -214,6 +217,7 @@ class Matcher {
 
   bool once(const Atom& atom, std::size_t at, const Next& next) {
     if (atom.is_look_ahead) return (at == text_.size() || is_space(text_[at])) && next(at);
+    if (atom.is_end) return at == text_.size() && next(at);
     if (!atom.contains) return any_of(atom.alternatives, at, next);
     return at < text_.size() && atom.contains(text_[at]) && next(at + 1);
   }
