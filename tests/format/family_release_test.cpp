@@ -224,6 +224,14 @@ TEST_CASE("a tensor that is missing is named as its neighbours are") {
            Case{"gpt_oss", FamilyNaming::released, "model.layers.2.mlp.router.bias"},
            Case{"gpt_oss", FamilyNaming::released, "model.layers.3.mlp.experts.gate_up_proj"},
            Case{"gpt_oss", FamilyNaming::released, "model.layers.3.mlp.experts.down_proj_bias"},
+           Case{"qwen3_next", FamilyNaming::released, "model.layers.4.linear_attn.A_log"},
+           Case{"qwen3_5_moe_text", FamilyNaming::fused, "model.layers.1.mlp.experts.gate_up_proj"},
+           // Other families call this norm as Gemma calls the one behind the attention.
+           Case{"gemma4_text", FamilyNaming::fused, "model.layers.2.pre_feedforward_layernorm.weight"},
+           Case{"gemma4_text", FamilyNaming::fused, "model.layers.5.router.per_expert_scale"},
+           Case{"lfm2_moe", FamilyNaming::released, "model.layers.3.conv.conv.weight"},
+           Case{"lfm2_moe", FamilyNaming::released, "model.layers.2.feed_forward.expert_bias"},
+           Case{"lfm2_moe", FamilyNaming::released, "model.embedding_norm.weight"},
        }) {
     CAPTURE(std::string(missing));
     const auto native = tests::make_family_tensors(described(family), 6);
@@ -234,6 +242,20 @@ TEST_CASE("a tensor that is missing is named as its neighbours are") {
     CHECK_ERROR(open_released_model(folder.path()), ErrorKind::malformed,
                 "tensor '" + std::string(missing) + "' is missing");
   }
+}
+
+TEST_CASE("a kernel of a convolution has an axis between channels and tokens") {
+  const auto native = tests::make_family_tensors(described("qwen3_next"), 9);
+  auto tensors = tests::to_family_names("qwen3_next", FamilyNaming::released, native);
+  const std::string name = "model.layers.1.linear_attn.conv1d.weight";
+  const auto kernel = std::ranges::find(tensors, name, &RawTensor::name);
+  REQUIRE(kernel != tensors.end());
+  CHECK(kernel->shape == Shape{168, 1, 4});
+  kernel->shape = {168, 4};
+  const TempDir folder(tests::fast_directory());
+  tests::write_family_release(folder.path(), tests::small_config("qwen3_next"), tensors);
+  CHECK_ERROR(open_released_model(folder.path()), ErrorKind::malformed,
+              "tensor '" + name + "': has shape [168, 4], config.json asks for [168, 1, 4]");
 }
 
 TEST_CASE("damage in fused experts and in FP8 is named by tensor, and by the expert or row it touches") {
