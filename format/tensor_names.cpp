@@ -179,6 +179,7 @@ constexpr auto kHubPatterns = std::to_array<Pattern>({
 constexpr auto kGgufPatterns = std::to_array<Pattern>({
     {embedding, "token_embd.weight"},
     {final_norm, "output_norm.weight"},
+    {final_norm, "token_embd_norm.weight"},  // LFM2's, although it stands behind the last layer
     {head, "output.weight"},
     {mixer_norm, "attn_norm.weight"},
     {query, "attn_q.weight"},
@@ -192,6 +193,9 @@ constexpr auto kGgufPatterns = std::to_array<Pattern>({
     {value_bias, "attn_v.bias"},
     {attention_output, "attn_output.weight"},
     {attention_output_bias, "attn_output.bias"},
+    {convolution_input, "shortconv.in_proj.weight"},
+    {convolution_kernel, "shortconv.conv.weight"},
+    {convolution_output, "shortconv.out_proj.weight"},
     {feed_forward_norm, "ffn_norm.weight"},
     {feed_forward_norm, "post_attention_norm.weight"},
     {router, "ffn_gate_inp.weight"},

@@ -44,6 +44,7 @@ constexpr auto kSplits = std::to_array<Split>({
     {.name = "qwen35", .pattern = kQwen35, .nfc = true},
     {.name = "llama-bpe", .pattern = kLlama3, .whole_first = true, .bos = true},
     {.name = "llama3", .pattern = kLlama3, .whole_first = true, .bos = true},
+    {.name = "lfm2", .pattern = kLlama3, .whole_first = true, .bos = true},
     {.name = "glm4", .pattern = kLlama3, .whole_first = true},
     {.name = "chatglm-bpe", .pattern = kLlama3, .whole_first = true},
     {.name = "gpt-2", .pattern = nullptr},

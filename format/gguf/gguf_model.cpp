@@ -11,6 +11,7 @@
 #include <array>
 #include <cmath>
 #include <optional>
+#include <vector>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -43,6 +44,7 @@ struct Rules {
   /// gpt-oss: sinks, a window in every other layer, biases of router and experts, clamped SwiGLU, and a ramp
   /// of YaRN that is not rounded, whatever llama.cpp does (docs/families.md).
   bool gpt_oss = false;
+  bool convolutions = false;    ///< layers without heads of keys are short convolutions
 };
 
 // "llama" stands first, and is read by gguf_params().
@@ -75,6 +77,12 @@ constexpr auto kRules = std::to_array<Rules>({
      .score = {},
      .selection_bias = true},
     {.name = "gpt-oss", .renormalise = true, .score = RouterScore::softmax, .gpt_oss = true},
+    {.name = "lfm2moe",
+     .query_key_norm = QueryKeyNorm::per_head,
+     .renormalise = true,
+     .score = {},
+     .selection_bias = true,
+     .convolutions = true},
 });
 
 /// Older files do not have the size of the vocabulary; there it is the number of tokens.
@@ -148,7 +156,8 @@ class ModelReader final {
   [[nodiscard]] GroupedQueryAttention read_attention() {
     GroupedQueryAttention attention;
     attention.heads = count("attention.head_count", kWidthMax);
-    attention.key_heads = number("attention.head_count_kv", kWidthMax, attention.heads);
+    attention.key_heads = rules_.convolutions ? read_convolutions()
+                                              : number("attention.head_count_kv", kWidthMax, attention.heads);
     const std::uint64_t divided = config_.description.width / attention.heads;
     attention.head_dim = number("attention.key_length", kWidthMax, divided);
     require_equal(keys_, keys_.key("attention.value_length"), attention.head_dim);
@@ -168,6 +177,27 @@ class ModelReader final {
     if (rules_.granite_scales && !keys_.truth(finetuned, true)) attention.rope.reset();
     attention.sinks = rules_.gpt_oss;
     return attention;
+  }
+
+  /// The heads of keys in each layer: 0 for a convolution, else the same number, which is returned.
+  [[nodiscard]] std::uint64_t read_convolutions() {
+    const std::string key = keys_.key("attention.head_count_kv");
+    const auto& heads_by_layer = keys_.list<std::int64_t>(key);
+    const std::uint64_t blocks = count("block_count", kLayersMax);
+    if (heads_by_layer.size() != blocks) {
+      keys_.refuse(key, "has " + std::to_string(heads_by_layer.size()) + " numbers, but there are " +
+                            std::to_string(blocks) + " blocks");
+    }
+    std::int64_t heads = 0;
+    for (const std::int64_t of_layer : heads_by_layer) {
+      if (of_layer < 0 || (heads != 0 && of_layer != 0 && of_layer != heads))
+        keys_.refuse(key, "has " + std::to_string(heads) + " and " + std::to_string(of_layer) +
+                              ", and only 0 may stand beside one other number");
+      heads = std::max(heads, of_layer);
+      is_convolution_.push_back(of_layer == 0);
+    }
+    convolution_.convolution_tokens = count("shortconv.l_cache", kTokensMax);
+    return checked(key, static_cast<std::uint64_t>(heads), kWidthMax);
   }
 
   [[nodiscard]] Rope read_rope(std::uint64_t head_dim) {
@@ -284,10 +314,13 @@ class ModelReader final {
                                                           " blocks");
     const std::uint64_t layers = blocks - config_.prediction_layers;
     const std::uint64_t dense = std::min(number("leading_dense_block_count", kLayersMax, 0), layers);
-    ModelDescription& model = config_.description;
-    if (dense > 0)
-      model.add_layers(dense, {attention, {.dense = DenseFeedForward{dense_width_}, .mixture = {}}});
-    if (dense < layers) model.add_layers(layers - dense, {attention, {.dense = {}, .mixture = mixture}});
+    for (std::uint64_t layer = 0; layer < layers; ++layer) {
+      LayerDescription description{attention, {}};
+      if (!is_convolution_.empty() && is_convolution_[layer]) description.mixer = convolution_;
+      if (layer < dense) description.feed_forward.dense = DenseFeedForward{dense_width_};
+      if (layer >= dense) description.feed_forward.mixture = mixture;
+      config_.description.add_layers(1, description);
+    }
   }
 
   const CheckpointIndex& checkpoint_;
@@ -295,6 +328,8 @@ class ModelReader final {
   GgufKeys keys_;
   ModelConfig config_;
   std::uint64_t dense_width_ = 0;
+  ShortConvolution convolution_;
+  std::vector<bool> is_convolution_;  ///< by layer; empty where there are none
 };
 
 const Rules& rules_of(const CheckpointIndex& checkpoint) {

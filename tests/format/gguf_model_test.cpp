@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/file.h"
@@ -19,7 +20,7 @@ namespace {
 
 using base::ErrorKind;
 using tests::TempDir;
-using Value = std::variant<std::uint32_t, float, bool, std::string>;
+using Value = std::variant<std::uint32_t, float, bool, std::string, std::vector<std::int32_t>>;
 using Keys = std::map<std::string, Value>;
 
 /// A small model; keys are without the name of the architecture.
@@ -48,6 +49,7 @@ CheckpointIndex write(const TempDir& folder, const std::string& architecture, co
     if (const auto* number = std::get_if<float>(&value)) header.set_f32(key, *number);
     if (const auto* truth = std::get_if<bool>(&value)) header.set_bool(key, *truth);
     if (const auto* text = std::get_if<std::string>(&value)) header.set_string(key, *text);
+    if (const auto* list = std::get_if<std::vector<std::int32_t>>(&value)) header.set_i32s(key, *list);
   }
   base::write_file(folder / "m.gguf", base::as_bytes(header.encode()));
   return open_gguf(folder / "m.gguf");
@@ -132,6 +134,33 @@ TEST_CASE("rope scaling of GGUF keys") {
   CHECK_FALSE(
       attention(read("granitemoe", {{"rope.scaling.finetuned", false}}).description).rope.has_value());
   CHECK(attention(read("qwen3moe", {{"rope.scaling.finetuned", false}}).description).rope.has_value());
+}
+
+TEST_CASE("LFM2's layers without heads of keys are short convolutions") {
+  const auto lfm2 = [](const std::vector<std::int32_t>& heads) {
+    return read("lfm2moe", {{"attention.head_count_kv", heads},
+                            {"leading_dense_block_count", 1U},
+                            {"expert_feed_forward_length", 32U},
+                            {"shortconv.l_cache", 3U}});
+  };
+  const ModelDescription model = lfm2({0, 2, 0}).description;
+  CHECK(std::get<ShortConvolution>(model.layer(0).mixer).convolution_tokens == 3);
+  CHECK(std::get<ShortConvolution>(model.layer(2).mixer).convolution_tokens == 3);
+  const auto& attention = std::get<GroupedQueryAttention>(model.layer(1).mixer);
+  CHECK(attention.key_heads == 2);
+  CHECK(attention.query_key_norm == QueryKeyNorm::per_head);
+  CHECK(model.layer(0).feed_forward.dense->width == 96);
+  CHECK(model.layer(1).feed_forward.mixture->router.score == RouterScore::sigmoid);
+  const std::string key = "key 'lfm2moe.attention.head_count_kv': ";
+  CHECK_ERROR(lfm2({0, 2}), ErrorKind::malformed, key + "has 2 numbers, but there are 3 blocks");
+  CHECK_ERROR(lfm2({2, 0, 4}), ErrorKind::malformed,
+              key + "has 2 and 4, and only 0 may stand beside one other number");
+  CHECK_ERROR(lfm2({2, 0, -1}), ErrorKind::malformed, key + "has 2 and -1");
+  CHECK_ERROR(lfm2({-1, 0, 2}), ErrorKind::malformed, key + "has 0 and -1");
+  CHECK_ERROR(lfm2({0, 0, 0}), ErrorKind::malformed, "expected a whole number from 1");
+  CHECK_ERROR(read("lfm2moe", {}), ErrorKind::malformed, key + "is not of the expected type");
+  CHECK_ERROR(read("lfm2moe", {{"attention.head_count_kv", std::vector<std::int32_t>{0, 2, 0}}}),
+              ErrorKind::malformed, "key 'lfm2moe.shortconv.l_cache': is missing");
 }
 
 TEST_CASE("keys that cannot be read are refused by name") {

@@ -107,7 +107,7 @@ TEST_CASE("keys that contradict each other are refused") {
   for (const auto& [cause, spoil] : {
            Case{"key 'tokenizer.ggml.pre': is missing", [](Keys& keys) { keys.pre.clear(); }},
            Case{"key 'tokenizer.ggml.pre': is 'default', supported are qwen2, qwen35, llama-bpe, llama3, "
-                "glm4, "
+                "lfm2, glm4, "
                 "chatglm-bpe, gpt-2, olmo, refact, starcoder, gpt-4o, minimax-m2",
                 [](Keys& keys) { keys.pre = "default"; }},
            Case{"key 'tokenizer.ggml.tokens': has 7 tokens and 6 types",

@@ -346,7 +346,7 @@ std::vector<const char*> small_families() {
 }
 
 std::vector<const char*> small_gguf_families() {
-  return {"qwen3_moe", "qwen2_moe", "olmoe", "granitemoe", "glm4_moe", "minimax_m2", "gpt_oss"};
+  return {"qwen3_moe", "qwen2_moe", "olmoe", "granitemoe", "glm4_moe", "minimax_m2", "gpt_oss", "lfm2_moe"};
 }
 
 std::string whole_config(const std::string& text) {

@@ -291,6 +291,9 @@ std::string gguf_rest(std::string_view family, const std::string& rest) {
     return "post_attention_norm.weight";
   for (const auto& [native, hub, gguf] : kRenamings)
     if (rest == native) return gguf;
+  if (rest == "conv.wi.weight") return "shortconv.in_proj.weight";
+  if (rest == "conv.conv.weight") return "shortconv.conv.weight";
+  if (rest == "conv.wo.weight") return "shortconv.out_proj.weight";
   const std::size_t dot = rest.rfind('.');  // w1.weight, w1.bias
   const char number = rest[dot - 1];
   const std::string kind = number == '1' ? "ffn_gate" : number == '3' ? "ffn_up" : "ffn_down";
@@ -343,12 +346,21 @@ void set_model_keys(std::string_view family, const format::Json& config, format:
   copy("hidden_size", "embedding_length");
   copy("intermediate_size", "feed_forward_length");
   copy("num_attention_heads", "attention.head_count");
-  copy("num_key_value_heads", "attention.head_count_kv");
+  if (family == "lfm2_moe") {
+    std::vector<std::int32_t> heads;
+    for (const format::Json& type : config.at("layer_types", "config").as_array("layer_types"))
+      heads.push_back(type == format::Json("conv") ? 0
+                                                   : static_cast<std::int32_t>(uint("num_key_value_heads")));
+    header.set_i32s(arch + "attention.head_count_kv", heads);
+  } else {
+    copy("num_key_value_heads", "attention.head_count_kv");
+  }
   copy("head_dim", "attention.key_length");
   copy("head_dim", "attention.value_length");
   copy("rotary_dim", "rope.dimension_count");
   if (family == "glm4_moe") header.set_u32(arch + "rope.dimension_count", uint("head_dim") / 2);
   copy_float("rms_norm_eps", "attention.layer_norm_rms_epsilon");
+  copy_float("norm_eps", "attention.layer_norm_rms_epsilon");
   copy_float("rope_theta", "rope.freq_base");
   for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) copy(key, "expert_count");
   copy("num_experts_per_tok", "expert_used_count");
@@ -357,6 +369,8 @@ void set_model_keys(std::string_view family, const format::Json& config, format:
   copy("shared_expert_intermediate_size", "expert_shared_feed_forward_length");
   copy("n_shared_experts", "expert_shared_count");
   copy("first_k_dense_replace", "leading_dense_block_count");
+  copy("num_dense_layers", "leading_dense_block_count");
+  copy("conv_L_cache", "shortconv.l_cache");
   copy("n_group", "expert_group_count");
   copy("topk_group", "expert_group_used_count");
   copy_float("embedding_multiplier", "embedding_scale");
@@ -367,7 +381,8 @@ void set_model_keys(std::string_view family, const format::Json& config, format:
   copy("vocab_size", "vocab_size");
   if (family == "gpt_oss") set_gpt_oss_keys(config, arch, header);
   if (family == "glm4_moe") header.set_bool(arch + "expert_weights_norm", true);
-  if (family == "glm4_moe" || family == "minimax_m2") header.set_u32(arch + "expert_gating_func", 2);
+  if (family == "glm4_moe" || family == "minimax_m2" || family == "lfm2_moe")
+    header.set_u32(arch + "expert_gating_func", 2);
 }
 
 void set_tokenizer_keys(format::GgufHeader& header) {
@@ -461,6 +476,7 @@ void write_family_gguf(const std::filesystem::path& path, std::string_view famil
     std::string block = layer;
     replace(block, "layers.", "blk.");
     tensors.back().name = layer.empty() ? model_name(rest, true) : block + gguf_rest(family, rest);
+    if (family == "lfm2_moe") replace(tensors.back().name, "output_norm.", "token_embd_norm.");
     // The gate of a shared expert has one axis there.
     if (tensors.back().shape.size() == 2 && tensors.back().shape[0] == 1)
       tensors.back().shape = {tensors.back().shape[1]};
