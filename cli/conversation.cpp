@@ -123,6 +123,9 @@ class Conversation final {
     options.isa = forced_isa();
     options.matmul = matmul_engine();
     options.stop = stop;
+    // The beginnings of the last two answers: the next prompt may repeat the last answer without its
+    // thinking, or leave out a message that was refused.
+    options.snapshots = 2;
     options.context_tokens =
         values_.context_tokens.value_or(std::min(trained_tokens.value_or(kContextTokens), kContextTokens));
     while (true) {

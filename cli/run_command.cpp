@@ -28,6 +28,10 @@
 namespace sluice::cli {
 namespace {
 
+/// Points from which a later prompt may go on, for models with recurrent layers. Each takes as much of the
+/// prompt cache as a state has bytes, 66 MB for Qwen3.5-35B-A3B.
+constexpr std::uint64_t kPromptSnapshots = 4;
+
 using format::Json;
 
 /// Layers may have different numbers of experts, or none. The counts have one column for each expert of the
@@ -172,6 +176,7 @@ class Run {
     options.memory_bytes = values_.memory_bytes;
     // A cache holds all positions of the prompt, also those that a sliding window has left.
     options.keep_positions = keeps_prompt();
+    options.snapshots = keeps_prompt() ? kPromptSnapshots : 0;
     options.isa = forced_isa();
     options.matmul = matmul_engine();
     options.stop = invocation_.stop;

@@ -162,6 +162,11 @@ struct EngineOptions {
   std::optional<std::uint64_t> kv_budget_bytes = {};
   /// The default budget keeps the positions that a sliding window has left; see SequenceOptions.
   bool keep_positions = false;
+  /// Memory for the states of recurrent layers (delta nets, convolutions): every sequence with tokens has
+  /// one, each sequence of a step needs one more, or two where the step makes a snapshot, and each snapshot
+  /// is one. Default: what one sequence with `snapshots` snapshots needs.
+  std::optional<std::uint64_t> state_budget_bytes = {};
+  std::uint64_t snapshots = 0;
   std::optional<Isa> isa = {};  ///< default: detect_isa()
   MatmulEngine matmul = MatmulEngine::automatic;
   /// Memory for the whole process. Weights that do not fit are read when they are needed; see
@@ -186,6 +191,13 @@ struct KvPages {
   std::uint64_t free = 0;
 };
 
+/// The states of the recurrent layers of an engine; all 0 for a model without such layers.
+struct RecurrentStates {
+  std::uint64_t state_bytes = 0;  ///< of one sequence, whatever its length
+  std::uint64_t total = 0;
+  std::uint64_t free = 0;
+};
+
 class Sequence;
 
 /// Which rows of logits a step returns for one of its sequences.
@@ -196,6 +208,8 @@ struct StepInput {
   Sequence* sequence = nullptr;
   std::span<const TokenId> tokens;  ///< at least one
   LogitsOf logits = LogitsOf::last_token;
+  /// The sequence keeps a snapshot behind so many of these tokens; 0: none. See Sequence::truncate().
+  std::size_t snapshot_after = 0;
 };
 
 /// Rows of logits [vocab_size], in the order of the inputs and of their tokens. Valid until the next step.
@@ -229,14 +243,16 @@ class Engine {
   /// tokens of all must be at most step_tokens_max.
   ///
   /// On an error no sequence has advanced. A token outside the vocabulary, or more tokens than a context has
-  /// left, is Error{malformed}; fewer free KV pages than pages_needed() says, Error{usage}; an expert whose
-  /// bytes do not match its digest, Error{verification}; weights, router values or logits that are not
-  /// finite, Error{malformed}; a stop request, checked between layers, Error{interrupted}.
+  /// left, is Error{malformed}; fewer free KV pages than pages_needed() says, or fewer free states of
+  /// recurrent layers than the step makes, Error{usage}; an expert whose bytes do not match its digest,
+  /// Error{verification}; weights, router values or logits that are not finite, Error{malformed}; a stop
+  /// request, checked between layers, Error{interrupted}.
   StepLogits step(std::span<const StepInput> inputs, const std::stop_token& stop = {});
 
   [[nodiscard]] const Model& model() const;
   [[nodiscard]] const EngineOptions& options() const;
   [[nodiscard]] KvPages kv_pages() const;
+  [[nodiscard]] RecurrentStates recurrent_states() const;
   [[nodiscard]] ResidencyStats residency_stats() const;
   [[nodiscard]] PartSeconds part_seconds() const;
   /// Whether any product so far was computed by oneDNN.
@@ -254,12 +270,14 @@ struct SequenceOptions {
   /// Keeps the keys and values of all positions, also of those that a sliding window has left behind: for
   /// save_prompt_cache().
   bool keep_positions = false;
+  /// Snapshots that it keeps at most. The oldest one is dropped for a new one.
+  std::uint64_t snapshots = 0;
   /// Called in order of layer, then position, within each step.
   std::function<void(const RoutingEvent&)> on_routing = {};
 };
 
-/// The tokens of one conversation or prompt, as their keys and values. Cheap: it takes KV pages as it grows
-/// and gives them back at its end. The engine must outlive it.
+/// The tokens of one conversation or prompt, as their keys and values and the state of recurrent layers.
+/// Cheap: it takes KV pages as it grows and gives them back at its end. The engine must outlive it.
 class Sequence {
  public:
   explicit Sequence(Engine& engine, SequenceOptions options = {});
@@ -274,8 +292,13 @@ class Sequence {
   /// Forgets all tokens and gives back their pages.
   void reset();
   /// Forgets the tokens behind the first `token_count`, of which there must be as many, and returns
-  /// position(): 0 instead when the next token would see positions that a sliding window has left behind.
+  /// position(). It is 0 when the next token would see positions that a sliding window has left behind. The
+  /// state of recurrent layers cannot be rewound, so where a model has such layers it is that of the last
+  /// snapshot that is not behind `token_count`, or 0.
   std::uint64_t truncate(std::uint64_t token_count);
+  /// Keeps a snapshot here, to which truncate() can return. It costs no time, and the memory of one state
+  /// (Engine::recurrent_states()) once the sequence goes on. Nothing happens without recurrent layers.
+  void keep_snapshot();
 
   struct Impl;
   [[nodiscard]] Impl& impl() { return *impl_; }
@@ -293,6 +316,9 @@ struct SessionOptions {
   std::optional<Isa> isa;
   MatmulEngine matmul = MatmulEngine::automatic;
   bool keep_positions = false;
+  /// As in SequenceOptions. feed() keeps one 16 tokens before the end of what it is given, where the marks
+  /// that open an answer begin, and, with keep_positions, others at even distances of 512 tokens and more.
+  std::uint64_t snapshots = 0;
   std::optional<std::uint64_t> memory_bytes = {};
   std::uint64_t reserved_bytes = 0;
   std::stop_token stop;  ///< checked between layers: feed() then throws Error{interrupted}
@@ -347,15 +373,17 @@ struct PromptCacheUse {
 };
 
 /// Copies the keys and values of the longest prefix that `prompt` shares with the file's tokens into a
-/// session without tokens. The prompt's last token is always left out: feeding it gives the logits, which are
-/// the same bits as without the file. A file that does not exist saves nothing. A file that is damaged, cut,
-/// or of another version, model, KV type or instruction set is not used, and the warning says why; a file
-/// that is not a prompt cache at all is Error{malformed}. See docs/run.md.
+/// session without tokens; for models with recurrent layers up to the last state in the file before its end.
+/// The prompt's last token is always left out: feeding it gives the logits, which are the same bits as
+/// without the file. A file that does not exist saves nothing. A file that is damaged, cut, or of another
+/// version, model, KV type or instruction set is not used, and the warning says why; a file that is not a
+/// prompt cache at all is Error{malformed}. See docs/run.md.
 [[nodiscard]] PromptCacheUse load_prompt_cache(Session& session, const std::filesystem::path& path,
                                                std::span<const TokenId> prompt);
 
-/// Writes the keys and values of the session's first tokens, which the caller passes as `tokens`, for later
-/// runs. The session must have been made with keep_positions. The file is replaced as a whole or not at all.
+/// Writes the keys and values of the session's first tokens, which the caller passes as `tokens`, and the
+/// session's snapshots within them, for later runs. The session must have been made with keep_positions. The
+/// file is replaced as a whole or not at all.
 void save_prompt_cache(Session& session, const std::filesystem::path& path, std::span<const TokenId> tokens);
 
 struct SamplingOptions {

@@ -7,7 +7,8 @@
 //
 // A step fails as a whole. Inputs and KV pages are checked before anything changes, and positions advance
 // only after the last check of the logits. A failed step may have written keys and values from the position
-// of its sequence on; the next step overwrites them.
+// of its sequence on; the next step overwrites them. The states of recurrent layers cannot be overwritten
+// like that, so a step makes new ones, which replace those of the sequences at its end.
 
 #include <algorithm>
 #include <cmath>
@@ -60,18 +61,47 @@ KvPool make_kv_pool(const DecoderShape& shape, const EngineOptions& options, KvT
   return {layout.value(), budget_bytes};
 }
 
+/// Tokens of the input behind which its sequence keeps a snapshot; 0 where it keeps none.
+std::size_t snapshot_rows(const StepInput& input) {
+  return input.sequence->impl().snapshots_max > 0 ? input.snapshot_after : 0;
+}
+
+/// The budget of the states of recurrent layers, checked like that of the KV pages. A step of one sequence
+/// needs the state before it and that behind it; a snapshot may lie between them, and those that the sequence
+/// has already are given up only when the step has succeeded.
+std::uint64_t state_budget_bytes(const DecoderShape& shape, const EngineOptions& options) {
+  const std::uint64_t available = available_memory_bytes();
+  const auto state = RecurrentPool::state_bytes(shape);
+  const std::uint64_t states = 2 + (options.snapshots > 0 ? options.snapshots + 1 : 0);
+  const auto needed = options.state_budget_bytes ? options.state_budget_bytes
+                                                 : (state ? base::checked_mul(*state, states) : std::nullopt);
+  if (state && needed && *needed <= available) return *needed;
+  const std::string size = needed ? base::to_human_bytes(*needed) : std::string("more than 8 EiB");
+  throw base::Error(base::ErrorKind::usage, "the states of recurrent layers need " + size + " of memory, " +
+                                                base::to_human_bytes(available) + " are free");
+}
+
 }  // namespace
 
 PaddedWidths::PaddedWidths(const LayerShape& shape)
-    : hidden(padded_to_tiles(shape.hidden_width)),
+    : channels(padded_to_tiles(shape.recurrent.channels)),
+      hidden(padded_to_tiles(shape.hidden_width)),
       shared(shape.shared ? padded_to_tiles(shape.shared->width) : 0),
       dense(padded_to_tiles(shape.dense_width)) {
   if (const auto* attention = std::get_if<format::GroupedQueryAttention>(&shape.mixer)) {
     query = padded_to_tiles(attention->heads * attention->head_dim);
     key_value = padded_to_tiles(attention->key_heads * attention->head_dim);
+  } else if (const auto* net = std::get_if<format::GatedDeltaNet>(&shape.mixer)) {
+    const std::uint64_t values = net->value_heads * net->value_dim;
+    result = padded_to_tiles(values);
+    if (net->inputs == format::DeltaInputs::packed)
+      inputs = padded_to_tiles(shape.recurrent.channels + values);
+  } else if (std::holds_alternative<format::ShortConvolution>(shape.mixer)) {
+    result = channels;
+    inputs = padded_to_tiles(3 * shape.recurrent.channels);
+  } else if (const auto* of_latents = std::get_if<format::LatentAttention>(&shape.mixer)) {
+    latent = LatentWidths(*of_latents);
   }
-  if (const auto* attention = std::get_if<format::LatentAttention>(&shape.mixer))
-    latent = LatentWidths(*attention);
 }
 
 Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
@@ -85,6 +115,7 @@ Engine::Impl::Impl(const Model& model_in, EngineOptions options_in)
       onednn(kernels, options.thread_count),
       weights(model_in.impl(), pool),
       kv_pool(make_kv_pool(shape, options, options.kv.value_or(default_kv(model_in)))),
+      recurrent_pool(shape, state_budget_bytes(shape, options)),
       dim(padded_to_tiles(shape.width)),
       vocab(padded_to_tiles(shape.vocabulary)),
       padded(shape.layers.begin(), shape.layers.end()),
@@ -106,6 +137,7 @@ void Engine::Impl::reserve() {
   const std::size_t row_count = options.step_tokens_max;
   Activations& a = activations;
   rows.reserve(row_count);
+  parts.reserve(row_count);
   for (Buffer<float>* buffer : {&a.x, &a.normed, &a.block_out}) buffer->reserve(row_count * dim);
   a.logits.reserve(vocab);
   for (RopeAngles& angles : ropes) {
@@ -147,11 +179,12 @@ void Engine::Impl::reserve_layer(std::size_t index, std::size_t row_count) {
   reserve_mixture(index, row_count);
 }
 
-// KV pages get their memory when they are first written, so they are counted here as a need. Everything else
-// of the engine has its memory already and is missing from what is left. A file that lies in the page cache
-// as a whole is mapped, unless there is an explicit limit.
+// KV pages and states get their memory when they are first written, so they are counted here as a need.
+// Everything else of the engine has its memory already and is missing from what is left. A file that lies in
+// the page cache as a whole is mapped, unless there is an explicit limit.
 void Engine::Impl::decide_residency() {
-  const MemoryNeeds needs = memory_needs(weights.model(), kv_pool.bytes() + options.reserved_bytes);
+  const MemoryNeeds needs =
+      memory_needs(weights.model(), kv_pool.bytes() + recurrent_pool.bytes() + options.reserved_bytes);
   const auto plan = plan_residency(needs, memory_left(options.memory_bytes));
   limit_too_low = options.memory_bytes && plan.too_low;
   if (plan.expert_slots == 0 || (!options.memory_bytes && is_cached(weights.model()))) return;
@@ -160,6 +193,8 @@ void Engine::Impl::decide_residency() {
 
 StepLogits Engine::Impl::step(std::span<const StepInput> inputs, const std::stop_token& stop) {
   check(inputs);
+  parts.clear();  // a failed step may have left its states there
+  require_states(inputs);
   reserve_pages(inputs);
   begin(inputs);
   for (std::size_t layer = 0; layer < shape.layers.size(); ++layer) {
@@ -167,16 +202,22 @@ StepLogits Engine::Impl::step(std::span<const StepInput> inputs, const std::stop
     run_layer(layer);
   }
   const StepLogits logits = head(inputs);
-  for (const StepInput& input : inputs) input.sequence->impl().position += input.tokens.size();
+  commit();
   return logits;
 }
 
 void Engine::Impl::begin(std::span<const StepInput> inputs) {
   rows.clear();
+  parts.clear();
   for (const StepInput& input : inputs) {
     Sequence::Impl& sequence = input.sequence->impl();
+    parts.push_back({.sequence = &sequence,
+                     .first_row = rows.size(),
+                     .row_count = input.tokens.size(),
+                     .snapshot_rows = snapshot_rows(input)});
+    take_states(parts.back());
     std::uint64_t position = sequence.position;
-    for (const TokenId token : input.tokens) rows.push_back({&sequence, position++, token});
+    for (const TokenId token : input.tokens) rows.push_back({&sequence, position++, token, parts.size() - 1});
   }
   weights.begin_pass();
   embed();
@@ -315,16 +356,41 @@ void Engine::Impl::check_logits(std::span<const StepInput> inputs, const StepLog
   }
 }
 
+/// Nothing here can fail: the sequences advance together or not at all.
+void Engine::Impl::commit() {
+  for (StepPart& part : parts) {
+    Sequence::Impl& sequence = *part.sequence;
+    if (part.snapshot_rows > 0)
+      sequence.keep(sequence.position + part.snapshot_rows, part.snapshot ? part.snapshot : part.end);
+    sequence.position += part.row_count;
+    if (part.end) sequence.state = std::move(part.end);
+  }
+  parts.clear();
+}
+
 void Engine::Impl::check(std::span<const StepInput> inputs) const {
   std::size_t row_count = 0;
   for (const StepInput& input : inputs) {
     const Sequence::Impl& sequence = input.sequence->impl();
     // These are errors of the caller; tokens and context lengths come from users and are an Error.
     INVARIANT(!input.tokens.empty() && &sequence.engine == this);
+    INVARIANT(input.snapshot_after <= input.tokens.size());
     row_count += input.tokens.size();
     sequence.check(input.tokens);
   }
   INVARIANT(row_count <= options.step_tokens_max);
+}
+
+void Engine::Impl::require_states(std::span<const StepInput> inputs) const {
+  if (recurrent_pool.state_bytes() == 0) return;
+  std::size_t needed = inputs.size();
+  for (const StepInput& input : inputs)
+    needed += snapshot_rows(input) > 0 && snapshot_rows(input) < input.tokens.size();
+  if (needed <= recurrent_pool.free_state_count()) return;
+  throw base::Error(base::ErrorKind::usage,
+                    "recurrent layers need " + std::to_string(needed) + " more states, " +
+                        std::to_string(recurrent_pool.free_state_count()) + " of the budget's " +
+                        std::to_string(recurrent_pool.state_count()) + " are free");
 }
 
 void Engine::Impl::reserve_pages(std::span<const StepInput> inputs) {
@@ -367,6 +433,10 @@ ResidencyStats Engine::residency_stats() const {
   ResidencyStats stats = impl_->weights.stats();
   stats.limit_too_low = impl_->limit_too_low;
   return stats;
+}
+RecurrentStates Engine::recurrent_states() const {
+  const RecurrentPool& pool = impl_->recurrent_pool;
+  return {pool.state_bytes(), pool.state_count(), pool.free_state_count()};
 }
 PartSeconds Engine::part_seconds() const { return impl_->part_seconds; }
 bool Engine::has_used_onednn() const { return impl_->onednn.calls() > 0; }

@@ -9,6 +9,7 @@
 // Everything in Engine::Impl belongs to the thread that calls step(), except inside a region of the pool:
 // there each worker writes the rows or columns of its tasks, and its own Scratch.
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +27,7 @@
 #include "runtime/kernels/products.h"
 #include "runtime/memory/kv_cache.h"
 #include "runtime/memory/model_impl.h"
+#include "runtime/memory/recurrent_state.h"
 #include "runtime/memory/residency.h"
 #include "runtime/onednn/onednn.h"
 #include "runtime/runtime.h"
@@ -42,8 +44,17 @@ struct Sequence::Impl {
   std::uint64_t context_tokens;
   std::function<void(const RoutingEvent&)> on_routing;
   KvCache cache;
+  std::uint64_t snapshots_max;
   std::uint64_t position = 0;  ///< tokens that have keys and values
+  RecurrentState state = {};   ///< after these tokens; none: that of no token
+  struct Snapshot {
+    std::uint64_t position;
+    RecurrentState state;
+  };
+  std::vector<Snapshot> snapshots = {};  ///< ascending; room for all of them is reserved
 
+  /// Adds a snapshot. The oldest one makes room for it.
+  void keep(std::uint64_t at, RecurrentState kept);
   /// Error{malformed} when the tokens do not fit the context, or are outside the vocabulary.
   void check(std::span<const TokenId> tokens) const;
 };
@@ -66,6 +77,27 @@ struct StepRow {
   Sequence::Impl* sequence;
   std::uint64_t position;
   TokenId token;
+  std::size_t part;  ///< index into the step's parts
+};
+
+/// The rows of one sequence in a step, and the states that the step makes for it. A model without recurrent
+/// layers has no states.
+struct StepPart {
+  Sequence::Impl* sequence;
+  std::size_t first_row;
+  std::size_t row_count;
+  std::size_t snapshot_rows;     ///< rows that the snapshot has seen; 0: there is none
+  RecurrentState snapshot = {};  ///< none where the snapshot is the end
+  RecurrentState end = {};
+  const float* from = nullptr;  ///< the state before the first row
+};
+
+/// Consecutive rows of a part whose last one makes a state.
+struct StepRun {
+  std::size_t first_row;
+  std::size_t row_count;
+  const float* from;
+  float* to;
 };
 
 /// Widths of the rows of latent attention, padded to whole tiles.
@@ -88,6 +120,9 @@ struct PaddedWidths {
   std::size_t query = 0;      ///< all query heads of grouped-query attention
   std::size_t key_value = 0;  ///< all its key heads, or all its value heads
   LatentWidths latent;        ///< of latent attention
+  std::size_t channels = 0;   ///< of a causal convolution
+  std::size_t inputs = 0;     ///< of a recurrent mixer, where one matrix makes them all
+  std::size_t result = 0;     ///< of a recurrent mixer, before its output matrix
   std::size_t hidden;         ///< of one expert
   std::size_t shared;         ///< hidden values of the shared expert; 0 where there is none
   std::size_t dense;          ///< the same of a dense feed-forward in addition to experts
@@ -119,6 +154,12 @@ struct Activations {
   Buffer<float> heads;              ///< [R][query] attention's output, head after head
   Buffer<float> query_latent;       ///< [R][query_latent]
   Buffer<float> absorbed;           ///< [R][head][absorbed]
+  Buffer<float> recurrent_in;       ///< [R][inputs]
+  Buffer<float> channels;           ///< [R][channels] inputs of a convolution
+  Buffer<float> convolved;          ///< [R][channels]
+  Buffer<float> gate;               ///< [R][result] of a delta net
+  Buffer<float> beta_decay;         ///< [R][beta of all value heads, decay of all value heads]
+  Buffer<float> result;             ///< [R][result]
   Buffer<float> block_out;          ///< [R][dim] what attention or mixture adds to x
   Buffer<float> router;             ///< [R][expert] logits
   Buffer<float> logits;             ///< [row with logits][vocab]
@@ -127,6 +168,7 @@ struct Activations {
   InputRowsBuffer plain_in;         ///< [head][R] plain parts of queries, for the keys
   InputRowsBuffer latent_in;        ///< [head][R] weighted sums of latents, for the values
   InputRowsBuffer attention_out;    ///< heads, for the output projection
+  InputRowsBuffer recurrent_out;    ///< result, for the output projection
   InputRowsBuffer mixture_in;       ///< normed, for all feed-forwards but those with dense_in
   InputRowsBuffer head_in;          ///< normed, for the output matrix
   InputRowsBuffer expert_in;        ///< [assignment] the row of mixture_in
@@ -230,20 +272,24 @@ struct Engine::Impl {
   ResidentWeights weights;
   bool limit_too_low = false;  ///< options.memory_bytes has no effect
   KvPool kv_pool;
+  RecurrentPool recurrent_pool;
   const std::size_t dim;             ///< width of the residual stream, padded to whole tiles
   const std::size_t vocab;           ///< padded to whole tiles
   std::vector<PaddedWidths> padded;  ///< [layer]
   std::vector<RopeAngles> ropes;     ///< as in DecoderShape
   PartSeconds part_seconds;
 
-  std::vector<StepRow> rows;  ///< of the step at hand
+  std::vector<StepRow> rows;    ///< of the step at hand
+  std::vector<StepPart> parts;  ///< of the step at hand, by sequence
   Activations activations;
   Routing routing;
   std::vector<Unrouted> unrouted;  ///< of the layer at hand
   struct Scratch {                 ///< one a worker
-    Buffer<float> head;  ///< a key and a value, or queries and attention's results, padded to kLanes
-    Buffer<float> gate;  ///< [rows][slice]
-    Buffer<float> up;    ///< [rows][slice]
+    Buffer<float> head;   ///< a key and a value, or queries and attention's results, padded to kLanes
+    Buffer<float> gate;   ///< [rows][slice]
+    Buffer<float> up;     ///< [rows][slice]
+    Buffer<float> delta;  ///< a head's rows of kDeltaTokens tokens
+    std::vector<const float*> taps;  ///< inputs of a convolution, oldest first
     ExpertChooser chooser;
   };
   std::vector<Scratch> scratch;
@@ -257,6 +303,9 @@ struct Engine::Impl {
   void decide_residency();
   void check(std::span<const StepInput> inputs) const;
   void reserve_pages(std::span<const StepInput> inputs);
+  /// Error{usage} unless there are as many free states as the step makes.
+  void require_states(std::span<const StepInput> inputs) const;
+  void commit();
   void embed();
   StepLogits head(std::span<const StepInput> inputs);
   void check_logits(std::span<const StepInput> inputs, const StepLogits& logits) const;
@@ -293,6 +342,31 @@ struct Engine::Impl {
   [[nodiscard]] float latent_norm_epsilon(const Layer& layer) const;
   void rotate(const Layer& layer, std::size_t row, float* head);
   [[nodiscard]] InputRows head_rows(InputRowsBuffer& buffer, const Matrix& matrix, std::size_t head) const;
+
+  // recurrent.cpp
+  /// Takes the states that the step makes for the part.
+  void take_states(StepPart& part);
+  /// The runs of a part, in order: up to its snapshot, and to its end.
+  [[nodiscard]] std::array<StepRun, 2> runs_of(const StepPart& part) const;
+  /// convolved = the causal convolution of `channels`, over the tokens of each row's sequence. Keeps the last
+  /// inputs in the states that the step makes.
+  void convolve(const Layer& layer, const Buffer<float>& factors, std::size_t taps, bool silu);
+  void reserve_recurrent(const WeightMatrix& output, std::size_t taps, const PaddedWidths& widths,
+                         std::size_t row_count);
+  /// block_out = output x result
+  void recurrent_output(const Layer& layer, const Matrix& output);
+
+  // delta_net.cpp
+  void mix(const Layer& layer, const DeltaNetWeights& w);
+  void reserve_mixer(const DeltaNetWeights& w, const PaddedWidths& widths, std::size_t row_count);
+  void unpack_inputs(const Layer& layer, const format::GatedDeltaNet& net);
+  void beta_and_decay(const Layer& layer, const DeltaNetWeights& w);
+  void delta_head(const Layer& layer, const DeltaNetWeights& w, std::size_t head, const StepRun& run,
+                  unsigned worker);
+
+  // short_convolution.cpp
+  void mix(const Layer& layer, const ShortConvolutionWeights& w);
+  void reserve_mixer(const ShortConvolutionWeights& w, const PaddedWidths& widths, std::size_t row_count);
 
   // router.cpp
   void route(const Layer& layer);

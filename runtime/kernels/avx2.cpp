@@ -19,6 +19,7 @@ constexpr const char* kName = "avx2";
 #include "runtime/kernels/float_kernels-inl.h"
 #include "runtime/kernels/latent_kernels-inl.h"
 #include "runtime/kernels/prefetch.h"
+#include "runtime/kernels/recurrent_kernels-inl.h"
 
 #include "runtime/kernels/integers_256-inl.h"
 

@@ -19,6 +19,7 @@ constexpr const char* kName = "avx512";
 #include "runtime/kernels/float_kernels-inl.h"
 #include "runtime/kernels/latent_kernels-inl.h"
 #include "runtime/kernels/prefetch.h"
+#include "runtime/kernels/recurrent_kernels-inl.h"
 
 inline __m512i load512(const void* p) { return _mm512_loadu_si512(p); }
 

@@ -13,6 +13,7 @@ constexpr const char* kName = "generic";
 #include "runtime/kernels/float_kernels-inl.h"
 #include "runtime/kernels/latent_kernels-inl.h"
 #include "runtime/kernels/prefetch.h"
+#include "runtime/kernels/recurrent_kernels-inl.h"
 
 // Sub-scale of output n in a group (format/tile.h).
 inline int sub_scale(const PanelView& panel, std::size_t group, std::size_t n) {

@@ -261,5 +261,7 @@ const Kernels kTable = {
     .exp_sum = exp_sum,
     .attend = attend,
     .attend_latents = attend_latents,
+    .convolve = convolve,
+    .delta_rule = delta_rule,
     .to_bf16 = to_bf16,
 };

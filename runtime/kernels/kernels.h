@@ -101,6 +101,22 @@ struct GatedActivation {
   float limit;  ///< clamped_swiglu only
 };
 
+constexpr std::size_t kDeltaTokens = 32;  ///< tokens of one call of `delta_rule`, at most
+
+/// Some tokens of a head of a gated delta net. Rows are padded with zeros to their strides, which are
+/// multiples of kLanes.
+struct DeltaTokens {
+  const float* queries;  ///< [token][key_stride], of length 1 before they were scaled
+  const float* keys;     ///< [token][key_stride], of length 1
+  const float* values;   ///< [token][value_stride]
+  const float* decays;   ///< [token] factor of the state
+  const float* betas;    ///< [token] share of the error that the state takes in
+  std::size_t count;     ///< kDeltaTokens at most
+  std::size_t key_dim;   ///< rows of the state
+  std::size_t key_stride;
+  std::size_t value_stride;
+};
+
 struct Kernels {
   const char* name;
 
@@ -185,6 +201,17 @@ struct Kernels {
   /// scaled. out: [count][out_stride], of which `stride` columns are written.
   void (*attend_latents)(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t end,
                          float* out, std::size_t out_stride);
+
+  // For recurrent mixers. n is a multiple of kLanes.
+  /// out[i] = the sum of weights[tap][i] * inputs[tap][i], tap after tap; then silu of it, where asked for.
+  /// weights: [tap][n].
+  void (*convolve)(const float* const* inputs, const float* weights, std::size_t taps, std::size_t n,
+                   bool silu, float* out);
+  /// The gated delta rule (arXiv 2412.06464, eq. 10), token after token on the state S
+  /// [key_dim][value_stride] of a head: d = beta (v - decay S^T k); out = decay S^T q + (k q) d; S = decay S
+  /// + k d. The last equation gives S^T q = out. `from` and `to` are the state before and after, and may be
+  /// the same. out: [token][value_stride].
+  void (*delta_rule)(const DeltaTokens& tokens, const float* from, float* to, float* out);
   /// Rounds n floats, any number, to nearest even; NaN stays NaN.
   void (*to_bf16)(const float* x, std::size_t n, std::uint16_t* out);
 };

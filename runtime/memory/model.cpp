@@ -17,6 +17,7 @@
 #include "format/hub/sections.h"
 #include "format/hub/token_facts.h"
 #include "format/tensor.h"
+#include "runtime/kernels/fixed_math.h"
 #include "runtime/memory/available_memory.h"
 #include "runtime/memory/model_cost.h"
 #include "runtime/memory/model_impl.h"
@@ -215,12 +216,6 @@ MixerWeights Model::Impl::open_mixer(const format::LatentAttention& attention, s
   };
 }
 
-MixerWeights Model::Impl::open_mixer(std::uint64_t l) const {
-  const format::Mixer& mixer = shape.layers[l].mixer;
-  if (const auto* latent = std::get_if<format::LatentAttention>(&mixer)) return open_mixer(*latent, l);
-  return open_mixer(shape.layers[l].attention(), l);
-}
-
 // The keys of latent attention are copied while the model is opened, before anything else asks how much
 // memory there is.
 void Model::Impl::require_room_for_latent_keys() const {
@@ -239,6 +234,66 @@ void Model::Impl::require_room_for_latent_keys() const {
                                                 base::to_human_bytes(available) + " are free");
 }
 
+MixerWeights Model::Impl::open_mixer(const format::GatedDeltaNet& net, std::uint64_t l) const {
+  const bool packed = net.inputs == format::DeltaInputs::packed;
+  DeltaNetWeights w{
+      .shape = net,
+      .query_key_value = matrix(packed ? TensorRole::delta_packed : TensorRole::delta_query_key_value, l),
+      .gate = packed ? std::nullopt : std::optional(matrix(TensorRole::delta_gate, l)),
+      .beta_decay = beta_decay_rows(net, l),
+      .convolution = convolution_weights(TensorRole::delta_convolution, l),
+      .decay_rate = padded_rows(TensorRole::delta_decay_rate, l),
+      .time_bias = padded_rows(TensorRole::delta_time_bias, l),
+      .norm = padded_rows(TensorRole::delta_norm, l),  // plain also where the model's norms are not
+      .output = matrix(TensorRole::delta_output, l),
+  };
+  for (std::uint64_t h = 0; h < net.value_heads; ++h)
+    w.decay_rate[h] = -static_cast<float>(exponential(static_cast<double>(w.decay_rate[h])));
+  return w;
+}
+
+MixerWeights Model::Impl::open_mixer(const format::ShortConvolution& convolution, std::uint64_t l) const {
+  return ShortConvolutionWeights{.taps = static_cast<std::size_t>(convolution.convolution_tokens),
+                                 .input = matrix(TensorRole::convolution_input, l),
+                                 .convolution = convolution_weights(TensorRole::convolution_kernel, l),
+                                 .output = matrix(TensorRole::convolution_output, l)};
+}
+
+Buffer<float> Model::Impl::convolution_weights(TensorRole role, std::uint64_t l) const {
+  const auto& tensor = container.tensors()[find(role, l)];
+  const std::size_t channels = tensor.shape[0];
+  const std::size_t taps = tensor.shape[1];
+  const std::size_t stride = base::align_up(channels, format::kTileCols);
+  const auto* by_channel = reinterpret_cast<const float*>(container.bytes(tensor).data());
+  Buffer<float> by_tap(taps * stride);
+  for (std::size_t channel = 0; channel < channels; ++channel)
+    for (std::size_t tap = 0; tap < taps; ++tap)
+      by_tap[tap * stride + channel] = by_channel[channel * taps + tap];
+  require_finite(by_tap.data(), taps * stride, container.path().string(), tensor.name);
+  return by_tap;
+}
+
+Buffer<float> Model::Impl::beta_decay_rows(const format::GatedDeltaNet& net, std::uint64_t l) const {
+  const std::size_t stride = base::align_up(shape.width, format::kTileCols);
+  const std::size_t heads = net.value_heads;
+  const std::size_t row_bytes = stride * sizeof(float);
+  Buffer<float> rows(2 * heads * stride);
+  if (net.inputs == format::DeltaInputs::separate) {
+    std::memcpy(rows.data(), padded_rows(TensorRole::delta_beta, l).data(), heads * row_bytes);
+    std::memcpy(&rows[heads * stride], padded_rows(TensorRole::delta_decay, l).data(), heads * row_bytes);
+    return rows;
+  }
+  // By key head: beta of its value heads, then their decay.
+  const Buffer<float> packed = padded_rows(TensorRole::delta_packed_beta_decay, l);
+  const std::size_t group = net.value_heads / net.key_heads;
+  for (std::size_t h = 0; h < heads; ++h) {
+    const std::size_t beta = h / group * 2 * group + h % group;
+    std::memcpy(&rows[h * stride], &packed[beta * stride], row_bytes);
+    std::memcpy(&rows[(heads + h) * stride], &packed[(beta + group) * stride], row_bytes);
+  }
+  return rows;
+}
+
 LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
   const LayerShape& layer = shape.layers[l];
   const format::Router router = layer.router.value_or(format::Router());
@@ -247,7 +302,7 @@ LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
   };
   LayerWeights w{
       .mixer_norm = norm_weights(TensorRole::mixer_norm, l),
-      .mixer = open_mixer(l),
+      .mixer = std::visit([&](const auto& mixer) { return open_mixer(mixer, l); }, layer.mixer),
       .ffn_norm = norm_weights(TensorRole::feed_forward_norm, l),
       .router = rows_if(layer.router.has_value(), TensorRole::router, l),
       .router_bias = rows_if(router.logit_bias, TensorRole::router_bias, l),

@@ -88,7 +88,35 @@ struct LatentWeights {
   }
 };
 
-using MixerWeights = std::variant<AttentionWeights, LatentWeights>;
+/// A gated delta net. Where a release packs its input matrices by key head, one matrix makes all inputs.
+struct DeltaNetWeights {
+  format::GatedDeltaNet shape;
+  WeightMatrix query_key_value;      ///< [channels, dim]; packed: [channels + value rows, dim]
+  std::optional<WeightMatrix> gate;  ///< [value rows, dim]; absent where inputs are packed
+  Buffer<float> beta_decay;   ///< [2 x value heads][dim padded]: beta of all heads, then decay of all heads
+  Buffer<float> convolution;  ///< [taps][channels padded]
+  Buffer<float> decay_rate;   ///< [value heads] -exp(A_log): the factor in the exponent of the decay
+  Buffer<float> time_bias;    ///< [value heads padded], added to decay
+  Buffer<float> norm;         ///< [value_dim padded]
+  WeightMatrix output;        ///< [dim, value rows]
+
+  [[nodiscard]] std::vector<const WeightMatrix*> matrices() const {
+    if (gate) return {&query_key_value, &*gate, &output};
+    return {&query_key_value, &output};
+  }
+};
+
+/// A short convolution.
+struct ShortConvolutionWeights {
+  std::size_t taps;
+  WeightMatrix input;         ///< [3 x dim, dim]: two gates, then the values
+  Buffer<float> convolution;  ///< [taps][dim padded]
+  WeightMatrix output;        ///< [dim, dim]
+
+  [[nodiscard]] std::vector<const WeightMatrix*> matrices() const { return {&input, &output}; }
+};
+
+using MixerWeights = std::variant<AttentionWeights, LatentWeights, DeltaNetWeights, ShortConvolutionWeights>;
 
 [[nodiscard]] inline std::vector<const WeightMatrix*> matrices_of(const MixerWeights& mixer) {
   return std::visit([](const auto& weights) { return weights.matrices(); }, mixer);
@@ -161,10 +189,16 @@ struct Model::Impl {
   /// The feed-forwards that every token uses beside experts.
   void open_unrouted(std::uint64_t layer, LayerWeights& w) const;
   [[nodiscard]] Buffer<float> open_router_norm(std::uint64_t layer) const;
-  [[nodiscard]] MixerWeights open_mixer(std::uint64_t layer) const;
   [[nodiscard]] MixerWeights open_mixer(const format::GroupedQueryAttention& attention,
                                         std::uint64_t layer) const;
   [[nodiscard]] MixerWeights open_mixer(const format::LatentAttention& attention, std::uint64_t layer) const;
+  [[nodiscard]] MixerWeights open_mixer(const format::GatedDeltaNet& net, std::uint64_t layer) const;
+  [[nodiscard]] MixerWeights open_mixer(const format::ShortConvolution& convolution,
+                                        std::uint64_t layer) const;
+  /// The weights of a causal convolution [channels, taps], as [taps][channels padded].
+  [[nodiscard]] Buffer<float> convolution_weights(TensorRole role, std::uint64_t layer) const;
+  /// The rows of beta and decay of all value heads, whatever their order in the container.
+  [[nodiscard]] Buffer<float> beta_decay_rows(const format::GatedDeltaNet& net, std::uint64_t layer) const;
   void require_room_for_latent_keys() const;
   [[nodiscard]] std::vector<ExpertWeights> open_experts(std::uint64_t layer) const;
 };

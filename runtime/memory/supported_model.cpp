@@ -26,10 +26,7 @@ class SupportCheck final {
   }
 
   void check(const LayerDescription& layer) const {
-    const auto* attention = std::get_if<GroupedQueryAttention>(&layer.mixer);
-    const bool computed = attention != nullptr || std::holds_alternative<LatentAttention>(layer.mixer);
-    refuse_if(!computed, "mixer " + std::string(mixer_name(layer.mixer)));
-    if (attention != nullptr) check(*attention);
+    if (const auto* attention = std::get_if<GroupedQueryAttention>(&layer.mixer)) check(*attention);
   }
 
  private:
@@ -45,15 +42,26 @@ class SupportCheck final {
   std::string subject_;
 };
 
+RecurrentShape recurrent_shape(const Mixer& mixer, std::uint64_t width) {
+  if (const auto* net = std::get_if<GatedDeltaNet>(&mixer))
+    return {net->convolution_tokens - 1,
+            2 * net->key_heads * net->key_dim + net->value_heads * net->value_dim, net->value_heads,
+            net->key_dim, net->value_dim};
+  if (const auto* convolution = std::get_if<ShortConvolution>(&mixer))
+    return {convolution->convolution_tokens - 1, width, 0, 0, 0};
+  return {};
+}
+
 std::optional<Rope> rope_of(const Mixer& mixer) {
   if (const auto* attention = std::get_if<GroupedQueryAttention>(&mixer)) return attention->rope;
   if (const auto* attention = std::get_if<LatentAttention>(&mixer)) return attention->rope;
   return std::nullopt;
 }
 
-LayerShape layer_shape(const LayerDescription& layer, std::vector<Rope>& ropes) {
+LayerShape layer_shape(const LayerDescription& layer, std::uint64_t width, std::vector<Rope>& ropes) {
   LayerShape shape;
   shape.mixer = layer.mixer;
+  shape.recurrent = recurrent_shape(layer.mixer, width);
   if (const auto rope = rope_of(layer.mixer)) {
     const auto found = std::ranges::find(ropes, *rope);
     shape.rope = static_cast<std::size_t>(found - ropes.begin());
@@ -111,7 +119,7 @@ DecoderShape require_supported(const ModelDescription& description, std::string_
   shape.final_soft_cap = description.final_soft_cap;
   shape.activation = description.activation;
   for (std::uint64_t i = 0; i < description.layer_count(); ++i)
-    shape.layers.push_back(layer_shape(description.layer(i), shape.ropes));
+    shape.layers.push_back(layer_shape(description.layer(i), description.width, shape.ropes));
   return shape;
 }
 

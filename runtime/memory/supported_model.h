@@ -20,9 +20,19 @@ struct KeyValueShape {
   std::uint64_t value_width = 0;  ///< of a value
 };
 
+/// What a layer keeps of all positions together; see runtime/memory/recurrent_state.h.
+struct RecurrentShape {
+  std::uint64_t inputs = 0;    ///< past tokens whose inputs a causal convolution needs
+  std::uint64_t channels = 0;  ///< of this convolution
+  std::uint64_t heads = 0;     ///< with a matrix each
+  std::uint64_t rows = 0;      ///< of a matrix
+  std::uint64_t columns = 0;   ///< of a matrix
+};
+
 /// A mixer, then a dense feed-forward, a mixture of experts, or both.
 struct LayerShape {
   format::Mixer mixer;
+  RecurrentShape recurrent;
   std::optional<std::size_t> rope;       ///< index into DecoderShape::ropes; absent: no positions
   std::optional<format::Router> router;  ///< absent: a dense layer, computed as one expert without a router
   std::uint64_t experts = 1;

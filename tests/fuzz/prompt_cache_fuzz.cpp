@@ -22,8 +22,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   try {
     const auto content = runtime::parse_prompt_cache(bytes, "fuzz");
-    const auto head = runtime::encode_prompt_cache_head(content.identity, content.tokens);
+    const auto head =
+        runtime::encode_prompt_cache_head(content.identity, content.tokens, content.state_positions);
     INVARIANT(std::ranges::equal(head, base::Bytes(bytes).first(head.size())));
+    INVARIANT(content.states.size() == content.state_positions.size() * content.identity.state_bytes);
     INVARIANT(content.rows.size() == content.tokens.size() * content.identity.position_bytes);
   } catch (const base::Error&) {
   }

@@ -115,6 +115,7 @@ void run_together(const Model& model, const EngineOptions& options, const std::v
     });
   }
   CHECK(engine.kv_pages().free == engine.kv_pages().total);
+  CHECK(engine.recurrent_states().free == engine.recurrent_states().total);
 }
 
 std::filesystem::path tiny_container(const tests::TempDir& folder, convert::Quant quant) {
@@ -145,6 +146,7 @@ TEST_CASE("a sequence's logits are the same bits alone and beside any others") {
     options.thread_count = 1 + static_cast<unsigned>(random() % 3);
     options.step_tokens_max = 40 + random() % 60;
     options.kv_budget_bytes = std::uint64_t{64} << 20;
+    options.state_budget_bytes = std::uint64_t{64} << 20;
     run_together(model, options, scripts, random);
   }
 }

@@ -83,7 +83,20 @@ class Chooser final {
     return a;
   }
 
+  GatedDeltaNet delta_net() {
+    GatedDeltaNet net;
+    net.key_heads = from(1, 3);
+    net.value_heads = net.key_heads * from(1, 3);
+    net.key_dim = from(2, 40);
+    net.value_dim = from(2, 90);
+    net.convolution_tokens = from(1, 5);
+    net.inputs = once_in(2) ? DeltaInputs::separate : DeltaInputs::packed;
+    return net;
+  }
+
   Mixer mixer() {
+    if (once_in(4)) return delta_net();
+    if (once_in(6)) return ShortConvolution{from(1, 5)};
     if (once_in(3)) return latent_attention();
     return attention();
   }
@@ -138,6 +151,7 @@ bool is_factors(TensorRole role) {
     case TensorRole::key_norm:
     case TensorRole::query_latent_norm:
     case TensorRole::key_value_latent_norm:
+    case TensorRole::delta_norm:
     case TensorRole::router_expert_scale:
     case TensorRole::output_scale: return true;
     default: return false;

@@ -46,7 +46,8 @@ void rewrite(const ContainerReader& source, const std::filesystem::path& path,
     const ContainerTensor& tensor = *source.find(target.name);
     const base::Bytes bytes = source.bytes(tensor);
     const Replacement replacement = replace(tensor, {bytes.begin(), bytes.end()});
-    writer.begin_tensor(target, replacement.storage, tensor.source_dtype);
+    const bool is_mx4 = replacement.storage == format::Storage::mx4_tiles;
+    writer.begin_tensor(target, replacement.storage, is_mx4 ? format::DType::mxfp4 : tensor.source_dtype);
     writer.append(replacement.bytes);
     writer.end_tensor(tensor.source_digest);
   }
@@ -112,12 +113,12 @@ TEST_CASE("mx4: exponents that are no numbers, infinite weights and padding are 
   const TempDir folder;
   auto params = tests::tiny_params();
   params.dim = 72;
-  params.head_dim = 18;
+  params.head_dim = 24;
   tests::write_tiny_release(folder.path(), params, 4);
   const auto q8 =
       ContainerReader::open(tests::make_container(folder.path(), folder / "q8", convert::Quant::q8));
   const std::string name = "layers.0.attention.wo.weight";
-  const format::TileLayout layout(format::TileType::mx4, 72, 72);
+  const format::TileLayout layout(format::TileType::mx4, 72, 96);
   // Codes of 6 under the exponent 252 are finite, under 253 they are not.
   const auto run_with = [&](std::uint64_t row, std::uint64_t col, unsigned code, unsigned exponent) {
     rewrite(q8, folder / "mx4", [&](const ContainerTensor& tensor, std::vector<std::byte> bytes) {

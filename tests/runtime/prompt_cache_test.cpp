@@ -64,9 +64,11 @@ std::vector<std::byte> sample() {
   identity.kv = KvType::q8;
   identity.isa = runtime::Isa::avx2;
   identity.position_bytes = 6;
+  identity.state_bytes = 8;
   identity.root.bytes[0] = std::byte{1};
-  auto file = runtime::encode_prompt_cache_head(identity, std::vector<TokenId>{1, 700, 5});
-  for (int i = 0; i < 18; ++i) file.push_back(static_cast<std::byte>(i));
+  auto file = runtime::encode_prompt_cache_head(identity, std::vector<TokenId>{1, 700, 5},
+                                                std::vector<std::uint64_t>{1, 3});
+  for (int i = 0; i < 18 + 16; ++i) file.push_back(static_cast<std::byte>(i));
   const auto digest = base::hash<base::Sha256>(file);
   file.insert(file.end(), digest.bytes.begin(), digest.bytes.end());
   return file;
@@ -87,6 +89,9 @@ TEST_CASE("a prompt cache is read back, and refused when it is cut or any bit di
   CHECK(content.identity.isa == runtime::Isa::avx2);
   CHECK(content.rows.size() == 18);
   CHECK(content.rows[17] == std::byte{17});
+  CHECK(content.state_positions == std::vector<std::uint64_t>{1, 3});
+  CHECK(content.states.size() == 16);
+  CHECK(content.states[0] == std::byte{18});
   for (std::size_t size = 0; size < file.size(); ++size)
     CHECK_ERROR(runtime::parse_prompt_cache(base::Bytes(file).first(size), "f"), ErrorKind::malformed, "f: ");
   for (std::size_t i = 0; i < file.size(); ++i) {
@@ -105,14 +110,21 @@ TEST_CASE("wrong values are told, also under a right digest") {
   };
   const Case cases[] = {
       {0, 0x4B5A, 2, "is no prompt cache"},
-      {8, 1, 4, "has version 1, expected 2"},
-      {12, 3, 4, "has values that no version 2 has"},
-      {16, 4, 4, "has values that no version 2 has"},
-      {20, 1, 4, "has values that no version 2 has"},
-      {88, 4, 8, "has 166 bytes, which 4 tokens do not make"},
-      {88, ~std::uint64_t{0}, 8, "tokens do not make"},
-      {96, 7, 8, "which 3 tokens do not make"},
-      {96, ~std::uint64_t{0}, 8, "tokens do not make"},
+      {8, 2, 4, "has version 2, expected 3"},
+      {12, 3, 4, "has values that no version 3 has"},
+      {16, 4, 4, "has values that no version 3 has"},
+      {20, 1, 4, "has values that no version 3 has"},
+      {88, 4, 8, "has 214 bytes, which 4 tokens and 2 states do not make"},
+      {88, ~std::uint64_t{0}, 8, "tokens and 2 states do not make"},
+      {96, 7, 8, "which 3 tokens and 2 states do not make"},
+      {96, ~std::uint64_t{0}, 8, "which 3 tokens and 2 states do not make"},
+      {104, 9, 8, "which 3 tokens and 2 states do not make"},
+      {104, ~std::uint64_t{0}, 8, "which 3 tokens and 2 states do not make"},
+      {112, 1, 8, "which 3 tokens and 1 states do not make"},
+      {112, ~std::uint64_t{0}, 8, "do not make"},
+      {132, 0, 8, "has a state after 0 of 3 tokens out of order"},
+      {132, 3, 8, "has a state after 3 of 3 tokens out of order"},
+      {140, 4, 8, "has a state after 4 of 3 tokens out of order"},
   };
   for (const Case& c : cases) {
     auto file = sample();
@@ -188,7 +200,7 @@ TEST_CASE("a prompt cache that does not fit is not used and told; what is none i
   CHECK(use(other, KvType::bf16).warning.value().find("was made with another model") != std::string::npos);
   const auto good = base::read_file(path);
   base::write_file(path, base::Bytes(good).first(good.size() - 1));
-  CHECK(use(model, KvType::bf16).warning.value().find("tokens do not make") != std::string::npos);
+  CHECK(use(model, KvType::bf16).warning.value().find("states do not make") != std::string::npos);
   auto damaged = good;
   damaged[good.size() / 2] ^= std::byte{1};
   base::write_file(path, damaged);

@@ -46,6 +46,7 @@ Result execute(const Model& model, KvType kv, const Way& way, std::span<const To
   options.prefill_chunk_tokens = way.chunk;
   options.kv = kv;
   options.keep_positions = way.cached;
+  options.snapshots = way.cached ? 2 : 0;
   Session session(model, options);
   if (way.cached) static_cast<void>(load_prompt_cache(session, cache, prompt));
   if (way.token_by_token)

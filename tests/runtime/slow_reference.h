@@ -52,9 +52,9 @@ class SlowReference {
       const format::LayerDescription& description = model_.layer(layer);
       const std::string name = "layers." + std::to_string(layer) + ".";
       const std::vector<Row> h = normed(x, name + "attention_norm.weight");
-      auto mixed = mix(description.mixer, name + "attention.", h);
-      if (description.post_norms) mixed = normed(mixed, name + "attention_post_norm.weight");
-      add(x, mixed);
+      auto result = mixed(description.mixer, name, h);
+      if (description.post_norms) result = normed(result, name + "attention_post_norm.weight");
+      add(x, result);
       auto fed = feed_forward(description, layer, x);
       if (description.post_norms) fed = normed(fed, name + "ffn_post_norm.weight");
       add(x, fed);
@@ -81,12 +81,6 @@ class SlowReference {
   [[nodiscard]] double least_margin() const { return least_margin_; }
 
  private:
-  std::vector<Row> mix(const format::Mixer& mixer, const std::string& name, const std::vector<Row>& h) {
-    if (const auto* latent = std::get_if<format::LatentAttention>(&mixer))
-      return latent_attention(*latent, name, h);
-    return attention(std::get<format::GroupedQueryAttention>(mixer), name, h);
-  }
-
   Row row_of(const std::string& name, std::size_t index) {
     const Row& w = weights_.at(name);
     return {w.begin() + static_cast<std::ptrdiff_t>(index * model_.width),
@@ -194,6 +188,147 @@ class SlowReference {
       if (a.rope) rotate(*a.rope, y, first, position);
     }
     return y;
+  }
+
+  std::vector<Row> mixed(const format::Mixer& mixer, const std::string& layer, const std::vector<Row>& h) {
+    if (const auto* a = std::get_if<format::GroupedQueryAttention>(&mixer))
+      return attention(*a, layer + "attention.", h);
+    if (const auto* latent = std::get_if<format::LatentAttention>(&mixer))
+      return latent_attention(*latent, layer + "attention.", h);
+    if (const auto* net = std::get_if<format::GatedDeltaNet>(&mixer))
+      return delta_net(*net, layer + "delta.", h);
+    return short_convolution(std::get<format::ShortConvolution>(mixer), layer + "conv.", h);
+  }
+
+  /// Each token's sum over itself and the tokens before it, channel by channel; the last weight of a channel
+  /// is that of the token itself.
+  std::vector<Row> convolution(const std::vector<Row>& x, std::uint64_t taps, const std::string& name) {
+    const Row& w = weights_.at(name);
+    std::vector<Row> out;
+    for (std::size_t t = 0; t < x.size(); ++t) {
+      Row y(x[t].size());
+      for (std::size_t back = 0; back < taps && back <= t; ++back)
+        for (std::size_t c = 0; c < y.size(); ++c) y[c] += w[(c + 1) * taps - 1 - back] * x[t - back][c];
+      out.push_back(y);
+    }
+    return out;
+  }
+
+  std::vector<Row> short_convolution(const format::ShortConvolution& mixer, const std::string& name,
+                                     const std::vector<Row>& h) {
+    const std::size_t width = model_.width;
+    std::vector<Row> gates, gated;
+    for (const Row& x : h) {
+      const Row all = product(name + "wi.weight", x);
+      Row values(width);
+      for (std::size_t i = 0; i < width; ++i) values[i] = all[i] * all[2 * width + i];
+      gates.emplace_back(all.begin() + static_cast<std::ptrdiff_t>(width),
+                         all.begin() + static_cast<std::ptrdiff_t>(2 * width));
+      gated.push_back(values);
+    }
+    std::vector<Row> out = convolution(gated, mixer.convolution_tokens, name + "conv.weight");
+    for (std::size_t t = 0; t < out.size(); ++t) {
+      for (std::size_t i = 0; i < width; ++i) out[t][i] *= gates[t][i];
+      out[t] = product(name + "wo.weight", out[t]);
+    }
+    return out;
+  }
+
+  /// A token's inputs of a delta net, whatever their order in the matrices.
+  struct DeltaInput {
+    Row q, k, v;  ///< of all heads, as the convolution has them
+    Row z, b, a;
+  };
+
+  DeltaInput delta_input(const format::GatedDeltaNet& net, const std::string& name, const Row& x) {
+    const bool packed = net.inputs == format::DeltaInputs::packed;
+    Row all = product(name + (packed ? "wqkvz.weight" : "wqkv.weight"), x);
+    Row decays = packed ? product(name + "wba.weight", x) : product(name + "wb.weight", x);
+    const auto append = [](Row& from, std::size_t count, Row& to) {
+      to.insert(to.end(), from.begin(), from.begin() + static_cast<std::ptrdiff_t>(count));
+      from.erase(from.begin(), from.begin() + static_cast<std::ptrdiff_t>(count));
+    };
+    DeltaInput in;
+    if (!packed) {
+      append(all, net.key_heads * net.key_dim, in.q);
+      append(all, net.key_heads * net.key_dim, in.k);
+      in.v = all;
+      in.z = product(name + "wz.weight", x);
+      in.b = decays;
+      in.a = product(name + "wa.weight", x);
+      return in;
+    }
+    const std::size_t group = net.value_heads / net.key_heads;
+    for (std::size_t head = 0; head < net.key_heads; ++head) {
+      append(all, net.key_dim, in.q);
+      append(all, net.key_dim, in.k);
+      append(all, group * net.value_dim, in.v);
+      append(all, group * net.value_dim, in.z);
+      append(decays, group, in.b);
+      append(decays, group, in.a);
+    }
+    return in;
+  }
+
+  static Row unit_head(const Row& x, std::size_t first, std::size_t count) {
+    Row head(x.begin() + static_cast<std::ptrdiff_t>(first),
+             x.begin() + static_cast<std::ptrdiff_t>(first + count));
+    const double squares = std::inner_product(head.begin(), head.end(), head.begin(), 1e-6);
+    for (double& v : head) v /= std::sqrt(squares);
+    return head;
+  }
+
+  /// The definition: S fades, takes in how far it is from answering k with v, and answers q.
+  static Row delta_step(std::vector<Row>& state, const Row& q, const Row& k, std::span<const double> v,
+                        double decay, double beta) {
+    for (Row& row : state)
+      for (double& s : row) s *= decay;
+    Row out(v.size());
+    for (std::size_t c = 0; c < v.size(); ++c) {
+      double error = v[c];
+      for (std::size_t i = 0; i < k.size(); ++i) error -= state[i][c] * k[i];
+      for (std::size_t i = 0; i < k.size(); ++i) state[i][c] += k[i] * beta * error;
+      for (std::size_t i = 0; i < k.size(); ++i) out[c] += state[i][c] * q[i];
+    }
+    return out;
+  }
+
+  std::vector<Row> delta_net(const format::GatedDeltaNet& net, const std::string& name,
+                             const std::vector<Row>& h) {
+    std::vector<DeltaInput> inputs;
+    std::vector<Row> channels;
+    for (const Row& x : h) {
+      inputs.push_back(delta_input(net, name, x));
+      Row& row = channels.emplace_back(inputs.back().q);
+      for (const Row* part : {&inputs.back().k, &inputs.back().v})
+        row.insert(row.end(), part->begin(), part->end());
+    }
+    channels = convolution(channels, net.convolution_tokens, name + "conv.weight");
+    const std::size_t key_rows = net.key_heads * net.key_dim;
+    const std::size_t group = net.value_heads / net.key_heads;
+    std::vector<std::vector<Row>> states(net.value_heads, std::vector<Row>(net.key_dim, Row(net.value_dim)));
+    std::vector<Row> out;
+    for (std::size_t t = 0; t < h.size(); ++t) {
+      for (double& x : channels[t]) x *= sigmoid(x);
+      Row result;
+      for (std::size_t head = 0; head < net.value_heads; ++head) {
+        Row q = unit_head(channels[t], head / group * net.key_dim, net.key_dim);
+        for (double& x : q) x /= std::sqrt(static_cast<double>(net.key_dim));
+        const Row k = unit_head(channels[t], key_rows + head / group * net.key_dim, net.key_dim);
+        const std::span v(&channels[t][2 * key_rows + head * net.value_dim], net.value_dim);
+        const double softplus = std::log1p(std::exp(inputs[t].a[head] + weights_.at(name + "dt_bias")[head]));
+        const double decay = std::exp(-std::exp(weights_.at(name + "a_log")[head]) * softplus);
+        Row y = delta_step(states[head], q, k, v, decay, sigmoid(inputs[t].b[head]));
+        const double squares = std::inner_product(y.begin(), y.end(), y.begin(), 0.0);
+        const double rms = std::sqrt(squares / static_cast<double>(y.size()) + model_.norm.epsilon);
+        for (std::size_t c = 0; c < y.size(); ++c) {
+          const double z = inputs[t].z[head * net.value_dim + c];
+          result.push_back(y[c] / rms * weights_.at(name + "norm.weight")[c] * z * sigmoid(z));
+        }
+      }
+      out.push_back(product(name + "wo.weight", result));
+    }
+    return out;
   }
 
   std::vector<Row> attention(const format::GroupedQueryAttention& a, const std::string& name,

@@ -219,12 +219,12 @@ TEST_CASE("docs/families.md says for each feature and model what is computed") {
 
 TEST_CASE("a refusal names the layer") {
   ModelDescription model = describe(tests::tiny_params());
-  LayerDescription delta = model.layer_kinds[0];
-  delta.mixer = GatedDeltaNet{1, 2, 8, 8, 4, {}};
+  LayerDescription sinking = model.layer_kinds[0];
+  std::get<GroupedQueryAttention>(sinking.mixer).sinks = true;
   model.add_layers(1, model.layer_kinds[0]);
-  model.add_layers(1, delta);
+  model.add_layers(1, sinking);
   CHECK_ERROR(require_supported(model, "m.sluice"), base::ErrorKind::malformed,
-              "m.sluice: layer 3: mixer gated-delta-net is not supported yet");
+              "m.sluice: layer 3: attention sink is not supported yet");
 }
 
 TEST_CASE("the sizes of a supported model are those of its description, layer by layer") {
@@ -261,7 +261,7 @@ TEST_CASE("the sizes of a supported model are those of its description, layer by
 TEST_CASE("a container of another family opens, but does not run") {
   const tests::TempDir folder;
   ModelDescription model = describe(tests::tiny_params());
-  model.layer_kinds[0].mixer = ShortConvolution{3};
+  attention_of(model).sinks = true;
   ContainerWriter writer(folder / "m.sluice", model);
   for (const ModelTensor& tensor : model_tensors(model)) {
     const Storage storage = tests::storage_of(tensor, Storage::q8_tiles);
@@ -272,7 +272,7 @@ TEST_CASE("a container of another family opens, but does not run") {
   static_cast<void>(writer.finish());
   CHECK(ContainerReader::open(folder / "m.sluice").description() == model);
   CHECK_ERROR(Model::open(folder / "m.sluice"), base::ErrorKind::malformed,
-              "m.sluice: layer 0: mixer short-convolution is not supported yet");
+              "m.sluice: layer 0: attention sink is not supported yet");
 }
 
 }  // namespace
