@@ -1,7 +1,7 @@
 // Compares the links of a container's chain (verify.h) in order: release, files, file content, tensors,
-// tokenizer, chat files, parameters, recipe, root. A link compares only with its direct neighbours: "file
-// content" with the recorded digests, not with the torrent. Runs in the caller's thread; verify_release() and
-// digest_tensors() use several.
+// kept tensors, tokenizer, chat files, parameters, recipe, root. A link compares only with its direct
+// neighbours: "file content" with the recorded digests, not with the torrent. Runs in the caller's thread;
+// verify_release() and digest_tensors() use several.
 
 #include "verify/verify.h"
 
@@ -17,6 +17,7 @@
 #include "format/hub/sections.h"
 #include "format/released_model.h"
 #include "format/tensor_digests.h"
+#include "verify/kept_tensors.h"
 
 namespace sluice::verify {
 namespace {
@@ -110,6 +111,8 @@ class ChainChecker {
     check_content();
     const auto released = open_release();
     check_tensors(released);
+    if (auto kept = check_kept_tensors(container_, inputs_, options_, progress_, stop_))
+      links_.push_back(std::move(*kept));
     check_tokenizer(released);
     check_chat_files(released);
     check_parameters(released);

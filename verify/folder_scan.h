@@ -1,7 +1,7 @@
 #pragma once
-// Lists the files of a release folder. Symbolic links are listed and never followed, because a link could make
-// a file outside the folder count as part of the release. The cache of huggingface_hub is the exception: there
-// a link to a blob of the same model is the file (format/hub/cache_folder.h).
+// Lists the files of a release folder. Symbolic links are listed and never followed, because a link could
+// make a file outside the folder count as part of the release. The cache of huggingface_hub is the exception:
+// there a link to a blob of the same model is the file (format/hub/cache_folder.h).
 
 #include <cstdint>
 #include <filesystem>

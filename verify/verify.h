@@ -116,7 +116,8 @@ enum class LinkState : std::uint8_t { checked, differs, unknown };
 [[nodiscard]] char to_mark(LinkState state);
 
 struct ChainLink {
-  /// "release", "files", "file content", "tensors", "tokenizer", "chat files", "parameters", "recipe", "root"
+  /// "release", "files", "file content", "tensors", "kept tensors", "tokenizer", "chat files", "parameters",
+  /// "recipe", "root"
   std::string link;
   LinkState state = LinkState::unknown;
   std::string detail;  ///< one line that says what was compared, or what is missing
@@ -149,8 +150,8 @@ struct ChainInputs {
   bool read_files = true;        ///< false: compare only what is recorded, as inspect does
 };
 
-/// Compares the links. Does not read the container's payload: verify_container() does. Reads the release's
-/// files once for their digests and once for those of their tensors.
+/// Compares the links. Does not verify the container's payload: verify_container() does. Reads the release's
+/// files once for their digests and once for those of their tensors, and the container's tensors in mx4.
 [[nodiscard]] std::vector<ChainLink> check_chain(const format::ContainerReader& container,
                                                  const ChainInputs& inputs, const Options& options,
                                                  base::Progress& progress, const std::stop_token& stop);

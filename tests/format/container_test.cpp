@@ -203,6 +203,12 @@ TEST_CASE("a directory that contradicts itself is refused, each by its cause") {
   check([](auto& d) { d.tensors[3].shape[0] += 1; }, "expected");
   check([](auto& d) { d.tensors[1].storage = Storage::q4_tiles; }, "is not possible here");
   check([](auto& d) { d.tensors[2].length_bytes -= 1; }, "its shape needs");
+  check(
+      [](auto& d) {
+        d.tensors[2].storage = Storage::mx4_tiles;
+        d.tensors[2].length_bytes = storage_bytes(Storage::mx4_tiles, d.tensors[2].shape);
+      },
+      "has type mx4, but source_dtype bf16, expected mxfp4");
   check([](auto& d) { d.tensors[2].offset_bytes += 1; }, "does not start on a page");
   check([](auto& d) { d.tensors[2].offset_bytes = d.tensors[1].offset_bytes; },
         "overlaps or leaves the payload");
