@@ -64,7 +64,9 @@ std::vector<TensorInfo> list_tensors(const format::CheckpointIndex& index) {
 
 /// Quantized blocks show that the weights are not the released ones.
 void add_lossy(const format::CheckpointIndex& index, Json::Object& facts) {
-  const auto quantized = [](const auto& tensor) { return format::block_weights(tensor.dtype) > 1; };
+  const auto quantized = [&](const auto& tensor) {
+    return format::block_weights(tensor.dtype) > 1 && !format::is_released_type(index, tensor.dtype);
+  };
   if (std::ranges::any_of(index.tensors, quantized)) facts.emplace_back("lossy", true);
 }
 

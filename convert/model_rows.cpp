@@ -27,6 +27,10 @@ using format::ContainerTensor;
 using format::DType;
 using format::ModelTensor;
 
+/// The narrowest type without blocks that holds all values of `dtype`: MXFP4 has two bits of fraction, and
+/// bf16's range.
+DType plain_type(DType dtype) { return dtype == DType::mxfp4 ? DType::bf16 : dtype; }
+
 /// Stored rows are the bytes of the release in the model's order; decoding only widens them.
 class ReleasedRows final : public RowSource {
  public:
@@ -69,9 +73,7 @@ class Release final : public ModelRows {
   std::string name() const override { return {}; }
   std::string licence() const override { return {}; }
   DType exact_dtype(const ModelTensor& tensor) const override {
-    const DType dtype = views_.at(tensor.name)->dtype;
-    // MXFP4 has two bits of fraction and bf16's range.
-    return dtype == DType::mxfp4 ? DType::bf16 : dtype;
+    return plain_type(views_.at(tensor.name)->dtype);
   }
   std::unique_ptr<RowSource> open_tensor(const ModelTensor& tensor) const override {
     const format::TensorView& view = *views_.at(tensor.name);
@@ -203,11 +205,10 @@ class Container final : public ModelRows {
     const ContainerTensor& stored = *reader_.find(tensor.name);
     switch (stored.storage) {
       // Conversion has widened these values from their released type, so it holds them exactly.
-      case format::Storage::f32_rows: return stored.source_dtype;
+      case format::Storage::f32_rows: return plain_type(stored.source_dtype);
       case format::Storage::bf16_rows:
-      case format::Storage::bf16_tiles:
-      // MXFP4 has two bits of fraction and bf16's range.
-      case format::Storage::mx4_tiles: return DType::bf16;
+      case format::Storage::bf16_tiles: return DType::bf16;
+      case format::Storage::mx4_tiles: return plain_type(DType::mxfp4);
       case format::Storage::q8_tiles:
       case format::Storage::q6_tiles:
       // Integer times row scale: only f32 holds the product exactly.

@@ -401,6 +401,16 @@ std::map<std::string, std::uint64_t> quantized_types(const CheckpointIndex& chec
   return types;
 }
 
+/// OpenAI's own files of gpt-oss, which the repository on the hub has in "original/".
+void refuse_original_gpt_oss(const CheckpointIndex& checkpoint) {
+  const CheckpointTensor* tensor = checkpoint.find("block.0.attn.qkv.weight");
+  if (tensor == nullptr) return;
+  base::throw_malformed(checkpoint.files[tensor->file_index].string(),
+                        "holds gpt-oss under OpenAI's own names (block.0.attn.qkv.weight), which are not "
+                        "supported; the folder above \"original\" has the same weights as "
+                        "model-00001-of-....safetensors: convert that folder");
+}
+
 /// `params_name` names what the configuration was read from, for messages.
 void find_tensors(const CheckpointIndex& checkpoint, const ModelConfig& config, std::string params_name,
                   ReleasedModel& model) {
@@ -472,6 +482,7 @@ ReleasedModel open_released_model(const fs::path& path) {
   const CheckpointIndex checkpoint = open_checkpoint(path);
   if (checkpoint.kind == CheckpointKind::gguf) return open_gguf_model(checkpoint);
   if (checkpoint.kind == CheckpointKind::pickle) return open_grok_model(checkpoint);
+  refuse_original_gpt_oss(checkpoint);
   const fs::path folder = fs::is_directory(path) ? path : (path.has_parent_path() ? path.parent_path() : ".");
   const bool native = find_hub_root(checkpoint) == nullptr;
   const fs::path params_path = find_params(folder, native);

@@ -392,7 +392,9 @@ MistralParams gguf_params(const CheckpointIndex& checkpoint) {
 }
 
 bool is_released_type(const CheckpointIndex& checkpoint, DType dtype) {
-  return dtype == DType::mxfp4 && rules_of(checkpoint).gpt_oss;
+  const GgufKeys keys(checkpoint);
+  return dtype == DType::mxfp4 && keys.find("general.architecture") != nullptr &&
+         keys.architecture() == "gpt-oss";
 }
 
 ModelConfig gguf_config(const CheckpointIndex& checkpoint) {

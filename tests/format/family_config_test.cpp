@@ -158,6 +158,65 @@ TEST_CASE("Granite: logits are divided, and its sister has a shared expert witho
   CHECK(parse(shared).layer(0).feed_forward.mixture->shared == SharedExpert{72, false});
 }
 
+TEST_CASE(
+    "gpt-oss: windows by turns, YaRN, biases, clamped SwiGLU, and both names of the experts per token") {
+  const auto windows = [](const ModelDescription& model) {
+    std::string text;
+    for (std::uint64_t layer = 0; layer < model.layer_count(); ++layer)
+      text += attention(model, layer).window_tokens == 24U ? 'w' : '-';
+    return text;
+  };
+  const auto model = parse(tests::small_config("gpt_oss"));
+  CHECK(windows(model) == "w-w-w-");
+  CHECK(windows(parse(changed_config(
+            "gpt_oss", "layer_types",
+            R"(["full_attention","full_attention","sliding_attention","sliding_attention","full_attention",
+                "sliding_attention"])"))) == "--ww-w");
+  CHECK(attention(parse(changed_config("gpt_oss", "sliding_window", ""))).window_tokens == 128U);
+  CHECK(attention(model).sinks);
+  CHECK(attention(model).input_biases);
+  CHECK(attention(model).output_bias);
+  CHECK_FALSE(attention(parse(changed_config("gpt_oss", "attention_bias", "false"))).output_bias);
+  CHECK(model.activation == Activation(ClampedSwiglu{1.702, 7}));
+  CHECK(parse(changed_config("gpt_oss", "swiglu_limit", "5.5")).activation ==
+        Activation(ClampedSwiglu{1.702, 5.5}));
+  const Mixture& mixture = *model.layer(1).feed_forward.mixture;
+  CHECK(mixture.expert_biases);
+  CHECK(mixture.router.logit_bias);
+  CHECK(mixture.router.renormalise);
+  for (const char* key : {"num_experts_per_tok", "experts_per_token"})
+    CHECK(parse(changed_config("gpt_oss", key, "")).layer(0).feed_forward.mixture->experts_per_token == 4);
+  // The family's class in transformers has YaRN where a file names no scaling.
+  CHECK(parse(changed_config("gpt_oss", "rope_scaling", "")) == model);
+  CHECK_FALSE(std::get<YarnScaling>(attention(model).rope->scaling).round_ramp);
+  struct Case {
+    const char* key;
+    const char* value;
+    const char* cause;
+  };
+  for (const auto& [key, value, cause] : {
+           Case{"experts_per_token", "3",
+                "c: key 'experts_per_token': is 3, but another spelling of the key is 4"},
+           Case{"initial_context_length", "8192",
+                "c: key 'initial_context_length': is 8192, but the RoPE scaling begins at 4096"},
+           Case{"swiglu_limit", "-7", "c: key 'swiglu_limit': expected a number from"},
+           Case{"layer_types", R"(["chunked_attention"])",
+                "c: key 'layer_types': has 1 layers, but 'num_hidden_layers' is 6"},
+           Case{"layer_types",
+                R"(["chunked_attention","full_attention","full_attention","full_attention","full_attention",
+                    "full_attention"])",
+                "has the value \"chunked_attention\", which is not supported, expected full_attention or "
+                "sliding_attention"},
+           Case{"quantization_config", R"({"quant_method": "mxfp4", "bits": 4})",
+                "c: key 'quantization_config': unknown key 'bits'"},
+           Case{"quantization_config", R"({"quant_method": "gptq"})",
+                "expected \"fp8\", \"mxfp4\" or \"compressed-tensors\""},
+       }) {
+    CAPTURE(std::string(value));
+    CHECK_ERROR(parse(changed_config("gpt_oss", key, value)), ErrorKind::malformed, cause);
+  }
+}
+
 TEST_CASE("the part of the head that rotates, in all spellings") {
   const auto dims = [](const std::string& text) { return attention(parse(text)).rope->rotary_dims; };
   CHECK(dims(tests::small_config("glm4_moe")) == 12);  // of 24
@@ -282,8 +341,7 @@ TEST_CASE("a config.json that cannot be read is refused with the key") {
       const auto& [family, key, value, cause] : {
           Case{"qwen3_moe", "hidden_size", "", "c: key 'hidden_size' is missing"},
           Case{"qwen3_moe", "hidden_size", "0", "c: key 'hidden_size': expected a whole number from 1"},
-          Case{"qwen3_moe", "hidden_size", "\"96\"",
-               "found the string '96'"},
+          Case{"qwen3_moe", "hidden_size", "\"96\"", "found the string '96'"},
           Case{"qwen3_moe", "num_hidden_layers", "18446744073709551615",
                "c: key 'num_hidden_layers': expected a whole number from 1 to 1024"},
           Case{"qwen3_moe", "num_attention_heads", "0", "c: key 'num_attention_heads'"},

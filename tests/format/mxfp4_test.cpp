@@ -291,6 +291,17 @@ TEST_CASE("exponents that give NaN or infinity are refused with their place") {
               "m.gguf: tensor 'blk.3.ffn_down_exps.weight': has the exponent 255, which is NaN, at [1, 32]");
 }
 
+TEST_CASE("gpt-oss under OpenAI's own names is refused with the folder that can be read") {
+  const TempDir folder(tests::fast_directory());
+  tests::write_family_release(folder.path(), R"({"num_hidden_layers": 24, "num_experts": 32})",
+                              {{"block.0.attn.qkv.weight", DType::bf16, {2}, std::string(4, '\0')},
+                               {"embedding.weight", DType::bf16, {2}, std::string(4, '\0')}});
+  CHECK_ERROR(
+      open_released_model(folder.path()), ErrorKind::malformed,
+      "model.safetensors: holds gpt-oss under OpenAI's own names (block.0.attn.qkv.weight), which are "
+      "not supported; the folder above \"original\" has the same weights");
+}
+
 TEST_CASE("a file that ends within blocks or scales is refused") {
   const TempDir folder(tests::fast_directory());
   tests::write_mx_release(folder.path(), release());
