@@ -89,7 +89,9 @@ PaddedWidths::PaddedWidths(const LayerShape& shape)
       shared(shape.shared ? padded_to_tiles(shape.shared->width) : 0),
       dense(padded_to_tiles(shape.dense_width)) {
   if (const auto* attention = std::get_if<format::GroupedQueryAttention>(&shape.mixer)) {
-    query = padded_to_tiles(attention->heads * attention->head_dim);
+    heads = padded_to_tiles(attention->heads * attention->head_dim);
+    gates = attention->output_gate ? heads : 0;
+    query = attention->output_gate ? padded_to_tiles(2 * attention->heads * attention->head_dim) : heads;
     key_value = padded_to_tiles(attention->key_heads * attention->head_dim);
   } else if (const auto* net = std::get_if<format::GatedDeltaNet>(&shape.mixer)) {
     const std::uint64_t values = net->value_heads * net->value_dim;

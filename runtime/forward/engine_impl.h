@@ -117,7 +117,9 @@ struct LatentWidths {
 /// Widths of a layer's rows, padded to whole tiles.
 struct PaddedWidths {
   explicit PaddedWidths(const LayerShape& shape);
-  std::size_t query = 0;      ///< all query heads of grouped-query attention
+  std::size_t query = 0;      ///< all query heads of grouped-query attention, and their gates
+  std::size_t heads = 0;      ///< its results of all heads
+  std::size_t gates = 0;      ///< their gates; 0 where there are none
   std::size_t key_value = 0;  ///< all its key heads, or all its value heads
   LatentWidths latent;        ///< of latent attention
   std::size_t channels = 0;   ///< of a causal convolution
@@ -149,9 +151,10 @@ struct Activations {
   Buffer<float> x;                  ///< [R][dim] residual stream
   Buffer<float> normed;             ///< [R][dim]
   Buffer<float> query;              ///< [R][query]
+  Buffer<float> output_gate;        ///< [R][heads] of grouped-query attention
   Buffer<float> key;                ///< [R][key_value]; a latent and its rotary key
   Buffer<float> value;              ///< [R][key_value]
-  Buffer<float> heads;              ///< [R][query] attention's output, head after head
+  Buffer<float> heads;              ///< [R][heads] attention's output, head after head
   Buffer<float> query_latent;       ///< [R][query_latent]
   Buffer<float> absorbed;           ///< [R][head][absorbed]
   Buffer<float> recurrent_in;       ///< [R][inputs]
@@ -324,11 +327,12 @@ struct Engine::Impl {
   void finish_queries(const Layer& layer, const AttentionWeights& w, std::size_t row, unsigned worker);
   void finish_keys_and_values(const Layer& layer, const AttentionWeights& w, std::size_t row,
                               unsigned worker);
-  void finish_row(const Layer& layer, const Buffer<float>& bias, const Buffer<float>* norm,
-                  std::size_t true_width, std::size_t width, float* row);
+  void split_gates(const Layer& layer, std::size_t row);
+  void finish_row(const Layer& layer, const Buffer<float>* norm, std::size_t true_width, std::size_t width,
+                  float* row);
   void finish_head(const Layer& layer, std::size_t row, const Buffer<float>& norm, std::size_t stride,
                    float* head);
-  void attend(const Layer& layer);
+  void attend(const Layer& layer, const AttentionWeights& w);
 
   // latent_attention.cpp
   void mix(const Layer& layer, const LatentWeights& w);

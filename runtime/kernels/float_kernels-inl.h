@@ -318,10 +318,14 @@ inline void add_values(const T* values, const T* next_keys, std::size_t count, s
 // whatever the context. Blocks are pages at absolute positions and do not depend on where a prompt was cut,
 // so neither do the bits. A sliding window may begin within a block.
 //
+// A sink is like a position in front of all others whose value is zero: the maximum begins with its score,
+// and the denominator with exp(0).
+//
 // Queries share the loads of keys and values; each query has its own sums, so its bits do not depend on how
 // many are computed together.
 template <int kQueries, typename T>
-void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
+void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, std::size_t end,
+               const ScoreRule& rule, float* out) {
   constexpr bool kScaled = sizeof(T) == 1;
   const std::size_t stride = kv.stride;
   const auto result = [&](int q) { return out + static_cast<std::size_t>(q) * stride; };
@@ -329,8 +333,8 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
   float denominator[kQueries];
   alignas(64) float score[kQueries * kKvPageTokens];
   for (int q = 0; q < kQueries; ++q) {
-    max_so_far[q] = -__builtin_inff();
-    denominator[q] = 0;
+    max_so_far[q] = rule.sinks != nullptr ? rule.sinks[q] : -__builtin_inff();
+    denominator[q] = rule.sinks != nullptr ? 1.0f : 0.0f;
     for (std::size_t i = 0; i < stride; i += 16) store(result(q) + i, zero());
   }
   for (std::size_t block = first / kKvPageTokens * kKvPageTokens; block < end; block += kKvPageTokens) {
@@ -356,6 +360,10 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
       float* const of_query = score + static_cast<std::size_t>(q) * kKvPageTokens;
       if constexpr (kScaled)
         for (std::size_t i = 0; i < count; ++i) of_query[i] *= key_scales[i];
+      if (rule.soft_cap > 0) {
+        end_with_nothing(of_query, count);
+        soft_cap(rule.soft_cap, (count + 15) / 16 * 16, of_query);
+      }
       const float block_max = largest(of_query, count);
       // In the first block the factor is exp(-infinity) = 0, and the totals are 0 already.
       if (block_max > max_so_far[q]) {
@@ -383,21 +391,26 @@ void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, 
 }
 
 template <int kQueries>
-void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, std::size_t end, float* out) {
+void attend_to(const float* queries, const KeyValueView& kv, std::size_t first, std::size_t end,
+               const ScoreRule& rule, float* out) {
   switch (kv.element) {
-    case KvElement::f32: return attend_to<kQueries, float>(queries, kv, first, end, out);
-    case KvElement::bf16: return attend_to<kQueries, std::uint16_t>(queries, kv, first, end, out);
-    case KvElement::s8: return attend_to<kQueries, std::int8_t>(queries, kv, first, end, out);
+    case KvElement::f32: return attend_to<kQueries, float>(queries, kv, first, end, rule, out);
+    case KvElement::bf16: return attend_to<kQueries, std::uint16_t>(queries, kv, first, end, rule, out);
+    case KvElement::s8: return attend_to<kQueries, std::int8_t>(queries, kv, first, end, rule, out);
   }
 }
 
 void attend(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t first,
-            std::size_t end, float* out) {
+            std::size_t end, const ScoreRule& rule, float* out) {
+  ScoreRule rest = rule;
+  const auto next = [&](std::size_t computed) {
+    queries += computed * kv.stride;
+    out += computed * kv.stride;
+    count -= computed;
+    if (rest.sinks != nullptr) rest.sinks += computed;
+  };
   // A template for each number of queries, so that their sums stay in registers.
-  for (; count >= 4; count -= 4, queries += 4 * kv.stride, out += 4 * kv.stride)
-    attend_to<4>(queries, kv, first, end, out);
-  for (; count >= 2; count -= 2, queries += 2 * kv.stride, out += 2 * kv.stride)
-    attend_to<2>(queries, kv, first, end, out);
-  for (; count > 0; --count, queries += kv.stride, out += kv.stride)
-    attend_to<1>(queries, kv, first, end, out);
+  for (; count >= 4; next(4)) attend_to<4>(queries, kv, first, end, rest, out);
+  for (; count >= 2; next(2)) attend_to<2>(queries, kv, first, end, rest, out);
+  for (; count > 0; next(1)) attend_to<1>(queries, kv, first, end, rest, out);
 }

@@ -91,6 +91,13 @@ struct KeyValueView {
   KvElement element;
 };
 
+/// How scores of queries become weights, besides the softmax.
+struct ScoreRule {
+  /// [query] a score that takes part in the softmax, but has no value (gpt-oss's sdpa()); null: none.
+  const float* sinks;
+  float soft_cap;  ///< scores are cap x tanh(score / cap); 0: as they are. A sink stays as it is
+};
+
 enum class ActivationKind : std::uint8_t { silu, gelu_tanh, clamped_swiglu };
 
 /// How the hidden values of a feed-forward follow from gate and up, which clamped_swiglu limits first
@@ -195,7 +202,7 @@ struct Kernels {
   /// are f32; the scale of an s8 row multiplies its score or its weight. queries: [count][stride], already
   /// scaled. out: [count][stride].
   void (*attend)(const float* queries, std::size_t count, const KeyValueView& kv, std::size_t first,
-                 std::size_t end, float* out);
+                 std::size_t end, const ScoreRule& rule, float* out);
   /// Softmax attention of `count` queries, kLatentQueries at most, over the latents of positions [0, end). A
   /// latent is the value, and with its rotary part the key. queries: [count][stride + value_stride], already
   /// scaled. out: [count][out_stride], of which `stride` columns are written.

@@ -144,6 +144,13 @@ void check_values(const format::ContainerReader& container, const format::Contai
     base::throw_malformed(subject, "tensor '" + tensor.name + "': its padding is not zero");
 }
 
+/// [count padded] ones, and zeros behind them.
+Buffer<float> ones(std::uint64_t count) {
+  Buffer<float> row(base::align_up(count, format::kTileCols));
+  std::fill_n(row.data(), count, 1.0f);
+  return row;
+}
+
 }  // namespace
 
 Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options)
@@ -182,15 +189,18 @@ Embedding Model::Impl::open_embedding() const {
 
 MixerWeights Model::Impl::open_mixer(const format::GroupedQueryAttention& attention, std::uint64_t l) const {
   const bool has_norms = attention.query_key_norm != format::QueryKeyNorm::none;
+  const bool has_values = !attention.keys_are_values;
   return AttentionWeights{
       .query = matrix(TensorRole::query, l),
       .key = matrix(TensorRole::key, l),
-      .value = matrix(TensorRole::value, l),
+      .value = has_values ? std::optional(matrix(TensorRole::value, l)) : std::nullopt,
       .query_bias = rows_if(attention.input_biases, TensorRole::query_bias, l),
       .key_bias = rows_if(attention.input_biases, TensorRole::key_bias, l),
-      .value_bias = rows_if(attention.input_biases, TensorRole::value_bias, l),
+      .value_bias = rows_if(attention.input_biases && has_values, TensorRole::value_bias, l),
       .query_norm = has_norms ? norm_weights(TensorRole::query_norm, l) : Buffer<float>(),
       .key_norm = has_norms ? norm_weights(TensorRole::key_norm, l) : Buffer<float>(),
+      .value_norm = attention.value_norm ? ones(attention.head_dim) : Buffer<float>(),
+      .sinks = rows_if(attention.sinks, TensorRole::sinks, l),
       .output = matrix(TensorRole::attention_output, l),
       .output_bias = rows_if(attention.output_bias, TensorRole::attention_output_bias, l),
   };

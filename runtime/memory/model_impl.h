@@ -58,15 +58,23 @@ struct SharedWeights {
 
 /// Grouped-query attention.
 struct AttentionWeights {
-  WeightMatrix query;                  ///< [heads x head_dim, dim]
-  WeightMatrix key, value;             ///< [kv_heads x head_dim, dim]
-  Buffer<float> query_bias;            ///< [heads x head_dim padded]
+  WeightMatrix query;  ///< [heads x head_dim, dim]; with an output gate [heads x (query, gate)]
+  WeightMatrix key;    ///< [kv_heads x head_dim, dim]
+  std::optional<WeightMatrix> value;   ///< like key; absent: values are what `key` makes
+  Buffer<float> query_bias;            ///< [rows of query padded]
   Buffer<float> key_bias, value_bias;  ///< [kv_heads x head_dim padded]
   Buffer<float> query_norm, key_norm;  ///< [head_dim padded], or over the full width like the biases
+  Buffer<float> value_norm;            ///< [head_dim padded] ones: this norm has no weights
+  Buffer<float> sinks;                 ///< [heads padded]
   WeightMatrix output;                 ///< [dim, heads x head_dim]
   Buffer<float> output_bias;           ///< [dim padded]
 
-  [[nodiscard]] std::vector<const WeightMatrix*> matrices() const { return {&query, &key, &value, &output}; }
+  [[nodiscard]] std::vector<const WeightMatrix*> matrices() const {
+    std::vector<const WeightMatrix*> all{&query, &key};
+    if (value) all.push_back(&*value);
+    all.push_back(&output);
+    return all;
+  }
 };
 
 /// Latent attention.

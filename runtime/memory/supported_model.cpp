@@ -1,7 +1,3 @@
-// The properties of a ModelDescription that the forward pass does not compute. Each is refused by name:
-// ignoring one would give fluent nonsense, which is worse than an error. When the forward pass learns one,
-// its line here goes and docs/families.md changes.
-
 #include "runtime/memory/supported_model.h"
 
 #include <algorithm>
@@ -15,32 +11,6 @@ namespace sluice::runtime {
 namespace {
 
 using namespace format;
-
-/// Refuses what is not computed, in the words that docs/families.md lists.
-class SupportCheck final {
- public:
-  explicit SupportCheck(std::string subject) : subject_(std::move(subject)) {}
-
-  void refuse_if(bool present, std::string_view what) const {
-    if (present) base::throw_malformed(subject_, std::string(what) + " is not supported yet");
-  }
-
-  void check(const LayerDescription& layer) const {
-    if (const auto* attention = std::get_if<GroupedQueryAttention>(&layer.mixer)) check(*attention);
-  }
-
- private:
-  void check(const GroupedQueryAttention& attention) const {
-    refuse_if(attention.value_norm, "value norm");
-    refuse_if(attention.keys_are_values, "attention without a value matrix");
-    refuse_if(attention.sinks, "attention sink");
-    refuse_if(attention.output_gate, "gate of the attention's output");
-    refuse_if(attention.soft_cap.has_value(), "attention soft cap");
-    refuse_if(attention.query_temperature.has_value(), "query temperature");
-  }
-
-  std::string subject_;
-};
 
 RecurrentShape recurrent_shape(const Mixer& mixer, std::uint64_t width) {
   if (const auto* net = std::get_if<GatedDeltaNet>(&mixer))
@@ -103,10 +73,7 @@ bool DecoderShape::streams_experts(std::size_t layer) const {
          std::ranges::none_of(layers, [](const LayerShape& other) { return other.router.has_value(); });
 }
 
-DecoderShape require_supported(const ModelDescription& description, std::string_view subject) {
-  for (std::uint64_t i = 0; i < description.layer_count(); ++i)
-    SupportCheck(std::string(subject) + ": layer " + std::to_string(i)).check(description.layer(i));
-
+DecoderShape require_supported(const ModelDescription& description, std::string_view) {
   DecoderShape shape;
   shape.width = description.width;
   shape.vocabulary = description.vocabulary;

@@ -23,6 +23,7 @@ using runtime::KvLayout;
 using runtime::KvLimits;
 using runtime::KvPool;
 using runtime::KvType;
+using runtime::ScoreRule;
 
 namespace {
 
@@ -69,11 +70,13 @@ struct OneSequence {
   KvCache cache;
 };
 
+constexpr ScoreRule kPlain{.sinks = nullptr, .soft_cap = 0};
+
 std::vector<float> attend(const KvCache& cache, const Kernels& kernels, const Head& head, std::size_t first,
-                          std::size_t end) {
+                          std::size_t end, const ScoreRule& rule = kPlain) {
   std::vector<float> query(cache.pool().head(1, 1).stride), out(cache.pool().head(1, 1).stride);
   std::ranges::copy(head.query, query.begin());
-  kernels.attend(query.data(), 1, cache.view(1, 1), first, end, out.data());
+  kernels.attend(query.data(), 1, cache.view(1, 1), first, end, rule, out.data());
   return out;
 }
 
@@ -98,14 +101,16 @@ std::vector<double> kept_row(KvType type, const std::vector<float>& row) {
   return result;
 }
 
-std::vector<double> slow_attention(KvType type, const Head& head, std::size_t first, std::size_t end) {
+std::vector<double> slow_attention(KvType type, const Head& head, std::size_t first, std::size_t end,
+                                   const ScoreRule& rule = kPlain) {
   std::vector<double> out(head.query.size());
-  double sum = 0;
+  double sum = rule.sinks != nullptr ? std::exp(static_cast<double>(*rule.sinks)) : 0;
   for (std::size_t p = first; p < end; ++p) {
     const auto key = kept_row(type, head.keys[p]);
     const auto value = kept_row(type, head.values[p]);
     double score = 0;
     for (std::size_t i = 0; i < key.size(); ++i) score += head.query[i] * key[i];
+    if (rule.soft_cap > 0) score = rule.soft_cap * std::tanh(score / rule.soft_cap);
     const double weight = std::exp(score);
     sum += weight;
     for (std::size_t i = 0; i < key.size(); ++i) out[i] += weight * value[i];
@@ -134,17 +139,18 @@ TEST_CASE("queries that share keys and values get the bits that each gets alone"
       cache.reserve(0, 150);
       const Head kept(150, head_dim, 1);
       for (std::size_t p = 0; p < 150; ++p) write(cache, *kernels, kept, p);
-      std::vector<float> queries, alone;
+      std::vector<float> queries, alone, sinks;
       for (std::size_t q = 0; q < kQueries; ++q) {
         const Head head(1, head_dim, 100 + q);
         queries.insert(queries.end(), head.query.begin(), head.query.end());
         queries.resize((q + 1) * cache.pool().head(1, 1).stride);
-        const auto result = attend(cache, *kernels, head, 5, 140);
+        sinks.push_back(static_cast<float>(q) * 0.5f);
+        const auto result = attend(cache, *kernels, head, 5, 140, {&sinks.back(), 3});
         alone.insert(alone.end(), result.begin(), result.end());
       }
       for (std::size_t count = 1; count <= kQueries; ++count) {
         std::vector<float> together(count * cache.pool().head(1, 1).stride);
-        kernels->attend(queries.data(), count, cache.view(1, 1), 5, 140, together.data());
+        kernels->attend(queries.data(), count, cache.view(1, 1), 5, 140, {sinks.data(), 3}, together.data());
         REQUIRE(std::ranges::equal(together, std::span(alone).first(together.size())));
       }
     }
@@ -168,15 +174,52 @@ TEST_CASE(
         std::vector<float> bits;
         for (const auto& [first, end] :
              {std::pair<std::size_t, std::size_t>{0, 1}, {0, 64}, {3, 65}, {70, 150}}) {
-          const auto found = attend(cache, *kernels, head, first, end);
-          const auto expected = slow_attention(type, head, first, end);
-          for (std::size_t i = 0; i < head_dim; ++i) REQUIRE(std::fabs(found[i] - expected[i]) < 2e-5);
-          bits.insert(bits.end(), found.begin(), found.end());
+          // Sinks below, among and far above the scores, which reach 12.
+          for (const float sink : {-30.0f, 2.0f, 25.0f}) {
+            for (const ScoreRule& rule : {kPlain, {nullptr, 3}, {&sink, 0}, {&sink, 0.8f}}) {
+              const auto found = attend(cache, *kernels, head, first, end, rule);
+              const auto expected = slow_attention(type, head, first, end, rule);
+              for (std::size_t i = 0; i < head_dim; ++i) REQUIRE(std::fabs(found[i] - expected[i]) < 2e-5);
+              bits.insert(bits.end(), found.begin(), found.end());
+            }
+          }
         }
         if (first_bits.empty()) first_bits = bits;
         CHECK(std::memcmp(bits.data(), first_bits.data(), bits.size() * sizeof(float)) == 0);
       }
     }
+  }
+}
+
+TEST_CASE("a sink takes its share of the softmax and gives nothing for it; caps bend scores alone") {
+  // Scores 1, -0.5 and 2, and values that show each position's weight.
+  OneSequence sequence(shape_of(16), {.context_tokens = 3, .step_tokens = 3}, KvType::f32);
+  sequence.cache.reserve(0, 3);
+  Head head(3, 16, 1);
+  head.query.assign(16, 0);
+  head.query[0] = 1;
+  const float scores[] = {1, -0.5f, 2};
+  for (std::size_t p = 0; p < 3; ++p) {
+    head.keys[p].assign(16, 0);
+    head.keys[p][0] = scores[p];
+    head.values[p].assign(16, 0);
+    head.values[p][p] = 1;
+  }
+  const float sink = 0.7f;
+  for (const Kernels* kernels : all_kernels()) {
+    CAPTURE(std::string(kernels->name));
+    for (std::size_t p = 0; p < 3; ++p) write(sequence.cache, *kernels, head, p);
+    const auto weights = attend(sequence.cache, *kernels, head, 0, 3, {&sink, 0});
+    CHECK(weights[0] == doctest::Approx(0.213573).epsilon(1e-5));
+    CHECK(weights[1] == doctest::Approx(0.047655).epsilon(1e-5));
+    CHECK(weights[2] == doctest::Approx(0.580553).epsilon(1e-5));
+    CHECK(weights[0] + weights[1] + weights[2] == doctest::Approx(0.841781).epsilon(1e-5));
+    // 1.5 tanh(score / 1.5) is 0.874174, -0.482269 and 1.305092; the sink stays 0.7.
+    const auto capped = attend(sequence.cache, *kernels, head, 0, 3, {&sink, 1.5f});
+    const double sum = std::exp(0.874174) + std::exp(-0.482269) + std::exp(1.305092) + std::exp(0.7);
+    CHECK(capped[0] == doctest::Approx(std::exp(0.874174) / sum).epsilon(1e-5));
+    CHECK(capped[1] == doctest::Approx(std::exp(-0.482269) / sum).epsilon(1e-5));
+    CHECK(capped[2] == doctest::Approx(std::exp(1.305092) / sum).epsilon(1e-5));
   }
 }
 

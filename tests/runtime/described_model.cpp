@@ -61,6 +61,12 @@ class Chooser final {
     a.query_key_norm = static_cast<QueryKeyNorm>(from(0, 2));
     if (once_in(3)) a.scale = between(0.05, 0.5);
     if (once_in(3)) a.clip = between(0.5, 2);
+    a.value_norm = once_in(4);
+    a.keys_are_values = once_in(4);
+    a.sinks = once_in(3);
+    a.output_gate = once_in(3);
+    if (once_in(3)) a.soft_cap = between(0.5, 5);
+    if (once_in(3)) a.query_temperature = QueryTemperature{between(0.1, 0.5), from(5, 20)};
     const std::uint64_t rotary_dims = once_in(2) ? a.head_dim : 2 * from(1, a.head_dim / 2);
     const auto style = once_in(2) ? RopeStyle::half_split : RopeStyle::interleaved;
     if (!once_in(8)) a.rope = Rope{style, rotary_dims, once_in(2) ? 1e4 : 1e6, scaling(rotary_dims)};

@@ -235,17 +235,20 @@ TEST_CASE("float kernels give the same bits on every instruction set") {
       std::vector<std::uint16_t> rows16(rows.size());
       k.to_bf16(rows.data(), rows.size(), rows16.data());
       std::vector<float> result(stride);
-      const auto attend = [&](const auto& elements, runtime::KvElement element, std::size_t first) {
+      const auto attend = [&](const auto& elements, runtime::KvElement element, std::size_t first,
+                              const runtime::ScoreRule& rule) {
         const std::size_t array_bytes = runtime::kKvPageTokens * stride * sizeof(elements[0]);
         std::vector<const std::byte*> pages;
         for (std::size_t page = 0; page < 4; ++page)
           pages.push_back(reinterpret_cast<const std::byte*>(elements.data()) + page * 2 * array_bytes);
-        k.attend(a.data(), 1, {pages.data(), 0, array_bytes, 0, 0, stride, stride, element}, first, end,
+        k.attend(a.data(), 1, {pages.data(), 0, array_bytes, 0, 0, stride, stride, element}, first, end, rule,
                  result.data());
         keep(result);
       };
-      attend(rows, runtime::KvElement::f32, end / 3);
-      attend(rows16, runtime::KvElement::bf16, 0);
+      const float sink = 0.7f;
+      attend(rows, runtime::KvElement::f32, end / 3, {nullptr, 0});
+      attend(rows16, runtime::KvElement::bf16, 0, {nullptr, 0});
+      attend(rows16, runtime::KvElement::bf16, 0, {&sink, 3});
     }
     return all;
   };

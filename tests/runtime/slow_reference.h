@@ -173,18 +173,27 @@ class SlowReference {
     }
   }
 
-  /// Queries or keys from their projection to what scores are computed from; values without norm and rope.
-  Row heads_of(const format::GroupedQueryAttention& a, const std::string& matrix,
-               const std::string& norm_name, const Row& x, std::size_t position) {
+  /// A projection with its bias.
+  Row projected(const format::GroupedQueryAttention& a, const std::string& matrix, const Row& x) {
     Row y = product(matrix + ".weight", x);
     if (a.input_biases) add_bias(y, matrix + ".bias");
-    const bool is_value = norm_name.empty();
-    if (!is_value && a.query_key_norm == format::QueryKeyNorm::full_width) norm(y, 0, y.size(), norm_name);
+    return y;
+  }
+
+  static void clip(const format::GroupedQueryAttention& a, Row& y) {
     if (a.clip)
       for (double& v : y) v = std::clamp(v, -*a.clip, *a.clip);
-    if (is_value) return y;
+  }
+
+  /// Queries or keys from their projection to what scores are computed from.
+  Row heads_of(const format::GroupedQueryAttention& a, Row y, const std::string& norm_name,
+               std::size_t position) {
+    if (a.query_key_norm == format::QueryKeyNorm::full_width)
+      norm(y, 0, y.size(), norm_name, model_.norm.epsilon);
+    clip(a, y);
     for (std::size_t first = 0; first < y.size(); first += a.head_dim) {
-      if (a.query_key_norm == format::QueryKeyNorm::per_head) norm(y, first, a.head_dim, norm_name);
+      if (a.query_key_norm == format::QueryKeyNorm::per_head)
+        norm(y, first, a.head_dim, norm_name, model_.norm.epsilon);
       if (a.rope) rotate(*a.rope, y, first, position);
     }
     return y;
@@ -331,6 +340,30 @@ class SlowReference {
     return out;
   }
 
+  Row values_of(const format::GroupedQueryAttention& a, Row y) {
+    clip(a, y);
+    for (std::size_t first = 0; a.value_norm && first < y.size(); first += a.head_dim) {
+      double squares = 0;
+      for (std::size_t i = 0; i < a.head_dim; ++i) squares += y[first + i] * y[first + i];
+      const double rms = std::sqrt(squares / static_cast<double>(a.head_dim) + model_.norm.epsilon);
+      for (std::size_t i = 0; i < a.head_dim; ++i) y[first + i] /= rms;
+    }
+    return y;
+  }
+
+  /// Queries of all heads, and the gates of their results, which the query matrix makes head by head.
+  static std::pair<Row, Row> split(const format::GroupedQueryAttention& a, const Row& made) {
+    if (!a.output_gate) return {made, {}};
+    Row queries, gates;
+    for (std::size_t first = 0; first < made.size(); first += 2 * a.head_dim) {
+      for (std::size_t i = 0; i < a.head_dim; ++i) {
+        queries.push_back(made[first + i]);
+        gates.push_back(made[first + a.head_dim + i]);
+      }
+    }
+    return {queries, gates};
+  }
+
   std::vector<Row> attention(const format::GroupedQueryAttention& a, const std::string& name,
                              const std::vector<Row>& h) {
     std::vector<Row> keys;
@@ -339,9 +372,11 @@ class SlowReference {
     const std::size_t d = a.head_dim;
     const double scale = a.scale.value_or(1 / std::sqrt(static_cast<double>(d)));
     for (std::size_t t = 0; t < h.size(); ++t) {
-      const Row q = heads_of(a, name + "wq", name + "q_norm.weight", h[t], t);
-      keys.push_back(heads_of(a, name + "wk", name + "k_norm.weight", h[t], t));
-      values.push_back(heads_of(a, name + "wv", "", h[t], t));
+      const auto [made, gates] = split(a, projected(a, name + "wq", h[t]));
+      const Row q = heads_of(a, made, name + "q_norm.weight", t);
+      const Row key = projected(a, name + "wk", h[t]);
+      keys.push_back(heads_of(a, key, name + "k_norm.weight", t));
+      values.push_back(values_of(a, a.keys_are_values ? key : projected(a, name + "wv", h[t])));
       Row mixed(q.size());
       for (std::size_t head = 0; head < a.heads; ++head) {
         const std::size_t kv = head / (a.heads / a.key_heads) * d;
@@ -351,12 +386,16 @@ class SlowReference {
         for (std::size_t s = first; s <= t; ++s) {
           double dot = 0;
           for (std::size_t i = 0; i < d; ++i) dot += q[head * d + i] * keys[s][kv + i];
-          score.push_back(dot * scale);
+          score.push_back(dot * scale * temperature(a.query_temperature, t));
+          if (a.soft_cap) score.back() = *a.soft_cap * std::tanh(score.back() / *a.soft_cap);
         }
+        // A sink is one more score, without a value.
+        if (a.sinks) score.push_back(weights_.at(name + "sinks")[head]);
         softmax(score);
         for (std::size_t s = first; s <= t; ++s)
           for (std::size_t i = 0; i < d; ++i) mixed[head * d + i] += score[s - first] * values[s][kv + i];
       }
+      for (std::size_t i = 0; i < gates.size(); ++i) mixed[i] *= sigmoid(gates[i]);
       out.push_back(product(name + "wo.weight", mixed));
       if (a.output_bias) add_bias(out.back(), name + "wo.bias");
     }
