@@ -22,6 +22,7 @@
 #include "base/file.h"
 #include "base/output.h"
 #include "base/text.h"
+#include "cli/answer_printer.h"
 #include "cli/chat_options.h"
 #include "cli/environment.h"
 #include "cli/generation_report.h"
@@ -253,20 +254,18 @@ class Conversation final {
     session_.set_stop(stop);
     RunOptions values = values_;
     values.sampling.seed += answers_++;
-    text::ThinkingSplitter splitter(opens_thinking);
-    text::Message answer{.role = text::Role::assistant, .content = {}};
+    text::AnswerSplitter splitter(format_, model_.tokenizer(), opens_thinking);
+    AnswerPrinter printer(console_, values_.hide_thinking);
     std::size_t given_bytes = 0;
     const auto generation = runtime::generate(
         session_, model_, ids, tokens_max(), values.sampling,
         [&](TokenId id, std::string_view text) {
           given_bytes += text.size();
-          show(splitter.add(text), answer);
-          if (is_thinking_mark(id)) show(splitter.add(model_.tokenizer().control_text(id)), answer);
+          printer.show(splitter.add(id, text));
         },
         stop, values.stop_texts);
     // Text that was held back when the answer was interrupted.
-    show(splitter.add(std::string_view(generation.text).substr(given_bytes)), answer);
-    show(splitter.finish(), answer);
+    printer.show(splitter.finish(std::string_view(generation.text).substr(given_bytes)));
     console_.write_generated("\n");
     computed_ = ids;
     computed_.insert(computed_.end(), generation.ids.begin(), generation.ids.end());
@@ -274,7 +273,7 @@ class Conversation final {
     statistics_ = statistics_line(generation, ids.size(), reused, "the conversation so far", values);
     if (values_.stats) console_.report(statistics_);
     if (InterruptHandler::terminated()) throw Error(ErrorKind::interrupted, "interrupted");
-    keep(std::move(answer), generation.stop);
+    keep(printer.take(), generation.stop);
   }
 
   /// -1 of --tokens, and no --tokens, let the model end its answer.
@@ -289,30 +288,6 @@ class Conversation final {
     const auto common = std::ranges::mismatch(computed_, ids.first(ids.size() - 1));
     const auto count = static_cast<std::uint64_t>(common.in1 - computed_.begin());
     return session_.truncate(count);
-  }
-
-  /// Some tokenizers have the marks of thinking as control tokens, which have no text of their own.
-  [[nodiscard]] bool is_thinking_mark(TokenId id) const {
-    const std::string control = model_.tokenizer().control_text(id);
-    return control == "<think>" || control == "</think>";
-  }
-
-  /// Prints parts of an answer and appends them to it.
-  void show(const std::vector<text::ThinkingSplitter::Part>& parts, text::Message& answer) {
-    for (const auto& part : parts) {
-      std::string& whole = part.thinking ? answer.thinking : answer.content;
-      std::string_view text = part.text;
-      // SentencePiece writes a space before the first word. Encoding it again would give a second one.
-      if (whole.empty() && text.starts_with(' ')) text.remove_prefix(1);
-      if (!part.thinking) {
-        if (whole.empty() && !answer.thinking.empty() && !values_.hide_thinking)
-          console_.write_generated("\n\n");
-        console_.write_generated(text);
-      } else if (!values_.hide_thinking) {
-        console_.write_dimmed(text);
-      }
-      whole += text;
-    }
   }
 
   void keep(text::Message answer, runtime::StopReason stop) {

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "cli/answer_printer.h"
 #include "cli/chat_options.h"
 #include "cli/commands.h"
 #include "cli/conversation.h"
@@ -108,6 +109,12 @@ class Run {
     // The trace file is created before the prompt is computed, so that a path that cannot be written fails at
     // once.
     if (!values.trace.empty()) trace_.emplace(values.trace);
+    if (values.chat) format_.emplace(model.chat_format());
+    // Without channels the answer is printed as it comes, with the marks of thinking in it.
+    if (format_ && format_->uses_channels()) {
+      splitter_.emplace(*format_, model.tokenizer(), false);
+      printer_.emplace(console_, false);
+    }
     if (values.stats) counts_.emplace(model.description().layer_count(), experts_max(model.description()));
   }
 
@@ -130,9 +137,9 @@ class Run {
         session, model_, ids, budget.tokens_max, values_.sampling,
         [this](runtime::TokenId id, std::string_view text) { show_token(id, text); }, invocation_.stop,
         values_.stop_texts);
-    // generate() holds back unfinished UTF-8 and what may begin a stop text.
-    console_.write_generated(
-        generation.text.substr(shown_bytes_));  // text that was held back when the generation was interrupted
+    // generate() holds back unfinished UTF-8 and what may begin a stop text: the rest of a generation that
+    // was interrupted.
+    show_rest(generation.text.substr(shown_bytes_));
     console_.write_generated("\n");
     if (trace_) trace_->finish();
     if (keeps_prompt()) keep_prompt(session, ids, cache.cached_tokens);
@@ -154,9 +161,7 @@ class Run {
     std::vector<text::Message> conversation;
     if (!values_.system.empty()) conversation.push_back({text::Role::system, values_.system});
     conversation.push_back({text::Role::user, prompt});
-    return model_.chat_format()
-        .prompt(conversation, {.variables = parse_chat_variables(values_.chat_variables)})
-        .ids;
+    return format_->prompt(conversation, {.variables = parse_chat_variables(values_.chat_variables)}).ids;
   }
 
   // After an interrupt the computed part of the prompt is saved. A file that already has as much is kept.
@@ -191,8 +196,14 @@ class Run {
 
   void show_token(runtime::TokenId id, std::string_view text) {
     console_.event(Json::object({{"event", "token"}, {"id", id}, {"text", text}}));
-    console_.write_generated(text);
     shown_bytes_ += text.size();
+    if (!splitter_) return console_.write_generated(text);
+    printer_->show(splitter_->add(id, text));
+  }
+
+  void show_rest(std::string_view text) {
+    if (!splitter_) return console_.write_generated(text);
+    printer_->show(splitter_->finish(text));
   }
 
   void print_result(const runtime::Generation& generation, const std::vector<runtime::TokenId>& ids,
@@ -206,6 +217,11 @@ class Run {
     }
     console_.note(statistics_line(generation, ids.size(), reused_tokens, "the prompt cache", values_));
     Json result = make_result(generation, ids, reused_tokens, values_.sampling.seed);
+    if (printer_) {
+      const text::Message answer = printer_->take();
+      result.set("text", answer.content);
+      if (!answer.thinking.empty()) result.set("thinking", answer.thinking);
+    }
     if (counts_) {
       result.set("routing", routing_json(*counts_));
       result.set("expert_load", load_json(*counts_));
@@ -225,7 +241,10 @@ class Run {
   std::optional<TraceFile> trace_;
   std::optional<RoutingCounts> counts_;
   runtime::ResidencyStats residency_;
-  std::size_t shown_bytes_ = 0;  // bytes of the generated text that were printed
+  std::optional<text::ChatFormat> format_;        // with --chat
+  std::optional<text::AnswerSplitter> splitter_;  // where answers consist of channels
+  std::optional<AnswerPrinter> printer_;          // the same
+  std::size_t shown_bytes_ = 0;                   // bytes of the generated text that were printed
 };
 
 }  // namespace

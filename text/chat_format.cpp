@@ -191,6 +191,24 @@ std::optional<TokenId> ChatFormat::end_of_turn() const {
   return !piece.empty() && rest.starts_with(piece) ? std::optional(ids.front()) : std::nullopt;
 }
 
+bool ChatFormat::uses_channels() const {
+  return template_ &&
+         std::ranges::all_of(std::array{"<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>"},
+                             [&](const char* piece) { return tokenizer_.control_id(piece).has_value(); });
+}
+
+std::vector<TokenId> ChatFormat::ends_of_turn() const {
+  std::vector<TokenId> ends;
+  if (uses_channels()) {
+    // Of the last message, and of a call of a tool. "<|end|>" ends a message that another one follows.
+    for (const char* piece : {"<|return|>", "<|call|>"})
+      if (const auto id = tokenizer_.control_id(piece)) ends.push_back(*id);
+  } else if (const auto end = end_of_turn()) {
+    ends.push_back(*end);
+  }
+  return ends;
+}
+
 /// The settings are one JSON object, written as Python writes it.
 void ChatFormat::append_settings(const ChatOptions& options, std::vector<TokenId>& ids) const {
   const MistralChat& chat = *tokenizer_.mistral_chat();

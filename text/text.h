@@ -1,6 +1,7 @@
 #pragma once
 // Text to token ids and back: tokenizers, chat formats, and the text that generated tokens make.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -8,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/bytes.h"
@@ -247,6 +249,10 @@ class ChatFormat {
   /// where the template does not tell: when a model writes control pieces of its own before its answer, as
   /// gpt-oss does for its channels, the piece behind the answer may end a part of it.
   [[nodiscard]] std::optional<TokenId> end_of_turn() const;
+  /// Whether answers consist of messages in channels: see ChannelSplitter.
+  [[nodiscard]] bool uses_channels() const;
+  /// The control pieces that end an answer: end_of_turn(), or those of the channels.
+  [[nodiscard]] std::vector<TokenId> ends_of_turn() const;
 
  private:
   [[nodiscard]] MarkedText render(const format::Json& messages, const ChatOptions& options) const;
@@ -295,6 +301,57 @@ class ThinkingSplitter {
   State state_;
   bool skips_line_ends_ = true;  // a mark was the last text
   std::string held_;             // what may be a part of a mark
+};
+
+/// The same for models that write their answer as messages of several channels, as gpt-oss does in the format
+/// Harmony (github.com/openai/harmony):
+///
+///   <|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final<|message|>...<|return|>
+///
+/// The text of the channel "final", and of a message that names no channel, is the answer; that of
+/// "analysis", "commentary" and any other is thinking. Only control pieces are marks: text that spells one is
+/// text.
+class ChannelSplitter {
+ public:
+  using Part = ThinkingSplitter::Part;
+
+  /// True for the texts of the control pieces that mark() takes.
+  [[nodiscard]] static bool is_mark(std::string_view control_text);
+
+  /// Adds text between two marks; returns what of it belongs to a message.
+  [[nodiscard]] std::vector<Part> add(std::string_view text);
+  void mark(std::string_view control_text);
+  /// Ends the answer; returns text that no mark preceded.
+  [[nodiscard]] std::vector<Part> finish();
+
+ private:
+  enum class State : std::uint8_t { header, body };
+
+  State state_ = State::header;  // the prompt ends with the begin of one: "<|start|>assistant"
+  bool marked_ = false;          // any mark was seen
+  bool names_channel_ = false;
+  std::string header_;
+  bool thinking_ = false;
+  std::array<bool, 2> had_text_ = {};  // [thinking] a message was shown
+  bool begins_ = false;                // the message has no text yet
+};
+
+/// Splits the tokens of an answer, with the marks of the model's chat format.
+class AnswerSplitter {
+ public:
+  using Part = ThinkingSplitter::Part;
+
+  /// `opens_thinking`: ChatPrompt::opens_thinking. Format and tokenizer must outlive the splitter.
+  AnswerSplitter(const ChatFormat& format, const Tokenizer& tokenizer, bool opens_thinking);
+
+  /// Adds a token and the text that became complete with it.
+  [[nodiscard]] std::vector<Part> add(TokenId id, std::string_view text);
+  /// Adds text that was held back, and ends the answer.
+  [[nodiscard]] std::vector<Part> finish(std::string_view rest);
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::variant<ThinkingSplitter, ChannelSplitter> splitter_;
 };
 
 }  // namespace sluice::text

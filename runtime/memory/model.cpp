@@ -41,19 +41,20 @@ text::ChatFormat open_chat_format(const format::ContainerReader& container,
   return text::ChatFormat(tokenizer, source);
 }
 
-/// The id with which the template closes an answer, where the release does not list it among those that end a
-/// text: without it an answer would never end.
-std::optional<text::TokenId> missing_end_id(const format::ContainerReader& container,
-                                            const format::TokenizerParts& parts,
-                                            const text::Tokenizer& tokenizer) {
-  if (container.find_section(format::kChatTemplateSection) == nullptr) return std::nullopt;
+/// The ids with which the template closes an answer, where the release does not list them among those that
+/// end a text: without them an answer would never end.
+std::vector<text::TokenId> missing_end_ids(const format::ContainerReader& container,
+                                           const format::TokenizerParts& parts,
+                                           const text::Tokenizer& tokenizer) {
+  if (container.find_section(format::kChatTemplateSection) == nullptr) return {};
   try {
-    const auto end = open_chat_format(container, parts, tokenizer).end_of_turn();
-    return end && !tokenizer.is_end(*end) ? end : std::nullopt;
+    auto ends = open_chat_format(container, parts, tokenizer).ends_of_turn();
+    std::erase_if(ends, [&](text::TokenId id) { return tokenizer.is_end(id); });
+    return ends;
   } catch (const base::Error& error) {
     // A template that cannot be used is told by those who use it; prompts without it need none.
     if (error.kind() == base::ErrorKind::verification) throw;
-    return std::nullopt;
+    return {};
   }
 }
 
@@ -62,10 +63,10 @@ std::unique_ptr<text::Tokenizer> open_tokenizer(const format::ContainerReader& c
   auto parts = format::tokenizer_parts(container);
   const std::string place = subject + ": " + std::string(format::section_name(parts.kind));
   auto tokenizer = text::open_tokenizer(parts, place);
-  if (const auto end = missing_end_id(container, parts, *tokenizer)) {
+  if (const auto missing = missing_end_ids(container, parts, *tokenizer); !missing.empty()) {
     const auto ends = tokenizer->end_ids();
     parts.facts.end_ids.assign(ends.begin(), ends.end());
-    parts.facts.end_ids.push_back(*end);
+    parts.facts.end_ids.insert(parts.facts.end_ids.end(), missing.begin(), missing.end());
     tokenizer = text::open_tokenizer(parts, place);
   }
   // A smaller tokenizer is fine: some models pad their vocabulary. A larger one would produce ids beyond the

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "base/file.h"
 #include "format/json.h"
 #include "tests/support/check_error.h"
+#include "tests/text/tiny_tokenizer.h"
 #include "text/text.h"
 
 using namespace sluice;
@@ -174,4 +176,84 @@ TEST_CASE("thinking is told from the answer") {
   CHECK(split("<thin") == "[]<thin");
   CHECK(split("<think>a</thin") == "[a</thin]");
   CHECK(split("<think>\n\n</think>\n\nYes.") == "[]Yes.");
+}
+
+namespace {
+
+namespace tests = sluice::tests;
+
+/// Control pieces of a small tokenizer that has Harmony's, from id 256 on, and letters of which texts
+/// consist.
+constexpr std::array kHarmony = {"<|start|>",  "<|end|>",       "<|message|>", "<|channel|>",
+                                 "<|return|>", "<|constrain|>", "<|call|>"};
+
+std::unique_ptr<text::Tokenizer> harmony_tokenizer() {
+  format::Json::Array added;
+  for (std::size_t i = 0; i < kHarmony.size(); ++i)
+    added.push_back(tests::added_token(256 + static_cast<int>(i), kHarmony[i], true));
+  return tests::make_tokenizer(tests::byte_level_tokenizer({}, std::move(added)));
+}
+
+/// What an answer of these tokens shows: thinking in brackets. Control pieces in `answer` are the model's
+/// own.
+std::string shown(const text::ChatFormat& format, const text::Tokenizer& tokenizer,
+                  const std::string& answer) {
+  text::AnswerSplitter splitter(format, tokenizer, false);
+  std::string thinking;
+  std::string rest;
+  const auto take = [&](const std::vector<text::AnswerSplitter::Part>& parts) {
+    for (const auto& part : parts) (part.thinking ? thinking : rest) += part.text;
+  };
+  const text::TextRange all{0, answer.size()};
+  for (const text::TokenId id : tokenizer.encode(answer, {&all, 1}))
+    take(splitter.add(id, tokenizer.control_text(id).empty() ? tokenizer.piece_bytes(id) : ""));
+  take(splitter.finish(""));
+  return '[' + thinking + ']' + rest;
+}
+
+}  // namespace
+
+TEST_CASE("channels of an answer are told apart by the control pieces that the model writes") {
+  const auto tokenizer = harmony_tokenizer();
+  const text::ChatFormat format(
+      *tokenizer,
+      {.chat_template = "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>"
+                        "{% endfor %}<|start|>assistant",
+       .subject = "t"});
+  REQUIRE(format.uses_channels());
+  CHECK(shown(format, *tokenizer,
+              "<|channel|>analysis<|message|>2 and 2.<|end|><|start|>assistant<|channel|>final<|message|>4"
+              "<|return|>") == "[2 and 2.]4");
+  // Without an end, as when --tokens cuts it.
+  CHECK(shown(format, *tokenizer, "<|channel|>analysis<|message|>2 an") == "[2 an]");
+  CHECK(shown(format, *tokenizer, "<|channel|>final") == "[]");
+  // A call of a tool is no answer; its recipient and its type are no text.
+  CHECK(shown(format, *tokenizer,
+              "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary to=functions.f "
+              "<|constrain|>json<|message|>{}<|call|>") == "[a\n\n{}]");
+  // A message without a channel, and a model that writes no marks at all.
+  CHECK(shown(format, *tokenizer, "<|message|>Hello.<|return|>") == "[]Hello.");
+  CHECK(shown(format, *tokenizer, "Hello.") == "[]Hello.");
+
+  // Text that spells a mark is text: its ids are those of letters.
+  text::AnswerSplitter splitter(format, *tokenizer, false);
+  std::string answer;
+  const auto take = [&](const std::vector<text::AnswerSplitter::Part>& parts) {
+    for (const auto& part : parts) answer += part.text;
+  };
+  take(splitter.add(258, ""));
+  for (const text::TokenId id : tokenizer->encode("a<|end|>b"))
+    take(splitter.add(id, tokenizer->piece_bytes(id)));
+  take(splitter.finish(""));
+  CHECK(answer == "a<|end|>b");
+}
+
+TEST_CASE("an answer of channels ends with the pieces of its last message or of a call") {
+  const auto tokenizer = harmony_tokenizer();
+  const text::ChatFormat format(*tokenizer, {.chat_template = "x", .subject = "t"});
+  CHECK(format.ends_of_turn() == std::vector<text::TokenId>{260, 262});
+  const auto plain = tests::make_tokenizer(tests::byte_level_tokenizer());
+  const text::ChatFormat other(*plain, {.chat_template = "x", .subject = "t"});
+  CHECK_FALSE(other.uses_channels());
+  CHECK(other.ends_of_turn().empty());
 }
