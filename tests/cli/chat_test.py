@@ -122,6 +122,39 @@ class ChatTest(ProgramTest):
         result = self.succeed("run", "other.sluice", *greedy).result()
         self.assertEqual((result["ids"], result["stop"]), (ids[:ids.index(end) + 1], "eos"))
 
+    def test_channels_are_told_apart_by_the_tokens_that_the_model_writes(self):
+        plain = "{% for message in messages %}{{ message.content }}{% endfor %}"
+        self.write("tokenizer_config.json", {"chat_template": plain, "eos_token": "<|im_end|>"})
+        self.succeed("convert", self.release, "-o", "m.sluice")
+        options = ["--chat", "-p", "Hi", "-n", "6", "--temperature", "1", "--top-p", "1", "--seed"]
+        for seed in range(50):
+            ids = self.succeed("run", "m.sluice", *options, seed, "--json").result()["ids"]
+            if len(set(ids)) == 6 and min(ids) > THINK:
+                break
+        self.assertEqual(len(set(ids)), 6)
+        channel, name, message, first, second, end = ids
+        # The model's choices get the meaning of marks; the prompt has none of them.
+        unused = [number for number in range(THINK + 1, 2048) if number not in ids][:2]
+        marks = dict(zip(["<|channel|>", "<|message|>", "<|return|>", "<|start|>", "<|end|>"],
+                         [channel, message, end, *unused]))
+        for spelling, kind, other in (("final", "text", "thinking"), ("analysis", "thinking", "text")):
+            harmony = tokenizer()
+            vocabulary = harmony["model"]["vocab"]
+            for piece, number in [*marks.items(), (spelling, name)]:
+                vocabulary.pop(f"w{number}")
+                if piece == spelling:
+                    vocabulary[piece] = number
+            harmony["added_tokens"] += [{**harmony["added_tokens"][0], "id": number, "content": piece}
+                                        for piece, number in marks.items()]
+            self.write("tokenizer.json", harmony)
+            self.succeed("convert", self.release, "-o", f"{spelling}.sluice")
+            run = ["run", f"{spelling}.sluice", *options, seed]
+            result = self.succeed(*run, "--json").result()
+            self.assertEqual((result["ids"], result["stop"]), (ids, "eos"))
+            self.assertEqual(result[kind], f"w{first}w{second}")
+            self.assertEqual(result.get(other, ""), "")
+            self.assertEqual(self.succeed(*run).stdout, f"w{first}w{second}\n")
+
 
 if __name__ == "__main__":
     main()
