@@ -185,7 +185,7 @@ struct PartSeconds {
 
 /// The state of the KV pages of an engine.
 struct KvPages {
-  std::uint64_t page_tokens = 0;  ///< positions of a page
+  std::uint64_t page_tokens = 0;  ///< positions of a page; it may have a part of the layers
   std::uint64_t page_bytes = 0;
   std::uint64_t total = 0;
   std::uint64_t free = 0;
