@@ -237,6 +237,7 @@ ModelConfig read_lfm2_moe(ConfigReader& config) {
   Mixture mixture = read_mixture(config, "moe_intermediate_size");
   mixture.router = sigmoid_router();
   mixture.router.renormalise = config.flag("norm_topk_prob", true);
+  if (mixture.router.renormalise) mixture.router.renormalise_epsilon = 1e-6;
   mixture.router.selection_bias = config.flag("use_expert_bias", true);
   mixture.router.scale = config.number_or("routed_scaling_factor", 1, kFactorMin, kFactorMax);
   const std::uint64_t layers = read_layers(config);

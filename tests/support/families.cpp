@@ -332,6 +332,7 @@ ModelDescription lfm2() {
   const ShortConvolution convolution{3};
   auto experts = mixture(32, 4, 1792);
   experts.router = sigmoid_router();
+  experts.router.renormalise_epsilon = 1e-6;
   model.add_layers(2, dense(convolution, 7168));
   for (const std::uint64_t convolutions : {3, 3, 3, 3, 2}) {
     model.add_layers(1, routed(full, experts));
