@@ -10,6 +10,18 @@
 #include "text/text.h"
 
 namespace sluice::text {
+namespace {
+
+/// The bytes that one U+FFFD replaces where no character begins: as many as a character could have begun
+/// with (The Unicode Standard, section 3.9, "maximal subpart"), as in Python and in Hugging Face's
+/// tokenizers.
+std::size_t broken_bytes(std::string_view text) {
+  std::size_t count = 1;
+  while (count < text.size() && base::utf8_length(text.substr(0, count + 1)) < 0) ++count;
+  return count;
+}
+
+}  // namespace
 
 TextStream::TextStream(const Tokenizer& tokenizer, std::span<const std::string> stop_texts)
     : tokenizer_(tokenizer), stop_texts_(stop_texts.begin(), stop_texts.end()) {
@@ -41,7 +53,7 @@ std::string TextStream::take_characters(bool at_end) {
       rest.remove_prefix(static_cast<std::size_t>(length));
     } else {
       text += "\uFFFD";
-      rest.remove_prefix(1);
+      rest.remove_prefix(broken_bytes(rest));
     }
   }
   bytes_.erase(0, bytes_.size() - rest.size());

@@ -84,13 +84,15 @@ TEST_CASE("characters that are cut at any two bytes come out whole") {
   CHECK(shown({}, cut_into_bytes(text)) == text);
 }
 
-TEST_CASE("bytes that can never become a character are replaced, one by one") {
+TEST_CASE(
+    "bytes that can never become a character are replaced, as many at once as a character may begin with") {
   CHECK(shown({}, {"a\xFF", "b"}) == "a\uFFFDb");
   CHECK(shown({}, {"\x80\x80"}) == "\uFFFD\uFFFD");
-  CHECK(shown({}, {"\xC3", "a"}) == "\uFFFDa");                      // a character that is broken off
-  CHECK(shown({}, {"\xED\xA0\x80"}) == "\uFFFD\uFFFD\uFFFD");        // a surrogate
-  CHECK(shown({}, {"\xC0\xAF"}) == "\uFFFD\uFFFD");                  // a '/' that is too long
-  CHECK(shown({}, {"a", "\xF0\x9F\x98"}) == "a\uFFFD\uFFFD\uFFFD");  // the text ends within a character
+  CHECK(shown({}, {"\xC3", "a"}) == "\uFFFDa");                // a character that is broken off
+  CHECK(shown({}, {"\xED\xA0\x80"}) == "\uFFFD\uFFFD\uFFFD");  // a surrogate
+  CHECK(shown({}, {"\xC0\xAF"}) == "\uFFFD\uFFFD");            // a '/' that is too long
+  CHECK(shown({}, {"a", "\xF0\x9F\x98"}) == "a\uFFFD");        // the text ends within a character
+  CHECK(shown({}, {"\xEF", "\x99", " b"}) == "\uFFFD b");      // two bytes of a character of three
 }
 
 TEST_CASE("text that could become a stop text is held back, and shown when it does not") {
