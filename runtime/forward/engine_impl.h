@@ -340,9 +340,15 @@ struct Engine::Impl {
   void project_latents(const Layer& layer, const LatentWeights& w);
   void store_latent(const Layer& layer, const LatentWeights& w, std::size_t row, unsigned worker);
   void finish_latent_queries(const Layer& layer, const LatentWeights& w, std::size_t row, unsigned worker);
-  void absorb_keys(const Layer& layer, const LatentWeights& w);
   void attend_latents(const Layer& layer, const LatentWeights& w);
-  void expand_values(const Layer& layer, const LatentWeights& w);
+  [[nodiscard]] std::size_t heads_together(std::size_t heads) const;
+  void absorb_key(const Layer& layer, const LatentWeights& w, std::size_t head, std::size_t slice,
+                  unsigned worker);
+  void attend_heads(const Layer& layer, const LatentWeights& w, std::size_t row, std::size_t first,
+                    std::size_t count, unsigned worker);
+  [[nodiscard]] static std::size_t value_panels(const Layer& layer);
+  void expand_value(const Layer& layer, const LatentWeights& w, std::size_t head, std::size_t slice,
+                    unsigned worker);
   [[nodiscard]] float latent_norm_epsilon(const Layer& layer) const;
   void rotate(const Layer& layer, std::size_t row, float* head);
   [[nodiscard]] InputRows head_rows(InputRowsBuffer& buffer, const Matrix& matrix, std::size_t head) const;

@@ -72,9 +72,7 @@ void Engine::Impl::mix(const Layer& layer, const LatentWeights& w) {
     store_latent(layer, w, r, worker);
     finish_latent_queries(layer, w, r, worker);
   });
-  absorb_keys(layer, w);
   attend_latents(layer, w);
-  expand_values(layer, w);
 
   const Matrix& output = w.output.matrix;
   const InputRows results =
@@ -163,92 +161,118 @@ InputRows Engine::Impl::head_rows(InputRowsBuffer& buffer, const Matrix& matrix,
   return buffer.rows(matrix.layout.type, head * rows.size(), rows.size());
 }
 
-// absorbed = [W_k^T q_plain, q_rotary] of each row and head. A task is a slice of one head's latent columns.
-void Engine::Impl::absorb_keys(const Layer& layer, const LatentWeights& w) {
+// Heads do not depend on one another. Few rows, as in decoding, leave workers little to do between barriers,
+// so a worker takes its heads through all steps at once. With many rows each step shares out its work by
+// itself.
+void Engine::Impl::attend_latents(const Layer& layer, const LatentWeights& w) {
+  const LatentWidths& widths = layer.padded.latent;
+  const std::size_t together = heads_together(widths.heads);
+  const std::size_t blocks = base::divide_up(widths.heads, together);
+  const auto count_from = [&](std::size_t first) { return std::min(together, widths.heads - first); };
+  const std::size_t absorbing = base::divide_up(widths.latent / format::kPanelRows, kSlicePanels);
+  const std::size_t expanding = base::divide_up(value_panels(layer), kSlicePanels);
+  if (rows.size() == 1) {
+    return pool.run(blocks, [&](std::size_t block, unsigned worker) {
+      const std::size_t first = block * together;
+      const std::size_t end = first + count_from(first);
+      for (std::size_t h = first; h < end; ++h)
+        for (std::size_t slice = 0; slice < absorbing; ++slice) absorb_key(layer, w, h, slice, worker);
+      attend_heads(layer, w, 0, first, end - first, worker);
+      for (std::size_t h = first; h < end; ++h)
+        for (std::size_t slice = 0; slice < expanding; ++slice) expand_value(layer, w, h, slice, worker);
+    });
+  }
+  pool.run_in_shares(widths.heads * absorbing, [&](std::size_t task, unsigned worker) {
+    absorb_key(layer, w, task / absorbing, task % absorbing, worker);
+  });
+  pool.run_in_shares(blocks * rows.size(), [&](std::size_t task, unsigned worker) {
+    const std::size_t first = task / rows.size() * together;
+    attend_heads(layer, w, task % rows.size(), first, count_from(first), worker);
+  });
+  pool.run_in_shares(widths.heads * expanding, [&](std::size_t task, unsigned worker) {
+    expand_value(layer, w, task / expanding, task % expanding, worker);
+  });
+}
+
+/// How many heads of a row read the latents together: as many as share a load from memory, but so few that
+/// all workers have some.
+std::size_t Engine::Impl::heads_together(std::size_t heads) const {
+  const std::size_t of_worker = base::divide_up(rows.size() * heads, pool.thread_count());
+  if (of_worker < kAttentionQueries) return std::max<std::size_t>(of_worker, 1);  // a step may have no rows
+  return std::min<std::size_t>(base::align_up(of_worker, kAttentionQueries), kLatentQueries);
+}
+
+/// absorbed = [W_k^T q_plain, q_rotary] of all rows, for one head and a slice of the latent's columns.
+void Engine::Impl::absorb_key(const Layer& layer, const LatentWeights& w, std::size_t head, std::size_t slice,
+                              unsigned worker) {
   const format::LatentAttention& attention = layer.shape.latent_attention();
   const LatentWidths& widths = layer.padded.latent;
   const std::size_t columns = kv_pool.head(layer.index, 0).stride;
-  const std::size_t panels_total = widths.latent / format::kPanelRows;
-  const std::size_t slices = base::divide_up(panels_total, kSlicePanels);
-  pool.run_in_shares(attention.heads * slices, [&](std::size_t task, unsigned worker) {
-    const std::size_t h = task / slices;
-    const std::size_t first_panel = task % slices * kSlicePanels;
-    const std::size_t panels = std::min(kSlicePanels, panels_total - first_panel);
-    const std::size_t first = first_panel * format::kPanelRows;
-    const std::size_t width = panels * format::kPanelRows;
-    float* const out = scratch[worker].gate.data();
-    multiply_slice(w.keys.heads[h], head_rows(activations.plain_in, w.keys.heads[h], h), first_panel, panels,
-                   out, width, worker);
-    const std::size_t used = std::min(width, columns - first);
-    const std::size_t rotary_dims = attention.rope.rotary_dims;
-    for (std::size_t r = 0; r < rows.size(); ++r) {
-      float* const absorbed = &activations.absorbed[(r * widths.heads + h) * widths.absorbed];
-      std::memcpy(absorbed + first, out + r * width, used * sizeof(float));
-      if (first > 0) continue;
-      const float* const query =
-          &activations.query[r * widths.query + h * (attention.plain_dims + rotary_dims)];
-      std::fill(absorbed + columns, absorbed + widths.absorbed, 0.0f);
-      std::memcpy(absorbed + columns, query + attention.plain_dims, rotary_dims * sizeof(float));
-    }
-  });
+  const std::size_t first_panel = slice * kSlicePanels;
+  const std::size_t panels = std::min(kSlicePanels, widths.latent / format::kPanelRows - first_panel);
+  const std::size_t first = first_panel * format::kPanelRows;
+  const std::size_t width = panels * format::kPanelRows;
+  float* const out = scratch[worker].gate.data();
+  multiply_slice(w.keys.heads[head], head_rows(activations.plain_in, w.keys.heads[head], head), first_panel,
+                 panels, out, width, worker);
+  const std::size_t used = std::min(width, columns - first);
+  const std::size_t rotary_dims = attention.rope.rotary_dims;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    float* const absorbed = &activations.absorbed[(r * widths.heads + head) * widths.absorbed];
+    std::memcpy(absorbed + first, out + r * width, used * sizeof(float));
+    if (first > 0) continue;
+    const float* const query =
+        &activations.query[r * widths.query + head * (attention.plain_dims + rotary_dims)];
+    std::fill(absorbed + columns, absorbed + widths.absorbed, 0.0f);
+    std::memcpy(absorbed + columns, query + attention.plain_dims, rotary_dims * sizeof(float));
+  }
 }
 
-// A task is a row and some of its heads, which read the latents together: as many as share a load from
-// memory, but so few that all workers have some.
-void Engine::Impl::attend_latents(const Layer& layer, const LatentWeights& w) {
-  const format::LatentAttention& attention = layer.shape.latent_attention();
+/// The weighted latents of some heads of a row, as inputs of the values.
+void Engine::Impl::attend_heads(const Layer& layer, const LatentWeights& w, std::size_t row,
+                                std::size_t first, std::size_t count, unsigned worker) {
   const LatentWidths& widths = layer.padded.latent;
-  // A step may have no rows.
-  const std::size_t of_worker = base::divide_up(rows.size() * widths.heads, pool.thread_count());
-  const std::size_t together = std::clamp<std::size_t>(base::align_up(of_worker, kAttentionQueries),
-                                                       kAttentionQueries, kLatentQueries);
-  const std::size_t blocks = base::divide_up(widths.heads, together);
-  pool.run_in_shares(blocks * rows.size(), [&](std::size_t task, unsigned worker) {
-    const std::size_t r = task % rows.size();
-    const std::size_t first = task / rows.size() * together;
-    const std::size_t count = std::min(together, widths.heads - first);
-    float* const out = scratch[worker].head.data();
-    kernels.attend_latents(&activations.absorbed[(r * widths.heads + first) * widths.absorbed], count,
-                           rows[r].sequence->cache.view(layer.index, 0), rows[r].position + 1, out,
-                           widths.latent);
-    for (std::size_t i = 0; i < count; ++i) {
-      float* const latent = out + i * widths.latent;
-      std::fill(latent + attention.latent_rank, latent + widths.latent, 0.0f);
-      head_rows(activations.latent_in, w.key_value.matrix, first + i)
-          .fill(kernels, r, 0, widths.latent, latent);
-    }
-  });
+  const std::size_t rank = layer.shape.latent_attention().latent_rank;
+  float* const out = scratch[worker].head.data();
+  kernels.attend_latents(&activations.absorbed[(row * widths.heads + first) * widths.absorbed], count,
+                         rows[row].sequence->cache.view(layer.index, 0), rows[row].position + 1, out,
+                         widths.latent);
+  for (std::size_t i = 0; i < count; ++i) {
+    float* const latent = out + i * widths.latent;
+    std::fill(latent + rank, latent + widths.latent, 0.0f);
+    head_rows(activations.latent_in, w.key_value.matrix, first + i)
+        .fill(kernels, row, 0, widths.latent, latent);
+  }
 }
 
-// The result of each row and head: W_v times its weighted latents. The rows of W_v lie between those of the
-// keys and need not begin with a panel, so panels are multiplied whole, and the columns of the head taken.
-void Engine::Impl::expand_values(const Layer& layer, const LatentWeights& w) {
+/// The most panels that hold the values of one head, wherever its rows begin.
+std::size_t Engine::Impl::value_panels(const Layer& layer) {
+  return (layer.shape.latent_attention().value_dims + format::kPanelRows - 2) / format::kPanelRows + 1;
+}
+
+/// W_v times the weighted latents of all rows, for one head and a slice of its panels. The rows of W_v lie
+/// between those of the keys and need not begin with a panel, so panels are multiplied whole, and the columns
+/// of the head taken.
+void Engine::Impl::expand_value(const Layer& layer, const LatentWeights& w, std::size_t head,
+                                std::size_t slice, unsigned worker) {
   const format::LatentAttention& attention = layer.shape.latent_attention();
-  const LatentWidths& widths = layer.padded.latent;
   const std::size_t value_dims = attention.value_dims;
-  const std::size_t head_rows_of_matrix = attention.plain_dims + value_dims;
-  // No head has more panels than this, wherever its rows begin.
-  const std::size_t panels_most = (value_dims + format::kPanelRows - 2) / format::kPanelRows + 1;
-  const std::size_t slices = base::divide_up(panels_most, kSlicePanels);
-  pool.run_in_shares(widths.heads * slices, [&](std::size_t task, unsigned worker) {
-    const std::size_t h = task / slices;
-    const std::size_t begin = h * head_rows_of_matrix + attention.plain_dims;  // rows of the matrix
-    const std::size_t end = begin + value_dims;
-    const std::size_t first_panel = begin / format::kPanelRows + task % slices * kSlicePanels;
-    const std::size_t end_panel =
-        std::min(first_panel + kSlicePanels, base::divide_up(end, format::kPanelRows));
-    if (first_panel >= end_panel) return;
-    const std::size_t width = (end_panel - first_panel) * format::kPanelRows;
-    float* const out = scratch[worker].gate.data();
-    multiply_slice(w.key_value.matrix, head_rows(activations.latent_in, w.key_value.matrix, h), first_panel,
-                   end_panel - first_panel, out, width, worker);
-    const std::size_t first_row = std::max(begin, first_panel * format::kPanelRows);
-    const std::size_t end_row = std::min(end, end_panel * format::kPanelRows);
-    for (std::size_t r = 0; r < rows.size(); ++r)
-      std::memcpy(&activations.heads[r * widths.result + h * value_dims + (first_row - begin)],
-                  out + r * width + (first_row - first_panel * format::kPanelRows),
-                  (end_row - first_row) * sizeof(float));
-  });
+  const std::size_t begin = head * (attention.plain_dims + value_dims) + attention.plain_dims;
+  const std::size_t end = begin + value_dims;  // rows of the matrix
+  const std::size_t first_panel = begin / format::kPanelRows + slice * kSlicePanels;
+  const std::size_t end_panel =
+      std::min(first_panel + kSlicePanels, base::divide_up(end, format::kPanelRows));
+  if (first_panel >= end_panel) return;
+  const std::size_t width = (end_panel - first_panel) * format::kPanelRows;
+  float* const out = scratch[worker].gate.data();
+  multiply_slice(w.key_value.matrix, head_rows(activations.latent_in, w.key_value.matrix, head), first_panel,
+                 end_panel - first_panel, out, width, worker);
+  const std::size_t first_row = std::max(begin, first_panel * format::kPanelRows);
+  const std::size_t end_row = std::min(end, end_panel * format::kPanelRows);
+  for (std::size_t r = 0; r < rows.size(); ++r)
+    std::memcpy(&activations.heads[r * layer.padded.latent.result + head * value_dims + (first_row - begin)],
+                out + r * width + (first_row - first_panel * format::kPanelRows),
+                (end_row - first_row) * sizeof(float));
 }
 
 }  // namespace sluice::runtime
