@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/runtime.h"
+#include "tests/runtime/described_model.h"
 #include "tests/support/make_container.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_release.h"
@@ -46,33 +47,61 @@ std::atomic<std::size_t> allocations = 0;
   std::free(memory);
 }
 
+namespace {
+
+void check_no_allocations(const runtime::Model& model) {
+  runtime::SessionOptions options;
+  options.thread_count = 2;
+  options.context_tokens = 128;
+  options.prefill_chunk_tokens = 64;
+  options.matmul = runtime::MatmulEngine::own;  // oneDNN allocates in every call
+  std::size_t before = allocations;
+  runtime::Session session(model, options);
+  CHECK(allocations > before);  // or nothing would be counted
+  std::mt19937_64 random(3);
+  std::vector<runtime::TokenId> ids(100);
+  for (auto& id : ids) id = static_cast<runtime::TokenId>(random() % tests::kTinyVocab);
+  before = allocations;
+  for (const std::size_t prompt : {10u, 80u, 41u}) {
+    session.reset();
+    session.feed(std::span(ids).first(prompt));
+    for (std::size_t i = prompt; i < ids.size(); ++i) session.feed(std::span(ids).subspan(i, 1));
+  }
+  CHECK(allocations == before);
+}
+
+/// A layer of latent attention with queries in one step, and one with queries in two.
+format::ModelDescription latent_model() {
+  format::LatentAttention attention;
+  attention.heads = 6;
+  attention.latent_rank = 70;
+  attention.plain_dims = 40;
+  attention.value_dims = 50;
+  attention.rope.rotary_dims = 12;
+  format::ModelDescription model;
+  model.width = 72;
+  model.vocabulary = tests::kTinyVocab;
+  model.add_layers(1, {attention, {format::DenseFeedForward{100}, {}}});
+  attention.query_rank = 90;
+  model.add_layers(1, {attention, {format::DenseFeedForward{100}, {}}});
+  return model;
+}
+
+}  // namespace
+
 TEST_CASE("prompts and tokens allocate nothing") {
   const tests::TempDir folder;
   tests::write_tiny_release(folder.path(), tests::tiny_params(), 6);
   for (const auto quant : {convert::Quant::bf16, convert::Quant::q8, convert::Quant::q4}) {
     CAPTURE(static_cast<int>(quant));
-    runtime::ModelOptions model_options;
-    model_options.verify = runtime::Verify::full;  // proofs allocate, and are then done
-    const auto model =
-        runtime::Model::open(tests::make_container(folder.path(), folder / "m.sluice", quant), model_options);
-    runtime::SessionOptions options;
-    options.thread_count = 2;
-    options.context_tokens = 128;
-    options.prefill_chunk_tokens = 64;
-    options.matmul = runtime::MatmulEngine::own;  // oneDNN allocates in every call
-    std::size_t before = allocations;
-    runtime::Session session(model, options);
-    CHECK(allocations > before);  // or nothing would be counted
-    std::mt19937_64 random(3);
-    std::vector<runtime::TokenId> ids(100);
-    for (auto& id : ids) id = static_cast<runtime::TokenId>(random() % tests::kTinyVocab);
-    before = allocations;
-    for (const std::size_t prompt : {10u, 80u, 41u}) {
-      session.reset();
-      session.feed(std::span(ids).first(prompt));
-      for (std::size_t i = prompt; i < ids.size(); ++i) session.feed(std::span(ids).subspan(i, 1));
-    }
-    CHECK(allocations == before);
+    runtime::ModelOptions options;
+    options.verify = runtime::Verify::full;  // proofs allocate, and are then done
+    check_no_allocations(
+        runtime::Model::open(tests::make_container(folder.path(), folder / "m.sluice", quant), options));
+    const auto latent = latent_model();
+    check_no_allocations(runtime::Model::open(
+        tests::write_container(folder / "latent.sluice", latent, tests::random_weights(latent, 2), quant),
+        options));
   }
 }
 

@@ -80,7 +80,7 @@ class Chooser final {
     a.latent_rank = from(9, 150);
     a.plain_dims = from(3, 80);
     a.value_dims = from(3, 80);
-    if (once_in(2)) a.latent_norm_epsilon = between(1e-6, 1e-4);
+    if (once_in(2)) a.latent_norm_epsilon = between(1e-3, 0.5);
     if (once_in(2)) a.scale = between(0.05, 0.5);
     const std::uint64_t rotary_dims = 2 * from(1, 20);
     const auto style = once_in(3) ? RopeStyle::half_split : RopeStyle::interleaved;
