@@ -128,14 +128,17 @@ inline void weigh_page(float* score, std::size_t count, SoftmaxState& state, flo
   state.denominator += exp_sum(score, count, state.max);
 }
 
-/// Takes one page into the results of kQueries queries.
+/// Takes one page into the results of kQueries queries. `next`: the latents of the next page, which are
+/// prefetched; or null.
 template <std::size_t kQueries, typename T>
-inline void take_page(const float* queries, const LatentRows<T>& rows, std::size_t count,
+inline void take_page(const float* queries, const LatentRows<T>& rows, std::size_t count, const T* next,
                       SoftmaxState* states, float* out, std::size_t out_stride) {
   alignas(64) float score[kQueries * kKvPageTokens];
   std::size_t p = 0;
-  for (; p + kLatentKeys <= count; p += kLatentKeys)
+  for (; p + kLatentKeys <= count; p += kLatentKeys) {
     score_latents<kQueries, kLatentKeys>(queries, rows.from(p), score + p);
+    if (next != nullptr) prefetch_range(next + p * rows.latent_cols, kLatentKeys * rows.latent_cols);
+  }
   for (; p < count; ++p) score_latents<kQueries, 1>(queries, rows.from(p), score + p);
   for (std::size_t q = 0; q < kQueries; ++q) {
     float* const of_query = score + q * kKvPageTokens;
@@ -169,11 +172,17 @@ void attend_latents_to(const float* queries, std::size_t count, const KeyValueVi
                              kv.stride,
                              kv.value_stride};
     const std::size_t positions = end - first < kKvPageTokens ? end - first : kKvPageTokens;
+    // The first queries prefetch the next page, which the others then find in the cache as well.
+    const T* next = nullptr;
+    if (first + kKvPageTokens < end)
+      next = reinterpret_cast<const T*>(kv.pages[first / kKvPageTokens + 1] + kv.keys_offset_bytes);
     std::size_t q = 0;
-    for (; q + 4 <= count; q += 4)
-      take_page<4>(queries + q * query_stride, rows, positions, states + q, out + q * out_stride, out_stride);
-    for (; q < count; ++q)
-      take_page<1>(queries + q * query_stride, rows, positions, states + q, out + q * out_stride, out_stride);
+    for (; q + 4 <= count; q += 4, next = nullptr)
+      take_page<4>(queries + q * query_stride, rows, positions, next, states + q, out + q * out_stride,
+                   out_stride);
+    for (; q < count; ++q, next = nullptr)
+      take_page<1>(queries + q * query_stride, rows, positions, next, states + q, out + q * out_stride,
+                   out_stride);
   }
   for (std::size_t q = 0; q < count; ++q) {
     float* const result = out + q * out_stride;

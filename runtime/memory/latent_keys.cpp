@@ -76,9 +76,14 @@ class Transposer final {
       std::byte* const out =
           head + tile * layout_.panel_code_bytes + dim / kTileCols * kSquare * weight_bytes_;
       const std::size_t column = dim % kTileCols;
-      for (std::size_t k = 0; k < cols; ++k)
-        std::memcpy(out + offsets_[k * kTileCols + column], weights + offsets_[n * kTileCols + k],
-                    weight_bytes_);
+      // The size of a copy is a constant in each branch, which makes it one instruction.
+      if (weight_bytes_ == 1) {
+        for (std::size_t k = 0; k < cols; ++k)
+          out[offsets_[k * kTileCols + column]] = weights[offsets_[n * kTileCols + k]];
+      } else {
+        for (std::size_t k = 0; k < cols; ++k)
+          std::memcpy(out + offsets_[k * kTileCols + column], weights + offsets_[n * kTileCols + k], 2);
+      }
     }
   }
 
