@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "format/gguf/gguf.h"
+#include "format/gguf/gguf_split_heads.h"
 #include "format/gguf/gguf_types.h"
 #include "format/grok/grok_release.h"
 #include "format/hub/architecture.h"
@@ -124,6 +125,7 @@ class ModelFinder final {
         places, [&](const Placement& one) { return checkpoint_.find(one.name) != nullptr; });
     if (place == places.end()) {
       if (auto view = find_packed(target, places)) return std::move(*view);
+      if (auto view = find_heads(target)) return std::move(*view);
       base::throw_malformed(subject(), "tensor '" + likeliest_name(target, places) + "' is missing");
     }
     usual_places_[target.role] = static_cast<std::size_t>(place - places.begin());
@@ -225,6 +227,18 @@ class ModelFinder final {
       return packed_int4_view(checkpoint_, *packed, target, place, params_name_);
     }
     return std::nullopt;
+  }
+
+  /// Nothing unless keys and values of latent attention are in tensors of their own.
+  [[nodiscard]] std::optional<TensorView> find_heads(const ModelTensor& target) {
+    if (target.role != TensorRole::latent_key_value || checkpoint_.kind != CheckpointKind::gguf)
+      return std::nullopt;
+    const auto tensors = find_split_heads(checkpoint_, target.layer);
+    if (!tensors) return std::nullopt;
+    known_.insert(tensors->keys->name);
+    known_.insert(tensors->values->name);
+    return split_heads_view(checkpoint_, *tensors, target,
+                            std::get<LatentAttention>(description_.layer(target.layer).mixer));
   }
 
   /// Chooses among the names that a missing tensor could have: the one of its kind in the layers before, else

@@ -166,6 +166,20 @@ bool is_code(DType dtype) { return dtype == DType::f8_e4m3 || dtype == DType::i8
 
 }  // namespace
 
+/// The sources of the two tensors of SplitHeads.
+struct TensorSource::Halves {
+  base::File keys_file;
+  base::File values_file;
+  TensorSource keys;
+  TensorSource values;
+
+  explicit Halves(const SplitHeads& split)
+      : keys_file(base::File::open_read(split.keys_file)),
+        values_file(base::File::open_read(split.values_file)),
+        keys(split.keys, keys_file),
+        values(split.values, values_file) {}
+};
+
 TensorSource::TensorSource(const TensorView& view, const base::File& file)
     : view_(view),
       file_(file),
@@ -188,6 +202,7 @@ TensorSource::TensorSource(const TensorView& view, const base::File& file)
             : view.scale ? is_code(view.stored_dtype) && view.dtype == DType::bf16
                          : view.stored_dtype == view.dtype);
   if (view.scale) read_scales(*view.scale);
+  if (view.split) halves_ = std::make_shared<const Halves>(*view.split);
 }
 
 void TensorSource::read_scales(const TensorScale& scale) {
@@ -220,6 +235,7 @@ void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, std::vect
 void TensorSource::read_rows(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
   INVARIANT(out.size() == count * row_bytes());
   if (view_.dtype == DType::mxfp4) return read_mxfp4(first, count, out);
+  if (view_.split) return read_heads(first, count, out);
   if (block_weights(view_.stored_dtype) > 1) return read_quantized(first, count, out);
   if (!view_.scale) return read_stored(first, count, out);
   decode(read_codes(first, count), first, out);
@@ -324,6 +340,39 @@ void TensorSource::decode(base::Bytes codes, std::uint64_t first_row, base::Muta
       }
     }
   }
+}
+
+void TensorSource::read_heads(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const {
+  const SplitHeads& split = *view_.split;
+  const std::uint64_t head_rows = split.plain_dims + split.value_dims;
+  for (std::uint64_t row = first; row < first + count;) {
+    const std::uint64_t head = row / head_rows;
+    const std::uint64_t in_head = row % head_rows;
+    const bool is_key = in_head < split.plain_dims;
+    const std::uint64_t rows =
+        std::min((is_key ? split.plain_dims : head_rows) - in_head, first + count - row);
+    const auto part = out.subspan((row - first) * row_bytes(), rows * row_bytes());
+    if (is_key) {
+      read_keys(head, in_head, rows, part);
+    } else {
+      halves_->values.read_rows(head * split.value_dims + in_head - split.plain_dims, rows, part);
+    }
+    row += rows;
+  }
+}
+
+/// The keys of a head are a small matrix, so it is read as a whole and transposed in memory, also where its
+/// rows are blocks that cannot be read in part.
+void TensorSource::read_keys(std::uint64_t head, std::uint64_t first, std::uint64_t count,
+                             base::MutableBytes out) const {
+  const std::uint64_t plain_dims = view_.split->plain_dims;
+  const std::size_t value_bytes = size_bytes(view_.dtype);
+  std::vector<std::byte> matrix;
+  halves_->keys.read_rows(head * cols_, cols_, matrix);
+  for (std::uint64_t i = 0; i < count; ++i)
+    for (std::uint64_t col = 0; col < cols_; ++col)
+      std::memcpy(&out[(i * cols_ + col) * value_bytes],
+                  &matrix[(col * plain_dims + first + i) * value_bytes], value_bytes);
 }
 
 // GGUF's tensors are dense, so the rows of a view follow one another in the file. A few blocks are read and

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -38,6 +39,8 @@ struct TensorScale {
   std::uint64_t first_element = 0;  ///< MXFP4: the index of scale [0, 0] in the whole tensor
 };
 
+struct SplitHeads;
+
 /// Where the rows and columns of one of the model's tensors lie. A vector is one row.
 struct TensorView {
   std::string name;  ///< in the files
@@ -57,12 +60,25 @@ struct TensorView {
   /// / 2 + i of the file.
   std::uint64_t rotary_width = 0;
   std::optional<TensorScale> scale;
+  /// Where it is set, the rows are put together of two tensors, and the places above say nothing.
+  std::shared_ptr<const SplitHeads> split;
 
   [[nodiscard]] std::uint64_t rows() const { return shape.size() == 2 ? shape[0] : 1; }
   [[nodiscard]] std::uint64_t cols() const { return shape.back(); }
   [[nodiscard]] std::uint64_t value_bytes() const { return rows() * stored_bytes(dtype, cols()); }
   /// True when elements of a column lie closer together than those of a row.
   [[nodiscard]] bool is_transposed() const { return cols() == 1 || (rows() > 1 && row_stride < col_stride); }
+};
+
+/// The matrix that makes keys and values of latent attention in two tensors (gguf/gguf_split_heads.h). In the
+/// matrix, the rows of a head's keys are followed by those of its values.
+struct SplitHeads {
+  TensorView keys;    ///< [heads x columns, plain dims]: the rows of each head's keys, transposed
+  TensorView values;  ///< [heads x value dims, columns]
+  std::filesystem::path keys_file;
+  std::filesystem::path values_file;
+  std::uint64_t plain_dims = 0;
+  std::uint64_t value_dims = 0;
 };
 
 /// Reads a view from its file; both must outlive it. Thread-safe. In addition to the returned bytes, a read
@@ -94,6 +110,10 @@ class TensorSource {
   void read_block(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
   void read_columns(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
   void read_line(std::uint64_t element, std::uint64_t step, base::MutableBytes out) const;
+  struct Halves;
+
+  void read_heads(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
+  void read_keys(std::uint64_t head, std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
   void read_quantized(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
   void read_mxfp4(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
   void read_ggml_mxfp4(std::uint64_t first, std::uint64_t count, base::MutableBytes out) const;
@@ -110,6 +130,7 @@ class TensorSource {
   std::uint64_t row_bytes_;     ///< bytes of a row as it is read
   std::vector<float> scales_;   ///< row-major
   std::optional<base::File> exponents_file_;
+  std::shared_ptr<const Halves> halves_;  ///< of a view with `split`
 };
 
 }  // namespace sluice::format

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 
+#include "format/gguf/gguf_splits.h"
 #include "text/characters.h"
 #include "text/spelled_sets.h"
 
@@ -303,8 +304,8 @@ constexpr std::array kKnownSplits = {
     KnownSplit{R"([\r\n])", find_from<match_newline>},
     KnownSplit{R"(\s?\p{L}+)", find_from<match_after_space<kLetters>>},
     KnownSplit{R"(\s?\p{P}+)", find_from<match_after_space<classes(punctuation)>>},
-    KnownSplit{kSpelledLettersExpression, find_from<match_spelled<kSpelledLetters>>},
-    KnownSplit{kSpelledSignsExpression, find_from<match_spelled<kSpelledSigns>>},
+    KnownSplit{format::kSpelledLettersExpression, find_from<match_spelled<kSpelledLetters>>},
+    KnownSplit{format::kSpelledSignsExpression, find_from<match_spelled<kSpelledSigns>>},
     KnownSplit{R"(\s+$)", find_trailing_space},
     KnownSplit{"[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+", find_from<match_non_latin>},
 };

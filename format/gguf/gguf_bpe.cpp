@@ -9,12 +9,14 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <string>
 #include <unordered_set>
 
 #include "base/text.h"
 #include "format/gguf/gguf.h"
 #include "format/gguf/gguf_keys.h"
+#include "format/gguf/gguf_splits.h"
 #include "format/sentencepiece_model.h"
 
 namespace sluice::format {
@@ -30,10 +32,28 @@ constexpr const char* kQwen35 =
 constexpr const char* kO200k =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+// Splits that are made one after the other.
+constexpr auto kDeepseekV3 = std::to_array<std::string_view>({
+    R"(\p{N}{1,3})",
+    "[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+",
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+});
+constexpr std::string_view kNonLatin = "[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+";
+constexpr auto kDeepseekV2 = std::to_array<std::string_view>({
+    R"([\r\n])",
+    kSpelledLettersExpression,
+    kSpelledSignsExpression,
+    R"(\s+$)",
+    kNonLatin,
+});
+constexpr auto kDeepseekCoder =
+    std::to_array<std::string_view>({R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", kNonLatin});
+
 struct Split {
-  std::string_view name;     ///< of tokenizer.ggml.pre
-  const char* pattern;       ///< nullptr: the one that ByteLevel has itself (GPT-2's)
-  bool digits = false;       ///< each digit stands alone before that
+  std::string_view name;  ///< of tokenizer.ggml.pre
+  const char* pattern;    ///< nullptr: `patterns`, or the one that ByteLevel has itself (GPT-2's)
+  std::span<const std::string_view> patterns = {};  ///< one after the other
+  bool digits = false;       ///< each digit stands alone, before `pattern`, and behind `patterns`
   bool nfc = false;          ///< text is normalized first
   bool whole_first = false;  ///< a word that is a token is not taken apart ("ignore_merges")
   bool bos = false;          ///< stands before a text when no key says so
@@ -53,6 +73,9 @@ constexpr auto kSplits = std::to_array<Split>({
     {.name = "starcoder", .pattern = nullptr, .digits = true},
     {.name = "gpt-4o", .pattern = kO200k, .whole_first = true},
     {.name = "minimax-m2", .pattern = kO200k, .whole_first = true},
+    {.name = "deepseek-llm", .pattern = nullptr, .patterns = kDeepseekV2, .digits = true, .bos = true},
+    {.name = "deepseek-coder", .pattern = nullptr, .patterns = kDeepseekCoder, .digits = true, .bos = true},
+    {.name = "deepseek-v3", .pattern = nullptr, .patterns = kDeepseekV3, .bos = true},
 });
 
 constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
@@ -68,19 +91,22 @@ const Split& split_of(const GgufKeys& keys) {
   keys.refuse(kKey, "is '" + base::to_printable(name.substr(0, 100)) + "', supported are " + supported);
 }
 
+Json isolated(std::string_view pattern) {
+  return Json::object({{"type", "Split"},
+                       {"pattern", Json::object({{"Regex", pattern}})},
+                       {"behavior", "Isolated"},
+                       {"invert", false}});
+}
+
 Json pre_tokenizer_of(const Split& split) {
   Json parts = Json::array();
+  for (const std::string_view pattern : split.patterns) parts.push_back(isolated(pattern));
   if (split.digits) parts.push_back(Json::object({{"type", "Digits"}, {"individual_digits", true}}));
-  if (split.pattern != nullptr) {
-    parts.push_back(Json::object({{"type", "Split"},
-                                  {"pattern", Json::object({{"Regex", split.pattern}})},
-                                  {"behavior", "Isolated"},
-                                  {"invert", false}}));
-  }
+  if (split.pattern != nullptr) parts.push_back(isolated(split.pattern));
   parts.push_back(Json::object({{"type", "ByteLevel"},
                                 {"add_prefix_space", false},
                                 {"trim_offsets", true},
-                                {"use_regex", split.pattern == nullptr}}));
+                                {"use_regex", split.pattern == nullptr && split.patterns.empty()}}));
   return Json::object({{"type", "Sequence"}, {"pretokenizers", std::move(parts)}});
 }
 

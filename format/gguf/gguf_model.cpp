@@ -39,12 +39,14 @@ struct Rules {
   std::optional<bool> renormalise;   ///< absent: expert_weights_norm
   std::optional<RouterScore> score;  ///< absent: expert_gating_func, and sigmoid without it
   bool selection_bias = false;
-  bool shared_gate = false;     ///< there is a shared expert, whose result goes through a gate
-  bool granite_scales = false;  ///< factors of embedding, attention, residual stream and logits
+  bool shared_gate = false;            ///< there is a shared expert, whose result goes through a gate
+  double renormalise_epsilon = 1e-20;  ///< that of the release: files do not have it
+  bool granite_scales = false;         ///< factors of embedding, attention, residual stream and logits
   /// gpt-oss: sinks, a window in every other layer, biases of router and experts, clamped SwiGLU, and a ramp
   /// of YaRN that is not rounded, whatever llama.cpp does (docs/families.md).
   bool gpt_oss = false;
-  bool convolutions = false;    ///< layers without heads of keys are short convolutions
+  bool latent = false;        ///< latent attention; the bias for choosing is there or not
+  bool convolutions = false;  ///< layers without heads of keys are short convolutions
 };
 
 // "llama" stands first, and is read by gguf_params().
@@ -77,11 +79,13 @@ constexpr auto kRules = std::to_array<Rules>({
      .score = {},
      .selection_bias = true},
     {.name = "gpt-oss", .renormalise = true, .score = RouterScore::softmax, .gpt_oss = true},
+    {.name = "deepseek2", .rope = RopeStyle::interleaved, .renormalise = {}, .score = {}, .latent = true},
     {.name = "lfm2moe",
      .query_key_norm = QueryKeyNorm::per_head,
      .renormalise = true,
      .score = {},
      .selection_bias = true,
+     .renormalise_epsilon = 1e-6,
      .convolutions = true},
 });
 
@@ -117,9 +121,9 @@ class ModelReader final {
     model.tied_embeddings = checkpoint_.find("output.weight") == nullptr;
     if (rules_.granite_scales) read_granite_scales();
     if (rules_.gpt_oss) model.activation = ClampedSwiglu{};
-    const GroupedQueryAttention attention = read_attention();
+    const Mixer mixer = rules_.latent ? Mixer(read_latent_attention()) : Mixer(read_attention());
     const Mixture mixture = read_mixture();
-    add_layers(attention, mixture);
+    add_layers(mixer, mixture);
     keys_.refuse_others();
     validate(model, keys_.subject());
     return std::move(config_);
@@ -177,6 +181,50 @@ class ModelReader final {
     if (rules_.granite_scales && !keys_.truth(finetuned, true)) attention.rope.reset();
     attention.sinks = rules_.gpt_oss;
     return attention;
+  }
+
+  /// Files before 2025 have the widths of a head as key_length and value_length; later ones have those of the
+  /// cache there, which is one head of latents, and the widths of a head under names of their own.
+  [[nodiscard]] LatentAttention read_latent_attention() {
+    LatentAttention attention;
+    attention.heads = count("attention.head_count", kWidthMax);
+    const std::string key_heads = keys_.key("attention.head_count_kv");
+    if (const auto found = keys_.find_uint(key_heads); found && *found != 1 && *found != attention.heads) {
+      keys_.refuse(key_heads,
+                   "is " + std::to_string(*found) + ", expected 1 or " + std::to_string(attention.heads));
+    }
+    if (const std::uint64_t rank = number("attention.q_lora_rank", kWidthMax, 0); rank > 0)
+      attention.query_rank = rank;
+    attention.latent_rank = count("attention.kv_lora_rank", kWidthMax);
+    const std::uint64_t rotary_dims = count("rope.dimension_count", kWidthMax);
+    const bool cache_widths = keys_.find_uint(keys_.key("attention.key_length_mla")).has_value();
+    const std::uint64_t head =
+        count(cache_widths ? "attention.key_length_mla" : "attention.key_length", kWidthMax);
+    attention.value_dims =
+        count(cache_widths ? "attention.value_length_mla" : "attention.value_length", kWidthMax);
+    if (cache_widths) {
+      require_equal(keys_, keys_.key("attention.key_length"), attention.latent_rank + rotary_dims);
+      require_equal(keys_, keys_.key("attention.value_length"), attention.latent_rank);
+    }
+    if (head <= rotary_dims) {
+      keys_.refuse(keys_.key("rope.dimension_count"),
+                   "is " + std::to_string(rotary_dims) + ", but a head is " + std::to_string(head) + " wide");
+    }
+    attention.plain_dims = head - rotary_dims;
+    attention.rope = read_rope(rotary_dims);
+    scale_scores(attention, head);
+    return attention;
+  }
+
+  /// The converter writes mscale_all_dim / 10; llama.cpp takes mscale for equal to it, so that cosines and
+  /// sines have no factor (llama-context.cpp, models/deepseek2.cpp).
+  void scale_scores(LatentAttention& attention, std::uint64_t head) {
+    auto* yarn = std::get_if<YarnScaling>(&attention.rope.scaling);
+    const double log_multiplier = factor("rope.scaling.yarn_log_multiplier", 0);
+    if (yarn == nullptr || log_multiplier == 0) return;
+    yarn->cos_sin_factor = factor("rope.scaling.attn_factor", 1);
+    const double magnitude = yarn_magnitude(yarn->factor, 10 * log_multiplier);
+    attention.scale = magnitude * magnitude / std::sqrt(static_cast<double>(head));
   }
 
   /// The heads of keys in each layer: 0 for a convolution, else the same number, which is returned.
@@ -258,15 +306,26 @@ class ModelReader final {
     router.score = read_score();
     const std::string norm = keys_.key("expert_weights_norm");
     router.renormalise = keys_.truth(norm, rules_.renormalise.value_or(false));
+    if (router.renormalise) router.renormalise_epsilon = rules_.renormalise_epsilon;
     if (rules_.renormalise && router.renormalise != *rules_.renormalise)
       keys_.refuse(norm, std::string("is ") + (router.renormalise ? "true" : "false") +
                              ", but llama.cpp computes the opposite for this architecture");
-    router.selection_bias = rules_.selection_bias;
+    router.selection_bias = rules_.selection_bias || has_selection_bias();
     router.scale = factor("expert_weights_scale", 1);
     const std::uint64_t groups = number("expert_group_count", kExpertsMax, 1);
     const std::uint64_t kept = number("expert_group_used_count", kExpertsMax, groups);
-    if (kept != groups) router.groups = RouterGroups{groups, kept, GroupScore::best_two};
+    // DeepSeek-V2, with softmax scores, has groups by their best expert; V3 and GLM by their two best.
+    const bool by_best = rules_.latent && router.score == RouterScore::softmax;
+    if (kept != groups)
+      router.groups = RouterGroups{groups, kept, by_best ? GroupScore::best : GroupScore::best_two};
     return router;
+  }
+
+  /// Whether a file of latent attention has biases for choosing, in its first layer with experts.
+  [[nodiscard]] bool has_selection_bias() {
+    if (!rules_.latent) return false;
+    const std::uint64_t layer = number("leading_dense_block_count", kLayersMax, 0);
+    return checkpoint_.find("blk." + std::to_string(layer) + ".exp_probs_b.bias") != nullptr;
   }
 
   [[nodiscard]] RouterScore read_score() {
@@ -275,7 +334,10 @@ class ModelReader final {
     constexpr std::uint64_t kSoftmax = 1;
     constexpr std::uint64_t kSigmoid = 2;
     const auto named = [](RouterScore score) { return score == RouterScore::softmax ? kSoftmax : kSigmoid; };
-    const std::uint64_t otherwise = named(rules_.score.value_or(RouterScore::sigmoid));
+    // Files of DeepSeek-V2 do not have the key.
+    const bool softmax = rules_.latent && !has_selection_bias();
+    const std::uint64_t otherwise =
+        named(rules_.score.value_or(softmax ? RouterScore::softmax : RouterScore::sigmoid));
     const std::uint64_t number = keys_.find_uint(key).value_or(0);
     const std::uint64_t found = number == 0 ? otherwise : number;
     if (found > kSigmoid || (rules_.score && found != otherwise)) {
@@ -304,8 +366,8 @@ class ModelReader final {
     }
   }
 
-  void add_layers(const GroupedQueryAttention& attention, const Mixture& mixture) {
-    if (rules_.gpt_oss) return add_windowed_layers(attention, mixture);
+  void add_layers(const Mixer& mixer, const Mixture& mixture) {
+    if (rules_.gpt_oss) return add_windowed_layers(std::get<GroupedQueryAttention>(mixer), mixture);
     const std::uint64_t blocks = count("block_count", kLayersMax);
     config_.prediction_layers = number("nextn_predict_layers", kLayersMax, 0);
     if (config_.prediction_layers >= blocks)
@@ -315,7 +377,7 @@ class ModelReader final {
     const std::uint64_t layers = blocks - config_.prediction_layers;
     const std::uint64_t dense = std::min(number("leading_dense_block_count", kLayersMax, 0), layers);
     for (std::uint64_t layer = 0; layer < layers; ++layer) {
-      LayerDescription description{attention, {}};
+      LayerDescription description{mixer, {}};
       if (!is_convolution_.empty() && is_convolution_[layer]) description.mixer = convolution_;
       if (layer < dense) description.feed_forward.dense = DenseFeedForward{dense_width_};
       if (layer >= dense) description.feed_forward.mixture = mixture;

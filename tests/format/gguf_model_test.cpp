@@ -106,6 +106,62 @@ TEST_CASE("shared experts, dense layers, groups and layers of multi-token predic
   CHECK(last_mixture(read("glm4moe", {{"expert_gating_func", 1U}})).router.score == RouterScore::softmax);
 }
 
+/// Latent attention as newer converters write it.
+Keys latent_keys(const Keys& changes) {
+  Keys keys{{"attention.head_count_kv", 1U},   {"attention.kv_lora_rank", 24U},
+            {"attention.key_length", 32U},     {"attention.value_length", 24U},
+            {"attention.key_length_mla", 20U}, {"attention.value_length_mla", 16U},
+            {"rope.dimension_count", 8U},      {"expert_feed_forward_length", 32U}};
+  for (const auto& [key, value] : changes) keys[key] = value;
+  return keys;
+}
+
+TEST_CASE("latent attention of GGUF keys") {
+  const auto latent = [](const Keys& changes) {
+    return std::get<LatentAttention>(read("deepseek2", latent_keys(changes)).description.layer(0).mixer);
+  };
+  LatentAttention expected;
+  expected.heads = 4;
+  expected.latent_rank = 24;
+  expected.plain_dims = 12;
+  expected.value_dims = 16;
+  expected.rope.rotary_dims = 8;
+  expected.rope.base = 1e6;
+  CHECK(latent({}) == expected);
+  expected.query_rank = 40;
+  CHECK(latent({{"attention.q_lora_rank", 40U}}) == expected);
+  const Keys yarn{{"rope.scaling.type", "yarn"},
+                  {"rope.scaling.factor", 40.0F},
+                  {"rope.scaling.original_context_length", 4096U},
+                  {"rope.scaling.yarn_log_multiplier", 0.0707F}};
+  const double magnitude = 0.1 * 0.707 * std::log(40.0) + 1;
+  CHECK(*latent(yarn).scale == doctest::Approx(magnitude * magnitude / std::sqrt(20.0)));
+  CHECK(std::get<YarnScaling>(latent(yarn).rope.scaling).cos_sin_factor == 1);
+  const auto router = [](const Keys& changes) {
+    return last_mixture(read("deepseek2", latent_keys(changes))).router;
+  };
+  CHECK(router({}).score == RouterScore::softmax);
+  CHECK(router({{"expert_gating_func", 2U}}).score == RouterScore::sigmoid);
+  const Keys groups{{"expert_group_count", 4U}, {"expert_group_used_count", 2U}};
+  CHECK(router(groups).groups == RouterGroups{4, 2, GroupScore::best});
+  struct Case {
+    const char* key;
+    std::uint32_t value;
+    const char* cause;
+  };
+  for (const auto& [key, value, cause] : {
+           Case{"attention.head_count_kv", 2, "attention.head_count_kv': is 2, expected 1 or 4"},
+           Case{"attention.key_length", 31, "attention.key_length': is 31, but the heads are 32 wide"},
+           Case{"attention.value_length", 25, "attention.value_length': is 25, but the heads are 24 wide"},
+           Case{"attention.key_length_mla", 8, "rope.dimension_count': is 8, but a head is 8 wide"},
+           Case{"attention.kv_lora_rank", 0, "attention.kv_lora_rank': expected a whole number from 1"},
+           Case{"attention.temperature_length", 8192, "attention.temperature_length"},
+       }) {
+    CAPTURE(std::string(key));
+    CHECK_ERROR(read("deepseek2", latent_keys({{key, value}})), ErrorKind::malformed, cause);
+  }
+}
+
 TEST_CASE("rope scaling of GGUF keys") {
   const auto rope = [](const Keys& changes) {
     return *attention(read("qwen3moe", changes).description).rope;

@@ -376,6 +376,65 @@ TEST_CASE(
   }
 }
 
+std::string bytes_of(const ReleasedModel& model, const TensorView& view, std::uint64_t first,
+                     std::uint64_t count) {
+  const auto file = base::File::open_read(model.files[view.file_index]);
+  const TensorSource source(view, file);
+  std::vector<std::byte> bytes;
+  source.read_rows(first, count, bytes);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// bf16 values as f32, which the GGUF files of these tests have.
+std::string widened(const tests::RawTensor& tensor) {
+  if (tensor.dtype == DType::f32) return tensor.bytes;
+  const auto source = base::as_bytes(tensor.bytes);
+  std::string out;
+  for (std::size_t at = 0; at < source.size(); at += 2) {
+    const float value = bf16_to_f32(base::load_le<std::uint16_t>(source, at));
+    out.append(reinterpret_cast<const char*>(&value), sizeof(value));
+  }
+  return out;
+}
+
+TEST_CASE("GGUF files with keys and values of all heads in one tensor, or in two") {
+  for (const char* family : tests::latent_families()) {
+    ModelDescription expected = parse(tests::small_config(family));
+    const auto native = tests::make_family_tensors(expected, 13);
+    for (LayerDescription& layer : expected.layer_kinds) {
+      auto& mixer = std::get<LatentAttention>(layer.mixer);
+      mixer.latent_norm_epsilon.reset();  // llama.cpp has the model's
+      mixer.scale.reset();
+    }
+    for (const auto heads : {tests::LatentHeads::together, tests::LatentHeads::split}) {
+      CAPTURE(std::string(family));
+      CAPTURE(static_cast<int>(heads));
+      const tests::TempDir folder(tests::fast_directory());
+      tests::write_family_gguf(folder / "m.gguf", family, native, heads);
+      const ReleasedModel model = open_released_model(folder / "m.gguf");
+      const auto scale = attention(parse(tests::small_config(family))).scale;
+      ModelDescription found = model.description;
+      for (LayerDescription& layer : found.layer_kinds) {
+        auto& mixer = std::get<LatentAttention>(layer.mixer);
+        CHECK(mixer.scale.has_value() == scale.has_value());
+        if (scale) CHECK(*mixer.scale == doctest::Approx(*scale));
+        mixer.scale.reset();
+      }
+      CHECK(found == expected);
+      REQUIRE(model.tensors.size() == native.size());
+      for (std::size_t i = 0; i < native.size(); ++i) {
+        CAPTURE(native[i].name);
+        const TensorView& view = model.tensors[i].view;
+        const std::string all = widened(native[i]);
+        CHECK(bytes_of(model, view, 0, view.rows()) == all);
+        // A block that begins and ends within heads.
+        if (model.tensors[i].target.role != TensorRole::latent_key_value) continue;
+        CHECK(bytes_of(model, view, 7, 101) == all.substr(7 * view.cols() * 4, 101 * view.cols() * 4));
+      }
+    }
+  }
+}
+
 TEST_CASE("routers and experts beside the feed-forward in Mistral's own names, with one scale a tensor") {
   const std::string config = tests::small_config("mistral");
   const auto native = tests::make_family_tensors(parse(config), 12);

@@ -352,11 +352,11 @@ void set_model_keys(std::string_view family, const format::Json& config, format:
       heads.push_back(type == format::Json("conv") ? 0
                                                    : static_cast<std::int32_t>(uint("num_key_value_heads")));
     header.set_i32s(arch + "attention.head_count_kv", heads);
-  } else {
+  } else if (config.find("kv_lora_rank") == nullptr) {
     copy("num_key_value_heads", "attention.head_count_kv");
   }
-  copy("head_dim", "attention.key_length");
-  copy("head_dim", "attention.value_length");
+  if (config.find("kv_lora_rank") == nullptr) copy("head_dim", "attention.key_length");
+  if (config.find("kv_lora_rank") == nullptr) copy("head_dim", "attention.value_length");
   copy("rotary_dim", "rope.dimension_count");
   if (family == "glm4_moe") header.set_u32(arch + "rope.dimension_count", uint("head_dim") / 2);
   copy_float("rms_norm_eps", "attention.layer_norm_rms_epsilon");
@@ -380,9 +380,67 @@ void set_model_keys(std::string_view family, const format::Json& config, format:
   copy_float("routed_scaling_factor", "expert_weights_scale");
   copy("vocab_size", "vocab_size");
   if (family == "gpt_oss") set_gpt_oss_keys(config, arch, header);
-  if (family == "glm4_moe") header.set_bool(arch + "expert_weights_norm", true);
-  if (family == "glm4_moe" || family == "minimax_m2" || family == "lfm2_moe")
+  if (family == "glm4_moe" || family == "deepseek_v3" || family == "glm4_moe_lite")
+    header.set_bool(arch + "expert_weights_norm", true);
+  // Files of DeepSeek-V3 have the function, too, but those with a bias for choosing are read without it.
+  if (family == "glm4_moe" || family == "minimax_m2" || family == "lfm2_moe" || family == "glm4_moe_lite")
     header.set_u32(arch + "expert_gating_func", 2);
+}
+
+/// Keys of latent attention. Newer files have the widths of the cache as those of keys and values.
+void set_latent_keys(const format::Json& config, LatentHeads heads, format::GgufHeader& header) {
+  const auto uint = [&](const char* key) {
+    return static_cast<std::uint32_t>(config.at(key, "config").as_uint(key));
+  };
+  const auto set = [&](const char* key, std::uint32_t value) {
+    header.set_u32(std::string("deepseek2.") + key, value);
+  };
+  const bool split = heads == LatentHeads::split;
+  const std::uint32_t rank = uint("kv_lora_rank");
+  const std::uint32_t rotary = uint("qk_rope_head_dim");
+  const std::uint32_t head = uint("qk_nope_head_dim") + rotary;
+  const format::Json* query_rank = config.find("q_lora_rank");
+  if (query_rank != nullptr && !query_rank->is_null()) set("attention.q_lora_rank", uint("q_lora_rank"));
+  set("attention.head_count_kv", split ? 1 : uint("num_key_value_heads"));
+  set("attention.kv_lora_rank", rank);
+  set("attention.key_length", split ? rank + rotary : head);
+  set("attention.value_length", split ? rank : uint("v_head_dim"));
+  if (split) set("attention.key_length_mla", head);
+  if (split) set("attention.value_length_mla", uint("v_head_dim"));
+  set("rope.dimension_count", rotary);
+  const format::Json* yarn = config.find("rope_scaling");
+  if (yarn == nullptr || yarn->is_null()) return;
+  const auto number = [&](const char* key) {
+    return static_cast<float>(yarn->at(key, "yarn").as_double(key));
+  };
+  header.set_string("deepseek2.rope.scaling.type", "yarn");
+  header.set_f32("deepseek2.rope.scaling.factor", number("factor"));
+  set("rope.scaling.original_context_length",
+      static_cast<std::uint32_t>(number("original_max_position_embeddings")));
+  header.set_f32("deepseek2.rope.scaling.yarn_log_multiplier", 0.1F * number("mscale_all_dim"));
+}
+
+/// [heads x (plain + value), rank] as [heads, rank, plain] and [heads, value, rank], in f32.
+std::pair<RawTensor, RawTensor> split_heads(const RawTensor& tensor, const format::Json& config) {
+  const std::uint64_t heads = config.at("num_attention_heads", "c").as_uint("c");
+  const std::uint64_t plain = config.at("qk_nope_head_dim", "c").as_uint("c");
+  const std::uint64_t value = config.at("v_head_dim", "c").as_uint("c");
+  const std::uint64_t rank = tensor.shape[1];
+  const auto element = [&](std::uint64_t row, std::uint64_t col) {
+    return tensor.bytes.substr(2 * (row * rank + col), 2);
+  };
+  std::string keys;
+  std::string values;
+  for (std::uint64_t head = 0; head < heads; ++head) {
+    const std::uint64_t first = head * (plain + value);
+    for (std::uint64_t col = 0; col < rank; ++col)
+      for (std::uint64_t row = 0; row < plain; ++row) keys += element(first + row, col);
+    values += tensor.bytes.substr(2 * (first + plain) * rank, 2 * value * rank);
+  }
+  std::string prefix = tensor.name;
+  replace(prefix, "attn_kv_b.weight", "");
+  return {{prefix + "attn_k_b.weight", tensor.dtype, {heads, rank, plain}, keys},
+          {prefix + "attn_v_b.weight", tensor.dtype, {heads, value, rank}, values}};
 }
 
 void set_tokenizer_keys(format::GgufHeader& header) {
@@ -457,16 +515,19 @@ void write_family_release(const std::filesystem::path& folder, std::string_view 
 std::string gguf_architecture(std::string_view family) {
   if (family == "minimax_m2") return "minimax-m2";
   if (family == "gpt_oss") return "gpt-oss";
+  if (family.starts_with("deepseek") || family == "glm4_moe_lite") return "deepseek2";
   std::string name(family);
   std::erase(name, '_');
   return name;
 }
 
 void write_family_gguf(const std::filesystem::path& path, std::string_view family,
-                       const std::vector<RawTensor>& native) {
+                       const std::vector<RawTensor>& native, LatentHeads heads) {
   format::GgufHeader header;
   header.set_string("general.architecture", gguf_architecture(family));
-  set_model_keys(family, format::parse_json(small_config(family), "config"), header);
+  const format::Json config = format::parse_json(small_config(family), "config");
+  set_model_keys(family, config, header);
+  if (config.find("kv_lora_rank") != nullptr) set_latent_keys(config, heads, header);
   set_tokenizer_keys(header);
   std::vector<RawTensor> tensors;
   for (const RawTensor& tensor : native) {
@@ -477,6 +538,11 @@ void write_family_gguf(const std::filesystem::path& path, std::string_view famil
     replace(block, "layers.", "blk.");
     tensors.back().name = layer.empty() ? model_name(rest, true) : block + gguf_rest(family, rest);
     if (family == "lfm2_moe") replace(tensors.back().name, "output_norm.", "token_embd_norm.");
+    if (heads == LatentHeads::split && tensors.back().name.ends_with("attn_kv_b.weight")) {
+      auto [keys, values] = split_heads(tensors.back(), config);
+      tensors.back() = std::move(keys);
+      tensors.push_back(std::move(values));
+    }
     // The gate of a shared expert has one axis there.
     if (tensors.back().shape.size() == 2 && tensors.back().shape[0] == 1)
       tensors.back().shape = {tensors.back().shape[1]};

@@ -32,10 +32,14 @@ constexpr FamilyNaming kFamilyNamings[] = {FamilyNaming::released, FamilyNaming:
 void write_family_release(const std::filesystem::path& folder, std::string_view config,
                           const std::vector<RawTensor>& tensors);
 
+/// Whether a GGUF file has keys and values of latent attention in one tensor, as before 2025, or in two, of
+/// which the keys are transposed head by head.
+enum class LatentHeads : std::uint8_t { together, split };
+
 /// Writes a GGUF file with llama.cpp's keys for the model that small_config(family) describes, and f32
 /// values. Tensors of dtype mxfp4, whose bytes are ggml's blocks, are stored as they are.
 void write_family_gguf(const std::filesystem::path& path, std::string_view family,
-                       const std::vector<RawTensor>& native);
+                       const std::vector<RawTensor>& native, LatentHeads heads = LatentHeads::split);
 
 /// The architecture that llama.cpp gives a family.
 [[nodiscard]] std::string gguf_architecture(std::string_view family);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "format/gguf/gguf_splits.h"
 #include "tests/text/random_text.h"
 #include "tests/text/slow_regex.h"
 #include "tests/text/tiny_tokenizer.h"
@@ -51,7 +52,7 @@ TEST_CASE("every known expression cuts random text as a backtracking engine does
 TEST_CASE("DeepSeek-V2's splits, one after the other") {
   PreTokenizer tokenizer;
   for (const std::string_view expression :
-       {std::string_view(R"([\r\n])"), kSpelledLettersExpression, kSpelledSignsExpression,
+       {std::string_view(R"([\r\n])"), format::kSpelledLettersExpression, format::kSpelledSignsExpression,
         std::string_view(R"(\s+$)"), std::string_view("[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+")}) {
     const SplitFinder finder = find_split(expression);
     REQUIRE(static_cast<bool>(finder));
