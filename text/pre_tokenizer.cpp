@@ -109,10 +109,26 @@ std::size_t match_words(std::string_view text, std::size_t at) {
   return match_white_space(text, at);
 }
 
+/// Whether the letters of the script Han count as letters of words.
+enum class Scripts : std::uint8_t { all, without_han };
+
+/// run_end(), for [SET&&[^\p{Han}]] where kScripts says so.
+template <Scripts kScripts>
+std::size_t cased_end(std::string_view text, std::size_t at, ClassSet set) {
+  if (kScripts == Scripts::all) return run_end(text, at, set);
+  while (at < text.size()) {
+    const Character character = character_at(text, at);
+    if (!character.is_in(set) || is_in(character.code_point, kHan)) break;
+    at += character.length_bytes;
+  }
+  return at;
+}
+
 /// [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+
+template <Scripts kScripts>
 std::size_t match_lower_word(std::string_view text, std::size_t at) {
-  const std::size_t upper_end = run_end(text, at, kCasedUpper);
-  if (const std::size_t end = run_end(text, upper_end, kCasedLower); end > upper_end) return end;
+  const std::size_t upper_end = cased_end<kScripts>(text, at, kCasedUpper);
+  if (const std::size_t end = cased_end<kScripts>(text, upper_end, kCasedLower); end > upper_end) return end;
   // The first repetition gives back as far as the last character that the second one takes, too.
   for (std::size_t end = upper_end; end > at;) {
     std::size_t begin = end - 1;
@@ -124,22 +140,24 @@ std::size_t match_lower_word(std::string_view text, std::size_t at) {
 }
 
 /// [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*
+template <Scripts kScripts>
 std::size_t match_upper_word(std::string_view text, std::size_t at) {
-  const std::size_t upper_end = run_end(text, at, kCasedUpper);
-  return upper_end == at ? at : run_end(text, upper_end, kCasedLower);
+  const std::size_t upper_end = cased_end<kScripts>(text, at, kCasedUpper);
+  return upper_end == at ? at : cased_end<kScripts>(text, upper_end, kCasedLower);
 }
 
 /// [^\r\n\p{L}\p{N}]?LOWER_WORD|[^\r\n\p{L}\p{N}]?UPPER_WORD
+template <Scripts kScripts>
 std::size_t match_cased_word(std::string_view text, std::size_t at) {
   const Character first = character_at(text, at);
   const std::size_t second = at + first.length_bytes;
   const bool has_prefix = !first.is_in(kNewlines | kLetters | kNumbers);
   if (has_prefix)
-    if (const std::size_t end = match_lower_word(text, second); end > second) return end;
-  if (const std::size_t end = match_lower_word(text, at); end > at) return end;
+    if (const std::size_t end = match_lower_word<kScripts>(text, second); end > second) return end;
+  if (const std::size_t end = match_lower_word<kScripts>(text, at); end > at) return end;
   if (has_prefix)
-    if (const std::size_t end = match_upper_word(text, second); end > second) return end;
-  return match_upper_word(text, at);
+    if (const std::size_t end = match_upper_word<kScripts>(text, second); end > second) return end;
+  return match_upper_word<kScripts>(text, at);
 }
 
 /// CASED_WORD|\p{N}{1,kDigitsMax}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+, a word with a
@@ -147,7 +165,7 @@ std::size_t match_cased_word(std::string_view text, std::size_t at) {
 /// (?i:'s|'t|'re|'ve|'m|'ll|'d)? behind it where kContractions
 template <std::size_t kDigitsMax, bool kContractions>
 std::size_t match_cased(std::string_view text, std::size_t at) {
-  if (const std::size_t end = match_cased_word(text, at); end > at)
+  if (const std::size_t end = match_cased_word<Scripts::all>(text, at); end > at)
     return kContractions ? match_contraction<true>(text, end) : end;
   if (const std::size_t end = match_digits<kDigitsMax>(text, at); end > at) return end;
   constexpr ClassSet kNoSign = kWhiteSpace | kLetters | kNumbers;
@@ -226,12 +244,23 @@ template <std::size_t N>
 std::size_t run_end(std::string_view text, std::size_t at, const std::array<CharacterRange, N>& set) {
   while (at < text.size()) {
     const Character character = character_at(text, at);
-    const auto range = std::ranges::lower_bound(set, character.code_point, {}, &CharacterRange::last);
     // A byte that is part of no character has the code point of U+FFFD, which is in no set.
-    if (range == set.end() || character.code_point < range->first) break;
+    if (!is_in(character.code_point, set)) break;
     at += character.length_bytes;
   }
   return at;
+}
+
+/// [\p{Han}]+|CASED_WORD(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|
+/// \s+(?!\S)|\s+, with words without Han
+std::size_t match_kimi(std::string_view text, std::size_t at) {
+  if (const std::size_t end = run_end(text, at, kHan); end > at) return end;
+  if (const std::size_t end = match_cased_word<Scripts::without_han>(text, at); end > at)
+    return match_contraction<true>(text, end);
+  if (const std::size_t end = match_digits<3>(text, at); end > at) return end;
+  constexpr ClassSet kNoSign = kWhiteSpace | kLetters | kNumbers;
+  if (const std::size_t end = match_signs(text, at, all_but(kNoSign), "\r\n"); end > at) return end;
+  return match_white_space(text, at);
 }
 
 /// \s?SET+ for a set that is spelled out. It may have white space itself (U+3000), which \s? then gives back
@@ -288,6 +317,12 @@ constexpr std::array kKnownSplits = {
                R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N})"
                R"(| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
                find_from<match_cased<1, false>>, true},
+    KnownSplit{R"([\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*)"
+               R"([\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+               R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+)"
+               R"([\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3})"
+               R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+               find_from<match_kimi>, true},
     KnownSplit{R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
                find_from<match_gpt2>, true},
     // White space that this form does not match lies between two matches, one character long, and so is a

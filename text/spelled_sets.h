@@ -1,7 +1,10 @@
 #pragma once
-// Sets of characters that the pre-tokenizer of DeepSeek-V2 spells out range by range.
+// Sets of characters beside Unicode's general categories: those that the pre-tokenizer of DeepSeek-V2 spells
+// out range by range, and the script Han.
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 
 namespace sluice::text {
 
@@ -41,5 +44,21 @@ constexpr auto kSpelledSigns = std::to_array<CharacterRange>({
     {0xFF01, 0xFF0F},
     {0xFF1A, 0xFF5E},
 });
+
+/// \p{Han} of Unicode 15 (Scripts.txt).
+constexpr auto kHan = std::to_array<CharacterRange>({
+    {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},
+    {0x3021, 0x3029},   {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},
+    {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3}, {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739},
+    {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2F800, 0x2FA1D}, {0x30000, 0x3134A},
+    {0x31350, 0x323AF},
+});
+
+/// Whether an ascending set has the character.
+template <std::size_t N>
+[[nodiscard]] constexpr bool is_in(char32_t code_point, const std::array<CharacterRange, N>& set) {
+  const auto range = std::ranges::lower_bound(set, code_point, {}, &CharacterRange::last);
+  return range != set.end() && code_point >= range->first;
+}
 
 }  // namespace sluice::text

@@ -71,6 +71,12 @@ TokenizerFile find_tokenizer(const fs::path& folder, bool native) {
                             : std::array{sentencepiece, hugging_face, tekken};
   for (const TokenizerKind kind : order)
     if (const auto path = find_file(folder, kind)) return {kind, *path};
+  // Kimi K2. Its expression has differences of classes, and its file has no merges.
+  if (fs::exists(folder / "tiktoken.model")) {
+    base::throw_malformed((folder / "tiktoken.model").string(),
+                          "is a tokenizer of tiktoken, which is not supported: a tokenizer.json of the same "
+                          "model goes beside the weights instead");
+  }
   base::throw_malformed(
       folder.string(),
       "tokenizer.model is missing, and neither tokenizer.json nor tekken.json is there: the "

@@ -117,6 +117,11 @@ TEST_CASE("a tokenizer is found under the names by which it is published") {
   const auto find = [&] { return find_tokenizer(folder.path(), false).path.filename().string(); };
   CHECK_ERROR(find(), ErrorKind::malformed,
               "tokenizer.model is missing, and neither tokenizer.json nor tekken.json is there");
+  write(folder / "tiktoken.model", "IQ== 0\n");
+  CHECK_ERROR(
+      find(), ErrorKind::malformed,
+      "tiktoken.model: is a tokenizer of tiktoken, which is not supported: a tokenizer.json of the same "
+      "model goes beside the weights instead");
   write(folder / "tokenizer.model.v3", "3");
   CHECK(find() == "tokenizer.model.v3");
   write(folder / "tokenizer.model.v1", "1");

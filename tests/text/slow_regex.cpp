@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "base/text.h"
+#include "text/spelled_sets.h"
 
 namespace sluice::tests {
 namespace {
@@ -133,7 +134,13 @@ class Parser {
   std::function<bool(char32_t)> parse_class() {
     const bool negated = take(U"^");
     std::vector<std::function<bool(char32_t)>> members;
+    std::function<bool(char32_t)> others = [](char32_t) { return true; };
     while (!take(U"]")) {
+      // "SET&&[...]": what the set and the class behind it have in common.
+      if (take(U"&&[")) {
+        others = parse_class();
+        continue;
+      }
       // "a-z", but not the escaped "\-" nor a class before the bar.
       if (source_[at_] != '\\' && source_.at(at_ + 1) == '-' && source_.at(at_ + 2) != ']') {
         const char32_t low = next();
@@ -146,7 +153,7 @@ class Parser {
     }
     return [=](char32_t c) {
       for (const auto& member : members)
-        if (member(c)) return !negated;
+        if (member(c)) return !negated && others(c);
       return negated;
     };
   }
@@ -172,6 +179,7 @@ class Parser {
     if (!take(U"{")) throw std::logic_error("unknown property");
     std::string name;
     for (char32_t c = next(); c != '}'; c = next()) name += static_cast<char>(c);
+    if (name == "Han") return [](char32_t c) { return text::is_in(c, text::kHan); };
     return [=](char32_t c) {
       return std::string_view(utf8proc_category_string(static_cast<utf8proc_int32_t>(c))).starts_with(name);
     };
