@@ -1,20 +1,15 @@
-// config.json and tensors of the families with latent attention: DeepSeek-V2 and V3, Kimi K2, GLM-4.7-Flash.
+// config.json and params.json of the families with latent attention: DeepSeek-V2 and V3, Kimi K2,
+// GLM-4.7-Flash, Mistral Small 4.
 
 #include "format/hub/latent_config.h"
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <string>
 
-#include "base/file.h"
-#include "format/released_model.h"
 #include "tests/support/check_error.h"
 #include "tests/support/family_configs.h"
-#include "tests/support/family_release.h"
-#include "tests/support/temp_dir.h"
 
 namespace sluice::format {
 namespace {
@@ -342,146 +337,6 @@ TEST_CASE("a Kimi K2 may call itself by either of its classes") {
   const std::string kimi = changed_config("deepseek_v3", "model_type", "\"kimi_k2\"");
   CHECK(parse(kimi) == parse(tests::small_config("deepseek_v3")));
   CHECK(parse(changed_text(kimi, "architectures", R"(["KimiK2ForCausalLM"])")) == parse(kimi));
-}
-
-TEST_CASE(
-    "tensors of latent attention are found under the names of transformers, and the last layer left out") {
-  for (const char* family : tests::latent_families()) {
-    const std::string config = tests::small_config(family);
-    const ModelConfig parsed = parse_model_config(config, "c");
-    const auto native = tests::make_family_tensors(parsed.description, 11);
-    for (const tests::FamilyNaming naming : tests::kFamilyNamings) {
-      CAPTURE(std::string(family));
-      auto tensors = tests::to_family_names(family, naming, native);
-      const bool predicts = parsed.prediction_layers > 0;
-      if (predicts)
-        tensors.push_back(
-            {"model.layers.6.self_attn.q_a_proj.weight", DType::bf16, {2, 3}, std::string(12, '\0')});
-      const tests::TempDir folder(tests::fast_directory());
-      tests::write_family_release(folder.path(), config, tensors);
-      const ReleasedModel model = open_released_model(folder.path());
-      REQUIRE(model.tensors.size() == native.size());
-      for (std::size_t i = 0; i < native.size(); ++i) {
-        CAPTURE(native[i].name);
-        CHECK(model.tensors[i].target.name == native[i].name);
-        const TensorView& view = model.tensors[i].view;
-        const auto file = base::File::open_read(model.files[view.file_index]);
-        const TensorSource source(view, file);
-        std::vector<std::byte> bytes;
-        source.read_rows(0, source.rows(), bytes);
-        CHECK(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()) == native[i].bytes);
-      }
-      CHECK(model.skipped_tensors.size() == (predicts ? 1 : 0));
-    }
-  }
-}
-
-std::string bytes_of(const ReleasedModel& model, const TensorView& view, std::uint64_t first,
-                     std::uint64_t count) {
-  const auto file = base::File::open_read(model.files[view.file_index]);
-  const TensorSource source(view, file);
-  std::vector<std::byte> bytes;
-  source.read_rows(first, count, bytes);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-/// bf16 values as f32, which the GGUF files of these tests have.
-std::string widened(const tests::RawTensor& tensor) {
-  if (tensor.dtype == DType::f32) return tensor.bytes;
-  const auto source = base::as_bytes(tensor.bytes);
-  std::string out;
-  for (std::size_t at = 0; at < source.size(); at += 2) {
-    const float value = bf16_to_f32(base::load_le<std::uint16_t>(source, at));
-    out.append(reinterpret_cast<const char*>(&value), sizeof(value));
-  }
-  return out;
-}
-
-TEST_CASE("GGUF files with keys and values of all heads in one tensor, or in two") {
-  for (const char* family : tests::latent_families()) {
-    ModelDescription expected = parse(tests::small_config(family));
-    const auto native = tests::make_family_tensors(expected, 13);
-    for (LayerDescription& layer : expected.layer_kinds) {
-      auto& mixer = std::get<LatentAttention>(layer.mixer);
-      mixer.latent_norm_epsilon.reset();  // llama.cpp has the model's
-      mixer.scale.reset();
-    }
-    for (const auto heads : {tests::LatentHeads::together, tests::LatentHeads::split}) {
-      CAPTURE(std::string(family));
-      CAPTURE(static_cast<int>(heads));
-      const tests::TempDir folder(tests::fast_directory());
-      tests::write_family_gguf(folder / "m.gguf", family, native, heads);
-      const ReleasedModel model = open_released_model(folder / "m.gguf");
-      const auto scale = attention(parse(tests::small_config(family))).scale;
-      ModelDescription found = model.description;
-      for (LayerDescription& layer : found.layer_kinds) {
-        auto& mixer = std::get<LatentAttention>(layer.mixer);
-        CHECK(mixer.scale.has_value() == scale.has_value());
-        if (scale) CHECK(*mixer.scale == doctest::Approx(*scale));
-        mixer.scale.reset();
-      }
-      CHECK(found == expected);
-      REQUIRE(model.tensors.size() == native.size());
-      for (std::size_t i = 0; i < native.size(); ++i) {
-        CAPTURE(native[i].name);
-        const TensorView& view = model.tensors[i].view;
-        const std::string all = widened(native[i]);
-        CHECK(bytes_of(model, view, 0, view.rows()) == all);
-        // A block that begins and ends within heads.
-        if (model.tensors[i].target.role != TensorRole::latent_key_value) continue;
-        CHECK(bytes_of(model, view, 7, 101) == all.substr(7 * view.cols() * 4, 101 * view.cols() * 4));
-      }
-    }
-  }
-}
-
-TEST_CASE("routers and experts beside the feed-forward in Mistral's own names, with one scale a tensor") {
-  const std::string config = tests::small_config("mistral");
-  const auto native = tests::make_family_tensors(parse(config), 12);
-  std::vector<tests::RawTensor> released;
-  for (tests::RawTensor tensor : native) {
-    for (const auto& [from, to] :
-         {std::pair("feed_forward.gate.", "gate."), std::pair("feed_forward.experts.", "experts."),
-          std::pair("feed_forward.shared.", "shared_experts.")}) {
-      if (const auto at = tensor.name.find(from); at != std::string::npos)
-        tensor.name.replace(at, std::string_view(from).size(), to);
-    }
-    released.push_back(std::move(tensor));
-  }
-  const std::string fp8 = "layers.2.attention.wkv_a_with_mqa";
-  const auto coded = std::ranges::find(released, fp8 + ".weight", &tests::RawTensor::name);
-  REQUIRE(coded != released.end());
-  const std::size_t weights = coded->bytes.size() / 2;
-  coded->dtype = DType::f8_e4m3;
-  coded->bytes.clear();
-  for (std::size_t i = 0; i < weights; ++i) coded->bytes.push_back(static_cast<char>(i % 0x7F));
-  const float scale = 0.0123F;
-  const std::string scale_bytes(reinterpret_cast<const char*>(&scale), sizeof(scale));
-  released.push_back({fp8 + ".qscale_weight", DType::f32, {}, scale_bytes});
-  released.push_back({fp8 + ".qscale_act", DType::f32, {}, scale_bytes});
-  released.push_back({"vision_encoder.ln_pre.weight", DType::bf16, {1}, std::string(2, '\0')});
-  const tests::TempDir folder(tests::fast_directory());
-  tests::write_family_release(folder.path(), config, released);
-  std::filesystem::rename(folder / "config.json", folder / "params.json");
-  const ReleasedModel model = open_released_model(folder.path());
-  REQUIRE(model.tensors.size() == native.size());
-  CHECK(model.layout == "native");
-  CHECK(model.skipped_tensors == std::vector<SkippedTensors>{{"vision_encoder.", 1}});
-  for (std::size_t i = 0; i < native.size(); ++i) {
-    CAPTURE(native[i].name);
-    const TensorView& view = model.tensors[i].view;
-    const auto file = base::File::open_read(model.files[view.file_index]);
-    const TensorSource source(view, file);
-    std::vector<std::byte> bytes;
-    source.read_rows(0, source.rows(), bytes);
-    if (native[i].name != fp8 + ".weight") {
-      CHECK(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()) == native[i].bytes);
-      continue;
-    }
-    for (std::size_t at = 0; at < weights; ++at)
-      REQUIRE(base::load_le<std::uint16_t>(bytes, 2 * at) ==
-              f32_to_bf16(f8_e4m3_to_f32(static_cast<std::uint8_t>(at % 0x7F)) * scale));
-  }
 }
 
 }  // namespace
