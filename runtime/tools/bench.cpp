@@ -105,14 +105,14 @@ double measure_read_bandwidth(unsigned thread_count, bool huge_pages) {
 }
 
 /// Operations a second of all threads together, prefill's instructions on registers.
-double measure_int8_peak(const Kernels& kernels, bool q4, unsigned threads) {
+double measure_int8_peak(const Kernels& kernels, bool four_bits, unsigned threads) {
   base::WorkerPool pool(threads);
   std::vector<double> rates;
   for (int repetition = 0; repetition < 5; ++repetition) {
     std::atomic<std::uint64_t> operations = 0;
     const auto start = Clock::now();
     pool.run(64 * threads, [&](std::size_t, unsigned) {
-      operations += q4 ? kernels.peak_q4(20'000) : kernels.peak_q8(20'000);
+      operations += four_bits ? kernels.peak_q4(20'000) : kernels.peak_q8(20'000);
     });
     rates.push_back(static_cast<double>(operations) / seconds_since(start));
   }
@@ -236,7 +236,9 @@ BenchResult bench(const Model& model, const SessionOptions& session_options, con
   std::function<double()> int8_peak;
   if (model.quant() != "bf16") {
     int8_peak = [&] {
-      return measure_int8_peak(kernels_for(options.isa.value_or(detect_isa())), model.quant() == "q4",
+      // Blocks of mx4 are multiplied by the instructions of q4's.
+      const bool four_bits = model.quant() == "q4" || model.quant() == "mx4";
+      return measure_int8_peak(kernels_for(options.isa.value_or(detect_isa())), four_bits,
                                options.thread_count);
     };
   }
