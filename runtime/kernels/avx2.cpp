@@ -23,6 +23,8 @@ constexpr const char* kName = "avx2";
 
 #include "runtime/kernels/integers_256-inl.h"
 
+#include "runtime/kernels/mx4_256-inl.h"
+
 // One chunk of q8: codes in the order of the tiles, and their magnitudes, which are computed once for all
 // rows.
 struct Q8Block {

@@ -20,6 +20,8 @@ constexpr const char* kName = "avxvnni";
 
 #include "runtime/kernels/integers_256-inl.h"
 
+#include "runtime/kernels/mx4_256-inl.h"
+
 // All weights of a block as u8: 128 is added by flipping the sign bit, since vpdpbusd multiplies u8 x s8.
 // Sums start with -128 x the sum of the row's activations, which subtracts that again.
 struct ByteBlock {
