@@ -28,16 +28,15 @@ inline __m256i float_zeros(__m256i exponents) {
   return _mm256_add_epi32(_mm256_slli_epi32(exponents, 23), _mm256_set1_epi32(kRoundMagicBits - 0x3F800000));
 }
 
-// Adds the products of one group, whose codes have 12 added, and takes 12 x the sum of the group's
-// activations off.
-inline __m256i add_mx4_group(__m256i total, const Nibbles& first, const Nibbles& second, const std::int8_t* x,
+// The sum of one group, whose codes have 12 added: 12 x the sum of the group's activations is taken off.
+inline __m256i mx4_group_sum(const Nibbles& first, const Nibbles& second, const std::int8_t* x,
                              std::int32_t group_sum) {
 #if defined(__AVXVNNI__)
-  total = _mm256_add_epi32(total, _mm256_set1_epi32(-12 * group_sum));
-  total = _mm256_dpbusd_avx_epi32(total, first.even, broadcast_quad(x));
-  total = _mm256_dpbusd_avx_epi32(total, first.odd, broadcast_quad(x + 4));
-  total = _mm256_dpbusd_avx_epi32(total, second.even, broadcast_quad(x + 8));
-  return _mm256_dpbusd_avx_epi32(total, second.odd, broadcast_quad(x + 12));
+  __m256i sum = _mm256_set1_epi32(-12 * group_sum);
+  sum = _mm256_dpbusd_avx_epi32(sum, first.even, broadcast_quad(x));
+  sum = _mm256_dpbusd_avx_epi32(sum, first.odd, broadcast_quad(x + 4));
+  sum = _mm256_dpbusd_avx_epi32(sum, second.even, broadcast_quad(x + 8));
+  return _mm256_dpbusd_avx_epi32(sum, second.odd, broadcast_quad(x + 12));
 #else
   // Half of it comes off each of the two 16-bit sums. A sum has eight products of at most 12 x 127 without
   // what is added to the codes, and 12 x 8 x 127 of that which the other sum takes off: 24384, within 16
@@ -48,19 +47,24 @@ inline __m256i add_mx4_group(__m256i total, const Nibbles& first, const Nibbles&
   pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(first.odd, broadcast_quad(x + 4)));
   pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.even, broadcast_quad(x + 8)));
   pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(second.odd, broadcast_quad(x + 12)));
-  return _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 #endif
 }
 
+// Measured with mx4_speed: more rows at once are slower without VNNI, for want of registers.
+#if defined(__AVXVNNI__)
 constexpr std::size_t kMx4Rows = 4;
+#else
+constexpr std::size_t kMx4Rows = 2;
+#endif
 
 // Codes are looked up once for all rows, a quarter of the outputs at a time, so that the sums of all rows
-// stay in registers; a single row has room for all outputs.
+// stay in registers; a single row has room for half of them.
 template <std::size_t kRows>
 inline void mx4_sums(const PanelView& panel, std::size_t first_block, std::size_t blocks,
                      const std::int8_t* codes, std::size_t codes_stride, const std::int32_t* group_sums,
                      std::size_t group_stride, Totals* sums) {
-  constexpr std::size_t kEighths = kRows == 1 ? 8 : 2;
+  constexpr std::size_t kEighths = kRows == 1 ? 4 : 2;
   const __m256i table = doubled_codes(12);
   for (std::size_t r = 0; r < kRows; ++r) clear(sums[r]);
   for (std::size_t block = 0; block < blocks; ++block) {
@@ -69,8 +73,6 @@ inline void mx4_sums(const PanelView& panel, std::size_t first_block, std::size_
     prefetch<kMx4BlockBytes>(packed);
     for (std::size_t part = 0; part < 8; part += kEighths) {
       __m256i total[kRows][kEighths];
-      for (auto& row : total)
-        for (auto& t : row) t = _mm256_setzero_si256(), pin_to_register(t);
       for (std::size_t group = 0; group < 2; ++group) {
         const std::byte* bytes = packed + group * kQ4GroupBytes + part * 32;
         for (std::size_t i = 0; i < kEighths; ++i) {
@@ -78,8 +80,9 @@ inline void mx4_sums(const PanelView& panel, std::size_t first_block, std::size_
           const Nibbles second = load_mx4(bytes + kQ4PairBytes + i * 32, table);
           for (std::size_t r = 0; r < kRows; ++r) {
             const std::int8_t* x = codes + r * codes_stride + block * kMx4BlockCols + group * 16;
-            total[r][i] = add_mx4_group(total[r][i], first, second, x,
-                                        group_sums[(block * 2 + group) * group_stride + r]);
+            const __m256i sum =
+                mx4_group_sum(first, second, x, group_sums[(block * 2 + group) * group_stride + r]);
+            total[r][i] = group == 0 ? sum : _mm256_add_epi32(total[r][i], sum);
             pin_to_register(total[r][i]);
           }
         }
