@@ -194,14 +194,16 @@ namespace {
 // here at least. q8 has a scale for a row, and rounds activations to 8 bits as well.
 const std::map<std::string, double> kQ8Floor{
     {"deepseek_v2", 0.0285},   {"deepseek_v3_fp8", 0.343}, {"gemma4", 0.581},     {"glm4_moe", 0.0217},
-    {"glm4_moe_lite", 0.0521}, {"granitemoe", 0.00067},    {"minimax_m2", 0.115}, {"mistral4_fp8", 0.0126}, {"olmoe", 0.0275},
-    {"qwen2_moe", 0.0248},     {"qwen3_moe", 0.0172}};
+    {"glm4_moe_lite", 0.0521}, {"granitemoe", 0.00067},    {"lfm2_moe", 0.0656},  {"minimax_m2", 0.115},
+    {"mistral4_fp8", 0.0126},  {"olmoe", 0.0275},          {"qwen2_moe", 0.0248}, {"qwen3_5_moe", 0.125},
+    {"qwen3_moe", 0.0172},     {"qwen3_next", 0.0921}};
 
 // The same for 4 bits, where that is more than 0.6: feed-forwards in codes from -7 to 7, all else from -31 to
 // 31, a scale for 16 weights. Groups of experts make DeepSeek-V3 sensitive; Gemma-4's random model is more
 // so.
 const std::map<std::string, double> kQ4Floor{
-    {"deepseek_v2", 0.709}, {"deepseek_v3_fp8", 1.99}, {"gemma4", 4.69}, {"glm4_moe_lite", 0.649}};
+    {"deepseek_v2", 0.709}, {"deepseek_v3_fp8", 1.99}, {"gemma4", 4.69},    {"glm4_moe_lite", 0.649},
+    {"lfm2_moe", 0.764},    {"qwen3_5_moe", 1.56},     {"qwen3_next", 1.35}};
 
 }  // namespace
 
