@@ -204,3 +204,48 @@ TEST_CASE("an export of mx4 has the released values in bf16, bit for bit") {
     CHECK(file.substr(tensor->offset_bytes, native.bytes.size()) == native.bytes);
   }
 }
+
+TEST_CASE(
+    "the tiny gpt-oss of the golden numbers: its experts come out of the tiles as its files have them") {
+  const std::filesystem::path release_folder = SLUICE_TEST_DATA "/families/gpt_oss/model";
+  const TempDir folder;
+  const auto result = run(request_of(release_folder, folder / "m.sluice", Quant::q4));
+  CHECK(result.kept_tensors == 4 * 8 * 3);  // layers, experts, matrices
+  const auto reader = format::ContainerReader::open(folder / "m.sluice");
+  const auto index = format::open_checkpoint(release_folder);
+  std::vector<std::string> files;
+  for (const auto& path : index.files) {
+    const auto bytes = base::read_file(path);
+    files.emplace_back(base::as_text(bytes));
+  }
+  for (const ContainerTensor& tensor : reader.tensors()) {
+    if (tensor.storage != format::Storage::mx4_tiles) continue;
+    CAPTURE(tensor.name);
+    // layers.L.feed_forward.experts.E.wN.weight
+    const std::string layer = tensor.name.substr(7, 1);
+    const std::uint64_t expert = std::stoull(tensor.name.substr(tensor.name.find(".experts.") + 9));
+    const char matrix = tensor.name[tensor.name.find(".w") + 2];
+    const std::string name =
+        "model.layers." + layer + ".mlp.experts." + (matrix == '2' ? "down_proj" : "gate_up_proj");
+    const std::uint64_t turns = matrix == '2' ? 1 : 2;
+    const std::uint64_t blocks = tensor.shape[1] / 32;
+    const auto line = [&](const char* ending, std::uint64_t row, std::uint64_t bytes) {
+      const auto* source = index.find(name + ending);
+      REQUIRE(source != nullptr);
+      const std::uint64_t file_row = (expert * tensor.shape[0] + row) * turns + (matrix == '3' ? 1 : 0);
+      return files[source->file_index].substr(source->offset_bytes + file_row * bytes, bytes);
+    };
+    std::string expected;
+    for (std::uint64_t row = 0; row < tensor.shape[0]; ++row)
+      expected += line("_blocks", row, blocks * 16) + line("_scales", row, blocks);
+    CHECK(released_rows(reader, tensor) == expected);
+  }
+  // The example of docs/container.md.
+  const ContainerTensor& example = *reader.find("layers.0.feed_forward.experts.0.w1.weight");
+  CHECK(example.shape == format::Shape{96, 160});
+  CHECK(example.tile_layout().code_offset_bytes(5, 37) == 1045);
+  CHECK(reader.bytes(example)[1045] == std::byte{0xa0});
+  CHECK(example.tile_layout().exponent_offset_bytes(5, 37) == 12357);
+  CHECK(reader.bytes(example)[12357] == std::byte{0x7b});
+  CHECK(format::weight_at(example.tile_layout(), reader.bytes(example), 5, 37) == -0.0625f);
+}
