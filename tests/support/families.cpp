@@ -77,6 +77,31 @@ MistralParams mixtral_params() {
   return params;
 }
 
+MistralParams mixtral_8x22b_params() {
+  MistralParams params = mixtral_params();
+  params.dim = 6144;
+  params.n_layers = 56;
+  params.hidden_dim = 16384;
+  params.n_heads = 48;
+  return params;
+}
+
+/// The release in pickles has no configuration: xai-org/grok-1, run.py.
+ModelDescription grok_1() {
+  ModelDescription model = make_model({6144, 131072, 1e-5});
+  model.activation = GeluTanh{};
+  model.tied_embeddings = true;
+  model.embedding_scale = 78.38367176906169;
+  model.logits_scale = 0.5773502691896257;
+  auto mixer = attention(48, 8, 128, 1e4);
+  mixer.scale = 0.08838834764831845;
+  mixer.soft_cap = 30;
+  LayerDescription layer = routed(mixer, mixture(8, 2, 32768));
+  layer.post_norms = true;
+  model.add_layers(64, layer);
+  return model;
+}
+
 ModelDescription mistral_7b() {
   MistralParams params = mixtral_params();
   params.num_experts = params.num_experts_per_tok = 0;
@@ -347,6 +372,8 @@ ModelDescription lfm2() {
 
 std::vector<Family> families() {
   return {{"Mixtral-8x7B", 46.70, describe(mixtral_params())},
+          {"Mixtral-8x22B", 140.62, describe(mixtral_8x22b_params())},
+          {"Grok-1", 315.68, grok_1()},
           {"Mistral-7B", 7.24, mistral_7b()},
           {"Qwen3-30B-A3B", 30.53, qwen3_moe()},
           {"Qwen1.5-MoE-A2.7B", 14.32, qwen15_moe()},
