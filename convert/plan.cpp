@@ -67,7 +67,11 @@ format::Storage storage_for(const format::ModelTensor& tensor, format::DType sou
   // Rounding what the release has in four bits would lose precision, and eight bits would hold no more.
   const bool kept =
       source == format::DType::mxfp4 && format::is_tiled(storage) && storage != format::Storage::bf16_tiles;
-  return kept ? format::Storage::mx4_tiles : storage;
+  if (kept) return format::Storage::mx4_tiles;
+  // Grok-1's embedding is the only matrix of it in f32; bf16 would change other weights than those released.
+  const bool exact_head = source == format::DType::f32 && storage == format::Storage::bf16_tiles &&
+                          tensor.role == format::TensorRole::embedding;
+  return exact_head ? format::Storage::f32_rows : storage;
 }
 
 Plan Plan::make(const std::filesystem::path& input, const MatrixTypes& types) {

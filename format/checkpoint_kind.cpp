@@ -39,7 +39,7 @@ constexpr std::array<KnownKind, 4> kKinds{{
      {".safetensors", ""},
      open_safetensors},
     {CheckpointKind::gguf, "gguf", is_gguf, {".gguf", ""}, open_gguf},
-    {CheckpointKind::pickle, "pickle", is_pickle, {"", ""}, open_pickle},
+    {CheckpointKind::pickle, "pickle", is_pickled_array, {"", ""}, open_pickle},
 }};
 
 const KnownKind& entry(CheckpointKind kind) {

@@ -159,9 +159,11 @@ void check_ranges(std::span<const PayloadRange> ranges, std::uint64_t payload_en
   }
 }
 
-/// The storages that convert can choose for a tensor of this class, and for which the runtime has code.
-bool is_possible(QuantizationClass quantization, Storage storage) {
-  switch (quantization) {
+/// The storages that convert can choose for a tensor, and for which the runtime has code.
+bool is_possible(const ModelTensor& tensor, Storage storage) {
+  // An embedding that is the head, too, may be kept as it was released.
+  if (tensor.role == TensorRole::embedding && tensor.is_matrix() && storage == Storage::f32_rows) return true;
+  switch (tensor.quantization) {
     case QuantizationClass::unquantized: return storage == Storage::f32_rows;
     case QuantizationClass::embedding: return storage == Storage::bf16_rows;
     case QuantizationClass::attention:
@@ -176,7 +178,7 @@ void check_tensor(const ContainerTensor& tensor, const ModelTensor& expected, st
     base::throw_malformed(subject, "tensor '" + tensor.name + "' " + to_string(tensor.shape) +
                                        ": expected '" + expected.name + "' " + to_string(expected.shape));
   }
-  if (!is_possible(expected.quantization, tensor.storage)) {
+  if (!is_possible(expected, tensor.storage)) {
     base::throw_malformed(subject, "tensor '" + tensor.name + "': type " +
                                        std::string(type_name(tensor.storage)) + " in " +
                                        std::string(layout_name(tensor.storage)) + " is not possible here");

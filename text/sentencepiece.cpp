@@ -104,6 +104,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   std::size_t size() const override { return size_; }
   std::optional<TokenId> bos() const override { return bos_; }
+  bool marks_each_broken_byte() const override { return true; }
   TokenId eos() const override { return end_ids_.front(); }
   std::span<const TokenId> end_ids() const override { return end_ids_; }
   std::optional<TokenId> control_id(std::string_view piece) const override {

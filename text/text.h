@@ -78,6 +78,9 @@ class Tokenizer {
   [[nodiscard]] virtual std::size_t size() const = 0;  ///< one more than the highest id
   /// The id that stands before every text; nothing for models that were trained without one.
   [[nodiscard]] virtual std::optional<TokenId> bos() const = 0;
+  /// Whether each byte that is no part of a character becomes a U+FFFD, as SentencePiece decodes, and not all
+  /// bytes of a character that is broken off one together.
+  [[nodiscard]] virtual bool marks_each_broken_byte() const { return false; }
   /// The id that closes an answer in a chat.
   [[nodiscard]] virtual TokenId eos() const = 0;
   /// All ids after which a text ends, eos() among them.

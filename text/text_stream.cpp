@@ -53,7 +53,7 @@ std::string TextStream::take_characters(bool at_end) {
       rest.remove_prefix(static_cast<std::size_t>(length));
     } else {
       text += "\uFFFD";
-      rest.remove_prefix(broken_bytes(rest));
+      rest.remove_prefix(tokenizer_.marks_each_broken_byte() ? 1 : broken_bytes(rest));
     }
   }
   bytes_.erase(0, bytes_.size() - rest.size());

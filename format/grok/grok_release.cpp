@@ -108,7 +108,15 @@ CheckpointIndex open_pickle(const fs::path& path) {
   return index;
 }
 
-bool is_pickle(std::string_view head) { return head.starts_with("\x80\x04\x95"sv); }
+bool is_pickled_array(std::string_view head) {
+  // PROTO 4, FRAME and its length, SHORT_BINUNICODE.
+  constexpr std::size_t kFrameBytes = 8;
+  if (!head.starts_with("\x80\x04\x95"sv) || head.size() < 3 + kFrameBytes) return false;
+  head.remove_prefix(3 + kFrameBytes);
+  return head.starts_with("\x8c\x15numpy.core.multiarray"sv) ||
+         head.starts_with("\x8c\x16numpy._core.multiarray"sv) ||
+         head.starts_with("\x8c\x08__main__\x94\x8c\x13QuantizedWeight8bit"sv);
+}
 
 std::optional<std::uint64_t> grok_tensor_number(std::string_view file_name) {
   constexpr std::string_view kStart = "tensor";

@@ -21,8 +21,9 @@ namespace sluice::format {
 /// Error{malformed} for everything that is damaged or another pickle.
 [[nodiscard]] CheckpointIndex open_pickle(const std::filesystem::path& path);
 
-/// True for bytes that begin as a pickle of protocol 4.
-[[nodiscard]] bool is_pickle(std::string_view head);
+/// True for bytes that begin as a pickle of protocol 4 that makes a NumPy array or a QuantizedWeight8bit
+/// first.
+[[nodiscard]] bool is_pickled_array(std::string_view head);
 
 /// N of "tensorN_000", five digits.
 [[nodiscard]] std::optional<std::uint64_t> grok_tensor_number(std::string_view file_name);

@@ -81,6 +81,11 @@ std::uint64_t state_budget_bytes(const DecoderShape& shape, const EngineOptions&
                                                 base::to_human_bytes(available) + " are free");
 }
 
+/// The type of the matrix that makes the logits; rows of floats read their input as bf16 matrices do.
+format::TileType head_type(const Model::Impl& model) {
+  return model.head ? model.head->matrix.layout.type : format::TileType::bf16;
+}
+
 }  // namespace
 
 PaddedWidths::PaddedWidths(const LayerShape& shape)
@@ -158,7 +163,7 @@ void Engine::Impl::reserve() {
   routing.first_assignment.reserve(experts + 1);
   routing.used.reserve(experts);
   for (std::size_t layer = 0; layer < shape.layers.size(); ++layer) reserve_layer(layer, row_count);
-  a.head_in.reset(weights.model().head.matrix.layout.type, 1, dim, kAttentionChunk);
+  a.head_in.reset(head_type(weights.model()), 1, dim, kAttentionChunk);
   std::size_t stride = 0;
   for (const KvPool::Head& head : kv_pool.heads()) stride = std::max(stride, head.stride);
   for (Scratch& s : scratch) {
@@ -305,8 +310,8 @@ StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
   const auto vocabulary = static_cast<std::size_t>(shape.vocabulary);
   if (count == 0) return {nullptr, 0, vocab, vocabulary};
 
-  const Matrix& matrix = weights.head();
-  const InputRows in = a.head_in.reset(matrix.layout.type, count, dim, kAttentionChunk);
+  const Matrix* const matrix = weights.head();
+  const InputRows in = a.head_in.reset(head_type(weights.model()), count, dim, kAttentionChunk);
   std::size_t out = 0;
   std::size_t row = 0;
   const auto add_row = [&](std::size_t r) {
@@ -323,7 +328,10 @@ StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
     row = end;
   }
   Stopwatch watch;
-  products(in, {{&matrix, a.logits.data(), vocab}});
+  if (matrix != nullptr)
+    products(in, {{matrix, a.logits.data(), vocab}});
+  else
+    float_head(in);
   const auto scale = static_cast<float>(shape.logits_scale);
   if (scale != 1)
     for (std::size_t i = 0; i < count * vocab; ++i) a.logits[i] *= scale;
@@ -338,6 +346,18 @@ StepLogits Engine::Impl::head(std::span<const StepInput> inputs) {
   const StepLogits logits(a.logits.data(), count, vocab, vocabulary);
   check_logits(inputs, logits);
   return logits;
+}
+
+/// The head as rows of floats: the embedding of a release that has it so (Grok-1), in a bf16 container.
+void Engine::Impl::float_head(const InputRows& in) {
+  const float* const rows_of_head = weights.embedding().floats;
+  const std::size_t vocabulary = shape.vocabulary;
+  pool.run_in_shares(base::divide_up(vocabulary, format::kPanelRows), [&](std::size_t panel, unsigned) {
+    const std::size_t first = panel * format::kPanelRows;
+    const std::size_t count = std::min<std::size_t>(format::kPanelRows, vocabulary - first);
+    kernels.dots(in.floats(), dim, in.rows(), rows_of_head + first * dim, dim, count, dim,
+                 &activations.logits[first], vocab);
+  });
 }
 
 void Engine::Impl::check_logits(std::span<const StepInput> inputs, const StepLogits& logits) const {

@@ -311,6 +311,7 @@ struct Engine::Impl {
   void commit();
   void embed();
   StepLogits head(std::span<const StepInput> inputs);
+  void float_head(const InputRows& in);
   void check_logits(std::span<const StepInput> inputs, const StepLogits& logits) const;
 
   [[nodiscard]] Layer layer_at(std::size_t index);

@@ -168,7 +168,7 @@ Model::Impl::Impl(const std::filesystem::path& path, const ModelOptions& options
       shape(require_supported(container.description(), path.string())),
       tokenizer(open_tokenizer(container)),
       embedding(open_embedding()),
-      head(matrix(shape.tied_embeddings ? TensorRole::embedding : TensorRole::head)) {
+      head(open_head()) {
   ask_for_huge_pages();
   require_room_for_latent_keys();
   prove_opened(options.thread_count);
@@ -180,7 +180,12 @@ Embedding Model::Impl::open_embedding() const {
   const std::size_t index = find(TensorRole::embedding);
   Embedding found;
   found.part = proofs->part_of(index);
-  if (shape.tied_embeddings) {
+  if (container.tensors()[index].storage == format::Storage::f32_rows) {
+    if (shape.width % format::kTileCols != 0) found.padded = padded_rows(TensorRole::embedding);
+    found.floats = found.padded.data() != nullptr
+                       ? found.padded.data()
+                       : reinterpret_cast<const float*>(container.bytes(container.tensors()[index]).data());
+  } else if (shape.tied_embeddings) {
     found.tiles = matrix(TensorRole::embedding).matrix;
   } else {
     found.rows = reinterpret_cast<const std::uint16_t*>(container.bytes(container.tensors()[index]).data());
@@ -305,6 +310,11 @@ Buffer<float> Model::Impl::beta_decay_rows(const format::GatedDeltaNet& net, std
   return rows;
 }
 
+std::optional<WeightMatrix> Model::Impl::open_head() const {
+  if (embedding.floats != nullptr) return std::nullopt;
+  return matrix(shape.tied_embeddings ? TensorRole::embedding : TensorRole::head);
+}
+
 LayerWeights Model::Impl::open_layer(std::uint64_t l) const {
   const LayerShape& layer = shape.layers[l];
   const format::Router router = layer.router.value_or(format::Router());
@@ -395,6 +405,10 @@ void Embedding::read(std::uint64_t token, std::uint64_t dim, float* out) const {
   if (rows != nullptr) {
     const std::uint16_t* const row = rows + token * dim;
     for (std::uint64_t i = 0; i < dim; ++i) out[i] = format::bf16_to_f32(row[i]);
+    return;
+  }
+  if (floats != nullptr) {
+    std::copy_n(floats + token * base::align_up(dim, format::kTileCols), dim, out);
     return;
   }
   const base::Bytes bytes(tiles->data, tiles->layout.total_bytes);

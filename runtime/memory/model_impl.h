@@ -150,11 +150,13 @@ struct LayerWeights {
 };
 
 /// Rows that tokens become first: bf16 rows, or, where the embedding is tied to the head, rows of the head's
-/// tiles.
+/// tiles, or rows of floats that are the head.
 struct Embedding {
   ProofPart part;
   const std::uint16_t* rows = nullptr;  ///< [vocab][dim] bf16; null where it is tied
   std::optional<Matrix> tiles;
+  const float* floats = nullptr;  ///< [vocab][dim padded]
+  Buffer<float> padded;           ///< holds them where the container's rows are narrower
 
   /// Writes the `dim` values of a token.
   void read(std::uint64_t token, std::uint64_t dim, float* out) const;
@@ -172,7 +174,7 @@ struct Model::Impl {
   Embedding embedding;
   std::vector<LayerWeights> layers;
   Buffer<float> final_norm;
-  WeightMatrix head;
+  std::optional<WeightMatrix> head;  ///< absent: embedding.floats
 
   /// True when `part` must be verified before it is used.
   [[nodiscard]] bool unproven(ProofPart part) const { return verify != Verify::off && !proofs->proven(part); }
@@ -193,6 +195,7 @@ struct Model::Impl {
   /// Padded rows, or nothing when the description has no such tensor.
   [[nodiscard]] Buffer<float> rows_if(bool present, TensorRole role, std::uint64_t layer) const;
   [[nodiscard]] Embedding open_embedding() const;
+  [[nodiscard]] std::optional<WeightMatrix> open_head() const;
   [[nodiscard]] LayerWeights open_layer(std::uint64_t layer) const;
   /// The feed-forwards that every token uses beside experts.
   void open_unrouted(std::uint64_t layer, LayerWeights& w) const;

@@ -24,7 +24,8 @@ constexpr std::uint64_t kKernelShare = 16;
 constexpr std::size_t kSlotsMin = 2;
 
 std::vector<const Matrix*> pinned_matrices(const Model::Impl& model) {
-  std::vector<const Matrix*> all{&model.head.matrix};
+  std::vector<const Matrix*> all;
+  if (model.head) all.push_back(&model.head->matrix);
   const auto add = [&](std::initializer_list<const WeightMatrix*> matrices) {
     for (const WeightMatrix* weights : matrices) all.push_back(&weights->matrix);
   };
@@ -125,9 +126,10 @@ const LayerWeights& ResidentWeights::layer(std::size_t index) {
   return layer;
 }
 
-const Matrix& ResidentWeights::head() {
-  model_.prove(std::span(&model_.head.part, 1), pool_);
-  return model_.head.matrix;
+const Matrix* ResidentWeights::head() {
+  if (!model_.head) return nullptr;
+  model_.prove(std::span(&model_.head->part, 1), pool_);
+  return &model_.head->matrix;
 }
 
 ResidencyStats ResidentWeights::stats() const {

@@ -77,7 +77,7 @@ class ResidentWeights final {
   [[nodiscard]] const Embedding& embedding();
   [[nodiscard]] const LayerWeights& layer(std::size_t index);  ///< all of it but the experts
   [[nodiscard]] const Buffer<float>& final_norm() const { return model_.final_norm; }
-  [[nodiscard]] const Matrix& head();
+  [[nodiscard]] const Matrix* head();  ///< null: rows of floats, Embedding::floats
 
   /// Error{io} when the mapped file was cut or could not be read. Such bytes read as zeros, so results are
   /// valid only if this is called after the computation and does not throw.

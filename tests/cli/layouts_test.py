@@ -204,8 +204,9 @@ class LayoutsTest(ProgramTest):
             self.fail_with(9, "malformed", f"{name}: cannot be converted: ", "run", name, "-p", "x")
         grok = self.folder / "grok-1"
         (grok / "ckpt-0").mkdir(parents=True)
-        (grok / "ckpt-0" / "tensor00000_000").write_bytes(b"\x80\x04\x95")
-        self.fail_with(9, "malformed", "tensor00000_000: offset 2: the pickle ends early", "convert", grok)
+        (grok / "ckpt-0" / "tensor00000_000").write_bytes(
+            b"\x80\x04\x95" + bytes(8) + b"\x8c\x15numpy.core.multiarray")
+        self.fail_with(9, "malformed", "tensor00000_000: offset 34: the pickle ends early", "convert", grok)
         native = self.make_native()
         params = {**self.params, "vision_encoder": {"hidden_size": 1024}}
         (native / "params.json").write_text(json.dumps(params))

@@ -101,6 +101,13 @@ TEST_CASE("pickled arrays give type, shape and place of their elements") {
   CHECK(file.substr(two[1].offset_bytes, 2400) == weight[1].elements);
 }
 
+TEST_CASE("only pickles that begin with an array are taken for tensors") {
+  CHECK(format::is_pickled_array(tests::pickled({{DType::f32, {1}, std::string(4, 'x')}})));
+  CHECK(format::is_pickled_array(tests::pickled({{DType::i8, {1, 1}, "w"}, {DType::bf16, {1, 1}, "sc"}})));
+  CHECK_FALSE(format::is_pickled_array(std::string("\x80\x04\x95\0\0\0\0\0\0\0\0\x8c\x05posix", 18)));
+  CHECK_FALSE(format::is_pickled_array("\x80\x04\x95"));
+}
+
 TEST_CASE("a pickle that is cut anywhere is refused") {
   const tests::TempDir folder(tests::fast_directory());
   const std::string whole = tests::pickled(

@@ -91,7 +91,7 @@ runtime::Evaluation evaluate(const std::string& family, convert::Quant quant, co
 
 }  // namespace
 
-TEST_CASE("there are golden numbers of fifteen families") { CHECK(families().size() >= 15); }
+TEST_CASE("there are golden numbers of sixteen families") { CHECK(families().size() >= 16); }
 
 TEST_CASE("families: prompts become the golden token ids") {
   for (const std::string& family : families()) {
@@ -106,6 +106,7 @@ TEST_CASE("families: prompts become the golden token ids") {
 
 TEST_CASE("families: conversations become the golden token ids") {
   for (const std::string& family : families()) {
+    if (!std::filesystem::exists(kFamilies / family / "chat.json")) continue;  // Grok-1 is a base model
     const text::ChatFormat format = model(family, convert::Quant::bf16).chat_format();
     // Mistral's own releases have no template: the version in tekken.json says how conversations are written.
     const bool native = std::filesystem::exists(kFamilies / family / "model/tekken.json");
@@ -147,7 +148,11 @@ TEST_CASE("families: bf16 continues the golden prompts with the golden tokens an
       const auto generation = runtime::generate(session, m, tests::golden_ids(prompt.at("ids", "golden")), 24,
                                                 {.temperature = 0}, [](TokenId, std::string_view) {}, {});
       CHECK(generation.ids == ids);
-      CHECK(generation.text == prompt.at("greedy_new_text", "golden").as_string("golden"));
+      std::string text = generation.text;
+      // SentencePiece decodes ids that stand alone without the space before the first word.
+      const bool pieces = std::filesystem::exists(kFamilies / family / "model/tokenizer.model");
+      if (pieces && text.starts_with(' ')) text.erase(0, 1);
+      CHECK(text == prompt.at("greedy_new_text", "golden").as_string("golden"));
     }
   }
 }
@@ -194,17 +199,17 @@ namespace {
 // here at least; the experts of gpt_oss are kept exact. q8 has a scale for a row, and rounds activations to 8
 // bits as well.
 const std::map<std::string, double> kQ8Floor{
-    {"deepseek_v2", 0.0285},   {"deepseek_v3_fp8", 0.343}, {"gemma4", 0.581},       {"glm4_moe", 0.0217},
-    {"glm4_moe_lite", 0.0521}, {"gpt_oss", 0.0256},        {"granitemoe", 0.00067}, {"lfm2_moe", 0.0656},
-    {"minimax_m2", 0.115},     {"mistral4_fp8", 0.0126},   {"olmoe", 0.0275},       {"qwen2_moe", 0.0248},
-    {"qwen3_5_moe", 0.125},    {"qwen3_moe", 0.0172},      {"qwen3_next", 0.0921}};
+    {"deepseek_v2", 0.0285},   {"deepseek_v3_fp8", 0.343}, {"gemma4", 0.581},        {"glm4_moe", 0.0217},
+    {"glm4_moe_lite", 0.0521}, {"gpt_oss", 0.0256},        {"granitemoe", 0.00067},  {"grok-1", 0.577},
+    {"lfm2_moe", 0.0656},      {"minimax_m2", 0.115},      {"mistral4_fp8", 0.0126}, {"olmoe", 0.0275},
+    {"qwen2_moe", 0.0248},     {"qwen3_5_moe", 0.125},     {"qwen3_moe", 0.0172},    {"qwen3_next", 0.0921}};
 
 // The same for 4 bits, where that is more than 0.6: feed-forwards in codes from -7 to 7, all else from -31 to
 // 31, a scale for 16 weights. Groups of experts make DeepSeek-V3 sensitive; Gemma-4's random model is more
 // so.
 const std::map<std::string, double> kQ4Floor{
-    {"deepseek_v2", 0.709}, {"deepseek_v3_fp8", 1.99}, {"gemma4", 4.69},    {"glm4_moe_lite", 0.649},
-    {"lfm2_moe", 0.764},    {"qwen3_5_moe", 1.56},     {"qwen3_next", 1.35}};
+    {"deepseek_v2", 0.709}, {"deepseek_v3_fp8", 1.99}, {"gemma4", 4.69},      {"glm4_moe_lite", 0.649},
+    {"grok-1", 2.86},       {"lfm2_moe", 0.764},       {"qwen3_5_moe", 1.56}, {"qwen3_next", 1.35}};
 
 }  // namespace
 
