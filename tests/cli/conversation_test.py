@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import termios
 import time
 
 import chat_test
@@ -60,6 +61,13 @@ class ConversationTest(ProgramTest):
         shown, self.received = self.received[:at], self.received[at:]
         return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", shown.decode()).replace("\r", "")
 
+    def wait_for_editor(self):
+        """The prompt is shown again while a line is typed: what is typed before the next line is edited may be lost."""
+        end = time.monotonic() + LIMIT_S
+        while termios.tcgetattr(self.terminal)[3] & termios.ICANON:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
     def say(self, text, until=PROMPT):
         """Types a line, and returns what is shown from then on to the next prompt."""
         os.write(self.terminal, text.encode() + b"\r")
@@ -102,6 +110,7 @@ class ConversationTest(ProgramTest):
         self.assertIn("saved: c.json", self.say("/save c.json"))  # its own file is replaced
         saved = json.loads((self.folder / "c.json").read_text())["messages"]
         self.assertEqual([message["content"] for message in saved[:2]], ["Be kind.", "a\nb"])
+        self.wait_for_editor()
         os.write(self.terminal, b"\x04")
         self.assertEqual(self.wait_exit(), 0)
 
