@@ -64,7 +64,7 @@ struct SigmoidRouterDefaults {
   double scale = 1;
 };
 
-/// The same with its groups, its scale and whether weights are renormalised.
+/// sigmoid_router() with its groups, its scale and whether weights are renormalised.
 [[nodiscard]] Router read_sigmoid_router(ConfigReader& config, const SigmoidRouterDefaults& defaults);
 
 /// "n_shared_experts" of `width` each, which are computed as one of their summed width; nothing for 0.

@@ -220,7 +220,7 @@ YarnScaling default_yarn_of_gpt_oss() {
 void read_gpt_oss_rope(ConfigReader& config, Rope& rope) {
   if (config.find("rope_scaling") == nullptr && config.find("rope_parameters") == nullptr)
     rope.scaling = default_yarn_of_gpt_oss();
-  // The same number under the name that OpenAI's own code reads.
+  // OpenAI's own code reads the number under this name.
   const std::uint64_t context = config.count_or("initial_context_length", 0, kTokensMax);
   const auto* yarn = std::get_if<YarnScaling>(&rope.scaling);
   if (context != 0 && yarn != nullptr && yarn->original_context_tokens != context) {

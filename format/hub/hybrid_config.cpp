@@ -106,7 +106,7 @@ ModelConfig read_qwen_hybrid(ConfigReader& config, ModelDescription model, const
 
 // ---- Gemma ----
 
-/// What releases of the family have that a description cannot say, by the key that announces it.
+/// Lists what releases of the family have that a description cannot say, by the key that announces it.
 void refuse_other_gemmas(ConfigReader& config) {
   config.require("hidden_size_per_layer_input", {0});  // embeddings for each layer: E2B, E4B
   config.require("num_kv_shared_layers", {0});         // layers that read the keys of earlier ones

@@ -5,7 +5,7 @@
 //
 // Two regions of the worker pool compute a group of experts: gate and up together, then down. A hidden value
 // needs all inputs, and an output of down needs all hidden values, so there must be a barrier between them.
-// What every row uses is computed in the regions of the first group. The order of a row's sum is: shared
+// The regions of the first group compute what every row uses. The order of a row's sum is: shared
 // expert, dense feed-forward, then experts by their index. A dense feed-forward with norms of its own has a
 // sum of its own, and reads other rows than the experts.
 
@@ -52,7 +52,7 @@ void Engine::Impl::reserve_mixture(std::size_t index, std::size_t row_count) {
   if (sizes.has_own_router_input()) a.router_in.reserve(row_count * dim);
 }
 
-// Of the three inputs that a layer may have, that of the experts comes last and stays in `normed`, where
+// A layer may have three inputs; that of the experts comes last and stays in `normed`, where
 // calibration, the gate of a shared expert and most routers read it.
 void Engine::Impl::norm_inputs(const Layer& layer) {
   const LayerWeights& w = layer.weights;

@@ -1,7 +1,6 @@
 #pragma once
-// Tells which described models can be computed today (docs/families.md), and the sizes of these
-// models as the forward pass needs them. Every other model is refused with the name of the layer and of the
-// property that is missing.
+// The sizes of a described model as the forward pass needs them: its layers one by one, the different ropes,
+// and what follows from them.
 
 #include <cstdint>
 #include <optional>
@@ -89,8 +88,8 @@ struct DecoderShape {
   }
 };
 
-/// Error{malformed} "SUBJECT: layer 3: mixer gated-delta-net is not supported yet" for a description, valid
-/// by format::validate(), that the forward pass does not compute.
+/// The shape of a description that format::validate() has passed. Every description can be computed;
+/// `subject` names the model in the error that a new field without code would need.
 [[nodiscard]] DecoderShape require_supported(const format::ModelDescription& description,
                                              std::string_view subject);
 
