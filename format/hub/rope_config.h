@@ -28,8 +28,8 @@ struct RopeDefaults {
 /// naming the key for scalings that a description cannot say (dynamic, longrope), for keys that belong to no
 /// scaling, and where two keys contradict each other.
 [[nodiscard]] Rope read_rope(ConfigReader& config, std::uint64_t head_dim, const RopeDefaults& defaults);
-/// The same for layers of one type, where "rope_parameters" has an object for each type of layer: Gemma-4. It
-/// does not judge the other types.
+/// Does the same for layers of one type, where "rope_parameters" has an object for each type of layer:
+/// Gemma-4. It does not judge the other types.
 [[nodiscard]] Rope read_rope_of(std::string_view layer_type, ConfigReader& config, std::uint64_t head_dim,
                                 const RopeDefaults& defaults);
 

@@ -1,4 +1,4 @@
-// What delta nets and short convolutions share: the states that a step makes, and causal convolutions.
+// Delta nets and short convolutions share this: the states that a step makes, and causal convolutions.
 //
 // The rows of a sequence in a step are one run, or two where the step keeps a snapshot between them. A run
 // begins with a state and ends with another one, which its last row, or the last token of each head, writes

@@ -14,7 +14,7 @@
 
 namespace sluice::runtime {
 
-/// What queries of a position are multiplied by: 1 + beta ln(1 + floor(position / original context)), and 1
+/// Queries of a position are multiplied by this: 1 + beta ln(1 + floor(position / original context)), and 1
 /// where there is no temperature.
 [[nodiscard]] float query_temperature(const std::optional<format::QueryTemperature>& temperature,
                                       std::uint64_t position);

@@ -215,7 +215,7 @@ inline void accumulate(const Sums& sums, float scale, Totals& totals) {
   }
 }
 
-// The same with a scale for each output.
+// This takes a scale for each output.
 inline void accumulate(const Sums& sums, const float* scales, Totals& totals) {
   for (int i = 0; i < 4; ++i) {
     Float16 exact;

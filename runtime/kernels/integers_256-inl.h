@@ -106,7 +106,7 @@ inline void accumulate_part(__m256i sum, float scale, float* totals) {
   _mm256_storeu_ps(totals, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), s, _mm256_loadu_ps(totals)));
 }
 
-// The same for a sum that is in the low bits of a float, which started with `zeros` (mx4_products-inl.h).
+// This takes a sum that is in the low bits of a float, which started with `zeros` (mx4_products-inl.h).
 inline void accumulate_part(__m256i sum, const float* zeros, float scale, float* totals) {
   const __m256 exact = _mm256_sub_ps(_mm256_castsi256_ps(sum), _mm256_loadu_ps(zeros));
   _mm256_storeu_ps(totals, _mm256_fmadd_ps(exact, _mm256_set1_ps(scale), _mm256_loadu_ps(totals)));

@@ -136,7 +136,7 @@ struct Kernels {
                       std::size_t out_stride);
   void (*multiply_q4)(const PanelView* panels, std::size_t count, const QuantizedView& x, float* out,
                       std::size_t out_stride);
-  // The same panels and outputs for mx4, whose blocks of 32 inputs have exponents of their own. Codes stand
+  // This takes panels and outputs of mx4, whose blocks of 32 inputs have exponents of their own. Codes stand
   // for twice their value, an integer up to 12, so each block has an integer sum. Within a chunk, block by
   // block, sum = fma(float(block_sum), 2^(exponent - 127), sum); then chunk by chunk, total = fma(sum, scale,
   // total). The total is multiplied by a half, which takes the doubling back
